@@ -1,0 +1,17 @@
+# The CUDA device is built when its sources and a CUDA compiler are there.  Never required.
+
+set(REFINE_WITH_CUDA OFF)
+file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu)
+if(cuda_sources AND NOT REFINE_CUDA STREQUAL "OFF")
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+        enable_language(CUDA)
+        find_package(CUDAToolkit REQUIRED)
+        set(CMAKE_CUDA_STANDARD 17)
+        set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+        set(REFINE_WITH_CUDA ON)
+    elseif(REFINE_CUDA STREQUAL "ON")
+        message(FATAL_ERROR "REFINE_CUDA=ON, but no CUDA compiler was found")
+    endif()
+endif()

@@ -1,0 +1,12 @@
+/* engine/base/clock.c -- CLOCK_MONOTONIC as a double. */
+#define _POSIX_C_SOURCE 200809L
+#include "engine/base/clock.h"
+
+#include <time.h>
+
+double clock_seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}

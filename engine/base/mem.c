@@ -1,0 +1,125 @@
+/* engine/base/mem.c -- counted allocation.
+ *
+ * Each block carries its size in a 16-byte header, so that freeing can uncount
+ * it and the alignment of malloc is kept.
+ */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "engine/base/mem.h"
+
+#include "engine/base/num.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HEADER = 16 };
+
+static _Atomic uint64_t now_bytes, peak_bytes, n_calls;
+static _Atomic long     until_fault = -1;
+static _Atomic int      fault_kind;
+
+static int fault_due(void)
+{
+    long left = atomic_load(&until_fault);
+    if (left < 0)
+        return 0;
+    if (left > 0) {
+        atomic_store(&until_fault, left - 1);
+        return 0;
+    }
+    if (atomic_load(&fault_kind) == MEM_FAIL_ONCE)
+        atomic_store(&until_fault, -1);
+    return 1;
+}
+
+static void count_up(size_t bytes)
+{
+    const uint64_t now = atomic_fetch_add(&now_bytes, bytes) + bytes;
+    uint64_t peak = atomic_load(&peak_bytes);
+    while (now > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, now)) {
+    }
+    atomic_fetch_add(&n_calls, 1);
+}
+
+void *mem_alloc(size_t bytes)
+{
+    if (bytes > SIZE_MAX - HEADER || fault_due())
+        return NULL;
+    char *p = malloc(bytes + HEADER);
+    if (!p)
+        return NULL;
+    memcpy(p, &bytes, sizeof bytes);
+    count_up(bytes);
+    return p + HEADER;
+}
+
+void *mem_calloc(size_t count, size_t bytes)
+{
+    uint64_t total;
+    if (!num_mul(count, bytes, &total) || total > SIZE_MAX - HEADER)
+        return NULL;
+    void *p = mem_alloc((size_t)total);
+    return p ? memset(p, 0, (size_t)total) : NULL;
+}
+
+void *mem_realloc(void *old, size_t bytes)
+{
+    if (!old)
+        return mem_alloc(bytes);
+    size_t had;
+    memcpy(&had, (char *)old - HEADER, sizeof had);
+    void *p = mem_alloc(bytes);
+    if (!p)
+        return NULL;
+    memcpy(p, old, num_min(had, bytes));
+    mem_free(old);
+    return p;
+}
+
+char *mem_strdup(const char *s)
+{
+    const size_t n = strlen(s) + 1;
+    char *p = mem_alloc(n);
+    return p ? memcpy(p, s, n) : NULL;
+}
+
+void mem_free(void *p)
+{
+    if (!p)
+        return;
+    size_t bytes;
+    memcpy(&bytes, (char *)p - HEADER, sizeof bytes);
+    atomic_fetch_sub(&now_bytes, bytes);
+    free((char *)p - HEADER);
+}
+
+void *mem_map(size_t bytes)
+{
+    if (bytes == 0 || fault_due())
+        return NULL;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    count_up(bytes);
+    return p;
+}
+
+void mem_unmap(void *p, size_t bytes)
+{
+    if (!p)
+        return;
+    atomic_fetch_sub(&now_bytes, bytes);
+    munmap(p, bytes);
+}
+
+mem_usage mem_used(void)
+{
+    return (mem_usage){ atomic_load(&now_bytes), atomic_load(&peak_bytes), atomic_load(&n_calls) };
+}
+
+void mem_fail_after(long n, mem_fault kind)
+{
+    atomic_store(&fault_kind, (int)kind);
+    atomic_store(&until_fault, n);
+}

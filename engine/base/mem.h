@@ -1,0 +1,36 @@
+/* engine/base/mem.h -- every host allocation of the project, counted.
+ *
+ * All heap memory of the library and the tools goes through here, so that the
+ * peak can be reported and compared with the plan, and so that tests can fail
+ * the k-th allocation.  Thread-safe.  Sizes are bytes.
+ */
+#ifndef REFINE_MEM_H
+#define REFINE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void *mem_alloc(size_t bytes);                  /* uninitialised; NULL when out of memory */
+void *mem_calloc(size_t count, size_t bytes);   /* zeroed; checks the product */
+void *mem_realloc(void *p, size_t bytes);       /* NULL: p is still valid */
+char *mem_strdup(const char *s);
+void  mem_free(void *p);                        /* NULL is fine */
+
+/* Page-aligned anonymous mapping for arenas and staging; returned to the system
+ * by mem_unmap.  `bytes` must be the same in both calls. */
+void *mem_map(size_t bytes);
+void  mem_unmap(void *p, size_t bytes);         /* NULL is fine */
+
+typedef struct mem_usage {
+    uint64_t now, peak;     /* bytes asked for and not yet given back */
+    uint64_t calls;         /* successful allocations ever: unchanged across a run */
+} mem_usage;
+
+mem_usage mem_used(void);
+
+/* Tests: let the next `n` allocations succeed, then fail one (once) or all
+ * (forever).  n < 0 switches the fault off. */
+typedef enum { MEM_FAIL_ONCE, MEM_FAIL_FOREVER } mem_fault;
+void mem_fail_after(long n, mem_fault kind);
+
+#endif

@@ -1,0 +1,56 @@
+/* engine/base/thread.c -- starting a thread, in a way that a test can make fail. */
+#define _GNU_SOURCE /* pthread_setname_np */
+#include "engine/base/thread.h"
+
+#include "engine/base/mem.h"
+
+#include <signal.h>
+
+typedef struct start {
+    void (*body)(void *);
+    void *context;
+} start;
+
+static void *run(void *record)
+{
+    const start s = *(start *)record;
+    mem_free(record);
+    s.body(s.context);
+    return NULL;
+}
+
+/* Signals are the business of the program's own threads. */
+static bool create(pthread_t *id, start *s)
+{
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
+        return false;
+    const bool ok = pthread_create(id, NULL, run, s) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
+}
+
+bool thread_start(thread *t, const char *name, void (*body)(void *), void *context)
+{
+    t->running = false;
+    start *s = mem_alloc(sizeof *s);
+    if (!s)
+        return false;
+    *s = (start){ body, context };
+    if (!create(&t->id, s)) {
+        mem_free(s);
+        return false;
+    }
+    (void)pthread_setname_np(t->id, name);
+    t->running = true;
+    return true;
+}
+
+void thread_join(thread *t)
+{
+    if (!t->running)
+        return;
+    (void)pthread_join(t->id, NULL);
+    t->running = false;
+}

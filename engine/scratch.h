@@ -1,0 +1,42 @@
+/* engine/scratch.h -- activation memory: one region, lent out and taken back.
+ *
+ * First fit at the lowest address over a short list of live blocks.  The sequence of
+ * takes and gives is fixed by the model and the picture size, so a replay on the
+ * plan device finds the very addresses a run will use, and `peak` is exact.  No
+ * allocation, no failure: a region that turns out too small is our bug, and the
+ * device is failed with REFINE_EBUDGET.
+ */
+#ifndef REFINE_SCRATCH_H
+#define REFINE_SCRATCH_H
+
+#include "kernels/device.h"
+
+enum { SCRATCH_BLOCKS = 256, SCRATCH_ALIGN = 256 };
+
+typedef struct scratch_block {
+    size_t at, bytes;
+} scratch_block;
+
+typedef struct scratch {
+    dev          *d;
+    char         *base;     /* a token that is never read while planning */
+    size_t        size, peak;
+    int           n;
+    scratch_block live[SCRATCH_BLOCKS]; /* sorted by address */
+} scratch;
+
+/* size: SIZE_MAX while planning. */
+void scratch_open(scratch *s, dev *d, void *base, size_t size);
+
+/* Bytes of device memory, aligned to SCRATCH_ALIGN. */
+void *scratch_bytes(scratch *s, size_t bytes);
+void  scratch_give_bytes(scratch *s, void *p);      /* NULL is fine */
+
+/* A dense tensor. */
+tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);
+void   scratch_give(scratch *s, tensor t);          /* an absent tensor is fine */
+
+/* Gives back what lies behind the first `bytes` of a block. */
+void scratch_trim(scratch *s, void *p, size_t bytes);
+
+#endif

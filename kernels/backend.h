@@ -1,0 +1,63 @@
+/* kernels/backend.h -- what a backend implements.  Private to kernels/ and tests.
+ *
+ * The front door (kernels/device.c, kernels/ops.c) has checked shapes and that the
+ * device has not failed.  A backend reports failure with dev_fail() and may then
+ * leave y undefined.  Argument meanings: kernels/ops.h.
+ */
+#ifndef REFINE_BACKEND_H
+#define REFINE_BACKEND_H
+
+#include "kernels/ops.h"
+
+typedef struct linear_args { tensor y, x, w; epilogue e; } linear_args;
+typedef struct conv_args { tensor y; conv_source x; tensor w; conv_geometry g; epilogue e; } conv_args;
+typedef struct attention_args { tensor y, q, k, v; int heads; float scale; bool causal; } attention_args;
+
+struct dev_ops {
+    const char *name;
+
+    void      *(*alloc)(dev *d, size_t bytes, dev_mem kind);
+    void       (*free)(dev *d, void *p, size_t bytes, dev_mem kind);
+    dev_event *(*event_open)(dev *d);
+    void       (*event_close)(dev *d, dev_event *e);
+    void       (*copy_in)(dev *d, void *dst, const void *src, size_t bytes);
+    void       (*put)(dev *d, void *dst, const void *src, size_t bytes);
+    void       (*get)(dev *d, void *dst, const void *src, size_t bytes);
+    void       (*record)(dev *d, dev_event *e, dev_queue q);
+    void       (*wait)(dev *d, dev_queue q, dev_event *e);
+    void       (*sync)(dev *d, dev_event *e);
+    void       (*close)(dev *d);
+
+    /* Bytes of workspace an operator needs.  Never touches data; of a conv_source only
+     * `in` is looked at, so that a plan device may ask before anything is prepared. */
+    size_t (*linear_workspace)(const dev *d, const linear_args *a);
+    size_t (*conv2d_workspace)(const dev *d, const conv_args *a);
+    size_t (*attention_workspace)(const dev *d, const attention_args *a);
+    size_t (*groupnorm_workspace)(const dev *d, tensor a, tensor b, int groups);
+    size_t (*conv_prepare_bytes)(const dev *d, const conv_input *in, conv_geometry g);
+
+    void (*linear)(dev *d, const linear_args *a);
+    conv_source (*conv_prepare)(dev *d, void *p, const conv_input *in, conv_geometry g);
+    void (*conv2d)(dev *d, const conv_args *a);
+    void (*attention)(dev *d, const attention_args *a);
+    void (*groupnorm)(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias,
+                      int groups, float eps);
+    void (*apply_norm)(dev *d, tensor y, tensor a, tensor b, tensor affine, act act);
+    void (*layernorm)(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
+    void (*silu)(dev *d, tensor y, tensor x);
+    void (*convert)(dev *d, tensor y, tensor x);
+};
+
+/* Every backend embeds this as its first member. */
+struct dev {
+    const struct dev_ops *ops;
+    void                 *lock;   /* the claim to fail first (kernels/device.c) */
+    refine_status         status;
+    char                  why[256];
+    char                  model[96];
+    int                   threads;
+    void                 *workspace;
+    size_t                workspace_bytes;
+};
+
+#endif

@@ -1,0 +1,315 @@
+/* kernels/cpu/matrix.c -- decode and lay out some tiles, multiply, finish; next tiles.
+ *
+ * Weights arrive as raw rows.  As many tiles as fit PACKED_BYTES are decoded into the
+ * layout products want, in parallel, and used at once; then the next.  Each thread has room
+ * for one piece's result, for a fetched piece of input, and for the library's scratch.
+ */
+#include "kernels/cpu/matrix.h"
+
+#include "engine/base/num.h"
+#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/rows.h"
+
+#include <string.h>
+
+enum {
+    PIECE_1 = 128,              /* pixels of a piece, about: products with one tap */
+    PIECE_9 = 512,              /* and with nine, where more pixels share a tap's weights */
+    PACKED_BYTES = 16 << 20,
+    PACK_ELEMENTS = 64 << 10,   /* of one packing task, about */
+    MAX_SHAPES = 16
+};
+
+/* `length` pixels as n pieces: n - 1 of `size` and one of `last`. */
+typedef struct pieces {
+    int n, size, last;
+} pieces;
+
+enum { FULL, TAIL };            /* units, and tiles */
+
+typedef struct matrix_plan {
+    pieces         split[2];    /* of a full unit and of the image's last */
+    int            units;
+    int            k, tile, tiles, last_rows;
+    const product *of[2][2][2][2];      /* unit, last piece, tile, add */
+    product_layout layout[2];           /* of a tile's tap */
+    size_t         tile_bytes;          /* of a packed tile, all taps */
+    int            tiles_at_once;
+    size_t         result_bytes, gather_bytes, thread_bytes, bytes;
+} matrix_plan;
+
+static pieces split(int length, int about)
+{
+    const int n = (length + about / 2) / about > 1 ? (length + about / 2) / about : 1;
+    const int size = (length + n - 1) / n;
+    return (pieces){ n, size, length - (n - 1) * size };
+}
+
+/* Pixels of a unit of `rows` rows, as they lie in the input. */
+static int unit_pixels(const matrix_job *j, int rows) { return (rows - 1) * j->pitch + j->width; }
+
+static int rows_of_unit(const matrix_job *j, int unit)
+{
+    const int left = j->rows - unit * j->unit_rows;
+    return left < j->unit_rows ? left : j->unit_rows;
+}
+
+static bool is_tail(const matrix_job *j, int unit) { return rows_of_unit(j, unit) < j->unit_rows; }
+
+static bool find_product(const cpu_dev *c, matrix_plan *p, int unit, int last, int tile, int add)
+{
+    const pieces s = p->split[unit];
+    const product_shape shape = {
+        .pixels = last ? s.last : s.size,
+        .k = p->k,
+        .rows = matrix_channels(tile == FULL ? p->tile : p->last_rows),
+        .add = add,
+    };
+    const product *found = onednn_product(c->dnnl, shape);
+    if (!found)
+        return false;
+    p->of[unit][last][tile][add] = found;
+    p->layout[tile] = product_weights(found);
+    p->thread_bytes = num_max(p->thread_bytes, product_scratch(found));
+    return true;
+}
+
+/* All shapes this job can meet, whatever band it is: a plan then needs what a run does. */
+static bool find_products(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
+{
+    const bool tail_unit = j->height % j->unit_rows != 0;
+    const bool full_unit = j->height >= j->unit_rows;
+    const bool full_tile = p->tiles > 1 || p->last_rows == p->tile;
+    const bool tail_tile = p->last_rows != p->tile;
+
+    onednn_make_room(c->dnnl, MAX_SHAPES);
+    for (int i = 0; i < MAX_SHAPES; i++) {
+        const int unit = i & 1, last = i >> 1 & 1, tile = i >> 2 & 1, add = i >> 3;
+        if ((unit == TAIL ? !tail_unit : !full_unit) || (tile == TAIL ? !tail_tile : !full_tile) ||
+            (add && j->taps == 1))
+            continue;
+        if (!find_product(c, p, unit, last, tile, add))
+            return false;
+    }
+    return true;
+}
+
+static bool make_plan(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
+{
+    const int about = j->taps == 1 ? PIECE_1 : PIECE_9;
+    const int tail_rows = j->height % j->unit_rows;
+
+    *p = (matrix_plan){
+        .units = (j->rows + j->unit_rows - 1) / j->unit_rows,
+        .k = matrix_channels(j->w.c),
+        .tile = tile_rows(j->w.h, j->w.w),
+    };
+    p->split[FULL] = split(unit_pixels(j, j->unit_rows), about);
+    p->split[TAIL] = split(unit_pixels(j, tail_rows ? tail_rows : 1), about);
+    p->tiles = (j->w.n + p->tile - 1) / p->tile;
+    p->last_rows = j->w.n - (p->tiles - 1) * p->tile;
+    if (!find_products(c, j, p))
+        return false;
+
+    const int widest = p->split[j->height >= j->unit_rows ? FULL : TAIL].size;
+    const size_t taps = (size_t)j->taps;
+    p->tile_bytes = num_align(taps * num_max(p->layout[FULL].bytes, p->layout[TAIL].bytes),
+                              CPU_ALIGN);
+    p->tiles_at_once = (int)num_max(1, num_min(PACKED_BYTES / p->tile_bytes, (size_t)p->tiles));
+    p->result_bytes = num_align((size_t)widest * (size_t)matrix_channels(p->tile) * sizeof(float),
+                                CPU_ALIGN);
+    p->gather_bytes = j->gather ? num_align((size_t)widest * (size_t)p->k *
+                                            dtype_bytes(c->multiply), CPU_ALIGN) : 0;
+    p->thread_bytes += p->result_bytes + p->gather_bytes;
+    p->bytes = CPU_ALIGN + (size_t)p->tiles_at_once * p->tile_bytes +
+               (size_t)c->threads * p->thread_bytes;
+    return true;
+}
+
+size_t matrix_workspace(const cpu_dev *c, const matrix_job *j)
+{
+    matrix_plan p;
+    return make_plan(c, j, &p) ? p.bytes : 0;
+}
+
+/* ---- running ---- */
+
+typedef struct matrix_state {
+    cpu_dev          *c;
+    const matrix_job *j;
+    matrix_plan       p;
+    char             *packed, *threads;
+    int               tile0, n_tiles;       /* of this pass */
+    int               panels_per_task, tasks_per_tile;
+} matrix_state;
+
+static int tile_kind(const matrix_state *s, int tile)
+{
+    return tile == s->p.tiles - 1 && s->p.last_rows != s->p.tile ? TAIL : FULL;
+}
+
+static int rows_of_tile(const matrix_state *s, int tile)
+{
+    return tile == s->p.tiles - 1 ? s->p.last_rows : s->p.tile;
+}
+
+static void pack_task(void *context, int task, int thread)
+{
+    (void)thread;
+    const matrix_state *s = context;
+    const tensor w = s->j->w;
+    const int tile = s->tile0 + task / s->tasks_per_tile;
+    const product_layout l = s->p.layout[tile_kind(s, tile)];
+    char *to = s->packed + (size_t)(tile - s->tile0) * s->p.tile_bytes;
+    const size_t row = (size_t)s->j->taps * (size_t)w.c;
+    const char *from = (const char *)w.data +
+                       (size_t)tile * (size_t)s->p.tile * row * dtype_bytes(w.type);
+    const int first = task % s->tasks_per_tile * s->panels_per_task;
+
+    for (int panel = first; panel < first + s->panels_per_task && panel < pack_panels(l); panel++)
+        for (int t = 0; t < s->j->taps; t++)
+            pack_panel(s->c->v, l, s->c->multiply, to + (size_t)t * l.bytes, panel,
+                       (pack_source){ from + (size_t)t * (size_t)w.c * dtype_bytes(w.type), w.type,
+                                      row, rows_of_tile(s, tile), w.c });
+}
+
+static void pack(matrix_state *s)
+{
+    const product_layout l = s->p.layout[tile_kind(s, s->tile0)];
+    const int elements = l.panel * l.k * s->j->taps;
+    int most = pack_panels(l);
+
+    for (int t = s->tile0; t < s->tile0 + s->n_tiles; t++)
+        most = (int)num_max((size_t)most, (size_t)pack_panels(s->p.layout[tile_kind(s, t)]));
+    s->panels_per_task = elements < PACK_ELEMENTS ? PACK_ELEMENTS / elements : 1;
+    s->tasks_per_tile = (most + s->panels_per_task - 1) / s->panels_per_task;
+    pool_run(s->c->pool, s->n_tiles * s->tasks_per_tile, pack_task, s);
+}
+
+/* Where a task is. */
+typedef struct place {
+    int    n, row, rows;        /* image; first row of the unit, and how many */
+    int    first, count;        /* pixels of the unit, as they lie in the input */
+    int    tile;
+} place;
+
+/* Channels of one tensor into a row of the multiplied type. */
+static void gather_part(const cpu_dev *c, char *to, tensor t, size_t pixel)
+{
+    const size_t size = dtype_bytes(c->multiply);
+    enum { PART = 256 };
+    float wide[PART];
+
+    if (t.type == c->multiply && t.exp2 == 0) {
+        memcpy(to, row_at(t, pixel, 0), (size_t)t.c * size);
+        return;
+    }
+    for (int i = 0; i < t.c; i += PART) {
+        const int n = t.c - i < PART ? t.c - i : PART;
+        row_load(c->v, wide, t, pixel, i, n);
+        row_encode(to + (size_t)i * size, c->multiply, wide, (size_t)n);
+    }
+}
+
+static void gather(const matrix_state *s, char *to, const place *at)
+{
+    const matrix_job *j = s->j;
+    const size_t size = dtype_bytes(s->c->multiply), row = (size_t)s->p.k * size;
+    const size_t used = (size_t)j->w.c * size;
+    const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)at->row) * (size_t)j->width +
+                         (size_t)at->first;
+
+    for (int i = 0; i < at->count; i++, to += row) {
+        gather_part(s->c, to, j->a, pixel + (size_t)i);
+        if (tensor_present(j->b))
+            gather_part(s->c, to + (size_t)j->a.c * size, j->b, pixel + (size_t)i);
+        memset(to + used, 0, row - used);
+    }
+}
+
+/* Pixels that lie between the rows of y have been computed for nothing. */
+static void finish(const matrix_state *s, const place *at, float *result)
+{
+    const matrix_job *j = s->j;
+    const int stride = matrix_channels(rows_of_tile(s, at->tile));
+
+    for (int i = 0; i < at->count; i++, result += stride) {
+        const int row = (at->first + i) / j->pitch, column = (at->first + i) % j->pitch;
+        if (column >= j->width)
+            continue;
+        const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)(at->row + row)) *
+                                 (size_t)j->width + (size_t)column;
+        epilogue_store(s->c->v, &j->e, j->y, pixel, (size_t)at->n, at->tile * s->p.tile,
+                       rows_of_tile(s, at->tile), result);
+    }
+}
+
+static bool locate(const matrix_state *s, int task, place *at, int *unit_kind, int *last)
+{
+    const int most = s->p.split[FULL].n > s->p.split[TAIL].n ? s->p.split[FULL].n
+                                                             : s->p.split[TAIL].n;
+    at->tile = s->tile0 + task % s->n_tiles;
+    const int piece = task / s->n_tiles % most, unit = task / s->n_tiles / most % s->p.units;
+    at->n = task / s->n_tiles / most / s->p.units;
+
+    *unit_kind = is_tail(s->j, unit) ? TAIL : FULL;
+    const pieces p = s->p.split[*unit_kind];
+    *last = piece == p.n - 1;
+    at->row = s->j->row0 + unit * s->j->unit_rows;
+    at->rows = rows_of_unit(s->j, unit);
+    at->first = piece * p.size;
+    at->count = *last ? p.last : p.size;
+    return piece < p.n;
+}
+
+static void multiply_task(void *context, int task, int thread)
+{
+    const matrix_state *s = context;
+    const matrix_job *j = s->j;
+    char *mine = s->threads + (size_t)thread * s->p.thread_bytes;
+    float *result = (float *)(void *)mine;
+    char *fetched = mine + s->p.result_bytes, *scratch = fetched + s->p.gather_bytes;
+    place at;
+    int unit, last;
+
+    if (!locate(s, task, &at, &unit, &last))
+        return;
+    const int tile = tile_kind(s, at.tile);
+    const char *w = s->packed + (size_t)(at.tile - s->tile0) * s->p.tile_bytes;
+    const char *input = fetched;
+    if (j->gather)
+        gather(s, fetched, &at);
+    else
+        input = j->ready + (size_t)at.n * j->image_bytes +
+                ((size_t)(at.row - j->row0) * (size_t)j->pitch + (size_t)at.first) *
+                    (size_t)s->p.k * dtype_bytes(s->c->multiply);
+
+    for (int t = 0; t < j->taps; t++)
+        if (!product_run(s->p.of[unit][last][tile][t > 0], thread, result, input + j->tap_at[t],
+                         w + (size_t)t * s->p.layout[tile].bytes, scratch)) {
+            dev_fail(&s->c->base, REFINE_EDEVICE, "cpu: oneDNN failed to execute a product");
+            return;
+        }
+    finish(s, &at, result);
+}
+
+void matrix_run(cpu_dev *c, const matrix_job *j)
+{
+    matrix_state s = { .c = c, .j = j };
+    if (!make_plan(c, j, &s.p)) {
+        dev_fail(&c->base, REFINE_EDEVICE, "cpu: oneDNN has no product of a shape that is needed");
+        return;
+    }
+    s.packed = cpu_workspace(c, s.p.bytes);
+    if (!s.packed)
+        return;
+    s.threads = s.packed + (size_t)s.p.tiles_at_once * s.p.tile_bytes;
+
+    const int most = (int)num_max((size_t)s.p.split[FULL].n, (size_t)s.p.split[TAIL].n);
+    for (; s.tile0 < s.p.tiles; s.tile0 += s.n_tiles) {
+        s.n_tiles = (int)num_min((size_t)s.p.tiles_at_once, (size_t)(s.p.tiles - s.tile0));
+        pack(&s);
+        pool_run(c->pool, j->y.n * s.p.units * most * s.n_tiles, multiply_task, &s);
+    }
+}

@@ -1,0 +1,44 @@
+/* kernels/cpu/matrix.h -- a matrix applied to pixels: linears and all convolutions.
+ *
+ *     y[pixel][r] = finish( sum over taps t, k of  input[pixel + tap_at[t]][k] w[r][t][k] )
+ *
+ * A convolution is the sum of its taps, each a product over pixels that lie densely behind
+ * one another in the prepared input, only shifted (kernels/cpu/cpu_conv2d.c).  The rows of
+ * that input are `pitch` pixels apart, those of y `width`; the pixels in between are
+ * computed too and thrown away.
+ *
+ *     image = units of unit_rows rows     unit = pieces of about as many pixels
+ *     matrix = tiles of rows              task = one piece of one unit of one image, one tile
+ */
+#ifndef REFINE_MATRIX_H
+#define REFINE_MATRIX_H
+
+#include "kernels/cpu/cpu.h"
+
+enum { MATRIX_TAPS = 9 };
+
+typedef struct matrix_job {
+    tensor   y, w;
+    epilogue e;
+    int      taps;
+    int      height, width, pitch;  /* of an image of y; a linear's is one row */
+    int      unit_rows;
+    int      row0, rows;            /* of y, to compute; row0 a multiple of unit_rows */
+
+    /* Either pixels of a and b (may be absent) side by side, fetched for each task, */
+    bool   gather;
+    tensor a, b;
+    /* or memory with the padded channels of the multiplied type, dense: where the input of
+     * pixel (row0, 0) of image 0 begins, and how far the next image and the taps are. */
+    const char *ready;
+    size_t      image_bytes;
+    size_t      tap_at[MATRIX_TAPS];
+} matrix_job;
+
+/* Channels as products take them. */
+static inline int matrix_channels(int c) { return (c + PRODUCT_ALIGN - 1) & -PRODUCT_ALIGN; }
+
+size_t matrix_workspace(const cpu_dev *c, const matrix_job *j); /* 0 when it cannot be done */
+void   matrix_run(cpu_dev *c, const matrix_job *j);
+
+#endif

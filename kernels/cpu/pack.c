@@ -1,0 +1,121 @@
+/* kernels/cpu/pack.c -- decode a few rows into the cache, transpose them into a panel.
+ *
+ * A panel's unit is the group: one F32, or the two BF16 that one instruction multiplies.
+ * Both are 32 bits, so one transposition of words serves both; whatever else a library
+ * may ask for goes element by element.
+ */
+#include "kernels/cpu/pack.h"
+
+#include "engine/base/num.h"
+#include "kernels/cpu/rows.h"
+#include "quant/f16.h"
+
+#include <string.h>
+
+enum { STRIP = 8, CHUNK = 256 };    /* rows and elements decoded at a time */
+
+/* Elements [k0, k0 + n) of row r in the multiplied type; zeros where there is no source. */
+static void fetch(void *out, dtype multiply, const pack_source *s, int r, int k0, int n)
+{
+    const size_t size = dtype_bytes(multiply);
+    int have = 0;
+
+    if (r < s->rows && k0 < s->k) {
+        const char *from = (const char *)s->data +
+                           ((size_t)r * s->stride + (size_t)k0) * dtype_bytes(s->type);
+        have = n < s->k - k0 ? n : s->k - k0;
+        if (multiply == s->type) {
+            memcpy(out, from, (size_t)have * size);
+        } else if (multiply == DT_F32) {
+            row_decode(out, from, s->type, (size_t)have);
+        } else {
+            float wide[CHUNK];
+            row_decode(wide, from, s->type, (size_t)have);
+            row_encode(out, multiply, wide, (size_t)have);
+        }
+    }
+    memset((char *)out + (size_t)have * size, 0, (size_t)(n - have) * size);
+}
+
+/* Rows [r, r + STRIP) of the panel, a chunk of k at a time. */
+static void pack_strip(const vec *v, product_layout l, dtype multiply, uint32_t *panel, int first,
+                       int r, const pack_source *s)
+{
+    uint32_t strip[STRIP * CHUNK];
+    const int per_word = l.group;
+
+    for (int k = 0; k < l.k; k += CHUNK) {
+        const int n = CHUNK < l.k - k ? CHUNK : l.k - k;
+        for (int i = 0; i < STRIP; i++)
+            fetch(strip + i * CHUNK, multiply, s, first + r + i, k, n);
+        v->transpose(panel + (size_t)(k / per_word) * (size_t)l.panel + (size_t)r, (size_t)l.panel,
+                     strip, CHUNK, STRIP, (size_t)(n / per_word));
+    }
+}
+
+/* The definition of the layout. */
+static size_t place(product_layout l, int r, int k)
+{
+    return (size_t)(k / l.group) * (size_t)(l.panel * l.group) + (size_t)(r * l.group) +
+           (size_t)(k % l.group);
+}
+
+static void pack_elements(product_layout l, dtype multiply, char *panel, int first,
+                          const pack_source *s)
+{
+    const size_t size = dtype_bytes(multiply);
+    char element[4];
+
+    for (int r = 0; r < l.panel; r++)
+        for (int k = 0; k < l.k; k++) {
+            fetch(element, multiply, s, first + r, k, 1);
+            memcpy(panel + place(l, r, k) * size, element, size);
+        }
+}
+
+void pack_panel(const vec *v, product_layout l, dtype multiply, void *w, int panel, pack_source s)
+{
+    const size_t size = dtype_bytes(multiply);
+    char *to = (char *)w + (size_t)panel * (size_t)l.panel * (size_t)l.k * size;
+    const int first = panel * l.panel;
+
+    if (l.panel % STRIP != 0 || (size_t)l.group * size != sizeof(uint32_t)) {
+        pack_elements(l, multiply, to, first, &s);
+        return;
+    }
+    for (int r = 0; r < l.panel; r += STRIP)
+        pack_strip(v, l, multiply, (uint32_t *)(void *)to, first, r, &s);
+}
+
+/* One group of k for every row: `row` holds the group's source rows, zero-padded. */
+static void place_group(product_layout l, dtype multiply, void *w, int k, const float *row)
+{
+    const size_t size = dtype_bytes(multiply);
+    const size_t panel_bytes = (size_t)l.panel * (size_t)l.k * size;
+
+    for (int p = 0; p < pack_panels(l); p++) {
+        char *to = (char *)w + (size_t)p * panel_bytes + place(l, 0, k) * size;
+        const float *from = row + (size_t)p * (size_t)l.panel;
+        if (l.group == 1) {
+            row_encode(to, multiply, from, (size_t)l.panel);
+            continue;
+        }
+        for (int r = 0; r < l.panel; r++)
+            for (int g = 0; g < l.group; g++)
+                row_encode(to + (size_t)(r * l.group + g) * size, multiply,
+                           from + (size_t)g * (size_t)l.rows + r, 1);
+    }
+}
+
+void pack_transposed(product_layout l, dtype multiply, void *w, pack_source s, float *row)
+{
+    for (int k = 0; k < l.k; k += l.group) {
+        memset(row, 0, (size_t)l.group * (size_t)l.rows * sizeof *row);
+        for (int g = 0; g < l.group && k + g < s.rows; g++)
+            row_decode(row + (size_t)g * (size_t)l.rows,
+                       (const char *)s.data +
+                           (size_t)(k + g) * s.stride * dtype_bytes(s.type),
+                       s.type, (size_t)s.k);
+        place_group(l, multiply, w, k, row);
+    }
+}

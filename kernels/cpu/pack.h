@@ -1,0 +1,29 @@
+/* kernels/cpu/pack.h -- weights (and keys and values) as a product wants them.
+ *
+ * The layout is kernels/cpu/onednn.h's: panels of rows, k outermost inside.  Rows and k
+ * beyond the source's are filled with zeros.
+ */
+#ifndef REFINE_PACK_PANELS_H
+#define REFINE_PACK_PANELS_H
+
+#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/vec.h"
+
+/* A matrix of any type: element (r, k) lies r * stride + k elements behind `data`. */
+typedef struct pack_source {
+    const void *data;
+    dtype       type;
+    size_t      stride;
+    int         rows, k;
+} pack_source;
+
+/* Panel number `panel` of W = source, into the whole W at `w`. */
+void pack_panel(const vec *v, product_layout l, dtype multiply, void *w, int panel, pack_source s);
+
+/* All of W = transposed source: W[r][k] = source[k][r].  `row` holds l.rows floats per k of a
+ * group, that is l.group * l.rows. */
+void pack_transposed(product_layout l, dtype multiply, void *w, pack_source s, float *row);
+
+static inline int pack_panels(product_layout l) { return l.rows / l.panel; }
+
+#endif

@@ -1,0 +1,161 @@
+/* kernels/cpu/pool.c -- a lock, two conditions and a counter.
+ *
+ *     idle --run--> working: tasks [next, tasks) not yet taken, `busy` threads still at it
+ *     working --last thread finds no task left--> idle
+ *
+ * Tasks are taken without the lock; the lock orders everything written before pool_run
+ * before the tasks, and everything the tasks wrote before its return.
+ */
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "kernels/cpu/pool.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/thread.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <unistd.h>
+
+enum { MAX_THREADS = 256 };
+
+typedef struct worker {
+    pool  *p;
+    thread thread;
+    int    index;
+} worker;
+
+struct pool {
+    pthread_mutex_t lock;
+    pthread_cond_t  started, finished;
+    uint64_t        run;    /* only grows */
+    bool            stop;
+    int             busy;
+    int             tasks;
+    atomic_int      next;
+    pool_task      *f;
+    void           *context;
+    void          (*prepare)(void);
+    int             threads;    /* that were started */
+    worker          worker[];
+};
+
+static int cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set);
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);  /* more cores than the set can name */
+    return online > 0 ? (int)online : 1;
+}
+
+static void take_tasks(pool *p, int index)
+{
+    for (;;) {
+        const int task = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
+        if (task >= p->tasks)
+            return;
+        p->f(p->context, task, index);
+    }
+}
+
+static void work(void *context)
+{
+    worker *w = context;
+    pool *p = w->p;
+    uint64_t seen = 0;
+
+    if (p->prepare)
+        p->prepare();
+    pthread_mutex_lock(&p->lock);
+    for (;;) {
+        while (p->run == seen && !p->stop)
+            pthread_cond_wait(&p->started, &p->lock);
+        if (p->stop)
+            break;
+        seen = p->run;
+        pthread_mutex_unlock(&p->lock);
+        take_tasks(p, w->index);
+        pthread_mutex_lock(&p->lock);
+        if (--p->busy == 0)
+            pthread_cond_signal(&p->finished);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static bool make_locks(pool *p)
+{
+    if (pthread_mutex_init(&p->lock, NULL) != 0)
+        return false;
+    if (pthread_cond_init(&p->started, NULL) != 0)
+        goto no_started;
+    if (pthread_cond_init(&p->finished, NULL) != 0)
+        goto no_finished;
+    return true;
+
+no_finished:
+    pthread_cond_destroy(&p->started);
+no_started:
+    pthread_mutex_destroy(&p->lock);
+    return false;
+}
+
+pool *pool_open(int threads, void (*prepare)(void), refine_error *err)
+{
+    const int wanted = threads > 0 ? threads : cores();
+    const int n = wanted < MAX_THREADS ? wanted : MAX_THREADS;
+    pool *p = mem_calloc(1, sizeof *p + (size_t)n * sizeof p->worker[0]);
+
+    if (!p || !make_locks(p)) {
+        mem_free(p);
+        refine_fail(err, REFINE_ENOMEM, "compute threads: out of memory");
+        return NULL;
+    }
+    p->prepare = prepare;
+    for (; p->threads < n; p->threads++) {
+        worker *w = &p->worker[p->threads];
+        *w = (worker){ .p = p, .index = p->threads };
+        if (!thread_start(&w->thread, "refine-compute", work, w)) {
+            refine_fail(err, REFINE_ENOMEM,
+                        "compute threads: only %d of %d could be started; is the limit on "
+                        "processes reached (ulimit -u)?", p->threads, n);
+            pool_close(p);
+            return NULL;
+        }
+    }
+    return p;
+}
+
+void pool_close(pool *p)
+{
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->stop = true;
+    pthread_cond_broadcast(&p->started);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->threads; i++)
+        thread_join(&p->worker[i].thread);
+    pthread_cond_destroy(&p->finished);
+    pthread_cond_destroy(&p->started);
+    pthread_mutex_destroy(&p->lock);
+    mem_free(p);
+}
+
+int pool_threads(const pool *p) { return p->threads; }
+
+void pool_run(pool *p, int tasks, pool_task *f, void *context)
+{
+    pthread_mutex_lock(&p->lock);
+    p->f = f;
+    p->context = context;
+    p->tasks = tasks;
+    p->busy = p->threads;
+    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    p->run++;
+    pthread_cond_broadcast(&p->started);
+    while (p->busy > 0)
+        pthread_cond_wait(&p->finished, &p->lock);
+    pthread_mutex_unlock(&p->lock);
+}

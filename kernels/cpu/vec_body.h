@@ -1,0 +1,319 @@
+/* kernels/cpu/vec_body.h -- the body of vec.h for vectors of LANES floats.
+ *
+ * Included once by each vec_*.c, which defines LANES, MULTIPLY_ADD(a, b, c) and the name
+ * of the table VEC_TABLE.  Lanes are GCC's vector types, so that the same text serves
+ * every width; helpers are always inlined, because vectors wider than the base CPU's must
+ * not cross a call.
+ *
+ * exp(x) = 2^k e^r, k = round(x / ln 2): e^r = 1 + r + r^2 q(r), q minimax on |r| <= ln2/2
+ * (error 8e-9).  erfc(z) = e^(-z^2) t p(t), t = 1 / (1 + 0.4 z), p minimax for z <= 10
+ * (error 2e-8).
+ */
+#include "kernels/cpu/vec.h"
+
+#include <string.h>
+
+typedef float    vf __attribute__((vector_size(4 * LANES)));
+typedef int32_t  vi __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
+typedef float    vh __attribute__((vector_size(2 * LANES)));    /* half as many floats */
+typedef double   vd __attribute__((vector_size(4 * LANES)));    /* as many doubles as vh floats */
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+INLINE vf splat(float x) { return x - (vf){ 0 }; }
+
+INLINE vf load_some(const float *p, size_t n)
+{
+    vf v = { 0 };
+    memcpy(&v, p, n * sizeof *p);
+    return v;
+}
+
+INLINE void store_some(float *p, vf v, size_t n) { memcpy(p, &v, n * sizeof *p); }
+
+INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+
+INLINE vf exp_lanes(vf x)
+{
+    const vf high = splat(88.72f), low = splat(-87.33f);
+    const vi tiny = x < low;
+    x = choose(x > high, high, x);
+    x = choose(tiny, low, x);
+
+    const vf magic = splat(0x1.8p23f); /* adding it rounds to an integer */
+    const vf shifted = MULTIPLY_ADD(x, splat(1.44269504f), magic);
+    const vf k = shifted - magic;
+    vf r = MULTIPLY_ADD(k, splat(-0.693145752f), x);
+    r = MULTIPLY_ADD(k, splat(-1.42860677e-6f), r);
+
+    vf q = splat(0.001392617612f);
+    q = MULTIPLY_ADD(q, r, splat(0.008363173075f));
+    q = MULTIPLY_ADD(q, r, splat(0.04166655466f));
+    q = MULTIPLY_ADD(q, r, splat(0.1666657703f));
+    q = MULTIPLY_ADD(q, r, splat(0.5f));
+    const vf e = MULTIPLY_ADD(q * r, r, r) + splat(1.0f);
+
+    /* 2^k in two factors, so that k = 128 does not overflow on the way. */
+    const vi i = (vi)shifted - (vi)magic, half = i >> 1;
+    const vf a = (vf)((half + 127) << 23), b = (vf)((i - half + 127) << 23);
+    return choose(tiny, splat(0.0f), e * a * b);
+}
+
+INLINE vf silu_lanes(vf x) { return x / (splat(1.0f) + exp_lanes(-x)); }
+
+INLINE vf gelu_lanes(vf x)
+{
+    const vf z = choose(x < 0, -x, x) * splat(0.707106781f);
+    const vf t = splat(1.0f) / MULTIPLY_ADD(z, splat(0.4f), splat(1.0f));
+
+    vf p = splat(-0.03350112687f);
+    p = MULTIPLY_ADD(p, t, splat(0.2187853561f));
+    p = MULTIPLY_ADD(p, t, splat(-0.5465026178f));
+    p = MULTIPLY_ADD(p, t, splat(0.6093421803f));
+    p = MULTIPLY_ADD(p, t, splat(-0.3343118762f));
+    p = MULTIPLY_ADD(p, t, splat(0.2979731946f));
+    p = MULTIPLY_ADD(p, t, splat(0.1210599825f));
+    p = MULTIPLY_ADD(p, t, splat(0.216689386f));
+    p = MULTIPLY_ADD(p, t, splat(0.2247486653f));
+    p = MULTIPLY_ADD(p, t, splat(0.2257168574f));
+    const vf half_erfc = splat(0.5f) * p * t * exp_lanes(-(z * z));
+    return x * choose(x < 0, half_erfc, splat(1.0f) - half_erfc);
+}
+
+/* Applies `op` to every element of v; `op` sees `x` (the lanes) and `i`, `some`. */
+#define EACH(v, n, op)                                                                             \
+    do {                                                                                           \
+        size_t i = 0;                                                                              \
+        for (; i + LANES <= (n); i += LANES) {                                                     \
+            const vf x = load((v) + i);                                                            \
+            store((v) + i, op(load, i));                                                           \
+        }                                                                                          \
+        if (i < (n)) {                                                                             \
+            const size_t left = (n) - i;                                                           \
+            const vf x = load_some((v) + i, left);                                                 \
+            store_some((v) + i, op(REST, i), left);                                                \
+        }                                                                                          \
+    } while (0)
+#define REST(p) load_some(p, left)
+
+#define OP_SCALE(get, i)     (x * splat(by))
+#define OP_ADD(get, i)       (x + get(a + (i)))
+#define OP_AFFINE(get, i)    MULTIPLY_ADD(x, get(slope + (i)), get(offset + (i)))
+#define OP_SILU(get, i)      silu_lanes(x)
+#define OP_GELU(get, i)      gelu_lanes(x)
+#define OP_NORMALISE(get, i) \
+    MULTIPLY_ADD((x - splat(mean)) * splat(by), get(gain + (i)), get(bias + (i)))
+
+static void row_scale(float *v, float by, size_t n) { EACH(v, n, OP_SCALE); }
+static void row_add(float *v, const float *a, size_t n) { EACH(v, n, OP_ADD); }
+
+static void row_affine(float *v, const float *slope, const float *offset, size_t n)
+{
+    EACH(v, n, OP_AFFINE);
+}
+
+static void row_silu(float *v, size_t n) { EACH(v, n, OP_SILU); }
+static void row_gelu(float *v, size_t n) { EACH(v, n, OP_GELU); }
+
+static void row_normalise(float *v, float mean, float by, const float *gain, const float *bias,
+                          size_t n)
+{
+    EACH(v, n, OP_NORMALISE);
+}
+
+/* Reads pairs of a whole vector before it writes, so that out may be pair. */
+static void row_geglu(float *out, const float *pair, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        const size_t count = n - i < LANES ? n - i : LANES;
+        vf value = { 0 }, gate = { 0 };
+        for (size_t j = 0; j < count; j++) {
+            value[j] = pair[2 * (i + j)];
+            gate[j] = pair[2 * (i + j) + 1];
+        }
+        store_some(out + i, value * gelu_lanes(gate), count);
+    }
+}
+
+INLINE void accumulate(double *sum, double *squares, vd v)
+{
+    vd s, q;
+    memcpy(&s, sum, sizeof s);
+    memcpy(&q, squares, sizeof q);
+    s += v;
+    q += v * v;
+    memcpy(sum, &s, sizeof s);
+    memcpy(squares, &q, sizeof q);
+}
+
+INLINE vd widen(const float *v)
+{
+    vh h;
+    memcpy(&h, v, sizeof h);
+    return __builtin_convertvector(h, vd);
+}
+
+static void row_moments(double *sum, double *squares, const float *v, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES / 2 <= n; i += LANES / 2)
+        accumulate(sum + i, squares + i, widen(v + i));
+    for (; i < n; i++) {
+        sum[i] += (double)v[i];
+        squares[i] += (double)v[i] * (double)v[i];
+    }
+}
+
+INLINE double fold(vd v)
+{
+    double sum = 0;
+    for (size_t j = 0; j < LANES / 2; j++)
+        sum += v[j];
+    return sum;
+}
+
+static double row_sum(const float *v, size_t n)
+{
+    vd lanes = { 0 };
+    double rest = 0;
+    size_t i = 0;
+    for (; i + LANES / 2 <= n; i += LANES / 2)
+        lanes += widen(v + i);
+    for (; i < n; i++)
+        rest += (double)v[i];
+    return fold(lanes) + rest;
+}
+
+static double row_squares_about(const float *v, double mean, size_t n)
+{
+    vd lanes = { 0 };
+    double rest = 0;
+    size_t i = 0;
+    for (; i + LANES / 2 <= n; i += LANES / 2) {
+        const vd x = widen(v + i) - mean;
+        lanes += x * x;
+    }
+    for (; i < n; i++)
+        rest += ((double)v[i] - mean) * ((double)v[i] - mean);
+    return fold(lanes) + rest;
+}
+
+static float row_max(const float *v, size_t n)
+{
+    vf lanes = splat(v[0]);
+    float max = v[0];
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vf x = load(v + i);
+        lanes = choose(x > lanes, x, lanes);
+    }
+    for (; i < n; i++)
+        max = v[i] > max ? v[i] : max;
+    for (size_t j = 0; j < LANES; j++)
+        max = lanes[j] > max ? lanes[j] : max;
+    return max;
+}
+
+static float row_softmax(float *v, float max, size_t n)
+{
+    vf lanes = { 0 };
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vf e = exp_lanes(load(v + i) - splat(max));
+        store(v + i, e);
+        lanes += e;
+    }
+    if (i < n) {
+        const vf e = exp_lanes(load_some(v + i, n - i) - splat(max));
+        store_some(v + i, e, n - i);
+        lanes += load_some(v + i, n - i);
+    }
+    float sum = 0;
+    for (size_t j = 0; j < LANES; j++)
+        sum += lanes[j];
+    return sum;
+}
+
+INLINE vu load_words(const uint32_t *p)
+{
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store_words(uint32_t *p, vu v) { memcpy(p, &v, sizeof v); }
+
+#if LANES == 8
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+/* An 8x8 block: pairs of rows interleaved, then pairs of pairs, then halves exchanged. */
+INLINE void transpose_block(uint32_t *to, size_t to_stride, const uint32_t *from, size_t stride)
+{
+    vu r[8], t[8];
+    for (size_t i = 0; i < 8; i++)
+        r[i] = load_words(from + i * stride);
+    for (size_t i = 0; i < 8; i += 2) {
+        t[i] = SHUFFLE(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = SHUFFLE(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (size_t i = 0; i < 8; i += 4) {
+        r[i] = SHUFFLE(t[i], t[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        r[i + 1] = SHUFFLE(t[i], t[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        r[i + 2] = SHUFFLE(t[i + 1], t[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+        r[i + 3] = SHUFFLE(t[i + 1], t[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        store_words(to + i * to_stride, SHUFFLE(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11));
+        store_words(to + (i + 4) * to_stride, SHUFFLE(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15));
+    }
+}
+#else
+INLINE void transpose_block(uint32_t *to, size_t to_stride, const uint32_t *from, size_t stride)
+{
+    for (size_t c = 0; c < LANES; c++)
+        for (size_t r = 0; r < LANES; r++)
+            to[c * to_stride + r] = from[r * stride + c];
+}
+#endif
+
+static void block_transpose(uint32_t *to, size_t to_stride, const uint32_t *from, size_t stride,
+                            size_t rows, size_t columns)
+{
+    size_t r = 0;
+    for (; r + LANES <= rows; r += LANES) {
+        size_t c = 0;
+        for (; c + LANES <= columns; c += LANES)
+            transpose_block(to + c * to_stride + r, to_stride, from + r * stride + c, stride);
+        for (; c < columns; c++)
+            for (size_t i = r; i < r + LANES; i++)
+                to[c * to_stride + i] = from[i * stride + c];
+    }
+    for (; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            to[c * to_stride + r] = from[r * stride + c];
+}
+
+const vec VEC_TABLE = {
+    .scale = row_scale,
+    .add = row_add,
+    .affine = row_affine,
+    .silu = row_silu,
+    .gelu = row_gelu,
+    .geglu = row_geglu,
+    .moments = row_moments,
+    .sum = row_sum,
+    .squares_about = row_squares_about,
+    .normalise = row_normalise,
+    .max = row_max,
+    .softmax = row_softmax,
+    .transpose = block_transpose,
+};

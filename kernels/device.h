@@ -1,0 +1,97 @@
+/* kernels/device.h -- a device is memory, two in-order queues, and events.
+ *
+ * Everything that enqueues is asynchronous and returns nothing.  The first
+ * failure is remembered (dev_status) and turns later work into no-ops, as
+ * ferror() does for stdio: that is all an asynchronous device can honestly
+ * promise, and it is what lets the model read like the paper.
+ *
+ * The maths is in kernels/ops.h; offload/ needs only this half.  Included from
+ * C11 and from CUDA C++: keep to the common subset.
+ *
+ * Threads.  Operators and DEV_COMPUTE belong to one thread, DEV_COPY to one
+ * other (it may be the same); dev_status, dev_fail and dev_sync may be called
+ * from any.  An event is recorded by one thread and may be waited for by others
+ * once they know, by their own synchronisation, that it has been recorded.
+ */
+#ifndef REFINE_DEVICE_H
+#define REFINE_DEVICE_H
+
+#include "engine/base/status.h"
+#include "kernels/tensor.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dev       dev;
+typedef struct dev_event dev_event;
+
+typedef enum { DEV_COMPUTE, DEV_COPY } dev_queue;
+typedef enum { DEV_VRAM, DEV_PINNED } dev_mem;
+
+/* compute: the type activations are kept and multiplied in.  threads: compute
+ * threads, 0 = one per core this process may run on. */
+typedef struct dev_options {
+    dtype compute;
+    int   threads;
+} dev_options;
+
+/* NULL and a text in err when the device cannot be had.
+ *   ref   plain C loops in float; the referee.  F32 only.
+ *   cpu   oneDNN.  F32, and BF16 (natively where the CPU multiplies it, else
+ *         BF16 is what activations are stored in and F32 what is computed).
+ *   plan  computes nothing, counts everything; answers every question about
+ *         sizes as `target` would, which must outlive it. */
+dev *dev_open_ref(const dev_options *o, refine_error *err);
+dev *dev_open_cpu(const dev_options *o, refine_error *err);
+dev *dev_open_plan(const dev *target, refine_error *err);
+void dev_close(dev *d); /* drains both queues; NULL is fine */
+
+/* What `auto` precision is on this machine's CPU: BF16 if it multiplies that natively. */
+dtype dev_cpu_best(void);
+
+const char   *dev_name(const dev *d);   /* "cpu", ... */
+const char   *dev_model(const dev *d);  /* what a person calls it: CPU brand, GPU name */
+int           dev_threads(const dev *d); /* compute threads; 1 where that means nothing */
+refine_status dev_status(const dev *d);
+const char   *dev_why(const dev *d);    /* text of the first failure, "" if none */
+void          dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
+
+/* Memory.  NULL: not to be had (or, on a plan device, always a token that must
+ * not be dereferenced).  `bytes` must be the same in both calls.  Freshly
+ * allocated memory has unspecified content. */
+void *dev_alloc(dev *d, size_t bytes, dev_mem kind);
+void  dev_free(dev *d, void *p, size_t bytes, dev_mem kind); /* NULL is fine */
+
+/* Copies host -> device on DEV_COPY.  `src` is DEV_PINNED memory and must stay
+ * as it is until an event recorded after the copy has passed. */
+void dev_copy_in(dev *d, void *dst, const void *src, size_t bytes);
+
+/* Small transfers in order with the compute queue, from ordinary host memory.
+ * dev_put has read `src` when it returns; dev_get has filled `dst`. */
+void dev_put(dev *d, void *dst, const void *src, size_t bytes);
+void dev_get(dev *d, void *dst, const void *src, size_t bytes);
+
+dev_event *dev_event_open(dev *d);                  /* NULL: out of memory */
+void       dev_event_close(dev *d, dev_event *e);   /* NULL is fine */
+void dev_record(dev *d, dev_event *e, dev_queue q); /* passes when all earlier work on q is done */
+void dev_wait(dev *d, dev_queue q, dev_event *e);   /* q waits; an event never recorded is free */
+void dev_sync(dev *d, dev_event *e);                /* the calling thread waits; NULL is fine */
+
+/* Memory that operators need for themselves while they run.  The engine replays
+ * the model on a plan device, asks it for the largest need so far, takes that
+ * from the arena and hands it to the real device before the first operator.
+ * It counts the scratch of every compute thread. */
+size_t dev_workspace_needed(const dev *plan);
+void   dev_workspace_set(dev *d, void *p, size_t bytes);
+
+/* What the operators replayed on a plan device would have cost: multiply-adds. */
+uint64_t dev_plan_macs(const dev *plan);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,170 @@
+/* kernels/ops.c -- the checked front door to every operator.
+ *
+ * A wrong shape is our bug, so it asserts.  A failed device is the world's, so it is
+ * sticky and the operator does nothing.  Backends may therefore assume valid shapes and a
+ * live device.
+ */
+#include "kernels/backend.h"
+
+#include <assert.h>
+
+static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
+
+static bool is_tensor(tensor t)
+{
+    return t.n > 0 && t.h > 0 && t.w > 0 && t.c > 0 && t.stride >= t.c;
+}
+
+static bool is_activation(tensor t) { return is_tensor(t) && t.type != DT_I8G64; }
+
+static bool same_pixels(tensor a, tensor b) { return a.n == b.n && a.h == b.h && a.w == b.w; }
+static bool same_shape(tensor a, tensor b)  { return same_pixels(a, b) && a.c == b.c; }
+
+static bool is_vector(tensor t, int c)
+{
+    return is_tensor(t) && t.type == DT_F32 && t.n == 1 && t.h == 1 && t.w == 1 && t.c == c;
+}
+
+static bool is_matrix(tensor w, int kh, int kw, int c)
+{
+    return is_tensor(w) && w.h == kh && w.w == kw && w.c == c && w.stride == c;
+}
+
+/* Does e fit a product of `rows` output channels that is stored in y? */
+static bool fits_epilogue(const epilogue *e, tensor y, int rows)
+{
+    const int half = e->act == ACT_GEGLU ? 2 : 1;
+    if (rows != y.c * half)
+        return false;
+    if (tensor_present(e->bias) && !is_vector(e->bias, rows))
+        return false;
+    if (tensor_present(e->per_image) &&
+        !(half == 1 && e->per_image.type == DT_F32 && e->per_image.n == y.n &&
+          tensor_pixels(e->per_image) == 1 && e->per_image.c == y.c))
+        return false;
+    return !tensor_present(e->residual) ||
+           (is_activation(e->residual) && same_shape(e->residual, y));
+}
+
+/* [a | b] with a plain or absent b. */
+static bool is_pair(tensor a, tensor b)
+{
+    return is_activation(a) && (!tensor_present(b) || (is_activation(b) && same_pixels(a, b)));
+}
+
+static bool is_affine(tensor affine, tensor a, tensor b)
+{
+    return is_tensor(affine) && affine.type == DT_F32 && affine.n == a.n && affine.h == 1 &&
+           affine.w == 2 && affine.c == a.c + b.c && affine.stride == affine.c;
+}
+
+void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
+{
+    assert(is_activation(x) && is_activation(y) && same_pixels(x, y));
+    assert(is_matrix(w, 1, 1, x.c) && fits_epilogue(e, y, w.n));
+    assert(!y.data || y.data != x.data);
+    const linear_args a = { y, x, w, *e };
+    if (alive(d))
+        d->ops->linear(d, &a);
+}
+
+void op_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+                  float eps)
+{
+    const int c = a.c + b.c;
+    assert(is_pair(a, b) && is_affine(affine, a, b) && groups > 0 && c % groups == 0);
+    assert(is_vector(gain, c) && is_vector(bias, c));
+    if (alive(d))
+        d->ops->groupnorm(d, affine, a, b, gain, bias, groups, eps);
+}
+
+void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
+{
+    assert(is_pair(a, b) && is_affine(affine, a, b) && is_activation(y));
+    assert(same_pixels(y, a) && y.c == a.c + b.c && f != ACT_GEGLU);
+    if (alive(d))
+        d->ops->apply_norm(d, y, a, b, affine, f);
+}
+
+static bool is_conv_input(const conv_input *in)
+{
+    return is_pair(in->a, in->b) && in->h > 0 && in->w > 0 &&
+           (!tensor_present(in->affine) || is_affine(in->affine, in->a, in->b));
+}
+
+static bool is_geometry(conv_geometry g)
+{
+    const bool kernel = (g.kh == 3 && g.kw == 3) || (g.kh == 1 && g.kw == 1);
+    const bool strides = g.stride == 1 || (g.stride == 2 && g.kh == 3);
+    return kernel && strides && g.pad >= 0 && g.pad <= g.kh / 2 && g.row0 >= 0 && g.rows > 0 &&
+           g.row0 % BAND_UNIT == 0;
+}
+
+/* Rows (or columns) of the output for `in` rows of the input.  Stride 1 keeps the size;
+ * stride 2 reads at most one row past the end. */
+static int output_size(conv_geometry g, int in)
+{
+    if (g.stride == 1)
+        return in + 2 * g.pad - g.kh + 1;
+    return g.pad ? (in + 1) / 2 : in / 2;
+}
+
+size_t op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g)
+{
+    assert(is_conv_input(in) && is_geometry(g));
+    return d->ops->conv_prepare_bytes(d, in, g);
+}
+
+conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+{
+    assert(is_conv_input(in) && is_geometry(g));
+    if (alive(d))
+        return d->ops->conv_prepare(d, p, in, g);
+    return (conv_source){ .in = *in };
+}
+
+void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g,
+               const epilogue *e)
+{
+    assert(is_conv_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
+    assert(is_matrix(w, g.kh, g.kw, x->in.a.c + x->in.b.c) && fits_epilogue(e, y, w.n));
+    assert(y.h == output_size(g, x->in.h) && y.w == output_size(g, x->in.w));
+    assert(g.row0 + g.rows == y.h || (g.row0 + g.rows < y.h && g.rows % BAND_UNIT == 0));
+    const conv_args a = { y, *x, w, g, *e };
+    if (alive(d))
+        d->ops->conv2d(d, &a);
+}
+
+void op_attention(dev *d, tensor y, tensor q, tensor k, tensor v, int heads, float scale,
+                  bool causal)
+{
+    assert(is_activation(q) && is_activation(y) && same_shape(y, q));
+    assert(is_activation(k) && is_activation(v) && same_shape(k, v));
+    assert(k.n == q.n && k.c == q.c && heads > 0 && q.c % heads == 0);
+    assert(!causal || tensor_pixels(k) == tensor_pixels(q));
+    const attention_args a = { y, q, k, v, heads, scale, causal };
+    if (alive(d))
+        d->ops->attention(d, &a);
+}
+
+void op_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
+{
+    assert(is_activation(x) && is_activation(y) && same_shape(y, x));
+    assert(is_vector(gain, x.c) && is_vector(bias, x.c));
+    if (alive(d))
+        d->ops->layernorm(d, y, x, gain, bias, eps);
+}
+
+void op_silu(dev *d, tensor y, tensor x)
+{
+    assert(is_activation(x) && is_activation(y) && same_shape(y, x));
+    if (alive(d))
+        d->ops->silu(d, y, x);
+}
+
+void op_convert(dev *d, tensor y, tensor x)
+{
+    assert(is_activation(x) && is_activation(y) && same_shape(y, x));
+    if (alive(d))
+        d->ops->convert(d, y, x);
+}

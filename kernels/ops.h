@@ -1,0 +1,109 @@
+/* kernels/ops.h -- the dozen operators the refiner needs.  The output comes first.
+ *
+ * Shapes are NHWC (kernels/tensor.h).  Activations are of the device's compute
+ * type unless said otherwise (the VAE's are F16 with exp2 != 0, or F32); small
+ * vectors (biases, norms, affines, embeddings) are always F32; sums, softmax and
+ * statistics are computed in F32 or better.  An output never overlaps an input
+ * unless the operator says so.
+ *
+ * Results do not depend on the number of threads, on how a matrix was cut into
+ * chunks (whole tiles, tensor.h), on how an image was cut into bands (multiples
+ * of BAND_UNIT rows), or on how many images are in one call.
+ */
+#ifndef REFINE_OPS_H
+#define REFINE_OPS_H
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Rows of an image that are always computed together. */
+enum { BAND_UNIT = 8 };
+
+/* What happens to a product before it is stored, in this order:
+ *     v = product + bias[c] + per_image[n][c];  v = act(v);  y = v + residual
+ * GEGLU: rows of w alternate value, gate, value, gate...; bias likewise; then
+ * y = value * gelu(gate) has half as many channels as w has rows. */
+typedef enum act { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU } act; /* gelu: exact, by erf */
+
+typedef struct epilogue {
+    tensor bias;      /* (1,1,1,rows of w), or absent */
+    tensor per_image; /* F32 (n,1,1,c): one value per image and channel, or absent */
+    tensor residual;  /* shape of y, or absent; may be y itself */
+    act    act;
+} epilogue;
+
+/* y[.., r] = sum_k x[.., k] * w[r][k].  Rows are pixels; y and x agree in n,h,w.
+ * w is (rows,1,1,k): rows [.., ..) of a matrix, y the matching channel view. */
+void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e);
+
+/* Statistics of GroupNorm as the affine it amounts to, for the channels of a
+ * followed by those of b (b absent: a alone), so a group may straddle the two:
+ *     norm(x)[n][c] = x * affine[n][0][c] + affine[n][1][c]
+ * affine: F32 (n,1,2,a.c + b.c).  gain, bias: (1,1,1,a.c + b.c). */
+void op_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+                  float eps);
+
+/* y = act(x * affine), elementwise: GroupNorm where no convolution follows.
+ * y: any activation type, shape of [a | b]. */
+void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act act);
+
+/* What a convolution reads: [a | b] along channels, normalised by `affine` and
+ * through silu if said so, nearest-resampled to h x w when that differs from the
+ * source (source row = floor(row * a.h / h)). */
+typedef struct conv_input {
+    tensor a, b;
+    tensor affine; /* absent: as it is */
+    bool   silu;
+    bool   detach; /* prepare a copy in any case: y will overwrite a */
+    int    h, w;
+} conv_input;
+
+/* Output rows [row0, row0 + rows) of a convolution, row0 a multiple of
+ * BAND_UNIT, rows too unless the image ends there. */
+typedef struct conv_geometry {
+    int kh, kw;       /* 3x3 or 1x1 */
+    int stride, pad;  /* pad is in front (top, left); reads past the end see zero */
+    int row0, rows;
+} conv_geometry;
+
+/* A device may want the input of a convolution materialised first, once for all
+ * chunks of its weights.  Ask how many bytes that takes (0: it applies everything
+ * on load), take them, and pass them on; then convolve any number of times.
+ * Only the input rows that `g` needs are prepared. */
+typedef struct conv_source {
+    conv_input in;
+    tensor     ready; /* prepared rows, or absent */
+    int        first; /* row of the image that ready's row 0 is */
+} conv_source;
+
+size_t      op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g);
+conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
+
+/* y is the whole image (or a channel view of it); only rows of `g` are written.
+ * w is (rows, kh, kw, channels of the input).  y may overlap in.a when
+ * the input was prepared with in.detach; e.residual may be y itself. */
+void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g,
+               const epilogue *e);
+
+/* softmax(q k^T * scale) v per head.  q, y: (n,1,tq,heads*hd) or (n,h,w,..) views,
+ * k, v: (n,1,tk,heads*hd) views.  causal: query i sees keys 0..i. */
+void op_attention(dev *d, tensor y, tensor q, tensor k, tensor v, int heads, float scale,
+                  bool causal);
+
+/* y = (x - mean) / sqrt(var + eps) * gain + bias over the channels of each pixel. */
+void op_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
+
+/* y = silu(x), elementwise; y may be x. */
+void op_silu(dev *d, tensor y, tensor x);
+
+/* y = x, converting the type. */
+void op_convert(dev *d, tensor y, tensor x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

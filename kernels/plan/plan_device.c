@@ -1,0 +1,187 @@
+/* kernels/plan/plan_device.c -- computes nothing, counts everything.
+ *
+ * Memory is handed out as tokens: addresses from a range that is never mapped, each
+ * different, so that address arithmetic works and a use of one faults at once.  Sizes are
+ * answered as the target would answer them; every operator leaves its multiply-adds and
+ * its need of workspace behind.  Never fails.
+ */
+#include "kernels/backend.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+typedef struct plan_dev {
+    dev        base;
+    const dev *target;  /* borrowed */
+    uintptr_t  next;    /* token */
+    size_t     workspace;
+    uint64_t   macs;
+} plan_dev;
+
+enum { TOKEN_ALIGN = 4096 };
+static const uintptr_t FIRST_TOKEN = TOKEN_ALIGN;
+
+static plan_dev *of(dev *d) { return (plan_dev *)(void *)d; }
+
+static void need(plan_dev *p, size_t workspace, uint64_t macs)
+{
+    p->workspace = num_max(p->workspace, workspace);
+    p->macs += macs;
+}
+
+static uint64_t pixels(tensor t) { return (uint64_t)t.n * tensor_pixels(t); }
+
+static void *plan_alloc(dev *d, size_t bytes, dev_mem kind)
+{
+    (void)kind;
+    plan_dev *p = of(d);
+    const uintptr_t token = p->next;
+    p->next += num_align(bytes, TOKEN_ALIGN) + TOKEN_ALIGN;
+    return (void *)token;
+}
+
+static void plan_free(dev *d, void *p, size_t bytes, dev_mem kind)
+{
+    (void)d, (void)p, (void)bytes, (void)kind;
+}
+
+static dev_event *plan_event_open(dev *d) { return plan_alloc(d, 1, DEV_PINNED); }
+static void       plan_event_close(dev *d, dev_event *e) { (void)d, (void)e; }
+
+static void plan_copy(dev *d, void *dst, const void *src, size_t bytes)
+{
+    (void)d, (void)dst, (void)src, (void)bytes;
+}
+
+static void plan_record(dev *d, dev_event *e, dev_queue q) { (void)d, (void)e, (void)q; }
+static void plan_wait(dev *d, dev_queue q, dev_event *e) { (void)d, (void)q, (void)e; }
+static void plan_sync(dev *d, dev_event *e) { (void)d, (void)e; }
+static void plan_close(dev *d) { mem_free(d); }
+
+static size_t linear_workspace(const dev *d, const linear_args *a)
+{
+    const dev *t = ((const plan_dev *)(const void *)d)->target;
+    return t->ops->linear_workspace(t, a);
+}
+
+static size_t conv2d_workspace(const dev *d, const conv_args *a)
+{
+    const dev *t = ((const plan_dev *)(const void *)d)->target;
+    return t->ops->conv2d_workspace(t, a);
+}
+
+static size_t attention_workspace(const dev *d, const attention_args *a)
+{
+    const dev *t = ((const plan_dev *)(const void *)d)->target;
+    return t->ops->attention_workspace(t, a);
+}
+
+static size_t groupnorm_workspace(const dev *d, tensor a, tensor b, int groups)
+{
+    const dev *t = ((const plan_dev *)(const void *)d)->target;
+    return t->ops->groupnorm_workspace(t, a, b, groups);
+}
+
+static size_t conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
+{
+    const dev *t = ((const plan_dev *)(const void *)d)->target;
+    return t->ops->conv_prepare_bytes(t, in, g);
+}
+
+static void plan_linear(dev *d, const linear_args *a)
+{
+    need(of(d), linear_workspace(d, a), pixels(a->y) * (uint64_t)a->w.n * (uint64_t)a->w.c);
+}
+
+static conv_source plan_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+{
+    (void)d, (void)p, (void)g;
+    return (conv_source){ .in = *in };
+}
+
+static void plan_conv2d(dev *d, const conv_args *a)
+{
+    const uint64_t outputs = (uint64_t)a->y.n * (uint64_t)a->g.rows * (uint64_t)a->y.w;
+    const uint64_t k = (uint64_t)a->g.kh * (uint64_t)a->g.kw * (uint64_t)a->w.c;
+    need(of(d), conv2d_workspace(d, a), outputs * (uint64_t)a->w.n * k);
+}
+
+static void plan_attention(dev *d, const attention_args *a)
+{
+    need(of(d), attention_workspace(d, a),
+         2 * pixels(a->q) * tensor_pixels(a->k) * (uint64_t)a->q.c);
+}
+
+static void plan_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias,
+                           int groups, float eps)
+{
+    (void)affine, (void)gain, (void)bias, (void)eps;
+    need(of(d), groupnorm_workspace(d, a, b, groups), 0);
+}
+
+static void plan_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
+{
+    (void)d, (void)y, (void)a, (void)b, (void)affine, (void)f;
+}
+
+static void plan_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
+{
+    (void)d, (void)y, (void)x, (void)gain, (void)bias, (void)eps;
+}
+
+static void plan_unary(dev *d, tensor y, tensor x) { (void)d, (void)y, (void)x; }
+
+static const struct dev_ops PLAN_OPS = {
+    .name = "plan",
+    .alloc = plan_alloc,
+    .free = plan_free,
+    .event_open = plan_event_open,
+    .event_close = plan_event_close,
+    .copy_in = plan_copy,
+    .put = plan_copy,
+    .get = plan_copy,
+    .record = plan_record,
+    .wait = plan_wait,
+    .sync = plan_sync,
+    .close = plan_close,
+    .linear_workspace = linear_workspace,
+    .conv2d_workspace = conv2d_workspace,
+    .attention_workspace = attention_workspace,
+    .groupnorm_workspace = groupnorm_workspace,
+    .conv_prepare_bytes = conv_prepare_bytes,
+    .linear = plan_linear,
+    .conv_prepare = plan_conv_prepare,
+    .conv2d = plan_conv2d,
+    .attention = plan_attention,
+    .groupnorm = plan_groupnorm,
+    .apply_norm = plan_apply_norm,
+    .layernorm = plan_layernorm,
+    .silu = plan_unary,
+    .convert = plan_unary,
+};
+
+dev *dev_open_plan(const dev *target, refine_error *err)
+{
+    plan_dev *p = mem_calloc(1, sizeof *p);
+    if (!p) {
+        refine_fail(err, REFINE_ENOMEM, "plan device: out of memory (%zu bytes)", sizeof *p);
+        return NULL;
+    }
+    p->base.ops = &PLAN_OPS;
+    p->target = target;
+    p->next = FIRST_TOKEN;
+    (void)snprintf(p->base.model, sizeof p->base.model, "%s", target->model);
+    return &p->base;
+}
+
+static const plan_dev *checked(const dev *d)
+{
+    assert(d->ops == &PLAN_OPS);
+    return (const plan_dev *)(const void *)d;
+}
+
+size_t   dev_workspace_needed(const dev *plan) { return checked(plan)->workspace; }
+uint64_t dev_plan_macs(const dev *plan)        { return checked(plan)->macs; }

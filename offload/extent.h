@@ -1,0 +1,24 @@
+/* offload/extent.h -- one read until all its bytes have come: what both readers share. */
+#ifndef REFINE_EXTENT_H
+#define REFINE_EXTENT_H
+
+#include "offload/reader.h"
+
+#include <stdbool.h>
+
+/* A read under way: `done` of its bytes have come. */
+typedef struct extent {
+    uint64_t ticket, at;
+    char    *dst;
+    size_t   bytes, done;
+    int      in_vain;       /* attempts since bytes came last */
+} extent;
+
+/* Takes in the result of one attempt: bytes read, or -errno.  True: the request is
+ * finished and *out says how.  False: try again from `done`. */
+bool extent_advance(extent *e, ssize_t result, read_done *out);
+
+/* Opens c->path, around the page cache if `direct`, and says so in *fd.  REFINE_EIO. */
+refine_status extent_open_file(int *fd, const reader_config *c, bool direct, refine_error *err);
+
+#endif

@@ -1,0 +1,40 @@
+/* offload/ring.h -- a ring of bytes: pieces of any size, taken and given back in order.
+ *
+ * Positions only grow; byte `position % bytes` of the ring is meant.  A piece never
+ * wraps: one that does not fit before the end begins at the start, and the bytes it
+ * skipped come back with it.
+ *
+ *     tail <= head <= tail + bytes        [tail, head) is taken
+ *
+ * Knows offsets only, not the memory.
+ */
+#ifndef REFINE_RING_H
+#define REFINE_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { RING_ALIGN = 256 };  /* every piece begins at a multiple */
+
+typedef struct ring {
+    uint64_t bytes, head, tail;
+} ring;
+
+static inline void ring_open(ring *r, size_t bytes)
+{
+    *r = (ring){ .bytes = bytes / RING_ALIGN * RING_ALIGN };
+}
+
+/* Takes `n` bytes: *at is their offset, *end the position to give back.  False, and
+ * nothing taken: no room now. */
+bool ring_take(ring *r, size_t n, size_t *at, uint64_t *end);
+
+/* Gives back everything up to `end`, which some ring_take returned. */
+void ring_give(ring *r, uint64_t end);
+
+/* Bytes a ring must have so that a run of pieces fits wherever its first one lies: `sum` bytes
+ * together, each rounded up to RING_ALIGN, none of more than `biggest`. */
+size_t ring_min(size_t sum, size_t biggest);
+
+#endif

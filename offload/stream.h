@@ -1,0 +1,79 @@
+/* offload/stream.h -- every weight of a run, in order, through a ring of bounded size.
+ *
+ *   disk --reader--> staging --workers: check, decode--> staging --DEV_COPY--> ring --> compute
+ *
+ * Which chunks, in which order, is known before the first one: the script, a list
+ * of segment passes (text once, UNet n times, ...).  The stream runs ahead of the
+ * compute as far as staging and ring allow, across passes and phases.
+ *
+ * Resident chunks have a place of their own on the device: they travel on their
+ * first visit and are there on every later one (until stream_drop_residents).
+ *
+ * Threads: one I/O thread (owns the reader), n decode workers, one copy thread
+ * (owns DEV_COPY); enter and leave belong to the compute thread.
+ */
+#ifndef REFINE_STREAM_H
+#define REFINE_STREAM_H
+
+#include "kernels/device.h"
+#include "offload/pack.h"
+#include "offload/reader.h"
+#include "offload/script.h"
+#include "offload/weights.h"
+
+#include <stdbool.h>
+
+typedef struct stream stream;
+
+typedef struct stream_config {
+    dev        *d;
+    const pack *p;
+    void       *ring;               /* device memory, the caller's */
+    size_t      ring_bytes;         /* >= stream_ring_min() for the biggest set of chunks
+                                       that is ever inside at once */
+    void       *residents;          /* device memory for resident chunks, one behind the other
+                                       in the order of `resident`, each aligned to 256 */
+    const bool *resident;           /* per chunk of the pack; NULL: none */
+    const stream_pass *script;
+    int         n_script;
+    int         slots;              /* staging slots, each one chunk; >= 2 */
+    int         workers;            /* decode threads; >= 1 */
+    int         reader;             /* refine_reader: 0 auto, 1 uring, 2 pread */
+    const reader_calls *calls;      /* tests; or NULL */
+} stream_config;
+
+/* Where time and bytes went since stream_open. */
+typedef struct stream_stats {
+    uint64_t disk_bytes, decoded_bytes, copied_bytes;
+    uint64_t chunks, resident_hits;     /* visits that travelled, and that did not */
+    double   disk_busy;                 /* seconds with at least one request under way */
+    double   decode_busy;               /* summed over the workers */
+    double   copy_busy;                 /* with at least one copy enqueued and not finished */
+    double   stall_disk, stall_decode, stall_copy;  /* compute waited, by what it waited for */
+} stream_stats;
+
+/* Host memory (staging, threads' contexts) a stream of this shape takes. */
+size_t stream_host_bytes(const pack *p, int slots, int workers);
+size_t stream_staging_bytes(const pack *p, int slots);
+
+/* Bytes the ring must have when chunks of up to `inside_bytes` together, each rounded up to
+ * 256, are inside at once. */
+size_t stream_ring_min(const pack *p, size_t inside_bytes);
+
+/* Starts the threads, which begin to read at once.  The script is copied. */
+refine_status stream_open(stream **out, const stream_config *c, refine_error *err);
+/* Starts the script over, for the next picture; nothing may be inside.  Allocates nothing.
+ * Residents stay.  Fails when the device has failed, as it does. */
+refine_status stream_restart(stream *s);
+/* Their memory is the caller's until stream_restart.  What is left of the script must not
+ * visit a resident chunk. */
+void          stream_drop_residents(stream *s);
+/* Stops early if need be, and drains what it copies.  NULL is fine. */
+void          stream_close(stream *s);
+
+weights     *stream_weights(stream *s);     /* the interface the engine sees */
+stream_stats stream_get_stats(stream *s);   /* any time */
+const char  *stream_reader_name(const stream *s);
+const char  *stream_note(const stream *s);  /* "" or why the reader fell back */
+
+#endif

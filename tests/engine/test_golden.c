@@ -1,0 +1,568 @@
+/* tests/engine/test_golden.c -- the engine against diffusers and transformers, stage by stage.
+ *
+ * Two small refiners of random weights (tests/golden/README.md) are packed as any other, and
+ * run on the reference device and on the CPU device.  Each stage is fed the golden input of
+ * that stage, so that an error is reported where it is made; whole pictures, with the noise
+ * of engine/rng.c, follow.
+ *
+ * Bounds are on max |computed - golden| / max |golden|.
+ */
+#define _GNU_SOURCE /* mkstemp */
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/plan.h"
+#include "engine/rng.h"
+#include "quant/f16.h"
+#include "tests/support/compare.h"
+#include "tools/pack_write.h"
+#include "tools/synthetic.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+TestSuite(engine_golden, .timeout = 100);
+
+/* What an arithmetic may be off by. */
+typedef struct bounds {
+    double stage;       /* a stage given its golden input */
+    double latents;     /* after any step of a whole run */
+    int    grey;        /* levels of 255, any pixel */
+} bounds;
+
+/* Rounding of f32 makes a few 1e-6 of the largest value in a stage.  A step moves the latents
+ * by (guided noise) * (sigma difference): guidance multiplies the difference of the halves'
+ * errors by 5, and fewer than ten steps add up. */
+static const bounds IN_F32 = { 1e-4, 1e-4, 1 };
+/* Twice what was measured. */
+static const bounds IN_BF16 = { 0.08, 0.08, 24 };
+
+typedef struct rig rig;
+
+/* All chunks of the pack on the device, for use in any order. */
+typedef struct shelf {
+    weights w;          /* first: enter and leave return here */
+    rig    *owner;
+    void  **chunk;
+} shelf;
+
+struct rig {
+    char      path[256];
+    gold     *g;
+    model     m;
+    dev      *d;
+    pipeline *p;
+    plan      plan;
+    char     *arena, *region;
+    shelf     shelf;
+    run       r;
+    refine_job job;
+    uint8_t  *rgb_in, *rgb_out;
+    bounds    allowed;
+    double    worst;    /* of the stages so far */
+    int       stages;
+    char      worst_name[GOLD_NAME];
+};
+
+/* ---- putting it together ---- */
+
+static char *read_text(const char *path)
+{
+    FILE *f = fopen(path, "rbe");
+    char *text = mem_calloc(1, 1 << 16);
+    cr_assert(f && text, "%s", path);
+    cr_assert_lt(fread(text, 1, (1 << 16) - 1, f), (size_t)(1 << 16) - 1);
+    (void)fclose(f);
+    return text;
+}
+
+static model_config config_of(const char *name)
+{
+    char path[256];
+    model_config c;
+    refine_error err = { 0 };
+    snprintf(path, sizeof path, "tests/golden/%s.json", name);
+    char *text = read_text(path);
+    cr_assert_eq(model_config_parse(&c, text, strlen(text), &err), REFINE_OK, "%s", err.text);
+    mem_free(text);
+    return c;
+}
+
+static void make_pack(rig *k, const char *name)
+{
+    const char *tmp = getenv("TMPDIR");
+    const model_config c = config_of(name);
+    weight_source *s;
+    pack_written written;
+    refine_error err = { 0 };
+
+    snprintf(k->path, sizeof k->path, "%s/refine-golden-XXXXXX", tmp ? tmp : "/tmp");
+    const int fd = mkstemp(k->path);
+    cr_assert_geq(fd, 0);
+    (void)close(fd);
+    cr_assert_eq(synthetic_open_config(&s, &c, 0, name, &err), REFINE_OK, "%s", err.text);
+    /* Small chunks, so that every matrix of some size is cut. */
+    const pack_write_options o = { .path = k->path, .replace = true, .raw = true,
+                                   .chunk_bytes = PACK_CHUNK_MIN, .threads = 1 };
+    cr_assert_eq(pack_write(&written, s, &o, &err), REFINE_OK, "%s", err.text);
+    s->close(s);
+}
+
+static const void *shelf_enter(weights *w, int chunk) { return ((shelf *)w)->chunk[chunk]; }
+static void shelf_leave(weights *w, int chunk) { (void)w, (void)chunk; }
+
+static bool on_device(const rig *k, int chunk)
+{
+    const uint32_t seg = pack_chunk_at(k->m.p, chunk)->segment;
+    return seg != SEG_VECTORS && seg != SEG_TOKENS;
+}
+
+static void fill_shelf(rig *k)
+{
+    const int n = n_pack_chunks(k->m.p);
+    char *host = mem_alloc(pack_biggest(k->m.p));
+    refine_error err = { 0 };
+
+    k->shelf = (shelf){ { shelf_enter, shelf_leave }, k, mem_calloc((size_t)n, sizeof(void *)) };
+    cr_assert(host && k->shelf.chunk);
+    for (int i = 0; i < n; i++) {
+        const size_t bytes = pack_chunk_at(k->m.p, i)->bytes;
+        if (!on_device(k, i))
+            continue;
+        cr_assert_eq(pack_read_chunk(k->m.p, i, host, &err), REFINE_OK, "%s", err.text);
+        k->shelf.chunk[i] = dev_alloc(k->d, bytes, DEV_VRAM);
+        cr_assert_not_null(k->shelf.chunk[i]);
+        dev_put(k->d, k->shelf.chunk[i], host, bytes);
+    }
+    mem_free(host);
+}
+
+static void empty_shelf(rig *k)
+{
+    for (int i = 0; i < n_pack_chunks(k->m.p); i++)
+        if (on_device(k, i))
+            dev_free(k->d, k->shelf.chunk[i], pack_chunk_at(k->m.p, i)->bytes, DEV_VRAM);
+    mem_free(k->shelf.chunk);
+}
+
+static void load_vectors(rig *k)
+{
+    const pack_tensor *positions = pack_tensor_at(k->m.p, k->p->text.positions);
+    char *host = mem_alloc(pack_biggest(k->m.p));
+    refine_error err = { 0 };
+    size_t at = 0;
+    int first, end;
+
+    cr_assert_not_null(host);
+    pack_segment(k->m.p, SEG_VECTORS, &first, &end);
+    for (int i = first; i < end; i++) {
+        const size_t bytes = pack_chunk_at(k->m.p, i)->bytes;
+        cr_assert_eq(pack_read_chunk(k->m.p, i, host, &err), REFINE_OK, "%s", err.text);
+        dev_put(k->d, k->arena + at, host, bytes);
+        if ((int)positions->first_chunk == i)
+            memcpy(k->p->positions, host + positions->at, (size_t)positions->c_in * sizeof(float));
+        at += num_align(bytes, PACK_VECTOR_ALIGN);
+    }
+    mem_free(host);
+}
+
+static const gold_entry *golden(const rig *k, const char *name)
+{
+    const gold_entry *e = gold_find(k->g, name);
+    cr_assert_not_null(e, "%s", name);
+    cr_assert_eq(e->stride, 1, "%s", name);
+    return e;
+}
+
+/* "img2img" from pixels, "refine" from latents. */
+static refine_job job_of(rig *k, const char *flow)
+{
+    char name[GOLD_NAME];
+    refine_job j = REFINE_JOB_INIT;
+    snprintf(name, sizeof name, "%s.job", flow);
+    const float *v = golden(k, name)->value;
+    j.width = (int)v[0];
+    j.height = (int)v[1];
+    j.steps = (int)v[2];
+    j.strength = (double)v[3];
+    j.guidance = v[4];
+    j.aesthetic_score = v[5];
+    j.negative_aesthetic_score = v[6];
+    j.seed = (uint64_t)v[7];
+    j.denoising_start = (double)v[8];
+    j.rgb_out = k->rgb_out;
+    if (strcmp(flow, "img2img") == 0)
+        j.rgb_in = k->rgb_in;
+    else
+        j.latents_in = golden(k, "refine.latents.in")->value;
+    return j;
+}
+
+static void take_pictures(rig *k)
+{
+    const gold_entry *e = golden(k, "img2img.input_u8");
+    const size_t hw = (size_t)e->h * e->w;
+    k->rgb_in = mem_alloc(3 * hw);
+    k->rgb_out = mem_alloc(3 * hw);
+    cr_assert(k->rgb_in && k->rgb_out);
+    for (size_t i = 0; i < 3 * hw; i++)
+        k->rgb_in[i] = (uint8_t)e->value[i % 3 * hw + i / 3];
+}
+
+static void take_plan(rig *k)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    refine_error err = { 0 };
+    o.vram_bytes = 512u << 20;
+    o.resident_bytes = UINT64_MAX;
+    o.band_rows = 16;   /* several bands even of these pictures */
+    cr_assert_eq(plan_make(&k->plan, &k->m, k->p, k->d, &o, &k->job, &err), REFINE_OK, "%s",
+                 err.text);
+    k->arena = dev_alloc(k->d, k->plan.arena, DEV_VRAM);
+    cr_assert_not_null(k->arena);
+    k->region = k->arena + k->plan.vectors + k->plan.workspace;
+    dev_workspace_set(k->d, k->arena + k->plan.vectors, k->plan.workspace);
+}
+
+static void rig_open(rig *k, const char *name, const char *flow, bool reference, dtype compute)
+{
+    const dev_options o = { .compute = compute, .threads = 2 };
+    refine_error err = { 0 };
+    char path[256];
+
+    memset(k, 0, sizeof *k);
+    k->allowed = compute == DT_F32 ? IN_F32 : IN_BF16;
+    snprintf(path, sizeof path, "tests/golden/%s.gold", name);
+    cr_assert_eq(gold_open(&k->g, path, &err), REFINE_OK, "%s", err.text);
+    make_pack(k, name);
+    cr_assert_eq(model_open(&k->m, k->path, &err), REFINE_OK, "%s", err.text);
+    k->d = reference ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
+    cr_assert_not_null(k->d, "%s", err.text);
+    take_pictures(k);
+    k->job = job_of(k, flow);
+    cr_assert_eq(pipeline_open(&k->p, &k->m, &k->job, &err), REFINE_OK, "%s", err.text);
+    plan_precision(&k->r, k->d, compute);
+    k->p->act = k->r.act;
+    take_plan(k);
+    load_vectors(k);
+    fill_shelf(k);
+    k->r.m = &k->m;
+    k->r.w = &k->shelf.w;
+    k->r.vectors = k->arena;
+    k->r.band_rows = k->plan.band_rows;
+    k->r.tap_context = k;
+}
+
+static void rig_close(rig *k)
+{
+    empty_shelf(k);
+    dev_free(k->d, k->arena, k->plan.arena, DEV_VRAM);
+    plan_close(&k->plan);
+    pipeline_close(k->p);
+    dev_close(k->d);
+    model_close(&k->m);
+    gold_close(k->g);
+    mem_free(k->rgb_in);
+    mem_free(k->rgb_out);
+    (void)unlink(k->path);
+}
+
+static void fresh_region(rig *k) { scratch_open(&k->r.mem, k->d, k->region, k->plan.region); }
+
+static void device_is_fine(const rig *k)
+{
+    cr_assert_eq(dev_status(k->d), REFINE_OK, "%s", dev_why(k->d));
+}
+
+/* ---- comparing ---- */
+
+static void judge(rig *k, const char *name, double error)
+{
+    if (getenv("REFINE_GOLDEN_VERBOSE"))
+        fprintf(stderr, "%-48s %.2e\n", name, error);
+    cr_expect_leq(error, k->allowed.stage, "%s: relative error %.2e", name, error);
+    k->stages++;
+    if (error >= k->worst) {
+        k->worst = error;
+        snprintf(k->worst_name, sizeof k->worst_name, "%s", name);
+    }
+}
+
+static void tell_worst(const rig *k, const char *what)
+{
+    fprintf(stderr, "%s: %d stages, worst %s %.2e\n", what, k->stages, k->worst_name, k->worst);
+}
+
+/* The tensor's values as numbers; mem_free them. */
+static float *values_of(rig *k, tensor t)
+{
+    const size_t n = tensor_bytes(t) / dtype_bytes(t.type);
+    float *wide = mem_alloc(n * sizeof *wide);
+    uint16_t *raw = mem_alloc(n * sizeof(float));
+
+    cr_assert(wide && raw);
+    cr_assert_eq(t.stride, t.c);
+    dev_get(k->d, raw, t.data, tensor_bytes(t));
+    device_is_fine(k);
+    if (t.type == DT_F32)
+        memcpy(wide, raw, n * sizeof *wide);
+    else if (t.type == DT_F16)
+        f16_decode(wide, raw, n);
+    else
+        bf16_decode(wide, raw, n);
+    for (size_t i = 0; i < n; i++)
+        wide[i] = ldexpf(wide[i], t.exp2);
+    mem_free(raw);
+    return wide;
+}
+
+static void listen(run *r, const char *name, tensor t)
+{
+    rig *k = r->tap_context;
+    float *v = values_of(k, t);
+    judge(k, name, gold_compare(k->g, name, v, t.n, t.h, t.w, t.c));
+    mem_free(v);
+}
+
+static double planes_error(const rig *k, const char *name, const float *v)
+{
+    return gold_compare_planes(k->g, name, v, 1, 4, k->p->h, k->p->w);
+}
+
+static int grey_levels_apart(const rig *k, const char *flow)
+{
+    char name[GOLD_NAME];
+    snprintf(name, sizeof name, "%s.image_u8", flow);
+    const gold_entry *e = golden(k, name);
+    const size_t hw = (size_t)e->h * e->w;
+    int worst = 0;
+
+    cr_assert(e->h == (uint32_t)k->job.height && e->w == (uint32_t)k->job.width && e->c == 3);
+    for (size_t i = 0; i < 3 * hw; i++) {
+        const int apart = abs((int)k->rgb_out[i] - (int)e->value[i % 3 * hw + i / 3]);
+        worst = apart > worst ? apart : worst;
+    }
+    return worst;
+}
+
+/* ---- stages, each from its golden input ---- */
+
+static void set_prompts(rig *k)
+{
+    const float *v = golden(k, "text.ids")->value;
+    refine_error err = { 0 };
+    for (int half = 0; half < 2; half++) {
+        int ids[TEXT_TOKENS];
+        for (int i = 0; i < TEXT_TOKENS; i++)
+            ids[i] = (int)v[half * TEXT_TOKENS + i];
+        cr_assert_eq(pipeline_set_prompt(k->p, half, ids, &err), REFINE_OK, "%s", err.text);
+    }
+}
+
+static void golden_latents(rig *k, const char *name)
+{
+    const gold_entry *e = golden(k, name);
+    cr_assert_eq(e->stored, (size_t)(4 * k->p->h * k->p->w));
+    memcpy(k->p->latents, e->value, e->stored * sizeof *e->value);
+}
+
+static void every_stage(const char *name, bool reference, dtype compute, const char *what)
+{
+    static rig k;
+    char last[GOLD_NAME];
+
+    rig_open(&k, name, "img2img", reference, compute);
+    k.r.tap = listen;
+    fresh_region(&k);
+    pipeline_encode(k.p, &k.r, k.rgb_in);
+
+    fresh_region(&k);
+    set_prompts(&k);
+    pipeline_text(k.p, &k.r, &k.job);
+    golden_latents(&k, "img2img.latents.init");
+    pipeline_scale_input(k.p, 0);
+    pipeline_step(k.p, &k.r, 0);
+    device_is_fine(&k);
+    pipeline_advance(k.p, 0, k.job.guidance);
+    judge(&k, "img2img.step.0.eps", planes_error(&k, "img2img.step.0.eps", k.p->noise));
+
+    fresh_region(&k);
+    snprintf(last, sizeof last, "img2img.step.%d.latents", k.p->steps - 1);
+    golden_latents(&k, last);
+    pipeline_decode(k.p, &k.r, k.rgb_out);
+    device_is_fine(&k);
+    cr_expect_leq(grey_levels_apart(&k, "img2img"), k.allowed.grey);
+
+    /* Ends, text and samplers; and every block of UNet and VAE. */
+    const int resnets = k.m.l.config.unet.resnets, levels = k.m.l.config.unet.levels;
+    cr_expect_gt(k.stages, levels * (2 * resnets + 1) + 2 * (levels - 1) + 2 * levels);
+    tell_worst(&k, what);
+    rig_close(&k);
+}
+
+Test(engine_golden, every_stage_of_tiny_on_the_reference_device_is_diffusers)
+{
+    every_stage("tiny", true, DT_F32, "tiny ref f32");
+}
+
+Test(engine_golden, every_stage_of_tiny_on_the_cpu_in_f32_is_diffusers)
+{
+    every_stage("tiny", false, DT_F32, "tiny cpu f32");
+}
+
+Test(engine_golden, every_stage_of_tiny_on_the_cpu_in_bf16_is_diffusers_but_for_rounding)
+{
+    every_stage("tiny", false, DT_BF16, "tiny cpu bf16");
+}
+
+Test(engine_golden, every_stage_of_odd_sizes_on_the_reference_device_is_diffusers)
+{
+    every_stage("odd", true, DT_F32, "odd ref f32");
+}
+
+Test(engine_golden, every_stage_of_odd_sizes_on_the_cpu_in_f32_is_diffusers)
+{
+    every_stage("odd", false, DT_F32, "odd cpu f32");
+}
+
+Test(engine_golden, every_stage_of_odd_sizes_on_the_cpu_in_bf16_is_diffusers_but_for_rounding)
+{
+    every_stage("odd", false, DT_BF16, "odd cpu bf16");
+}
+
+/* ---- whole pictures ---- */
+
+/* The same draws; values to a few ulp (engine/rng.h). */
+static void noise_is_torchs(const rig *k, const char *name)
+{
+    const double error = planes_error(k, name, k->p->noise);
+    cr_expect_leq(error, 1e-6, "%s: relative error %.2e", name, error);
+}
+
+static void start(rig *k)
+{
+    const size_t n = (size_t)(4 * k->p->h * k->p->w);
+    rng g;
+
+    if (k->job.latents_in) {
+        memcpy(k->p->latents, k->job.latents_in, n * sizeof *k->p->latents);
+        return;
+    }
+    rng_open(&g, RNG_TORCH, k->job.seed);
+    fresh_region(k);
+    pipeline_encode(k->p, &k->r, k->rgb_in);
+    device_is_fine(k);
+    rng_randn(&g, k->p->noise, n);
+    noise_is_torchs(k, "img2img.noise.posterior");
+    pipeline_sample_moments(k->p);
+    rng_randn(&g, k->p->noise, n);
+    noise_is_torchs(k, "img2img.noise.init");
+    scheduler_add_noise(&k->p->sched, k->p->first, k->p->latents, k->p->noise, n);
+}
+
+static double step_latents_error(const rig *k, const char *flow, int step)
+{
+    char name[GOLD_NAME];
+    snprintf(name, sizeof name, "%s.step.%d.timestep", flow, step);
+    cr_assert_eq(*golden(k, name)->value, k->p->sched.timestep[k->p->first + step], "%s", name);
+    snprintf(name, sizeof name, "%s.step.%d.latents", flow, step);
+    return planes_error(k, name, k->p->latents);
+}
+
+static void whole_picture(const char *name, const char *flow, bool reference, dtype compute,
+                          const char *what)
+{
+    static rig k;
+    char past[GOLD_NAME], init[GOLD_NAME];
+    double worst;
+
+    rig_open(&k, name, flow, reference, compute);
+    start(&k);
+    snprintf(init, sizeof init, "%s.latents.init", flow);
+    worst = planes_error(&k, init, k.p->latents);
+    fresh_region(&k);
+    set_prompts(&k);
+    pipeline_text(k.p, &k.r, &k.job);
+    for (int i = 0; i < k.p->steps; i++) {
+        pipeline_scale_input(k.p, i);
+        pipeline_step(k.p, &k.r, i);
+        device_is_fine(&k);
+        pipeline_advance(k.p, i, k.job.guidance);
+        worst = fmax(worst, step_latents_error(&k, flow, i));
+    }
+    snprintf(past, sizeof past, "%s.step.%d.latents", flow, k.p->steps);
+    cr_expect_null(gold_find(k.g, past), "diffusers runs more steps");
+    fresh_region(&k);
+    pipeline_decode(k.p, &k.r, k.rgb_out);
+    device_is_fine(&k);
+
+    const int grey = grey_levels_apart(&k, flow);
+    fprintf(stderr, "%s %s: %d steps, latents %.2e, picture %d grey levels\n", what, flow,
+            k.p->steps, worst, grey);
+    cr_expect_leq(worst, k.allowed.latents, "latents: relative error %.2e", worst);
+    cr_expect_leq(grey, k.allowed.grey, "the picture is %d grey levels off", grey);
+    rig_close(&k);
+}
+
+static void both_flows(const char *name, bool reference, dtype compute, const char *what)
+{
+    whole_picture(name, "img2img", reference, compute, what);
+    whole_picture(name, "refine", reference, compute, what);
+}
+
+Test(engine_golden, pictures_of_tiny_on_the_reference_device_are_diffusers)
+{
+    both_flows("tiny", true, DT_F32, "tiny ref f32");
+}
+
+Test(engine_golden, pictures_of_tiny_on_the_cpu_in_f32_are_diffusers)
+{
+    both_flows("tiny", false, DT_F32, "tiny cpu f32");
+}
+
+Test(engine_golden, pictures_of_tiny_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
+{
+    both_flows("tiny", false, DT_BF16, "tiny cpu bf16");
+}
+
+Test(engine_golden, pictures_of_odd_sizes_on_the_reference_device_are_diffusers)
+{
+    both_flows("odd", true, DT_F32, "odd ref f32");
+}
+
+Test(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_f32_are_diffusers)
+{
+    both_flows("odd", false, DT_F32, "odd cpu f32");
+}
+
+Test(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
+{
+    both_flows("odd", false, DT_BF16, "odd cpu bf16");
+}
+
+/* ---- the files themselves ---- */
+
+Test(engine_golden, the_tiny_configuration_is_the_one_that_is_built_in)
+{
+    const model_config c = config_of("tiny");
+    char *file = model_config_dump(&c), *built_in = model_config_dump(&MODEL_TINY);
+    cr_assert(file && built_in);
+    cr_expect_str_eq(file, built_in);
+    mem_free(file);
+    mem_free(built_in);
+}
+
+Test(engine_golden, a_damaged_gold_file_is_refused_at_every_length)
+{
+    static unsigned char bytes[512];
+    FILE *f = fopen("tests/golden/tiny.gold", "rbe");
+    gold *g;
+    cr_assert_not_null(f);
+    cr_assert_eq(fread(bytes, 1, sizeof bytes, f), sizeof bytes);
+    (void)fclose(f);
+    for (size_t len = 0; len <= sizeof bytes; len++)
+        cr_expect_eq(gold_parse(&g, bytes, len, NULL), REFINE_EFORMAT, "%zu bytes", len);
+}

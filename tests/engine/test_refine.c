@@ -1,0 +1,358 @@
+/* tests/engine/test_refine.c -- the promise: any budget, the same picture, or a refusal. */
+#include "engine/base/mem.h"
+#include "engine/refine.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { W = 72, H = 104, PIXELS = W * H * 3, LATENTS = 4 * (W / 8) * (H / 8) };
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(engine_refine, .init = make_pack, .fini = drop_pack, .timeout = 100);
+
+static const uint8_t *photo(void)
+{
+    static uint8_t rgb[PIXELS];
+    for (int i = 0; i < PIXELS; i++)
+        rgb[i] = (uint8_t)(i * 7 + (i / 3 / W) * 3 + ((i >> 5) ^ i));
+    return rgb;
+}
+
+static refine_options options(const char *pack)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    o.pack_path = pack;
+    o.device = REFINE_DEVICE_CPU;
+    o.precision = REFINE_F32;
+    o.vram_bytes = 256u << 20;
+    o.ram_bytes = 128u << 20;
+    o.threads = 2;
+    return o;
+}
+
+static refine_job job(uint8_t *out)
+{
+    refine_job j = REFINE_JOB_INIT;
+    j.prompt = "a photo of a cat";
+    j.negative = "blurry";
+    j.width = W;
+    j.height = H;
+    j.steps = 10;
+    j.strength = 0.3;
+    j.seed = 42;
+    j.rgb_in = photo();
+    j.rgb_out = out;
+    return j;
+}
+
+static void run_ok(const refine_options *o, const refine_job *j, refine_report *report)
+{
+    refine_engine *e;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_open(&e, o, j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(refine_run(e, j, &err), REFINE_OK, "%s", err.text);
+    if (report)
+        refine_get_report(e, report);
+    refine_close(e);
+}
+
+static const uint8_t *expected(refine_precision precision)
+{
+    static uint8_t rgb[PIXELS];
+    refine_options o = options(pack_file);
+    const refine_job j = job(rgb);
+    o.precision = precision;
+    run_ok(&o, &j, NULL);
+    return rgb;
+}
+
+static void same_picture(const refine_options *o, const uint8_t *want, const char *what)
+{
+    static uint8_t rgb[PIXELS];
+    const refine_job j = job(rgb);
+    memset(rgb, 0, sizeof rgb);
+    run_ok(o, &j, NULL);
+    cr_assert_eq(memcmp(rgb, want, PIXELS), 0, "the picture depends on %s", what);
+}
+
+/* ---- the picture does not depend on anything but the job ---- */
+
+static void invariant(refine_precision precision)
+{
+    const uint8_t *want = expected(precision);
+    refine_options base = options(pack_file);
+    base.precision = precision;
+    refine_report plan = REFINE_REPORT_INIT;
+    uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    cr_assert_eq(refine_plan(&plan, &base, &j, NULL), REFINE_OK);
+
+    refine_options o = base;
+    o.vram_bytes = plan.memory.smallest_device;
+    same_picture(&o, want, "the smallest device ceiling");
+    o.vram_bytes = plan.memory.smallest_device + (3u << 20);
+    same_picture(&o, want, "a middling device ceiling");
+    o = base;
+    o.ram_bytes = plan.memory.smallest_host + (64u << 10);
+    same_picture(&o, want, "the host ceiling");
+    o = base;
+    o.resident_bytes = UINT64_MAX;
+    same_picture(&o, want, "having no resident weights");
+    o.ring_bytes = 12u << 20;
+    same_picture(&o, want, "the size of the ring");
+    o = base;
+    o.resident_bytes = 1u << 20;
+    same_picture(&o, want, "having some resident weights");
+    o = base;
+    o.reader = REFINE_READER_PREAD;
+    same_picture(&o, want, "the reader");
+    for (int t = 1; t <= 4; t++) {
+        o = base;
+        o.threads = t;
+        o.decode_threads = t;
+        same_picture(&o, want, "the number of threads");
+    }
+    for (int band = 8; band <= 128; band *= 2) {
+        o = base;
+        o.band_rows = band;
+        same_picture(&o, want, "the height of the VAE's bands");
+    }
+}
+
+Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_bands_in_f32)
+{
+    invariant(REFINE_F32);
+}
+
+Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_bands_in_bf16)
+{
+    invariant(REFINE_BF16);
+}
+
+Test(engine_refine, the_picture_does_not_depend_on_chunks_or_codec)
+{
+    const uint8_t *want = expected(REFINE_F32);
+    const char *const variants[] = { "--codec raw", "--codec zstd --chunk 64K", "--chunk 256K",
+                                     "--codec raw --chunk 1M" };
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        char other[256];
+        tiny_pack(other, sizeof other, variants[i]);
+        const refine_options o = options(other);
+        same_picture(&o, want, variants[i]);
+        (void)unlink(other);
+    }
+}
+
+Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
+{
+    const uint8_t *want = expected(REFINE_F32);
+    uint8_t out[PIXELS];
+    const refine_options o = options(pack_file);
+    for (int i = 0; i < 5; i++) {
+        refine_job j = job(out);
+        if (i == 0)
+            j.prompt = "a drawing";
+        if (i == 1)
+            j.seed = 43;
+        if (i == 2)
+            j.strength = 0.5;
+        if (i == 3)
+            j.aesthetic_score = 1.0f;
+        if (i == 4)
+            j.rng = REFINE_RNG_PHILOX;
+        run_ok(&o, &j, NULL);
+        cr_assert_neq(memcmp(out, want, PIXELS), 0, "change %d made no difference", i);
+    }
+}
+
+/* ---- budgets ---- */
+
+Test(engine_refine, the_smallest_budget_runs_and_one_page_less_is_refused)
+{
+    uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    refine_options o = options(pack_file);
+    refine_report plan = REFINE_REPORT_INIT, run = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_engine *e;
+
+    cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_OK, "%s", err.text);
+    o.vram_bytes = plan.memory.smallest_device;
+    run_ok(&o, &j, &run);
+    cr_assert_leq(run.memory.device_peak, o.vram_bytes);
+    cr_assert_eq(run.memory.device_peak, run.memory.device_planned);
+
+    o.vram_bytes = plan.memory.smallest_device - 256;
+    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
+    cr_assert_not_null(strstr(err.text, "--vram"));
+    cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_EBUDGET);
+    cr_assert_gt(plan.memory.smallest_device, o.vram_bytes, "the refusal names what would do");
+
+    o = options(pack_file);
+    o.ram_bytes = 1 << 20;
+    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
+    cr_assert_not_null(strstr(err.text, "--ram"));
+}
+
+Test(engine_refine, the_host_keeps_below_its_plan)
+{
+    uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    const refine_options o = options(pack_file);
+    refine_report run = REFINE_REPORT_INIT;
+    run_ok(&o, &j, &run);
+    cr_assert_leq(run.memory.host_peak, run.memory.host_planned);
+    cr_assert_leq(run.memory.host_planned, run.memory.host_limit);
+}
+
+Test(engine_refine, a_run_allocates_nothing_and_repeats_itself)
+{
+    static uint8_t first[PIXELS], second[PIXELS];
+    refine_engine *e;
+    refine_error err = { 0 };
+    const refine_options o = options(pack_file);
+    refine_job j = job(first);
+
+    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
+    const uint64_t calls = mem_used().calls;
+    j.rgb_out = second;
+    cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(mem_used().calls, calls);
+    refine_close(e);
+    cr_assert_eq(memcmp(first, second, PIXELS), 0);
+    cr_assert_eq(mem_used().now, 0u, "everything was given back");
+}
+
+/* ---- the second flow ---- */
+
+Test(engine_refine, takes_up_latents_where_another_run_left_them)
+{
+    static float half_way[LATENTS], whole[LATENTS], second[LATENTS];
+    static uint8_t out[PIXELS];
+    const refine_options o = options(pack_file);
+    refine_job j = job(out);
+
+    for (int i = 0; i < LATENTS; i++)
+        half_way[i] = sinf((float)i * 0.37f);
+    j.rgb_in = NULL;
+    j.latents_in = half_way;
+    j.latents_out = whole;
+    j.steps = 20;
+    j.denoising_start = 0.8;
+    run_ok(&o, &j, NULL);
+    j.rgb_out = NULL;
+    j.latents_out = second;
+    run_ok(&o, &j, NULL);
+    cr_assert_eq(memcmp(whole, second, sizeof whole), 0, "decoding changes no latents");
+    cr_assert_neq(memcmp(whole, half_way, sizeof whole), 0);
+}
+
+/* ---- devices agree ---- */
+
+Test(engine_refine, the_cpu_device_agrees_with_the_referee)
+{
+    static uint8_t cpu[PIXELS], ref[PIXELS];
+    refine_options o = options(pack_file);
+    refine_job j = job(cpu);
+    run_ok(&o, &j, NULL);
+    j.rgb_out = ref;
+    o.device = REFINE_DEVICE_REF;
+    run_ok(&o, &j, NULL);
+    int worst = 0;
+    for (int i = 0; i < PIXELS; i++)
+        worst = abs(cpu[i] - ref[i]) > worst ? abs(cpu[i] - ref[i]) : worst;
+    cr_assert_leq(worst, 1, "%d grey levels", worst);
+}
+
+/* ---- failures ---- */
+
+static int stop_at_once(void *context, const refine_progress *p)
+{
+    (void)p;
+    int *left = context;
+    return (*left)-- <= 0;
+}
+
+Test(engine_refine, stops_when_asked_at_any_point)
+{
+    uint8_t out[PIXELS];
+    const refine_options o = options(pack_file);
+    for (int after = 0; after < 2000; after += 97) {
+        refine_engine *e;
+        refine_error err = { 0 };
+        refine_job j = job(out);
+        int left = after;
+        cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
+        j.progress = stop_at_once;
+        j.progress_context = &left;
+        const refine_status st = refine_run(e, &j, &err);
+        cr_assert(st == REFINE_ECANCELLED || (st == REFINE_OK && left > 0));
+        refine_close(e);
+        cr_assert_eq(mem_used().now, 0u);
+        if (st == REFINE_OK)
+            break;
+    }
+}
+
+Test(engine_refine, survives_every_failed_allocation_in_open)
+{
+    uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    const refine_options o = options(pack_file);
+    for (long k = 0;; k++) {
+        refine_engine *e;
+        refine_error err = { 0 };
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = refine_open(&e, &o, &j, &err);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        if (st == REFINE_OK) {
+            refine_close(e);
+            cr_assert_gt(k, 20);
+            break;
+        }
+        cr_assert(st == REFINE_ENOMEM || st == REFINE_EBUDGET, "allocation %ld: status %d (%s)", k,
+                  (int)st, err.text);
+        cr_assert_gt(strlen(err.text), 0u);
+        cr_assert_null(e);
+        cr_assert_eq(mem_used().now, 0u, "allocation %ld leaks", k);
+    }
+}
+
+Test(engine_refine, refuses_what_is_no_job)
+{
+    uint8_t out[PIXELS];
+    const refine_options o = options(pack_file);
+    refine_engine *e;
+    for (int i = 0; i < 8; i++) {
+        refine_job j = job(out);
+        refine_error err = { 0 };
+        if (i == 0)
+            j.width = 70;
+        if (i == 1)
+            j.height = 0;
+        if (i == 2)
+            j.rgb_in = NULL;
+        if (i == 3)
+            j.rgb_out = NULL;
+        if (i == 4)
+            j.steps = 0;
+        if (i == 5)
+            j.strength = 0.01;
+        if (i == 6)
+            j.guidance = NAN;
+        if (i == 7)
+            j.denoising_start = 1.5;
+        cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EINVAL, "case %d", i);
+        cr_assert_gt(strlen(err.text), 0u);
+    }
+}

@@ -1,0 +1,186 @@
+/* tests/support/field.c -- tensors of a test: host memory, copied to any device. */
+#include "tests/support/field.h"
+
+#include "engine/base/mem.h"
+#include "quant/f16.h"
+
+#include <assert.h>
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+enum { FIELDS = 16 };
+
+static float next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    uint32_t x = *state;
+    x ^= x >> 15;
+    x *= 0x2c1b3c6du;
+    x ^= x >> 12;
+    return (float)(x >> 8) * 0x1p-23f - 1.0f;
+}
+
+field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, int stride,
+                 int exp2, float amplitude)
+{
+    field f = { NULL, 0, type, n, h, w, stride, 0, stride, exp2 };
+    uint32_t state = seed * 2654435761u + 12345u;
+
+    f.bytes = field_pixels(&f) * (size_t)stride * dtype_bytes(type);
+    f.data = mem_alloc(f.bytes);
+    assert(f.data && c0 + c <= stride);
+    for (size_t p = 0; p < field_pixels(&f); p++)
+        for (int i = 0; i < stride; i++)
+            field_set(&f, p, i, next_random(&state) * amplitude);
+    f.c0 = c0;
+    f.c = c;
+    return f;
+}
+
+field field_random(uint32_t seed, dtype type, int n, int h, int w, int c, float amplitude)
+{
+    return field_view(seed, type, n, h, w, c, 0, c, 0, amplitude);
+}
+
+field field_copy(const field *f)
+{
+    field g = *f;
+    if (f->c == 0)
+        return g;
+    g.data = mem_alloc(f->bytes);
+    assert(g.data);
+    memcpy(g.data, f->data, f->bytes);
+    return g;
+}
+
+void field_free(field *f)
+{
+    mem_free(f->data);
+    *f = (field){ 0 };
+}
+
+size_t field_pixels(const field *f) { return (size_t)f->n * (size_t)f->h * (size_t)f->w; }
+
+float field_at(const field *f, size_t p, int c)
+{
+    const size_t i = p * (size_t)f->stride + (size_t)(f->c0 + c);
+    float v;
+    if (f->type == DT_F32)
+        v = ((const float *)f->data)[i];
+    else if (f->type == DT_F16)
+        v = f16_to_f32(((const uint16_t *)f->data)[i]);
+    else
+        v = bf16_to_f32(((const uint16_t *)f->data)[i]);
+    return ldexpf(v, f->exp2);
+}
+
+void field_set(field *f, size_t p, int c, float v)
+{
+    const size_t i = p * (size_t)f->stride + (size_t)(f->c0 + c);
+    v = ldexpf(v, -f->exp2);
+    if (f->type == DT_F32)
+        ((float *)f->data)[i] = v;
+    else
+        ((uint16_t *)f->data)[i] = f->type == DT_F16 ? f32_to_f16(v) : f32_to_bf16(v);
+}
+
+double field_distance(const field *a, const field *b)
+{
+    double worst = 0;
+    assert(a->c == b->c && field_pixels(a) == field_pixels(b));
+    for (size_t p = 0; p < field_pixels(a); p++)
+        for (int c = 0; c < a->c; c++) {
+            const double d = fabs((double)field_at(a, p, c) - (double)field_at(b, p, c));
+            if (!(d <= worst))
+                worst = isnan(d) ? INFINITY : d;
+        }
+    return worst;
+}
+
+double field_peak(const field *a)
+{
+    double peak = 0;
+    for (size_t p = 0; p < field_pixels(a); p++)
+        for (int c = 0; c < a->c; c++)
+            peak = fmax(peak, fabs((double)field_at(a, p, c)));
+    return peak;
+}
+
+bool field_same_bytes(const field *a, const field *b)
+{
+    return a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0;
+}
+
+dev *field_cpu(dtype compute, int threads)
+{
+    refine_error err = { 0 };
+    const dev_options o = { compute, threads };
+    dev *d = dev_open_cpu(&o, &err);
+    cr_assert(d, "%s", err.text);
+    return d;
+}
+
+dev *field_ref(void)
+{
+    refine_error err = { 0 };
+    const dev_options o = { DT_F32, 0 };
+    dev *d = dev_open_ref(&o, &err);
+    cr_assert(d, "%s", err.text);
+    return d;
+}
+
+double field_rounding(dtype type, double peak)
+{
+    return peak * (type == DT_F32 ? 0x1p-24 : type == DT_F16 ? 0x1p-11 : 0x1p-8);
+}
+
+static tensor as_tensor(const field *f, void *data)
+{
+    if (f->c == 0)
+        return (tensor){ 0 };
+    tensor t = tensor_make(data, f->type, f->n, f->h, f->w, f->stride);
+    t.exp2 = f->exp2;
+    return tensor_channels(t, f->c0, f->c);
+}
+
+static size_t workspace_needed(dev *d, field *const *f, int n, field_body *body,
+                               const void *context)
+{
+    tensor t[FIELDS];
+    dev *plan = dev_open_plan(d, NULL);
+    cr_assert(plan);
+    for (int i = 0; i < n; i++)
+        t[i] = as_tensor(f[i], NULL);
+    body(plan, t, context);
+    cr_assert(dev_status(plan) == REFINE_OK, "%s", dev_why(plan));
+    const size_t need = dev_workspace_needed(plan);
+    dev_close(plan);
+    return need;
+}
+
+void field_run(dev *d, field *const *f, int n, field_body *body, const void *context)
+{
+    tensor t[FIELDS];
+    void *data[FIELDS] = { NULL };
+    assert(n <= FIELDS);
+    const size_t need = workspace_needed(d, f, n, body, context);
+    void *workspace = need ? dev_alloc(d, need, DEV_VRAM) : NULL;
+
+    dev_workspace_set(d, workspace, need);
+    for (int i = 0; i < n; i++) {
+        if (f[i]->c > 0) {
+            data[i] = dev_alloc(d, f[i]->bytes, DEV_VRAM);
+            cr_assert(data[i]);
+            dev_put(d, data[i], f[i]->data, f[i]->bytes);
+        }
+        t[i] = as_tensor(f[i], data[i]);
+    }
+    body(d, t, context);
+    dev_get(d, f[0]->data, data[0], f[0]->bytes);
+    cr_assert(dev_status(d) == REFINE_OK, "%s", dev_why(d));
+    for (int i = 0; i < n; i++)
+        dev_free(d, data[i], f[i]->bytes, DEV_VRAM);
+    dev_workspace_set(d, NULL, 0);
+    dev_free(d, workspace, need, DEV_VRAM);
+}

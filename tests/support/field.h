@@ -1,0 +1,59 @@
+/* tests/support/field.h -- tensors of a test: host memory, copied to any device.
+ *
+ * A field is a channel view of a buffer that the test owns.  Failing to get memory fails
+ * the test.
+ */
+#ifndef TEST_FIELD_H
+#define TEST_FIELD_H
+
+#include "kernels/ops.h"
+
+#include <stdint.h>
+
+typedef struct field {
+    void  *data;    /* the whole buffer, `stride` channels wide */
+    size_t bytes;
+    dtype  type;
+    int    n, h, w, c, c0, stride, exp2;
+} field;
+
+/* Uniform in [-amplitude, amplitude], reproducible; stored in `type` * 2^exp2. */
+field field_random(uint32_t seed, dtype type, int n, int h, int w, int c, float amplitude);
+
+/* The same as channels [c0, c0 + c) of something `stride` channels wide, and scaled. */
+field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, int stride,
+                 int exp2, float amplitude);
+
+field field_copy(const field *f);
+void  field_free(field *f);
+
+/* Pixel p, images, rows and columns flattened. */
+float field_at(const field *f, size_t p, int c);
+void  field_set(field *f, size_t p, int c, float v);
+size_t field_pixels(const field *f);    /* of all images */
+
+/* Largest difference between two fields of one shape; infinite when one is not a number. */
+double field_distance(const field *a, const field *b);
+
+/* Largest absolute value. */
+double field_peak(const field *a);
+
+/* Are all bytes of the buffers the same, outside the view too? */
+bool field_same_bytes(const field *a, const field *b);
+
+/* Devices of a test; one that cannot be opened fails it. */
+dev *field_cpu(dtype compute, int threads);
+dev *field_ref(void);
+
+/* Half an ulp of what `type` can hold of a value up to `peak`. */
+double field_rounding(dtype type, double peak);
+
+/* Something done with tensors on a device; it may also be replayed on a plan device. */
+typedef void field_body(dev *d, const tensor *t, const void *context);
+
+/* Puts fields f[0], f[1], ... on d (an absent one, c == 0, is an absent tensor), runs body
+ * with the very workspace that a plan device asks for, and fetches f[0] back.  A device
+ * that has failed fails the test. */
+void field_run(dev *d, field *const *f, int n, field_body *body, const void *context);
+
+#endif

@@ -1,0 +1,346 @@
+/* tests/tools/test_image_io.c -- every kind of PNG and JPEG comes out as the right RGB. */
+#define _GNU_SOURCE /* memmem */
+#include "engine/base/mem.h"
+#include "tests/support/temp_file.h"
+#include "tools/image_io.h"
+
+#include <criterion/criterion.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jpeglib.h>
+#include <png.h>
+
+enum { W = 13, H = 9 };
+
+/* ---- PNG ---- */
+
+typedef struct kind {
+    const char *name;
+    int type, depth, interlaced;
+} kind;
+
+/* Samples of pixel (x, y): a pattern that uses the whole range of the depth. */
+static unsigned sample_of(int x, int y, int channel, int depth)
+{
+    const unsigned v = (unsigned)(x * 31 + y * 57 + channel * 91) * 2654435761u >> 16;
+    return v & ((1u << depth) - 1);
+}
+
+static void put_bits(uint8_t *row, int index, int depth, unsigned v)
+{
+    if (depth == 16) {
+        row[2 * index] = (uint8_t)(v >> 8);
+        row[2 * index + 1] = (uint8_t)v;
+    } else if (depth == 8) {
+        row[index] = (uint8_t)v;
+    } else {
+        const int per = 8 / depth;
+        row[index / per] |= (uint8_t)(v << (8 - depth - index % per * depth));
+    }
+}
+
+static int channels_of(int type)
+{
+    static const int CHANNELS[] = { 1, 0, 3, 1, 2, 0, 4 };
+    return CHANNELS[type];
+}
+
+static void write_png(const char *name, kind k)
+{
+    static uint8_t rows[H][W * 8];
+    png_bytep at[H];
+    FILE *f = fopen(name, "wb");
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    png_color palette[256];
+    png_byte alpha[256];
+
+    memset(rows, 0, sizeof rows);
+    for (int i = 0; i < 256; i++) {
+        palette[i] = (png_color){ (png_byte)(i * 3), (png_byte)(255 - i), (png_byte)(i ^ 0x55) };
+        alpha[i] = (png_byte)(i * 7);
+    }
+    for (int y = 0; y < H; y++) {
+        at[y] = rows[y];
+        for (int x = 0; x < W; x++)
+            for (int c = 0; c < channels_of(k.type); c++)
+                put_bits(rows[y], x * channels_of(k.type) + c, k.depth, sample_of(x, y, c, k.depth));
+    }
+    png_init_io(png, f);
+    png_set_IHDR(png, info, W, H, k.depth, k.type,
+                 k.interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, 0, 0);
+    if (k.type == PNG_COLOR_TYPE_PALETTE) {
+        png_set_PLTE(png, info, palette, 1 << k.depth);
+        png_set_tRNS(png, info, alpha, 1 << k.depth, NULL);
+    }
+    png_write_info(png, info);
+    png_write_image(png, at);
+    png_write_end(png, info);
+    png_destroy_write_struct(&png, &info);
+    (void)fclose(f);
+}
+
+/* What the pattern is in 8-bit RGB. */
+static int expected(kind k, int x, int y, int c)
+{
+    if (k.type == PNG_COLOR_TYPE_PALETTE) {
+        const int i = (int)sample_of(x, y, 0, k.depth);
+        return (c == 0 ? i * 3 : c == 1 ? 255 - i : i ^ 0x55) & 255;
+    }
+    const bool grey = channels_of(k.type) < 3;
+    const unsigned v = sample_of(x, y, grey ? 0 : c, k.depth);
+    if (k.depth == 16)
+        return (int)((v * 255 + 32895) >> 16);
+    return (int)(v * 255 / ((1u << k.depth) - 1));
+}
+
+Test(tools_image_io, reads_every_kind_of_png)
+{
+    static const int DEPTHS[7][6] = { { 1, 2, 4, 8, 16 }, { 0 }, { 8, 16 }, { 1, 2, 4, 8 },
+                                      { 8, 16 }, { 0 }, { 8, 16 } };
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    for (int type = 0; type < 7; type++)
+        for (int d = 0; DEPTHS[type][d]; d++)
+            for (int interlaced = 0; interlaced < 2; interlaced++) {
+                const kind k = { "", type, DEPTHS[type][d], interlaced };
+                image im;
+                refine_error err = { 0 };
+                write_png(name, k);
+                cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
+                cr_assert_eq(im.width, W);
+                cr_assert_eq(im.height, H);
+                for (int y = 0; y < H; y++)
+                    for (int x = 0; x < W; x++)
+                        for (int c = 0; c < 3; c++)
+                            cr_assert_eq(im.rgb[(y * W + x) * 3 + c], expected(k, x, y, c),
+                                         "type %d depth %d at %d,%d,%d: %d not %d", type, k.depth, x,
+                                         y, c, im.rgb[(y * W + x) * 3 + c], expected(k, x, y, c));
+                image_free(&im);
+            }
+    (void)unlink(name);
+}
+
+Test(tools_image_io, writes_what_it_reads_and_carries_texts)
+{
+    uint8_t rgb[W * H * 3];
+    char name[TEMP_NAME];
+    image back;
+    size_t len;
+    const image_text text[] = { { "prompt", "a cat" }, { "negative_prompt", "caf\xc3\xa9" } };
+    for (int i = 0; i < W * H * 3; i++)
+        rgb[i] = (uint8_t)(i * 5);
+    const image im = { W, H, rgb };
+    temp_file(name, ".png");
+    cr_assert_eq(image_save_png(name, &im, text, 2, NULL), REFINE_OK);
+    cr_assert_eq(image_load(&back, name, NULL), REFINE_OK);
+    cr_assert_eq(memcmp(back.rgb, rgb, sizeof rgb), 0);
+    image_free(&back);
+    unsigned char *p = temp_read(name, &len);
+    cr_assert_not_null(memmem(p, len, "tEXtprompt\0a cat", 16));
+    cr_assert_not_null(memmem(p, len, "iTXtnegative_prompt", 19));
+    cr_assert_not_null(memmem(p, len, "caf\xc3\xa9", 5));
+    free(p);
+    (void)unlink(name);
+}
+
+/* ---- JPEG ---- */
+
+/* An APP1 segment that says nothing but the orientation. */
+static void put_orientation(struct jpeg_compress_struct *j, int how)
+{
+    uint8_t exif[] = { 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1,
+                       1, 0x12, 0, 3, 0, 0, 0, 1, 0, (uint8_t)how, 0, 0, 0, 0, 0, 0 };
+    jpeg_write_marker(j, JPEG_APP0 + 1, exif, sizeof exif);
+}
+
+typedef struct jpeg_kind {
+    J_COLOR_SPACE in;
+    int           channels, progressive, orientation;
+} jpeg_kind;
+
+/* Flat blocks of 16 x 16, so that the coding loses next to nothing. */
+static void write_jpeg(const char *name, int w, int h, jpeg_kind k,
+                       uint8_t (*value)(int x, int y, int c))
+{
+    struct jpeg_compress_struct j;
+    struct jpeg_error_mgr e;
+    FILE *f = fopen(name, "wb");
+    uint8_t row[1024];
+    JSAMPROW at = row;
+    j.err = jpeg_std_error(&e);
+    jpeg_create_compress(&j);
+    jpeg_stdio_dest(&j, f);
+    j.image_width = (JDIMENSION)w;
+    j.image_height = (JDIMENSION)h;
+    j.input_components = k.channels;
+    j.in_color_space = k.in;
+    jpeg_set_defaults(&j);
+    jpeg_set_quality(&j, 98, TRUE);
+    if (k.progressive)
+        jpeg_simple_progression(&j);
+    jpeg_start_compress(&j, TRUE);
+    if (k.orientation)
+        put_orientation(&j, k.orientation);
+    for (int y = 0; y < h; y++) {
+        for (int x = 0; x < w; x++)
+            for (int c = 0; c < k.channels; c++)
+                row[x * k.channels + c] = value(x, y, c);
+        (void)jpeg_write_scanlines(&j, &at, 1);
+    }
+    jpeg_finish_compress(&j);
+    jpeg_destroy_compress(&j);
+    (void)fclose(f);
+}
+
+/* Four quarters: red, green / blue, white. */
+static uint8_t quarters(int x, int y, int c)
+{
+    const int q = (y >= 16) * 2 + (x >= 32);
+    static const uint8_t RGB[4][3] = { { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 } };
+    return RGB[q][c];
+}
+
+static int quarter_at(const image *im, int right, int bottom)
+{
+    const int x = right ? im->width - 4 : 4, y = bottom ? im->height - 4 : 4;
+    const uint8_t *p = im->rgb + (y * im->width + x) * 3;
+    return (p[0] > 128) | (p[1] > 128) << 1 | (p[2] > 128) << 2;
+}
+
+Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
+{
+    /* For every orientation, the corners of the upright picture in reading order: R G B W
+     * are 1 2 4 7.  Rows: as a viewer shows the stored picture R G / B W. */
+    static const int CORNERS[9][4] = { { 0 },          { 1, 2, 4, 7 }, { 2, 1, 7, 4 },
+                                       { 7, 4, 2, 1 }, { 4, 7, 1, 2 }, { 1, 4, 2, 7 },
+                                       { 4, 1, 7, 2 }, { 7, 2, 4, 1 }, { 2, 7, 1, 4 } };
+    char name[TEMP_NAME];
+    temp_file(name, ".jpg");
+    for (int how = 1; how <= 8; how++) {
+        image im;
+        refine_error err = { 0 };
+        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, how }, quarters);
+        cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
+        cr_assert_eq(im.width, how >= 5 ? 32 : 64);
+        for (int corner = 0; corner < 4; corner++)
+            cr_assert_eq(quarter_at(&im, corner & 1, corner >> 1), CORNERS[how][corner],
+                         "orientation %d, corner %d", how, corner);
+        image_free(&im);
+    }
+    (void)unlink(name);
+}
+
+static uint8_t ramp(int x, int y, int c) { return (uint8_t)(x / 16 * 40 + y / 16 * 20 + c * 10); }
+
+static void reads_jpeg(jpeg_kind k, int r, int g, int b)
+{
+    char name[TEMP_NAME];
+    image im;
+    refine_error err = { 0 };
+    temp_file(name, ".jpg");
+    write_jpeg(name, 48, 48, k, ramp);
+    cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
+    const uint8_t *p = im.rgb + (24 * 48 + 24) * 3;     /* block (1,1): 60, 70, 80, 90 */
+    cr_assert_leq(abs(p[0] - r), 4, "%d", p[0]);
+    cr_assert_leq(abs(p[1] - g), 4, "%d", p[1]);
+    cr_assert_leq(abs(p[2] - b), 4, "%d", p[2]);
+    image_free(&im);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, reads_grey_jpeg) { reads_jpeg((jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0 }, 60, 60, 60); }
+Test(tools_image_io, reads_progressive_jpeg) { reads_jpeg((jpeg_kind){ JCS_RGB, 3, 1, 0 }, 60, 70, 80); }
+/* libjpeg marks what it writes as Adobe's, which is inverted: value * black / 255. */
+Test(tools_image_io, reads_cmyk_jpeg)
+{
+    reads_jpeg((jpeg_kind){ JCS_CMYK, 4, 0, 0 }, 60 * 90 / 255, 70 * 90 / 255, 80 * 90 / 255);
+}
+
+/* ---- damage ---- */
+
+static void survives_truncation(const char *name)
+{
+    size_t len;
+    unsigned char *p = temp_read(name, &len);
+    char cut[TEMP_NAME];
+    temp_file(cut, ".bin");
+    for (size_t n = 0; n + 1 < len; n++) {
+        image im;
+        refine_error err = { 0 };
+        temp_write(cut, p, n);
+        const refine_status st = image_load(&im, cut, &err);
+        cr_assert(st == REFINE_OK || (st == REFINE_EFORMAT && strlen(err.text) > 0));
+        cr_assert(st != REFINE_OK || n > len - 20, "accepted %zu of %zu bytes", n, len);
+        image_free(&im);
+        cr_assert_eq(mem_used().now, 0u);
+    }
+    free(p);
+    (void)unlink(cut);
+}
+
+Test(tools_image_io, refuses_truncated_png)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    write_png(name, (kind){ "", PNG_COLOR_TYPE_RGB_ALPHA, 16, 1 });
+    survives_truncation(name);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, refuses_truncated_jpeg)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".jpg");
+    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 6 }, quarters);
+    survives_truncation(name);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, survives_every_failed_allocation)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".jpg");
+    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 6 }, quarters);
+    for (long k = 0;; k++) {
+        image im;
+        refine_error err = { 0 };
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = image_load(&im, name, &err);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        image_free(&im);
+        cr_assert_eq(mem_used().now, 0u);
+        if (st == REFINE_OK) {
+            cr_assert_geq(k, 4);
+            break;
+        }
+        cr_assert_eq(st, REFINE_ENOMEM);
+    }
+    (void)unlink(name);
+}
+
+Test(tools_image_io, names_what_it_cannot_read)
+{
+    static const struct { const char *bytes; size_t n; const char *name; } OTHERS[] = {
+        { "RIFF\0\0\0\0WEBPVP8 ", 16, "WebP" }, { "GIF89a......", 12, "GIF" },
+        { "BM..........", 12, "BMP" },          { "\0\0\0\x20" "ftypheic....", 16, "HEIC" },
+        { "\0\0\0\x20" "ftypavif....", 16, "AVIF" }, { "II*\0........", 12, "TIFF" },
+        { "hello, world", 12, "no picture" },   { "", 0, "empty" },
+    };
+    char name[TEMP_NAME];
+    temp_file(name, ".bin");
+    for (size_t i = 0; i < sizeof OTHERS / sizeof OTHERS[0]; i++) {
+        image im;
+        refine_error err = { 0 };
+        temp_write(name, OTHERS[i].bytes, OTHERS[i].n);
+        cr_assert_eq(image_load(&im, name, &err), REFINE_EFORMAT);
+        cr_assert_not_null(strstr(err.text, OTHERS[i].name), "%s", err.text);
+    }
+    (void)unlink(name);
+    image im;
+    cr_assert_eq(image_load(&im, "no/such/file.png", NULL), REFINE_EIO);
+}

@@ -1,0 +1,302 @@
+/* tests/tools/test_merges.c -- one made-up merge list in every file format.
+ *
+ * The list is the first 48894 pairs of byte symbols: "! !", "! \"", ...
+ */
+#define _XOPEN_SOURCE 700 /* mkdtemp */
+#include "engine/base/mem.h"
+#include "engine/tokenizer.h"
+#include "tests/support/vectors.h"
+#include "tools/merges.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { TEXT_ROOM = 1 << 20 };
+
+/* Everything a test makes lies in one directory, removed by leave(). */
+static void enter(char dir[64])
+{
+    (void)snprintf(dir, 64, "refine-merges-XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    cr_assert_eq(chdir(tmp ? tmp : "/tmp"), 0);
+    cr_assert_not_null(mkdtemp(dir));
+    cr_assert_eq(chdir(dir), 0);
+}
+
+static void leave(const char dir[64])
+{
+    static const char *const files[] = {
+        "merges.txt", "vocab.json", "tokenizer.json",         "list.gz",
+        "cut.gz",     "bomb.gz",    "tokenizer_2/merges.txt", "other"
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        (void)unlink(files[i]);
+    (void)rmdir("tokenizer_2");
+    cr_assert_eq(chdir(".."), 0);
+    cr_expect_eq(rmdir(dir), 0);
+}
+
+static size_t symbol(char *out, int i)
+{
+    static const int printable_ends[][2] = { { 33, 126 }, { 161, 172 }, { 174, 255 } };
+    int point = 0x100;
+    for (int k = 0, n = 0; k < 3; n += printable_ends[k][1] - printable_ends[k][0] + 1, k++)
+        if (i < n + printable_ends[k][1] - printable_ends[k][0] + 1) {
+            point = printable_ends[k][0] + i - n;
+            break;
+        }
+    if (point == 0x100)
+        point += i - 188;
+    if (point < 0x80) {
+        out[0] = (char)point;
+        return 1;
+    }
+    out[0] = (char)(0xc0 | point >> 6);
+    out[1] = (char)(0x80 | (point & 0x3f));
+    return 2;
+}
+
+static size_t made_up(char *text, int n)
+{
+    size_t len = 0;
+    for (int i = 0; i < n; i++) {
+        len += symbol(text + len, i / 256);
+        text[len++] = ' ';
+        len += symbol(text + len, i % 256);
+        text[len++] = '\n';
+    }
+    return len;
+}
+
+static void write_file(const char *path, const char *header, const char *text, size_t len)
+{
+    FILE *f = fopen(path, "wb");
+    cr_assert_not_null(f);
+    cr_assert_geq(fputs(header, f), 0);
+    cr_assert_eq(fwrite(text, 1, len, f), len);
+    cr_assert_eq(fclose(f), 0);
+}
+
+static void write_gzip(const char *path, const char *text, size_t len)
+{
+    gzFile f = gzopen(path, "wb");
+    cr_assert_not_null(f);
+    cr_assert_eq(gzwrite(f, text, (unsigned)len), (int)len);
+    cr_assert_eq(gzclose(f), Z_OK);
+}
+
+/* vocab.json as published: symbols, symbols that end a word, merges. */
+static json_t *vocabulary(const char *text)
+{
+    json_t *v = json_object();
+    const char *line = text;
+    for (int i = 0; i < TOKENIZER_MERGES; i++) {
+        char token[16];
+        const char *space = strchr(line, ' '), *stop = strchr(line, '\n');
+        (void)snprintf(token, sizeof token, "%.*s%.*s", (int)(space - line), line,
+                       (int)(stop - space - 1), space + 1);
+        json_object_set_new(v, token, json_integer(TOKENIZER_SYMBOLS + i));
+        line = stop + 1;
+    }
+    return v;
+}
+
+static json_t *merge_array(const char *text, bool pairs)
+{
+    json_t *list = json_array();
+    for (const char *line = text, *stop; *line; line = stop + 1) {
+        stop = strchr(line, '\n');
+        const char *space = strchr(line, ' ');
+        if (pairs)
+            json_array_append_new(list, json_pack("[s#s#]", line, (int)(space - line), space + 1,
+                                                  (int)(stop - space - 1)));
+        else
+            json_array_append_new(list, json_stringn(line, (size_t)(stop - line)));
+    }
+    return list;
+}
+
+static void loads(const char *path, const char *want, size_t want_len)
+{
+    char *text;
+    size_t len;
+    refine_error err = { 0 };
+    const uint64_t before = mem_used().now;
+    cr_assert_eq(merges_load(path, &text, &len, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(len, want_len, "%s", path);
+    cr_expect_str_eq(text, want, "%s", path);
+    mem_free(text);
+    cr_expect_eq(mem_used().now, before);
+}
+
+static void fails(const char *path, refine_status st, const char *why)
+{
+    char *text;
+    size_t len;
+    refine_error err = { 0 };
+    const uint64_t before = mem_used().now;
+    cr_expect_eq(merges_load(path, &text, &len, &err), st, "%s: %s", path, err.text);
+    cr_expect_not_null(strstr(err.text, why), "%s: \"%s\" does not say \"%s\"", path, err.text,
+                       why);
+    cr_expect_null(text);
+    cr_expect_eq(mem_used().now, before);
+}
+
+Test(tools_merges, reads_text_and_gzip)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = made_up(text, TOKENIZER_MERGES);
+    enter(dir);
+    write_file("merges.txt", "#version: 0.2\n", text, len);
+    loads("merges.txt", text, len);
+    loads(".", text, len);
+    write_file("merges.txt", "", text, len);
+    loads("merges.txt", text, len);
+    write_gzip("list.gz", text, len);
+    loads("list.gz", text, len);
+    cr_assert_eq(mkdir("tokenizer_2", 0700), 0);
+    cr_assert_eq(rename("merges.txt", "tokenizer_2/merges.txt"), 0);
+    loads(".", text, len);
+    leave(dir);
+    mem_free(text);
+}
+
+Test(tools_merges, reads_json_of_every_generation)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = made_up(text, TOKENIZER_MERGES);
+    json_t *vocab = vocabulary(text);
+    enter(dir);
+
+    cr_assert_eq(json_dump_file(vocab, "vocab.json", 0), 0);
+    fails("vocab.json", REFINE_EIO, "merges.txt");
+    write_file("merges.txt", "#version: 0.2\n", text, len);
+    loads("vocab.json", text, len);
+    for (int pairs = 0; pairs < 2; pairs++) {
+        json_t *root = json_pack("{s{sOso}}", "model", "vocab", vocab, "merges",
+                                 merge_array(text, pairs));
+        cr_assert_eq(json_dump_file(root, "tokenizer.json", 0), 0);
+        json_decref(root);
+        loads("tokenizer.json", text, len);
+    }
+    json_object_set_new(vocab, "!\"", json_integer(7));
+    cr_assert_eq(json_dump_file(vocab, "vocab.json", 0), 0);
+    fails(".", REFINE_EFORMAT, "not CLIP's vocabulary");
+    leave(dir);
+    json_decref(vocab);
+    mem_free(text);
+}
+
+Test(tools_merges, takes_a_short_list_only_if_it_says_so)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = made_up(text, 100);
+    enter(dir);
+    write_file("other", "#version: demo\n", text, len);
+    loads("other", text, len);
+    write_file("other", "#version: 0.2\n", text, len);
+    fails("other", REFINE_EFORMAT, "100 merges where CLIP has 48894");
+    write_file("other", "#version: demo\n", text, 0);
+    fails("other", REFINE_EFORMAT, "0 merges");
+    leave(dir);
+    mem_free(text);
+}
+
+Test(tools_merges, refuses_what_is_not_a_clip_tokenizer)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = made_up(text, TOKENIZER_MERGES);
+    enter(dir);
+    fails(".", REFINE_EIO, "no tokenizer here");
+    fails("other", REFINE_EIO, "other");
+    write_file("other", "", text, len / 2);
+    fails("other", REFINE_EFORMAT, "merges where CLIP has 48894");
+    write_file("other", "", text, 0);
+    fails("other", REFINE_EFORMAT, "0 merges");
+    write_file("other", "! zz\n", text, len);
+    fails("other", REFINE_EFORMAT, "merge 1 ");
+    write_file("other", "{\"model\": {}}", text, 0);
+    fails("other", REFINE_EFORMAT, "0 merges");
+    write_file("other", "{\"model\": {\"merges\": [", text, 0);
+    fails("other", REFINE_EFORMAT, "line 1");
+
+    json_t *broken = merge_array(text, false);
+    json_array_set_new(broken, 5, json_string("! !\n! !"));
+    json_t *root = json_pack("{s{s{}so}}", "model", "vocab", "merges", broken);
+    cr_assert_eq(json_dump_file(root, "other", 0), 0);
+    json_decref(root);
+    fails("other", REFINE_EFORMAT, "neither text nor a pair");
+    leave(dir);
+    mem_free(text);
+}
+
+Test(tools_merges, refuses_damaged_and_endless_gzip)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = made_up(text, TOKENIZER_MERGES);
+    enter(dir);
+    write_gzip("list.gz", text, len);
+    FILE *f = fopen("list.gz", "rb");
+    cr_assert_not_null(f);
+    const size_t packed = fread(text, 1, TEXT_ROOM, f);
+    (void)fclose(f);
+    write_file("cut.gz", "", text, packed / 2);
+    fails("cut.gz", REFINE_EFORMAT, "damaged or cut");
+    text[packed / 2] ^= 0x55;
+    write_file("cut.gz", "", text, packed);
+    fails("cut.gz", REFINE_EFORMAT, "damaged or cut");
+
+    char *zeros = mem_calloc(1, 32 << 20);
+    write_gzip("bomb.gz", zeros, 32 << 20);
+    fails("bomb.gz", REFINE_EFORMAT, "more than 16 MiB");
+    mem_free(zeros);
+    leave(dir);
+    mem_free(text);
+}
+
+Test(tools_merges, survives_every_failed_allocation)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = made_up(text, TOKENIZER_MERGES);
+    enter(dir);
+    write_gzip("list.gz", text, len);
+    for (long k = 0;; k++) {
+        const uint64_t before = mem_used().now;
+        char *got;
+        size_t got_len;
+        refine_error err = { 0 };
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = merges_load("list.gz", &got, &got_len, &err);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        if (st == REFINE_OK) {
+            mem_free(got);
+            cr_assert_geq(k, 8);
+            break;
+        }
+        cr_assert_eq(st, REFINE_ENOMEM, "allocation %ld: %s", k, err.text);
+        cr_assert_eq(mem_used().now, before);
+    }
+    leave(dir);
+    mem_free(text);
+}
+
+Test(tools_merges, reads_the_published_vocabulary)
+{
+    char path[VECTORS_PATH], *text;
+    size_t len;
+    refine_error err;
+    if (!vectors_path("clip/bpe_simple_vocab_16e6.txt.gz", path))
+        cr_skip_test("no shared vocabulary");
+    cr_assert_eq(merges_load(path, &text, &len, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(strncmp(text, "i n\nt h\n", 8), 0);
+    size_t lines = 0;
+    for (size_t i = 0; i < len; i++)
+        lines += text[i] == '\n';
+    cr_expect_eq(lines, TOKENIZER_MERGES);
+    mem_free(text);
+}

@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# tools/check.sh [STEP]... -- build the tests in every configuration and run them.
+#
+#   release   optimised build, all tests, the lints of tests/lint
+#   debug     address and undefined-behaviour sanitizers, all tests
+#   tsan      thread sanitizer, the tests labelled threads
+#   clang     a clean build under clang's warnings
+#   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
+#   install   install to a temporary prefix; build a C and a C++ program against it
+#
+# All of them by default.  Packages that are missing are installed.  Where CI is set, warnings
+# are errors.  Exits non-zero when anything failed; the last line counts test cases.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/setup.sh
+. tools/setup.sh
+
+passed=0 failed=0 skipped=0
+fuzz_seconds=${FUZZ_SECONDS:-2}
+werror=OFF
+if [ -n "${CI:-}" ]; then
+    fuzz_seconds=${FUZZ_SECONDS:-20}
+    werror=ON
+fi
+jobs=$(nproc)
+
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    say "FAILED: $*"
+}
+
+# configure_and_build PRESET [CMAKE_BUILD_ARGUMENT...]
+configure_and_build() {
+    local preset=$1 log=build/$1/configure.log
+    shift
+    step "$preset: build"
+    mkdir -p "build/$preset"
+    if ! cmake --preset "$preset" -DREFINE_WERROR=$werror >"$log" 2>&1; then
+        cat "$log"
+        fail "$preset: configuring"
+        return 1
+    fi
+    if ! cmake --build "build/$preset" -j "$jobs" "$@"; then
+        fail "$preset: building"
+        return 1
+    fi
+}
+
+# count_results BUILD_DIR: adds up ctest's verdicts.  A test that left a TAP file counts with its
+# cases; one that died without saying which case did counts as one more failure.
+count_results() {
+    local name status tap p f s
+    while read -r name status; do
+        tap=$1/tap/$name.tap
+        p=0 f=0 s=0
+        if [ -s "$tap" ]; then
+            p=$(grep -E '^ok ' "$tap" | grep -vc '# SKIP' || true)
+            s=$(grep -cE '^ok .*# SKIP' "$tap" || true)
+            f=$(grep -c '^not ok ' "$tap" || true)
+        fi
+        case $status in
+        run) [ $((p + s)) -gt 0 ] || p=1 ;;
+        notrun) [ "$s" -gt 0 ] || s=1 ;;
+        *) [ "$f" -gt 0 ] || f=1 ;;
+        esac
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        [ "$s" -eq 0 ] || say "skipped: $s of $name"
+    done < <(awk -F'"' '
+        /<testcase / {
+            for (i = 1; i < NF; i += 2) {
+                if ($i ~ / name=$/) name = $(i + 1)
+                if ($i ~ / status=$/) status = $(i + 1)
+            }
+        }
+        /<skipped / && !/SKIP_RETURN_CODE/ { status = "could not be run" }
+        /<\/testcase>/ { print name, status }' "$1/junit.xml")
+}
+
+# run_tests PRESET [CTEST_ARGUMENT...]
+run_tests() {
+    local dir=build/$1
+    step "$1: test"
+    shift
+    rm -rf "$dir/tap" "$dir/junit.xml"
+    mkdir -p "$dir/tap"
+    ctest --test-dir "$dir" -j "$jobs" --output-on-failure --no-tests=error \
+        --output-junit junit.xml "$@" </dev/null || true
+    if [ -s "$dir/junit.xml" ]; then
+        count_results "$dir"
+    else
+        fail "$dir: ctest found no tests"
+    fi
+}
+
+check_release() { configure_and_build release && run_tests release; }
+check_debug() { configure_and_build debug && run_tests debug; }
+check_tsan() { configure_and_build tsan && run_tests tsan -L threads; }
+check_clang() { configure_and_build clang && pass; }
+
+check_fuzz() {
+    local target name work
+    if ! clang_can_fuzz; then
+        say "skipped: fuzz, clang here has no libFuzzer"
+        skipped=$((skipped + 1))
+        return
+    fi
+    configure_and_build fuzz || return
+    for target in build/fuzz/fuzz/fuzz_*; do
+        [ -x "$target" ] || continue
+        name=$(basename "$target")
+        step "$name for $fuzz_seconds s"
+        work=build/fuzz/corpus/$name
+        mkdir -p "$work" "tests/fuzz/corpora/${name#fuzz_}"
+        if "$target" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
+            -print_final_stats=0 -verbosity=0 -artifact_prefix="build/fuzz/$name-" \
+            "$work" "tests/fuzz/corpora/${name#fuzz_}" </dev/null; then
+            pass
+        else
+            fail "$name: the input is kept in build/fuzz/$name-*"
+        fi
+    done
+}
+
+# build_consumer COMPILER PREFIX FLAG...
+build_consumer() {
+    local compiler=$1 prefix=$2 pc
+    shift 2
+    pc=$(dirname "$(find "$prefix" -name refine.pc)")
+    # pkg-config's answer is a list of words.
+    # shellcheck disable=SC2046
+    PKG_CONFIG_PATH=$pc "$compiler" "$@" tests/install/consumer.c -o "$prefix/consumer" \
+        $(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs refine) &&
+        LD_LIBRARY_PATH=$(dirname "$pc") "$prefix/consumer"
+}
+
+check_install() {
+    local prefix=$PWD/build/prefix
+    configure_and_build release || return
+    step "install"
+    rm -rf "$prefix"
+    if ! cmake --install build/release --prefix "$prefix" >build/release/install.log; then
+        fail "install"
+        return
+    fi
+    if "$prefix/bin/refine-lowmem" --version && "$prefix/bin/refine-pack" --help >/dev/null; then
+        pass
+    else
+        fail "the installed tools do not start"
+    fi
+    if build_consumer cc "$prefix" -std=c11 -Wall -Wextra -pedantic -Werror; then
+        pass
+    else
+        fail "a C program against the installed library"
+    fi
+    if build_consumer c++ "$prefix" -x c++ -std=c++20 -Wall -Wextra -pedantic -Werror; then
+        pass
+    else
+        fail "a C++ program against the installed library"
+    fi
+}
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(release debug tsan clang fuzz install)
+install_packages "${build_packages[@]}" "${test_packages[@]}"
+install_clang_runtime
+install_optional
+for name in "${steps[@]}"; do
+    declare -F "check_$name" >/dev/null || die "no step $name; see the head of tools/check.sh"
+    "check_$name" || true
+done
+
+echo
+say "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

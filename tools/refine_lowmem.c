@@ -1,0 +1,480 @@
+/* tools/refine_lowmem.c -- refine a picture, or the base model's latents, within a memory budget.
+ *
+ * Arguments in, one job through engine/refine.h, a PNG (or latents) out.  Results go to
+ * stdout, progress and errors to stderr.  Exit: 0 done, 1 failed while running, 2 usage,
+ * 3 the budget cannot be met, 4 bad input file.
+ */
+#define _GNU_SOURCE /* getrandom, getopt_long */
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/refine.h"
+#include "tools/interrupt.h"
+#include "tools/job_input.h"
+#include "tools/merges.h"
+#include "tools/progress.h"
+#include "tools/result_json.h"
+#include "tools/sizes.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUDGET, EXIT_INPUT };
+
+static const float SCALING_FACTOR = 0.13025f;
+
+typedef struct arguments {
+    refine_options o;
+    refine_job     j;
+    const char    *input, *output, *output_latents, *tokenizer;
+    bool           plan, json, quiet, seeded;
+} arguments;
+
+static const char HELP[] =
+    "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE] [options]\n"
+    "\n"
+    "Refines a picture with the Stable Diffusion XL refiner, inside a memory budget.\n"
+    "\n"
+    "  -m, --model PACK         the model, made by refine-pack\n"
+    "  -i, --input INPUT        PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy, .latent)\n"
+    "  -o, --output OUT.png     the refined picture, '-' for stdout\n"
+    "  -p, --prompt TEXT        what the picture shows\n"
+    "  -n, --negative TEXT      what it should not show\n"
+    "      --strength F         how much is changed, 0 to 1 (0.3)\n"
+    "      --steps N            steps of the whole schedule; strength of them are run (50)\n"
+    "      --denoising-start F  INPUT is partly denoised (base model with denoising_end F): no\n"
+    "                           noise is added, strength is not used\n"
+    "      --guidance F         weight of the prompt (5.0); none at 1 or below\n"
+    "      --seed N             the same seed gives the same picture (random)\n"
+    "      --rng torch|philox   noise as diffusers draws it on a CPU or on a GPU (torch)\n"
+    "      --aesthetic-score F --negative-aesthetic-score F      (6.0, 2.5)\n"
+    "      --scheduler euler\n"
+    "      --output-latents F   also write the final latents (.safetensors, .npy, .latent)\n"
+    "      --tokenizer PATH     merges.txt, vocab.json or bpe_simple_vocab_16e6.txt.gz, if the\n"
+    "                           pack has none\n"
+    "\n"
+    "      --vram SIZE          hard ceiling on device memory (512M, 1.5G); default: what is free\n"
+    "      --ram SIZE           hard ceiling on host memory\n"
+    "      --device auto|cpu    (auto)\n"
+    "      --precision auto|f32|bf16\n"
+    "      --threads N          compute threads (one per core)\n"
+    "      --reader auto|io_uring|pread\n"
+    "\n"
+    "      --plan               say what the run would take, and stop\n"
+    "      --json               the result as JSON on stdout\n"
+    "      --quiet              no progress\n"
+    "      --version --help\n"
+    "\n"
+    "examples:\n"
+    "  refine-lowmem -m refiner.pack -i photo.jpg -o out.png -p \"a castle at dawn\" --vram 2G\n"
+    "  refine-lowmem -m refiner.pack -i base.safetensors -o out.png -p \"a castle at dawn\" \\\n"
+    "                --denoising-start 0.8 --steps 40\n"
+    "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n";
+
+enum {
+    OPT_STRENGTH = 256, OPT_STEPS, OPT_GUIDANCE, OPT_SEED, OPT_RNG, OPT_SCORE, OPT_NEGATIVE_SCORE,
+    OPT_START, OPT_SCHEDULER, OPT_LATENTS, OPT_VRAM, OPT_RAM, OPT_DEVICE, OPT_PRECISION, OPT_PLAN,
+    OPT_JSON, OPT_QUIET, OPT_VERSION, OPT_TOKENIZER, OPT_THREADS, OPT_READER
+};
+
+static const struct option OPTIONS[] = {
+    { "model", required_argument, NULL, 'm' },
+    { "input", required_argument, NULL, 'i' },
+    { "output", required_argument, NULL, 'o' },
+    { "prompt", required_argument, NULL, 'p' },
+    { "negative", required_argument, NULL, 'n' },
+    { "strength", required_argument, NULL, OPT_STRENGTH },
+    { "steps", required_argument, NULL, OPT_STEPS },
+    { "guidance", required_argument, NULL, OPT_GUIDANCE },
+    { "seed", required_argument, NULL, OPT_SEED },
+    { "rng", required_argument, NULL, OPT_RNG },
+    { "aesthetic-score", required_argument, NULL, OPT_SCORE },
+    { "negative-aesthetic-score", required_argument, NULL, OPT_NEGATIVE_SCORE },
+    { "denoising-start", required_argument, NULL, OPT_START },
+    { "scheduler", required_argument, NULL, OPT_SCHEDULER },
+    { "output-latents", required_argument, NULL, OPT_LATENTS },
+    { "tokenizer", required_argument, NULL, OPT_TOKENIZER },
+    { "vram", required_argument, NULL, OPT_VRAM },
+    { "ram", required_argument, NULL, OPT_RAM },
+    { "device", required_argument, NULL, OPT_DEVICE },
+    { "precision", required_argument, NULL, OPT_PRECISION },
+    { "threads", required_argument, NULL, OPT_THREADS },
+    { "reader", required_argument, NULL, OPT_READER },
+    { "plan", no_argument, NULL, OPT_PLAN },
+    { "json", no_argument, NULL, OPT_JSON },
+    { "quiet", no_argument, NULL, OPT_QUIET },
+    { "version", no_argument, NULL, OPT_VERSION },
+    { "help", no_argument, NULL, 'h' },
+    { NULL, 0, NULL, 0 },
+};
+
+static int complain(const refine_error *err, int code)
+{
+    fprintf(stderr, "refine-lowmem: %s\n", err->text);
+    return code;
+}
+
+static int exit_code(refine_status st, bool running)
+{
+    switch (st) {
+    case REFINE_OK:      return EXIT_DONE;
+    case REFINE_EINVAL:  return EXIT_USAGE;
+    case REFINE_EBUDGET: return EXIT_BUDGET;
+    case REFINE_EFORMAT: return EXIT_INPUT;
+    case REFINE_EIO:     return running ? EXIT_FAILED : EXIT_INPUT;
+    default:             return EXIT_FAILED;
+    }
+}
+
+/* ---- arguments ---- */
+
+static bool number(const char *s, double *out)
+{
+    char *end;
+    errno = 0;
+    const double v = strtod(s, &end);
+    if (errno || end == s || *end || !isfinite(v))
+        return false;
+    *out = v;
+    return true;
+}
+
+static bool number_float(const char *s, float *out)
+{
+    double v;
+    if (!number(s, &v))
+        return false;
+    *out = (float)v;
+    return true;
+}
+
+static bool whole(const char *s, uint64_t most, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    if (*s < '0' || *s > '9')
+        return false;
+    const unsigned long long v = strtoull(s, &end, 10);
+    if (errno || *end || v > most)
+        return false;
+    *out = v;
+    return true;
+}
+
+static bool whole_int(const char *s, int most, int *out)
+{
+    uint64_t v;
+    if (!whole(s, (uint64_t)most, &v))
+        return false;
+    *out = (int)v;
+    return true;
+}
+
+/* The index of `s` in a NULL-ended list; false when it is not there. */
+static bool choice(const char *s, const char *const list[], int *out)
+{
+    for (int i = 0; list[i]; i++)
+        if (strcmp(s, list[i]) == 0) {
+            *out = i;
+            return true;
+        }
+    return false;
+}
+
+static bool set_choice(arguments *a, int option, const char *v)
+{
+    static const char *const RNGS[] = { "torch", "philox", NULL };
+    static const char *const DEVICES[] = { "auto", "cpu", "ref", NULL };
+    static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", NULL };
+    static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
+    static const char *const SCHEDULERS[] = { "euler", NULL };
+    int i;
+    switch (option) {
+    case OPT_RNG:
+        return choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
+    case OPT_DEVICE:
+        return choice(v, DEVICES, &i) ? a->o.device = (refine_device)i, true : false;
+    case OPT_PRECISION:
+        return choice(v, PRECISIONS, &i) ? a->o.precision = (refine_precision)i, true : false;
+    case OPT_READER:
+        return choice(v, READERS, &i) ? a->o.reader = (refine_reader)i, true : false;
+    default:
+        return choice(v, SCHEDULERS, &i);
+    }
+}
+
+static bool set_seed(arguments *a, const char *v)
+{
+    a->seeded = true;
+    return whole(v, UINT64_MAX, &a->j.seed);
+}
+
+/* False: the value does not suit the option. */
+static bool set_option(arguments *a, int option, const char *v)
+{
+    switch (option) {
+    case 'm':               a->o.pack_path = v;      return true;
+    case 'i':               a->input = v;            return true;
+    case 'o':               a->output = v;           return true;
+    case 'p':               a->j.prompt = v;         return true;
+    case 'n':               a->j.negative = v;       return true;
+    case OPT_LATENTS:       a->output_latents = v;   return true;
+    case OPT_TOKENIZER:     a->tokenizer = v;        return true;
+    case OPT_PLAN:          return a->plan = true;
+    case OPT_JSON:          return a->json = true;
+    case OPT_QUIET:         return a->quiet = true;
+    case OPT_STRENGTH:      return number(v, &a->j.strength);
+    case OPT_START:         return number(v, &a->j.denoising_start);
+    case OPT_GUIDANCE:      return number_float(v, &a->j.guidance);
+    case OPT_SCORE:         return number_float(v, &a->j.aesthetic_score);
+    case OPT_NEGATIVE_SCORE: return number_float(v, &a->j.negative_aesthetic_score);
+    case OPT_STEPS:         return whole_int(v, 1000, &a->j.steps);
+    case OPT_THREADS:       return whole_int(v, 1024, &a->o.threads);
+    case OPT_SEED:          return set_seed(a, v);
+    case OPT_VRAM:          return sizes_parse(v, &a->o.vram_bytes);
+    case OPT_RAM:           return sizes_parse(v, &a->o.ram_bytes);
+    default:                return set_choice(a, option, v);
+    }
+}
+
+static int usage(const char *fmt, const char *what)
+{
+    fputs("refine-lowmem: ", stderr);
+    fprintf(stderr, fmt, what);
+    fputs("; see refine-lowmem --help\n", stderr);
+    return EXIT_USAGE;
+}
+
+static int check_arguments(const arguments *a)
+{
+    if (!a->o.pack_path)
+        return usage("no model: give -m %s", "PACK");
+    if (!a->input)
+        return usage("no input: give -i %s", "INPUT");
+    if (!a->plan && !a->output && !a->output_latents)
+        return usage("no output: give -o %s", "OUT.png");
+    if (!a->plan && !a->j.prompt)
+        return usage("no prompt: give -p %s", "TEXT");
+    if (a->json && a->output && strcmp(a->output, "-") == 0)
+        return usage("--json and %s both want stdout", "-o -");
+    return EXIT_DONE;
+}
+
+/* -1: go on; else the exit code. */
+static int parse(arguments *a, int argc, char **argv)
+{
+    int option, index = -1;
+    while ((option = getopt_long(argc, argv, "m:i:o:p:n:h", OPTIONS, &index)) != -1) {
+        if (option == 'h') {
+            fputs(HELP, stdout);
+            return EXIT_DONE;
+        }
+        if (option == OPT_VERSION) {
+            printf("refine-lowmem %s\n", refine_version());
+            return EXIT_DONE;
+        }
+        if (option == '?')
+            return EXIT_USAGE;
+        if (!set_option(a, option, optarg))
+            return usage("'%s' is no value for that option", optarg);
+    }
+    if (optind < argc)
+        return usage("what is '%s' for?", argv[optind]);
+    const int code = check_arguments(a);
+    return code == EXIT_DONE ? -1 : code;
+}
+
+/* ---- progress ---- */
+
+typedef struct display {
+    progress bar;
+} display;
+
+static int on_progress(void *context, const refine_progress *p)
+{
+    static const char *const PHASES[] = { "opening", "encoding picture", "reading prompt",
+                                          "refining", "decoding picture", "finished" };
+    display *d = context;
+    if (interrupt_pending())
+        return 1;
+    if (p->phase == REFINE_FINISHED) {
+        progress_clear(&d->bar);
+        return 0;
+    }
+    d->bar.what = PHASES[p->phase];
+    if (!progress_due(&d->bar))
+        return 0;
+    if (p->phase == REFINE_DENOISING)
+        progress_show(&d->bar, (p->step + p->done) / p->steps, p->eta,
+                      "step %d of %d, disk %.2f GB/s, stalled %.1f %%", p->step + 1, p->steps,
+                      p->disk_rate / 1e9, 100.0 * p->stall_share);
+    else
+        progress_show(&d->bar, p->done, -1.0, "disk %.2f GB/s", p->disk_rate / 1e9);
+    return 0;
+}
+
+/* ---- the job ---- */
+
+enum { TEXTS_MAX = 12, TEXT_LEN = 64 };
+
+/* Everything needed to repeat the picture, as the PNG's text chunks. */
+static refine_status save_picture(const arguments *a, const job_input *in, const refine_report *r,
+                                  refine_error *err)
+{
+    char v[7][TEXT_LEN];
+    snprintf(v[0], TEXT_LEN, "refine-lowmem %s", refine_version());
+    snprintf(v[1], TEXT_LEN, "%llu", (unsigned long long)a->j.seed);
+    snprintf(v[2], TEXT_LEN, "%d", a->j.steps);
+    snprintf(v[3], TEXT_LEN, "%g", a->j.denoising_start > 0 ? a->j.denoising_start : a->j.strength);
+    snprintf(v[4], TEXT_LEN, "%g", (double)a->j.guidance);
+    snprintf(v[5], TEXT_LEN, "%g, %g", (double)a->j.aesthetic_score,
+             (double)a->j.negative_aesthetic_score);
+    snprintf(v[6], TEXT_LEN, "%s, source %016llx", r->precision,
+             (unsigned long long)r->source_hash);
+    const image_text text[] = {
+        { "Software", v[0] },
+        { "prompt", a->j.prompt ? a->j.prompt : "" },
+        { "negative_prompt", a->j.negative ? a->j.negative : "" },
+        { "seed", v[1] },
+        { "steps", v[2] },
+        { a->j.denoising_start > 0 ? "denoising_start" : "strength", v[3] },
+        { "guidance", v[4] },
+        { "aesthetic_scores", v[5] },
+        { "rng", a->j.rng == REFINE_RNG_PHILOX ? "philox" : "torch" },
+        { "scheduler", "euler" },
+        { "model", v[6] },
+    };
+    return image_save_png(a->output, &in->out, text, (int)(sizeof text / sizeof text[0]), err);
+}
+
+static refine_status save(const arguments *a, const job_input *in, const refine_report *r,
+                          refine_error *err)
+{
+    refine_status st = REFINE_OK;
+    if (a->output)
+        st = save_picture(a, in, r, err);
+    if (st == REFINE_OK && a->output_latents)
+        st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
+    return st;
+}
+
+static int show_result(const arguments *a, const refine_report *r, refine_error *err)
+{
+    const run_record record = { .output = a->output ? a->output : a->output_latents,
+                                .pack = a->o.pack_path, .input = a->input,
+                                .prompt = a->j.prompt, .negative = a->j.negative, .job = &a->j };
+    if (a->json) {
+        if (result_print_json(stdout, r, &record, err) != REFINE_OK)
+            return complain(err, EXIT_FAILED);
+    } else if (!a->quiet) {
+        result_print_run(stderr, r);
+    }
+    return EXIT_DONE;
+}
+
+static void warn(const arguments *a, const refine_report *r)
+{
+    if (a->quiet)
+        return;
+    if (r->note[0])
+        fprintf(stderr, "refine-lowmem: %s\n", r->note);
+    if (r->tokens > 77)
+        fprintf(stderr, "refine-lowmem: the prompt has %d tokens; what is beyond 77 was cut\n",
+                r->tokens);
+}
+
+static int run(arguments *a, job_input *in)
+{
+    refine_engine *e;
+    refine_error err = { 0 };
+    refine_report r = REFINE_REPORT_INIT;
+    display d;
+
+    refine_status st = refine_open(&e, &a->o, &a->j, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, false));
+    progress_open(&d.bar, stderr, "opening", a->quiet);
+    a->j.progress = on_progress;
+    a->j.progress_context = &d;
+    st = refine_run(e, &a->j, &err);
+    progress_clear(&d.bar);
+    int code = exit_code(st, true);
+    if (st == REFINE_OK) {
+        refine_get_report(e, &r);
+        warn(a, &r);
+        st = save(a, in, &r, &err);
+        code = st == REFINE_OK ? EXIT_DONE : EXIT_FAILED;
+    }
+    if (st != REFINE_OK)
+        (void)complain(&err, code);
+    else
+        code = show_result(a, &r, &err);
+    refine_close(e);
+    return code;
+}
+
+static int plan(const arguments *a)
+{
+    refine_error err = { 0 };
+    refine_report r = REFINE_REPORT_INIT;
+    const refine_status st = refine_plan(&r, &a->o, &a->j, &err);
+    const run_record record = { .pack = a->o.pack_path, .input = a->input, .prompt = a->j.prompt,
+                                .negative = a->j.negative, .job = &a->j };
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, false));
+    if (!a->json)
+        result_print_plan(stdout, &r);
+    else if (result_print_json(stdout, &r, &record, &err) != REFINE_OK)
+        return complain(&err, EXIT_FAILED);
+    return EXIT_DONE;
+}
+
+static refine_status load_tokenizer(arguments *a, char **merges, refine_error *err)
+{
+    *merges = NULL;
+    if (!a->tokenizer)
+        return REFINE_OK;
+    const refine_status st = merges_load(a->tokenizer, merges, &a->o.merges_len, err);
+    a->o.merges = *merges;
+    return st;
+}
+
+static void draw_seed(arguments *a)
+{
+    uint32_t v = 0;
+    if (a->seeded)
+        return;
+    if (getrandom(&v, sizeof v, 0) == (ssize_t)sizeof v)
+        a->j.seed = v;
+    if (!a->quiet && !a->plan)
+        fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
+}
+
+int main(int argc, char **argv)
+{
+    arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
+    job_input in = { 0 };
+    char *merges = NULL;
+    refine_error err = { 0 };
+
+    int code = parse(&a, argc, argv);
+    if (code >= 0)
+        return code;
+    interrupt_hold();
+    draw_seed(&a);
+    refine_status st = load_tokenizer(&a, &merges, &err);
+    if (st == REFINE_OK)
+        st = job_input_load(&in, &a.j, a.input, a.plan || a.output != NULL,
+                            a.output_latents != NULL, SCALING_FACTOR, &err);
+    if (st != REFINE_OK)
+        code = complain(&err, exit_code(st, false));
+    else
+        code = a.plan ? plan(&a) : run(&a, &in);
+    job_input_free(&in);
+    mem_free(merges);
+    return code;
+}

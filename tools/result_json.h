@@ -1,0 +1,25 @@
+/* tools/result_json.h -- a report as the JSON object that scripts rely on, and as text. */
+#ifndef REFINE_RESULT_JSON_H
+#define REFINE_RESULT_JSON_H
+
+#include "engine/refine.h"
+
+#include <stdio.h>
+
+/* Everything needed to repeat a run, beside what the report holds. */
+typedef struct run_record {
+    const char *output;         /* NULL for a plan */
+    const char *pack, *input, *prompt, *negative;
+    const refine_job *job;
+} run_record;
+
+/* Prints the object and a newline.  A plan leaves out what only a run knows.
+ * REFINE_ENOMEM or REFINE_EIO. */
+refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
+                                refine_error *err);
+
+/* The plan, or what came of it, as a few lines for people. */
+void result_print_plan(FILE *out, const refine_report *r);
+void result_print_run(FILE *out, const refine_report *r);
+
+#endif
