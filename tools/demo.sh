@@ -10,20 +10,23 @@ cd "$(dirname "$0")/.."
 . tools/setup.sh
 
 image=${1:-docs/sample/coffee.jpg}
-vram=${REFINE_DEMO_VRAM:-64M}
+small=56M large=256M
 bin=build/release/bin
 pack=demo/tiny.pack
-picture=demo/coffee-refined.png
+picture=demo/refined.png
+threads=$(nproc)
+[ "$threads" -le 4 ] || threads=4
 
 install_packages "${build_packages[@]}"
 
-step "building"
+step "building (log: build/release/build.log)"
 mkdir -p build/release demo
-cmake --preset release >build/release/configure.log 2>&1 || {
-    cat build/release/configure.log
-    die "configuring failed"
-}
-cmake --build build/release -j "$(nproc)" --target refine-lowmem refine-pack
+if ! { cmake --preset release &&
+    cmake --build build/release -j "$(nproc)" --target refine-lowmem refine-pack; } \
+    >build/release/build.log 2>&1; then
+    tail -n 40 build/release/build.log
+    die "the build failed"
+fi
 
 # The published model is not ours to give.  This one has its structure at a hundredth of its
 # width and weights that were never trained.
@@ -32,35 +35,44 @@ if [ ! -s "$pack" ] || [ "$bin/refine-pack" -nt "$pack" ]; then
     "$bin/refine-pack" synthetic:tiny -o "$pack" --tokenizer docs/sample/demo_merges.txt --force
 fi
 
-# refine WORDS...: the command of the demo, with a budget
+# refine BUDGET PICTURE OPTION...
 refine() {
-    "$bin/refine-lowmem" -m "$pack" -i "$image" -o "$picture" \
+    "$bin/refine-lowmem" -m "$pack" -i "$image" -o "$2" --device cpu --threads "$threads" \
         -p "a detailed photo of a cup of coffee on a wooden table" \
-        --device cpu --vram "$vram" --steps 20 --strength 0.3 --seed 1 "$@"
+        --steps 20 --strength 0.3 --seed 1 --vram "$1" "${@:3}"
 }
 
-step "the plan, before anything is allocated"
-refine --plan | tee demo/plan.txt
+step "the plan for $small, before anything is allocated"
+refine "$small" "$picture" --plan | tee demo/plan.txt
 
-step "refining $image"
-refine --json >demo/result.json
+step "refining $image in $small, then in $large"
+refine "$small" "$picture" --json >demo/result.json
+refine "$large" demo/refined-large.png --json --quiet >demo/result-large.json
+cmp "$picture" demo/refined-large.png || die "the two pictures differ: that is a bug"
 
-# bytes NAME: one figure of the result
-bytes() {
-    sed -n "s/.*\"$1\": *\([0-9][0-9]*\).*/\1/p" demo/result.json | head -n 1
+# figure NAME FILE: one number of a result
+figure() {
+    sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$2" | head -n 1
 }
 
-# mebibytes BYTES
+# mebibytes NAME FILE
 mebibytes() {
-    awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'
+    awk -v bytes="$(figure "$1" "$2")" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'
+}
+
+# account BUDGET FILE
+account() {
+    say "in $1: device $(mebibytes device_planned "$2") planned, $(mebibytes device_peak "$2") taken;" \
+        "whole process $(mebibytes rss_peak "$2") at its peak;" \
+        "$(mebibytes disk_bytes_per_step "$2") read per step"
 }
 
 step "done"
-say "picture:        $picture"
-say "plan:           demo/plan.txt"
-say "everything:     demo/result.json"
-say "device memory:  $(mebibytes "$(bytes device_peak)") at the peak, measured;" \
-    "$(mebibytes "$(bytes device_planned)") planned, $vram allowed"
+say "picture: $picture (the same, to the bit, in both budgets)"
+say "plan:    demo/plan.txt"
+say "result:  demo/result.json"
+account "$small" demo/result.json
+account "$large" demo/result-large.json
 say ""
-say "The demo model's weights were never trained, so it changes the picture but does not improve it."
-say "README.md says how to pack the published refiner and run that instead."
+say "The demo model's weights are random, so expect coloured noise, not a better photo: it shows the"
+say "machinery.  README.md says how to pack the published refiner and run that instead."

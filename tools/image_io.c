@@ -76,10 +76,11 @@ static const char *other_kind(const uint8_t *p, size_t len)
 {
     if (starts(p, len, 0, "RIFF", 4) && starts(p, len, 8, "WEBP", 4))
         return "a WebP picture";
-    if (starts(p, len, 4, "ftypheic", 8) || starts(p, len, 4, "ftypmif1", 8))
-        return "a HEIC picture";
-    if (starts(p, len, 4, "ftypavif", 8))
+    if (starts(p, len, 4, "ftypavi", 7))
         return "an AVIF picture";
+    if (starts(p, len, 4, "ftyphe", 6) || starts(p, len, 4, "ftypmif1", 8) ||
+        starts(p, len, 4, "ftypmsf1", 8))
+        return "a HEIC picture";
     if (starts(p, len, 0, "GIF8", 4))
         return "a GIF picture";
     if (starts(p, len, 0, "BM", 2))
@@ -101,8 +102,9 @@ static refine_status decode(image *out, const uint8_t *p, size_t len, const char
     if (len == 0)
         return refine_fail(err, REFINE_EFORMAT, "%s: is empty", name);
     const char *kind = other_kind(p, len);
-    return refine_fail(err, REFINE_EFORMAT, "%s: is %s; give a PNG or JPEG picture", name,
-                       kind ? kind : "no picture this program knows");
+    return refine_fail(err, REFINE_EFORMAT, "%s: is %s; %s a PNG or JPEG picture", name,
+                       kind ? kind : "no picture this program knows",
+                       kind ? "convert it to" : "give");
 }
 
 refine_status image_load(image *out, const char *path, refine_error *err)
@@ -110,8 +112,8 @@ refine_status image_load(image *out, const char *path, refine_error *err)
     const bool from_stdin = strcmp(path, "-") == 0;
     const char *name = from_stdin ? "standard input" : path;
     const int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    uint8_t *data;
-    size_t len;
+    uint8_t *data = NULL;
+    size_t len = 0;
 
     *out = (image){ 0 };
     if (fd < 0)

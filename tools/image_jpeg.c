@@ -1,15 +1,19 @@
-/* tools/image_jpeg.c -- JPEG in by libjpeg-turbo, upright by libexif. */
+/* tools/image_jpeg.c -- JPEG in by libjpeg-turbo, whose errors are long jumps.
+ *
+ * libjpeg's own memory is not counted; CODER_MEMORY bounds it.  Only a progressive picture
+ * needs more than a few rows: two bytes for each sample of each component.
+ */
 #include <stddef.h>
 #include <stdio.h> /* jpeglib.h needs both */
 
 #include "engine/base/mem.h"
-#include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "tools/image_codec.h"
 
+#include <jerror.h>
 #include <jpeglib.h>
-#include <libexif/exif-data.h>
 #include <setjmp.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { CODER_MEMORY = 256 << 20, MAX_SCANS = 200 };
@@ -21,6 +25,7 @@ typedef struct jpeg_in {
     struct jpeg_progress_mgr progress;
     jmp_buf  out;
     char     text[JMSG_LENGTH_MAX];
+    refine_status status;
     image    im;
     uint8_t *row;       /* one row as it is coded, for CMYK */
 } jpeg_in;
@@ -28,14 +33,20 @@ typedef struct jpeg_in {
 static void on_error(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
-    j->err->format_message(j, p->text);
+    if (j->err->msg_code == JERR_NO_BACKING_STORE)
+        snprintf(p->text, sizeof p->text, "too large for a progressive one");
+    else
+        j->err->format_message(j, p->text);
+    p->status = j->err->msg_code == JERR_OUT_OF_MEMORY ? REFINE_ENOMEM : REFINE_EFORMAT;
     longjmp(p->out, 1);
 }
 
-/* A warning means damaged data: libjpeg would go on with grey. */
+/* What libjpeg warns of and fills with grey is damage, but not what it can read all the same. */
 static void on_message(j_common_ptr j, int level)
 {
-    if (level < 0)
+    const int code = j->err->msg_code;
+    if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_JFIF_MAJOR &&
+        code != JWRN_ADOBE_XFORM && code != JWRN_NOT_SEQUENTIAL)
         on_error(j);
 }
 
@@ -44,20 +55,18 @@ static void on_progress(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
     if (j->is_decompressor && ((j_decompress_ptr)j)->input_scan_number > MAX_SCANS) {
-        snprintf(p->text, sizeof p->text, "too many scans");
+        snprintf(p->text, sizeof p->text, "more than %d scans", MAX_SCANS);
+        p->status = REFINE_EFORMAT;
         longjmp(p->out, 1);
     }
 }
 
-/* Adobe stores CMYK inverted: 255 is no ink. */
-static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int n, bool inverted)
+/* As Adobe stores it and Pillow always takes it: 255 is no ink. */
+static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int n)
 {
     for (int i = 0; i < n; i++)
-        for (int c = 0; c < 3; c++) {
-            const int ink = inverted ? cmyk[4 * i + c] : 255 - cmyk[4 * i + c];
-            const int black = inverted ? cmyk[4 * i + 3] : 255 - cmyk[4 * i + 3];
-            rgb[3 * i + c] = (uint8_t)((ink * black + 127) / 255);
-        }
+        for (int c = 0; c < 3; c++)
+            rgb[3 * i + c] = (uint8_t)((cmyk[4 * i + c] * cmyk[4 * i + 3] + 127) / 255);
 }
 
 static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
@@ -65,13 +74,14 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
 {
     struct jpeg_decompress_struct *j = &p->j;
     if (setjmp(p->out))
-        return refine_fail(err, REFINE_EFORMAT, "%s: damaged JPEG: %s", name, p->text);
+        return refine_fail(err, p->status, "%s: cannot decode the JPEG: %s", name, p->text);
     jpeg_create_decompress(j);
     j->client_data = p;
     j->mem->max_memory_to_use = CODER_MEMORY;
     p->progress.progress_monitor = on_progress;
     j->progress = &p->progress;
     jpeg_mem_src(j, data, (unsigned long)len);
+    jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
     (void)jpeg_read_header(j, TRUE);
     const bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
     j->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
@@ -85,53 +95,20 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
         JSAMPROW row = cmyk ? p->row : dst;
         (void)jpeg_read_scanlines(j, &row, 1);
         if (cmyk)
-            cmyk_to_rgb(dst, p->row, p->im.width, j->saw_Adobe_marker);
+            cmyk_to_rgb(dst, p->row, p->im.width);
     }
     (void)jpeg_finish_decompress(j);
     return REFINE_OK;
 }
 
-/* 1..8; 1, as it lies, when the file does not say. */
-static int orientation(const uint8_t *data, size_t len)
+/* The orientation in the first segment that looks like EXIF. */
+static refine_status find_orientation(int *how, const jpeg_in *p, const char *name,
+                                      refine_error *err)
 {
-    ExifData *exif = exif_data_new_from_data(data, (unsigned)num_min(len, 1u << 30));
-    ExifEntry *e =
-        exif ? exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION) : NULL;
-    int v = 1;
-    if (e && e->format == EXIF_FORMAT_SHORT && e->components == 1 && e->size >= 2)
-        v = exif_get_short(e->data, exif_data_get_byte_order(exif));
-    if (exif)
-        exif_data_unref(exif);
-    return v >= 1 && v <= 8 ? v : 1;
-}
-
-/* Where pixel (x, y) of the upright picture lies in the stored one, by EXIF's table:
- * 2 mirrored, 3 turned half, 4 both, 5..8 the same with the sides exchanged. */
-static size_t stored_at(const image *im, int how, int x, int y)
-{
-    const int w = im->width, h = im->height;
-    int sx = how >= 5 ? y : x, sy = how >= 5 ? x : y;
-    if (how == 2 || how == 3 || how == 7 || how == 8)
-        sx = w - 1 - sx;
-    if (how == 3 || how == 4 || how == 6 || how == 7)
-        sy = h - 1 - sy;
-    return ((size_t)sy * (size_t)w + (size_t)sx) * 3;
-}
-
-static refine_status turn_upright(image *im, int how, const char *name, refine_error *err)
-{
-    image up;
-    if (how == 1)
-        return REFINE_OK;
-    const bool swap = how >= 5;
-    TRY(image_alloc(&up, (unsigned long)(swap ? im->height : im->width),
-                    (unsigned long)(swap ? im->width : im->height), name, err));
-    for (int y = 0; y < up.height; y++)
-        for (int x = 0; x < up.width; x++)
-            memcpy(up.rgb + ((size_t)y * (size_t)up.width + (size_t)x) * 3,
-                   im->rgb + stored_at(im, how, x, y), 3);
-    image_free(im);
-    *im = up;
+    *how = 1;
+    for (jpeg_saved_marker_ptr m = p->j.marker_list; m; m = m->next)
+        if (m->data_length > 6 && memcmp(m->data, "Exif\0", 6) == 0)
+            return image_orientation(how, m->data, m->data_length, name, err);
     return REFINE_OK;
 }
 
@@ -145,10 +122,13 @@ refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, con
     p->j.client_data = p;
     p->error.error_exit = on_error;
     p->error.emit_message = on_message;
+    int how;
     refine_status st = read_jpeg(p, data, len, name, err);
+    if (st == REFINE_OK)
+        st = find_orientation(&how, p, name, err);
     jpeg_destroy_decompress(&p->j);
     if (st == REFINE_OK)
-        st = turn_upright(&p->im, orientation(data, len), name, err);
+        st = image_turn_upright(&p->im, how, name, err);
     if (st == REFINE_OK)
         *out = p->im;
     else

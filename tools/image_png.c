@@ -17,10 +17,16 @@
 
 enum { CHUNK_LIMIT = 8 << 20 };
 
+/* What went wrong, for libpng to fill in. */
+typedef struct png_failure {
+    char text[128];
+    bool out_of_memory;
+} png_failure;
+
 static void on_error(png_structp png, png_const_charp text)
 {
-    char *out = png_get_error_ptr(png);
-    snprintf(out, 128, "%s", text);
+    png_failure *f = png_get_error_ptr(png);
+    snprintf(f->text, sizeof f->text, "%s", text);
     png_longjmp(png, 1);
 }
 
@@ -28,6 +34,29 @@ static void on_warning(png_structp png, png_const_charp text)
 {
     (void)png;
     (void)text;
+}
+
+static png_voidp take(png_structp png, png_alloc_size_t bytes)
+{
+    png_failure *f = png_get_mem_ptr(png);
+    void *p = mem_alloc(bytes);
+    if (!p)
+        f->out_of_memory = true;
+    return p;
+}
+
+static void give(png_structp png, png_voidp p)
+{
+    (void)png;
+    mem_free(p);
+}
+
+static refine_status failed(const png_failure *f, const char *what, const char *name,
+                            refine_error *err)
+{
+    if (f->out_of_memory)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    return refine_fail(err, REFINE_EFORMAT, "%s: cannot %s the PNG: %s", name, what, f->text);
 }
 
 /* ---- reading ---- */
@@ -39,7 +68,7 @@ typedef struct png_in {
     png_infop      info;
     image          im;
     png_bytep     *rows;
-    char           text[128];
+    png_failure    failure;
 } png_in;
 
 static void read_bytes(png_structp png, png_bytep out, size_t n)
@@ -64,29 +93,58 @@ static void set_transforms(png_in *p)
     png_read_update_info(p->png, p->info);
 }
 
+/* Chunks that a picture can do without are not even parsed. */
+static void set_limits(png_in *p)
+{
+    static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
+                                     "sBIT\0sCAL\0sPLT\0sRGB\0sTER\0tEXt\0tIME\0zTXt";
+    png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_NEVER, UNREAD, sizeof UNREAD / 5);
+    png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_alloc has its own */
+    png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
+    png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
+}
+
 static refine_status read_png(png_in *p, const char *name, refine_error *err)
 {
     if (setjmp(png_jmpbuf(p->png)))
-        return refine_fail(err, REFINE_EFORMAT, "%s: damaged PNG: %s", name, p->text);
+        return failed(&p->failure, "decode", name, err);
     png_set_read_fn(p->png, p, read_bytes);
-    png_set_user_limits(p->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
-    png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
-    png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
+    set_limits(p);
     png_read_info(p->png, p->info);
     const png_uint_32 w = png_get_image_width(p->png, p->info);
     const png_uint_32 h = png_get_image_height(p->png, p->info);
+    TRY(image_alloc(&p->im, w, h, name, err));
     set_transforms(p);
     if (png_get_rowbytes(p->png, p->info) != (size_t)w * 3)
         png_error(p->png, "its pixels are of an unknown kind");
-    TRY(image_alloc(&p->im, w, h, name, err));
     p->rows = mem_alloc(h * sizeof *p->rows);
     if (!p->rows)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     for (png_uint_32 y = 0; y < h; y++)
         p->rows[y] = p->im.rgb + (size_t)y * w * 3;
     png_read_image(p->png, p->rows);
-    png_read_end(p->png, NULL);
+    png_read_end(p->png, p->info);
     return REFINE_OK;
+}
+
+/* The eXIf chunk lacks the six bytes that introduce EXIF in a JPEG. */
+static refine_status turn(png_in *p, const char *name, refine_error *err)
+{
+    png_bytep exif;
+    png_uint_32 len;
+    int how;
+    if (png_get_eXIf_1(p->png, p->info, &len, &exif) == 0 || len > CHUNK_LIMIT)
+        return REFINE_OK;
+    uint8_t *whole = mem_alloc(6 + (size_t)len);
+    if (!whole)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    memcpy(whole, "Exif\0", 6);
+    memcpy(whole + 6, exif, len);
+    refine_status st = image_orientation(&how, whole, 6 + (size_t)len, name, err);
+    mem_free(whole);
+    if (st == REFINE_OK)
+        st = image_turn_upright(&p->im, how, name, err);
+    return st;
 }
 
 refine_status image_decode_png(image *out, const uint8_t *data, size_t len, const char *name,
@@ -95,12 +153,15 @@ refine_status image_decode_png(image *out, const uint8_t *data, size_t len, cons
     png_in p = { .data = data, .len = len };
     refine_status st = REFINE_ENOMEM;
 
-    p.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, p.text, on_error, on_warning);
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
+                                     &p.failure, take, give);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
         st = read_png(&p, name, err);
     else
         refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    if (st == REFINE_OK)
+        st = turn(&p, name, err);
     png_destroy_read_struct(&p.png, &p.info, NULL);
     mem_free(p.rows);
     if (st != REFINE_OK)
@@ -118,7 +179,7 @@ typedef struct png_out {
     png_infop   info;
     uint8_t    *data;
     size_t      len, room;
-    char        text[128];
+    png_failure failure;
 } png_out;
 
 static void write_bytes(png_structp png, png_bytep in, size_t n)
@@ -127,8 +188,10 @@ static void write_bytes(png_structp png, png_bytep in, size_t n)
     if (p->len + n > p->room) {
         const size_t room = num_max(2 * p->room, p->len + n + 65536);
         uint8_t *more = mem_realloc(p->data, room);
-        if (!more)
+        if (!more) {
+            p->failure.out_of_memory = true;
             png_error(png, "out of memory");
+        }
         p->data = more;
         p->room = room;
     }
@@ -138,7 +201,7 @@ static void write_bytes(png_structp png, png_bytep in, size_t n)
 
 static void flush_bytes(png_structp png) { (void)png; }
 
-static bool is_latin1(const char *s)
+static bool is_ascii(const char *s)
 {
     for (; *s; s++)
         if ((unsigned char)*s >= 0x80)
@@ -149,7 +212,7 @@ static bool is_latin1(const char *s)
 static void set_texts(png_out *p, const image_text *text, int n)
 {
     for (int i = 0; i < n; i++) {
-        png_text t = { .compression = is_latin1(text[i].value) ? PNG_TEXT_COMPRESSION_NONE
+        png_text t = { .compression = is_ascii(text[i].value) ? PNG_TEXT_COMPRESSION_NONE
                                                                : PNG_ITXT_COMPRESSION_NONE,
                        .key = (png_charp)(uintptr_t)text[i].key,
                        .text = (png_charp)(uintptr_t)text[i].value,
@@ -159,10 +222,10 @@ static void set_texts(png_out *p, const image_text *text, int n)
 }
 
 static refine_status encode(png_out *p, const image *im, const image_text *text, int n_text,
-                            refine_error *err)
+                            const char *name, refine_error *err)
 {
     if (setjmp(png_jmpbuf(p->png)))
-        return refine_fail(err, REFINE_ENOMEM, "cannot code the picture: %s", p->text);
+        return failed(&p->failure, "encode", name, err);
     png_set_write_fn(p->png, p, write_bytes, flush_bytes);
     png_set_IHDR(p->png, p->info, (png_uint_32)im->width, (png_uint_32)im->height, 8,
                  PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
@@ -208,12 +271,13 @@ refine_status image_save_png(const char *path, const image *im, const image_text
     png_out p = { 0 };
     refine_status st = REFINE_ENOMEM;
 
-    p.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, p.text, on_error, on_warning);
+    p.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
+                                      &p.failure, take, give);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
-        st = encode(&p, im, text, n_text, err);
+        st = encode(&p, im, text, n_text, path, err);
     else
-        refine_fail(err, REFINE_ENOMEM, "out of memory");
+        refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
     png_destroy_write_struct(&p.png, &p.info);
     if (st == REFINE_OK)
         st = strcmp(path, "-") == 0 ? write_stdout(p.data, p.len, err)

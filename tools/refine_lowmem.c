@@ -30,8 +30,8 @@ static const float SCALING_FACTOR = 0.13025f;
 typedef struct arguments {
     refine_options o;
     refine_job     j;
-    const char    *input, *output, *output_latents, *tokenizer;
-    bool           plan, json, quiet, seeded;
+    const char    *input, *output, *output_latents, *tokenizer, *trace;
+    bool           plan, json, quiet, seeded, cuda;
 } arguments;
 
 static const char HELP[] =
@@ -67,6 +67,7 @@ static const char HELP[] =
     "      --plan               say what the run would take, and stop\n"
     "      --json               the result as JSON on stdout\n"
     "      --quiet              no progress\n"
+    "      --trace FILE.json    a timeline of phases and steps, for Perfetto or chrome://tracing\n"
     "      --version --help\n"
     "\n"
     "examples:\n"
@@ -78,7 +79,8 @@ static const char HELP[] =
 enum {
     OPT_STRENGTH = 256, OPT_STEPS, OPT_GUIDANCE, OPT_SEED, OPT_RNG, OPT_SCORE, OPT_NEGATIVE_SCORE,
     OPT_START, OPT_SCHEDULER, OPT_LATENTS, OPT_VRAM, OPT_RAM, OPT_DEVICE, OPT_PRECISION, OPT_PLAN,
-    OPT_JSON, OPT_QUIET, OPT_VERSION, OPT_TOKENIZER, OPT_THREADS, OPT_READER
+    OPT_JSON, OPT_QUIET, OPT_VERSION, OPT_TOKENIZER, OPT_THREADS, OPT_READER,
+    OPT_TRACE
 };
 
 static const struct option OPTIONS[] = {
@@ -107,6 +109,7 @@ static const struct option OPTIONS[] = {
     { "plan", no_argument, NULL, OPT_PLAN },
     { "json", no_argument, NULL, OPT_JSON },
     { "quiet", no_argument, NULL, OPT_QUIET },
+    { "trace", required_argument, NULL, OPT_TRACE },
     { "version", no_argument, NULL, OPT_VERSION },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
@@ -193,6 +196,9 @@ static bool set_choice(arguments *a, int option, const char *v)
     static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
     static const char *const SCHEDULERS[] = { "euler", NULL };
     int i;
+    a->cuda |= option == OPT_DEVICE && strncmp(v, "cuda", 4) == 0;
+    if (a->cuda)
+        return true;
     switch (option) {
     case OPT_RNG:
         return choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
@@ -224,6 +230,7 @@ static bool set_option(arguments *a, int option, const char *v)
     case 'n':               a->j.negative = v;       return true;
     case OPT_LATENTS:       a->output_latents = v;   return true;
     case OPT_TOKENIZER:     a->tokenizer = v;        return true;
+    case OPT_TRACE:         a->trace = v;            return true;
     case OPT_PLAN:          return a->plan = true;
     case OPT_JSON:          return a->json = true;
     case OPT_QUIET:         return a->quiet = true;
@@ -284,6 +291,8 @@ static int parse(arguments *a, int argc, char **argv)
     }
     if (optind < argc)
         return usage("what is '%s' for?", argv[optind]);
+    if (a->cuda)
+        return usage("this version has no %s device; leave --device out, or give cpu", "CUDA");
     const int code = check_arguments(a);
     return code == EXIT_DONE ? -1 : code;
 }
@@ -359,6 +368,8 @@ static refine_status save(const arguments *a, const job_input *in, const refine_
         st = save_picture(a, in, r, err);
     if (st == REFINE_OK && a->output_latents)
         st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
+    if (st == REFINE_OK && a->trace)
+        st = result_save_trace(a->trace, r, err);
     return st;
 }
 

@@ -1,9 +1,12 @@
 /* tools/result_json.c -- a report for scripts and for people. */
 #include "tools/result_json.h"
 
+#include "tools/new_file.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Steals `v`; a failure anywhere is remembered by the caller's check of the whole. */
 static void set(json_t *o, const char *key, json_t *v)
@@ -144,6 +147,53 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
     free(dump);
     return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
 }
+
+/* ---- trace ---- */
+
+/* One span of `seconds` behind the last; moves *at. */
+static void span(json_t *events, const char *name, double *at, double seconds)
+{
+    if (seconds <= 0)
+        return;
+    (void)json_array_append_new(events, json_pack("{s:s, s:s, s:f, s:f, s:i, s:i}", "name", name,
+                                                  "ph", "X", "ts", *at * 1e6, "dur", seconds * 1e6,
+                                                  "pid", 1, "tid", 1));
+    *at += seconds;
+}
+
+refine_status result_save_trace(const char *path, const refine_report *r, refine_error *err)
+{
+    json_t *events = json_array();
+    double at = 0;
+    new_file f;
+
+    span(events, "open", &at, r->open);
+    span(events, "encode", &at, r->vae_encode);
+    span(events, "text", &at, r->text);
+    for (int i = 0; i < r->steps_run; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "step %d", i + 1);
+        span(events, name, &at, r->step[i]);
+    }
+    span(events, "decode", &at, r->vae_decode);
+    json_t *o = json_pack("{s:o}", "traceEvents", events);
+    char *dump = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
+    json_decref(o);
+    if (!dump)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    refine_status st = new_file_open(&f, path, true, err);
+    if (st == REFINE_OK) {
+        st = new_file_write(&f, dump, strlen(dump), 0, err);
+        if (st == REFINE_OK)
+            st = new_file_commit(&f, err);
+        else
+            new_file_abandon(&f);
+    }
+    free(dump);
+    return st;
+}
+
+/* ---- for people ---- */
 
 static double mib(uint64_t v) { return (double)v / 1048576.0; }
 

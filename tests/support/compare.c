@@ -32,7 +32,8 @@ static size_t channels_last(const gold_entry *e, size_t flat)
     return (plane / e->c * hw + pixel) * e->c + plane % e->c;
 }
 
-static double error_of(const gold_entry *e, const float *v, size_t (*at)(const gold_entry *, size_t))
+static double error_of(const gold_entry *e, const float *v,
+                       size_t (*at)(const gold_entry *, size_t))
 {
     double worst = 0, largest = 0;
     for (size_t i = 0; i < e->stored; i++) {

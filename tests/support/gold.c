@@ -14,14 +14,14 @@ enum { MAX_BYTES = 64 << 20, SMALLEST_ENTRY = 2 + 6 * 4 };
 
 struct gold {
     gold_entry *entry;
-    uint32_t    n;
-    float      *values;     /* of all entries, one behind the other */
+    uint32_t n;
+    float *values; /* of all entries, one behind the other */
 };
 
 /* What is left to read. */
 typedef struct cursor {
     const unsigned char *p;
-    size_t               left;
+    size_t left;
 } cursor;
 
 static bool take(cursor *c, void *dst, size_t n)
@@ -152,3 +152,5 @@ const gold_entry *gold_find(const gold *g, const char *name)
             return &g->entry[i];
     return NULL;
 }
+
+const gold_entry *gold_at(const gold *g, uint32_t i) { return i < g->n ? &g->entry[i] : NULL; }

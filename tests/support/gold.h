@@ -32,5 +32,7 @@ void          gold_close(gold *g);      /* NULL is fine */
 
 /* NULL: there is none of that name. */
 const gold_entry *gold_find(const gold *g, const char *name);
+/* Entries in the order of the file; NULL: there are not as many. */
+const gold_entry *gold_at(const gold *g, uint32_t i);
 
 #endif

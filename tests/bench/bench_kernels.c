@@ -1,0 +1,233 @@
+/* tests/bench/bench_kernels.c -- speed of the CPU device on the shapes of the real UNet.
+ *
+ *     bench_kernels [SECONDS_PER_SHAPE [THREADS [bf16]]]
+ *
+ * One CFG step (two images) at 512x512.  Weights are fp16 and are decoded anew in every run,
+ * as in a streamed step.  `wall` is the rate of the best run by the clock, `cpu` by the
+ * processor time it took, which other programs disturb less; `decode` is what the same
+ * weights cost on a picture of one pixel, as a share of the whole.  Compare with the peak:
+ * cores * clock * 32 for AVX2, * 64 for AVX-512, in F32.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "engine/base/mem.h"
+#include "kernels/ops.h"
+#include "quant/f16.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef enum { LINEAR, GEGLU, CONV, SHORTCUT, SELF, CROSS } kind;
+
+typedef struct shape {
+    kind        kind;
+    const char *name;
+    int         size;       /* output pixels in a row and rows */
+    int         c_in, c_out, stride;
+    int         times;      /* in a step */
+} shape;
+
+static const shape SHAPES[] = {
+    { CONV, "conv_in", 64, 4, 384, 1, 1 },
+    { CONV, "conv 384", 64, 384, 384, 1, 9 },
+    { CONV, "conv 768 -> 384", 64, 768, 384, 1, 2 },
+    { CONV, "conv 1152 -> 384", 64, 1152, 384, 1, 1 },
+    { CONV, "conv up 768", 64, 768, 768, 1, 1 },
+    { CONV, "conv down 384", 32, 384, 384, 2, 1 },
+    { CONV, "conv_out", 64, 384, 4, 1, 1 },
+    { CONV, "conv 768", 32, 768, 768, 1, 6 },
+    { CONV, "conv 1536 -> 768", 32, 1536, 768, 1, 2 },
+    { CONV, "conv up 1536", 32, 1536, 1536, 1, 1 },
+    { CONV, "conv down 768", 16, 768, 768, 2, 1 },
+    { CONV, "conv 1536", 16, 1536, 1536, 1, 6 },
+    { CONV, "conv 3072 -> 1536", 16, 3072, 1536, 1, 2 },
+    { CONV, "conv 1536 (8x8)", 8, 1536, 1536, 1, 11 },
+    { CONV, "conv 3072 (8x8)", 8, 3072, 1536, 1, 3 },
+    { SHORTCUT, "shortcut 1536 -> 768", 32, 1536, 768, 1, 2 },
+    { SHORTCUT, "shortcut 3072 -> 1536", 16, 3072, 1536, 1, 2 },
+    { LINEAR, "qkv 768", 32, 768, 2304, 1, 20 },
+    { LINEAR, "out 768", 32, 768, 768, 1, 70 },
+    { GEGLU, "ff1 768", 32, 768, 6144, 1, 20 },
+    { LINEAR, "ff2 768", 32, 3072, 768, 1, 20 },
+    { LINEAR, "qkv 1536", 16, 1536, 4608, 1, 20 },
+    { LINEAR, "out 1536", 16, 1536, 1536, 1, 70 },
+    { GEGLU, "ff1 1536", 16, 1536, 12288, 1, 20 },
+    { LINEAR, "ff2 1536", 16, 6144, 1536, 1, 20 },
+    { GEGLU, "ff1 1536 (8x8)", 8, 1536, 12288, 1, 4 },
+    { SELF, "self 768", 32, 768, 768, 1, 20 },
+    { SELF, "self 1536", 16, 1536, 1536, 1, 20 },
+    { SELF, "self 768 at 1024", 64, 768, 768, 1, 0 },
+    { CROSS, "cross 768", 32, 768, 768, 1, 20 },
+};
+
+enum { BATCH = 2, N_SHAPES = sizeof SHAPES / sizeof SHAPES[0] };
+
+typedef struct operands {
+    dev   *d;
+    dtype  type;
+    tensor x, y, w, kv, affine;
+} operands;
+
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool is_conv(const shape *s) { return s->kind == CONV || s->kind == SHORTCUT; }
+
+static void run(const operands *o, const shape *s)
+{
+    const epilogue plain = { .act = ACT_NONE }, pairs = { .act = ACT_GEGLU };
+    const int heads = s->c_in / 64;
+
+    if (is_conv(s)) {
+        const int k = s->kind == CONV ? 3 : 1;
+        const conv_geometry g = { k, k, s->stride, k / 2, 0, o->y.h };
+        const conv_input in = { .a = o->x, .h = o->x.h, .w = o->x.w, .silu = s->kind == CONV,
+                                .affine = s->kind == CONV ? o->affine : (tensor){ 0 } };
+        const size_t bytes = op_conv_prepare_bytes(o->d, &in, g);
+        void *space = bytes ? dev_alloc(o->d, bytes, DEV_VRAM) : NULL;
+        const conv_source src = op_conv_prepare(o->d, space, &in, g);
+        op_conv2d(o->d, o->y, &src, o->w, g, &plain);
+        dev_free(o->d, space, bytes, DEV_VRAM);
+    } else if (s->kind == SELF || s->kind == CROSS) {
+        op_attention(o->d, o->y, o->x, o->kv, o->kv, heads, 0.125f, false);
+    } else {
+        op_linear(o->d, o->y, o->x, o->w, s->kind == GEGLU ? &pairs : &plain);
+    }
+}
+
+static tensor take(dev *d, dtype type, int n, int h, int w, int c)
+{
+    tensor t = tensor_make(NULL, type, n, h, w, c);
+    t.data = dev_alloc(d, tensor_bytes(t), DEV_VRAM);
+    if (!t.data) {
+        fprintf(stderr, "bench_kernels: out of memory\n");
+        exit(1);
+    }
+    for (size_t i = 0; i < tensor_bytes(t) / dtype_bytes(type); i++) {
+        const float v = (float)(i * 2654435761u % 1000) / 1000.0f - 0.5f;
+        if (type == DT_F32)
+            ((float *)t.data)[i] = v;
+        else
+            ((uint16_t *)t.data)[i] = type == DT_F16 ? f32_to_f16(v) : f32_to_bf16(v);
+    }
+    return t;
+}
+
+static void give(dev *d, tensor t)
+{
+    if (t.data)
+        dev_free(d, t.data, tensor_bytes(t), DEV_VRAM);
+}
+
+static operands make(dev *d, dtype type, const shape *s, int size)
+{
+    const int in = size * s->stride, k = s->kind == CONV ? 3 : 1;
+    const bool attends = s->kind == SELF || s->kind == CROSS;
+    operands o = { .d = d, .type = type };
+
+    o.x = take(d, type, BATCH, in, in, s->c_in);
+    o.y = take(d, type, BATCH, size, size, s->kind == GEGLU ? s->c_out / 2 : s->c_out);
+    if (attends)
+        o.kv = take(d, type, BATCH, 1, s->kind == CROSS ? 77 : size * size, s->c_in);
+    else
+        o.w = take(d, DT_F16, s->c_out, k, k, s->c_in);
+    o.affine = take(d, DT_F32, BATCH, 1, 2, s->c_in);
+    return o;
+}
+
+static void drop(operands *o)
+{
+    give(o->d, o->x);
+    give(o->d, o->y);
+    give(o->d, o->w);
+    give(o->d, o->kv);
+    give(o->d, o->affine);
+}
+
+/* Asks the plan for work and workspace, and sets the latter. */
+static uint64_t prepare(const operands *o, const shape *s)
+{
+    operands p = *o;
+    p.d = dev_open_plan(o->d, NULL);
+    if (!p.d)
+        exit(1);
+    run(&p, s);
+    const size_t need = dev_workspace_needed(p.d);
+    const uint64_t macs = dev_plan_macs(p.d);
+    dev_close(p.d);
+    dev_workspace_set(o->d, dev_alloc(o->d, need, DEV_VRAM), need);
+    return macs;
+}
+
+static void unprepare(const operands *o, size_t bytes, void *p)
+{
+    dev_workspace_set(o->d, NULL, 0);
+    dev_free(o->d, p, bytes, DEV_VRAM);
+}
+
+typedef struct timing {
+    double wall, cpu, gflop;
+    size_t workspace;
+} timing;
+
+#include "kernels/backend.h"
+
+static timing measure(dev *d, dtype type, const shape *s, int size, double budget)
+{
+    operands o = make(d, type, s, size);
+    timing best = { 1e9, 1e9, 2e-9 * (double)prepare(&o, s), d->workspace_bytes };
+    const double until = seconds(CLOCK_MONOTONIC) + budget;
+
+    run(&o, s);
+    do {
+        const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+        run(&o, s);
+        const double w = seconds(CLOCK_MONOTONIC) - wall, c = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+        best.wall = w < best.wall ? w : best.wall;
+        best.cpu = c < best.cpu ? c : best.cpu;
+    } while (seconds(CLOCK_MONOTONIC) < until);
+    unprepare(&o, d->workspace_bytes, d->workspace);
+    drop(&o);
+    return best;
+}
+
+int main(int argc, char **argv)
+{
+    const double budget = argc > 1 ? strtod(argv[1], NULL) : 0.5;
+    const dev_options options = { argc > 3 && strcmp(argv[3], "bf16") == 0 ? DT_BF16 : DT_F32,
+                                  argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0 };
+    const char *only = argc > 4 ? argv[4] : "";
+    double wall = 0, gflop = 0, cpu = 0;
+    refine_error err = { 0 };
+    dev *d = dev_open_cpu(&options, &err);
+
+    if (!d) {
+        fprintf(stderr, "bench_kernels: %s\n", err.text);
+        return 1;
+    }
+    printf("%s\n%-22s %8s %9s %9s %7s %9s\n", dev_model(d), "shape", "GFLOP", "GF/s wall",
+           "GF/s cpu", "decode", "workspace");
+    for (int i = 0; i < N_SHAPES; i++) {
+        const shape *s = &SHAPES[i];
+        if (!strstr(s->name, only))
+            continue;
+        const timing t = measure(d, options.compute, s, s->size, budget);
+        const timing one = measure(d, options.compute, s, 1, budget / 4);
+        printf("%-22s %8.2f %9.1f %9.1f %6.1f%% %8.1fM\n", s->name, t.gflop, t.gflop / t.wall,
+               t.gflop / t.cpu, s->kind == SELF || s->kind == CROSS ? 0 : 100 * one.cpu / t.cpu,
+               (double)t.workspace / 1048576);
+        fflush(stdout);
+        wall += s->times * t.wall;
+        cpu += s->times * t.cpu;
+        gflop += s->times * t.gflop;
+    }
+    printf("a step, as far as listed: %.0f GFLOP, %.2f s, %.1f GF/s wall, %.1f GF/s per cpu second\n",
+           gflop, wall, gflop / wall, gflop / cpu);
+    dev_close(d);
+    return 0;
+}

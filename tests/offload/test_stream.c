@@ -1,0 +1,730 @@
+/* tests/offload/test_stream.c -- every byte, in every order of events, with every failure.
+ *
+ * The device (tests/support/order_device.h) runs copies and compute as early or as late as
+ * its contract allows, so a wait that is missing from the stream is a wrong byte here.
+ * ref, with a real copy thread, is there for the thread sanitizer.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "offload/stream.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "kernels/tensor.h"
+#include "tests/support/order_device.h"
+#include "tests/support/pack_fixture.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEPS = 3, RUN_AHEAD = 64 };
+
+/* Chunks of different sizes, one of them of several requests and of several frames. */
+static const fixture_tensor TENSORS[] = {
+    { "norm", 0, DT_F32, 1, 1, 1, 300, 0 },       { "bias", 0, DT_F32, 1, 1, 1, 77, 0 },
+    { "text.a", 1, DT_F16, 256, 1, 1, 64, 128 },  { "text.b", 1, DT_F16, 3, 1, 1, 10, 0 },
+    { "unet.a", 4, DT_F16, 384, 1, 1, 200, 128 }, { "unet.b", 4, DT_F16, 128, 3, 3, 72, 64 },
+    { "unet.c", 4, DT_F16, 896, 1, 1, 1600, 0 },  { "unet.d", 4, DT_F16, 5, 3, 3, 4, 0 },
+    { "unet.e", 4, DT_F16, 640, 1, 1, 96, 128 },  { "vae.a", 5, DT_F16, 192, 3, 3, 32, 64 },
+    { "tokens", 6, DT_F16, 200, 1, 1, 32, 128 },
+};
+
+enum { N_TENSORS = sizeof TENSORS / sizeof TENSORS[0], TEXT = 1, UNET = 4, VAE = 5 };
+
+/* ---- one stream under test ---- */
+
+typedef struct rig {
+    pack_fixture f;
+    pack *p;
+    dev *d;
+    char *ring, *residents;
+    size_t ring_bytes, residents_bytes;
+    bool resident[FIXTURE_CHUNKS];
+    stream_pass script[4];
+    stream_config c;
+    stream *s;
+    refine_error err;
+} rig;
+
+static void rig_open_pack(rig *r, fixture_codec codec)
+{
+    memset(r, 0, sizeof *r);
+    pack_fixture_make(&r->f, TENSORS, N_TENSORS, codec, NULL);
+    pack_fixture_write(&r->f);
+    cr_assert_eq(pack_open(&r->p, r->f.path, &r->err), REFINE_OK, "%s", r->err.text);
+}
+
+static stream_pass pass_of(const rig *r, int segment, int passes)
+{
+    stream_pass s = { .passes = passes };
+    pack_segment(r->p, segment, &s.first, &s.end);
+    return s;
+}
+
+/* Text once, an empty segment, UNet STEPS times, VAE once. */
+static void rig_configure(rig *r, dev *d, size_t ring_bytes)
+{
+    r->d = d;
+    memset(r->resident, 0, sizeof r->resident);
+    r->script[0] = pass_of(r, TEXT, 1);
+    r->script[1] = pass_of(r, 2, 1);
+    r->script[2] = pass_of(r, UNET, STEPS);
+    r->script[3] = pass_of(r, VAE, 1);
+    r->ring_bytes = num_align(ring_bytes, 256);
+    r->residents_bytes = 256;
+    for (int i = 0; i < n_pack_chunks(r->p); i++)
+        r->residents_bytes += num_align(pack_chunk_at(r->p, i)->bytes, 256);
+    r->ring = dev_alloc(d, r->ring_bytes, DEV_VRAM);
+    r->residents = dev_alloc(d, r->residents_bytes, DEV_VRAM);
+    cr_assert(r->ring && r->residents);
+    r->c = (stream_config){ .d = d,
+                            .p = r->p,
+                            .ring = r->ring,
+                            .ring_bytes = r->ring_bytes,
+                            .residents = r->residents,
+                            .resident = r->resident,
+                            .script = r->script,
+                            .n_script = 4,
+                            .slots = 3,
+                            .workers = 2,
+                            .reader = 2 };
+}
+
+static void rig_open_stream(rig *r)
+{
+    cr_assert_eq(stream_open(&r->s, &r->c, &r->err), REFINE_OK, "%s", r->err.text);
+}
+
+/* What rig_configure and rig_open_stream made; the pack stays. */
+static void rig_stop(rig *r)
+{
+    stream_close(r->s);
+    r->s = NULL;
+    dev_free(r->d, r->ring, r->ring_bytes, DEV_VRAM);
+    dev_free(r->d, r->residents, r->residents_bytes, DEV_VRAM);
+    dev_close(r->d);
+    r->d = NULL;
+}
+
+static void rig_close(rig *r)
+{
+    if (r->d)
+        rig_stop(r);
+    pack_close(r->p);
+    pack_fixture_free(&r->f);
+}
+
+/* Once more with a ring of another size. */
+static void rig_resize(rig *r, size_t ring_bytes)
+{
+    dev_free(r->d, r->ring, r->ring_bytes, DEV_VRAM);
+    r->ring_bytes = r->c.ring_bytes = ring_bytes;
+    r->c.ring = r->ring = dev_alloc(r->d, ring_bytes, DEV_VRAM);
+}
+
+static void look(rig *r, int chunk, const void *at)
+{
+    order_device_read(r->d, at, r->f.plain[chunk], pack_chunk_at(r->p, chunk)->bytes);
+}
+
+/* One pass over [first, end), `inside` chunks at a time. */
+static bool visit(rig *r, int first, int end, int inside)
+{
+    weights *w = stream_weights(r->s);
+    const void *at[FIXTURE_CHUNKS];
+    for (int c = first; c < end; c += inside) {
+        const int n = c + inside <= end ? inside : end - c;
+        for (int i = 0; i < n; i++)
+            at[i] = w->enter(w, c + i);
+        for (int i = 0; i < n; i++) {
+            if (!at[i])
+                return false;
+            look(r, c + i, at[i]);
+        }
+        for (int i = 0; i < n; i++)
+            w->leave(w, c + i);
+    }
+    return true;
+}
+
+/* The whole script; false as soon as a chunk does not come. */
+static bool play(rig *r, int inside)
+{
+    for (int p = 0; p < r->c.n_script; p++)
+        for (int k = 0; k < r->script[p].passes; k++)
+            if (!visit(r, r->script[p].first, r->script[p].end, inside))
+                return false;
+    return true;
+}
+
+static int visits(const rig *r)
+{
+    int n = 0;
+    for (int p = 0; p < r->c.n_script; p++)
+        n += r->script[p].passes * (r->script[p].end - r->script[p].first);
+    return n;
+}
+
+static void expect_all_right(rig *r, int runs)
+{
+    int reads, wrong;
+    order_device_finish(r->d, &reads, &wrong);
+    cr_assert_eq(reads, runs * visits(r));
+    cr_assert_eq(wrong, 0, "%d of %d reads saw other bytes", wrong, reads);
+    cr_assert_eq(dev_status(r->d), REFINE_OK, "%s", dev_why(r->d));
+}
+
+/* Bytes of `inside` neighbouring chunks at most. */
+static size_t biggest_group(const rig *r, int inside)
+{
+    size_t most = 0;
+    for (int p = 0; p < r->c.n_script || p < 4; p++)
+        for (int c = r->script[p].first; c < r->script[p].end; c += inside) {
+            size_t sum = 0;
+            for (int i = c; i < c + inside && i < r->script[p].end; i++)
+                sum += num_align(pack_chunk_at(r->p, i)->bytes, 256);
+            most = num_max(most, sum);
+        }
+    return most;
+}
+
+/* ---- the bytes are right ---- */
+
+Test(offload_stream, every_order_codec_and_reader_gives_the_same_bytes)
+{
+    for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
+        rig r;
+        rig_open_pack(&r, (fixture_codec)codec);
+        for (int o = 0; o < N_ORDERS; o++)
+            for (int which = 0; which <= 2; which += 2) { /* io_uring where it is allowed */
+                rig_configure(&r, dev_open_order((order)o, 7), 5 << 20);
+                r.c.reader = which;
+                rig_open_stream(&r);
+                cr_assert(play(&r, 1), "%s", dev_why(r.d));
+                expect_all_right(&r, 1);
+                rig_stop(&r);
+            }
+        rig_close(&r);
+    }
+}
+
+Test(offload_stream, every_ring_slots_and_workers_give_the_same_bytes)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    const size_t least = num_align(pack_biggest(r.p), 256);
+    for (int ring = 0; ring < 4; ring++)
+        for (int slots = 2; slots <= 5; slots += 3)
+            for (int workers = 1; workers <= 3; workers += 2)
+                for (int o = 0; o < N_ORDERS; o++) {
+                    rig_configure(&r, dev_open_order((order)o, (unsigned)(ring + slots)),
+                                  least + (size_t)ring * (least / 3));
+                    r.c.slots = slots;
+                    r.c.workers = workers;
+                    rig_open_stream(&r);
+                    cr_assert(play(&r, 1), "%s", dev_why(r.d));
+                    expect_all_right(&r, 1);
+                    rig_stop(&r);
+                }
+    rig_close(&r);
+}
+
+Test(offload_stream, several_chunks_may_be_inside_in_the_smallest_ring)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    for (int inside = 1; inside <= 6; inside++)
+        for (int o = 0; o < N_ORDERS; o++) {
+            rig_configure(&r, dev_open_order((order)o, 1), 256);
+            rig_resize(&r, stream_ring_min(r.p, biggest_group(&r, inside)));
+            r.c.slots = 2;
+            rig_open_stream(&r);
+            cr_assert(play(&r, inside), "%d inside: %s", inside, dev_why(r.d));
+            expect_all_right(&r, 1);
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
+Test(offload_stream, a_real_copy_thread_brings_the_same_bytes)
+{
+    const dev_options o = { DT_F32, 1 };
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    rig_configure(&r, dev_open_ref(&o, &r.err), 4 << 20);
+    r.c.workers = 3;
+    rig_open_stream(&r);
+    weights *w = stream_weights(r.s);
+    for (int run = 0; run < 4; run++) {
+        for (int p = 0; p < r.c.n_script; p++)
+            for (int i = 0; i < r.script[p].passes * (r.script[p].end - r.script[p].first); i++) {
+                const int c = r.script[p].first + i % (r.script[p].end - r.script[p].first);
+                const void *at = w->enter(w, c);
+                cr_assert_not_null(at);
+                cr_assert_arr_eq(at, r.f.plain[c], pack_chunk_at(r.p, c)->bytes);
+                w->leave(w, c);
+            }
+        cr_assert_eq(stream_restart(r.s), REFINE_OK);
+    }
+    rig_close(&r);
+}
+
+/* ---- residents ---- */
+
+static void make_resident(rig *r)
+{
+    int first, end;
+    pack_segment(r->p, UNET, &first, &end);
+    for (int i = first; i < end; i += 2)
+        r->resident[i] = true;
+    pack_segment(r->p, TEXT, &first, &end);
+    r->resident[first] = true;
+}
+
+static int n_residents(const rig *r)
+{
+    int n = 0;
+    for (int i = 0; i < n_pack_chunks(r->p); i++)
+        n += r->resident[i];
+    return n;
+}
+
+Test(offload_stream, residents_travel_once_and_stay_over_a_restart)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    for (int o = 0; o < N_ORDERS; o++) {
+        rig_configure(&r, dev_open_order((order)o, 3), 4 << 20);
+        make_resident(&r);
+        rig_open_stream(&r);
+        cr_assert(play(&r, 2));
+        const stream_stats one = stream_get_stats(r.s);
+        const int in_unet = n_residents(&r) - 1;
+        cr_assert_eq(one.resident_hits, (uint64_t)(in_unet * (STEPS - 1)));
+        cr_assert_eq(one.chunks + one.resident_hits, (uint64_t)visits(&r));
+
+        cr_assert_eq(stream_restart(r.s), REFINE_OK);
+        cr_assert(play(&r, 2));
+        const stream_stats two = stream_get_stats(r.s);
+        cr_assert_eq(two.resident_hits - one.resident_hits, (uint64_t)(in_unet * STEPS + 1));
+        expect_all_right(&r, 2);
+        rig_stop(&r);
+    }
+    rig_close(&r);
+}
+
+Test(offload_stream, dropped_residents_travel_again)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_RANDOM, 3), 4 << 20);
+    make_resident(&r);
+    rig_open_stream(&r);
+    for (int p = 0; p < 3; p++)
+        for (int k = 0; k < r.script[p].passes; k++)
+            cr_assert(visit(&r, r.script[p].first, r.script[p].end, 1));
+    int reads, wrong;
+    order_device_finish(r.d, &reads, &wrong);
+    stream_drop_residents(r.s);
+    memset(r.residents, 0x55, r.residents_bytes);
+    cr_assert(visit(&r, r.script[3].first, r.script[3].end, 1));
+
+    const uint64_t before = stream_get_stats(r.s).resident_hits;
+    cr_assert_eq(stream_restart(r.s), REFINE_OK);
+    cr_assert(play(&r, 1));
+    cr_assert_eq(stream_get_stats(r.s).resident_hits, 2 * before);
+    expect_all_right(&r, 2);
+    rig_close(&r);
+}
+
+Test(offload_stream, everything_may_be_resident)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_SPLIT);
+    rig_configure(&r, dev_open_order(ORDER_LATE, 3), 256);
+    for (int i = 0; i < n_pack_chunks(r.p); i++)
+        r.resident[i] = true;
+    rig_open_stream(&r);
+    for (int run = 0; run < 3; run++) {
+        cr_assert(play(&r, 4));
+        cr_assert_eq(stream_restart(r.s), REFINE_OK);
+    }
+    expect_all_right(&r, 3);
+    rig_close(&r);
+}
+
+/* ---- restarting and closing early ---- */
+
+/* The first `n` visits of the script, one at a time. */
+static void begin_to_play(rig *r, int n)
+{
+    weights *w = stream_weights(r->s);
+    for (int p = 0; p < r->c.n_script; p++)
+        for (int k = 0; k < r->script[p].passes; k++)
+            for (int c = r->script[p].first; c < r->script[p].end; c++) {
+                if (n-- == 0)
+                    return;
+                look(r, c, w->enter(w, c));
+                w->leave(w, c);
+            }
+}
+
+Test(offload_stream, a_restart_in_the_middle_begins_at_the_beginning)
+{
+    int reads, wrong;
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    for (int o = 0; o < N_ORDERS; o++)
+        for (int n = 0; n < visits(&r) || n == 0; n += 5) {
+            rig_configure(&r, dev_open_order((order)o, (unsigned)n), 4 << 20);
+            if (n % 2)
+                make_resident(&r);
+            rig_open_stream(&r);
+            begin_to_play(&r, n);
+            cr_assert_eq(stream_restart(r.s), REFINE_OK);
+            cr_assert(play(&r, 1), "%s", dev_why(r.d));
+            order_device_finish(r.d, &reads, &wrong);
+            cr_assert_eq(reads, n + visits(&r));
+            cr_assert_eq(wrong, 0, "order %d, restarted after %d visits", o, n);
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
+Test(offload_stream, it_closes_at_any_moment)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    for (int o = 0; o < N_ORDERS; o++)
+        for (int n = 0; n < 8; n++) {
+            rig_configure(&r, dev_open_order((order)o, 1), 4 << 20);
+            rig_open_stream(&r);
+            begin_to_play(&r, n);
+            if (n == 3) /* the next one stays inside */
+                (void)stream_weights(r.s)->enter(stream_weights(r.s), r.script[2].first);
+            stream_close(r.s);
+            r.s = NULL;
+            cr_assert_eq(order_device_live(r.d), 2, "the ring and the residents");
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
+/* ---- what the world does ---- */
+
+/* Fails, shortens or interrupts one read. */
+typedef struct trouble {
+    atomic_int reads, at; /* `at`: number of the read that has it */
+    enum { NONE, FAILS, ENDS, IS_SHORT, IS_INTERRUPTED } kind;
+} trouble;
+
+static ssize_t troubled_pread(void *context, int fd, void *dst, size_t bytes, off_t at)
+{
+    trouble *t = context;
+    const int n = atomic_fetch_add(&t->reads, 1);
+    const bool now = t->at < 0 || n == t->at;
+    if (now && t->kind == FAILS)
+        return errno = EIO, -1;
+    if (now && t->kind == ENDS)
+        return 0;
+    if (now && t->kind == IS_INTERRUPTED && n % 2)
+        return errno = EINTR, -1;
+    if (now && t->kind == IS_SHORT && bytes > PACK_ALIGN)
+        bytes = bytes / 2 / PACK_ALIGN * PACK_ALIGN;
+    return pread(fd, dst, bytes, at);
+}
+
+static int troubled_completion(void *context, int result)
+{
+    trouble *t = context;
+    const int n = atomic_fetch_add(&t->reads, 1);
+    const bool now = t->at < 0 || n == t->at;
+    if (now && t->kind == FAILS)
+        return -EIO;
+    if (now && t->kind == ENDS)
+        return 0;
+    if (now && t->kind == IS_INTERRUPTED && n % 2)
+        return -EINTR;
+    if (now && t->kind == IS_SHORT && result > PACK_ALIGN)
+        return result / 2 / PACK_ALIGN * PACK_ALIGN;
+    return result;
+}
+
+static void rig_trouble(rig *r, trouble *t, reader_calls *calls, int which, int o)
+{
+    *calls = (reader_calls){ .context = t,
+                             .pread = troubled_pread,
+                             .completion = troubled_completion };
+    rig_configure(r, dev_open_order((order)o, 1), 4 << 20);
+    r->c.reader = which;
+    r->c.calls = calls;
+    rig_open_stream(r);
+}
+
+Test(offload_stream, short_and_interrupted_reads_change_nothing)
+{
+    reader_calls calls;
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    for (int which = 0; which <= 2; which += 2)
+        for (int kind = IS_SHORT; kind <= IS_INTERRUPTED; kind++) {
+            trouble t = { .at = -1, .kind = kind };
+            rig_trouble(&r, &t, &calls, which, ORDER_RANDOM);
+            cr_assert(play(&r, 1), "%s", dev_why(r.d));
+            expect_all_right(&r, 1);
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
+Test(offload_stream, each_failing_read_ends_the_run_with_a_text)
+{
+    int failed = 0;
+    reader_calls calls;
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    for (int which = 0; which <= 2; which += 2)
+        for (int at = 0; at < 60; at++) {
+            trouble t = { .at = at, .kind = at % 2 ? FAILS : ENDS };
+            rig_trouble(&r, &t, &calls, which, at % N_ORDERS);
+            if (play(&r, 1)) {
+                expect_all_right(&r, 1);
+            } else {
+                failed++;
+                cr_assert_eq(dev_status(r.d), REFINE_EIO);
+                cr_assert(strstr(dev_why(r.d), "cannot be read"), "%s", dev_why(r.d));
+                cr_assert_eq(stream_restart(r.s), REFINE_EIO);
+            }
+            rig_stop(&r);
+        }
+    cr_assert_gt(failed, 60, "only %d runs failed", failed);
+    rig_close(&r);
+}
+
+/* Bytes of the file in which chunk c lies. */
+static void flip(rig *r, int c)
+{
+    const pack_chunk *k = pack_chunk_at(r->p, c);
+    const size_t at = (size_t)k->file_at + k->stored_bytes * 2 / 3;
+    FILE *f = fopen(r->f.path, "r+b");
+    cr_assert_not_null(f);
+    cr_assert_eq(fseek(f, (long)at, SEEK_SET), 0);
+    fputc(r->f.file[at] ^ 0x10, f);
+    cr_assert_eq(fclose(f), 0);
+}
+
+Test(offload_stream, a_flipped_bit_in_any_chunk_is_found)
+{
+    for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
+        rig r;
+        rig_open_pack(&r, (fixture_codec)codec);
+        for (int c = pass_of(&r, TEXT, 1).first; c < pass_of(&r, VAE, 1).end; c++) {
+            rig_configure(&r, dev_open_order((order)(c % N_ORDERS), 1), 4 << 20);
+            flip(&r, c);
+            rig_open_stream(&r);
+            cr_assert_not(play(&r, 1), "chunk %d", c);
+            cr_assert_eq(dev_status(r.d), REFINE_EFORMAT);
+            cr_assert(strstr(dev_why(r.d), "refine-pack --verify"), "%s", dev_why(r.d));
+            rig_stop(&r);
+            pack_fixture_write(&r.f);
+        }
+        rig_close(&r);
+    }
+}
+
+Test(offload_stream, a_pack_that_shrinks_while_it_is_read_is_found)
+{
+    for (int which = 0; which <= 2; which += 2) {
+        rig r;
+        rig_open_pack(&r, FIXTURE_RAW);
+        rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+        r.c.reader = which;
+        const pack_chunk *c = pack_chunk_at(r.p, r.script[2].end - 2);
+        cr_assert_eq(truncate(r.f.path, (off_t)(c->file_at + 100)), 0);
+        rig_open_stream(&r);
+        cr_assert_not(play(&r, 1));
+        cr_assert(strstr(dev_why(r.d), "the file ended"), "%s", dev_why(r.d));
+        rig_close(&r);
+    }
+}
+
+Test(offload_stream, a_device_that_fails_in_the_middle_stops_everything)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    for (int o = 0; o < N_ORDERS; o++)
+        for (int at = 0; at < 12; at++) {
+            rig_configure(&r, dev_open_order((order)o, 1), 4 << 20);
+            rig_open_stream(&r);
+            weights *w = stream_weights(r.s);
+            int n = 0;
+            for (int p = 0; p < 4; p++)
+                for (int c = r.script[p].first; c < r.script[p].end; c++, n++) {
+                    if (n == at)
+                        dev_fail(r.d, REFINE_EDEVICE, "pulled out");
+                    const void *got = w->enter(w, c);
+                    cr_assert_eq(got == NULL, n >= at);
+                    w->leave(w, c);
+                }
+            cr_assert_eq(stream_restart(r.s), REFINE_EDEVICE);
+            cr_assert_str_eq(dev_why(r.d), "pulled out");
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
+Test(offload_stream, a_ring_too_small_for_what_is_inside_fails_and_does_not_hang)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), pack_biggest(r.p));
+    rig_open_stream(&r);
+    cr_assert_not(play(&r, 6));
+    cr_assert_eq(dev_status(r.d), REFINE_EINVAL);
+    cr_assert(strstr(dev_why(r.d), "too small"), "%s", dev_why(r.d));
+    rig_close(&r);
+}
+
+Test(offload_stream, a_chunk_larger_than_the_ring_is_refused)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 1 << 20);
+    cr_assert_eq(stream_open(&r.s, &r.c, &r.err), REFINE_EBUDGET);
+    cr_assert_null(r.s);
+    rig_close(&r);
+}
+
+/* ---- what the machine refuses ---- */
+
+/* A thread's start takes memory, so this fails each of them too. */
+Test(offload_stream, each_failing_allocation_or_thread_leaves_nothing_behind)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    for (int which = 0; which <= 2; which += 2) {
+        rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+        r.c.reader = which;
+        const uint64_t before = mem_used().now;
+        int refused = 0;
+        for (long k = 0;; k++) {
+            mem_fail_after(k, MEM_FAIL_ONCE);
+            const refine_status st = stream_open(&r.s, &r.c, &r.err);
+            void *probe = mem_alloc(1);
+            mem_fail_after(-1, MEM_FAIL_ONCE);
+            mem_free(probe);
+            cr_assert(st == REFINE_OK || st == REFINE_ENOMEM, "%s", r.err.text);
+            cr_assert_eq(r.s != NULL, st == REFINE_OK);
+            refused += st != REFINE_OK;
+            stream_close(r.s);
+            r.s = NULL;
+            cr_assert_eq(mem_used().now, before);
+            cr_assert_eq(order_device_live(r.d), 2);
+            if (!probe) /* the fault was not reached */
+                break;
+        }
+        cr_assert_geq(refused, 14, "only %d refused", refused);
+        rig_stop(&r);
+    }
+    rig_close(&r);
+}
+
+Test(offload_stream, each_failing_device_allocation_leaves_nothing_behind)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_MIXED);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+    const uint64_t before = mem_used().now;
+    for (int k = 0; k < 2000; k += k < 8 ? 1 : 97) {
+        order_device_fail_after(r.d, k);
+        const refine_status st = stream_open(&r.s, &r.c, &r.err);
+        order_device_fail_after(r.d, -1);
+        stream_close(r.s);
+        r.s = NULL;
+        cr_assert(st == REFINE_OK || st == REFINE_ENOMEM);
+        cr_assert_eq(order_device_live(r.d), 2);
+        cr_assert_eq(mem_used().now, before);
+        if (st == REFINE_OK)
+            break;
+    }
+    rig_close(&r);
+}
+
+Test(offload_stream, it_takes_what_it_said_and_nothing_after_opening)
+{
+    const dev_options o = { DT_F32, 1 };
+    for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
+        rig r;
+        rig_open_pack(&r, (fixture_codec)codec);
+        rig_configure(&r, dev_open_ref(&o, &r.err), 4 << 20);
+        const uint64_t before = mem_used().now;
+        rig_open_stream(&r);
+        const mem_usage after = mem_used();
+        cr_assert_leq(after.now - before, stream_host_bytes(r.p, r.c.slots, r.c.workers));
+        cr_assert_geq(after.now - before, stream_staging_bytes(r.p, r.c.slots));
+        weights *w = stream_weights(r.s);
+        for (int c = r.script[0].first; c < r.script[0].end; c++) {
+            (void)w->enter(w, c);
+            w->leave(w, c);
+        }
+        cr_assert_eq(stream_restart(r.s), REFINE_OK);
+        cr_assert_eq(mem_used().calls, after.calls);
+        rig_close(&r);
+        cr_assert_leq(mem_used().now, before);
+    }
+}
+
+/* ---- statistics ---- */
+
+Test(offload_stream, it_counts_what_moved)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_ZSTD);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 8 << 20);
+    uint64_t bytes = 0, stored = 0;
+    for (int p = 0; p < 4; p++)
+        for (int c = r.script[p].first; c < r.script[p].end; c++) {
+            const uint64_t n = (uint64_t)r.script[p].passes;
+            bytes += n * pack_chunk_at(r.p, c)->bytes;
+            stored += n * num_align(pack_chunk_at(r.p, c)->stored_bytes, PACK_ALIGN);
+        }
+    rig_open_stream(&r);
+    cr_assert(play(&r, 1));
+    const stream_stats s = stream_get_stats(r.s);
+    cr_assert_eq(s.copied_bytes, bytes);
+    cr_assert_eq(s.decoded_bytes, bytes);
+    cr_assert_eq(s.disk_bytes, stored);
+    cr_assert_lt(stored, bytes);
+    cr_assert_eq(s.chunks, (uint64_t)visits(&r));
+    cr_assert_gt(s.disk_busy, 0);
+    cr_assert_gt(s.decode_busy, 0);
+    cr_assert_gt(s.copy_busy, 0);
+    rig_close(&r);
+}
+
+/* ---- our bugs ---- */
+
+Test(offload_stream, a_visit_out_of_order_is_our_bug, .signal = 6)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+    rig_open_stream(&r);
+    weights *w = stream_weights(r.s);
+    (void)w->enter(w, r.script[0].first + 1);
+}
+
+Test(offload_stream, dropping_residents_that_are_still_needed_is_our_bug, .signal = 6)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+    make_resident(&r);
+    rig_open_stream(&r);
+    stream_drop_residents(r.s);
+}

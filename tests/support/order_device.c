@@ -1,0 +1,234 @@
+/* tests/support/order_device.c -- a device that does everything as early or as late as legal. */
+#define _POSIX_C_SOURCE 200809L
+#include "tests/support/order_device.h"
+
+#include "kernels/backend.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 1 << 16, POISON = 0xdb };
+
+typedef enum item_kind { ITEM_COPY, ITEM_WAIT, ITEM_READ } item_kind;
+
+typedef struct item {
+    item_kind kind;
+    void *dst;
+    const void *src;
+    size_t bytes;
+    dev_queue on;  /* ITEM_WAIT: queue `on` must have come */
+    uint64_t upto; /* this far */
+} item;
+
+struct dev_event {
+    int recorded;
+    dev_queue on;
+    uint64_t upto;
+};
+
+typedef struct fifo {
+    item *item;
+    uint64_t head, tail;
+    int running;
+} fifo;
+
+typedef struct order_dev {
+    dev base;
+    pthread_mutex_t lock;
+    order order;
+    uint32_t random;
+    fifo q[2];
+    int live, allocs_left, reads, wrong;
+} order_dev;
+
+static order_dev *of(dev *d) { return (order_dev *)(void *)d; }
+
+/* ---- running; with the lock held ---- */
+
+static void run_to(order_dev *o, dev_queue q, uint64_t upto)
+{
+    fifo *f = &o->q[q];
+    if (f->head >= upto)
+        return;
+    assert(!f->running && "two queues wait for each other");
+    f->running = 1;
+    while (f->head < upto) {
+        const item it = f->item[f->head % MOST];
+        if (it.kind == ITEM_COPY)
+            memcpy(it.dst, it.src, it.bytes);
+        else if (it.kind == ITEM_WAIT)
+            run_to(o, it.on, it.upto);
+        else
+            o->wrong += memcmp(it.dst, it.src, it.bytes) != 0;
+        f->head++;
+    }
+    f->running = 0;
+}
+
+static int eager(order_dev *o, dev_queue q)
+{
+    switch (o->order) {
+    case ORDER_EAGER: return 1;
+    case ORDER_COPY_FIRST: return q == DEV_COPY;
+    case ORDER_COMPUTE_FIRST: return q == DEV_COMPUTE;
+    case ORDER_RANDOM:
+        o->random = o->random * 1664525u + 1013904223u;
+        return (int)(o->random >> 31);
+    default: return 0;
+    }
+}
+
+static void push(dev *d, dev_queue q, item it)
+{
+    order_dev *o = of(d);
+    pthread_mutex_lock(&o->lock);
+    fifo *f = &o->q[q];
+    assert(f->tail - f->head < MOST);
+    f->item[f->tail++ % MOST] = it;
+    for (int i = 0; i < 2; i++)
+        if (eager(o, (dev_queue)i))
+            run_to(o, (dev_queue)i, o->q[i].tail);
+    pthread_mutex_unlock(&o->lock);
+}
+
+/* ---- the operations ---- */
+
+static int may_allocate(order_dev *o)
+{
+    pthread_mutex_lock(&o->lock);
+    const int ok = o->allocs_left != 0;
+    o->allocs_left -= o->allocs_left > 0 || !ok;
+    o->live += ok;
+    pthread_mutex_unlock(&o->lock);
+    return ok;
+}
+
+static void give_back(order_dev *o)
+{
+    pthread_mutex_lock(&o->lock);
+    o->live--;
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void *o_alloc(dev *d, size_t bytes, dev_mem kind)
+{
+    (void)kind;
+    if (!may_allocate(of(d)))
+        return NULL;
+    void *p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    return p ? memset(p, POISON, bytes) : NULL;
+}
+
+static void o_free(dev *d, void *p, size_t bytes, dev_mem kind)
+{
+    (void)bytes, (void)kind;
+    give_back(of(d));
+    free(p);
+}
+
+static dev_event *o_event_open(dev *d)
+{
+    return may_allocate(of(d)) ? calloc(1, sizeof(dev_event)) : NULL;
+}
+
+static void o_event_close(dev *d, dev_event *e)
+{
+    give_back(of(d));
+    free(e);
+}
+
+static void o_copy_in(dev *d, void *dst, const void *src, size_t bytes)
+{
+    push(d, DEV_COPY, (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
+}
+
+static void o_record(dev *d, dev_event *e, dev_queue q)
+{
+    order_dev *o = of(d);
+    pthread_mutex_lock(&o->lock);
+    *e = (dev_event){ 1, q, o->q[q].tail };
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void o_wait(dev *d, dev_queue q, dev_event *e)
+{
+    order_dev *o = of(d);
+    pthread_mutex_lock(&o->lock);
+    const dev_event at = *e;
+    pthread_mutex_unlock(&o->lock);
+    if (at.recorded && at.on != q)
+        push(d, q, (item){ .kind = ITEM_WAIT, .on = at.on, .upto = at.upto });
+}
+
+static void o_sync(dev *d, dev_event *e)
+{
+    order_dev *o = of(d);
+    pthread_mutex_lock(&o->lock);
+    if (e->recorded)
+        run_to(o, e->on, e->upto);
+    pthread_mutex_unlock(&o->lock);
+}
+
+/* What has not run by now reads freed memory, if it ever runs: it must not. */
+static void o_close(dev *d)
+{
+    order_dev *o = of(d);
+    pthread_mutex_destroy(&o->lock);
+    free(o->q[0].item);
+    free(o->q[1].item);
+    free(o);
+}
+
+static const struct dev_ops ORDER_OPS = {
+    .name = "order",
+    .alloc = o_alloc,
+    .free = o_free,
+    .event_open = o_event_open,
+    .event_close = o_event_close,
+    .copy_in = o_copy_in,
+    .record = o_record,
+    .wait = o_wait,
+    .sync = o_sync,
+    .close = o_close,
+};
+
+dev *dev_open_order(order when, unsigned seed)
+{
+    order_dev *o = calloc(1, sizeof *o);
+    assert(o);
+    o->base.ops = &ORDER_OPS;
+    o->order = when;
+    o->random = seed;
+    o->allocs_left = -1;
+    o->q[0].item = calloc(MOST, sizeof(item));
+    o->q[1].item = calloc(MOST, sizeof(item));
+    assert(o->q[0].item && o->q[1].item);
+    pthread_mutex_init(&o->lock, NULL);
+    return &o->base;
+}
+
+void order_device_read(dev *d, const void *at, const void *want, size_t bytes)
+{
+    if (dev_status(d) != REFINE_OK)
+        return;
+    of(d)->reads++;
+    push(d, DEV_COMPUTE,
+         (item){ .kind = ITEM_READ, .dst = (void *)(uintptr_t)at, .src = want, .bytes = bytes });
+}
+
+void order_device_finish(dev *d, int *reads, int *wrong)
+{
+    order_dev *o = of(d);
+    pthread_mutex_lock(&o->lock);
+    run_to(o, DEV_COMPUTE, o->q[DEV_COMPUTE].tail);
+    run_to(o, DEV_COPY, o->q[DEV_COPY].tail);
+    pthread_mutex_unlock(&o->lock);
+    *reads = o->reads;
+    *wrong = o->wrong;
+}
+
+int order_device_live(const dev *d) { return ((const order_dev *)(const void *)d)->live; }
+
+void order_device_fail_after(dev *d, int n) { of(d)->allocs_left = n; }
