@@ -20,6 +20,10 @@
 
 enum { MAX_SCRIPT = 5 };
 
+/* What libraries keep for themselves once a run is under way (mostly oneDNN's generated
+ * code), measured: docs/speed.md. */
+#define LIBRARY_BYTES ((uint64_t)6 << 20)
+
 struct refine_engine {
     model      m;
     dev       *d;
@@ -36,6 +40,7 @@ struct refine_engine {
     int           step;
     int           phase_chunks, chunks_left;    /* of the phase or step, for progress */
     double        started, phase_started, last_report;
+    uint64_t      rss_before, heap_before;          /* when opening began */
     stream_stats  before;           /* at the last report */
     double        disk_rate;
     double       *step_seconds;     /* p->steps of them, and as many to sort */
@@ -44,6 +49,21 @@ struct refine_engine {
 };
 
 const char *refine_version(void) { return REFINE_VERSION; }
+
+/* A line of /proc/self/status in bytes: "VmRSS" or "VmHWM", its peak.  0: not to be had. */
+static uint64_t process_memory(const char *key)
+{
+    unsigned long long kib = 0;
+    const size_t n = strlen(key);
+    char line[128];
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, key, n) == 0 && sscanf(line + n, ": %llu kB", &kib) == 1)
+            break;
+    if (f)
+        (void)fclose(f);
+    return (uint64_t)kib << 10;
+}
 
 /* ---- opening ---- */
 
@@ -188,8 +208,12 @@ static refine_status take_arena(refine_engine *e, refine_error *err)
 static refine_engine *engine_alloc(refine_error *err)
 {
     refine_engine *e = mem_calloc(1, sizeof *e);
-    if (!e)
+    if (!e) {
         refine_fail(err, REFINE_ENOMEM, "out of memory");
+        return NULL;
+    }
+    e->rss_before = process_memory("VmRSS");
+    e->heap_before = mem_used().now;
     return e;
 }
 
@@ -449,19 +473,6 @@ static double median(double *sorted, const double *v, int n)
     return n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
 }
 
-static uint64_t peak_rss(void)
-{
-    unsigned long long kib = 0;
-    char line[128];
-    FILE *f = fopen("/proc/self/status", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1)
-            break;
-    if (f)
-        (void)fclose(f);
-    return (uint64_t)kib << 10;
-}
-
 static void fill_plan_report(refine_engine *e)
 {
     static const char *const PRECISION[] = { "f32", "fp16", "bf16" };
@@ -473,6 +484,8 @@ static void fill_plan_report(refine_engine *e)
     r->memory.device_limit = p->device_limit;
     r->memory.host_planned = p->host;
     r->memory.host_limit = p->host_limit;
+    r->memory.rss_planned =
+        e->rss_before + (p->host - e->heap_before) + p->arena + LIBRARY_BYTES;
     r->memory.ring = p->ring;
     r->memory.resident = p->residents;
     r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
@@ -510,7 +523,7 @@ static void fill_run_report(refine_engine *e)
     r->step_median = median(e->step_seconds + e->p->steps, e->step_seconds, e->p->steps);
     r->memory.device_peak = e->plan.arena;
     r->memory.host_peak = heap > e->plan.arena ? heap - e->plan.arena : heap;
-    r->memory.rss_peak = peak_rss();
+    r->memory.rss_peak = process_memory("VmHWM");
     r->disk_bytes = s.disk_bytes;
     r->disk_rate = s.disk_busy > 0 ? (double)s.disk_bytes / s.disk_busy : 0;
     r->copy_rate = s.copy_busy > 0 ? (double)s.copied_bytes / s.copy_busy : 0;

@@ -128,7 +128,7 @@ typedef struct refine_job {
 typedef struct refine_memory {
     uint64_t device_planned, device_peak, device_limit;
     uint64_t host_planned, host_peak, host_limit;   /* host_peak: the heap and staging in use */
-    uint64_t rss_peak;                              /* of the process, as the system sees it */
+    uint64_t rss_planned, rss_peak;                 /* of the whole process, as the system sees it */
     uint64_t ring, resident, activations, workspace, vectors, staging;
     uint64_t smallest_device, smallest_host;        /* ceilings that would still do */
 } refine_memory;

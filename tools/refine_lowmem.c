@@ -408,6 +408,8 @@ static int run(arguments *a, job_input *in)
     refine_status st = refine_open(&e, &a->o, &a->j, &err);
     if (st != REFINE_OK)
         return complain(&err, exit_code(st, false));
+    if (!a->seeded && !a->quiet)
+        fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
     progress_open(&d.bar, stderr, "opening", a->quiet);
     a->j.progress = on_progress;
     a->j.progress_context = &d;
@@ -461,8 +463,6 @@ static void draw_seed(arguments *a)
         return;
     if (getrandom(&v, sizeof v, 0) == (ssize_t)sizeof v)
         a->j.seed = v;
-    if (!a->quiet && !a->plan)
-        fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
 }
 
 int main(int argc, char **argv)

@@ -43,6 +43,7 @@ static json_t *memory_object(const refine_report *r, bool ran)
     set(o, "device_limit", bytes(m->device_limit));
     set(o, "host_planned", bytes(m->host_planned));
     set(o, "host_limit", bytes(m->host_limit));
+    set(o, "rss_planned", bytes(m->rss_planned));
     if (ran) {
         set(o, "device_peak", bytes(m->device_peak));
         set(o, "host_peak", bytes(m->host_peak));
@@ -210,6 +211,7 @@ void result_print_plan(FILE *out, const refine_report *r)
             mib(m->vectors));
     fprintf(out, "host memory     %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             mib(m->host_planned), mib(m->host_limit), mib(m->smallest_host));
+    fprintf(out, "whole process   %8.1f MiB\n", mib(m->rss_planned));
     fprintf(out, "streamed per step %7.1f MiB\n", mib(r->disk_bytes_per_step));
 }
 
@@ -222,9 +224,9 @@ void result_print_run(FILE *out, const refine_report *r)
             r->steps_run, r->unet, r->step_median, r->text, r->vae_encode, r->vae_decode,
             r->open + r->total);
     fprintf(out, "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
-                 "process %.1f\n",
+                 "process: planned %.1f, peak %.1f\n",
             mib(m->device_planned), mib(m->device_peak), mib(m->host_planned), mib(m->host_peak),
-            mib(m->rss_peak));
+            mib(m->rss_planned), mib(m->rss_peak));
     fprintf(out, "read %.2f GB at %.2f GB/s by %s; stalled %.1f %% of the time\n",
             (double)r->disk_bytes / 1e9, r->disk_rate / 1e9, r->reader,
             r->total > 0 ? 100.0 * stalled / r->total : 0.0);

@@ -5,6 +5,8 @@
 #include "tools/image_io.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,7 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <zlib.h>
 
 enum { W = 13, H = 9 };
 
@@ -161,6 +164,7 @@ static void put_orientation(struct jpeg_compress_struct *j, int how)
 typedef struct jpeg_kind {
     J_COLOR_SPACE in;
     int           channels, progressive, orientation;
+    void        (*change)(struct jpeg_compress_struct *j);  /* of the defaults; or NULL */
 } jpeg_kind;
 
 /* Flat blocks of 16 x 16, so that the coding loses next to nothing. */
@@ -170,7 +174,7 @@ static void write_jpeg(const char *name, int w, int h, jpeg_kind k,
     struct jpeg_compress_struct j;
     struct jpeg_error_mgr e;
     FILE *f = fopen(name, "wb");
-    uint8_t row[1024];
+    static uint8_t row[17000];
     JSAMPROW at = row;
     j.err = jpeg_std_error(&e);
     jpeg_create_compress(&j);
@@ -183,6 +187,8 @@ static void write_jpeg(const char *name, int w, int h, jpeg_kind k,
     jpeg_set_quality(&j, 98, TRUE);
     if (k.progressive)
         jpeg_simple_progression(&j);
+    if (k.change)
+        k.change(&j);
     jpeg_start_compress(&j, TRUE);
     if (k.orientation)
         put_orientation(&j, k.orientation);
@@ -224,7 +230,7 @@ Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
     for (int how = 1; how <= 8; how++) {
         image im;
         refine_error err = { 0 };
-        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, how }, quarters);
+        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, how, NULL }, quarters);
         cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
         cr_assert_eq(im.width, how >= 5 ? 32 : 64);
         for (int corner = 0; corner < 4; corner++)
@@ -253,12 +259,120 @@ static void reads_jpeg(jpeg_kind k, int r, int g, int b)
     (void)unlink(name);
 }
 
-Test(tools_image_io, reads_grey_jpeg) { reads_jpeg((jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0 }, 60, 60, 60); }
-Test(tools_image_io, reads_progressive_jpeg) { reads_jpeg((jpeg_kind){ JCS_RGB, 3, 1, 0 }, 60, 70, 80); }
+Test(tools_image_io, reads_grey_jpeg) { reads_jpeg((jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, 60, 60, 60); }
+Test(tools_image_io, reads_progressive_jpeg) { reads_jpeg((jpeg_kind){ JCS_RGB, 3, 1, 0, NULL }, 60, 70, 80); }
 /* libjpeg marks what it writes as Adobe's, which is inverted: value * black / 255. */
 Test(tools_image_io, reads_cmyk_jpeg)
 {
-    reads_jpeg((jpeg_kind){ JCS_CMYK, 4, 0, 0 }, 60 * 90 / 255, 70 * 90 / 255, 80 * 90 / 255);
+    reads_jpeg((jpeg_kind){ JCS_CMYK, 4, 0, 0, NULL }, 60 * 90 / 255, 70 * 90 / 255, 80 * 90 / 255);
+}
+
+static void takes_ycck(struct jpeg_compress_struct *j) { jpeg_set_colorspace(j, JCS_YCCK); }
+
+Test(tools_image_io, reads_ycck_jpeg)
+{
+    reads_jpeg((jpeg_kind){ JCS_CMYK, 4, 0, 0, takes_ycck }, 60 * 90 / 255, 70 * 90 / 255,
+               80 * 90 / 255);
+}
+
+/* ---- what Pillow reads (tests/tools/make_pictures.py) ---- */
+
+static const char PICTURES[] = "tests/tools/pictures", CORPORA[] = "tests/fuzz/corpora";
+
+/* `name` is "grey8.png.ppm"; the picture itself is in the corpus of its kind. */
+static void reads_as_pillow(const char *name)
+{
+    char ppm[TEMP_NAME], picture[TEMP_NAME];
+    const int stem = (int)(strlen(name) - strlen(".ppm"));
+    const char *corpus = strstr(name, ".png.") ? "png" : "jpeg";
+    int w, h, start;
+    size_t len;
+    image im;
+    refine_error err = { 0 };
+
+    snprintf(ppm, sizeof ppm, "%s/%s", PICTURES, name);
+    snprintf(picture, sizeof picture, "%s/%s/%.*s", CORPORA, corpus, stem, name);
+    unsigned char *want = temp_read(ppm, &len);
+    cr_assert_eq(sscanf((char *)want, "P6 %d %d 255%n", &w, &h, &start), 2);
+    cr_assert_eq((size_t)start + 1 + (size_t)(w * h * 3), len);
+    cr_assert_eq(image_load(&im, picture, &err), REFINE_OK, "%s", err.text);
+    cr_assert(im.width == w && im.height == h, "%s: %d x %d", name, im.width, im.height);
+    for (int i = 0; i < w * h * 3; i++)
+        cr_assert_eq(im.rgb[i], want[start + 1 + i], "%s: byte %d is %d, not %d", name, i,
+                     im.rgb[i], want[start + 1 + i]);
+    image_free(&im);
+    free(want);
+}
+
+Test(tools_image_io, reads_every_sample_as_pillow_does)
+{
+    DIR *d = opendir(PICTURES);
+    int n = 0;
+    cr_assert_not_null(d);
+    for (struct dirent *e = readdir(d); e; e = readdir(d))
+        if (strstr(e->d_name, ".ppm")) {
+            reads_as_pillow(e->d_name);
+            n++;
+        }
+    (void)closedir(d);
+    cr_assert_geq(n, 30);
+}
+
+/* ---- pipes ---- */
+
+Test(tools_image_io, reads_a_picture_from_standard_input)
+{
+    image file, pipe;
+    cr_assert_eq(image_load(&file, "tests/fuzz/corpora/jpeg/turned6.jpg", NULL), REFINE_OK);
+    const int fd = open("tests/fuzz/corpora/jpeg/turned6.jpg", O_RDONLY);
+    cr_assert_eq(dup2(fd, STDIN_FILENO), STDIN_FILENO);
+    cr_assert_eq(image_load(&pipe, "-", NULL), REFINE_OK);
+    cr_assert(pipe.width == file.width && pipe.height == file.height);
+    cr_assert_eq(memcmp(pipe.rgb, file.rgb, (size_t)(file.width * file.height * 3)), 0);
+    image_free(&file);
+    image_free(&pipe);
+    (void)close(fd);
+}
+
+static image small_picture(uint8_t rgb[W * H * 3])
+{
+    for (int i = 0; i < W * H * 3; i++)
+        rgb[i] = (uint8_t)(i * 7);
+    return (image){ W, H, rgb };
+}
+
+Test(tools_image_io, writes_to_standard_output_what_it_writes_to_a_file)
+{
+    uint8_t rgb[W * H * 3];
+    const image im = small_picture(rgb);
+    const image_text text = { "prompt", "a cat" };
+    char name[TEMP_NAME], out[TEMP_NAME];
+    size_t n, m;
+    temp_file(name, ".png");
+    temp_file(out, ".png");
+    cr_assert_eq(image_save_png(name, &im, &text, 1, NULL), REFINE_OK);
+    const int fd = open(out, O_WRONLY), keep = dup(STDOUT_FILENO);
+    cr_assert_eq(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
+    const refine_status st = image_save_png("-", &im, &text, 1, NULL);
+    (void)dup2(keep, STDOUT_FILENO);
+    (void)close(fd);
+    cr_assert_eq(st, REFINE_OK);
+    unsigned char *a = temp_read(name, &n), *b = temp_read(out, &m);
+    cr_assert(n == m && memcmp(a, b, n) == 0);
+    free(a);
+    free(b);
+    (void)unlink(name);
+    (void)unlink(out);
+}
+
+Test(tools_image_io, says_where_it_cannot_write)
+{
+    uint8_t rgb[W * H * 3];
+    const image im = small_picture(rgb);
+    refine_error err = { 0 };
+    cr_assert_eq(image_save_png("no/such/directory/x.png", &im, NULL, 0, &err), REFINE_EIO);
+    cr_assert_not_null(strstr(err.text, "no/such/directory/x.png"), "%s", err.text);
+    cr_assert_eq(mem_used().now, 0u);
 }
 
 /* ---- damage ---- */
@@ -296,30 +410,99 @@ Test(tools_image_io, refuses_truncated_jpeg)
 {
     char name[TEMP_NAME];
     temp_file(name, ".jpg");
-    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 6 }, quarters);
-    survives_truncation(name);
+    for (int progressive = 0; progressive < 2; progressive++) {
+        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, progressive, 6, NULL }, quarters);
+        survives_truncation(name);
+    }
     (void)unlink(name);
 }
 
-Test(tools_image_io, survives_every_failed_allocation)
+static refine_status load_6(const char *name, refine_error *err)
 {
-    char name[TEMP_NAME];
-    temp_file(name, ".jpg");
-    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 6 }, quarters);
-    for (long k = 0;; k++) {
-        image im;
+    image im;
+    const refine_status st = image_load(&im, name, err);
+    /* Without memory for its EXIF a picture must not come out lying on its side. */
+    cr_assert(st != REFINE_OK || (im.width == 13 && im.height == 19));
+    image_free(&im);
+    return st;
+}
+
+static refine_status save_one(const char *name, refine_error *err)
+{
+    uint8_t rgb[W * H * 3];
+    const image im = small_picture(rgb);
+    const image_text text[] = { { "prompt", "a cat" }, { "negative_prompt", "caf\xc3\xa9" } };
+    return image_save_png(name, &im, text, 2, err);
+}
+
+/* Fails every allocation in its turn; the last round, without a failure, must succeed. */
+static void survives_every_failed_allocation(const char *name,
+                                             refine_status (*act)(const char *, refine_error *))
+{
+    long k = 0;
+    for (;; k++) {
         refine_error err = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
-        const refine_status st = image_load(&im, name, &err);
+        const refine_status st = act(name, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
-        image_free(&im);
-        cr_assert_eq(mem_used().now, 0u);
-        if (st == REFINE_OK) {
-            cr_assert_geq(k, 4);
+        cr_assert_eq(mem_used().now, 0u, "allocation %ld", k);
+        cr_assert(st == REFINE_OK || (st == REFINE_ENOMEM && strlen(err.text) > 0),
+                  "allocation %ld: %d %s", k, (int)st, err.text);
+        const uint64_t before = mem_used().calls;
+        if (st == REFINE_OK && act(name, NULL) == REFINE_OK &&
+            (long)(mem_used().calls - before) <= k)
             break;
-        }
-        cr_assert_eq(st, REFINE_ENOMEM);
     }
+    cr_assert_geq(k, 5);
+}
+
+Test(tools_image_io, survives_every_failed_allocation_of_a_jpeg)
+{
+    survives_every_failed_allocation("tests/fuzz/corpora/jpeg/turned6.jpg", load_6);
+}
+
+Test(tools_image_io, survives_every_failed_allocation_of_a_png)
+{
+    survives_every_failed_allocation("tests/fuzz/corpora/png/rgb8_turned.png", load_6);
+}
+
+Test(tools_image_io, survives_every_failed_allocation_while_writing)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    survives_every_failed_allocation(name, save_one);
+    (void)unlink(name);
+}
+
+static void refuses_the_size(const char *name)
+{
+    image im;
+    refine_error err = { 0 };
+    cr_assert_eq(image_load(&im, name, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "17000 x 1 pixels"), "%s", err.text);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
+static uint8_t white(int x, int y, int c) { return (uint8_t)(x | y | c | 255); }
+
+Test(tools_image_io, refuses_a_side_that_is_too_long)
+{
+    char name[TEMP_NAME];
+    size_t len;
+    temp_file(name, ".png");
+    write_png(name, (kind){ "", PNG_COLOR_TYPE_GRAY, 8, 0 });
+    /* IHDR: length, type, then width and height; its checksum lies behind 13 bytes. */
+    unsigned char *p = temp_read(name, &len);
+    static const uint8_t SIZE[] = { 0, 0, 0x42, 0x68, 0, 0, 0, 1 };
+    memcpy(p + 16, SIZE, sizeof SIZE);
+    const unsigned long sum = crc32(crc32(0, NULL, 0), p + 12, 17);
+    for (int i = 0; i < 4; i++)
+        p[29 + i] = (uint8_t)(sum >> (24 - 8 * i));
+    temp_write(name, p, len);
+    free(p);
+    refuses_the_size(name);
+    write_jpeg(name, 17000, 1, (jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, white);
+    refuses_the_size(name);
     (void)unlink(name);
 }
 
