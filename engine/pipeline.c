@@ -266,14 +266,12 @@ static void unscale_latents(pipeline *p)
 void pipeline_decode(pipeline *p, run *r, uint8_t *rgb)
 {
     tensor z = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
-    tensor pixels = scratch_take(&r->mem, DT_F32, 1, p->height, p->width, 3);
     unscale_latents(p);
     dev_put(r->d, z.data, p->unet_in, tensor_bytes(z));
-    vae_decode(r, &p->vae, pixels, z);
+    tensor pixels = vae_decode(r, &p->vae, z);
     if (rgb)
         get_pixels(p, r, pixels, rgb);
     scratch_give(&r->mem, pixels);
-    scratch_give(&r->mem, z);
 }
 
 /* ---- between the phases ---- */

@@ -15,15 +15,15 @@ void scratch_open(scratch *s, dev *d, void *base, size_t size)
     s->n = 0;
 }
 
-void *scratch_bytes(scratch *s, size_t bytes)
+void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes)
 {
     const size_t want = num_align(num_max(bytes, 1), SCRATCH_ALIGN);
-    size_t at = 0;
+    size_t at = num_align(floor, SCRATCH_ALIGN);
     int i = 0;
 
     assert(s->n < SCRATCH_BLOCKS);
-    while (i < s->n && s->live[i].at - at < want) {
-        at = s->live[i].at + s->live[i].bytes;
+    while (i < s->n && s->live[i].at < at + want) {
+        at = num_max(at, s->live[i].at + s->live[i].bytes);
         i++;
     }
     memmove(&s->live[i + 1], &s->live[i], (size_t)(s->n - i) * sizeof s->live[0]);
@@ -34,6 +34,8 @@ void *scratch_bytes(scratch *s, size_t bytes)
         dev_fail(s->d, REFINE_EBUDGET, "activations: the plan and the run disagree");
     return s->base + at;
 }
+
+void *scratch_bytes(scratch *s, size_t bytes) { return scratch_bytes_above(s, 0, bytes); }
 
 static int find_block(const scratch *s, const void *p)
 {

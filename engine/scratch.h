@@ -32,6 +32,9 @@ void scratch_open(scratch *s, dev *d, void *base, size_t size);
 void *scratch_bytes(scratch *s, size_t bytes);
 void  scratch_give_bytes(scratch *s, void *p);      /* NULL is fine */
 
+/* The same, no lower than `floor` bytes from the start: leaves room below for what comes. */
+void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes);
+
 /* A dense tensor. */
 tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);
 void   scratch_give(scratch *s, tensor t);          /* an absent tensor is fine */

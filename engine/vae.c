@@ -13,6 +13,11 @@
  * seams and nothing is computed twice; since operators compute BAND_UNIT rows in a way
  * that does not depend on their neighbours, every band height gives the same bits.
  *
+ * Placement.  A level's tensors are dead once it has been upsampled, but first fit would
+ * leave their hole below the larger result, too small for the next tensor.  So the last but
+ * one upsampling puts its result above where the last one's will lie: at the widest level
+ * the two live tensors then lie side by side, and the peak is their sum.
+ *
  * Range.  Activations exceed fp16's 65504, so in 16 bits they are stored divided by
  * 2^VAE_EXP2 (tensor.exp2): a power of two costs no precision, and values below
  * 2^(VAE_EXP2-14) lose some, which is far below what a norm then divides by.  q, k and v
@@ -145,10 +150,12 @@ static tensor downsample(run *r, tensor x, affine_ref w)
     return y;
 }
 
-/* Nearest x2, then a convolution; x is consumed. */
-static tensor upsample(run *r, tensor x, affine_ref w)
+/* Nearest x2, then a convolution, placed above `floor`; x is consumed. */
+static tensor upsample(run *r, tensor x, affine_ref w, size_t floor)
 {
-    tensor y = take(r, 2 * x.h, 2 * x.w, x.c);
+    tensor y = tensor_make(NULL, x.type, 1, 2 * x.h, 2 * x.w, x.c);
+    y.exp2 = x.exp2;
+    y.data = scratch_bytes_above(&r->mem, floor, tensor_bytes(y));
     conv_input in = plain(x);
     in.h = y.h;
     in.w = y.w;
@@ -183,7 +190,17 @@ void vae_encode(run *r, const vae *v, tensor moments, tensor pixels)
     run_tap(r, moments, "vae.moments");
 }
 
-void vae_decode(run *r, const vae *v, tensor pixels, tensor latents)
+/* Bytes of what the last upsampling gives, for the level before it to lie above. */
+static size_t floor_of_level(const run *r, const vae *v, int level, tensor latents)
+{
+    const int last = v->c->levels - 2;
+    if (level != last - 1)
+        return 0;
+    return tensor_bytes(tensor_make(NULL, r->vae_act, 1, latents.h * VAE_SCALE,
+                                    latents.w * VAE_SCALE, v->c->channels[v->c->levels - 1 - last]));
+}
+
+tensor vae_decode(run *r, const vae *v, tensor latents)
 {
     const vae_half *d = &v->decoder;
     const int top = v->c->channels[v->c->levels - 1];
@@ -191,6 +208,7 @@ void vae_decode(run *r, const vae *v, tensor pixels, tensor latents)
     tensor z = scratch_take(&r->mem, DT_F32, 1, latents.h, latents.w, latents.c);
     conv_input in = plain(latents);
     run_conv(r, z, &in, d->quant, 1, 0, r->band_rows, (epilogue){ 0 });
+    scratch_give(&r->mem, latents);
     run_tap(r, z, "vae.post_quant_conv");
 
     tensor x = take(r, z.h, z.w, top);
@@ -204,9 +222,11 @@ void vae_decode(run *r, const vae *v, tensor pixels, tensor latents)
         for (int j = 0; j < d->level[i].resnets; j++)
             x = resnet_forward_banded(r, &d->level[i].res[j], x);
         if (d->level[i].sample.weight != NO_WEIGHT)
-            x = upsample(r, x, d->level[i].sample);
+            x = upsample(r, x, d->level[i].sample, floor_of_level(r, v, i, latents));
         run_tap(r, x, "vae.decoder.up_blocks.%d", i);
     }
+    tensor pixels = scratch_take(&r->mem, DT_F32, 1, x.h, x.w, 3);
     end(r, d, v->c->groups, pixels, x);
     run_tap(r, pixels, "vae.decoder.out");
+    return pixels;
 }

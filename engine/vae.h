@@ -33,8 +33,8 @@ void vae_bind(vae *v, const model *m);
 /* pixels: F32 (1,8h,8w,3) in [-1,1].  moments: F32 (1,h,w,8): means, then log variances. */
 void vae_encode(run *r, const vae *v, tensor moments, tensor pixels);
 
-/* latents: F32 (1,h,w,4), already divided by the scaling factor.  pixels: F32 (1,8h,8w,3),
- * nominally in [-1,1]. */
-void vae_decode(run *r, const vae *v, tensor pixels, tensor latents);
+/* latents: F32 (1,h,w,4), already divided by the scaling factor, is given back to scratch.  Returns pixels from scratch:
+ * F32 (1,8h,8w,3), nominally in [-1,1]. */
+tensor vae_decode(run *r, const vae *v, tensor latents);
 
 #endif

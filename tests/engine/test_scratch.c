@@ -30,6 +30,18 @@ Test(engine_scratch, trim_frees_the_tail)
     cr_assert_eq(b - a, 4096);
 }
 
+Test(engine_scratch, leaves_room_below_a_floor)
+{
+    scratch s;
+    open_planning(&s);
+    char *base = (char *)(uintptr_t)TOKEN;
+    char *high = scratch_bytes_above(&s, 5000, 1000);
+    cr_assert_eq(high - base, 5120);
+    cr_assert_eq((char *)scratch_bytes(&s, 5120) - base, 0);
+    cr_assert_eq((char *)scratch_bytes_above(&s, 5000, 1) - base, 6144);
+    cr_assert_eq(s.peak, 6400);
+}
+
 Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresses)
 {
     enum { LIVE = 40, ROUNDS = 4000 };
