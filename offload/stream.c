@@ -260,6 +260,7 @@ static void finish_request(stream *s, slot *sl)
     const double now = clock_seconds();
     if (--s->in_flight == 0)
         s->stats.disk_busy += now - s->disk_since;
+    assert(sl->state == READING);
     if (--sl->requests > 0)
         return;
     sl->state = READ;
@@ -355,6 +356,7 @@ static bool take_frame(stream *s, job *j)
 static void finish_frame(stream *s, const job *j, refine_status st)
 {
     slot *sl = j->slot;
+    assert(sl->state == READ);
     if (st != REFINE_OK) {
         fail(s, st, "%.40s: chunk %d ('%.96s') is damaged; run refine-pack --verify", file_name(s),
              sl->chunk, weight_of(s, sl->chunk));
@@ -448,6 +450,7 @@ static void enqueue_copy(stream *s, slot *sl, const flight *f)
     dev_copy_in(s->d, f->at, sl->plain, bytes);
     dev_record(s->d, f->ready, DEV_COPY);
     pthread_mutex_lock(&s->lock);
+    assert(sl->state == DECODED);
     sl->state = COPYING;
     if (s->n_copied++ == s->n_retired)
         s->copy_since = clock_seconds();

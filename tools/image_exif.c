@@ -3,6 +3,8 @@
  *     1 as it lies   2 mirrored      3 turned half    4 upside down, mirrored
  *     5..8           the same after the sides are exchanged: 6 lies on its left side,
  *                    8 on its right, 5 and 7 mirrored besides
+ *
+ * libexif's own memory, a few times the segment's size, is not counted.
  */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
@@ -10,27 +12,9 @@
 #include "tools/image_codec.h"
 
 #include <libexif/exif-data.h>
-#include <libexif/exif-log.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <string.h>
 
 enum { EXIF_MOST = 1 << 24 };
-
-static void *take(ExifLong bytes) { return mem_calloc(1, bytes ? bytes : 1); }
-static void *retake(void *p, ExifLong bytes) { return mem_realloc(p, bytes ? bytes : 1); }
-
-/* libexif leaves out what it has no memory for, and says so here. */
-static void on_log(ExifLog *log, ExifLogCode code, const char *domain, const char *format,
-                   va_list args, void *out_of_memory)
-{
-    (void)log;
-    (void)domain;
-    (void)format;
-    (void)args;
-    if (code == EXIF_LOG_CODE_NO_MEMORY)
-        *(bool *)out_of_memory = true;
-}
 
 static int orientation_in(ExifData *d)
 {
@@ -44,24 +28,13 @@ static int orientation_in(ExifData *d)
 refine_status image_orientation(int *out, const uint8_t *exif, size_t len, const char *name,
                                 refine_error *err)
 {
-    ExifMem *mem = exif_mem_new(take, retake, mem_free);
-    ExifLog *log = mem ? exif_log_new_mem(mem) : NULL;
-    ExifData *d = log ? exif_data_new_mem(mem) : NULL;
-    bool out_of_memory = !d;
-
-    if (d) {
-        exif_data_unset_option(d, EXIF_DATA_OPTION_FOLLOW_SPECIFICATION);
-        exif_log_set_func(log, on_log, &out_of_memory);
-        exif_data_log(d, log);
-        exif_data_load_data(d, exif, (unsigned)num_min(len, EXIF_MOST));
-        *out = orientation_in(d);
-        exif_data_unref(d);
-    }
-    if (log)
-        exif_log_unref(log);
-    if (mem)
-        exif_mem_unref(mem);
-    return out_of_memory ? refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name) : REFINE_OK;
+    ExifData *d = exif_data_new();
+    if (!d)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    exif_data_load_data(d, exif, (unsigned)num_min(len, EXIF_MOST));
+    *out = orientation_in(d);
+    exif_data_unref(d);
+    return REFINE_OK;
 }
 
 /* Where pixel (x, y) of the upright picture lies in the stored one. */

@@ -21,13 +21,14 @@ enum { CODER_MEMORY = 256 << 20, MAX_SCANS = 200 };
 /* Everything a long jump would leak hangs off this; it outlives the setjmp. */
 typedef struct jpeg_in {
     struct jpeg_decompress_struct j;
-    struct jpeg_error_mgr  error;
+    struct jpeg_error_mgr error;
     struct jpeg_progress_mgr progress;
-    jmp_buf  out;
-    char     text[JMSG_LENGTH_MAX];
+    jmp_buf out;
+    char text[JMSG_LENGTH_MAX];
     refine_status status;
-    image    im;
-    uint8_t *row;       /* one row as it is coded, for CMYK */
+    image im;
+    uint8_t *row; /* one row as it is coded, for CMYK */
+    int orientation;
 } jpeg_in;
 
 static void on_error(j_common_ptr j)
@@ -69,6 +70,16 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int n)
             rgb[3 * i + c] = (uint8_t)((cmyk[4 * i + c] * cmyk[4 * i + 3] + 127) / 255);
 }
 
+/* The orientation in the first segment that looks like EXIF. */
+static refine_status find_orientation(jpeg_in *p, const char *name, refine_error *err)
+{
+    p->orientation = 1;
+    for (jpeg_saved_marker_ptr m = p->j.marker_list; m; m = m->next)
+        if (m->data_length > 6 && memcmp(m->data, "Exif\0", 6) == 0)
+            return image_orientation(&p->orientation, m->data, m->data_length, name, err);
+    return REFINE_OK;
+}
+
 static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
                                refine_error *err)
 {
@@ -83,6 +94,7 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
     jpeg_mem_src(j, data, (unsigned long)len);
     jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
     (void)jpeg_read_header(j, TRUE);
+    TRY(find_orientation(p, name, err));
     const bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
     j->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     TRY(image_alloc(&p->im, j->image_width, j->image_height, name, err));
@@ -101,17 +113,6 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
     return REFINE_OK;
 }
 
-/* The orientation in the first segment that looks like EXIF. */
-static refine_status find_orientation(int *how, const jpeg_in *p, const char *name,
-                                      refine_error *err)
-{
-    *how = 1;
-    for (jpeg_saved_marker_ptr m = p->j.marker_list; m; m = m->next)
-        if (m->data_length > 6 && memcmp(m->data, "Exif\0", 6) == 0)
-            return image_orientation(how, m->data, m->data_length, name, err);
-    return REFINE_OK;
-}
-
 refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, const char *name,
                                 refine_error *err)
 {
@@ -122,13 +123,10 @@ refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, con
     p->j.client_data = p;
     p->error.error_exit = on_error;
     p->error.emit_message = on_message;
-    int how;
     refine_status st = read_jpeg(p, data, len, name, err);
-    if (st == REFINE_OK)
-        st = find_orientation(&how, p, name, err);
     jpeg_destroy_decompress(&p->j);
     if (st == REFINE_OK)
-        st = image_turn_upright(&p->im, how, name, err);
+        st = image_turn_upright(&p->im, p->orientation, name, err);
     if (st == REFINE_OK)
         *out = p->im;
     else

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK_LIMIT = 8 << 20 };
+enum { CHUNK_LIMIT = 8 << 20, DEFLATE_MOST = 1032 };
 
 /* What went wrong, for libpng to fill in. */
 typedef struct png_failure {
@@ -63,12 +63,12 @@ static refine_status failed(const png_failure *f, const char *what, const char *
 
 typedef struct png_in {
     const uint8_t *data;
-    size_t         len, at;
-    png_structp    png;
-    png_infop      info;
-    image          im;
-    png_bytep     *rows;
-    png_failure    failure;
+    size_t len, at;
+    png_structp png;
+    png_infop info;
+    image im;
+    png_bytep *rows;
+    png_failure failure;
 } png_in;
 
 static void read_bytes(png_structp png, png_bytep out, size_t n)
@@ -113,6 +113,9 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
     png_read_info(p->png, p->info);
     const png_uint_32 w = png_get_image_width(p->png, p->info);
     const png_uint_32 h = png_get_image_height(p->png, p->info);
+    /* Deflate makes at most 1032 bytes of one: a short file must not take much memory. */
+    if (png_get_rowbytes(p->png, p->info) / DEFLATE_MOST * h > p->len)
+        png_error(p->png, "the file is too short for its size");
     TRY(image_alloc(&p->im, w, h, name, err));
     set_transforms(p);
     if (png_get_rowbytes(p->png, p->info) != (size_t)w * 3)
@@ -124,7 +127,8 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
         p->rows[y] = p->im.rgb + (size_t)y * w * 3;
     png_read_image(p->png, p->rows);
     png_read_end(p->png, p->info);
-    return REFINE_OK;
+    /* libpng leaves out a chunk that it has no memory for. */
+    return p->failure.out_of_memory ? failed(&p->failure, "decode", name, err) : REFINE_OK;
 }
 
 /* The eXIf chunk lacks the six bytes that introduce EXIF in a JPEG. */
@@ -176,9 +180,9 @@ refine_status image_decode_png(image *out, const uint8_t *data, size_t len, cons
 /* The coded picture grows in memory, then goes out in one piece. */
 typedef struct png_out {
     png_structp png;
-    png_infop   info;
-    uint8_t    *data;
-    size_t      len, room;
+    png_infop info;
+    uint8_t *data;
+    size_t len, room;
     png_failure failure;
 } png_out;
 
@@ -213,7 +217,7 @@ static void set_texts(png_out *p, const image_text *text, int n)
 {
     for (int i = 0; i < n; i++) {
         png_text t = { .compression = is_ascii(text[i].value) ? PNG_TEXT_COMPRESSION_NONE
-                                                               : PNG_ITXT_COMPRESSION_NONE,
+                                                              : PNG_ITXT_COMPRESSION_NONE,
                        .key = (png_charp)(uintptr_t)text[i].key,
                        .text = (png_charp)(uintptr_t)text[i].value,
                        .text_length = strlen(text[i].value) };

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 static const float OLD_COMFY_FACTOR = 0.18215f;
-static const char  COMFY_TENSOR[] = "latent_tensor", COMFY_MARKER[] = "latent_format_version_0";
+static const char COMFY_TENSOR[] = "latent_tensor", COMFY_MARKER[] = "latent_format_version_0";
 
 enum { NPY_HEADER_MOST = 4096, HEAD = 10 };
 
@@ -50,11 +50,16 @@ static bool is_npy(const unsigned char *head, size_t n)
     return n >= 6 && memcmp(head, "\x93NUMPY", 6) == 0;
 }
 
-static bool is_safetensors(const unsigned char *head, size_t n) { return n > 8 && head[8] == '{'; }
+/* A header is less than 4 GB; without that a JPEG whose comment holds a brace would do. */
+static bool is_safetensors(const unsigned char *head, size_t n)
+{
+    return n > 8 && head[8] == '{' && memcmp(head + 4, "\0\0\0", 4) == 0;
+}
 
 static bool is_torch(const unsigned char *head, size_t n)
 {
-    return n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
+    const bool zip = n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
+    return zip || (n >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5); /* a pickle */
 }
 
 bool latents_recognise(const char *path)
@@ -137,8 +142,7 @@ static refine_status load_tensor(latents *l, const safetensors *f, float factor,
     return REFINE_OK;
 }
 
-static refine_status load_safetensors(latents *l, const char *path, float factor,
-                                      refine_error *err)
+static refine_status load_safetensors(latents *l, const char *path, float factor, refine_error *err)
 {
     safetensors *f;
     TRY(safetensors_open(&f, path, err));
@@ -150,10 +154,10 @@ static refine_status load_safetensors(latents *l, const char *path, float factor
 /* ---- NumPy ---- */
 
 typedef struct npy {
-    char     header[NPY_HEADER_MOST + 1];
-    bool     half;
+    char header[NPY_HEADER_MOST + 1];
+    bool half;
     uint64_t dim[4];
-    int      n_dims;
+    int n_dims;
 } npy;
 
 static refine_status bad_npy(const char *path, const char *why, refine_error *err)
@@ -221,8 +225,8 @@ static refine_status parse_npy_header(npy *h, const char *path, refine_error *er
         return bad_npy(path, "the NumPy array is not little-endian float32 or float16", err);
     h->half = strncmp(descr, "'<f2'", 5) == 0;
     if (!order || strncmp(order, "False", 5) != 0)
-        return bad_npy(path, "the NumPy array is in Fortran order; save it with np.ascontiguousarray",
-                       err);
+        return bad_npy(
+            path, "the NumPy array is in Fortran order; save it with np.ascontiguousarray", err);
     if (!parse_shape(h, value_of(h, "shape")))
         return bad_npy(path, "the NumPy array has no shape [1,4,h,w]", err);
     return REFINE_OK;
@@ -265,8 +269,7 @@ static refine_status load_npy(latents *l, const char *path, refine_error *err)
 
 /* ---- */
 
-refine_status latents_load(latents *out, const char *path, float scaling_factor,
-                           refine_error *err)
+refine_status latents_load(latents *out, const char *path, float scaling_factor, refine_error *err)
 {
     unsigned char head[HEAD];
     const size_t n = read_head(path, head);
@@ -318,14 +321,14 @@ static size_t safetensors_front(char *out, const latents *l, bool comfy)
     const uint64_t n = FRONT - 8;
     memset(out, ' ', FRONT);
     memcpy(out, &n, sizeof n);
-    const int used = snprintf(out + 8, FRONT - 8,
-                              "{%s\"%s\":{\"dtype\":\"F32\",\"shape\":[1,4,%d,%d],"
-                              "\"data_offsets\":[0,%zu]}}",
-                              comfy ? "\"latent_format_version_0\":{\"dtype\":\"F32\",\"shape\":[0],"
-                                      "\"data_offsets\":[0,0]},"
-                                    : "",
-                              comfy ? COMFY_TENSOR : "latents", l->h, l->w,
-                              count(l) * sizeof(float));
+    const int used = snprintf(
+        out + 8, FRONT - 8,
+        "{%s\"%s\":{\"dtype\":\"F32\",\"shape\":[1,4,%d,%d],"
+        "\"data_offsets\":[0,%zu]}}",
+        comfy ? "\"latent_format_version_0\":{\"dtype\":\"F32\",\"shape\":[0],"
+                "\"data_offsets\":[0,0]},"
+              : "",
+        comfy ? COMFY_TENSOR : "latents", l->h, l->w, count(l) * sizeof(float));
     out[8 + used] = ' ';
     return FRONT;
 }
@@ -346,6 +349,11 @@ static refine_status write_parts(const new_file *f, const char *front, size_t n_
     return REFINE_OK;
 }
 
+bool latents_writable(const char *path)
+{
+    return ends_with(path, ".safetensors") || ends_with(path, ".npy") || ends_with(path, ".latent");
+}
+
 refine_status latents_save(const char *path, const latents *l, float scaling_factor,
                            refine_error *err)
 {
@@ -353,13 +361,12 @@ refine_status latents_save(const char *path, const latents *l, float scaling_fac
     char front[512];
     new_file f;
 
-    if (!comfy && !npy_file && !ends_with(path, ".safetensors"))
+    if (!latents_writable(path))
         return refine_fail(err, REFINE_EINVAL,
                            "%s: the name must end in .safetensors, .npy or .latent", path);
     const size_t n = npy_file ? npy_front(front, l) : safetensors_front(front, l, comfy);
     TRY(new_file_open(&f, path, true, err));
-    const refine_status st =
-        write_parts(&f, front, n, l, comfy ? scaling_factor : 1.0f, err);
+    const refine_status st = write_parts(&f, front, n, l, comfy ? scaling_factor : 1.0f, err);
     if (st != REFINE_OK) {
         new_file_abandon(&f);
         return st;

@@ -31,7 +31,10 @@ refine_status latents_load(latents *out, const char *path, float scaling_factor,
                            refine_error *err);
 void          latents_free(latents *l);     /* a zeroed one is fine */
 
-/* Complete or not at all. */
+/* Whether the name ends as one of the formats does. */
+bool latents_writable(const char *path);
+
+/* Complete or not at all.  REFINE_EINVAL: the name does not say the format. */
 refine_status latents_save(const char *path, const latents *l, float scaling_factor,
                            refine_error *err);
 

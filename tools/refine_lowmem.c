@@ -6,11 +6,12 @@
  */
 #define _GNU_SOURCE /* getrandom, getopt_long */
 #include "engine/base/mem.h"
-#include "engine/base/num.h"
+#include "engine/base/try.h"
 #include "engine/refine.h"
 #include "tools/interrupt.h"
 #include "tools/job_input.h"
 #include "tools/merges.h"
+#include "tools/new_file.h"
 #include "tools/progress.h"
 #include "tools/result_json.h"
 #include "tools/sizes.h"
@@ -25,13 +26,15 @@
 
 enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUDGET, EXIT_INPUT };
 
+enum { TOKENS_READ = 77 }; /* of a prompt, start and end included */
+
 static const float SCALING_FACTOR = 0.13025f;
 
 typedef struct arguments {
     refine_options o;
-    refine_job     j;
-    const char    *input, *output, *output_latents, *tokenizer, *trace;
-    bool           plan, json, quiet, seeded, cuda;
+    refine_job j;
+    const char *input, *output, *output_latents, *tokenizer, *trace;
+    bool plan, json, quiet, seeded, cuda;
 } arguments;
 
 static const char HELP[] =
@@ -77,9 +80,27 @@ static const char HELP[] =
     "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n";
 
 enum {
-    OPT_STRENGTH = 256, OPT_STEPS, OPT_GUIDANCE, OPT_SEED, OPT_RNG, OPT_SCORE, OPT_NEGATIVE_SCORE,
-    OPT_START, OPT_SCHEDULER, OPT_LATENTS, OPT_VRAM, OPT_RAM, OPT_DEVICE, OPT_PRECISION, OPT_PLAN,
-    OPT_JSON, OPT_QUIET, OPT_VERSION, OPT_TOKENIZER, OPT_THREADS, OPT_READER,
+    OPT_STRENGTH = 256,
+    OPT_STEPS,
+    OPT_GUIDANCE,
+    OPT_SEED,
+    OPT_RNG,
+    OPT_SCORE,
+    OPT_NEGATIVE_SCORE,
+    OPT_START,
+    OPT_SCHEDULER,
+    OPT_LATENTS,
+    OPT_VRAM,
+    OPT_RAM,
+    OPT_DEVICE,
+    OPT_PRECISION,
+    OPT_PLAN,
+    OPT_JSON,
+    OPT_QUIET,
+    OPT_VERSION,
+    OPT_TOKENIZER,
+    OPT_THREADS,
+    OPT_READER,
     OPT_TRACE
 };
 
@@ -124,12 +145,12 @@ static int complain(const refine_error *err, int code)
 static int exit_code(refine_status st, bool running)
 {
     switch (st) {
-    case REFINE_OK:      return EXIT_DONE;
-    case REFINE_EINVAL:  return EXIT_USAGE;
+    case REFINE_OK: return EXIT_DONE;
+    case REFINE_EINVAL: return EXIT_USAGE;
     case REFINE_EBUDGET: return EXIT_BUDGET;
     case REFINE_EFORMAT: return EXIT_INPUT;
-    case REFINE_EIO:     return running ? EXIT_FAILED : EXIT_INPUT;
-    default:             return EXIT_FAILED;
+    case REFINE_EIO: return running ? EXIT_FAILED : EXIT_INPUT;
+    default: return EXIT_FAILED;
     }
 }
 
@@ -188,28 +209,32 @@ static bool choice(const char *s, const char *const list[], int *out)
     return false;
 }
 
+/* "cuda" and "cuda:N" are words of the contract, and refused in plain ones later. */
+static bool set_device(arguments *a, const char *v)
+{
+    static const char *const DEVICES[] = { "auto", "cpu", "ref", NULL };
+    int i = REFINE_DEVICE_AUTO;
+    a->cuda = strcmp(v, "cuda") == 0 || strncmp(v, "cuda:", 5) == 0;
+    if (!a->cuda && !choice(v, DEVICES, &i))
+        return false;
+    a->o.device = (refine_device)i;
+    return true;
+}
+
 static bool set_choice(arguments *a, int option, const char *v)
 {
     static const char *const RNGS[] = { "torch", "philox", NULL };
-    static const char *const DEVICES[] = { "auto", "cpu", "ref", NULL };
     static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", NULL };
     static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
     static const char *const SCHEDULERS[] = { "euler", NULL };
     int i;
-    a->cuda |= option == OPT_DEVICE && strncmp(v, "cuda", 4) == 0;
-    if (a->cuda)
-        return true;
     switch (option) {
-    case OPT_RNG:
-        return choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
-    case OPT_DEVICE:
-        return choice(v, DEVICES, &i) ? a->o.device = (refine_device)i, true : false;
+    case OPT_RNG: return choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
+    case OPT_DEVICE: return set_device(a, v);
     case OPT_PRECISION:
         return choice(v, PRECISIONS, &i) ? a->o.precision = (refine_precision)i, true : false;
-    case OPT_READER:
-        return choice(v, READERS, &i) ? a->o.reader = (refine_reader)i, true : false;
-    default:
-        return choice(v, SCHEDULERS, &i);
+    case OPT_READER: return choice(v, READERS, &i) ? a->o.reader = (refine_reader)i, true : false;
+    default: return choice(v, SCHEDULERS, &i);
     }
 }
 
@@ -223,28 +248,28 @@ static bool set_seed(arguments *a, const char *v)
 static bool set_option(arguments *a, int option, const char *v)
 {
     switch (option) {
-    case 'm':               a->o.pack_path = v;      return true;
-    case 'i':               a->input = v;            return true;
-    case 'o':               a->output = v;           return true;
-    case 'p':               a->j.prompt = v;         return true;
-    case 'n':               a->j.negative = v;       return true;
-    case OPT_LATENTS:       a->output_latents = v;   return true;
-    case OPT_TOKENIZER:     a->tokenizer = v;        return true;
-    case OPT_TRACE:         a->trace = v;            return true;
-    case OPT_PLAN:          return a->plan = true;
-    case OPT_JSON:          return a->json = true;
-    case OPT_QUIET:         return a->quiet = true;
-    case OPT_STRENGTH:      return number(v, &a->j.strength);
-    case OPT_START:         return number(v, &a->j.denoising_start);
-    case OPT_GUIDANCE:      return number_float(v, &a->j.guidance);
-    case OPT_SCORE:         return number_float(v, &a->j.aesthetic_score);
+    case 'm': a->o.pack_path = v; return true;
+    case 'i': a->input = v; return true;
+    case 'o': a->output = v; return true;
+    case 'p': a->j.prompt = v; return true;
+    case 'n': a->j.negative = v; return true;
+    case OPT_LATENTS: a->output_latents = v; return true;
+    case OPT_TOKENIZER: a->tokenizer = v; return true;
+    case OPT_TRACE: a->trace = v; return true;
+    case OPT_PLAN: return a->plan = true;
+    case OPT_JSON: return a->json = true;
+    case OPT_QUIET: return a->quiet = true;
+    case OPT_STRENGTH: return number(v, &a->j.strength);
+    case OPT_START: return number(v, &a->j.denoising_start);
+    case OPT_GUIDANCE: return number_float(v, &a->j.guidance);
+    case OPT_SCORE: return number_float(v, &a->j.aesthetic_score);
     case OPT_NEGATIVE_SCORE: return number_float(v, &a->j.negative_aesthetic_score);
-    case OPT_STEPS:         return whole_int(v, 1000, &a->j.steps);
-    case OPT_THREADS:       return whole_int(v, 1024, &a->o.threads);
-    case OPT_SEED:          return set_seed(a, v);
-    case OPT_VRAM:          return sizes_parse(v, &a->o.vram_bytes);
-    case OPT_RAM:           return sizes_parse(v, &a->o.ram_bytes);
-    default:                return set_choice(a, option, v);
+    case OPT_STEPS: return whole_int(v, 1000, &a->j.steps);
+    case OPT_THREADS: return whole_int(v, 1024, &a->o.threads);
+    case OPT_SEED: return set_seed(a, v);
+    case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
+    case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);
+    default: return set_choice(a, option, v);
     }
 }
 
@@ -254,6 +279,14 @@ static int usage(const char *fmt, const char *what)
     fprintf(stderr, fmt, what);
     fputs("; see refine-lowmem --help\n", stderr);
     return EXIT_USAGE;
+}
+
+static const char *option_name(int option)
+{
+    int i = 0;
+    while (OPTIONS[i].name && OPTIONS[i].val != option)
+        i++;
+    return OPTIONS[i].name;
 }
 
 static int check_arguments(const arguments *a)
@@ -268,6 +301,9 @@ static int check_arguments(const arguments *a)
         return usage("no prompt: give -p %s", "TEXT");
     if (a->json && a->output && strcmp(a->output, "-") == 0)
         return usage("--json and %s both want stdout", "-o -");
+    if (a->output_latents && !latents_writable(a->output_latents))
+        return usage("the name '%s' does not end in .safetensors, .npy or .latent",
+                     a->output_latents);
     return EXIT_DONE;
 }
 
@@ -286,8 +322,12 @@ static int parse(arguments *a, int argc, char **argv)
         }
         if (option == '?')
             return EXIT_USAGE;
-        if (!set_option(a, option, optarg))
-            return usage("'%s' is no value for that option", optarg);
+        if (!set_option(a, option, optarg)) {
+            char what[128];
+            snprintf(what, sizeof what, "'%.80s' is no value for --%s", optarg,
+                     option_name(option));
+            return usage("%s", what);
+        }
     }
     if (optind < argc)
         return usage("what is '%s' for?", argv[optind]);
@@ -305,7 +345,7 @@ typedef struct display {
 
 static int on_progress(void *context, const refine_progress *p)
 {
-    static const char *const PHASES[] = { "opening", "encoding picture", "reading prompt",
+    static const char *const PHASES[] = { "opening",  "encoding picture", "reading prompt",
                                           "refining", "decoding picture", "finished" };
     display *d = context;
     if (interrupt_pending())
@@ -328,7 +368,21 @@ static int on_progress(void *context, const refine_progress *p)
 
 /* ---- the job ---- */
 
-enum { TEXTS_MAX = 12, TEXT_LEN = 64 };
+enum { TEXT_LEN = 64 };
+
+/* A run may take an hour: that its results cannot be written must be known before. */
+static refine_status try_outputs(const arguments *a, refine_error *err)
+{
+    const char *const paths[] = { a->output, a->output_latents, a->trace };
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        new_file f;
+        if (!paths[i] || strcmp(paths[i], "-") == 0)
+            continue;
+        TRY(new_file_open(&f, paths[i], true, err));
+        new_file_abandon(&f);
+    }
+    return REFINE_OK;
+}
 
 /* Everything needed to repeat the picture, as the PNG's text chunks. */
 static refine_status save_picture(const arguments *a, const job_input *in, const refine_report *r,
@@ -376,8 +430,11 @@ static refine_status save(const arguments *a, const job_input *in, const refine_
 static int show_result(const arguments *a, const refine_report *r, refine_error *err)
 {
     const run_record record = { .output = a->output ? a->output : a->output_latents,
-                                .pack = a->o.pack_path, .input = a->input,
-                                .prompt = a->j.prompt, .negative = a->j.negative, .job = &a->j };
+                                .pack = a->o.pack_path,
+                                .input = a->input,
+                                .prompt = a->j.prompt,
+                                .negative = a->j.negative,
+                                .job = &a->j };
     if (a->json) {
         if (result_print_json(stdout, r, &record, err) != REFINE_OK)
             return complain(err, EXIT_FAILED);
@@ -393,9 +450,17 @@ static void warn(const arguments *a, const refine_report *r)
         return;
     if (r->note[0])
         fprintf(stderr, "refine-lowmem: %s\n", r->note);
-    if (r->tokens > 77)
-        fprintf(stderr, "refine-lowmem: the prompt has %d tokens; what is beyond 77 was cut\n",
-                r->tokens);
+    const struct {
+        const char *name;
+        int tokens;
+    } prompts[] = {
+        { "prompt", r->tokens },
+        { "negative prompt", r->negative_tokens },
+    };
+    for (int i = 0; i < 2; i++)
+        if (prompts[i].tokens > TOKENS_READ)
+            fprintf(stderr, "refine-lowmem: the %s has %d tokens; what is beyond %d was cut\n",
+                    prompts[i].name, prompts[i].tokens, TOKENS_READ);
 }
 
 static int run(arguments *a, job_input *in)
@@ -405,7 +470,11 @@ static int run(arguments *a, job_input *in)
     refine_report r = REFINE_REPORT_INIT;
     display d;
 
-    refine_status st = refine_open(&e, &a->o, &a->j, &err);
+    interrupt_hold();
+    refine_status st = try_outputs(a, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, true));
+    st = refine_open(&e, &a->o, &a->j, &err);
     if (st != REFINE_OK)
         return complain(&err, exit_code(st, false));
     if (!a->seeded && !a->quiet)
@@ -435,8 +504,11 @@ static int plan(const arguments *a)
     refine_error err = { 0 };
     refine_report r = REFINE_REPORT_INIT;
     const refine_status st = refine_plan(&r, &a->o, &a->j, &err);
-    const run_record record = { .pack = a->o.pack_path, .input = a->input, .prompt = a->j.prompt,
-                                .negative = a->j.negative, .job = &a->j };
+    const run_record record = { .pack = a->o.pack_path,
+                                .input = a->input,
+                                .prompt = a->j.prompt,
+                                .negative = a->j.negative,
+                                .job = &a->j };
     if (st != REFINE_OK)
         return complain(&err, exit_code(st, false));
     if (!a->json)
@@ -475,7 +547,6 @@ int main(int argc, char **argv)
     int code = parse(&a, argc, argv);
     if (code >= 0)
         return code;
-    interrupt_hold();
     draw_seed(&a);
     refine_status st = load_tokenizer(&a, &merges, &err);
     if (st == REFINE_OK)

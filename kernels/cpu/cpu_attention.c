@@ -1,6 +1,6 @@
 /* kernels/cpu/cpu_attention.c -- softmax(q k^T * scale) v without its scores in memory.
  *
- * A task is one head of one image and SUPER queries.  It walks the keys in tiles:
+ * A task is one head of one image and a super-block of queries.  It walks the keys in tiles:
  *
  *     S = Q K^T                               a piece of queries at a time
  *     m' = max(m, max S);  P = exp(S - m')    per query, in F32
@@ -17,52 +17,54 @@
 #include "engine/base/num.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/pieces.h"
 #include "kernels/cpu/rows.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { SUPER = 256, PIECE = 128, TILE = 256, MAX_SHAPES = 8 };
+enum {
+    SUPER = 512,        /* queries of a task, a whole number of pieces */
+    SUPER_WIDE = 256,   /* where a head has more than WIDE channels: few heads, more tasks */
+    WIDE = 128,
+    PIECE = 128,        /* queries of a product */
+    TILE = 256,         /* keys of a tile, at most */
+    MAX_SHAPES = 8
+};
 
 typedef struct attention_plan {
     int            hd, k;               /* channels of a head, and as padded */
-    int            tq, tk, supers;
+    int            tq, tk;
+    int            super, supers;       /* queries of a super-block; how many of them */
     int            tile;                /* keys */
-    int            tail_piece, tail_last;
-    const product *scores[3], *values[3];   /* by pieces: PIECE, and the two of the tail */
+    pieces         split[2];            /* of a full super-block and of the last */
+    const product *scores[2][2], *values[2][2];     /* super-block, last piece */
     product_layout key_layout, value_layout;
     size_t         q, o, stat, keys, vals, s, row, scratch, thread_bytes, bytes;
 } attention_plan;
 
-/* The pieces of a super-block of `queries`: all of PIECE, or two halves of what is left. */
-static int piece_size(int queries, int first)
+static bool find_product(const cpu_dev *c, attention_plan *p, int super, int last)
 {
-    const int left = queries - first;
-    if (queries == SUPER || left >= 2 * PIECE)
-        return PIECE;
-    if (queries <= PIECE)
-        return queries;
-    return first == 0 ? (queries + 1) / 2 : left;
+    const int queries = last ? p->split[super].last : p->split[super].size;
+    const product_shape s = { queries, p->k, p->tile, false };
+    const product_shape v = { queries, p->tile, p->k, true };
+    const product *scores = onednn_product(c->dnnl, s), *values = onednn_product(c->dnnl, v);
+
+    if (!scores || !values)
+        return false;
+    p->scores[super][last] = scores;
+    p->values[super][last] = values;
+    p->key_layout = product_weights(scores);
+    p->value_layout = product_weights(values);
+    p->scratch = num_max(p->scratch, num_max(product_scratch(scores), product_scratch(values)));
+    return true;
 }
 
-static bool find_products(const cpu_dev *c, attention_plan *p, int pieces[3])
+static bool find_products(const cpu_dev *c, attention_plan *p)
 {
     onednn_make_room(c->dnnl, MAX_SHAPES);
-    for (int i = 0; i < 3; i++) {
-        if (pieces[i] == 0)
-            continue;
-        const product_shape s = { pieces[i], p->k, p->tile, false };
-        const product_shape v = { pieces[i], p->tile, p->k, true };
-        p->scores[i] = onednn_product(c->dnnl, s);
-        p->values[i] = onednn_product(c->dnnl, v);
-        if (!p->scores[i] || !p->values[i])
-            return false;
-        p->key_layout = product_weights(p->scores[i]);
-        p->value_layout = product_weights(p->values[i]);
-        p->scratch = num_max(p->scratch, product_scratch(p->scores[i]));
-        p->scratch = num_max(p->scratch, product_scratch(p->values[i]));
-    }
-    return true;
+    return (p->tq < p->super || (find_product(c, p, FULL, 0) && find_product(c, p, FULL, 1))) &&
+           (p->tq % p->super == 0 || (find_product(c, p, TAIL, 0) && find_product(c, p, TAIL, 1)));
 }
 
 static size_t floats(size_t n) { return num_align(n * sizeof(float), CPU_ALIGN); }
@@ -74,25 +76,26 @@ static bool make_plan(const cpu_dev *c, const attention_args *a, attention_plan 
         .tq = (int)tensor_pixels(a->q),
         .tk = (int)tensor_pixels(a->k),
     };
-    const int tiles = (p->tk + TILE - 1) / TILE, tail = p->tq % SUPER;
+    const int tiles = (p->tk + TILE - 1) / TILE;
     p->k = matrix_channels(p->hd);
     p->tile = matrix_channels((p->tk + tiles - 1) / tiles);
-    p->supers = (p->tq + SUPER - 1) / SUPER;
-    if (tail) {
-        p->tail_piece = piece_size(tail, 0);
-        p->tail_last = tail - p->tail_piece;
-    }
-    int pieces[3] = { p->tq >= SUPER ? PIECE : 0, p->tail_piece, p->tail_last };
-    if (!find_products(c, p, pieces))
+    p->super = p->hd > WIDE ? SUPER_WIDE : SUPER;
+    p->supers = (p->tq + p->super - 1) / p->super;
+    p->split[FULL] = pieces_of(p->super, PIECE);
+    p->split[TAIL] = pieces_of(p->tq % p->super ? p->tq % p->super : 1, PIECE);
+    if (!find_products(c, p))
         return false;
 
-    const size_t queries = num_min(SUPER, (size_t)p->tq), size = dtype_bytes(c->multiply);
+    const size_t queries = num_min((size_t)p->super, (size_t)p->tq);
+    const size_t piece = (size_t)p->split[p->tq < p->super ? TAIL : FULL].size;
+    const size_t longest = num_max(piece, p->tq % p->super ? (size_t)p->split[TAIL].size : 1);
+    const size_t size = dtype_bytes(c->multiply);
     p->q = num_align(queries * (size_t)p->k * size, CPU_ALIGN);
     p->o = floats(queries * (size_t)p->k);
     p->stat = floats(2 * queries);
     p->keys = num_align(p->key_layout.bytes, CPU_ALIGN);
     p->vals = num_align(p->value_layout.bytes, CPU_ALIGN);
-    p->s = floats(num_min(PIECE, queries) * (size_t)p->tile);
+    p->s = floats(longest * (size_t)p->tile);
     p->row = floats(num_max((size_t)p->k, (size_t)p->value_layout.group *
                                               (size_t)p->value_layout.rows));
     p->thread_bytes = p->q + p->o + p->stat + p->keys + p->vals + p->s + p->row + p->scratch;
@@ -134,8 +137,8 @@ static worker worker_at(const attention_state *s, int task, int thread)
     char *at = s->threads + (size_t)thread * p->thread_bytes;
     worker w = { .s = s, .thread = thread };
 
-    w.query0 = task % p->supers * SUPER;
-    w.queries = p->tq - w.query0 < SUPER ? p->tq - w.query0 : SUPER;
+    w.query0 = task % p->supers * p->super;
+    w.queries = p->tq - w.query0 < p->super ? p->tq - w.query0 : p->super;
     w.head = task / p->supers % s->a->heads;
     w.n = task / p->supers / s->a->heads;
     w.q = at;
@@ -207,40 +210,44 @@ static void weigh(worker *w, int i, float *scores, int seen)
         row_encode(w->row, w->s->c->multiply, scores, (size_t)tile);
 }
 
-static bool attend_piece(worker *w, int first, int count, int kind, int key0, int keys)
+typedef struct key_tile {
+    int key0, keys;
+} key_tile;
+
+static bool attend_piece(worker *w, int super, int last, int first, key_tile t)
 {
     const attention_state *s = w->s;
     const attention_plan *p = &s->p;
     const size_t size = dtype_bytes(s->c->multiply);
+    const int count = last ? p->split[super].last : p->split[super].size;
     char *weights = (char *)w->scores;
 
-    if (!product_run(p->scores[kind], w->thread, w->scores,
+    if (!product_run(p->scores[super][last], w->thread, w->scores,
                      w->q + (size_t)first * (size_t)p->k * size, w->keys, w->scratch))
         return false;
     for (int i = 0; i < count; i++) {
         const int query = w->query0 + first + i;
-        int seen = keys;
+        int seen = t.keys;
         if (s->a->causal)
-            seen = query - key0 + 1 < keys ? query - key0 + 1 : keys;
+            seen = query - t.key0 + 1 < t.keys ? query - t.key0 + 1 : t.keys;
         float *scores = w->scores + (size_t)i * (size_t)p->tile;
         weigh(w, first + i, scores, seen > 0 ? seen : 0);
         if (size != sizeof(float))
             memcpy(weights + (size_t)i * (size_t)p->tile * size, w->row, (size_t)p->tile * size);
     }
-    return product_run(p->values[kind], w->thread, w->o + (size_t)first * (size_t)p->k, weights,
+    return product_run(p->values[super][last], w->thread, w->o + (size_t)first * (size_t)p->k, weights,
                        w->vals, w->scratch);
 }
 
-static bool attend_tile(worker *w, int key0, int keys)
+static bool attend_tile(worker *w, key_tile t)
 {
-    load_keys(w, key0, keys);
-    for (int first = 0; first < w->queries;) {
-        const int count = piece_size(w->queries, first);
-        const int kind = w->queries == SUPER ? 0 : first == 0 ? 1 : 2;
-        if (!attend_piece(w, first, count, kind, key0, keys))
+    const int super = w->queries < w->s->p.super ? TAIL : FULL;
+    const pieces split = w->s->p.split[super];
+
+    load_keys(w, t.key0, t.keys);
+    for (int i = 0; i < split.n; i++)
+        if (!attend_piece(w, super, i == split.n - 1, i * split.size, t))
             return false;
-        first += count;
-    }
     return true;
 }
 
@@ -265,7 +272,8 @@ static void attention_task(void *context, int task, int thread)
     for (int key = 0; key < s->p.tk; key += s->p.tile) {
         if (s->a->causal && key >= w.query0 + w.queries)
             break;
-        if (!attend_tile(&w, key, s->p.tk - key < s->p.tile ? s->p.tk - key : s->p.tile)) {
+        const int left = s->p.tk - key;
+        if (!attend_tile(&w, (key_tile){ key, left < s->p.tile ? left : s->p.tile })) {
             dev_fail(&s->c->base, REFINE_EDEVICE, "cpu: oneDNN failed to execute a product");
             return;
         }

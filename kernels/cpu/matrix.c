@@ -9,6 +9,7 @@
 #include "engine/base/num.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/pieces.h"
 #include "kernels/cpu/rows.h"
 
 #include <string.h>
@@ -21,13 +22,6 @@ enum {
     MAX_SHAPES = 16
 };
 
-/* `length` pixels as n pieces: n - 1 of `size` and one of `last`. */
-typedef struct pieces {
-    int n, size, last;
-} pieces;
-
-enum { FULL, TAIL };            /* units, and tiles */
-
 typedef struct matrix_plan {
     pieces         split[2];    /* of a full unit and of the image's last */
     int            units;
@@ -38,13 +32,6 @@ typedef struct matrix_plan {
     int            tiles_at_once;
     size_t         result_bytes, gather_bytes, thread_bytes, bytes;
 } matrix_plan;
-
-static pieces split(int length, int about)
-{
-    const int n = (length + about / 2) / about > 1 ? (length + about / 2) / about : 1;
-    const int size = (length + n - 1) / n;
-    return (pieces){ n, size, length - (n - 1) * size };
-}
 
 /* Pixels of a unit of `rows` rows, as they lie in the input. */
 static int unit_pixels(const matrix_job *j, int rows) { return (rows - 1) * j->pitch + j->width; }
@@ -105,8 +92,8 @@ static bool make_plan(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
         .k = matrix_channels(j->w.c),
         .tile = tile_rows(j->w.h, j->w.w),
     };
-    p->split[FULL] = split(unit_pixels(j, j->unit_rows), about);
-    p->split[TAIL] = split(unit_pixels(j, tail_rows ? tail_rows : 1), about);
+    p->split[FULL] = pieces_of(unit_pixels(j, j->unit_rows), about);
+    p->split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : 1), about);
     p->tiles = (j->w.n + p->tile - 1) / p->tile;
     p->last_rows = j->w.n - (p->tiles - 1) * p->tile;
     if (!find_products(c, j, p))
@@ -189,7 +176,7 @@ static void pack(matrix_state *s)
 
 /* Where a task is. */
 typedef struct place {
-    int    n, row, rows;        /* image; first row of the unit, and how many */
+    int    n, row;              /* image; first row of the unit */
     int    first, count;        /* pixels of the unit, as they lie in the input */
     int    tile;
 } place;
@@ -257,7 +244,6 @@ static bool locate(const matrix_state *s, int task, place *at, int *unit_kind, i
     const pieces p = s->p.split[*unit_kind];
     *last = piece == p.n - 1;
     at->row = s->j->row0 + unit * s->j->unit_rows;
-    at->rows = rows_of_unit(s->j, unit);
     at->first = piece * p.size;
     at->count = *last ? p.last : p.size;
     return piece < p.n;

@@ -12,6 +12,7 @@
 
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <string.h>
 
 enum { TABLE = 1024, CANONICAL = 128, IMAGE_DIMS = 4 };
 
@@ -225,22 +226,40 @@ static bool make_desc(const onednn *o, dnnl_primitive_desc_t *out, product_shape
     return ok;
 }
 
-static bool ask_layout(const onednn *o, weights *w)
+/* The library's last resort, which no one would use by choice. */
+static bool is_slow(dnnl_primitive_desc_t p)
+{
+    const char *name = "";
+    return dnnl_primitive_desc_query(p, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
+           strncmp(name, "ref", 3) == 0;
+}
+
+static bool try_layout(const onednn *o, weights *w, dnnl_format_tag_t tag)
 {
     const dnnl_dims_t dims = { w->rows, w->k, 1, 1 };
     const product_shape s = { CANONICAL, w->k, w->rows, false };
     dnnl_primitive_desc_t p = NULL;
-    desc any = { 0 };
+    desc wanted = { 0 };
 
-    bool ok = desc_make(&any, dims, library_type(o), dnnl_format_tag_any) &&
-              make_desc(o, &p, s, desc_look(&any));
+    bool ok = desc_make(&wanted, dims, library_type(o), tag) &&
+              make_desc(o, &p, s, desc_look(&wanted));
     if (ok) {
         desc_view d = dnnl_primitive_desc_query_md(p, dnnl_query_weights_md, 0);
-        ok = read_layout(&w->layout, d, dnnl_memory_desc_get_size(d)) && desc_copy(&w->d, d);
+        ok = (tag == dnnl_format_tag_any || !is_slow(p)) &&
+             read_layout(&w->layout, d, dnnl_memory_desc_get_size(d)) && desc_copy(&w->d, d);
         (void)dnnl_primitive_desc_destroy(p);
     }
-    desc_free(&any);
+    desc_free(&wanted);
     return ok;
+}
+
+/* In F32 the layouts that suit any number of pixels are preferred: left to itself, version 3
+ * picks one by the number of pixels and takes the slow way for all others. */
+static bool ask_layout(const onednn *o, weights *w)
+{
+    return (o->type == DT_F32 && (try_layout(o, w, dnnl_OIhw16i16o) ||
+                                  try_layout(o, w, dnnl_OIhw8i8o))) ||
+           try_layout(o, w, dnnl_format_tag_any);
 }
 
 /* Data handles are placeholders until product_run sets them. */

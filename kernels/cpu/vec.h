@@ -31,7 +31,7 @@ typedef struct vec {
                       size_t n);
 
     float (*max)(const float *v, size_t n);             /* n > 0 */
-    /* v = exp(v - max); returns the sum. */
+    /* v = exp(v - max), max the largest of v or more; returns the sum. */
     float (*softmax)(float *v, float max, size_t n);
 
     /* to[c * to_stride + r] = from[r * stride + c] for 32-bit words, r < rows, c < columns. */

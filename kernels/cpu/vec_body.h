@@ -43,30 +43,46 @@ INLINE void store_some(float *p, vf v, size_t n) { memcpy(p, &v, n * sizeof *p);
 
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-INLINE vf exp_lanes(vf x)
+/* e^r and k of x = k ln 2 + r, for x whose k fits 23 bits. */
+INLINE vf exp_split(vf x, vi *k)
 {
-    const vf high = splat(88.72f), low = splat(-87.33f);
-    const vi tiny = x < low;
-    x = choose(x > high, high, x);
-    x = choose(tiny, low, x);
-
     const vf magic = splat(0x1.8p23f); /* adding it rounds to an integer */
     const vf shifted = MULTIPLY_ADD(x, splat(1.44269504f), magic);
-    const vf k = shifted - magic;
-    vf r = MULTIPLY_ADD(k, splat(-0.693145752f), x);
-    r = MULTIPLY_ADD(k, splat(-1.42860677e-6f), r);
+    const vf whole = shifted - magic;
+    vf r = MULTIPLY_ADD(whole, splat(-0.693145752f), x);
+    r = MULTIPLY_ADD(whole, splat(-1.42860677e-6f), r);
 
     vf q = splat(0.001392617612f);
     q = MULTIPLY_ADD(q, r, splat(0.008363173075f));
     q = MULTIPLY_ADD(q, r, splat(0.04166655466f));
     q = MULTIPLY_ADD(q, r, splat(0.1666657703f));
     q = MULTIPLY_ADD(q, r, splat(0.5f));
-    const vf e = MULTIPLY_ADD(q * r, r, r) + splat(1.0f);
+    *k = (vi)shifted - (vi)magic;
+    return MULTIPLY_ADD(q * r, r, r) + splat(1.0f);
+}
+
+INLINE vf exp_lanes(vf x)
+{
+    const vf high = splat(88.72f), low = splat(-87.33f);
+    const vi tiny = x < low;
+    vi k;
+    x = choose(x > high, high, x);
+    const vf e = exp_split(choose(tiny, low, x), &k);
 
     /* 2^k in two factors, so that k = 128 does not overflow on the way. */
-    const vi i = (vi)shifted - (vi)magic, half = i >> 1;
-    const vf a = (vf)((half + 127) << 23), b = (vf)((i - half + 127) << 23);
+    const vi half = k >> 1;
+    const vf a = (vf)((half + 127) << 23), b = (vf)((k - half + 127) << 23);
     return choose(tiny, splat(0.0f), e * a * b);
+}
+
+/* x <= 0 */
+INLINE vf exp_below(vf x)
+{
+    const vf low = splat(-87.33f);
+    const vi tiny = x < low;
+    vi k;
+    const vf e = exp_split(choose(tiny, low, x), &k);
+    return choose(tiny, splat(0.0f), e * (vf)((k + 127) << 23));
 }
 
 INLINE vf silu_lanes(vf x) { return x / (splat(1.0f) + exp_lanes(-x)); }
@@ -86,7 +102,7 @@ INLINE vf gelu_lanes(vf x)
     p = MULTIPLY_ADD(p, t, splat(0.216689386f));
     p = MULTIPLY_ADD(p, t, splat(0.2247486653f));
     p = MULTIPLY_ADD(p, t, splat(0.2257168574f));
-    const vf half_erfc = splat(0.5f) * p * t * exp_lanes(-(z * z));
+    const vf half_erfc = splat(0.5f) * p * t * exp_below(-(z * z));
     return x * choose(x < 0, half_erfc, splat(1.0f) - half_erfc);
 }
 
@@ -229,12 +245,12 @@ static float row_softmax(float *v, float max, size_t n)
     vf lanes = { 0 };
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
-        const vf e = exp_lanes(load(v + i) - splat(max));
+        const vf e = exp_below(load(v + i) - splat(max));
         store(v + i, e);
         lanes += e;
     }
     if (i < n) {
-        const vf e = exp_lanes(load_some(v + i, n - i) - splat(max));
+        const vf e = exp_below(load_some(v + i, n - i) - splat(max));
         store_some(v + i, e, n - i);
         lanes += load_some(v + i, n - i);
     }

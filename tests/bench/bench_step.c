@@ -27,11 +27,12 @@ static void print(const refine_report *r, const char *mode, double rss_mib)
 {
     const double stall = r->stall_disk + r->stall_decode + r->stall_copy;
     printf("%-8s %4dx%-4d %-4s step %.3f first %.3f unet %.2f encode %.2f text %.2f decode %.2f "
-           "open %.2f | rss %.1f arena %.1f host %.1f MiB | disk %.2f GB/s, %.2f GB a step, stalled "
-           "%.2f s (disk %.2f decode %.2f copy %.2f) %s\n",
+           "open %.2f | rss %.1f planned %.1f arena %.1f host %.1f MiB | disk %.2f GB/s, %.2f GB "
+           "a step, stalled %.2f s (disk %.2f decode %.2f copy %.2f) %s\n",
            mode, r->width, r->height, r->precision, r->step_median, r->first_step, r->unet,
            r->vae_encode, r->text, r->vae_decode, r->open, rss_mib,
-           (double)r->memory.device_planned / 1048576.0, (double)r->memory.host_planned / 1048576.0,
+           (double)r->memory.rss_planned / 1048576.0, (double)r->memory.device_planned / 1048576.0,
+           (double)r->memory.host_planned / 1048576.0,
            r->disk_rate / 1e9, (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk,
            r->stall_decode, r->stall_copy, r->reader);
 }
@@ -43,7 +44,7 @@ int main(int argc, char **argv)
                         "[RAM_MIB [PIXELS]]]]\n");
         return 2;
     }
-    const int size = atoi(argv[2]);
+    const int size = (int)strtol(argv[2], NULL, 10);
     const size_t pixels = (size_t)size * (size_t)size * 3;
     const bool with_vae = argument(argc, argv, 8, 1) != 0;
     uint8_t *rgb = malloc(pixels);

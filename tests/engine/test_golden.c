@@ -241,6 +241,7 @@ static void rig_open(rig *k, const char *name, const char *flow, bool reference,
     cr_assert_eq(gold_open(&k->g, path, &err), REFINE_OK, "%s", err.text);
     make_pack(k, name);
     cr_assert_eq(model_open(&k->m, k->path, &err), REFINE_OK, "%s", err.text);
+    (void)unlink(k->path); /* the open file lives on, and no crash leaves it behind */
     k->d = reference ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
     cr_assert_not_null(k->d, "%s", err.text);
     take_pictures(k);
@@ -269,7 +270,6 @@ static void rig_close(rig *k)
     gold_close(k->g);
     mem_free(k->rgb_in);
     mem_free(k->rgb_out);
-    (void)unlink(k->path);
 }
 
 static void fresh_region(rig *k) { scratch_open(&k->r.mem, k->d, k->region, k->plan.region); }

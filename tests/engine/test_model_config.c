@@ -37,10 +37,11 @@ static int refusals(const model_config *c, const char *with)
         if (*p < '0' || *p > '9' || (p > text && p[-1] >= '0' && p[-1] <= '9'))
             continue;
         const size_t digits = strspn(p, "0123456789.e-+");
-        char *broken = mem_alloc(strlen(text) + strlen(with) + 1);
+        const size_t room = strlen(text) + strlen(with) + 1;
+        char *broken = mem_alloc(room);
         model_config out;
         refine_error err = { 0 };
-        sprintf(broken, "%.*s%s%s", (int)(p - text), text, with, p + digits);
+        snprintf(broken, room, "%.*s%s%s", (int)(p - text), text, with, p + digits);
         if (model_config_parse(&out, broken, strlen(broken), &err) != REFINE_OK) {
             cr_assert_gt(strlen(err.text), 0u);
             refused++;

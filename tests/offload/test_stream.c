@@ -29,7 +29,7 @@ static const fixture_tensor TENSORS[] = {
     { "norm", 0, DT_F32, 1, 1, 1, 300, 0 },       { "bias", 0, DT_F32, 1, 1, 1, 77, 0 },
     { "text.a", 1, DT_F16, 256, 1, 1, 64, 128 },  { "text.b", 1, DT_F16, 3, 1, 1, 10, 0 },
     { "unet.a", 4, DT_F16, 384, 1, 1, 200, 128 }, { "unet.b", 4, DT_F16, 128, 3, 3, 72, 64 },
-    { "unet.c", 4, DT_F16, 896, 1, 1, 1600, 0 },  { "unet.d", 4, DT_F16, 5, 3, 3, 4, 0 },
+    { "unet.c", 4, DT_F16, 384, 1, 1, 1600, 0 },  { "unet.d", 4, DT_F16, 5, 3, 3, 4, 0 },
     { "unet.e", 4, DT_F16, 640, 1, 1, 96, 128 },  { "vae.a", 5, DT_F16, 192, 3, 3, 32, 64 },
     { "tokens", 6, DT_F16, 200, 1, 1, 32, 128 },
 };
@@ -202,7 +202,7 @@ Test(offload_stream, every_order_codec_and_reader_gives_the_same_bytes)
         rig_open_pack(&r, (fixture_codec)codec);
         for (int o = 0; o < N_ORDERS; o++)
             for (int which = 0; which <= 2; which += 2) { /* io_uring where it is allowed */
-                rig_configure(&r, dev_open_order((order)o, 7), 5 << 20);
+                rig_configure(&r, dev_open_order((order)o, 7), 3 << 20);
                 r.c.reader = which;
                 rig_open_stream(&r);
                 cr_assert(play(&r, 1), "%s", dev_why(r.d));
@@ -256,7 +256,7 @@ Test(offload_stream, a_real_copy_thread_brings_the_same_bytes)
     const dev_options o = { DT_F32, 1 };
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
-    rig_configure(&r, dev_open_ref(&o, &r.err), 4 << 20);
+    rig_configure(&r, dev_open_ref(&o, &r.err), 2 << 20);
     r.c.workers = 3;
     rig_open_stream(&r);
     weights *w = stream_weights(r.s);
@@ -299,7 +299,7 @@ Test(offload_stream, residents_travel_once_and_stay_over_a_restart)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++) {
-        rig_configure(&r, dev_open_order((order)o, 3), 4 << 20);
+        rig_configure(&r, dev_open_order((order)o, 3), 2 << 20);
         make_resident(&r);
         rig_open_stream(&r);
         cr_assert(play(&r, 2));
@@ -322,7 +322,7 @@ Test(offload_stream, dropped_residents_travel_again)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
-    rig_configure(&r, dev_open_order(ORDER_RANDOM, 3), 4 << 20);
+    rig_configure(&r, dev_open_order(ORDER_RANDOM, 3), 2 << 20);
     make_resident(&r);
     rig_open_stream(&r);
     for (int p = 0; p < 3; p++)
@@ -381,7 +381,7 @@ Test(offload_stream, a_restart_in_the_middle_begins_at_the_beginning)
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
         for (int n = 0; n < visits(&r) || n == 0; n += 5) {
-            rig_configure(&r, dev_open_order((order)o, (unsigned)n), 4 << 20);
+            rig_configure(&r, dev_open_order((order)o, (unsigned)n), 2 << 20);
             if (n % 2)
                 make_resident(&r);
             rig_open_stream(&r);
@@ -402,7 +402,7 @@ Test(offload_stream, it_closes_at_any_moment)
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
         for (int n = 0; n < 8; n++) {
-            rig_configure(&r, dev_open_order((order)o, 1), 4 << 20);
+            rig_configure(&r, dev_open_order((order)o, 1), 2 << 20);
             rig_open_stream(&r);
             begin_to_play(&r, n);
             if (n == 3) /* the next one stays inside */
@@ -460,7 +460,7 @@ static void rig_trouble(rig *r, trouble *t, reader_calls *calls, int which, int 
     *calls = (reader_calls){ .context = t,
                              .pread = troubled_pread,
                              .completion = troubled_completion };
-    rig_configure(r, dev_open_order((order)o, 1), 4 << 20);
+    rig_configure(r, dev_open_order((order)o, 1), 2 << 20);
     r->c.reader = which;
     r->c.calls = calls;
     rig_open_stream(r);
@@ -524,7 +524,7 @@ Test(offload_stream, a_flipped_bit_in_any_chunk_is_found)
         rig r;
         rig_open_pack(&r, (fixture_codec)codec);
         for (int c = pass_of(&r, TEXT, 1).first; c < pass_of(&r, VAE, 1).end; c++) {
-            rig_configure(&r, dev_open_order((order)(c % N_ORDERS), 1), 4 << 20);
+            rig_configure(&r, dev_open_order((order)(c % N_ORDERS), 1), 2 << 20);
             flip(&r, c);
             rig_open_stream(&r);
             cr_assert_not(play(&r, 1), "chunk %d", c);
@@ -542,7 +542,7 @@ Test(offload_stream, a_pack_that_shrinks_while_it_is_read_is_found)
     for (int which = 0; which <= 2; which += 2) {
         rig r;
         rig_open_pack(&r, FIXTURE_RAW);
-        rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+        rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
         r.c.reader = which;
         const pack_chunk *c = pack_chunk_at(r.p, r.script[2].end - 2);
         cr_assert_eq(truncate(r.f.path, (off_t)(c->file_at + 100)), 0);
@@ -559,7 +559,7 @@ Test(offload_stream, a_device_that_fails_in_the_middle_stops_everything)
     rig_open_pack(&r, FIXTURE_RAW);
     for (int o = 0; o < N_ORDERS; o++)
         for (int at = 0; at < 12; at++) {
-            rig_configure(&r, dev_open_order((order)o, 1), 4 << 20);
+            rig_configure(&r, dev_open_order((order)o, 1), 2 << 20);
             rig_open_stream(&r);
             weights *w = stream_weights(r.s);
             int n = 0;
@@ -608,7 +608,7 @@ Test(offload_stream, each_failing_allocation_or_thread_leaves_nothing_behind)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int which = 0; which <= 2; which += 2) {
-        rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+        rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
         r.c.reader = which;
         const uint64_t before = mem_used().now;
         int refused = 0;
@@ -638,7 +638,7 @@ Test(offload_stream, each_failing_device_allocation_leaves_nothing_behind)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
-    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
     const uint64_t before = mem_used().now;
     for (int k = 0; k < 2000; k += k < 8 ? 1 : 97) {
         order_device_fail_after(r.d, k);
@@ -661,7 +661,7 @@ Test(offload_stream, it_takes_what_it_said_and_nothing_after_opening)
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
         rig r;
         rig_open_pack(&r, (fixture_codec)codec);
-        rig_configure(&r, dev_open_ref(&o, &r.err), 4 << 20);
+        rig_configure(&r, dev_open_ref(&o, &r.err), 2 << 20);
         const uint64_t before = mem_used().now;
         rig_open_stream(&r);
         const mem_usage after = mem_used();
@@ -685,7 +685,7 @@ Test(offload_stream, it_counts_what_moved)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_ZSTD);
-    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 8 << 20);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
     uint64_t bytes = 0, stored = 0;
     for (int p = 0; p < 4; p++)
         for (int c = r.script[p].first; c < r.script[p].end; c++) {
@@ -713,7 +713,7 @@ Test(offload_stream, a_visit_out_of_order_is_our_bug, .signal = 6)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
-    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
     rig_open_stream(&r);
     weights *w = stream_weights(r.s);
     (void)w->enter(w, r.script[0].first + 1);
@@ -723,7 +723,7 @@ Test(offload_stream, dropping_residents_that_are_still_needed_is_our_bug, .signa
 {
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
-    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
     make_resident(&r);
     rig_open_stream(&r);
     stream_drop_residents(r.s);

@@ -121,10 +121,22 @@ static void *o_alloc(dev *d, size_t bytes, dev_mem kind)
     return p ? memset(p, POISON, bytes) : NULL;
 }
 
+static int inside(const void *p, const char *block, size_t bytes)
+{
+    return (const char *)p >= block && (const char *)p < block + bytes;
+}
+
+/* Memory must not go while a copy from or to it is still to come. */
 static void o_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
-    (void)bytes, (void)kind;
-    give_back(of(d));
+    order_dev *o = of(d);
+    const fifo *f = &o->q[DEV_COPY];
+    (void)kind;
+    for (uint64_t i = f->head; i < f->tail; i++) {
+        const item *it = &f->item[i % MOST];
+        assert(it->kind != ITEM_COPY || (!inside(it->src, p, bytes) && !inside(it->dst, p, bytes)));
+    }
+    give_back(o);
     free(p);
 }
 

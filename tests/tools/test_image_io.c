@@ -71,7 +71,8 @@ static void write_png(const char *name, kind k)
         at[y] = rows[y];
         for (int x = 0; x < W; x++)
             for (int c = 0; c < channels_of(k.type); c++)
-                put_bits(rows[y], x * channels_of(k.type) + c, k.depth, sample_of(x, y, c, k.depth));
+                put_bits(rows[y], x * channels_of(k.type) + c, k.depth,
+                         sample_of(x, y, c, k.depth));
     }
     png_init_io(png, f);
     png_set_IHDR(png, info, W, H, k.depth, k.type,
@@ -104,7 +105,7 @@ static int expected(kind k, int x, int y, int c)
 Test(tools_image_io, reads_every_kind_of_png)
 {
     static const int DEPTHS[7][6] = { { 1, 2, 4, 8, 16 }, { 0 }, { 8, 16 }, { 1, 2, 4, 8 },
-                                      { 8, 16 }, { 0 }, { 8, 16 } };
+                                      { 8, 16 },          { 0 }, { 8, 16 } };
     char name[TEMP_NAME];
     temp_file(name, ".png");
     for (int type = 0; type < 7; type++)
@@ -121,8 +122,9 @@ Test(tools_image_io, reads_every_kind_of_png)
                     for (int x = 0; x < W; x++)
                         for (int c = 0; c < 3; c++)
                             cr_assert_eq(im.rgb[(y * W + x) * 3 + c], expected(k, x, y, c),
-                                         "type %d depth %d at %d,%d,%d: %d not %d", type, k.depth, x,
-                                         y, c, im.rgb[(y * W + x) * 3 + c], expected(k, x, y, c));
+                                         "type %d depth %d at %d,%d,%d: %d not %d", type, k.depth,
+                                         x, y, c, im.rgb[(y * W + x) * 3 + c],
+                                         expected(k, x, y, c));
                 image_free(&im);
             }
     (void)unlink(name);
@@ -156,15 +158,15 @@ Test(tools_image_io, writes_what_it_reads_and_carries_texts)
 /* An APP1 segment that says nothing but the orientation. */
 static void put_orientation(struct jpeg_compress_struct *j, int how)
 {
-    uint8_t exif[] = { 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1,
-                       1, 0x12, 0, 3, 0, 0, 0, 1, 0, (uint8_t)how, 0, 0, 0, 0, 0, 0 };
+    uint8_t exif[] = { 'E', 'x',  'i', 'f', 0, 0, 'M', 'M', 0, 42,           0, 0, 0, 8, 0, 1,
+                       1,   0x12, 0,   3,   0, 0, 0,   1,   0, (uint8_t)how, 0, 0, 0, 0, 0, 0 };
     jpeg_write_marker(j, JPEG_APP0 + 1, exif, sizeof exif);
 }
 
 typedef struct jpeg_kind {
     J_COLOR_SPACE in;
-    int           channels, progressive, orientation;
-    void        (*change)(struct jpeg_compress_struct *j);  /* of the defaults; or NULL */
+    int channels, progressive, orientation;
+    void (*change)(struct jpeg_compress_struct *j); /* of the defaults; or NULL */
 } jpeg_kind;
 
 /* Flat blocks of 16 x 16, so that the coding loses next to nothing. */
@@ -207,7 +209,9 @@ static void write_jpeg(const char *name, int w, int h, jpeg_kind k,
 static uint8_t quarters(int x, int y, int c)
 {
     const int q = (y >= 16) * 2 + (x >= 32);
-    static const uint8_t RGB[4][3] = { { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 } };
+    static const uint8_t RGB[4][3] = {
+        { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 }
+    };
     return RGB[q][c];
 }
 
@@ -251,7 +255,7 @@ static void reads_jpeg(jpeg_kind k, int r, int g, int b)
     temp_file(name, ".jpg");
     write_jpeg(name, 48, 48, k, ramp);
     cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
-    const uint8_t *p = im.rgb + (24 * 48 + 24) * 3;     /* block (1,1): 60, 70, 80, 90 */
+    const uint8_t *p = im.rgb + (24 * 48 + 24) * 3; /* block (1,1): 60, 70, 80, 90 */
     cr_assert_leq(abs(p[0] - r), 4, "%d", p[0]);
     cr_assert_leq(abs(p[1] - g), 4, "%d", p[1]);
     cr_assert_leq(abs(p[2] - b), 4, "%d", p[2]);
@@ -259,8 +263,14 @@ static void reads_jpeg(jpeg_kind k, int r, int g, int b)
     (void)unlink(name);
 }
 
-Test(tools_image_io, reads_grey_jpeg) { reads_jpeg((jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, 60, 60, 60); }
-Test(tools_image_io, reads_progressive_jpeg) { reads_jpeg((jpeg_kind){ JCS_RGB, 3, 1, 0, NULL }, 60, 70, 80); }
+Test(tools_image_io, reads_grey_jpeg)
+{
+    reads_jpeg((jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, 60, 60, 60);
+}
+Test(tools_image_io, reads_progressive_jpeg)
+{
+    reads_jpeg((jpeg_kind){ JCS_RGB, 3, 1, 0, NULL }, 60, 70, 80);
+}
 /* libjpeg marks what it writes as Adobe's, which is inverted: value * black / 255. */
 Test(tools_image_io, reads_cmyk_jpeg)
 {
@@ -421,7 +431,6 @@ static refine_status load_6(const char *name, refine_error *err)
 {
     image im;
     const refine_status st = image_load(&im, name, err);
-    /* Without memory for its EXIF a picture must not come out lying on its side. */
     cr_assert(st != REFINE_OK || (im.width == 13 && im.height == 19));
     image_free(&im);
     return st;
@@ -508,11 +517,23 @@ Test(tools_image_io, refuses_a_side_that_is_too_long)
 
 Test(tools_image_io, names_what_it_cannot_read)
 {
-    static const struct { const char *bytes; size_t n; const char *name; } OTHERS[] = {
-        { "RIFF\0\0\0\0WEBPVP8 ", 16, "WebP" }, { "GIF89a......", 12, "GIF" },
-        { "BM..........", 12, "BMP" },          { "\0\0\0\x20" "ftypheic....", 16, "HEIC" },
-        { "\0\0\0\x20" "ftypavif....", 16, "AVIF" }, { "II*\0........", 12, "TIFF" },
-        { "hello, world", 12, "no picture" },   { "", 0, "empty" },
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *name;
+    } OTHERS[] = {
+        { "RIFF\0\0\0\0WEBPVP8 ", 16, "WebP" },
+        { "GIF89a......", 12, "GIF" },
+        { "BM..........", 12, "BMP" },
+        { "\0\0\0\x20"
+          "ftypheic....",
+          16, "HEIC" },
+        { "\0\0\0\x20"
+          "ftypavif....",
+          16, "AVIF" },
+        { "II*\0........", 12, "TIFF" },
+        { "hello, world", 12, "no picture" },
+        { "", 0, "empty" },
     };
     char name[TEMP_NAME];
     temp_file(name, ".bin");

@@ -1,0 +1,416 @@
+/* tests/support/checkpoint_fixture.c -- writes tiny checkpoints in both published layouts. */
+#define _POSIX_C_SOURCE 200809L
+#include "tests/support/checkpoint_fixture.h"
+
+#include "tools/synthetic.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+typedef struct entry {
+    char     name[200];
+    int      n_dims;
+    uint64_t dim[4];
+    size_t   bytes;
+    void    *data;
+} entry;
+
+typedef struct file {
+    entry *e;
+    int    n;
+} file;
+
+/* ---- safetensors ---- */
+
+static void add(file *f, const char *name, int n_dims, const uint64_t *dim, const void *data,
+                size_t bytes)
+{
+    f->e = realloc(f->e, (size_t)(f->n + 1) * sizeof *f->e);
+    entry *e = &f->e[f->n++];
+    snprintf(e->name, sizeof e->name, "%s", name);
+    e->n_dims = n_dims;
+    memcpy(e->dim, dim, (size_t)n_dims * sizeof *dim);
+    e->bytes = bytes;
+    e->data = malloc(bytes + 1);
+    memcpy(e->data, data, bytes);
+}
+
+/* Entries k with k % of == part.  pad: spaces behind the header. */
+static void save(const file *f, const char *path, const char *type, int part, int of, int pad)
+{
+    char *header = malloc((size_t)f->n * 400 + 64);
+    size_t n = 0, at = 0;
+    n += (size_t)sprintf(header + n, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (int i = part; i < f->n; i += of) {
+        const entry *e = &f->e[i];
+        n += (size_t)sprintf(header + n, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", e->name, type);
+        for (int d = 0; d < e->n_dims; d++)
+            n += (size_t)sprintf(header + n, "%s%llu", d ? "," : "",
+                                 (unsigned long long)e->dim[d]);
+        n += (size_t)sprintf(header + n, "],\"data_offsets\":[%zu,%zu]}", at, at + e->bytes);
+        at += e->bytes;
+    }
+    n += (size_t)sprintf(header + n, "}%*s", pad, "");
+    const uint64_t length = n;
+    FILE *out = fopen(path, "wb");
+    cr_assert_not_null(out, "%s", path);
+    cr_assert_eq(fwrite(&length, 8, 1, out), 1u);
+    cr_assert_eq(fwrite(header, 1, n, out), n);
+    for (int i = part; i < f->n; i += of)
+        cr_assert_eq(fwrite(f->e[i].data, 1, f->e[i].bytes, out), f->e[i].bytes);
+    cr_assert_eq(fclose(out), 0);
+    free(header);
+}
+
+static void release(file *f)
+{
+    for (int i = 0; i < f->n; i++)
+        free(f->e[i].data);
+    free(f->e);
+    *f = (file){ 0 };
+}
+
+/* ---- the model, tensor by tensor, in diffusers' terms ---- */
+
+typedef struct piece {
+    const char *name;       /* canonical */
+    int         n_dims;
+    uint64_t    dim[4], elements;
+    const void *data;
+} piece;
+
+typedef void visitor(void *context, const piece *p);
+
+/* Shape as diffusers stores it. */
+static void set_shape(piece *p, const layout_entry *e)
+{
+    const uint64_t rows = (uint64_t)e->rows / (uint64_t)e->n_sources;
+    p->elements = layout_elements(e) / (uint64_t)e->n_sources;
+    if (e->rows == 1 && e->seg == SEG_VECTORS) {
+        p->n_dims = 1;
+        p->dim[0] = p->elements;
+        if (strstr(p->name, "position_embedding")) {
+            p->n_dims = 2;
+            p->dim[0] = 77;
+            p->dim[1] = p->elements / 77;
+        }
+        return;
+    }
+    const bool conv = strstr(p->name, "conv") != NULL;
+    p->n_dims = conv ? 4 : 2;
+    p->dim[0] = rows;
+    p->dim[1] = (uint64_t)e->c_in;
+    p->dim[2] = (uint64_t)e->kh;
+    p->dim[3] = (uint64_t)e->kw;
+}
+
+static void each_piece(dtype type, visitor *visit, void *context)
+{
+    weight_source *s;
+    cr_assert_eq(synthetic_open(&s, "synthetic:tiny", NULL), REFINE_OK);
+    for (int i = 0; i < s->list.n; i++)
+        for (int k = 0; k < s->list.entry[i].n_sources; k++) {
+            piece p = { .name = s->list.entry[i].source[k] };
+            set_shape(&p, &s->list.entry[i]);
+            void *data = malloc(p.elements * dtype_bytes(type));
+            cr_assert_eq(s->read(s, i, k, 0, p.elements, type, data, NULL), REFINE_OK);
+            p.data = data;
+            visit(context, &p);
+            free(data);
+        }
+    s->close(s);
+}
+
+/* ---- diffusers ---- */
+
+typedef struct parts {
+    dtype type;
+    file  unet, vae, text;
+} parts;
+
+static void to_part(void *context, const piece *p)
+{
+    parts *q = context;
+    file *f = strncmp(p->name, "unet.", 5) == 0  ? &q->unet
+              : strncmp(p->name, "vae.", 4) == 0 ? &q->vae
+                                                 : &q->text;
+    add(f, strchr(p->name, '.') + 1, p->n_dims, p->dim, p->data,
+        p->elements * dtype_bytes(q->type));
+}
+
+static void put_text(const char *dir, const char *name, const char *text)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    cr_assert_not_null(f, "%s", path);
+    cr_assert_geq(fputs(text, f), 0);
+    cr_assert_eq(fclose(f), 0);
+}
+
+static void make_directories(const char *dir)
+{
+    static const char *const SUBS[] = { "", "/unet", "/vae", "/text_encoder_2", "/scheduler" };
+    char path[600];
+    for (size_t i = 0; i < sizeof SUBS / sizeof SUBS[0]; i++) {
+        snprintf(path, sizeof path, "%s%s", dir, SUBS[i]);
+        (void)mkdir(path, 0700);
+    }
+}
+
+static void put_configs(const char *dir)
+{
+    put_text(dir, "model_index.json",
+             "{\"_class_name\":\"StableDiffusionXLImg2ImgPipeline\","
+             "\"requires_aesthetics_score\":true}");
+    put_text(dir, "unet/config.json",
+             "{\"_class_name\":\"UNet2DConditionModel\",\"addition_embed_type\":\"text_time\","
+             "\"addition_time_embed_dim\":32,\"attention_head_dim\":[1,1,2,2],"
+             "\"block_out_channels\":[32,64,128,128],\"cross_attention_dim\":64,"
+             "\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\","
+             "\"CrossAttnDownBlock2D\",\"DownBlock2D\"],\"in_channels\":4,\"out_channels\":4,"
+             "\"layers_per_block\":2,\"norm_num_groups\":32,"
+             "\"projection_class_embeddings_input_dim\":224,"
+             "\"transformer_layers_per_block\":[1,2,1,1],"
+             "\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\","
+             "\"UpBlock2D\"],\"use_linear_projection\":true}");
+    put_text(dir, "vae/config.json",
+             "{\"_class_name\":\"AutoencoderKL\",\"block_out_channels\":[32,32,64,64],"
+             "\"down_block_types\":[\"DownEncoderBlock2D\",\"DownEncoderBlock2D\","
+             "\"DownEncoderBlock2D\",\"DownEncoderBlock2D\"],"
+             "\"up_block_types\":[\"UpDecoderBlock2D\",\"UpDecoderBlock2D\","
+             "\"UpDecoderBlock2D\",\"UpDecoderBlock2D\"],"
+             "\"in_channels\":3,\"out_channels\":3,\"latent_channels\":4,\"layers_per_block\":1,"
+             "\"norm_num_groups\":32,\"scaling_factor\":0.13025,\"force_upcast\":true}");
+    put_text(dir, "text_encoder_2/config.json",
+             "{\"architectures\":[\"CLIPTextModelWithProjection\"],\"hidden_act\":\"gelu\","
+             "\"hidden_size\":64,\"intermediate_size\":128,\"max_position_embeddings\":77,"
+             "\"num_attention_heads\":2,\"num_hidden_layers\":3,\"projection_dim\":64,"
+             "\"layer_norm_eps\":1e-05,\"vocab_size\":49408}");
+    put_text(dir, "scheduler/scheduler_config.json",
+             "{\"_class_name\":\"EulerDiscreteScheduler\",\"beta_start\":0.00085,"
+             "\"beta_end\":0.012,\"beta_schedule\":\"scaled_linear\","
+             "\"num_train_timesteps\":1000,\"prediction_type\":\"epsilon\","
+             "\"timestep_spacing\":\"leading\",\"steps_offset\":1}");
+}
+
+static void save_in(const file *f, const char *dir, const char *name, const char *type, int part,
+                    int of)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    save(f, path, type, part, of, 3);
+}
+
+static void save_shards(const file *f, const char *dir, const char *type, int shards)
+{
+    char *index = malloc((size_t)f->n * 300 + 64), name[100];
+    size_t n = (size_t)sprintf(index, "{\"metadata\":{\"total_size\":1},\"weight_map\":{");
+    for (int i = 0; i < f->n; i++)
+        n += (size_t)sprintf(index + n,
+                             "%s\"%s\":\"diffusion_pytorch_model-%05d-of-%05d.safetensors\"",
+                             i ? "," : "", f->e[i].name, i % shards + 1, shards);
+    sprintf(index + n, "}}");
+    put_text(dir, "unet/diffusion_pytorch_model.safetensors.index.json", index);
+    for (int i = 0; i < shards; i++) {
+        snprintf(name, sizeof name, "unet/diffusion_pytorch_model-%05d-of-%05d.safetensors", i + 1,
+                 shards);
+        save_in(f, dir, name, type, i, shards);
+    }
+    free(index);
+}
+
+void fixture_directory(const char *dir, int f32, int shards)
+{
+    parts q = { .type = f32 ? DT_F32 : DT_F16 };
+    const char *type = f32 ? "F32" : "F16", *fp16 = f32 ? "" : ".fp16";
+    char name[100];
+
+    make_directories(dir);
+    put_configs(dir);
+    each_piece(q.type, to_part, &q);
+    if (shards > 1) {
+        save_shards(&q.unet, dir, type, shards);
+    } else {
+        snprintf(name, sizeof name, "unet/diffusion_pytorch_model%s.safetensors", fp16);
+        save_in(&q.unet, dir, name, type, 0, 1);
+    }
+    snprintf(name, sizeof name, "vae/diffusion_pytorch_model%s.safetensors", fp16);
+    save_in(&q.vae, dir, name, type, 0, 1);
+    snprintf(name, sizeof name, "text_encoder_2/model%s.safetensors", fp16);
+    save_in(&q.text, dir, name, type, 0, 1);
+    release(&q.unet);
+    release(&q.vae);
+    release(&q.text);
+}
+
+/* ---- single file ---- */
+
+/* Puts `to` where `from` stands first in s. */
+static void swap(char *s, size_t size, const char *from, const char *to)
+{
+    char tail[200];
+    char *at = strstr(s, from);
+    if (!at)
+        return;
+    snprintf(tail, sizeof tail, "%s", at + strlen(from));
+    snprintf(at, size - (size_t)(at - s), "%s%s", to, tail);
+}
+
+static void resnet_name(char *s, size_t size)
+{
+    swap(s, size, ".norm1.", ".in_layers.0.");
+    swap(s, size, ".conv1.", ".in_layers.2.");
+    swap(s, size, ".time_emb_proj.", ".emb_layers.1.");
+    swap(s, size, ".norm2.", ".out_layers.0.");
+    swap(s, size, ".conv2.", ".out_layers.3.");
+    swap(s, size, ".conv_shortcut.", ".skip_connection.");
+}
+
+/* Blocks of three entries a level: two resnets and a downsampler, or three resnets of which
+ * the last carries the upsampler. */
+static void unet_name(char *out, size_t size, const char *name)
+{
+    char rest[120];
+    int b, j;
+    if (sscanf(name, "down_blocks.%d.resnets.%d.%119s", &b, &j, rest) == 3) {
+        snprintf(out, size, "model.diffusion_model.input_blocks.%d.0.%s", 1 + 3 * b + j, rest);
+        resnet_name(out, size);
+    } else if (sscanf(name, "down_blocks.%d.attentions.%d.%119s", &b, &j, rest) == 3) {
+        snprintf(out, size, "model.diffusion_model.input_blocks.%d.1.%s", 1 + 3 * b + j, rest);
+    } else if (sscanf(name, "down_blocks.%d.downsamplers.0.conv.%119s", &b, rest) == 2) {
+        snprintf(out, size, "model.diffusion_model.input_blocks.%d.0.op.%s", 3 + 3 * b, rest);
+    } else if (sscanf(name, "up_blocks.%d.resnets.%d.%119s", &b, &j, rest) == 3) {
+        snprintf(out, size, "model.diffusion_model.output_blocks.%d.0.%s", 3 * b + j, rest);
+        resnet_name(out, size);
+    } else if (sscanf(name, "up_blocks.%d.attentions.%d.%119s", &b, &j, rest) == 3) {
+        snprintf(out, size, "model.diffusion_model.output_blocks.%d.1.%s", 3 * b + j, rest);
+    } else if (sscanf(name, "up_blocks.%d.upsamplers.0.conv.%119s", &b, rest) == 2) {
+        snprintf(out, size, "model.diffusion_model.output_blocks.%d.%d.conv.%s", 3 * b + 2,
+                 b == 0 ? 1 : 2, rest);
+    } else {
+        snprintf(out, size, "model.diffusion_model.%s", name);
+        if (strstr(name, "mid_block.resnets"))
+            resnet_name(out, size);
+        swap(out, size, "mid_block.resnets.0", "middle_block.0");
+        swap(out, size, "mid_block.resnets.1", "middle_block.2");
+        swap(out, size, "mid_block.attentions.0", "middle_block.1");
+        swap(out, size, "time_embedding.linear_1", "time_embed.0");
+        swap(out, size, "time_embedding.linear_2", "time_embed.2");
+        swap(out, size, "add_embedding.linear_1", "label_emb.0.0");
+        swap(out, size, "add_embedding.linear_2", "label_emb.0.2");
+        swap(out, size, "conv_in", "input_blocks.0.0");
+        swap(out, size, "conv_norm_out", "out.0");
+        swap(out, size, "conv_out", "out.2");
+    }
+}
+
+static void vae_name(char *out, size_t size, const char *name)
+{
+    int b;
+    snprintf(out, size, "first_stage_model.%s", name);
+    for (int i = 0; i < 4; i++) {
+        char from[40], to[40];
+        snprintf(from, sizeof from, "encoder.down_blocks.%d.", i);
+        snprintf(to, sizeof to, "encoder.down.%d.", i);
+        swap(out, size, from, to);
+    }
+    if (sscanf(name, "decoder.up_blocks.%d.", &b) == 1) {
+        char from[40], to[40];
+        snprintf(from, sizeof from, "decoder.up_blocks.%d.", b);
+        snprintf(to, sizeof to, "decoder.up.%d.", 3 - b);
+        swap(out, size, from, to);
+    }
+    swap(out, size, "mid_block.resnets.0", "mid.block_1");
+    swap(out, size, "mid_block.resnets.1", "mid.block_2");
+    swap(out, size, ".resnets.", ".block.");
+    swap(out, size, "downsamplers.0", "downsample");
+    swap(out, size, "upsamplers.0", "upsample");
+    swap(out, size, "conv_shortcut", "nin_shortcut");
+    swap(out, size, "conv_norm_out", "norm_out");
+    swap(out, size, "mid_block.attentions.0.group_norm", "mid.attn_1.norm");
+    swap(out, size, "mid_block.attentions.0.to_q", "mid.attn_1.q");
+    swap(out, size, "mid_block.attentions.0.to_k", "mid.attn_1.k");
+    swap(out, size, "mid_block.attentions.0.to_v", "mid.attn_1.v");
+    swap(out, size, "mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out");
+}
+
+static void text_name(char *out, size_t size, const char *name)
+{
+    snprintf(out, size, "conditioner.embedders.0.model.%s", name);
+    swap(out, size, "text_model.", "");
+    swap(out, size, "embeddings.token_embedding", "token_embedding");
+    swap(out, size, "embeddings.position_embedding.weight", "positional_embedding");
+    swap(out, size, "final_layer_norm", "ln_final");
+    swap(out, size, "text_projection.weight", "text_projection");
+    swap(out, size, "encoder.layers", "transformer.resblocks");
+    swap(out, size, "layer_norm1", "ln_1");
+    swap(out, size, "layer_norm2", "ln_2");
+    swap(out, size, "mlp.fc1", "mlp.c_fc");
+    swap(out, size, "mlp.fc2", "mlp.c_proj");
+    swap(out, size, "self_attn.out_proj", "attn.out_proj");
+    swap(out, size, "self_attn.q_proj.weight", "attn.in_proj_weight");
+    swap(out, size, "self_attn.q_proj.bias", "attn.in_proj_bias");
+}
+
+/* q, k and v arrive one behind the other and are one tensor in this layout. */
+static void append_to_last(file *f, const piece *p)
+{
+    entry *e = &f->e[f->n - 1];
+    const size_t bytes = p->elements * 2;
+    e->data = realloc(e->data, e->bytes + bytes);
+    memcpy((char *)e->data + e->bytes, p->data, bytes);
+    e->bytes += bytes;
+    e->dim[0] += p->dim[0];
+}
+
+static void transpose(uint16_t *out, const uint16_t *in, size_t rows, size_t columns)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            out[c * rows + r] = in[r * columns + c];
+}
+
+static void to_single(void *context, const piece *p)
+{
+    file *f = context;
+    char name[200];
+    const char *own = strchr(p->name, '.') + 1;
+    piece q = *p;
+
+    if (strncmp(p->name, "unet.", 5) == 0)
+        unet_name(name, sizeof name, own);
+    else if (strncmp(p->name, "vae.", 4) == 0)
+        vae_name(name, sizeof name, own);
+    else
+        text_name(name, sizeof name, own);
+    if (strncmp(p->name, "text.", 5) == 0 && (strstr(own, "k_proj") || strstr(own, "v_proj"))) {
+        append_to_last(f, p);
+        return;
+    }
+    if (strstr(name, "attn_1") && q.n_dims == 2) {
+        q.n_dims = 4;
+        q.dim[2] = q.dim[3] = 1;
+    }
+    add(f, name, q.n_dims, q.dim, q.data, q.elements * 2);
+    if (strstr(name, "text_projection"))
+        transpose(f->e[f->n - 1].data, p->data, p->dim[0], p->dim[1]);
+}
+
+void fixture_single_file(const char *path, int extra)
+{
+    file f = { 0 };
+    const uint64_t one = 1, many = 1000;
+    const uint16_t zeros[1000] = { 0 };
+    each_piece(DT_F16, to_single, &f);
+    if (extra) {
+        add(&f, "conditioner.embedders.0.model.logit_scale", 1, &one, zeros, 2);
+        add(&f, "denoiser.sigmas", 1, &many, zeros, sizeof zeros);
+        add(&f, "model_ema.decay", 1, &one, zeros, 2);
+    }
+    save(&f, path, "F16", 0, 1, 5);
+    release(&f);
+}

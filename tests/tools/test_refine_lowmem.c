@@ -1,0 +1,579 @@
+/* tests/tools/test_refine_lowmem.c -- the program as a script sees it: exit codes, what goes to
+ * stdout and what to stderr, files made and not made. */
+#define _XOPEN_SOURCE 700
+#include "tests/support/temp_file.h"
+#include "tests/support/tiny_pack.h"
+#include "tools/image_io.h"
+#include "tools/latents_io.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <png.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATH = 512, MAX_ARGS = 48, W = 101, H = 67, FIT_W = 96, FIT_H = 64 };
+static const float FACTOR = 0.13025f;
+
+/* A directory of our own with a pack and a picture in it; everything is made there. */
+typedef struct bench {
+    char dir[TEMP_NAME], pack[TEMP_NAME], picture[PATH];
+} bench;
+
+/* What a finished program left behind. */
+typedef struct outcome {
+    int code;        /* 128 + signal when one ended it */
+    char *out, *err; /* zero-terminated; owned */
+    size_t out_len;
+} outcome;
+
+/* dir/name, in one of a few buffers that are used in turn. */
+static const char *in(const bench *b, const char *name)
+{
+    static char buffers[8][PATH];
+    static int turn;
+    char *p = buffers[turn++ % 8];
+    (void)snprintf(p, PATH, "%s/%s", b->dir, name);
+    return p;
+}
+
+static bench bench_open(void)
+{
+    static uint8_t rgb[W * H * 3];
+    const char *tmp = getenv("TMPDIR");
+    bench b;
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++)
+            for (int c = 0; c < 3; c++)
+                rgb[(y * W + x) * 3 + c] = (uint8_t)(x * 2 + y * (c + 1));
+    (void)snprintf(b.dir, sizeof b.dir, "%s/refine-lowmem-XXXXXX", tmp ? tmp : "/tmp");
+    cr_assert_not_null(mkdtemp(b.dir));
+    tiny_pack(b.pack, sizeof b.pack, "");
+    (void)snprintf(b.picture, sizeof b.picture, "%s/in.png", b.dir);
+    cr_assert_eq(image_save_png(b.picture, &(image){ W, H, rgb }, NULL, 0, NULL), REFINE_OK);
+    return b;
+}
+
+/* Removes what is left; how many files there were beside the picture. */
+static int bench_close(bench *b)
+{
+    DIR *d = opendir(b->dir);
+    int n = 0;
+    for (struct dirent *e = readdir(d); e; e = readdir(d))
+        if (e->d_name[0] != '.') {
+            n += strcmp(e->d_name, "in.png") != 0 && strcmp(e->d_name, "stdout") != 0 &&
+                 strcmp(e->d_name, "stderr") != 0;
+            (void)unlink(in(b, e->d_name));
+        }
+    (void)closedir(d);
+    (void)rmdir(b->dir);
+    (void)unlink(b->pack);
+    return n;
+}
+
+/* Starts the program on `words`, split at single spaces; "@x" is the bench's x, "@" its pack. */
+static pid_t start(const bench *b, const char *words, const char *input)
+{
+    char text[1024], program[PATH], paths[MAX_ARGS][PATH], *argv[MAX_ARGS];
+    const char *bin = getenv("REFINE_BIN");
+    int n = 0;
+
+    (void)snprintf(program, sizeof program, "%s/refine-lowmem", bin ? bin : "build/release/bin");
+    (void)snprintf(text, sizeof text, "%s", words);
+    argv[n++] = program;
+    for (char *p = text, *space; *p; p = space ? space + 1 : p + strlen(p)) {
+        space = strchr(p, ' ');
+        if (space)
+            *space = 0;
+        cr_assert_lt(n, MAX_ARGS - 1);
+        argv[n] = p;
+        if (p[0] == '@') {
+            (void)snprintf(paths[n], PATH, "%s", p[1] ? in(b, p + 1) : b->pack);
+            argv[n] = paths[n];
+        }
+        n++;
+    }
+    argv[n] = NULL;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(open(input ? input : "/dev/null", O_RDONLY), STDIN_FILENO);
+        (void)dup2(open(in(b, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
+        (void)dup2(open(in(b, "stderr"), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+        (void)execv(program, argv);
+        _exit(127);
+    }
+    cr_assert_gt(pid, 0);
+    return pid;
+}
+
+static char *read_text(const char *name, size_t *len)
+{
+    unsigned char *p = temp_read(name, len);
+    char *text = calloc(*len + 1, 1);
+    memcpy(text, p, *len);
+    free(p);
+    return text;
+}
+
+static outcome finish(const bench *b, pid_t pid)
+{
+    outcome o;
+    int status;
+    size_t n;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    o.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    o.out = read_text(in(b, "stdout"), &o.out_len);
+    o.err = read_text(in(b, "stderr"), &n);
+    return o;
+}
+
+static outcome run(const bench *b, const char *words) { return finish(b, start(b, words, NULL)); }
+
+static void outcome_free(outcome *o)
+{
+    free(o->out);
+    free(o->err);
+}
+
+static void succeeds(const bench *b, const char *words)
+{
+    outcome o = run(b, words);
+    cr_assert_eq(o.code, 0, "%s: %d: %s", words, o.code, o.err);
+    outcome_free(&o);
+}
+
+static bool same_file(const bench *b, const char *one, const char *other)
+{
+    size_t n, m;
+    unsigned char *p = temp_read(in(b, one), &n), *q = temp_read(in(b, other), &m);
+    const bool same = n == m && memcmp(p, q, n) == 0;
+    free(p);
+    free(q);
+    return same;
+}
+
+/* The picture's bytes; the text chunks differ where options do. */
+static bool same_picture(const bench *b, const char *one, const char *other)
+{
+    image p, q;
+    cr_assert_eq(image_load(&p, in(b, one), NULL), REFINE_OK);
+    cr_assert_eq(image_load(&q, in(b, other), NULL), REFINE_OK);
+    const bool same = p.width == q.width && p.height == q.height &&
+                      memcmp(p.rgb, q.rgb, (size_t)(p.width * p.height * 3)) == 0;
+    image_free(&p);
+    image_free(&q);
+    return same;
+}
+
+#define JOB "-m @ -i @in.png -p cat --steps 10 --threads 1 --seed 7 "
+
+/* ---- a run ---- */
+
+/* The value of a text chunk, to be freed; NULL: there is none. */
+static char *png_text_of(const char *name, const char *key)
+{
+    FILE *f = fopen(name, "rb");
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    png_textp text;
+    char *value = NULL;
+    int n;
+    png_init_io(png, f);
+    png_read_info(png, info);
+    png_get_text(png, info, &text, &n);
+    for (int i = 0; i < n; i++)
+        if (strcmp(text[i].key, key) == 0)
+            value = strdup(text[i].text);
+    png_destroy_read_struct(&png, &info, NULL);
+    (void)fclose(f);
+    return value;
+}
+
+Test(tools_refine_lowmem, refines_a_picture_and_writes_in_it_how)
+{
+    static const char *const TEXTS[][2] = {
+        { "prompt", "caf\xc3\xa9" },
+        { "negative_prompt", "blurry" },
+        { "seed", "7" },
+        { "steps", "10" },
+        { "strength", "0.4" },
+        { "guidance", "3.5" },
+        { "rng", "philox" },
+        { "scheduler", "euler" },
+        { "aesthetic_scores", "7, 1" },
+    };
+    bench b = bench_open();
+    image im;
+    outcome o = run(&b, "-m @ -i @in.png -o @out.png -p caf\xc3\xa9 -n blurry --steps 10 --seed 7 "
+                        "--strength 0.4 --guidance 3.5 --rng philox --aesthetic-score 7 "
+                        "--negative-aesthetic-score 1 --threads 1");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_assert_str_eq(o.out, "");
+    cr_assert_not_null(strstr(o.err, "4 steps in"), "%s", o.err);
+    outcome_free(&o);
+    cr_assert_eq(image_load(&im, in(&b, "out.png"), NULL), REFINE_OK);
+    cr_assert(im.width == FIT_W && im.height == FIT_H, "%d x %d", im.width, im.height);
+    image_free(&im);
+    for (size_t i = 0; i < sizeof TEXTS / sizeof TEXTS[0]; i++) {
+        char *value = png_text_of(in(&b, "out.png"), TEXTS[i][0]);
+        cr_assert_not_null(value, "%s is missing", TEXTS[i][0]);
+        cr_assert_str_eq(value, TEXTS[i][1], "%s: %s", TEXTS[i][0], value);
+        free(value);
+    }
+    cr_assert_eq(bench_close(&b), 1);
+}
+
+static void has_numbers(const json_t *o, const char *object, const char *keys)
+{
+    const json_t *inner = json_object_get(o, object);
+    char text[256];
+    cr_assert(json_is_object(inner), "%s", object);
+    (void)snprintf(text, sizeof text, "%s", keys);
+    for (char *p = text, *space; *p; p = space ? space + 1 : p + strlen(p)) {
+        space = strchr(p, ' ');
+        if (space)
+            *space = 0;
+        cr_assert(json_is_number(json_object_get(inner, p)), "%s.%s", object, p);
+    }
+}
+
+static json_t *json_of(const outcome *o)
+{
+    json_error_t e;
+    json_t *j = json_loads(o->out, 0, &e);
+    cr_assert_not_null(j, "%s: %s", e.text, o->out);
+    return j;
+}
+
+static json_int_t int_of(const json_t *o, const char *object, const char *key)
+{
+    return json_integer_value(json_object_get(json_object_get(o, object), key));
+}
+
+static const char *string_of(const json_t *o, const char *object, const char *key)
+{
+    const char *s = json_string_value(json_object_get(json_object_get(o, object), key));
+    return s ? s : "(none)";
+}
+
+Test(tools_refine_lowmem, prints_the_result_that_scripts_rely_on)
+{
+    bench b = bench_open();
+    outcome o = run(&b, JOB "-o @out.png --strength 0.4 --vram 48M --json --quiet");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_assert_str_eq(o.err, "");
+    json_t *j = json_of(&o);
+    cr_assert_str_eq(json_string_value(json_object_get(j, "output")), in(&b, "out.png"));
+    cr_assert(json_is_string(json_object_get(j, "version")));
+    cr_assert(json_is_string(json_object_get(j, "device")));
+    cr_assert(json_is_string(json_object_get(j, "precision")));
+    cr_assert_eq(json_integer_value(json_object_get(j, "width")), FIT_W);
+    cr_assert_eq(json_integer_value(json_object_get(j, "height")), FIT_H);
+    cr_assert_eq(json_integer_value(json_object_get(j, "images")), 1);
+    cr_assert_eq(json_integer_value(json_object_get(j, "steps_run")), 4);
+    has_numbers(j, "seconds", "total open text vae_encode unet vae_decode first_step step_median");
+    has_numbers(j, "memory",
+                "device_planned device_peak device_limit host_planned host_peak "
+                "host_limit ring resident activations");
+    has_numbers(j, "io", "disk_bytes disk_bytes_per_step copy_bytes_per_step disk_rate copy_rate");
+    has_numbers(j, "stall", "share disk decode copy");
+    cr_assert(json_is_object(json_object_get(j, "predicted")));
+    cr_assert_eq(json_array_size(json_object_get(json_object_get(j, "seconds"), "steps")), 4u);
+    cr_assert_str_neq(string_of(j, "io", "reader"), "");
+    cr_assert_str_eq(string_of(j, "run", "prompt"), "cat");
+    cr_assert_eq(int_of(j, "run", "seed"), 7);
+    cr_assert_eq(strlen(string_of(j, "run", "source_hash")), 16u);
+    cr_assert_eq(int_of(j, "memory", "device_limit"), 48 << 20);
+    cr_assert_leq(int_of(j, "memory", "device_peak"), int_of(j, "memory", "device_planned"));
+    cr_assert_leq(int_of(j, "memory", "device_planned"), 48 << 20);
+    json_decref(j);
+    outcome_free(&o);
+    (void)bench_close(&b);
+}
+
+Test(tools_refine_lowmem, plans_without_making_anything)
+{
+    bench b = bench_open();
+    outcome o = run(&b, "-m @ -i @in.png --plan --vram 48M");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_assert_not_null(strstr(o.out, "MiB of 48.0"), "%s", o.out);
+    cr_assert_str_eq(o.err, "");
+    outcome_free(&o);
+
+    o = run(&b, JOB "-o @out.png --plan --json");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    json_t *j = json_of(&o);
+    has_numbers(j, "memory", "device_planned device_limit host_planned host_limit ring resident");
+    cr_assert(json_is_object(json_object_get(j, "predicted")));
+    cr_assert_null(json_object_get(j, "seconds"));
+    cr_assert_null(json_object_get(j, "stall"));
+    cr_assert_null(json_object_get(json_object_get(j, "memory"), "device_peak"));
+    json_decref(j);
+    outcome_free(&o);
+    cr_assert_eq(bench_close(&b), 0);
+}
+
+/* ---- failing ---- */
+
+typedef struct refusal {
+    int code;
+    const char *words, *says;
+} refusal;
+
+static void refuses(const bench *b, const refusal *r)
+{
+    outcome o = run(b, r->words);
+    cr_assert_eq(o.code, r->code, "%s: %d: %s", r->words, o.code, o.err);
+    cr_assert_str_eq(o.out, "", "%s: %s", r->words, o.out);
+    const char *line = strchr(o.err, '\n');
+    cr_assert(line && line[1] == 0, "%s: not one line: %s", r->words, o.err);
+    cr_assert_not_null(strstr(o.err, "refine-lowmem: "), "%s: %s", r->words, o.err);
+    cr_assert_not_null(strstr(o.err, r->says), "%s: %s", r->words, o.err);
+    outcome_free(&o);
+}
+
+Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
+{
+    static const refusal REFUSALS[] = {
+        { 2, "", "-m PACK" },
+        { 2, "-m @ -o @o.png -p x", "-i INPUT" },
+        { 2, "-m @ -i @in.png -p x", "-o OUT.png" },
+        { 2, "-m @ -i @in.png -o @o.png", "-p TEXT" },
+        { 2, JOB "-o @o.png stray", "'stray'" },
+        { 2, JOB "-o @o.png --bogus", "--bogus" },
+        { 2, JOB "-o @o.png --steps", "--steps" },
+        { 2, JOB "-o @o.png --steps x", "'x' is no value for --steps" },
+        { 2, JOB "-o @o.png --steps 0", "steps" },
+        { 2, JOB "-o @o.png --steps 1001", "--steps" },
+        { 2, JOB "-o @o.png --strength nan", "--strength" },
+        { 2, JOB "-o @o.png --strength 1.5", "strength" },
+        { 2, JOB "-o @o.png --strength 0", "no step" },
+        { 2, JOB "-o @o.png --denoising-start 1", "denoising start" },
+        { 2, JOB "-o @o.png --seed -1", "'-1' is no value for --seed" },
+        { 2, JOB "-o @o.png --vram 12Q", "--vram" },
+        { 2, JOB "-o @o.png --vram 0", "--vram" },
+        { 2, JOB "-o @o.png --rng numpy", "--rng" },
+        { 2, JOB "-o @o.png --scheduler ddim", "--scheduler" },
+        { 2, JOB "-o @o.png --device tpu", "--device" },
+        { 2, JOB "-o @o.png --device cuda:0", "no CUDA device" },
+        { 2, JOB "-o @o.png --precision f64", "--precision" },
+        { 2, JOB "-o - --json", "stdout" },
+        { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
+        { 2, JOB "-o /dev/null", "no regular file" },
+    };
+    bench b = bench_open();
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        refuses(&b, &REFUSALS[i]);
+    cr_assert_eq(bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
+{
+    static const refusal REFUSALS[] = {
+        { 4, "-m @none.pack -i @in.png -o @o.png -p x", "none.pack" },
+        { 4, "-m @in.png -i @in.png -o @o.png -p x", "not a pack" },
+        { 4, "-m @ -i @none.png -o @o.png -p x", "none.png" },
+        { 4, "-m @ -i @cut.png -o @o.png -p x", "cut.png" },
+        { 4, "-m @ -i @small.png -o @o.png -p x", "at least 64 x 64" },
+        { 4, "-m @ -i tests/fuzz/corpora/latents/torch.pt -o @o.png -p x", "PyTorch" },
+        { 4, "-m @ -i tests/fuzz/corpora/npy/nan.npy -o @o.png -p x", "not finite" },
+        { 4, "-m @ -i @ -o @o.png -p x", "no picture" },
+        { 4, "-m @ -i - -o @o.png -p x", "standard input: is empty" },
+        { 4, "-m @ -i @in.png -o @o.png -p x --tokenizer @none.txt", "none.txt" },
+    };
+    bench b = bench_open();
+    uint8_t rgb[8 * 8 * 3] = { 0 };
+    size_t n;
+    unsigned char *whole = temp_read(b.picture, &n);
+    temp_write(in(&b, "cut.png"), whole, n / 2);
+    free(whole);
+    cr_assert_eq(image_save_png(in(&b, "small.png"), &(image){ 8, 8, rgb }, NULL, 0, NULL),
+                 REFINE_OK);
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        refuses(&b, &REFUSALS[i]);
+    cr_assert_eq(bench_close(&b), 2);
+}
+
+Test(tools_refine_lowmem, refuses_a_budget_with_3_and_names_one_that_will_do)
+{
+    bench b = bench_open();
+    char retry[256];
+    const char *const kinds[] = { "--vram", "--ram" };
+    for (int i = 0; i < 2; i++) {
+        char words[256];
+        (void)snprintf(words, sizeof words, JOB "-o @out.png %s 64K", kinds[i]);
+        refuses(&b, &(refusal){ 3, words, kinds[i] });
+        outcome o = run(&b, words);
+        const char *named = strstr(o.err, kinds[i]);
+        char size[32];
+        cr_assert_eq(sscanf(named + strlen(kinds[i]), " %31[0-9KMGi]", size), 1, "%s", o.err);
+        outcome_free(&o);
+        (void)snprintf(retry, sizeof retry, JOB "-o @out.png %s %s", kinds[i], size);
+        succeeds(&b, retry);
+        (void)unlink(in(&b, "out.png"));
+    }
+    cr_assert_eq(bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem, finds_out_before_the_run_that_it_cannot_write)
+{
+    static const refusal REFUSALS[] = {
+        { 1, JOB "-o @none/o.png", "none/o.png" },
+        { 1, JOB "-o @o.png --output-latents @none/l.npy", "none/l.npy" },
+        { 1, JOB "-o @o.png --trace @none/t.json", "none/t.json" },
+    };
+    bench b = bench_open();
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        refuses(&b, &REFUSALS[i]);
+    cr_assert_eq(bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
+{
+    bench b = bench_open();
+    const struct timespec nap = { 0, 20000000 };
+    temp_write(in(&b, "out.png"), "old", 3);
+    const pid_t pid = start(&b,
+                            "-m @ -i @in.png -o @out.png -p cat --steps 1000 --strength 1 "
+                            "--threads 1",
+                            NULL);
+    /* The seed is printed when everything is open and the run begins. */
+    for (int i = 0; i < 3000; i++) {
+        size_t n;
+        char *err = read_text(in(&b, "stderr"), &n);
+        const bool begun = strstr(err, "seed ");
+        free(err);
+        if (begun)
+            break;
+        (void)nanosleep(&nap, NULL);
+    }
+    cr_assert_eq(kill(pid, SIGINT), 0);
+    outcome o = finish(&b, pid);
+    cr_assert_eq(o.code, 1, "%d: %s", o.code, o.err);
+    cr_assert_not_null(strstr(o.err, "interrupted"), "%s", o.err);
+    cr_assert_str_eq(o.out, "");
+    outcome_free(&o);
+    size_t n;
+    char *kept = read_text(in(&b, "out.png"), &n);
+    cr_assert_str_eq(kept, "old");
+    free(kept);
+    cr_assert_eq(bench_close(&b), 1);
+}
+
+/* ---- the same picture ---- */
+
+Test(tools_refine_lowmem, makes_the_same_picture_in_every_budget)
+{
+    bench b = bench_open();
+    succeeds(&b, JOB "-o @large.png");
+    succeeds(&b, JOB "-o @small.png --vram 8M --reader pread");
+    cr_assert(same_file(&b, "large.png", "small.png"));
+    succeeds(&b, JOB "-o @other.png --seed 8");
+    cr_assert(!same_picture(&b, "large.png", "other.png"));
+    (void)bench_close(&b);
+}
+
+Test(tools_refine_lowmem, draws_a_seed_and_says_which)
+{
+    bench b = bench_open();
+    char words[256];
+    unsigned long long seed;
+    outcome o = run(&b, "-m @ -i @in.png -o @a.png -p cat --steps 10 --threads 1");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    const char *said = strstr(o.err, "seed ");
+    cr_assert(said && sscanf(said, "seed %llu", &seed) == 1, "%s", o.err);
+    outcome_free(&o);
+    (void)snprintf(words, sizeof words,
+                   "-m @ -i @in.png -o @b.png -p cat --steps 10 --threads 1 --seed %llu", seed);
+    succeeds(&b, words);
+    cr_assert(same_file(&b, "a.png", "b.png"));
+    (void)bench_close(&b);
+}
+
+Test(tools_refine_lowmem, works_in_a_pipe)
+{
+    bench b = bench_open();
+    succeeds(&b, JOB "-o @file.png");
+    outcome o = finish(
+        &b, start(&b, "-m @ -i - -o - -p cat --steps 10 --threads 1 --seed 7", b.picture));
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    temp_write(in(&b, "piped.png"), o.out, o.out_len);
+    outcome_free(&o);
+    cr_assert(same_file(&b, "file.png", "piped.png"));
+    (void)bench_close(&b);
+}
+
+/* ---- latents ---- */
+
+Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
+{
+    static const char *const NAMES[] = { "l.safetensors", "l.npy", "l.latent" };
+    bench b = bench_open();
+    latents first = { 0 };
+    char words[256];
+    for (int i = 0; i < 3; i++) {
+        latents l;
+        (void)snprintf(words, sizeof words, JOB "--output-latents @%s", NAMES[i]);
+        succeeds(&b, words);
+        cr_assert_eq(latents_load(&l, in(&b, NAMES[i]), FACTOR, NULL), REFINE_OK);
+        cr_assert(l.w == FIT_W / 8 && l.h == FIT_H / 8);
+        for (int k = 0; i > 0 && k < LATENTS_CHANNELS * l.h * l.w; k++)
+            cr_assert_leq(fabsf(l.v[k] - first.v[k]), 0x1p-22f * fabsf(first.v[k]));
+        if (i == 0)
+            first = l;
+        else
+            latents_free(&l);
+    }
+    latents_free(&first);
+    succeeds(&b, "-m @ -i @l.npy -o @a.png -p cat --steps 10 --threads 1 --denoising-start 0.8");
+    succeeds(&b, "-m @ -i @l.safetensors -o @b.png -p cat --steps 10 --threads 1 "
+                 "--denoising-start 0.8 --seed 99");
+    cr_assert(same_picture(&b, "a.png", "b.png"), "noise was added");
+    char *start_at = png_text_of(in(&b, "a.png"), "denoising_start");
+    cr_assert_str_eq(start_at, "0.8");
+    free(start_at);
+    (void)bench_close(&b);
+}
+
+/* ---- the rest ---- */
+
+Test(tools_refine_lowmem, says_what_it_is_and_how_it_is_used)
+{
+    bench b = bench_open();
+    outcome o = run(&b, "--version");
+    cr_assert_eq(o.code, 0);
+    cr_assert_eq(strncmp(o.out, "refine-lowmem 0.", 16), 0, "%s", o.out);
+    outcome_free(&o);
+    o = run(&b, "--help");
+    cr_assert_eq(o.code, 0);
+    cr_assert_not_null(strstr(o.out, "--denoising-start"));
+    cr_assert_str_eq(o.err, "");
+    outcome_free(&o);
+    (void)bench_close(&b);
+}
+
+Test(tools_refine_lowmem, writes_a_timeline_of_every_step)
+{
+    bench b = bench_open();
+    json_error_t e;
+    int steps = 0;
+    succeeds(&b, JOB "-o @o.png --trace @t.json");
+    json_t *j = json_load_file(in(&b, "t.json"), 0, &e);
+    cr_assert_not_null(j, "%s", e.text);
+    json_t *events = json_object_get(j, "traceEvents"), *event;
+    size_t i;
+    json_array_foreach(events, i, event)
+        steps += strncmp(json_string_value(json_object_get(event, "name")), "step", 4) == 0;
+    cr_assert_eq(steps, 3);
+    json_decref(j);
+    (void)bench_close(&b);
+}
