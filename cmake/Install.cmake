@@ -12,6 +12,8 @@ if(TARGET refine)
     install(FILES ${CMAKE_BINARY_DIR}/installed/refine.h engine/base/status.h
             DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/refine)
 
+    # Found from where it lies, so that --prefix at installation works too.
+    file(RELATIVE_PATH PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
     configure_file(cmake/refine.pc.in ${CMAKE_BINARY_DIR}/installed/refine.pc @ONLY)
     install(FILES ${CMAKE_BINARY_DIR}/installed/refine.pc
             DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

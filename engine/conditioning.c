@@ -35,7 +35,7 @@ static tensor mlp(run *r, tensor x, affine_ref first, affine_ref second, int c, 
 
 /* What the walk over the blocks carries. */
 typedef struct visit {
-    run   *r;
+    run *r;
     tensor emb, table, text;
 } visit;
 

@@ -13,7 +13,7 @@
 
 #include "engine/unet.h"
 
-enum { MICRO_IDS = 5 };     /* height, width, crop top, crop left, aesthetic score */
+enum { MICRO_IDS = 5 }; /* height, width, crop top, crop left, aesthetic score */
 
 /* [pooled | sinusoids of ids], add_embed_dim floats. */
 void conditioning_vector(const unet_config *c, float *out, const float *pooled,

@@ -25,27 +25,27 @@ enum { MAX_SCRIPT = 5 };
 #define LIBRARY_BYTES ((uint64_t)6 << 20)
 
 struct refine_engine {
-    model      m;
-    dev       *d;
-    pipeline  *p;
+    model m;
+    dev *d;
+    pipeline *p;
     tokenizer *tok;
-    plan       plan;
-    char      *arena;
-    stream    *s;
-    run        r;
-    bool       used;                /* a run has consumed the stream's script */
+    plan plan;
+    char *arena;
+    stream *s;
+    run r;
+    bool used; /* a run has consumed the stream's script */
 
-    const refine_job *job;          /* during a run */
-    refine_phase  phase;
-    int           step;
-    int           phase_chunks, chunks_left;    /* of the phase or step, for progress */
-    double        started, phase_started, last_report;
-    uint64_t      rss_before, heap_before;          /* when opening began */
-    stream_stats  before;           /* at the last report */
-    double        disk_rate;
-    double       *step_seconds;     /* p->steps of them, and as many to sort */
+    const refine_job *job; /* during a run */
+    refine_phase phase;
+    int step;
+    int phase_chunks, chunks_left; /* of the phase or step, for progress */
+    double started, phase_started, last_report;
+    uint64_t rss_before, heap_before; /* when opening began */
+    stream_stats before;              /* at the last report */
+    double disk_rate;
+    double *step_seconds; /* p->steps of them, and as many to sort */
     refine_report report;
-    char          device_model[96];
+    char device_model[96];
 };
 
 const char *refine_version(void) { return REFINE_VERSION; }
@@ -151,8 +151,7 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
         TRY_OR(out, pack_read_chunk(p, i, host, err));
         dev_put(e->d, e->r.vectors + at, host, bytes);
         if ((int)positions->first_chunk == i)
-            memcpy(e->p->positions, host + positions->at,
-                   (size_t)positions->c_in * sizeof(float));
+            memcpy(e->p->positions, host + positions->at, (size_t)positions->c_in * sizeof(float));
         at += num_align(bytes, PACK_VECTOR_ALIGN);
     }
 out:
@@ -183,9 +182,16 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
 
     char *ring = e->arena + pl->vectors + pl->workspace;
     const stream_config c = {
-        .d = e->d, .p = e->m.p, .ring = ring, .ring_bytes = pl->ring,
-        .residents = ring + pl->ring + pl->residents_at, .resident = pl->resident,
-        .script = passes, .n_script = n, .slots = pl->slots, .workers = pl->workers,
+        .d = e->d,
+        .p = e->m.p,
+        .ring = ring,
+        .ring_bytes = pl->ring,
+        .residents = ring + pl->ring + pl->residents_at,
+        .resident = pl->resident,
+        .script = passes,
+        .n_script = n,
+        .slots = pl->slots,
+        .workers = pl->workers,
         .reader = (int)o->reader,
     };
     return stream_open(&e->s, &c, err);
@@ -308,8 +314,13 @@ static void tell(refine_engine *e, double done)
         e->last_report = now;
     }
     const refine_progress p = {
-        .phase = e->phase, .step = e->step, .steps = e->p->steps, .done = done,
-        .elapsed = now - e->started, .eta = estimate(e, now, done), .disk_rate = e->disk_rate,
+        .phase = e->phase,
+        .step = e->step,
+        .steps = e->p->steps,
+        .done = done,
+        .elapsed = now - e->started,
+        .eta = estimate(e, now, done),
+        .disk_rate = e->disk_rate,
         .stall_share = total_stall(&s) / (now - e->started + 1e-9),
     };
     if (e->job->progress(e->job->progress_context, &p))
@@ -321,8 +332,7 @@ static void tick(run *r)
 {
     refine_engine *e = r->tick_context;
     e->chunks_left++;
-    tell(e, e->chunks_left >= e->phase_chunks ? 1.0
-                                               : (double)e->chunks_left / e->phase_chunks);
+    tell(e, e->chunks_left >= e->phase_chunks ? 1.0 : (double)e->chunks_left / e->phase_chunks);
 }
 
 static void begin(refine_engine *e, refine_phase phase, int seg)
@@ -358,8 +368,8 @@ static refine_status set_prompts(refine_engine *e, const refine_job *j, refine_e
 {
     const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
     int *const counts[2] = { &e->report.negative_tokens, &e->report.tokens };
-    const tokenizer_flavour flavour =
-        j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP : TOKENIZER_DIFFUSERS;
+    const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
+                                                                           : TOKENIZER_DIFFUSERS;
     int ids[TEXT_TOKENS];
 
     for (int i = 2 - e->p->halves; i < 2; i++) {
@@ -464,7 +474,7 @@ refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *er
 
 static double median(double *sorted, const double *v, int n)
 {
-    for (int i = 0; i < n; i++) {   /* insertion: n is a number of steps */
+    for (int i = 0; i < n; i++) { /* insertion: n is a number of steps */
         int k = i;
         for (; k > 0 && sorted[k - 1] > v[i]; k--)
             sorted[k] = sorted[k - 1];
@@ -484,8 +494,7 @@ static void fill_plan_report(refine_engine *e)
     r->memory.device_limit = p->device_limit;
     r->memory.host_planned = p->host;
     r->memory.host_limit = p->host_limit;
-    r->memory.rss_planned =
-        e->rss_before + (p->host - e->heap_before) + p->arena + LIBRARY_BYTES;
+    r->memory.rss_planned = e->rss_before + (p->host - e->heap_before) + p->arena + LIBRARY_BYTES;
     r->memory.ring = p->ring;
     r->memory.resident = p->residents;
     r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));

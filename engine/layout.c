@@ -17,7 +17,7 @@
 
 /* A growing layout and the first failure, so that the walk reads as a list. */
 typedef struct walk {
-    layout       *l;
+    layout *l;
     refine_status st;
 } walk;
 

@@ -22,13 +22,13 @@
 
 /* When a weight is needed.  Segments lie in the pack in this order. */
 typedef enum segment {
-    SEG_VECTORS,     /* norms, biases, position table: always on the device, F32 */
-    SEG_TEXT,        /* text encoder, once per prompt */
-    SEG_ONCE,        /* embeddings and cross-attention K/V of the UNet, once per image */
+    SEG_VECTORS, /* norms, biases, position table: always on the device, F32 */
+    SEG_TEXT,    /* text encoder, once per prompt */
+    SEG_ONCE,    /* embeddings and cross-attention K/V of the UNet, once per image */
     SEG_VAE_ENCODE,
-    SEG_UNET,        /* every step */
+    SEG_UNET, /* every step */
     SEG_VAE_DECODE,
-    SEG_TOKENS,      /* token table, read by row, never on the device whole */
+    SEG_TOKENS, /* token table, read by row, never on the device whole */
     N_SEGMENTS
 } segment;
 
@@ -37,24 +37,24 @@ typedef enum layout_op { LAYOUT_COPY, LAYOUT_STACK, LAYOUT_INTERLEAVE } layout_o
 enum { LAYOUT_NAME = 96, LAYOUT_SOURCES = 3 };
 
 typedef struct layout_entry {
-    char      name[LAYOUT_NAME];    /* "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.qkv.weight" */
-    segment   seg;
+    char name[LAYOUT_NAME]; /* "unet.mid_block.attentions.0.norm.weight" */
+    segment seg;
     layout_op op;
-    int       rows, kh, kw, c_in;   /* vectors: (1,1,1,n) */
-    int       n_sources;
-    char      source[LAYOUT_SOURCES][LAYOUT_NAME];
+    int rows, kh, kw, c_in; /* vectors: (1,1,1,n) */
+    int n_sources;
+    char source[LAYOUT_SOURCES][LAYOUT_NAME];
 } layout_entry;
 
 typedef struct layout {
-    model_config  config;
-    layout_entry *entry;    /* owned */
-    int           n, cap;
+    model_config config;
+    layout_entry *entry; /* owned */
+    int n, cap;
 } layout;
 
 /* `c` must have passed model_config_check.  REFINE_ENOMEM is the only failure. */
 refine_status layout_build(layout *out, const model_config *c);
-void          layout_free(layout *l);               /* a zeroed layout is fine */
-int           layout_find(const layout *l, const char *name);   /* -1: no such entry */
+void layout_free(layout *l);                        /* a zeroed layout is fine */
+int layout_find(const layout *l, const char *name); /* -1: no such entry */
 
 /* First and one-past-last entry of a segment. */
 void layout_segment(const layout *l, segment s, int *first, int *end);

@@ -36,8 +36,8 @@ static bool same(const layout_entry *e, const pack_tensor *t, const char *name)
 {
     const dtype want = e->seg == SEG_VECTORS ? DT_F32 : DT_F16;
     return strcmp(e->name, name) == 0 && t->segment == (uint32_t)e->seg &&
-           t->dtype == (uint32_t)want && t->rows == (uint32_t)e->rows &&
-           t->kh == (uint32_t)e->kh && t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
+           t->dtype == (uint32_t)want && t->rows == (uint32_t)e->rows && t->kh == (uint32_t)e->kh &&
+           t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
 }
 
 static refine_status compare(const model *m, refine_error *err)

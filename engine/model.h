@@ -15,14 +15,14 @@ typedef int wref; /* an entry of the layout; NO_WEIGHT: absent */
 enum { NO_WEIGHT = -1 };
 
 typedef struct model {
-    pack  *p;               /* owned */
-    layout l;               /* owned */
-    char   source_name[256];
-    size_t vector_bytes;    /* of all vector chunks, each at a multiple of PACK_VECTOR_ALIGN */
+    pack *p;  /* owned */
+    layout l; /* owned */
+    char source_name[256];
+    size_t vector_bytes; /* of all vector chunks, each at a multiple of PACK_VECTOR_ALIGN */
 } model;
 
 refine_status model_open(model *out, const char *pack_path, refine_error *err);
-void          model_close(model *m); /* a zeroed model is fine */
+void model_close(model *m); /* a zeroed model is fine */
 
 /* By layout name.  A name the layout lacks is our bug. */
 wref model_weight(const model *m, const char *name);

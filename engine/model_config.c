@@ -22,15 +22,22 @@ const model_config MODEL_REFINER = {
               .id_embed_dim = 256,
               .groups = 32,
               .in_channels = 4 },
-    .text = { .vocab = 49408, .context = 77, .width = 1280, .layers = 32, .heads = 20,
-              .mlp = 5120, .projection = 1280 },
+    .text = { .vocab = 49408,
+              .context = 77,
+              .width = 1280,
+              .layers = 32,
+              .heads = 20,
+              .mlp = 5120,
+              .projection = 1280 },
     .vae = { .levels = 4,
              .channels = { 128, 256, 512, 512 },
              .resnets = 2,
              .latent_channels = 4,
              .groups = 32,
              .scaling_factor = 0.13025f },
-    .schedule = { .beta_start = 0.00085f, .beta_end = 0.012f, .train_steps = 1000,
+    .schedule = { .beta_start = 0.00085f,
+                  .beta_end = 0.012f,
+                  .train_steps = 1000,
                   .steps_offset = 1 },
 };
 
@@ -48,7 +55,12 @@ const model_config MODEL_TINY = {
               .id_embed_dim = 32,
               .groups = 32,
               .in_channels = 4 },
-    .text = { .vocab = 49408, .context = 77, .width = 64, .layers = 3, .heads = 2, .mlp = 128,
+    .text = { .vocab = 49408,
+              .context = 77,
+              .width = 64,
+              .layers = 3,
+              .heads = 2,
+              .mlp = 128,
               .projection = 64 },
     .vae = { .levels = 4,
              .channels = { 32, 32, 64, 64 },
@@ -56,7 +68,9 @@ const model_config MODEL_TINY = {
              .latent_channels = 4,
              .groups = 32,
              .scaling_factor = 0.13025f },
-    .schedule = { .beta_start = 0.00085f, .beta_end = 0.012f, .train_steps = 1000,
+    .schedule = { .beta_start = 0.00085f,
+                  .beta_end = 0.012f,
+                  .train_steps = 1000,
                   .steps_offset = 1 },
 };
 
@@ -64,11 +78,14 @@ const model_config MODEL_TINY = {
  * bounds.  One table serves dump, parse and check. */
 typedef struct field {
     const char *object, *name;
-    size_t      at;
-    int         min, max;
+    size_t at;
+    int min, max;
 } field;
 
-#define FIELD(obj, member, min, max) { #obj, #member, offsetof(model_config, obj.member), min, max }
+#define FIELD(obj, member, min, max)                                                               \
+    {                                                                                              \
+#obj, #member, offsetof(model_config, obj.member), min, max                                \
+    }
 
 static const field FIELDS[] = {
     FIELD(unet, levels, 2, MAX_LEVELS),
@@ -97,12 +114,15 @@ static const field FIELDS[] = {
 
 typedef struct array_field {
     const char *object, *name;
-    size_t      at, levels_at;
-    int         min, max;
+    size_t at, levels_at;
+    int min, max;
 } array_field;
 
+#define AT(member) offsetof(model_config, member)
 #define ARRAY(obj, member, min, max)                                                               \
-    { #obj, #member, offsetof(model_config, obj.member), offsetof(model_config, obj.levels), min, max }
+    {                                                                                              \
+#obj, #member, AT(obj.member), AT(obj.levels), min, max                                    \
+    }
 
 static const array_field ARRAYS[] = {
     ARRAY(unet, channels, 1, 16384),
@@ -113,8 +133,8 @@ static const array_field ARRAYS[] = {
 
 typedef struct real_field {
     const char *object, *name;
-    size_t      at;
-    double      min, max;
+    size_t at;
+    double min, max;
 } real_field;
 
 static const real_field REALS[] = {
@@ -284,8 +304,8 @@ static refine_status parse_levels(model_config *c, json_t *root, refine_error *e
 static refine_status parse_root(model_config *c, json_t *root, refine_error *err)
 {
     for (const field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++)
-        TRY(parse_int(json_object_get(json_object_get(root, f->object), f->name),
-                      int_at(c, f->at), f->object, f->name, err));
+        TRY(parse_int(json_object_get(json_object_get(root, f->object), f->name), int_at(c, f->at),
+                      f->object, f->name, err));
     for (const real_field *f = REALS; f < REALS + COUNT(REALS); f++) {
         json_t *v = json_object_get(json_object_get(root, f->object), f->name);
         if (!json_is_number(v))

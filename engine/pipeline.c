@@ -132,8 +132,8 @@ void pipeline_close(pipeline *p)
 {
     if (!p)
         return;
-    float *const buffers[] = { p->positions, p->embedded, p->pooled,   p->vectors,
-                               p->sinusoids, p->latents,  p->noise,    p->unet_in,
+    float *const buffers[] = { p->positions, p->embedded, p->pooled,    p->vectors,
+                               p->sinusoids, p->latents,  p->noise,     p->unet_in,
                                p->unet_out,  p->moments,  p->pixel_rows };
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
         mem_free(buffers[i]);

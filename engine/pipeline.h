@@ -23,48 +23,48 @@
 typedef struct pipeline {
     const model *m;
     text_encoder text;
-    unet         unet;
-    vae          vae;
-    scheduler    sched;
+    unet unet;
+    vae vae;
+    scheduler sched;
 
-    int  width, height, h, w;       /* pixels; latents */
-    int  halves;                    /* 2 with guidance: [negative, positive]; else 1 */
-    int  first, steps;              /* of the schedule that are run */
+    int width, height, h, w; /* pixels; latents */
+    int halves;              /* 2 with guidance: [negative, positive]; else 1 */
+    int first, steps;        /* of the schedule that are run */
     bool encodes, decodes;
-    dtype act;                      /* activations of the UNet: set by the opener */
+    dtype act; /* activations of the UNet: set by the opener */
 
     /* Host buffers, the pipeline's; shapes in floats. */
-    float *positions;               /* 77 * width of the text tower */
-    float *embedded;                /* halves * 77 * width */
-    float *pooled;                  /* halves * projection */
-    float *vectors;                 /* halves * add_embed_dim */
-    float *sinusoids;               /* halves * steps * channels[0] */
-    float *latents, *noise;         /* [4][h][w] */
-    float *unet_in, *unet_out;      /* halves * h * w * 4, NHWC */
-    float *moments;                 /* h * w * 8, NHWC */
-    float *pixel_rows;              /* 8 rows of pixels */
-    int    eos[2];
+    float *positions;          /* 77 * width of the text tower */
+    float *embedded;           /* halves * 77 * width */
+    float *pooled;             /* halves * projection */
+    float *vectors;            /* halves * add_embed_dim */
+    float *sinusoids;          /* halves * steps * channels[0] */
+    float *latents, *noise;    /* [4][h][w] */
+    float *unet_in, *unet_out; /* halves * h * w * 4, NHWC */
+    float *moments;            /* h * w * 8, NHWC */
+    float *pixel_rows;         /* 8 rows of pixels */
+    int eos[2];
 
-    tensor table;                   /* device; between once and the last step */
+    tensor table; /* device; between once and the last step */
 } pipeline;
 
 /* Binds the model and takes every host buffer.  `j` is checked: REFINE_EINVAL. */
 refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, refine_error *err);
-void          pipeline_close(pipeline *p);  /* NULL is fine */
+void pipeline_close(pipeline *p); /* NULL is fine */
 
 /* Whether `j` has the shape the pipeline was opened for. */
 bool pipeline_fits(const pipeline *p, const refine_job *j);
 
 void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb);
-void pipeline_text(pipeline *p, run *r, const refine_job *j);   /* p->embedded, p->eos are set */
-void pipeline_step(pipeline *p, run *r, int step);              /* p->unet_in -> p->unet_out */
+void pipeline_text(pipeline *p, run *r, const refine_job *j); /* p->embedded, p->eos are set */
+void pipeline_step(pipeline *p, run *r, int step);            /* p->unet_in -> p->unet_out */
 void pipeline_decode(pipeline *p, run *r, uint8_t *rgb);
 
 /* Host mathematics between the phases. */
 refine_status pipeline_set_prompt(pipeline *p, int half, const int ids[TEXT_TOKENS],
                                   refine_error *err);
-void pipeline_sample_moments(pipeline *p);          /* latents = scale * (mean + std * noise) */
-void pipeline_scale_input(pipeline *p, int step);   /* latents -> unet_in, for every half */
-void pipeline_advance(pipeline *p, int step, float guidance);   /* unet_out -> latents */
+void pipeline_sample_moments(pipeline *p);        /* latents = scale * (mean + std * noise) */
+void pipeline_scale_input(pipeline *p, int step); /* latents -> unet_in, for every half */
+void pipeline_advance(pipeline *p, int step, float guidance); /* unet_out -> latents */
 
 #endif

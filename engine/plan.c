@@ -25,18 +25,18 @@ static const size_t RINGS[] = { 64 * MIB, 32 * MIB, 0 }; /* 0: the smallest */
 
 /* What one band height costs. */
 typedef struct replay {
-    size_t encode, text, unet, decode;  /* peaks of the region */
+    size_t encode, text, unet, decode; /* peaks of the region */
     size_t workspace, inside;
 } replay;
 
 typedef struct planner {
-    plan                 *out;
-    const model          *m;
-    pipeline             *p;
-    dev                  *target;
+    plan *out;
+    const model *m;
+    pipeline *p;
+    dev *target;
     const refine_options *o;
-    const refine_job     *j;
-    uint64_t             *macs;     /* per chunk */
+    const refine_job *j;
+    uint64_t *macs; /* per chunk */
 } planner;
 
 void plan_precision(run *r, dev *d, dtype type)
@@ -172,7 +172,8 @@ static refine_status find_smallest(planner *k, refine_error *err)
     replay y = { 0 };
     plan least = { 0 };
     TRY(replay_bands(k, BAND_UNIT, &y, err));
-    set_sizes(&least, k, &y, BAND_UNIT, num_align(stream_ring_min(k->m->p, y.inside), SCRATCH_ALIGN));
+    const size_t ring = num_align(stream_ring_min(k->m->p, y.inside), SCRATCH_ALIGN);
+    set_sizes(&least, k, &y, BAND_UNIT, ring);
     k->out->smallest_device = least.arena;
     return REFINE_OK;
 }
@@ -180,7 +181,7 @@ static refine_status find_smallest(planner *k, refine_error *err)
 /* ---- residents ---- */
 
 typedef struct candidate {
-    int      chunk;
+    int chunk;
     uint64_t macs, bytes;
 } candidate;
 
@@ -198,10 +199,9 @@ static refine_status choose_residents(planner *k, refine_error *err)
 {
     plan *out = k->out;
     const pack *p = k->m->p;
-    const size_t room = (size_t)num_min(
-        (size_t)(out->device_limit - (out->arena - out->region)) - out->residents_at,
-        k->o->resident_bytes ? (size_t)(k->o->resident_bytes == UINT64_MAX ? 0 : k->o->resident_bytes)
-                             : SIZE_MAX);
+    const size_t left = (size_t)out->device_limit - (out->arena - out->region) - out->residents_at;
+    const uint64_t wanted = k->o->resident_bytes ? k->o->resident_bytes : left;
+    const size_t room = wanted == UINT64_MAX ? 0 : num_min(left, (size_t)wanted);
     int first, end;
 
     pack_segment(p, SEG_UNET, &first, &end);

@@ -10,8 +10,8 @@ static const void *record_enter(weights *w, int chunk)
 {
     recorder *r = (recorder *)w;
     const pack_chunk *c = pack_chunk_at(r->p, chunk);
-    const bool first_of_segment =
-        chunk == 0 || pack_chunk_at(r->p, chunk - 1)->segment != c->segment;
+    const bool first_of_segment = chunk == 0 ||
+                                  pack_chunk_at(r->p, chunk - 1)->segment != c->segment;
 
     if (chunk != r->next && !first_of_segment)
         r->in_order = false;
@@ -32,6 +32,10 @@ static void record_leave(weights *w, int chunk)
 
 void recorder_open(recorder *r, const pack *p, const dev *plan, uint64_t *macs)
 {
-    *r = (recorder){ .w = { record_enter, record_leave }, .p = p, .plan = plan, .next = -1,
-                     .in_order = true, .macs = macs };
+    *r = (recorder){ .w = { record_enter, record_leave },
+                     .p = p,
+                     .plan = plan,
+                     .next = -1,
+                     .in_order = true,
+                     .macs = macs };
 }

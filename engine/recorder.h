@@ -7,14 +7,14 @@
 #include "offload/weights.h"
 
 typedef struct recorder {
-    weights     w;              /* first: enter and leave return here */
+    weights w; /* first: enter and leave return here */
     const pack *p;
-    const dev  *plan;
-    size_t      inside, inside_peak;    /* bytes entered and not yet left; the most at once */
-    int         next;           /* the chunk that must be entered next, -1: any */
-    bool        in_order;       /* so far each segment was touched in the order of the pack */
-    uint64_t    macs_at_enter;
-    uint64_t   *macs;           /* per chunk, of its last visit; the caller's; or NULL */
+    const dev *plan;
+    size_t inside, inside_peak; /* bytes entered and not yet left; the most at once */
+    int next;                   /* the chunk that must be entered next, -1: any */
+    bool in_order;              /* so far each segment was touched in the order of the pack */
+    uint64_t macs_at_enter;
+    uint64_t *macs; /* per chunk, of its last visit; the caller's; or NULL */
 } recorder;
 
 void recorder_open(recorder *r, const pack *p, const dev *plan, uint64_t *macs);

@@ -44,12 +44,25 @@ typedef struct refine_engine refine_engine;
 
 /* auto: what the device multiplies fastest without visible loss.  f32 is the
  * reference; bf16 keeps activations in 16 bits (the VAE's in scaled fp16). */
-typedef enum refine_precision { REFINE_PRECISION_AUTO, REFINE_F32, REFINE_BF16, REFINE_FP16 } refine_precision;
+typedef enum refine_precision {
+    REFINE_PRECISION_AUTO,
+    REFINE_F32,
+    REFINE_BF16,
+    REFINE_FP16
+} refine_precision;
 
-typedef enum refine_device { REFINE_DEVICE_AUTO, REFINE_DEVICE_CPU, REFINE_DEVICE_REF } refine_device;
+typedef enum refine_device {
+    REFINE_DEVICE_AUTO,
+    REFINE_DEVICE_CPU,
+    REFINE_DEVICE_REF
+} refine_device;
 
 /* How weights are read.  auto: io_uring with O_DIRECT, else pread. */
-typedef enum refine_reader { REFINE_READER_AUTO, REFINE_READER_URING, REFINE_READER_PREAD } refine_reader;
+typedef enum refine_reader {
+    REFINE_READER_AUTO,
+    REFINE_READER_URING,
+    REFINE_READER_PREAD
+} refine_reader;
 
 /* The noise of torch's CPU generator, or of its CUDA generator (Philox). */
 typedef enum refine_rng { REFINE_RNG_TORCH, REFINE_RNG_PHILOX } refine_rng;
@@ -58,37 +71,45 @@ typedef enum refine_rng { REFINE_RNG_TORCH, REFINE_RNG_PHILOX } refine_rng;
 typedef enum refine_flavour { REFINE_TOKENS_DIFFUSERS, REFINE_TOKENS_OPENCLIP } refine_flavour;
 
 typedef struct refine_options {
-    size_t           struct_bytes;  /* set by INIT; lets the struct grow */
-    const char      *pack_path;
-    const char      *merges;        /* tokenizer text, "a b" per line; NULL: the pack's own */
-    size_t           merges_len;
-    uint64_t         vram_bytes;    /* ceiling on device memory; 0: free memory less a margin */
-    uint64_t         ram_bytes;     /* ceiling on host memory; 0: the same */
-    refine_device    device;
+    size_t struct_bytes; /* set by INIT; lets the struct grow */
+    const char *pack_path;
+    const char *merges; /* tokenizer text, "a b" per line; NULL: the pack's own */
+    size_t merges_len;
+    uint64_t vram_bytes; /* ceiling on device memory; 0: free memory less a margin */
+    uint64_t ram_bytes;  /* ceiling on host memory; 0: the same */
+    refine_device device;
     refine_precision precision;
-    refine_reader    reader;
-    int              threads;       /* compute threads; 0: one per core */
+    refine_reader reader;
+    int threads; /* compute threads; 0: one per core */
     /* Choices the plan makes itself when 0.  The picture does not depend on them. */
-    uint64_t         ring_bytes;
-    uint64_t         resident_bytes; /* UINT64_MAX: none */
-    int              decode_threads;
-    int              band_rows;     /* of the VAE; a multiple of 8 */
+    uint64_t ring_bytes;
+    uint64_t resident_bytes; /* UINT64_MAX: none */
+    int decode_threads;
+    int band_rows; /* of the VAE; a multiple of 8 */
 } refine_options;
 
-#define REFINE_OPTIONS_INIT { .struct_bytes = sizeof(refine_options) }
+#define REFINE_OPTIONS_INIT                                                                        \
+    {                                                                                              \
+        .struct_bytes = sizeof(refine_options)                                                     \
+    }
 
 typedef enum refine_phase {
-    REFINE_OPENING, REFINE_ENCODING, REFINE_TEXT, REFINE_DENOISING, REFINE_DECODING, REFINE_FINISHED
+    REFINE_OPENING,
+    REFINE_ENCODING,
+    REFINE_TEXT,
+    REFINE_DENOISING,
+    REFINE_DECODING,
+    REFINE_FINISHED
 } refine_phase;
 
 /* Told at every phase, and within a phase as it advances. */
 typedef struct refine_progress {
     refine_phase phase;
-    int          step, steps;       /* UNet steps finished, and in all */
-    double       done;              /* share of the phase (or of the step) that is done, 0..1 */
-    double       elapsed, eta;      /* seconds; eta < 0: not yet known */
-    double       disk_rate;         /* bytes a second, lately */
-    double       stall_share;       /* of compute time spent waiting for weights, so far */
+    int step, steps;     /* UNet steps finished, and in all */
+    double done;         /* share of the phase (or of the step) that is done, 0..1 */
+    double elapsed, eta; /* seconds; eta < 0: not yet known */
+    double disk_rate;    /* bytes a second, lately */
+    double stall_share;  /* of compute time spent waiting for weights, so far */
 } refine_progress;
 
 /* One picture.  Exactly one of rgb_in, latents_in is given, and at least one of
@@ -96,25 +117,25 @@ typedef struct refine_progress {
  * [4][height/8][width/8], scaled (times 0.13025), as diffusers' output_type
  * "latent" gives them.  Outputs may be the inputs. */
 typedef struct refine_job {
-    size_t         struct_bytes;
-    const char    *prompt, *negative;   /* UTF-8; NULL is "" */
-    int            width, height;       /* pixels, multiples of 8 */
+    size_t struct_bytes;
+    const char *prompt, *negative; /* UTF-8; NULL is "" */
+    int width, height;             /* pixels, multiples of 8 */
     const uint8_t *rgb_in;
-    const float   *latents_in;
-    uint8_t       *rgb_out;
-    float         *latents_out;
-    int            steps;               /* of the whole schedule: 50 */
-    double         strength;            /* 0..1: the share of it that is run; 0.3 */
-    double         denoising_start;     /* in (0,1): input is partly denoised, strength and noise
+    const float *latents_in;
+    uint8_t *rgb_out;
+    float *latents_out;
+    int steps;              /* of the whole schedule: 50 */
+    double strength;        /* 0..1: the share of it that is run; 0.3 */
+    double denoising_start; /* in (0,1): input is partly denoised, strength and noise
                                            are not used; 0: off */
-    float          guidance;            /* 5.0; no guidance at <= 1 */
-    float          aesthetic_score, negative_aesthetic_score;   /* 6.0, 2.5 */
-    uint64_t       seed;
-    refine_rng     rng;
+    float guidance;         /* 5.0; no guidance at <= 1 */
+    float aesthetic_score, negative_aesthetic_score; /* 6.0, 2.5 */
+    uint64_t seed;
+    refine_rng rng;
     refine_flavour flavour;
     /* Return non-zero to stop: refine_run then returns REFINE_ECANCELLED. */
-    int          (*progress)(void *context, const refine_progress *p);
-    void          *progress_context;
+    int (*progress)(void *context, const refine_progress *p);
+    void *progress_context;
 } refine_job;
 
 #define REFINE_JOB_INIT                                                                            \
@@ -127,32 +148,35 @@ typedef struct refine_job {
 /* Bytes.  Planned figures are exact for the device and upper bounds for the host. */
 typedef struct refine_memory {
     uint64_t device_planned, device_peak, device_limit;
-    uint64_t host_planned, host_peak, host_limit;   /* host_peak: the heap and staging in use */
-    uint64_t rss_planned, rss_peak;                 /* of the whole process, as the system sees it */
+    uint64_t host_planned, host_peak, host_limit; /* host_peak: the heap and staging in use */
+    uint64_t rss_planned, rss_peak;               /* of the whole process, as the system sees it */
     uint64_t ring, resident, activations, workspace, vectors, staging;
-    uint64_t smallest_device, smallest_host;        /* ceilings that would still do */
+    uint64_t smallest_device, smallest_host; /* ceilings that would still do */
 } refine_memory;
 
 /* What a run will be, or was.  Seconds and bytes; zero where not yet known. */
 typedef struct refine_report {
-    size_t        struct_bytes;
+    size_t struct_bytes;
     refine_memory memory;
-    const char   *device, *device_model, *precision, *reader;   /* static or the engine's */
-    int           width, height, steps_run, decode_threads, threads;
-    double        total, open, text, vae_encode, unet, vae_decode;
-    double        first_step, step_median;
-    const double *step;             /* steps_run of them, the engine's */
-    uint64_t      disk_bytes, disk_bytes_per_step, copy_bytes_per_step;
-    double        disk_rate, copy_rate;                 /* bytes a second while busy */
-    double        stall_disk, stall_decode, stall_copy; /* seconds compute waited for each */
-    double        predicted_step, predicted_unet;       /* 0: no prediction */
-    uint64_t      source_hash;      /* of the packed weights */
-    const char   *source_name;
-    int           tokens, negative_tokens;  /* of the prompts before truncation to 77 */
-    char          note[256];        /* something the user should know, or "" */
+    const char *device, *device_model, *precision, *reader; /* static or the engine's */
+    int width, height, steps_run, decode_threads, threads;
+    double total, open, text, vae_encode, unet, vae_decode;
+    double first_step, step_median;
+    const double *step; /* steps_run of them, the engine's */
+    uint64_t disk_bytes, disk_bytes_per_step, copy_bytes_per_step;
+    double disk_rate, copy_rate;                 /* bytes a second while busy */
+    double stall_disk, stall_decode, stall_copy; /* seconds compute waited for each */
+    double predicted_step, predicted_unet;       /* 0: no prediction */
+    uint64_t source_hash;                        /* of the packed weights */
+    const char *source_name;
+    int tokens, negative_tokens; /* of the prompts before truncation to 77 */
+    char note[256];              /* something the user should know, or "" */
 } refine_report;
 
-#define REFINE_REPORT_INIT { .struct_bytes = sizeof(refine_report) }
+#define REFINE_REPORT_INIT                                                                         \
+    {                                                                                              \
+        .struct_bytes = sizeof(refine_report)                                                      \
+    }
 
 /* What refine_open would take, without taking it.  REFINE_EBUDGET if the ceilings
  * cannot be met; `out` then holds the smallest plan there is. */
@@ -162,8 +186,8 @@ REFINE_API refine_status refine_plan(refine_report *out, const refine_options *o
 REFINE_API refine_status refine_open(refine_engine **out, const refine_options *o,
                                      const refine_job *j, refine_error *err);
 REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err);
-REFINE_API void          refine_get_report(const refine_engine *e, refine_report *out);
-REFINE_API void          refine_close(refine_engine *e); /* NULL is fine */
+REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);
+REFINE_API void refine_close(refine_engine *e); /* NULL is fine */
 
 /* How many UNet steps a job will run; 0 when its strength is too small for any. */
 REFINE_API int refine_steps_to_run(const refine_job *j);

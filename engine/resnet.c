@@ -40,8 +40,12 @@ resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_em
 static conv_input normalised(run *r, tensor a, tensor b, affine_ref norm, const resnet *blk)
 {
     return (conv_input){
-        .a = a, .b = b, .affine = run_groupnorm(r, a, b, norm, blk->groups, blk->eps),
-        .silu = true, .h = a.h, .w = a.w,
+        .a = a,
+        .b = b,
+        .affine = run_groupnorm(r, a, b, norm, blk->groups, blk->eps),
+        .silu = true,
+        .h = a.h,
+        .w = a.w,
     };
 }
 
@@ -71,8 +75,7 @@ tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb
 
     /* out += conv2(silu(norm2(h))) */
     const conv_input in2 = normalised(r, h, (tensor){ 0 }, b->norm2, b);
-    run_conv(r, out, &in2, b->conv2, 1, 1, out.h,
-             (epilogue){ .residual = has_shortcut ? out : x });
+    run_conv(r, out, &in2, b->conv2, 1, 1, out.h, (epilogue){ .residual = has_shortcut ? out : x });
     scratch_give(&r->mem, in2.affine);
     scratch_give(&r->mem, h);
     return out;
@@ -92,7 +95,8 @@ static void second_half(run *r, const resnet *b, tensor out, tensor x, const con
         const int rows = (int)num_min((size_t)r->band_rows, (size_t)(out.h - row));
         if (has_shortcut)
             run_conv_band(r, out, &raw, &shortcut, b->shortcut, 1, 0, row, rows, (epilogue){ 0 });
-        run_conv_band(r, out, in2, &conv2, b->conv2, 1, 1, row, rows, (epilogue){ .residual = out });
+        run_conv_band(r, out, in2, &conv2, b->conv2, 1, 1, row, rows,
+                      (epilogue){ .residual = out });
     }
     if (has_shortcut)
         run_release(r, &shortcut);

@@ -5,10 +5,10 @@
 #include "engine/run.h"
 
 typedef struct resnet {
-    int        c_in, c_out, groups;
-    int        emb_at;          /* its channels in the embedding table (engine/conditioning.h) */
-    float      eps;
-    affine_ref norm1, conv1, emb, norm2, conv2, shortcut;   /* shortcut: NO_WEIGHT iff c_in == c_out */
+    int c_in, c_out, groups;
+    int emb_at; /* its channels in the embedding table (engine/conditioning.h) */
+    float eps;
+    affine_ref norm1, conv1, emb, norm2, conv2, shortcut; /* the last iff c_in != c_out */
 } resnet;
 
 /* `at` is the block's layout prefix; c_emb == 0: a block without embedding (the VAE's). */

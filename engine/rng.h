@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 typedef enum rng_kind {
-    RNG_TORCH,      /* torch.Generator("cpu"): Mersenne Twister */
-    RNG_PHILOX      /* torch.Generator("cuda"): Philox 4x32-10 */
+    RNG_TORCH, /* torch.Generator("cpu"): Mersenne Twister */
+    RNG_PHILOX /* torch.Generator("cuda"): Philox 4x32-10 */
 } rng_kind;
 
 /* A value: nothing to close.  Copying it copies its place in the sequence.
@@ -22,13 +22,13 @@ typedef enum rng_kind {
  * 256 * blocks elements comes out differently on smaller GPUs. */
 typedef struct rng {
     rng_kind kind;
-    uint32_t state[624];    /* RNG_TORCH */
+    uint32_t state[624]; /* RNG_TORCH */
     unsigned at;
-    bool     has_spare;     /* the second half of a pair drawn for a short tensor */
-    double   spare;
-    uint64_t seed;          /* RNG_PHILOX */
-    uint64_t offset;        /* Philox blocks of four consumed by each lane */
-    uint32_t blocks;        /* of the GPU imitated; 0, as rng_open leaves it: large enough */
+    bool has_spare; /* the second half of a pair drawn for a short tensor */
+    double spare;
+    uint64_t seed;   /* RNG_PHILOX */
+    uint64_t offset; /* Philox blocks of four consumed by each lane */
+    uint32_t blocks; /* of the GPU imitated; 0, as rng_open leaves it: large enough */
 } rng;
 
 void rng_open(rng *r, rng_kind kind, uint64_t seed);

@@ -109,8 +109,8 @@ static void conv_chunk(run *r, tensor y, const conv_source *src, int chunk, cons
 {
     const pack_chunk *k = pack_chunk_at(r->m->p, chunk);
     const epilogue part = epilogue_rows(e, (int)k->row0, (int)k->rows);
-    op_conv2d(r->d, tensor_channels(y, (int)k->row0, (int)k->rows), src,
-              model_rows(r->m, chunk, p), g, &part);
+    op_conv2d(r->d, tensor_channels(y, (int)k->row0, (int)k->rows), src, model_rows(r->m, chunk, p),
+              g, &part);
 }
 
 void run_conv_band(run *r, tensor y, const conv_input *in, const hold *h, affine_ref w, int stride,
@@ -154,9 +154,10 @@ void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, 
         return;
     }
     const hold h = run_hold(r, w.weight);
-    for (int row = 0; row < y.h; row += band)
-        run_conv_band(r, y, in, &h, w, stride, pad, row, (int)num_min((size_t)band, (size_t)(y.h - row)),
-                      e);
+    for (int row = 0; row < y.h; row += band) {
+        const int rows = y.h - row < band ? y.h - row : band;
+        run_conv_band(r, y, in, &h, w, stride, pad, row, rows, e);
+    }
     run_release(r, &h);
 }
 

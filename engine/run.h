@@ -15,21 +15,21 @@
 typedef struct run run;
 
 struct run {
-    dev         *d;
+    dev *d;
     const model *m;
-    weights     *w;
-    scratch      mem;
-    char        *vectors;       /* all vectors of the model, on the device; a token while planning */
-    dtype        act;           /* of the UNet's activations */
-    dtype        vae_act;       /* of the VAE's, F32 or F16 with vae_exp2 */
-    int          vae_exp2;
-    int          band_rows;     /* of the VAE; a multiple of BAND_UNIT */
+    weights *w;
+    scratch mem;
+    char *vectors; /* all of the model's, on the device; a token while planning */
+    dtype act;     /* of the UNet's activations */
+    dtype vae_act; /* of the VAE's, F32 or F16 with vae_exp2 */
+    int vae_exp2;
+    int band_rows; /* of the VAE; a multiple of BAND_UNIT */
     /* Told of every named stage, for tests; NULL: nobody listens. */
-    void       (*tap)(run *r, const char *name, tensor t);
-    void        *tap_context;
+    void (*tap)(run *r, const char *name, tensor t);
+    void *tap_context;
     /* Asked between layers whether to go on, and told how many chunks were left; or NULL. */
-    void       (*tick)(run *r);
-    void        *tick_context;
+    void (*tick)(run *r);
+    void *tick_context;
 };
 
 /* A weight matrix and its bias (NO_WEIGHT: none). */
@@ -58,8 +58,8 @@ void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, 
 /* Chunks of one matrix held together, for use in any order. */
 enum { HOLD_MAX = 64 };
 typedef struct hold {
-    wref        w;
-    int         first, n;
+    wref w;
+    int first, n;
     const void *p[HOLD_MAX];
 } hold;
 

@@ -16,9 +16,9 @@ enum { SCHEDULER_MAX_STEPS = 1000 };
 
 /* A value: nothing to close. */
 typedef struct scheduler {
-    int   steps, train_steps;
-    float timestep[SCHEDULER_MAX_STEPS];    /* falling */
-    float sigma[SCHEDULER_MAX_STEPS + 1];   /* of each step, then 0 */
+    int steps, train_steps;
+    float timestep[SCHEDULER_MAX_STEPS];  /* falling */
+    float sigma[SCHEDULER_MAX_STEPS + 1]; /* of each step, then 0 */
 } scheduler;
 
 /* `c` has passed model_config_check.  REFINE_EINVAL: steps is not within 1 and the

@@ -43,7 +43,7 @@ static int find_block(const scratch *s, const void *p)
     for (int i = 0; i < s->n; i++)
         if (s->live[i].at == at)
             return i;
-    assert(!"not a block of this scratch");
+    assert(0 && "not a block of this scratch");
     return -1;
 }
 

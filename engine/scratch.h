@@ -18,10 +18,10 @@ typedef struct scratch_block {
 } scratch_block;
 
 typedef struct scratch {
-    dev          *d;
-    char         *base;     /* a token that is never read while planning */
-    size_t        size, peak;
-    int           n;
+    dev *d;
+    char *base; /* a token that is never read while planning */
+    size_t size, peak;
+    int n;
     scratch_block live[SCRATCH_BLOCKS]; /* sorted by address */
 } scratch;
 
@@ -30,14 +30,14 @@ void scratch_open(scratch *s, dev *d, void *base, size_t size);
 
 /* Bytes of device memory, aligned to SCRATCH_ALIGN. */
 void *scratch_bytes(scratch *s, size_t bytes);
-void  scratch_give_bytes(scratch *s, void *p);      /* NULL is fine */
+void scratch_give_bytes(scratch *s, void *p); /* NULL is fine */
 
 /* The same, no lower than `floor` bytes from the start: leaves room below for what comes. */
 void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes);
 
 /* A dense tensor. */
 tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);
-void   scratch_give(scratch *s, tensor t);          /* an absent tensor is fine */
+void scratch_give(scratch *s, tensor t); /* an absent tensor is fine */
 
 /* Gives back what lies behind the first `bytes` of a block. */
 void scratch_trim(scratch *s, void *p, size_t bytes);

@@ -57,7 +57,7 @@ refine_status text_embed(const text_encoder *t, const model *m, const float *pos
             f16_decode(row, half, width);
             continue;
         }
-        for (size_t k = width; k-- > 0;)    /* in place: from the end */
+        for (size_t k = width; k-- > 0;) /* in place: from the end */
             row[k] = f16_to_f32(half[k]);
     }
     for (size_t i = 0; i < TEXT_TOKENS * width; i++)

@@ -12,9 +12,9 @@ typedef struct text_layer {
 
 typedef struct text_encoder {
     const text_config *c;
-    wref        tokens, positions;
-    affine_ref  norm, projection;
-    text_layer  layer[TEXT_MAX_LAYERS];
+    wref tokens, positions;
+    affine_ref norm, projection;
+    text_layer layer[TEXT_MAX_LAYERS];
 } text_encoder;
 
 void text_bind(text_encoder *t, const model *m);

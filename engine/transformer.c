@@ -60,7 +60,10 @@ void transformer_attend_prompt(run *r, transformer *t, tensor text)
 
 static float head_scale(const transformer *t) { return 1.0f / sqrtf((float)(t->c / t->heads)); }
 
-static tensor like(run *r, tensor y, int c) { return scratch_take(&r->mem, r->act, y.n, y.h, y.w, c); }
+static tensor like(run *r, tensor y, int c)
+{
+    return scratch_take(&r->mem, r->act, y.n, y.h, y.w, c);
+}
 
 static tensor normed(run *r, tensor y, affine_ref norm)
 {

@@ -10,12 +10,12 @@ typedef struct transformer_block {
     affine_ref norm1, qkv, out1;
     affine_ref norm2, kv, q, out2;
     affine_ref norm3, ff1, ff2;
-    tensor     context;         /* keys | values of the prompt, (n,1,tokens,2c): set once per image */
+    tensor context; /* keys | values of the prompt, (n,1,77,2c), once per image */
 } transformer_block;
 
 typedef struct transformer {
-    int               c, heads, depth, groups;
-    affine_ref        norm, proj_in, proj_out;
+    int c, heads, depth, groups;
+    affine_ref norm, proj_in, proj_out;
     transformer_block block[TRANSFORMER_MAX_DEPTH];
 } transformer;
 

@@ -24,15 +24,15 @@ enum { MAX_SKIPS = 1 + MAX_LEVELS * UNET_MAX_RESNETS };
 
 typedef struct skip_stack {
     tensor s[MAX_SKIPS];
-    int    n;
+    int n;
 } skip_stack;
 
 /* ---- binding ---- */
 
 typedef struct binder {
-    const model       *m;
+    const model *m;
     const unet_config *c;
-    unet              *u;
+    unet *u;
 } binder;
 
 static resnet bind_resnet(binder *b, const char *at, int c_in, int c_out)
@@ -251,9 +251,12 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
     tensor h = mid_forward(r, u, &k, table);
     h = up_forward(r, u, &k, h, table);
 
-    const conv_input out = { .a = h, .silu = true, .h = h.h, .w = h.w,
-                             .affine = run_groupnorm(r, h, (tensor){ 0 }, u->norm_out,
-                                                     u->c->groups, EPS) };
+    const conv_input out = { .a = h,
+                             .silu = true,
+                             .h = h.h,
+                             .w = h.w,
+                             .affine = run_groupnorm(r, h, (tensor){ 0 }, u->norm_out, u->c->groups,
+                                                     EPS) };
     run_conv(r, eps, &out, u->conv_out, 1, 1, h.h, (epilogue){ 0 });
     run_tap(r, eps, "unet.out");
     scratch_give(&r->mem, out.affine);

@@ -5,24 +5,24 @@
 #include "engine/resnet.h"
 #include "engine/transformer.h"
 
-enum { UNET_MAX_RESNETS = 9 };      /* of one up block: unet_config.resnets + 1 */
+enum { UNET_MAX_RESNETS = 9 }; /* of one up block: unet_config.resnets + 1 */
 
 typedef struct unet_level {
-    int         resnets;
-    bool        attention;
-    resnet      res[UNET_MAX_RESNETS];
+    int resnets;
+    bool attention;
+    resnet res[UNET_MAX_RESNETS];
     transformer att[UNET_MAX_RESNETS];
-    affine_ref  sample;             /* down- or upsampling convolution; NO_WEIGHT: none */
+    affine_ref sample; /* down- or upsampling convolution; NO_WEIGHT: none */
 } unet_level;
 
 typedef struct unet {
     const unet_config *c;
-    affine_ref  time1, time2, add1, add2;
-    affine_ref  conv_in, norm_out, conv_out;
-    unet_level  down[MAX_LEVELS], up[MAX_LEVELS];
-    resnet      mid[2];
+    affine_ref time1, time2, add1, add2;
+    affine_ref conv_in, norm_out, conv_out;
+    unet_level down[MAX_LEVELS], up[MAX_LEVELS];
+    resnet mid[2];
     transformer mid_att;
-    int         emb_channels;       /* of all resnets together: columns of the embedding table */
+    int emb_channels; /* of all resnets together: columns of the embedding table */
 } unet;
 
 void unet_bind(unet *u, const model *m);

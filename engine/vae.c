@@ -196,8 +196,9 @@ static size_t floor_of_level(const run *r, const vae *v, int level, tensor laten
     const int last = v->c->levels - 2;
     if (level != last - 1)
         return 0;
-    return tensor_bytes(tensor_make(NULL, r->vae_act, 1, latents.h * VAE_SCALE,
-                                    latents.w * VAE_SCALE, v->c->channels[v->c->levels - 1 - last]));
+    const int c = v->c->channels[v->c->levels - 1 - last];
+    return tensor_bytes(
+        tensor_make(NULL, r->vae_act, 1, latents.h * VAE_SCALE, latents.w * VAE_SCALE, c));
 }
 
 tensor vae_decode(run *r, const vae *v, tensor latents)

@@ -9,24 +9,38 @@
 
 #include "kernels/ops.h"
 
-typedef struct linear_args { tensor y, x, w; epilogue e; } linear_args;
-typedef struct conv_args { tensor y; conv_source x; tensor w; conv_geometry g; epilogue e; } conv_args;
-typedef struct attention_args { tensor y, q, k, v; int heads; float scale; bool causal; } attention_args;
+typedef struct linear_args {
+    tensor y, x, w;
+    epilogue e;
+} linear_args;
+typedef struct conv_args {
+    tensor y;
+    conv_source x;
+    tensor w;
+    conv_geometry g;
+    epilogue e;
+} conv_args;
+typedef struct attention_args {
+    tensor y, q, k, v;
+    int heads;
+    float scale;
+    bool causal;
+} attention_args;
 
 struct dev_ops {
     const char *name;
 
-    void      *(*alloc)(dev *d, size_t bytes, dev_mem kind);
-    void       (*free)(dev *d, void *p, size_t bytes, dev_mem kind);
+    void *(*alloc)(dev *d, size_t bytes, dev_mem kind);
+    void (*free)(dev *d, void *p, size_t bytes, dev_mem kind);
     dev_event *(*event_open)(dev *d);
-    void       (*event_close)(dev *d, dev_event *e);
-    void       (*copy_in)(dev *d, void *dst, const void *src, size_t bytes);
-    void       (*put)(dev *d, void *dst, const void *src, size_t bytes);
-    void       (*get)(dev *d, void *dst, const void *src, size_t bytes);
-    void       (*record)(dev *d, dev_event *e, dev_queue q);
-    void       (*wait)(dev *d, dev_queue q, dev_event *e);
-    void       (*sync)(dev *d, dev_event *e);
-    void       (*close)(dev *d);
+    void (*event_close)(dev *d, dev_event *e);
+    void (*copy_in)(dev *d, void *dst, const void *src, size_t bytes);
+    void (*put)(dev *d, void *dst, const void *src, size_t bytes);
+    void (*get)(dev *d, void *dst, const void *src, size_t bytes);
+    void (*record)(dev *d, dev_event *e, dev_queue q);
+    void (*wait)(dev *d, dev_queue q, dev_event *e);
+    void (*sync)(dev *d, dev_event *e);
+    void (*close)(dev *d);
 
     /* Bytes of workspace an operator needs.  Never touches data; of a conv_source only
      * `in` is looked at, so that a plan device may ask before anything is prepared. */
@@ -51,13 +65,13 @@ struct dev_ops {
 /* Every backend embeds this as its first member. */
 struct dev {
     const struct dev_ops *ops;
-    void                 *lock;   /* the claim to fail first (kernels/device.c) */
-    refine_status         status;
-    char                  why[256];
-    char                  model[96];
-    int                   threads;
-    void                 *workspace;
-    size_t                workspace_bytes;
+    void *lock; /* the claim to fail first (kernels/device.c) */
+    refine_status status;
+    char why[256];
+    char model[96];
+    int threads;
+    void *workspace;
+    size_t workspace_bytes;
 };
 
 #endif

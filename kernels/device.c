@@ -25,11 +25,11 @@ void dev_fail(dev *d, refine_status st, const char *why)
         __atomic_store_n(&d->status, st, __ATOMIC_RELEASE);
         return;
     }
-    while (alive(d))        /* someone was first and is writing */
+    while (alive(d)) /* someone was first and is writing */
         sched_yield();
 }
 
-const char *dev_name(const dev *d)  { return d->ops->name; }
+const char *dev_name(const dev *d) { return d->ops->name; }
 const char *dev_model(const dev *d) { return d->model; }
 int dev_threads(const dev *d) { return d->threads > 0 ? d->threads : 1; }
 

@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-typedef struct dev       dev;
+typedef struct dev dev;
 typedef struct dev_event dev_event;
 
 typedef enum { DEV_COMPUTE, DEV_COPY } dev_queue;
@@ -36,7 +36,7 @@ typedef enum { DEV_VRAM, DEV_PINNED } dev_mem;
  * threads, 0 = one per core this process may run on. */
 typedef struct dev_options {
     dtype compute;
-    int   threads;
+    int threads;
 } dev_options;
 
 /* NULL and a text in err when the device cannot be had.
@@ -53,18 +53,18 @@ void dev_close(dev *d); /* drains both queues; NULL is fine */
 /* What `auto` precision is on this machine's CPU: BF16 if it multiplies that natively. */
 dtype dev_cpu_best(void);
 
-const char   *dev_name(const dev *d);   /* "cpu", ... */
-const char   *dev_model(const dev *d);  /* what a person calls it: CPU brand, GPU name */
-int           dev_threads(const dev *d); /* compute threads; 1 where that means nothing */
+const char *dev_name(const dev *d);  /* "cpu", ... */
+const char *dev_model(const dev *d); /* what a person calls it: CPU brand, GPU name */
+int dev_threads(const dev *d);       /* compute threads; 1 where that means nothing */
 refine_status dev_status(const dev *d);
-const char   *dev_why(const dev *d);    /* text of the first failure, "" if none */
-void          dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
+const char *dev_why(const dev *d); /* text of the first failure, "" if none */
+void dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
 
 /* Memory.  NULL: not to be had (or, on a plan device, always a token that must
  * not be dereferenced).  `bytes` must be the same in both calls.  Freshly
  * allocated memory has unspecified content. */
 void *dev_alloc(dev *d, size_t bytes, dev_mem kind);
-void  dev_free(dev *d, void *p, size_t bytes, dev_mem kind); /* NULL is fine */
+void dev_free(dev *d, void *p, size_t bytes, dev_mem kind); /* NULL is fine */
 
 /* Copies host -> device on DEV_COPY.  `src` is DEV_PINNED memory and must stay
  * as it is until an event recorded after the copy has passed. */
@@ -76,7 +76,7 @@ void dev_put(dev *d, void *dst, const void *src, size_t bytes);
 void dev_get(dev *d, void *dst, const void *src, size_t bytes);
 
 dev_event *dev_event_open(dev *d);                  /* NULL: out of memory */
-void       dev_event_close(dev *d, dev_event *e);   /* NULL is fine */
+void dev_event_close(dev *d, dev_event *e);         /* NULL is fine */
 void dev_record(dev *d, dev_event *e, dev_queue q); /* passes when all earlier work on q is done */
 void dev_wait(dev *d, dev_queue q, dev_event *e);   /* q waits; an event never recorded is free */
 void dev_sync(dev *d, dev_event *e);                /* the calling thread waits; NULL is fine */
@@ -86,7 +86,7 @@ void dev_sync(dev *d, dev_event *e);                /* the calling thread waits;
  * from the arena and hands it to the real device before the first operator.
  * It counts the scratch of every compute thread. */
 size_t dev_workspace_needed(const dev *plan);
-void   dev_workspace_set(dev *d, void *p, size_t bytes);
+void dev_workspace_set(dev *d, void *p, size_t bytes);
 
 /* What the operators replayed on a plan device would have cost: multiply-adds. */
 uint64_t dev_plan_macs(const dev *plan);

@@ -20,12 +20,12 @@ enum { RING = 256 }; /* a power of two */
 typedef enum { ITEM_COPY, ITEM_RECORD, ITEM_WAIT } item_kind;
 
 typedef struct item {
-    item_kind   kind;
-    void       *dst;
+    item_kind kind;
+    void *dst;
     const void *src;
-    size_t      bytes;
-    dev_event  *event;
-    uint64_t    ticket;
+    size_t bytes;
+    dev_event *event;
+    uint64_t ticket;
 } item;
 
 struct dev_event {
@@ -33,12 +33,12 @@ struct dev_event {
 };
 
 struct host_queue {
-    thread          copier;
+    thread copier;
     pthread_mutex_t lock;
-    pthread_cond_t  moved;      /* an event passed, an item came or went, or we stop */
-    uint64_t        head, tail; /* only grow; items [head, tail) are pending */
-    bool            stop;
-    item            ring[RING];
+    pthread_cond_t moved; /* an event passed, an item came or went, or we stop */
+    uint64_t head, tail;  /* only grow; items [head, tail) are pending */
+    bool stop;
+    item ring[RING];
 };
 
 static void await(host_queue *q, const dev_event *e, uint64_t ticket)
@@ -63,12 +63,8 @@ static void execute(host_queue *q, item it)
         memcpy(it.dst, it.src, it.bytes);
         pthread_mutex_lock(&q->lock);
         break;
-    case ITEM_RECORD:
-        pass(q, it.event, it.ticket);
-        break;
-    case ITEM_WAIT:
-        await(q, it.event, it.ticket);
-        break;
+    case ITEM_RECORD: pass(q, it.event, it.ticket); break;
+    case ITEM_WAIT: await(q, it.event, it.ticket); break;
     }
 }
 
@@ -118,8 +114,9 @@ no_cond:
     pthread_mutex_destroy(&q->lock);
 no_lock:
     mem_free(q);
-    refine_fail(err, REFINE_ENOMEM,
-                "copy queue: cannot start a thread; is the limit on processes reached (ulimit -u)?");
+    refine_fail(
+        err, REFINE_ENOMEM,
+        "copy queue: cannot start a thread; is the limit on processes reached (ulimit -u)?");
     return NULL;
 }
 
@@ -173,7 +170,7 @@ void host_queue_sync(host_queue *q, dev_event *e)
 }
 
 dev_event *host_event_open(void) { return mem_calloc(1, sizeof(dev_event)); }
-void       host_event_close(dev_event *e) { mem_free(e); }
+void host_event_close(dev_event *e) { mem_free(e); }
 
 void *host_memory_take(size_t bytes) { return mem_map(bytes); }
-void  host_memory_give(void *p, size_t bytes) { mem_unmap(p, bytes); }
+void host_memory_give(void *p, size_t bytes) { mem_unmap(p, bytes); }

@@ -20,7 +20,7 @@ typedef struct host_queue host_queue;
 
 /* NULL and a text in err when there is no memory or no thread to be had. */
 host_queue *host_queue_open(refine_error *err);
-void        host_queue_close(host_queue *q); /* executes what was pushed; NULL is fine */
+void host_queue_close(host_queue *q); /* executes what was pushed; NULL is fine */
 
 void host_queue_copy(host_queue *q, void *dst, const void *src, size_t bytes);
 void host_queue_record(host_queue *q, dev_event *e, dev_queue on);
@@ -28,10 +28,10 @@ void host_queue_wait(host_queue *q, dev_queue on, dev_event *e);
 void host_queue_sync(host_queue *q, dev_event *e);
 
 dev_event *host_event_open(void); /* NULL: out of memory */
-void       host_event_close(dev_event *e);
+void host_event_close(dev_event *e);
 
 /* Device memory and staging are both ordinary pages here. */
 void *host_memory_take(size_t bytes);
-void  host_memory_give(void *p, size_t bytes);
+void host_memory_give(void *p, size_t bytes);
 
 #endif

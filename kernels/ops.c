@@ -18,7 +18,7 @@ static bool is_tensor(tensor t)
 static bool is_activation(tensor t) { return is_tensor(t) && t.type != DT_I8G64; }
 
 static bool same_pixels(tensor a, tensor b) { return a.n == b.n && a.h == b.h && a.w == b.w; }
-static bool same_shape(tensor a, tensor b)  { return same_pixels(a, b) && a.c == b.c; }
+static bool same_shape(tensor a, tensor b) { return same_pixels(a, b) && a.c == b.c; }
 
 static bool is_vector(tensor t, int c)
 {
@@ -123,8 +123,7 @@ conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry
     return (conv_source){ .in = *in };
 }
 
-void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g,
-               const epilogue *e)
+void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g, const epilogue *e)
 {
     assert(is_conv_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
     assert(is_matrix(w, g.kh, g.kw, x->in.a.c + x->in.b.c) && fits_epilogue(e, y, w.n));

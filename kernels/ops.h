@@ -33,7 +33,7 @@ typedef struct epilogue {
     tensor bias;      /* (1,1,1,rows of w), or absent */
     tensor per_image; /* F32 (n,1,1,c): one value per image and channel, or absent */
     tensor residual;  /* shape of y, or absent; may be y itself */
-    act    act;
+    act act;
 } epilogue;
 
 /* y[.., r] = sum_k x[.., k] * w[r][k].  Rows are pixels; y and x agree in n,h,w.
@@ -57,16 +57,16 @@ void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act act)
 typedef struct conv_input {
     tensor a, b;
     tensor affine; /* absent: as it is */
-    bool   silu;
-    bool   detach; /* prepare a copy in any case: y will overwrite a */
-    int    h, w;
+    bool silu;
+    bool detach; /* prepare a copy in any case: y will overwrite a */
+    int h, w;
 } conv_input;
 
 /* Output rows [row0, row0 + rows) of a convolution, row0 a multiple of
  * BAND_UNIT, rows too unless the image ends there. */
 typedef struct conv_geometry {
-    int kh, kw;       /* 3x3 or 1x1 */
-    int stride, pad;  /* pad is in front (top, left); reads past the end see zero */
+    int kh, kw;      /* 3x3 or 1x1 */
+    int stride, pad; /* pad is in front (top, left); reads past the end see zero */
     int row0, rows;
 } conv_geometry;
 
@@ -76,11 +76,11 @@ typedef struct conv_geometry {
  * Only the input rows that `g` needs are prepared. */
 typedef struct conv_source {
     conv_input in;
-    tensor     ready; /* prepared rows, or absent */
-    int        first; /* row of the image that ready's row 0 is */
+    tensor ready; /* prepared rows, or absent */
+    int first;    /* row of the image that ready's row 0 is */
 } conv_source;
 
-size_t      op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g);
+size_t op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g);
 conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
 
 /* y is the whole image (or a channel view of it); only rows of `g` are written.

@@ -25,9 +25,9 @@ typedef enum dtype { DT_F32 = 0, DT_F16 = 1, DT_BF16 = 2, DT_I8G64 = 3 } dtype;
 typedef struct tensor {
     void *data; /* device address; never owned, never freed here; NULL while planning */
     dtype type;
-    int   n, h, w, c;
-    int   stride;
-    int   exp2;
+    int n, h, w, c;
+    int stride;
+    int exp2;
 } tensor;
 
 /* Bytes per element of an activation type (not for DT_I8G64). */

@@ -10,15 +10,15 @@
 /* Memory of one decoding thread: a zstd context and one frame's planes. */
 typedef struct codec codec;
 
-codec *codec_open(void);            /* NULL: out of memory */
-void   codec_close(codec *c);       /* NULL is fine */
-size_t codec_memory(void);          /* bytes one codec takes, zstd's own included */
+codec *codec_open(void);    /* NULL: out of memory */
+void codec_close(codec *c); /* NULL is fine */
+size_t codec_memory(void);  /* bytes one codec takes, zstd's own included */
 
 /* Checks the hashes of `n` frames that lie one behind the other at `stored` and decodes
  * them one behind the other to `dst`, which may be `stored` if all are PACK_RAW.
  * REFINE_EFORMAT: a hash differs or a frame does not decode; *bad is its number. */
-refine_status codec_decode(codec *c, void *dst, const void *stored, const pack_frame *frames,
-                           int n, int *bad);
+refine_status codec_decode(codec *c, void *dst, const void *stored, const pack_frame *frames, int n,
+                           int *bad);
 
 /* The hash of everything in a pack: XXH3, 64 bits. */
 uint64_t codec_hash(const void *data, size_t bytes);

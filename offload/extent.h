@@ -9,9 +9,9 @@
 /* A read under way: `done` of its bytes have come. */
 typedef struct extent {
     uint64_t ticket, at;
-    char    *dst;
-    size_t   bytes, done;
-    int      in_vain;       /* attempts since bytes came last */
+    char *dst;
+    size_t bytes, done;
+    int in_vain; /* attempts since bytes came last */
 } extent;
 
 /* Takes in the result of one attempt: bytes read, or -errno.  True: the request is

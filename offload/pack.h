@@ -22,18 +22,18 @@ typedef struct pack pack;
 /* REFINE_EIO: cannot be opened.  REFINE_EFORMAT: not a pack, of another version,
  * truncated, or damaged: the text says which. */
 refine_status pack_open(pack **out, const char *path, refine_error *err);
-void          pack_close(pack *p);                  /* NULL is fine */
+void pack_close(pack *p); /* NULL is fine */
 
 const char *pack_path(const pack *p);
 const pack_superblock *pack_super(const pack *p);
-int         pack_fd(const pack *p);                 /* buffered, read-only; the pack's */
+int pack_fd(const pack *p); /* buffered, read-only; the pack's */
 
-int                n_pack_tensors(const pack *p);
+int n_pack_tensors(const pack *p);
 const pack_tensor *pack_tensor_at(const pack *p, int i);
-const char        *pack_tensor_name(const pack *p, int i);
-int                n_pack_chunks(const pack *p);
-const pack_chunk  *pack_chunk_at(const pack *p, int i);
-const pack_frame  *pack_frame_at(const pack *p, int i);
+const char *pack_tensor_name(const pack *p, int i);
+int n_pack_chunks(const pack *p);
+const pack_chunk *pack_chunk_at(const pack *p, int i);
+const pack_frame *pack_frame_at(const pack *p, int i);
 
 /* Chunks [*first, *end) of a segment. */
 void pack_segment(const pack *p, int segment, int *first, int *end);

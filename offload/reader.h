@@ -23,35 +23,35 @@ typedef struct reader reader;
 
 /* What a test can get between a reader and the system; NULL members are the system's own. */
 typedef struct reader_calls {
-    void   *context;
-    int     (*open)(void *context, const char *path, int flags);
+    void *context;
+    int (*open)(void *context, const char *path, int flags);
     ssize_t (*pread)(void *context, int fd, void *dst, size_t bytes, off_t at);
-    int     (*completion)(void *context, int result);  /* what io_uring says of one read */
+    int (*completion)(void *context, int result); /* what io_uring says of one read */
 } reader_calls;
 
 typedef struct reader_config {
     const char *path;
-    void       *buffer;         /* where all destinations lie; page-aligned */
-    size_t      buffer_bytes;
-    int         depth;          /* requests in flight at most; >= 1 */
-    const reader_calls *calls;  /* tests; else NULL.  Outlives the reader */
+    void *buffer; /* where all destinations lie; page-aligned */
+    size_t buffer_bytes;
+    int depth;                 /* requests in flight at most; >= 1 */
+    const reader_calls *calls; /* tests; else NULL.  Outlives the reader */
 } reader_config;
 
 typedef struct read_done {
-    uint64_t      ticket;
-    refine_status status;       /* REFINE_OK, or REFINE_EIO */
-    int           error;        /* errno of a failure; 0: the file ended */
+    uint64_t ticket;
+    refine_status status; /* REFINE_OK, or REFINE_EIO */
+    int error;            /* errno of a failure; 0: the file ended */
 } read_done;
 
 struct reader {
-    const char *name;           /* "io_uring+O_DIRECT", "io_uring", "pread+O_DIRECT", "pread" */
+    const char *name; /* "io_uring+O_DIRECT", "io_uring", "pread+O_DIRECT", "pread" */
     /* `at`, `bytes` and `dst` are multiples of PACK_ALIGN, dst inside the buffer.  At
      * most `depth` requests may be unfinished. */
     refine_status (*submit)(reader *r, uint64_t ticket, void *dst, uint64_t at, size_t bytes);
     /* Takes finished requests, at most `max`; waits for one if `wait` and any is
      * outstanding.  Returns how many. */
     int (*reap)(reader *r, read_done *out, int max, int wait);
-    void (*close)(reader *r);   /* waits for what is outstanding */
+    void (*close)(reader *r); /* waits for what is outstanding */
 };
 
 /* REFINE_EIO: the file cannot be opened, or the system has no such thing. */

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RING_ALIGN = 256 };  /* every piece begins at a multiple */
+enum { RING_ALIGN = 256 }; /* every piece begins at a multiple */
 
 typedef struct ring {
     uint64_t bytes, head, tail;

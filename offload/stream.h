@@ -26,30 +26,30 @@
 typedef struct stream stream;
 
 typedef struct stream_config {
-    dev        *d;
+    dev *d;
     const pack *p;
-    void       *ring;               /* device memory, the caller's */
-    size_t      ring_bytes;         /* >= stream_ring_min() for the biggest set of chunks
+    void *ring;           /* device memory, the caller's */
+    size_t ring_bytes;    /* >= stream_ring_min() for the biggest set of chunks
                                        that is ever inside at once */
-    void       *residents;          /* device memory for resident chunks, one behind the other
+    void *residents;      /* device memory for resident chunks, one behind the other
                                        in the order of `resident`, each aligned to 256 */
-    const bool *resident;           /* per chunk of the pack; NULL: none */
+    const bool *resident; /* per chunk of the pack; NULL: none */
     const stream_pass *script;
-    int         n_script;
-    int         slots;              /* staging slots, each one chunk; >= 2 */
-    int         workers;            /* decode threads; >= 1 */
-    int         reader;             /* refine_reader: 0 auto, 1 uring, 2 pread */
-    const reader_calls *calls;      /* tests; or NULL */
+    int n_script;
+    int slots;                 /* staging slots, each one chunk; >= 2 */
+    int workers;               /* decode threads; >= 1 */
+    int reader;                /* refine_reader: 0 auto, 1 uring, 2 pread */
+    const reader_calls *calls; /* tests; or NULL */
 } stream_config;
 
 /* Where time and bytes went since stream_open. */
 typedef struct stream_stats {
     uint64_t disk_bytes, decoded_bytes, copied_bytes;
-    uint64_t chunks, resident_hits;     /* visits that travelled, and that did not */
-    double   disk_busy;                 /* seconds with at least one request under way */
-    double   decode_busy;               /* summed over the workers */
-    double   copy_busy;                 /* with at least one copy enqueued and not finished */
-    double   stall_disk, stall_decode, stall_copy;  /* compute waited, by what it waited for */
+    uint64_t chunks, resident_hits; /* visits that travelled, and that did not */
+    double disk_busy;               /* seconds with at least one request under way */
+    double decode_busy;             /* summed over the workers */
+    double copy_busy;               /* with at least one copy enqueued and not finished */
+    double stall_disk, stall_decode, stall_copy; /* compute waited, by what it waited for */
 } stream_stats;
 
 /* Host memory (staging, threads' contexts) a stream of this shape takes. */
@@ -67,13 +67,13 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
 refine_status stream_restart(stream *s);
 /* Their memory is the caller's until stream_restart.  What is left of the script must not
  * visit a resident chunk. */
-void          stream_drop_residents(stream *s);
+void stream_drop_residents(stream *s);
 /* Stops early if need be, and drains what it copies.  NULL is fine. */
-void          stream_close(stream *s);
+void stream_close(stream *s);
 
-weights     *stream_weights(stream *s);     /* the interface the engine sees */
-stream_stats stream_get_stats(stream *s);   /* any time */
-const char  *stream_reader_name(const stream *s);
-const char  *stream_note(const stream *s);  /* "" or why the reader fell back */
+weights *stream_weights(stream *s);       /* the interface the engine sees */
+stream_stats stream_get_stats(stream *s); /* any time */
+const char *stream_reader_name(const stream *s);
+const char *stream_note(const stream *s); /* "" or why the reader fell back */
 
 #endif

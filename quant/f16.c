@@ -41,11 +41,11 @@ uint16_t f32_to_f16(float v)
 
     if (magnitude > 0x7f800000u)
         return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
-    if (magnitude >= 0x47800000u)                   /* 2^16 and above */
+    if (magnitude >= 0x47800000u) /* 2^16 and above */
         return (uint16_t)(sign | 0x7c00u);
-    if (magnitude >= 0x38800000u)                   /* 2^-14 and above: normal; may carry to inf */
+    if (magnitude >= 0x38800000u) /* 2^-14 and above: normal; may carry to inf */
         return (uint16_t)(sign | shift_rounded(magnitude - (112u << 23), 13));
-    if (magnitude < 0x33000000u)                    /* below 2^-25: nothing left */
+    if (magnitude < 0x33000000u) /* below 2^-25: nothing left */
         return (uint16_t)sign;
 
     const uint32_t exponent = magnitude >> 23;
@@ -106,7 +106,8 @@ WIDE static size_t bf16_encode_wide(uint16_t *dst, const float *src, size_t n)
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         const __m256i u = bf16_round(_mm256_castps_si256(_mm256_loadu_ps(src + i)));
-        const __m128i h = _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+        const __m128i h = _mm_packus_epi32(_mm256_castsi256_si128(u),
+                                           _mm256_extracti128_si256(u, 1));
         _mm_storeu_si128((__m128i *)(void *)(dst + i), h);
     }
     return i;

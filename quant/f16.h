@@ -25,7 +25,7 @@ static inline float f32_from_bits(uint32_t u)
     return v;
 }
 
-float    f16_to_f32(uint16_t h);
+float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float v);
 
 static inline float bf16_to_f32(uint16_t h)

@@ -109,14 +109,15 @@ check_fuzz() {
     for target in build/fuzz/fuzz/fuzz_*; do
         [ -x "$target" ] || continue
         name=$(basename "$target")
-        step "$name for $fuzz_seconds s"
+        step "fuzz: $name for $fuzz_seconds s"
         work=build/fuzz/corpus/$name
         mkdir -p "$work" "tests/fuzz/corpora/${name#fuzz_}"
         if "$target" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
-            -print_final_stats=0 -verbosity=0 -artifact_prefix="build/fuzz/$name-" \
-            "$work" "tests/fuzz/corpora/${name#fuzz_}" </dev/null; then
+            -verbosity=0 -artifact_prefix="build/fuzz/$name-" \
+            "$work" "tests/fuzz/corpora/${name#fuzz_}" </dev/null >"build/fuzz/$name.log" 2>&1; then
             pass
         else
+            tail -n 40 "build/fuzz/$name.log"
             fail "$name: the input is kept in build/fuzz/$name-*"
         fi
     done
@@ -153,7 +154,7 @@ check_install() {
     else
         fail "a C program against the installed library"
     fi
-    if build_consumer c++ "$prefix" -x c++ -std=c++20 -Wall -Wextra -pedantic -Werror; then
+    if build_consumer c++ "$prefix" -x c++ -std=c++20 -Wall -pedantic -Werror; then
         pass
     else
         fail "a C++ program against the installed library"

@@ -34,11 +34,11 @@ typedef const tensor_part *binding[LAYOUT_SOURCES];
 
 typedef struct checkpoint {
     weight_source source;
-    char          name[NAME_BYTES];
-    safetensors  *file[FILES_MOST];
-    int           n_files;
-    tensor_index  index;
-    binding      *bound;        /* one for each entry of the layout */
+    char name[NAME_BYTES];
+    safetensors *file[FILES_MOST];
+    int n_files;
+    tensor_index index;
+    binding *bound; /* one for each entry of the layout */
 } checkpoint;
 
 /* ---- reading ---- */
@@ -48,7 +48,8 @@ static refine_status not_finite(const tensor_part *p, double value, refine_error
     if (isfinite(value))
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: %s holds %g, too large for fp16 (65504 at most); get a checkpoint "
-                           "made for fp16", p->file->path, p->tensor->name, value);
+                           "made for fp16",
+                           p->file->path, p->tensor->name, value);
     return refine_fail(err, REFINE_EFORMAT,
                        "%s: %s holds infinity or NaN: the checkpoint is damaged; download it again",
                        p->file->path, p->tensor->name);
@@ -159,8 +160,7 @@ static refine_status checkpoint_read(const weight_source *s, int entry, int part
                          : read_straight(p, first, n, to, dst, err);
 }
 
-static void checkpoint_expect(const weight_source *s, int entry, int part, uint64_t first,
-                              size_t n)
+static void checkpoint_expect(const weight_source *s, int entry, int part, uint64_t first, size_t n)
 {
     const tensor_part *p = ((const checkpoint *)s)->bound[entry][part];
     const size_t bytes = st_dtype_bytes(p->tensor->type);
@@ -305,7 +305,7 @@ static refine_status add_shards(checkpoint *c, const char *dir, const char *inde
 {
     char path[PATH_BYTES], shard[PATH_BYTES];
     refine_status st = REFINE_OK;
-    const char *tensor;
+    const char *tensor_name;
     json_t *root, *v;
 
     TRY(join(path, dir, index_name, err));
@@ -313,7 +313,7 @@ static refine_status add_shards(checkpoint *c, const char *dir, const char *inde
     json_t *map = json_object_get(root, "weight_map");
     if (json_object_size(map) == 0)
         st = refine_fail(err, REFINE_EFORMAT, "%s: names no shards", path);
-    json_object_foreach(map, tensor, v)
+    json_object_foreach(map, tensor_name, v)
     {
         const char *name = json_string_value(v);
         if (!name || !*name || strchr(name, '/'))
@@ -425,8 +425,8 @@ refine_status checkpoint_open(weight_source **out, const char *path, refine_erro
                                  .read = checkpoint_read,
                                  .expect = checkpoint_expect,
                                  .close = checkpoint_close };
-    const refine_status st =
-        S_ISDIR(s.st_mode) ? open_directory(c, path, err) : open_single(c, path, err);
+    const refine_status st = S_ISDIR(s.st_mode) ? open_directory(c, path, err)
+                                                : open_single(c, path, err);
     if (st != REFINE_OK) {
         checkpoint_close(&c->source);
         return st;

@@ -19,7 +19,7 @@ enum { PATH_BYTES = 4096 };
 
 /* One JSON file being read. */
 typedef struct reading {
-    const char   *path;
+    const char *path;
     const json_t *root;
     refine_error *err;
 } reading;
@@ -34,8 +34,8 @@ static refine_status unsupported(const reading *r, const char *name, const json_
         text[n < sizeof text ? n : sizeof text - 1] = 0;
     }
     return refine_fail(r->err, REFINE_EFORMAT,
-                       "%s: %s is %s: this is no model the refiner's engine can run", r->path,
-                       name, text);
+                       "%s: %s is %s: this is no model the refiner's engine can run", r->path, name,
+                       text);
 }
 
 /* ---- values that vary ---- */
@@ -78,7 +78,7 @@ static refine_status read_levels(const reading *r, const char *name, int fallbac
 {
     const json_t *v = json_object_get(r->root, name);
     if (!json_is_array(v)) {
-        int all;
+        int all = fallback;
         TRY(read_int(r, name, fallback, &all));
         for (int i = 0; i < levels; i++)
             out[i] = all;
@@ -128,8 +128,8 @@ static const char *block_type(const reading *r, const char *list, int i)
 /* ---- values that are taken for granted ---- */
 
 typedef struct granted {
-    const char *name, *value;   /* a number, true, false, null, or a string */
-    const char *fallback;       /* diffusers' default, where it is another */
+    const char *name, *value; /* a number, true, false, null, or a string */
+    const char *fallback;     /* diffusers' default, where it is another */
 } granted;
 
 static bool is_value(const json_t *v, const char *want)
@@ -191,14 +191,10 @@ static const granted UNET_GRANTED[] = {
 };
 
 static const granted VAE_GRANTED[] = {
-    { "act_fn", "silu", NULL },
-    { "in_channels", "3", NULL },
-    { "out_channels", "3", NULL },
-    { "latents_mean", "null", NULL },
-    { "latents_std", "null", NULL },
-    { "mid_block_add_attention", "true", NULL },
-    { "shift_factor", "null", NULL },
-    { "use_post_quant_conv", "true", NULL },
+    { "act_fn", "silu", NULL },         { "in_channels", "3", NULL },
+    { "out_channels", "3", NULL },      { "latents_mean", "null", NULL },
+    { "latents_std", "null", NULL },    { "mid_block_add_attention", "true", NULL },
+    { "shift_factor", "null", NULL },   { "use_post_quant_conv", "true", NULL },
     { "use_quant_conv", "true", NULL },
 };
 
@@ -355,20 +351,23 @@ static refine_status check_directory(const char *dir, refine_error *err)
         return REFINE_OK;
     if (exists(dir, "unet") && exists(dir, "text_encoder") && !exists(dir, "text_encoder_2"))
         return refine_fail(err, REFINE_EFORMAT,
-                           "%s: this is a Stable Diffusion 1 or 2 model, not the SDXL refiner", dir);
+                           "%s: this is a Stable Diffusion 1 or 2 model, not the SDXL refiner",
+                           dir);
     if (exists(dir, "config.json") && !exists(dir, "unet"))
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: this is one component of a model; give the directory above it, "
-                           "with unet/, vae/ and text_encoder_2/", dir);
+                           "with unet/, vae/ and text_encoder_2/",
+                           dir);
     return refine_fail(err, REFINE_EFORMAT,
                        "%s: has no %s; give the model's directory, with unet/, vae/ and "
-                       "text_encoder_2/", dir, missing);
+                       "text_encoder_2/",
+                       dir, missing);
 }
 
 refine_status config_from_diffusers(model_config *out, const char *dir, refine_error *err)
 {
     static const struct {
-        component   which;
+        component which;
         const char *name;
     } FILES[] = { { UNET, "unet/config.json" },
                   { TEXT, "text_encoder_2/config.json" },

@@ -10,8 +10,8 @@ enum { HEAD = 64, COUNT_MOST = 256, DIM_MOST = 1 << 24, N_IDS = 5 };
 
 typedef struct shapes {
     const tensor_index *ix;
-    const char         *path;
-    refine_error       *err;
+    const char *path;
+    refine_error *err;
 } shapes;
 
 static const tensor_part *find(const shapes *s, const char *fmt, va_list ap)
@@ -24,7 +24,8 @@ static const tensor_part *find(const shapes *s, const char *fmt, va_list ap)
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-static bool has(const shapes *s, const char *fmt, ...)
+static bool
+has(const shapes *s, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -37,7 +38,8 @@ static bool has(const shapes *s, const char *fmt, ...)
 #if defined(__GNUC__)
 __attribute__((format(printf, 4, 5)))
 #endif
-static refine_status dim(const shapes *s, int *out, int axis, const char *fmt, ...)
+static refine_status
+dim(const shapes *s, int *out, int axis, const char *fmt, ...)
 {
     char name[LAYOUT_NAME] = "";
     va_list ap;
@@ -99,7 +101,8 @@ static refine_status unet_shapes(const shapes *s, unet_config *c)
     if (c->in_channels != out_channels)
         return refine_fail(s->err, REFINE_EFORMAT,
                            "%s: its UNet takes %d channels and gives %d: an inpainting or another "
-                           "special model, not the refiner", s->path, c->in_channels, out_channels);
+                           "special model, not the refiner",
+                           s->path, c->in_channels, out_channels);
     return REFINE_OK;
 }
 

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 image=${1:-docs/sample/coffee.jpg}
 small=56M large=256M
 bin=build/release/bin
-pack=demo/tiny.pack
+pack=demo/demo.pack
 picture=demo/refined.png
 threads=$(nproc)
 [ "$threads" -le 4 ] || threads=4
@@ -28,11 +28,11 @@ if ! { cmake --preset release &&
     die "the build failed"
 fi
 
-# The published model is not ours to give.  This one has its structure at a hundredth of its
-# width and weights that were never trained.
+# The published model is not ours to give.  This one has its structure, small and set by hand
+# (tools/demo_model.c).
 if [ ! -s "$pack" ] || [ "$bin/refine-pack" -nt "$pack" ]; then
     step "making the demo model"
-    "$bin/refine-pack" synthetic:tiny -o "$pack" --tokenizer docs/sample/demo_merges.txt --force
+    "$bin/refine-pack" synthetic:demo -o "$pack" --tokenizer docs/sample/demo_merges.txt --force
 fi
 
 # refine BUDGET PICTURE OPTION...
@@ -74,5 +74,5 @@ say "result:  demo/result.json"
 account "$small" demo/result.json
 account "$large" demo/result-large.json
 say ""
-say "The demo model's weights are random, so expect coloured noise, not a better photo: it shows the"
-say "machinery.  README.md says how to pack the published refiner and run that instead."
+say "The demo model was not trained: it returns a soft copy of the photo.  README.md says how to"
+say "pack the published refiner and run that instead."

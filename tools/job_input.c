@@ -23,8 +23,7 @@ static refine_status fit_picture(job_input *in, const char *path, refine_error *
     image fit = { w, h, mem_alloc((size_t)w * (size_t)h * 3) };
     if (!fit.rgb)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    const refine_status st =
-        resample_lanczos(fit.rgb, w, h, im->rgb, im->width, im->height, err);
+    const refine_status st = resample_lanczos(fit.rgb, w, h, im->rgb, im->width, im->height, err);
     if (st != REFINE_OK) {
         image_free(&fit);
         return st;

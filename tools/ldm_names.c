@@ -35,7 +35,8 @@ static const char *match(const char *s, const char *pattern, int n[2])
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-static bool put(char out[LAYOUT_NAME], const char *fmt, ...)
+static bool
+put(char out[LAYOUT_NAME], const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -65,9 +66,9 @@ static bool put_renamed(char out[LAYOUT_NAME], const char *prefix, const char *r
 /* ---- UNet ---- */
 
 static const respelling UNET_RESNET[] = {
-    { "in_layers.0.", "norm1." },       { "in_layers.2.", "conv1." },
+    { "in_layers.0.", "norm1." },          { "in_layers.2.", "conv1." },
     { "emb_layers.1.", "time_emb_proj." }, { "out_layers.0.", "norm2." },
-    { "out_layers.3.", "conv2." },      { "skip_connection.", "conv_shortcut." },
+    { "out_layers.3.", "conv2." },         { "skip_connection.", "conv_shortcut." },
 };
 
 static const respelling UNET_ENDS[] = {
@@ -153,7 +154,7 @@ static bool unet_translate(char out[LAYOUT_NAME], const char *s, int resnets)
 static const respelling VAE_RESNET[] = { { "nin_shortcut.", "conv_shortcut." } };
 
 static const respelling VAE_ATTENTION[] = {
-    { "norm.", "group_norm." }, { "q.", "to_q." }, { "k.", "to_k." }, { "v.", "to_v." },
+    { "norm.", "group_norm." },   { "q.", "to_q." }, { "k.", "to_k." }, { "v.", "to_v." },
     { "proj_out.", "to_out.0." },
 };
 
@@ -171,8 +172,7 @@ static bool vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
     int n[2];
 
     if ((rest = match(s, "mid.block_#.", n)))
-        return put(at, "vae.%s.mid_block.resnets.%d.", half, n[0] - 1) &&
-               vae_resnet(out, at, rest);
+        return put(at, "vae.%s.mid_block.resnets.%d.", half, n[0] - 1) && vae_resnet(out, at, rest);
     if ((rest = match(s, "mid.attn_1.", n)))
         return put(at, "vae.%s.mid_block.attentions.0.", half) &&
                put_renamed(out, at, rest, VAE_ATTENTION, COUNT(VAE_ATTENTION));
@@ -225,9 +225,8 @@ static bool vae_translate(char out[LAYOUT_NAME], const char *s, int levels)
 /* ---- text encoder ---- */
 
 static const respelling TEXT_LAYER[] = {
-    { "ln_1.", "layer_norm1." },   { "ln_2.", "layer_norm2." },
-    { "mlp.c_fc.", "mlp.fc1." },   { "mlp.c_proj.", "mlp.fc2." },
-    { "attn.", "self_attn." },
+    { "ln_1.", "layer_norm1." },   { "ln_2.", "layer_norm2." }, { "mlp.c_fc.", "mlp.fc1." },
+    { "mlp.c_proj.", "mlp.fc2." }, { "attn.", "self_attn." },
 };
 
 static const respelling TEXT_ENDS[] = {

@@ -11,19 +11,19 @@
 
 /* What must be known of the model before its blocks can be renumbered. */
 typedef struct ldm_shape {
-    int unet_resnets;   /* per down block */
+    int unet_resnets; /* per down block */
     int vae_levels;
 } ldm_shape;
 
 typedef enum ldm_view {
-    LDM_WHOLE,          /* one name, the tensor as it is */
-    LDM_THIRDS,         /* three names, a third of the rows each: q, k, v */
-    LDM_TRANSPOSED      /* one name, rows and columns swapped */
+    LDM_WHOLE,     /* one name, the tensor as it is */
+    LDM_THIRDS,    /* three names, a third of the rows each: q, k, v */
+    LDM_TRANSPOSED /* one name, rows and columns swapped */
 } ldm_view;
 
 typedef struct ldm_name {
     ldm_view view;
-    char     name[3][LAYOUT_NAME];
+    char name[3][LAYOUT_NAME];
 } ldm_name;
 
 /* False: no weight of the refiner's UNet, text encoder or VAE. */

@@ -24,7 +24,8 @@ static refine_status refuse(refine_error *err, const char *path)
     if (errno == EFBIG)
         return refine_fail(err, REFINE_EIO,
                            "%s: larger than this file system or the limit on file sizes (ulimit "
-                           "-f) allows", path);
+                           "-f) allows",
+                           path);
     return refine_fail(err, REFINE_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 

@@ -13,9 +13,9 @@
 
 typedef struct rows_of {
     const weight_source *s;
-    int                  entry;
-    size_t               k;         /* elements of a row */
-    dtype                to;
+    int entry;
+    size_t k; /* elements of a row */
+    dtype to;
 } rows_of;
 
 static char *row_at(const rows_of *r, void *base, size_t row)

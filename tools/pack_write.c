@@ -11,7 +11,7 @@
  * Index and superblock have known sizes and are written last.  The first failure stops
  * all threads; the file never gets its name.
  */
-#define _GNU_SOURCE /* sync_file_range */
+#define _GNU_SOURCE              /* sync_file_range */
 #define ZSTD_STATIC_LINKING_ONLY /* counted allocation */
 #include "tools/pack_write.h"
 
@@ -34,41 +34,41 @@
 #include <zstd.h>
 
 enum {
-    LEVEL = 1,                      /* higher levels gain nothing on weights */
+    LEVEL = 1, /* higher levels gain nothing on weights */
     TOKENIZER_LEVEL = 19,
-    MEMORY_MOST = 384 << 20,        /* of all threads' buffers */
+    MEMORY_MOST = 384 << 20, /* of all threads' buffers */
     THREADS_MOST = 256,
-    AHEAD = 8                       /* chunks announced to the source before they are read */
+    AHEAD = 8 /* chunks announced to the source before they are read */
 };
 
 /* A frame is coded when that saves 3 % at least: stored / decoded < 97 / 100. */
 enum { WORTH_NUM = 97, WORTH_DEN = 100 };
 
 typedef struct packer {
-    const weight_source      *source;
+    const weight_source *source;
     const pack_write_options *o;
-    new_file                  file;
-    pack_cut                  cut;
-    pack_frame               *frame;
-    uint64_t                 *tile_hash;
-    char                     *meta, *tokenizer;     /* as stored */
-    size_t                    tokenizer_bytes;
-    pack_superblock           super;
+    new_file file;
+    pack_cut cut;
+    pack_frame *frame;
+    uint64_t *tile_hash;
+    char *meta, *tokenizer; /* as stored */
+    size_t tokenizer_bytes;
+    pack_superblock super;
 
-    pthread_mutex_t mutex;          /* of everything below */
-    pthread_cond_t  moved;          /* turn advanced, or stopped */
-    int             next, turn;
-    uint64_t        end, done;      /* of the file; of the decoded bytes */
-    refine_status   st;             /* not REFINE_OK: everybody stops */
-    refine_error    err;
+    pthread_mutex_t mutex; /* of everything below */
+    pthread_cond_t moved;  /* turn advanced, or stopped */
+    int next, turn;
+    uint64_t end, done; /* of the file; of the decoded bytes */
+    refine_status st;   /* not REFINE_OK: everybody stops */
+    refine_error err;
 } packer;
 
 /* One thread's buffers. */
 typedef struct worker {
-    packer    *p;
+    packer *p;
     ZSTD_CCtx *zstd;
-    char      *plain, *scratch, *coded, *planes;
-    pthread_t  thread;
+    char *plain, *scratch, *coded, *planes;
+    pthread_t thread;
 } worker;
 
 /* ---- one worker ---- */
@@ -153,8 +153,7 @@ static refine_status encode_frame(worker *w, pack_frame *f, const char *plain, c
             split_planes(w->planes, plain, f->bytes);
             from = w->planes;
         }
-        const size_t n =
-            ZSTD_compress2(w->zstd, dst, ZSTD_compressBound(f->bytes), from, f->bytes);
+        const size_t n = ZSTD_compress2(w->zstd, dst, ZSTD_compressBound(f->bytes), from, f->bytes);
         if (ZSTD_isError(n))
             return refine_fail(err, REFINE_ENOMEM, "zstd: %s", ZSTD_getErrorName(n));
         if (n * WORTH_DEN < (size_t)f->bytes * WORTH_NUM) {
@@ -197,8 +196,7 @@ static refine_status gather_matrix(worker *w, int chunk, refine_error *err)
     TRY(pack_gather(p->source, (int)k->tensor, (int)k->row0, (int)k->rows, DT_F16, w->plain,
                     w->scratch, err));
     for (uint32_t row = 0; row < k->rows; row += tile)
-        *hash++ = XXH3_64bits(w->plain + row * row_bytes,
-                              num_min(tile, k->rows - row) * row_bytes);
+        *hash++ = XXH3_64bits(w->plain + row * row_bytes, num_min(tile, k->rows - row) * row_bytes);
     return REFINE_OK;
 }
 
@@ -378,14 +376,12 @@ static json_t *source_object(const packer *p)
 static refine_status build_meta(packer *p)
 {
     char *model = model_config_dump(&p->source->list.config);
-    json_t *root = model ? json_pack("{s:s, s:s, s:o, s:s, s:s, s:I, s:o}",
-                                     "format", "refine-pack",
-                                     "created_by", "refine-pack " REFINE_VERSION,
-                                     "source", source_object(p),
-                                     "weights", "fp16",
-                                     "codec", p->o->raw ? "raw" : "zstd",
-                                     "chunk", (json_int_t)p->o->chunk_bytes,
-                                     "model", json_loads(model, 0, NULL))
+    json_t *root = model ? json_pack("{s:s, s:s, s:o, s:s, s:s, s:I, s:o}", "format", "refine-pack",
+                                     "created_by", "refine-pack " REFINE_VERSION, "source",
+                                     source_object(p), "weights", "fp16", "codec",
+                                     p->o->raw ? "raw" : "zstd", "chunk",
+                                     (json_int_t)p->o->chunk_bytes, "model",
+                                     json_loads(model, 0, NULL))
                          : NULL;
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 
@@ -458,8 +454,7 @@ static refine_status write_index(packer *p)
     at = append(at, c->names, c->names_bytes);
     assert(at == index + s->index_bytes);
     s->index_hash = XXH3_64bits(index, s->index_bytes);
-    const refine_status st =
-        new_file_write(&p->file, index, s->index_bytes, s->index_at, &p->err);
+    const refine_status st = new_file_write(&p->file, index, s->index_bytes, s->index_at, &p->err);
     mem_free(index);
     return st;
 }
@@ -492,8 +487,8 @@ static refine_status check_room(packer *p, uint64_t *room)
         return REFINE_OK;
     return refine_fail(&p->err, REFINE_EIO,
                        "%s: the pack needs up to %.2f GB and the file system has %.2f GB left; "
-                       "make room or write elsewhere", p->o->path, (double)p->cut.bytes / 1e9,
-                       (double)*room / 1e9);
+                       "make room or write elsewhere",
+                       p->o->path, (double)p->cut.bytes / 1e9, (double)*room / 1e9);
 }
 
 static refine_status pack_all(packer *p, pack_written *out)

@@ -12,7 +12,7 @@
 typedef enum where { BEGINS, CONTAINS } where;
 
 typedef struct rule {
-    where       at;
+    where at;
     const char *text, *is;
 } rule;
 
@@ -45,8 +45,9 @@ static const rule WHOLES[] = {
 
 static const rule PARTS[] = {
     { BEGINS, UNET, "a UNet alone, without text encoder and VAE" },
-    { BEGINS, "down_blocks.", "a UNet alone, in diffusers' layout: give the directory that "
-                              "holds unet/, vae/ and text_encoder_2/" },
+    { BEGINS, "down_blocks.",
+      "a UNet alone, in diffusers' layout: give the directory that "
+      "holds unet/, vae/ and text_encoder_2/" },
     { BEGINS, "input_blocks.", "a UNet alone, without text encoder and VAE" },
     { BEGINS, VAE, "a VAE alone" },
     { BEGINS, "decoder.", "a VAE alone" },

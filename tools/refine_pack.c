@@ -30,11 +30,11 @@ enum { THREADS_MOST = 256, PATH_BYTES = 4096 };
 typedef enum mode { MODE_PACK, MODE_INSPECT, MODE_VERIFY } mode;
 
 typedef struct arguments {
-    mode        mode;
+    mode mode;
     const char *input, *output, *tokenizer;
-    size_t      chunk_bytes;
-    int         threads;
-    bool        raw, force, json, quiet;
+    size_t chunk_bytes;
+    int threads;
+    bool raw, force, json, quiet;
 } arguments;
 
 static const char USAGE[] =
@@ -54,6 +54,7 @@ static const char HELP[] =
     "                         text_encoder_2/, tokenizer_2/), fp16 or fp32, sharded or not\n"
     "  synthetic:full[:SEED]  random weights in the refiner's shapes, for measuring\n"
     "  synthetic:tiny[:SEED]  random weights in a tiny model's shapes, for testing\n"
+    "  synthetic:demo         a tiny model set by hand, whose picture survives\n"
     "\n"
     "Options\n"
     "  -o, --output FILE      the pack to write\n"
@@ -87,8 +88,19 @@ static int complain(int code, const char *text)
 
 /* ---- the command line ---- */
 
-enum { OPT_WEIGHTS = 256, OPT_CODEC, OPT_TOKENIZER, OPT_FORCE, OPT_JSON, OPT_CHUNK, OPT_THREADS,
-       OPT_QUIET, OPT_INSPECT, OPT_VERIFY, OPT_VERSION };
+enum {
+    OPT_WEIGHTS = 256,
+    OPT_CODEC,
+    OPT_TOKENIZER,
+    OPT_FORCE,
+    OPT_JSON,
+    OPT_CHUNK,
+    OPT_THREADS,
+    OPT_QUIET,
+    OPT_INSPECT,
+    OPT_VERIFY,
+    OPT_VERSION
+};
 
 static const struct option OPTIONS[] = {
     { "output", required_argument, NULL, 'o' },
@@ -181,8 +193,9 @@ static refine_status check_arguments(arguments *a, int n_rest, char **rest, refi
 {
     if (a->mode != MODE_PACK) {
         if (n_rest > 0 || a->output)
-            return refine_fail(err, REFINE_EINVAL, "--inspect and --verify take one pack and "
-                                                   "write none");
+            return refine_fail(err, REFINE_EINVAL,
+                               "--inspect and --verify take one pack and "
+                               "write none");
         return REFINE_OK;
     }
     if (n_rest == 0)
@@ -221,7 +234,7 @@ static int parse(arguments *a, int argc, char **argv)
 /* ---- packing ---- */
 
 typedef struct watcher {
-    progress   line;
+    progress line;
     rate_meter rate;
 } watcher;
 
@@ -234,8 +247,8 @@ static void show_progress(void *context, uint64_t done, uint64_t all)
     if (!progress_due(&w->line))
         return;
     progress_show(&w->line, (double)done / (double)all,
-                  w->rate.rate > 0 ? (double)(all - done) / w->rate.rate : -1.0,
-                  "%s of %s  %s/s", sizes_text(a, (double)done), sizes_text(b, (double)all),
+                  w->rate.rate > 0 ? (double)(all - done) / w->rate.rate : -1.0, "%s of %s  %s/s",
+                  sizes_text(a, (double)done), sizes_text(b, (double)all),
                   sizes_text(c, w->rate.rate));
 }
 
@@ -256,14 +269,12 @@ static const char *own_tokenizer(const char *source, char path[PATH_BYTES])
 {
     static const char *const DIRS[] = { "tokenizer_2", "tokenizer" };
     for (size_t i = 0; i < 2; i++)
-        if (snprintf(path, PATH_BYTES, "%s/%s", source, DIRS[i]) < PATH_BYTES &&
-            is_directory(path))
+        if (snprintf(path, PATH_BYTES, "%s/%s", source, DIRS[i]) < PATH_BYTES && is_directory(path))
             return path;
     return NULL;
 }
 
-static refine_status load_tokenizer(const arguments *a, char **text, size_t *len,
-                                    refine_error *err)
+static refine_status load_tokenizer(const arguments *a, char **text, size_t *len, refine_error *err)
 {
     char path[PATH_BYTES];
     const char *from = a->tokenizer;
@@ -272,8 +283,10 @@ static refine_status load_tokenizer(const arguments *a, char **text, size_t *len
         from = own_tokenizer(a->input, path);
     if (from)
         return merges_load(from, text, len, err);
-    (void)fprintf(stderr, "refine-pack: note: no tokenizer in %s; give one with --tokenizer "
-                          "PATH here, or to refine-lowmem on every run\n", a->input);
+    (void)fprintf(stderr,
+                  "refine-pack: note: no tokenizer in %s; give one with --tokenizer "
+                  "PATH here, or to refine-lowmem on every run\n",
+                  a->input);
     return REFINE_OK;
 }
 
@@ -305,9 +318,8 @@ static void print_result(const arguments *a, const weight_source *s, const pack_
         "version", REFINE_VERSION, "output", a->output, "source", "name", s->name, "layout",
         s->kind, "bytes", (json_int_t)s->bytes, "source_hash", hash, "weights", "fp16", "codec",
         a->raw ? "raw" : "zstd", "tokenizer", tokenizer, "file_bytes", (json_int_t)w->file_bytes,
-        "weight_bytes", (json_int_t)w->weight_bytes, "tensors", w->n_tensors, "chunks",
-        w->n_chunks, "threads", w->threads, "seconds", seconds, "rss_peak",
-        (json_int_t)usage.ru_maxrss * 1024);
+        "weight_bytes", (json_int_t)w->weight_bytes, "tensors", w->n_tensors, "chunks", w->n_chunks,
+        "threads", w->threads, "seconds", seconds, "rss_peak", (json_int_t)usage.ru_maxrss * 1024);
     (void)json_dumpf(root, stdout, JSON_INDENT(2));
     (void)putchar('\n');
     json_decref(root);

@@ -1,150 +1,166 @@
 /* tools/result_json.c -- a report for scripts and for people. */
 #include "tools/result_json.h"
 
+#include "engine/base/mem.h"
 #include "tools/new_file.h"
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Steals `v`; a failure anywhere is remembered by the caller's check of the whole. */
-static void set(json_t *o, const char *key, json_t *v)
+/* Every object is packed in one go: json_pack returns NULL when anything in it failed, and
+ * steals what "o" stands for in any case. */
+
+static json_int_t whole(uint64_t v) { return v < INT64_MAX ? (json_int_t)v : INT64_MAX; }
+
+/* A rate over no time at all is none, and JSON has no word for infinity. */
+static double finite_or_0(double v) { return isfinite(v) ? v : 0.0; }
+
+/* As the tokenizer does, takes what is not UTF-8 for a replacement character. */
+static json_t *text(const char *s)
 {
-    (void)json_object_set_new(o, key, v);
+    static const char REPLACEMENT[] = "\xef\xbf\xbd";
+    json_t *v = json_string(s ? s : "");
+    if (v || !s)
+        return v;
+    char *clean = mem_alloc(3 * strlen(s) + 1), *p = clean;
+    for (; clean && *s; s++) {
+        const bool ascii = (unsigned char)*s < 0x80;
+        memcpy(p, ascii ? s : REPLACEMENT, ascii ? 1 : 3);
+        p += ascii ? 1 : 3;
+    }
+    v = clean ? json_stringn(clean, (size_t)(p - clean)) : NULL;
+    mem_free(clean);
+    return v;
 }
 
-static json_t *bytes(uint64_t v) { return json_integer((json_int_t)v); }
+/* The decimal number that a float was given as: 3.4, not 3.4000001. */
+static double decimal(float v)
+{
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.7g", (double)v);
+    return strtod(digits, NULL);
+}
 
-static json_t *text(const char *s) { return json_string(s ? s : ""); }
+/* `more` into `o`, both stolen; NULL if either is. */
+static json_t *join(json_t *o, json_t *more)
+{
+    const bool whole_one = o && more && json_object_update(o, more) == 0;
+    json_decref(more);
+    if (whole_one)
+        return o;
+    json_decref(o);
+    return NULL;
+}
 
 static json_t *seconds_object(const refine_report *r)
 {
-    json_t *o = json_object(), *steps = json_array();
+    json_t *steps = json_array();
     for (int i = 0; i < r->steps_run; i++)
-        (void)json_array_append_new(steps, json_real(r->step[i]));
-    set(o, "total", json_real(r->total));
-    set(o, "open", json_real(r->open));
-    set(o, "text", json_real(r->text));
-    set(o, "vae_encode", json_real(r->vae_encode));
-    set(o, "unet", json_real(r->unet));
-    set(o, "vae_decode", json_real(r->vae_decode));
-    set(o, "steps", steps);
-    set(o, "first_step", json_real(r->first_step));
-    set(o, "step_median", json_real(r->step_median));
-    return o;
+        if (json_array_append_new(steps, json_real(r->step[i])) != 0) {
+            json_decref(steps);
+            return NULL;
+        }
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:f}", "total", r->total, "open",
+                     r->open, "text", r->text, "vae_encode", r->vae_encode, "unet", r->unet,
+                     "vae_decode", r->vae_decode, "steps", steps, "first_step", r->first_step,
+                     "step_median", r->step_median);
 }
 
 static json_t *memory_object(const refine_report *r, bool ran)
 {
     const refine_memory *m = &r->memory;
-    json_t *o = json_object();
-    set(o, "device_planned", bytes(m->device_planned));
-    set(o, "device_limit", bytes(m->device_limit));
-    set(o, "host_planned", bytes(m->host_planned));
-    set(o, "host_limit", bytes(m->host_limit));
-    set(o, "rss_planned", bytes(m->rss_planned));
-    if (ran) {
-        set(o, "device_peak", bytes(m->device_peak));
-        set(o, "host_peak", bytes(m->host_peak));
-        set(o, "rss_peak", bytes(m->rss_peak));
-    }
-    set(o, "ring", bytes(m->ring));
-    set(o, "resident", bytes(m->resident));
-    set(o, "activations", bytes(m->activations));
-    set(o, "workspace", bytes(m->workspace));
-    set(o, "vectors", bytes(m->vectors));
-    set(o, "staging", bytes(m->staging));
-    set(o, "smallest_device", bytes(m->smallest_device));
-    set(o, "smallest_host", bytes(m->smallest_host));
-    return o;
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                          "device_planned", whole(m->device_planned), "device_limit",
+                          whole(m->device_limit), "host_planned", whole(m->host_planned),
+                          "host_limit", whole(m->host_limit), "rss_planned", whole(m->rss_planned),
+                          "ring", whole(m->ring), "resident", whole(m->resident), "activations",
+                          whole(m->activations), "workspace", whole(m->workspace), "vectors",
+                          whole(m->vectors), "staging", whole(m->staging), "smallest_device",
+                          whole(m->smallest_device), "smallest_host", whole(m->smallest_host));
+    if (!ran)
+        return o;
+    return join(o, json_pack("{s:I, s:I, s:I}", "device_peak", whole(m->device_peak), "host_peak",
+                             whole(m->host_peak), "rss_peak", whole(m->rss_peak)));
 }
 
 static json_t *io_object(const refine_report *r, bool ran)
 {
-    json_t *o = json_object();
-    set(o, "disk_bytes_per_step", bytes(r->disk_bytes_per_step));
-    set(o, "copy_bytes_per_step", bytes(r->copy_bytes_per_step));
-    if (ran) {
-        set(o, "disk_bytes", bytes(r->disk_bytes));
-        set(o, "disk_rate", json_real(r->disk_rate));
-        set(o, "copy_rate", json_real(r->copy_rate));
-        set(o, "reader", text(r->reader));
-    }
-    return o;
+    json_t *o = json_pack("{s:I, s:I}", "disk_bytes_per_step", whole(r->disk_bytes_per_step),
+                          "copy_bytes_per_step", whole(r->copy_bytes_per_step));
+    if (!ran)
+        return o;
+    return join(o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", whole(r->disk_bytes),
+                             "disk_rate", finite_or_0(r->disk_rate), "copy_rate",
+                             finite_or_0(r->copy_rate), "reader", text(r->reader)));
 }
 
 static json_t *stall_object(const refine_report *r)
 {
     const double stalled = r->stall_disk + r->stall_decode + r->stall_copy;
-    json_t *o = json_object();
-    set(o, "share", json_real(r->total > 0 ? stalled / r->total : 0));
-    set(o, "disk", json_real(r->stall_disk));
-    set(o, "decode", json_real(r->stall_decode));
-    set(o, "copy", json_real(r->stall_copy));
-    return o;
+    return json_pack("{s:f, s:f, s:f, s:f}", "share", r->total > 0 ? stalled / r->total : 0.0,
+                     "disk", r->stall_disk, "decode", r->stall_decode, "copy", r->stall_copy);
+}
+
+static json_t *predicted_object(const refine_report *r)
+{
+    if (!(r->predicted_step > 0))
+        return json_object();
+    return json_pack("{s:f, s:f}", "step", r->predicted_step, "unet", r->predicted_unet);
+}
+
+/* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
+static json_t *seed_value(uint64_t seed)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, seed);
+    return seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits);
 }
 
 static json_t *run_object(const refine_report *r, const run_record *run)
 {
     const refine_job *j = run->job;
+    const bool partly = j->denoising_start > 0;
     char hash[17];
-    json_t *o = json_object();
     snprintf(hash, sizeof hash, "%016" PRIx64, r->source_hash);
-    set(o, "pack", text(run->pack));
-    set(o, "source", text(r->source_name));
-    set(o, "source_hash", text(hash));
-    set(o, "input", text(run->input));
-    set(o, "prompt", text(run->prompt));
-    set(o, "negative", text(run->negative));
-    set(o, "seed", bytes(j->seed));
-    set(o, "rng", text(j->rng == REFINE_RNG_PHILOX ? "philox" : "torch"));
-    set(o, "scheduler", text("euler"));
-    set(o, "steps", json_integer(j->steps));
-    if (j->denoising_start > 0)
-        set(o, "denoising_start", json_real(j->denoising_start));
-    else
-        set(o, "strength", json_real(j->strength));
-    set(o, "guidance", json_real((double)j->guidance));
-    set(o, "aesthetic_score", json_real((double)j->aesthetic_score));
-    set(o, "negative_aesthetic_score", json_real((double)j->negative_aesthetic_score));
-    return o;
+    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", text(run->pack), "source",
+                          text(r->source_name), "source_hash", hash, "input", text(run->input),
+                          "prompt", text(run->prompt), "negative", text(run->negative), "seed",
+                          seed_value(j->seed));
+    return join(o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
+                             j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
+                             "steps", j->steps, partly ? "denoising_start" : "strength",
+                             partly ? j->denoising_start : j->strength, "guidance",
+                             decimal(j->guidance), "aesthetic_score", decimal(j->aesthetic_score),
+                             "negative_aesthetic_score", decimal(j->negative_aesthetic_score)));
+}
+
+static json_t *result_object(const refine_report *r, const run_record *run)
+{
+    const bool ran = run->output != NULL;
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:i}", "version", refine_version(),
+                          "device", text(r->device), "device_model", text(r->device_model),
+                          "precision", text(r->precision), "width", r->width, "height", r->height,
+                          "images", 1, "steps_run", r->steps_run);
+    if (ran)
+        o = join(o, json_pack("{s:o, s:o, s:o}", "output", text(run->output), "seconds",
+                              seconds_object(r), "stall", stall_object(r)));
+    return join(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran), "io",
+                             io_object(r, ran), "predicted", predicted_object(r), "run",
+                             run_object(r, run)));
 }
 
 refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
                                 refine_error *err)
 {
-    const bool ran = run->output != NULL;
-    json_t *o = json_object(), *predicted = json_object();
-
-    set(o, "version", text(refine_version()));
-    if (ran)
-        set(o, "output", text(run->output));
-    set(o, "device", text(r->device));
-    set(o, "device_model", text(r->device_model));
-    set(o, "precision", text(r->precision));
-    set(o, "width", json_integer(r->width));
-    set(o, "height", json_integer(r->height));
-    set(o, "images", json_integer(1));
-    set(o, "steps_run", json_integer(r->steps_run));
-    if (ran)
-        set(o, "seconds", seconds_object(r));
-    set(o, "memory", memory_object(r, ran));
-    set(o, "io", io_object(r, ran));
-    if (ran)
-        set(o, "stall", stall_object(r));
-    if (r->predicted_step > 0) {
-        set(predicted, "step", json_real(r->predicted_step));
-        set(predicted, "unet", json_real(r->predicted_unet));
-    }
-    set(o, "predicted", predicted);
-    set(o, "run", run_object(r, run));
-
-    char *dump = json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    json_t *o = result_object(r, run);
+    char *dump = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(o);
     if (!dump)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    const int failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
+    const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
     free(dump);
     return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
 }
@@ -205,8 +221,9 @@ void result_print_plan(FILE *out, const refine_report *r)
     fprintf(out, "picture  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
     fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             mib(m->device_planned), mib(m->device_limit), mib(m->smallest_device));
-    fprintf(out, "  resident weights %9.1f\n  ring             %9.1f\n  activations      %9.1f\n"
-                 "  workspace        %9.1f\n  norms and biases %9.1f\n",
+    fprintf(out,
+            "  resident weights %9.1f\n  ring             %9.1f\n  activations      %9.1f\n"
+            "  workspace        %9.1f\n  norms and biases %9.1f\n",
             mib(m->resident), mib(m->ring), mib(m->activations), mib(m->workspace),
             mib(m->vectors));
     fprintf(out, "host memory     %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
@@ -219,12 +236,14 @@ void result_print_run(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
     const double stalled = r->stall_disk + r->stall_decode + r->stall_copy;
-    fprintf(out, "%d steps in %.1f s, %.2f s a step; text %.1f, encode %.1f, decode %.1f; in all "
-                 "%.1f s\n",
+    fprintf(out,
+            "%d steps in %.1f s, %.2f s a step; text %.1f, encode %.1f, decode %.1f; in all "
+            "%.1f s\n",
             r->steps_run, r->unet, r->step_median, r->text, r->vae_encode, r->vae_decode,
             r->open + r->total);
-    fprintf(out, "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
-                 "process: planned %.1f, peak %.1f\n",
+    fprintf(out,
+            "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
+            "process: planned %.1f, peak %.1f\n",
             mib(m->device_planned), mib(m->device_peak), mib(m->host_planned), mib(m->host_peak),
             mib(m->rss_planned), mib(m->rss_peak));
     fprintf(out, "read %.2f GB at %.2f GB/s by %s; stalled %.1f %% of the time\n",

@@ -20,13 +20,13 @@ enum { LENGTH = 8, READ_MOST = 1 << 30 };
 
 static const struct {
     const char *name;
-    size_t      bytes;
+    size_t bytes;
 } DTYPES[N_ST_DTYPES] = {
-    [ST_F64] = { "F64", 8 },          [ST_F32] = { "F32", 4 },          [ST_F16] = { "F16", 2 },
-    [ST_BF16] = { "BF16", 2 },        [ST_I64] = { "I64", 8 },          [ST_I32] = { "I32", 4 },
-    [ST_I16] = { "I16", 2 },          [ST_I8] = { "I8", 1 },            [ST_U8] = { "U8", 1 },
-    [ST_BOOL] = { "BOOL", 1 },        [ST_F8_E4M3] = { "F8_E4M3", 1 },  [ST_F8_E5M2] = { "F8_E5M2", 1 },
-    [ST_U16] = { "U16", 2 },          [ST_U32] = { "U32", 4 },          [ST_U64] = { "U64", 8 },
+    [ST_F64] = { "F64", 8 },   [ST_F32] = { "F32", 4 },         [ST_F16] = { "F16", 2 },
+    [ST_BF16] = { "BF16", 2 }, [ST_I64] = { "I64", 8 },         [ST_I32] = { "I32", 4 },
+    [ST_I16] = { "I16", 2 },   [ST_I8] = { "I8", 1 },           [ST_U8] = { "U8", 1 },
+    [ST_BOOL] = { "BOOL", 1 }, [ST_F8_E4M3] = { "F8_E4M3", 1 }, [ST_F8_E5M2] = { "F8_E5M2", 1 },
+    [ST_U16] = { "U16", 2 },   [ST_U32] = { "U32", 4 },         [ST_U64] = { "U64", 8 },
 };
 
 const char *st_dtype_name(st_dtype t) { return DTYPES[t].name; }
@@ -43,8 +43,7 @@ static refine_status read_at(const safetensors *f, uint64_t at, size_t bytes, vo
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", f->path,
-                               strerror(errno));
+            return refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", f->path, strerror(errno));
         if (n == 0)
             return refine_fail(err, REFINE_EIO, "%s: became shorter while it was read", f->path);
         p += n;
@@ -54,8 +53,8 @@ static refine_status read_at(const safetensors *f, uint64_t at, size_t bytes, vo
     return REFINE_OK;
 }
 
-refine_status safetensors_read(const safetensors *f, const safetensor *t, uint64_t at,
-                               size_t bytes, void *dst, refine_error *err)
+refine_status safetensors_read(const safetensors *f, const safetensor *t, uint64_t at, size_t bytes,
+                               void *dst, refine_error *err)
 {
     if (!num_within(at, bytes, t->bytes))
         return refine_fail(err, REFINE_EINVAL, "%s: %s: read beyond its end", f->path, t->name);
@@ -154,7 +153,8 @@ static refine_status check_places(const safetensors *f, refine_error *err)
     if (st == REFINE_OK && end > f->file_bytes)
         st = refine_fail(err, REFINE_EFORMAT,
                          "%s: incomplete: %" PRIu64 " bytes of %" PRIu64 " are there; download it "
-                         "again", f->path, f->file_bytes, end);
+                         "again",
+                         f->path, f->file_bytes, end);
     return st;
 }
 
@@ -242,8 +242,9 @@ static refine_status read_header(safetensors *f, refine_error *err)
         return not_safetensors(f, begin, n, err);
     if (!num_within(LENGTH, len, f->file_bytes))
         return refine_fail(err, REFINE_EFORMAT,
-                           "%s: incomplete: %" PRIu64 " bytes are there, its header alone has %" PRIu64
-                           "; download it again", f->path, f->file_bytes, len);
+                           "%s: incomplete: %" PRIu64
+                           " bytes are there, its header alone has %" PRIu64 "; download it again",
+                           f->path, f->file_bytes, len);
 
     char *json = mem_alloc((size_t)len);
     if (!json)

@@ -31,6 +31,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "quant/f16.h"
+#include "tools/demo_model.h"
 
 #include <errno.h>
 #include <math.h>
@@ -217,9 +218,11 @@ refine_status synthetic_open(weight_source **out, const char *spec, refine_error
     uint64_t seed = 0;
 
     *out = NULL;
+    if (strcmp(which, "demo") == 0)
+        return demo_model_open(out, err);
     if ((!full && !tiny) || !parse_seed(full ? full : tiny, &seed))
         return refine_fail(err, REFINE_EINVAL,
-                           "%s: write synthetic:full, synthetic:tiny, or either with a seed as in "
-                           "synthetic:tiny:42", spec);
+                           "%s: write synthetic:demo, synthetic:full, synthetic:tiny, or one of the "
+                           "last two with a seed as in synthetic:tiny:42", spec);
     return synthetic_open_config(out, full ? &MODEL_REFINER : &MODEL_TINY, seed, spec, err);
 }

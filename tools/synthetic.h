@@ -1,4 +1,4 @@
-/* tools/synthetic.h -- a model of random weights, for tests and measurements without a checkpoint. */
+/* tools/synthetic.h -- random weights, for tests and measurements without a checkpoint. */
 #ifndef REFINE_SYNTHETIC_H
 #define REFINE_SYNTHETIC_H
 
@@ -9,7 +9,8 @@
 /* Does `spec` begin with "synthetic:"? */
 bool synthetic_named(const char *spec);
 
-/* "synthetic:full[:SEED]" or "synthetic:tiny[:SEED]"; the seed is 0 unless given.
+/* "synthetic:full[:SEED]" or "synthetic:tiny[:SEED]"; the seed is 0 unless given.  Or
+ * "synthetic:demo" (tools/demo_model.h).
  * REFINE_EINVAL: anything else.  Free with s->close(s). */
 refine_status synthetic_open(weight_source **out, const char *spec, refine_error *err);
 

@@ -109,7 +109,9 @@ refine_status tensor_index_ldm(tensor_index *ix, const safetensors *f, refine_er
 
 /* Attention of old VAE files. */
 static const char *const OLD_NAMES[][2] = {
-    { ".query.", ".to_q." }, { ".key.", ".to_k." }, { ".value.", ".to_v." },
+    { ".query.", ".to_q." },
+    { ".key.", ".to_k." },
+    { ".value.", ".to_v." },
     { ".proj_attn.", ".to_out.0." },
 };
 

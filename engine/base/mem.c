@@ -16,8 +16,8 @@
 enum { HEADER = 16 };
 
 static _Atomic uint64_t now_bytes, peak_bytes, n_calls;
-static _Atomic long     until_fault = -1;
-static _Atomic int      fault_kind;
+static _Atomic long until_fault = -1;
+static _Atomic int fault_kind;
 
 static int fault_due(void)
 {
@@ -37,8 +37,7 @@ static void count_up(size_t bytes)
 {
     const uint64_t now = atomic_fetch_add(&now_bytes, bytes) + bytes;
     uint64_t peak = atomic_load(&peak_bytes);
-    while (now > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, now)) {
-    }
+    while (now > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, now)) {}
     atomic_fetch_add(&n_calls, 1);
 }
 

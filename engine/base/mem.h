@@ -10,20 +10,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *mem_alloc(size_t bytes);                  /* uninitialised; NULL when out of memory */
-void *mem_calloc(size_t count, size_t bytes);   /* zeroed; checks the product */
-void *mem_realloc(void *p, size_t bytes);       /* NULL: p is still valid */
+void *mem_alloc(size_t bytes);                /* uninitialised; NULL when out of memory */
+void *mem_calloc(size_t count, size_t bytes); /* zeroed; checks the product */
+void *mem_realloc(void *p, size_t bytes);     /* NULL: p is still valid */
 char *mem_strdup(const char *s);
-void  mem_free(void *p);                        /* NULL is fine */
+void mem_free(void *p); /* NULL is fine */
 
 /* Page-aligned anonymous mapping for arenas and staging; returned to the system
  * by mem_unmap.  `bytes` must be the same in both calls. */
 void *mem_map(size_t bytes);
-void  mem_unmap(void *p, size_t bytes);         /* NULL is fine */
+void mem_unmap(void *p, size_t bytes); /* NULL is fine */
 
 typedef struct mem_usage {
-    uint64_t now, peak;     /* bytes asked for and not yet given back */
-    uint64_t calls;         /* successful allocations ever: unchanged across a run */
+    uint64_t now, peak; /* bytes asked for and not yet given back */
+    uint64_t calls;     /* successful allocations ever: unchanged across a run */
 } mem_usage;
 
 mem_usage mem_used(void);

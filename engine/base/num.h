@@ -35,10 +35,7 @@ static inline bool num_within(uint64_t at, uint64_t len, uint64_t size)
 }
 
 /* Round up to a multiple of `to`, a power of two; the caller knows it fits. */
-static inline size_t num_align(size_t v, size_t to)
-{
-    return (v + to - 1) & ~(to - 1);
-}
+static inline size_t num_align(size_t v, size_t to) { return (v + to - 1) & ~(to - 1); }
 
 static inline size_t num_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t num_max(size_t a, size_t b) { return a > b ? a : b; }

@@ -18,13 +18,13 @@
 #include "kernels/host_queue.h"
 
 typedef struct cpu_dev {
-    dev         base;
+    dev base;
     host_queue *queue;
-    pool       *pool;
-    onednn     *dnnl;
-    const vec  *v;
-    dtype       multiply;   /* F32 or BF16: what products take */
-    int         threads;
+    pool *pool;
+    onednn *dnnl;
+    const vec *v;
+    dtype multiply; /* F32 or BF16: what products take */
+    int threads;
 } cpu_dev;
 
 static inline cpu_dev *cpu_of(dev *d) { return (cpu_dev *)(void *)d; }
@@ -35,24 +35,23 @@ static inline const cpu_dev *cpu_peek(const dev *d) { return (const cpu_dev *)(c
 enum { CPU_ALIGN = 64 };
 char *cpu_workspace(cpu_dev *c, size_t bytes);
 
-
 size_t cpu_linear_workspace(const dev *d, const linear_args *a);
-void   cpu_linear(dev *d, const linear_args *a);
+void cpu_linear(dev *d, const linear_args *a);
 
-size_t      cpu_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
+size_t cpu_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
 conv_source cpu_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
-size_t      cpu_conv2d_workspace(const dev *d, const conv_args *a);
-void        cpu_conv2d(dev *d, const conv_args *a);
+size_t cpu_conv2d_workspace(const dev *d, const conv_args *a);
+void cpu_conv2d(dev *d, const conv_args *a);
 
 size_t cpu_attention_workspace(const dev *d, const attention_args *a);
-void   cpu_attention(dev *d, const attention_args *a);
+void cpu_attention(dev *d, const attention_args *a);
 
 size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b, int groups);
-void   cpu_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
-                     float eps);
-void   cpu_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
-void   cpu_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
-void   cpu_silu(dev *d, tensor y, tensor x);
-void   cpu_convert(dev *d, tensor y, tensor x);
+void cpu_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+                   float eps);
+void cpu_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
+void cpu_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
+void cpu_silu(dev *d, tensor y, tensor x);
+void cpu_convert(dev *d, tensor y, tensor x);
 
 #endif

@@ -24,23 +24,23 @@
 #include <string.h>
 
 enum {
-    SUPER = 512,        /* queries of a task, a whole number of pieces */
-    SUPER_WIDE = 256,   /* where a head has more than WIDE channels: few heads, more tasks */
+    SUPER = 512,      /* queries of a task, a whole number of pieces */
+    SUPER_WIDE = 256, /* where a head has more than WIDE channels: few heads, more tasks */
     WIDE = 128,
-    PIECE = 128,        /* queries of a product */
-    TILE = 256,         /* keys of a tile, at most */
+    PIECE = 128, /* queries of a product */
+    TILE = 256,  /* keys of a tile, at most */
     MAX_SHAPES = 8
 };
 
 typedef struct attention_plan {
-    int            hd, k;               /* channels of a head, and as padded */
-    int            tq, tk;
-    int            super, supers;       /* queries of a super-block; how many of them */
-    int            tile;                /* keys */
-    pieces         split[2];            /* of a full super-block and of the last */
-    const product *scores[2][2], *values[2][2];     /* super-block, last piece */
+    int hd, k; /* channels of a head, and as padded */
+    int tq, tk;
+    int super, supers;                          /* queries of a super-block; how many of them */
+    int tile;                                   /* keys */
+    pieces split[2];                            /* of a full super-block and of the last */
+    const product *scores[2][2], *values[2][2]; /* super-block, last piece */
     product_layout key_layout, value_layout;
-    size_t         q, o, stat, keys, vals, s, row, scratch, thread_bytes, bytes;
+    size_t q, o, stat, keys, vals, s, row, scratch, thread_bytes, bytes;
 } attention_plan;
 
 static bool find_product(const cpu_dev *c, attention_plan *p, int super, int last)
@@ -96,8 +96,8 @@ static bool make_plan(const cpu_dev *c, const attention_args *a, attention_plan 
     p->keys = num_align(p->key_layout.bytes, CPU_ALIGN);
     p->vals = num_align(p->value_layout.bytes, CPU_ALIGN);
     p->s = floats(longest * (size_t)p->tile);
-    p->row = floats(num_max((size_t)p->k, (size_t)p->value_layout.group *
-                                              (size_t)p->value_layout.rows));
+    p->row = floats(
+        num_max((size_t)p->k, (size_t)p->value_layout.group * (size_t)p->value_layout.rows));
     p->thread_bytes = p->q + p->o + p->stat + p->keys + p->vals + p->s + p->row + p->scratch;
     p->bytes = CPU_ALIGN + (size_t)c->threads * p->thread_bytes;
     return true;
@@ -112,23 +112,23 @@ size_t cpu_attention_workspace(const dev *d, const attention_args *a)
 /* ---- running ---- */
 
 typedef struct attention_state {
-    cpu_dev              *c;
+    cpu_dev *c;
     const attention_args *a;
-    attention_plan        p;
-    char                 *threads;
+    attention_plan p;
+    char *threads;
 } attention_state;
 
 /* One task at work. */
 typedef struct worker {
     const attention_state *s;
-    int    thread, n, head, query0, queries;
-    char  *q;               /* [queries][k], multiplied type */
-    float *o;               /* [queries][k] */
-    float *max, *sum;       /* [queries] */
-    char  *keys, *vals;     /* laid out */
-    float *scores;          /* [piece][tile]; as BF16 afterwards where products take that */
+    int thread, n, head, query0, queries;
+    char *q;           /* [queries][k], multiplied type */
+    float *o;          /* [queries][k] */
+    float *max, *sum;  /* [queries] */
+    char *keys, *vals; /* laid out */
+    float *scores;     /* [piece][tile]; as BF16 afterwards where products take that */
     float *row;
-    char  *scratch;
+    char *scratch;
 } worker;
 
 static worker worker_at(const attention_state *s, int task, int thread)
@@ -206,7 +206,7 @@ static void weigh(worker *w, int i, float *scores, int seen)
         w->sum[i] += v->softmax(scores, w->max[i], (size_t)seen);
     }
     memset(scores + seen, 0, (size_t)(tile - seen) * sizeof *scores);
-    if (w->s->c->multiply != DT_F32)    /* in place: a row becomes shorter */
+    if (w->s->c->multiply != DT_F32) /* in place: a row becomes shorter */
         row_encode(w->row, w->s->c->multiply, scores, (size_t)tile);
 }
 
@@ -235,8 +235,8 @@ static bool attend_piece(worker *w, int super, int last, int first, key_tile t)
         if (size != sizeof(float))
             memcpy(weights + (size_t)i * (size_t)p->tile * size, w->row, (size_t)p->tile * size);
     }
-    return product_run(p->values[super][last], w->thread, w->o + (size_t)first * (size_t)p->k, weights,
-                       w->vals, w->scratch);
+    return product_run(p->values[super][last], w->thread, w->o + (size_t)first * (size_t)p->k,
+                       weights, w->vals, w->scratch);
 }
 
 static bool attend_tile(worker *w, key_tile t)

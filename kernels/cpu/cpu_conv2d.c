@@ -21,9 +21,9 @@
 #include <string.h>
 
 typedef struct plane_layout {
-    int    stride, pad;
-    int    rows, pitch;         /* of a plane */
-    int    k;                   /* channels, padded */
+    int stride, pad;
+    int rows, pitch; /* of a plane */
+    int k;           /* channels, padded */
     size_t plane_pixels, image_bytes;
 } plane_layout;
 
@@ -32,7 +32,8 @@ static plane_layout planes_of(const cpu_dev *c, const conv_input *in, conv_geome
     const int reach = (g.kh - 1) / g.stride;
     const int width = g.stride == 1 ? in->w : (in->w + g.pad) / 2;
     plane_layout p = {
-        .stride = g.stride, .pad = g.pad,
+        .stride = g.stride,
+        .pad = g.pad,
         .rows = g.rows + reach,
         .pitch = width + (g.kh > 1),
         .k = matrix_channels(in->a.c + in->b.c),
@@ -57,11 +58,11 @@ size_t cpu_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry 
 /* ---- preparing ---- */
 
 typedef struct prepare_state {
-    cpu_dev       *c;
+    cpu_dev *c;
     const conv_input *in;
-    conv_geometry  g;
-    plane_layout   p;
-    char          *to;
+    conv_geometry g;
+    plane_layout p;
+    char *to;
 } prepare_state;
 
 /* Channels [c0, c0 + n) of [a | b], all in one of them, normalised. */
@@ -73,8 +74,8 @@ static void prepare_part(const prepare_state *s, float *v, size_t n_image, size_
 
     row_load(s->c->v, v, second ? in->b : in->a, pixel, second ? c0 - in->a.c : c0, n);
     if (tensor_present(in->affine)) {
-        const float *slope = (const float *)in->affine.data +
-                             2 * n_image * (size_t)in->affine.c + (size_t)c0;
+        const float *slope = (const float *)in->affine.data + 2 * n_image * (size_t)in->affine.c +
+                             (size_t)c0;
         s->c->v->affine(v, slope, slope + in->affine.c, (size_t)n);
     }
     if (in->silu)
@@ -160,7 +161,8 @@ static void read_prepared(const cpu_dev *c, matrix_job *j, const conv_args *a)
     for (int t = 0; t < j->taps; t++) {
         const int u = t / a->g.kw, v = t % a->g.kw, s = p.stride;
         j->tap_at[t] = ((size_t)(u % s * s + v % s) * p.plane_pixels +
-                        (size_t)(u / s) * (size_t)p.pitch + (size_t)(v / s)) * pixel_bytes;
+                        (size_t)(u / s) * (size_t)p.pitch + (size_t)(v / s)) *
+                       pixel_bytes;
     }
 }
 
@@ -179,10 +181,15 @@ static void read_in_place(const cpu_dev *c, matrix_job *j, const conv_args *a)
 static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
 {
     matrix_job j = {
-        .y = a->y, .w = a->w, .e = a->e,
+        .y = a->y,
+        .w = a->w,
+        .e = a->e,
         .taps = a->g.kh * a->g.kw,
-        .height = a->y.h, .width = a->y.w,
-        .unit_rows = BAND_UNIT, .row0 = a->g.row0, .rows = a->g.rows,
+        .height = a->y.h,
+        .width = a->y.w,
+        .unit_rows = BAND_UNIT,
+        .row0 = a->g.row0,
+        .rows = a->g.rows,
     };
     if (must_prepare(&a->x.in, a->g))
         read_prepared(c, &j, a);

@@ -16,8 +16,9 @@ char *cpu_workspace(cpu_dev *c, size_t bytes)
         return (char *)c->base.workspace + (-at & (CPU_ALIGN - 1));
     }
     char why[160];
-    (void)snprintf(why, sizeof why, "cpu: an operator needs %zu bytes of workspace, %zu were planned",
-                   bytes, c->base.workspace_bytes);
+    (void)snprintf(why, sizeof why,
+                   "cpu: an operator needs %zu bytes of workspace, %zu were planned", bytes,
+                   c->base.workspace_bytes);
     dev_fail(&c->base, REFINE_EBUDGET, why);
     return NULL;
 }
@@ -62,10 +63,7 @@ static void cpu_record(dev *d, dev_event *e, dev_queue q)
     host_queue_record(cpu_of(d)->queue, e, q);
 }
 
-static void cpu_wait(dev *d, dev_queue q, dev_event *e)
-{
-    host_queue_wait(cpu_of(d)->queue, q, e);
-}
+static void cpu_wait(dev *d, dev_queue q, dev_event *e) { host_queue_wait(cpu_of(d)->queue, q, e); }
 
 static void cpu_sync(dev *d, dev_event *e) { host_queue_sync(cpu_of(d)->queue, e); }
 

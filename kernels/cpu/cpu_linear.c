@@ -11,10 +11,16 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
 {
     const int pixels = (int)tensor_pixels(a->x);
     return (matrix_job){
-        .y = a->y, .w = a->w, .e = a->e,
+        .y = a->y,
+        .w = a->w,
+        .e = a->e,
         .taps = 1,
-        .height = 1, .width = pixels, .pitch = pixels,
-        .unit_rows = 1, .row0 = 0, .rows = 1,
+        .height = 1,
+        .width = pixels,
+        .pitch = pixels,
+        .unit_rows = 1,
+        .row0 = 0,
+        .rows = 1,
         .gather = !is_dense(c, a->x),
         .a = a->x,
         .ready = a->x.data,

@@ -19,9 +19,9 @@ enum { PART = 2048 }; /* channels handled at a time, on the stack */
 /* ---- GroupNorm ---- */
 
 typedef struct group_plan {
-    int    units, c, groups;
-    size_t sums_bytes;      /* of all parts: [n][unit][group]{sum, squares} */
-    size_t thread_bytes;    /* [2][c] */
+    int units, c, groups;
+    size_t sums_bytes;   /* of all parts: [n][unit][group]{sum, squares} */
+    size_t thread_bytes; /* [2][c] */
     size_t bytes;
 } group_plan;
 
@@ -40,11 +40,11 @@ size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b, int groups)
 }
 
 typedef struct group_state {
-    cpu_dev   *c;
-    tensor     a, b;
+    cpu_dev *c;
+    tensor a, b;
     group_plan p;
-    double    *sums;
-    char      *threads;
+    double *sums;
+    char *threads;
 } group_state;
 
 /* sum[i] and squares[i] of the channels of t over pixels [p0, p1). */
@@ -137,11 +137,11 @@ enum { PIXELS_PER_TASK = 16 };
 
 typedef struct pixel_state {
     const vec *v;
-    tensor     y, a, b;
-    tensor     affine;          /* or absent */
-    act        f;
-    const float *gain, *bias;   /* of LayerNorm */
-    float      eps;
+    tensor y, a, b;
+    tensor affine; /* or absent */
+    act f;
+    const float *gain, *bias; /* of LayerNorm */
+    float eps;
 } pixel_state;
 
 static void run_pixels(cpu_dev *c, pool_task *f, pixel_state *s)
@@ -166,8 +166,8 @@ static void map_pixel(const pixel_state *s, tensor t, size_t p, int c0)
         const int n = t.c - c < PART ? t.c - c : PART;
         row_load(s->v, row, t, p, c, n);
         if (tensor_present(s->affine)) {
-            const float *slope = (const float *)s->affine.data +
-                                 2 * n_image * (size_t)s->affine.c + (size_t)(c0 + c);
+            const float *slope = (const float *)s->affine.data + 2 * n_image * (size_t)s->affine.c +
+                                 (size_t)(c0 + c);
             s->v->affine(row, slope, slope + s->affine.c, (size_t)n);
         }
         if (s->f == ACT_SILU)
@@ -250,7 +250,8 @@ static void layernorm_task(void *context, int task, int thread)
 
 void cpu_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
-    pixel_state s = { .v = cpu_of(d)->v, .y = y, .a = x, .gain = gain.data, .bias = bias.data,
-                      .eps = eps };
+    pixel_state s = {
+        .v = cpu_of(d)->v, .y = y, .a = x, .gain = gain.data, .bias = bias.data, .eps = eps
+    };
     run_pixels(cpu_of(d), layernorm_task, &s);
 }

@@ -5,7 +5,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/vec.h"
 
-enum { EPILOGUE_ROWS = TILE_ROWS_LINEAR };  /* the widest tile there is */
+enum { EPILOGUE_ROWS = TILE_ROWS_LINEAR }; /* the widest tile there is */
 
 /* Products of rows [row0, row0 + rows) of w for one pixel of y, in image n; `v` is used up. */
 void epilogue_store(const vec *k, const epilogue *e, tensor y, size_t pixel, size_t n, int row0,

@@ -15,22 +15,22 @@
 #include <string.h>
 
 enum {
-    PIECE_1 = 128,              /* pixels of a piece, about: products with one tap */
-    PIECE_9 = 512,              /* and with nine, where more pixels share a tap's weights */
-    PACKED_BYTES = 16 << 20,
-    PACK_ELEMENTS = 64 << 10,   /* of one packing task, about */
+    PIECE_1 = 128, /* pixels of a piece, about: products with one tap */
+    PIECE_9 = 512, /* and with nine, where more pixels share a tap's weights */
+    PACKED_BYTES = 8 << 20,
+    PACK_ELEMENTS = 64 << 10, /* of one packing task, about */
     MAX_SHAPES = 16
 };
 
 typedef struct matrix_plan {
-    pieces         split[2];    /* of a full unit and of the image's last */
-    int            units;
-    int            k, tile, tiles, last_rows;
-    const product *of[2][2][2][2];      /* unit, last piece, tile, add */
-    product_layout layout[2];           /* of a tile's tap */
-    size_t         tile_bytes;          /* of a packed tile, all taps */
-    int            tiles_at_once;
-    size_t         result_bytes, gather_bytes, thread_bytes, bytes;
+    pieces split[2]; /* of a full unit and of the image's last */
+    int units;
+    int k, tile, tiles, last_rows;
+    const product *of[2][2][2][2]; /* unit, last piece, tile, add */
+    product_layout layout[2];      /* of a tile's tap */
+    size_t tile_bytes;             /* of a packed tile, all taps */
+    int tiles_at_once;
+    size_t result_bytes, gather_bytes, thread_bytes, bytes;
 } matrix_plan;
 
 /* Pixels of a unit of `rows` rows, as they lie in the input. */
@@ -106,8 +106,10 @@ static bool make_plan(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
     p->tiles_at_once = (int)num_max(1, num_min(PACKED_BYTES / p->tile_bytes, (size_t)p->tiles));
     p->result_bytes = num_align((size_t)widest * (size_t)matrix_channels(p->tile) * sizeof(float),
                                 CPU_ALIGN);
-    p->gather_bytes = j->gather ? num_align((size_t)widest * (size_t)p->k *
-                                            dtype_bytes(c->multiply), CPU_ALIGN) : 0;
+    p->gather_bytes = j->gather
+                          ? num_align((size_t)widest * (size_t)p->k * dtype_bytes(c->multiply),
+                                      CPU_ALIGN)
+                          : 0;
     p->thread_bytes += p->result_bytes + p->gather_bytes;
     p->bytes = CPU_ALIGN + (size_t)p->tiles_at_once * p->tile_bytes +
                (size_t)c->threads * p->thread_bytes;
@@ -123,12 +125,14 @@ size_t matrix_workspace(const cpu_dev *c, const matrix_job *j)
 /* ---- running ---- */
 
 typedef struct matrix_state {
-    cpu_dev          *c;
+    cpu_dev *c;
     const matrix_job *j;
-    matrix_plan       p;
-    char             *packed, *threads;
-    int               tile0, n_tiles;       /* of this pass */
-    int               panels_per_task, tasks_per_tile;
+    matrix_plan p;
+    char *packed, *threads;
+    int tile0, n_tiles; /* of this pass */
+    int panels_per_task, tasks_per_tile;
+    int most_pieces; /* of a unit */
+    int tiles_per_task, groups;
 } matrix_state;
 
 static int tile_kind(const matrix_state *s, int tile)
@@ -176,26 +180,28 @@ static void pack(matrix_state *s)
 
 /* Where a task is. */
 typedef struct place {
-    int    n, row;              /* image; first row of the unit */
-    int    first, count;        /* pixels of the unit, as they lie in the input */
-    int    tile;
+    int n, row;       /* image; first row of the unit */
+    int unit, last;   /* kind of unit, of piece */
+    int first, count; /* pixels of the unit, as they lie in the input */
+    int tile;
 } place;
 
 /* Channels of one tensor into a row of the multiplied type. */
 static void gather_part(const cpu_dev *c, char *to, tensor t, size_t pixel)
 {
-    const size_t size = dtype_bytes(c->multiply);
     enum { PART = 256 };
     float wide[PART];
 
     if (t.type == c->multiply && t.exp2 == 0) {
-        memcpy(to, row_at(t, pixel, 0), (size_t)t.c * size);
-        return;
-    }
-    for (int i = 0; i < t.c; i += PART) {
-        const int n = t.c - i < PART ? t.c - i : PART;
-        row_load(c->v, wide, t, pixel, i, n);
-        row_encode(to + (size_t)i * size, c->multiply, wide, (size_t)n);
+        memcpy(to, row_at(t, pixel, 0), (size_t)t.c * dtype_bytes(t.type));
+    } else if (c->multiply == DT_F32) {
+        row_load(c->v, (float *)(void *)to, t, pixel, 0, t.c);
+    } else {
+        for (int i = 0; i < t.c; i += PART) {
+            const int n = t.c - i < PART ? t.c - i : PART;
+            row_load(c->v, wide, t, pixel, i, n);
+            row_encode(to + (size_t)i * dtype_bytes(c->multiply), c->multiply, wide, (size_t)n);
+        }
     }
 }
 
@@ -226,27 +232,41 @@ static void finish(const matrix_state *s, const place *at, float *result)
         if (column >= j->width)
             continue;
         const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)(at->row + row)) *
-                                 (size_t)j->width + (size_t)column;
+                                 (size_t)j->width +
+                             (size_t)column;
         epilogue_store(s->c->v, &j->e, j->y, pixel, (size_t)at->n, at->tile * s->p.tile,
                        rows_of_tile(s, at->tile), result);
     }
 }
 
-static bool locate(const matrix_state *s, int task, place *at, int *unit_kind, int *last)
+/* Task number `task` takes the tiles [at->tile, *end).  False: there is no such piece. */
+static bool locate(const matrix_state *s, int task, place *at, int *end)
 {
-    const int most = s->p.split[FULL].n > s->p.split[TAIL].n ? s->p.split[FULL].n
-                                                             : s->p.split[TAIL].n;
-    at->tile = s->tile0 + task % s->n_tiles;
-    const int piece = task / s->n_tiles % most, unit = task / s->n_tiles / most % s->p.units;
-    at->n = task / s->n_tiles / most / s->p.units;
+    const int most = s->most_pieces;
+    const int group = task % s->groups, piece = task / s->groups % most;
+    const int unit = task / s->groups / most % s->p.units;
 
-    *unit_kind = is_tail(s->j, unit) ? TAIL : FULL;
-    const pieces p = s->p.split[*unit_kind];
-    *last = piece == p.n - 1;
+    at->tile = s->tile0 + group * s->tiles_per_task;
+    *end = at->tile + s->tiles_per_task;
+    if (*end > s->tile0 + s->n_tiles)
+        *end = s->tile0 + s->n_tiles;
+    at->n = task / s->groups / most / s->p.units;
+    at->unit = is_tail(s->j, unit) ? TAIL : FULL;
     at->row = s->j->row0 + unit * s->j->unit_rows;
+
+    const pieces p = s->p.split[at->unit];
+    at->last = piece == p.n - 1;
     at->first = piece * p.size;
-    at->count = *last ? p.last : p.size;
+    at->count = at->last ? p.last : p.size;
     return piece < p.n;
+}
+
+static const char *input_of(const matrix_state *s, const place *at)
+{
+    const matrix_job *j = s->j;
+    const size_t pixel = (size_t)(at->row - j->row0) * (size_t)j->pitch + (size_t)at->first;
+    return j->ready + (size_t)at->n * j->image_bytes +
+           pixel * (size_t)s->p.k * dtype_bytes(s->c->multiply);
 }
 
 static void multiply_task(void *context, int task, int thread)
@@ -257,27 +277,39 @@ static void multiply_task(void *context, int task, int thread)
     float *result = (float *)(void *)mine;
     char *fetched = mine + s->p.result_bytes, *scratch = fetched + s->p.gather_bytes;
     place at;
-    int unit, last;
+    int end;
 
-    if (!locate(s, task, &at, &unit, &last))
+    if (!locate(s, task, &at, &end))
         return;
-    const int tile = tile_kind(s, at.tile);
-    const char *w = s->packed + (size_t)(at.tile - s->tile0) * s->p.tile_bytes;
-    const char *input = fetched;
     if (j->gather)
         gather(s, fetched, &at);
-    else
-        input = j->ready + (size_t)at.n * j->image_bytes +
-                ((size_t)(at.row - j->row0) * (size_t)j->pitch + (size_t)at.first) *
-                    (size_t)s->p.k * dtype_bytes(s->c->multiply);
+    const char *input = j->gather ? fetched : input_of(s, &at);
 
-    for (int t = 0; t < j->taps; t++)
-        if (!product_run(s->p.of[unit][last][tile][t > 0], thread, result, input + j->tap_at[t],
-                         w + (size_t)t * s->p.layout[tile].bytes, scratch)) {
-            dev_fail(&s->c->base, REFINE_EDEVICE, "cpu: oneDNN failed to execute a product");
-            return;
-        }
-    finish(s, &at, result);
+    for (; at.tile < end; at.tile++) {
+        const int kind = tile_kind(s, at.tile);
+        const char *w = s->packed + (size_t)(at.tile - s->tile0) * s->p.tile_bytes;
+        for (int t = 0; t < j->taps; t++)
+            if (!product_run(s->p.of[at.unit][at.last][kind][t > 0], thread, result,
+                             input + j->tap_at[t], w + (size_t)t * s->p.layout[kind].bytes,
+                             scratch)) {
+                dev_fail(&s->c->base, REFINE_EDEVICE, "cpu: oneDNN failed to execute a product");
+                return;
+            }
+        finish(s, &at, result);
+    }
+}
+
+/* One tile per task, unless the input must be fetched: then so many that it pays and every
+ * thread still has a few tasks. */
+static void multiply(matrix_state *s)
+{
+    const int spots = s->j->y.n * s->p.units * s->most_pieces;
+    s->tiles_per_task = 1;
+    if (s->j->gather)
+        s->tiles_per_task = (int)num_min((size_t)s->n_tiles,
+                                         1 + (size_t)(spots * s->n_tiles / (4 * s->c->threads)));
+    s->groups = (s->n_tiles + s->tiles_per_task - 1) / s->tiles_per_task;
+    pool_run(s->c->pool, spots * s->groups, multiply_task, s);
 }
 
 void matrix_run(cpu_dev *c, const matrix_job *j)
@@ -292,10 +324,10 @@ void matrix_run(cpu_dev *c, const matrix_job *j)
         return;
     s.threads = s.packed + (size_t)s.p.tiles_at_once * s.p.tile_bytes;
 
-    const int most = (int)num_max((size_t)s.p.split[FULL].n, (size_t)s.p.split[TAIL].n);
+    s.most_pieces = (int)num_max((size_t)s.p.split[FULL].n, (size_t)s.p.split[TAIL].n);
     for (; s.tile0 < s.p.tiles; s.tile0 += s.n_tiles) {
         s.n_tiles = (int)num_min((size_t)s.p.tiles_at_once, (size_t)(s.p.tiles - s.tile0));
         pack(&s);
-        pool_run(c->pool, j->y.n * s.p.units * most * s.n_tiles, multiply_task, &s);
+        multiply(&s);
     }
 }

@@ -18,27 +18,27 @@
 enum { MATRIX_TAPS = 9 };
 
 typedef struct matrix_job {
-    tensor   y, w;
+    tensor y, w;
     epilogue e;
-    int      taps;
-    int      height, width, pitch;  /* of an image of y; a linear's is one row */
-    int      unit_rows;
-    int      row0, rows;            /* of y, to compute; row0 a multiple of unit_rows */
+    int taps;
+    int height, width, pitch; /* of an image of y; a linear's is one row */
+    int unit_rows;
+    int row0, rows; /* of y, to compute; row0 a multiple of unit_rows */
 
     /* Either pixels of a and b (may be absent) side by side, fetched for each task, */
-    bool   gather;
+    bool gather;
     tensor a, b;
     /* or memory with the padded channels of the multiplied type, dense: where the input of
      * pixel (row0, 0) of image 0 begins, and how far the next image and the taps are. */
     const char *ready;
-    size_t      image_bytes;
-    size_t      tap_at[MATRIX_TAPS];
+    size_t image_bytes;
+    size_t tap_at[MATRIX_TAPS];
 } matrix_job;
 
 /* Channels as products take them. */
 static inline int matrix_channels(int c) { return (c + PRODUCT_ALIGN - 1) & -PRODUCT_ALIGN; }
 
 size_t matrix_workspace(const cpu_dev *c, const matrix_job *j); /* 0 when it cannot be done */
-void   matrix_run(cpu_dev *c, const matrix_job *j);
+void matrix_run(cpu_dev *c, const matrix_job *j);
 
 #endif

@@ -20,7 +20,7 @@ enum { TABLE = 1024, CANONICAL = 128, IMAGE_DIMS = 4 };
 
 #if DNNL_VERSION_MAJOR >= 3
 
-typedef dnnl_memory_desc_t       desc;
+typedef dnnl_memory_desc_t desc;
 typedef const_dnnl_memory_desc_t desc_view;
 
 static bool desc_make(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
@@ -44,7 +44,7 @@ static desc_view desc_look(const desc *d) { return *d; }
 
 typedef struct blocking {
     dnnl_dims_t strides, padded, blocks, dims;
-    int         n;
+    int n;
 } blocking;
 
 static bool desc_blocking(blocking *b, desc_view d)
@@ -86,7 +86,7 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 
 #else
 
-typedef dnnl_memory_desc_t        desc;
+typedef dnnl_memory_desc_t desc;
 typedef const dnnl_memory_desc_t *desc_view;
 
 static bool desc_make(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
@@ -106,7 +106,7 @@ static desc_view desc_look(const desc *d) { return d; }
 
 typedef struct blocking {
     dnnl_dims_t strides, padded, blocks, dims;
-    int         n;
+    int n;
 } blocking;
 
 static bool desc_blocking(blocking *b, desc_view d)
@@ -145,30 +145,30 @@ typedef struct binding {
 } binding;
 
 struct product {
-    product_shape    shape;
-    product_layout   layout;
-    size_t           scratch;
+    product_shape shape;
+    product_layout layout;
+    size_t scratch;
     dnnl_primitive_t primitive;
-    onednn          *owner;
-    binding          bind[];    /* one per thread */
+    onednn *owner;
+    binding bind[]; /* one per thread */
 };
 
 /* How the library wants the weights of some rows and k. */
 typedef struct weights {
-    int            rows, k;
-    desc           d;
+    int rows, k;
+    desc d;
     product_layout layout;
 } weights;
 
 struct onednn {
-    dnnl_engine_t  engine;
-    dnnl_stream_t *stream;      /* one per thread; owned */
-    int            threads;
-    dtype          type;
-    product       *products[TABLE];
-    int            n_products;
-    weights        layouts[TABLE];
-    int            n_layouts;
+    dnnl_engine_t engine;
+    dnnl_stream_t *stream; /* one per thread; owned */
+    int threads;
+    dtype type;
+    product *products[TABLE];
+    int n_products;
+    weights layouts[TABLE];
+    int n_layouts;
 };
 
 void onednn_thread(void) { omp_set_num_threads(1); }
@@ -186,8 +186,9 @@ static bool read_layout(product_layout *l, desc_view d, size_t bytes)
 
     if (!desc_blocking(&b, d))
         return false;
-    *l = (product_layout){ .panel = 1, .group = 1, .k = (int)b.padded[1],
-                           .rows = (int)b.padded[0], .bytes = bytes };
+    *l = (product_layout){
+        .panel = 1, .group = 1, .k = (int)b.padded[1], .rows = (int)b.padded[0], .bytes = bytes
+    };
     i = b.n - 1;
     if (i >= 0 && b.dims[i] == 1)
         l->group = (int)b.blocks[i--];
@@ -196,7 +197,7 @@ static bool read_layout(product_layout *l, desc_view d, size_t bytes)
     for (k_block = l->group; i >= 0 && b.dims[i] == 1; i--)
         k_block *= (int)b.blocks[i];
     if (b.n == 0 && b.strides[0] == 1)
-        l->panel = l->rows;     /* plain, rows innermost */
+        l->panel = l->rows; /* plain, rows innermost */
     return i < 0 && l->k % k_block == 0 && b.strides[1] == (dnnl_dim_t)k_block * l->panel &&
            (l->panel == l->rows || b.strides[0] == (dnnl_dim_t)l->k * l->panel);
 }
@@ -257,8 +258,8 @@ static bool try_layout(const onednn *o, weights *w, dnnl_format_tag_t tag)
  * picks one by the number of pixels and takes the slow way for all others. */
 static bool ask_layout(const onednn *o, weights *w)
 {
-    return (o->type == DT_F32 && (try_layout(o, w, dnnl_OIhw16i16o) ||
-                                  try_layout(o, w, dnnl_OIhw8i8o))) ||
+    return (o->type == DT_F32 &&
+            (try_layout(o, w, dnnl_OIhw16i16o) || try_layout(o, w, dnnl_OIhw8i8o))) ||
            try_layout(o, w, dnnl_format_tag_any);
 }
 
@@ -268,7 +269,7 @@ static bool make_bindings(product *p, dnnl_primitive_desc_t d)
     const onednn *o = p->owner;
     const struct {
         dnnl_query_t what;
-        size_t       at;
+        size_t at;
     } want[] = {
         { dnnl_query_src_md, offsetof(binding, a) },
         { dnnl_query_weights_md, offsetof(binding, w) },
@@ -339,8 +340,7 @@ static product *make_product(onednn *o, product_shape s)
     p->owner = o;
     desc_view scratch = dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
     p->scratch = num_align(dnnl_memory_desc_get_size(scratch), 64);
-    const bool ok = make_bindings(p, d) &&
-                    dnnl_primitive_create(&p->primitive, d) == dnnl_success;
+    const bool ok = make_bindings(p, d) && dnnl_primitive_create(&p->primitive, d) == dnnl_success;
     (void)dnnl_primitive_desc_destroy(d);
     if (!ok) {
         product_free(p);
@@ -388,7 +388,7 @@ const product *onednn_product(onednn *o, product_shape s)
 }
 
 product_layout product_weights(const product *p) { return p->layout; }
-size_t         product_scratch(const product *p) { return p->scratch; }
+size_t product_scratch(const product *p) { return p->scratch; }
 
 bool product_run(const product *p, int thread, float *d, const void *a, const void *w,
                  void *scratch)
@@ -405,8 +405,8 @@ bool product_run(const product *p, int thread, float *d, const void *a, const vo
            dnnl_memory_set_data_handle(b->w, (void *)(uintptr_t)w) == dnnl_success &&
            dnnl_memory_set_data_handle(b->d, d) == dnnl_success &&
            dnnl_memory_set_data_handle(b->scratch, scratch) == dnnl_success &&
-           dnnl_primitive_execute(p->primitive, p->owner->stream[thread],
-                                  p->scratch ? 4 : 3, args) == dnnl_success;
+           dnnl_primitive_execute(p->primitive, p->owner->stream[thread], p->scratch ? 4 : 3,
+                                  args) == dnnl_success;
 }
 
 /* ---- opening ---- */

@@ -27,26 +27,26 @@
 
 enum { PRODUCT_ALIGN = 16 };
 
-typedef struct onednn  onednn;
+typedef struct onednn onednn;
 typedef struct product product;
 
 typedef struct product_shape {
-    int  pixels, k, rows;
-    bool add;       /* D += instead of D = */
+    int pixels, k, rows;
+    bool add; /* D += instead of D = */
 } product_shape;
 
 typedef struct product_layout {
-    int    panel, group;
-    int    rows, k;     /* of W, as padded */
-    size_t bytes;       /* of all of W */
+    int panel, group;
+    int rows, k;  /* of W, as padded */
+    size_t bytes; /* of all of W */
 } product_layout;
 
 void onednn_thread(void);
 
 /* multiply: the type wanted; what it became is onednn_type. */
 onednn *onednn_open(dtype multiply, int threads, refine_error *err);
-void    onednn_close(onednn *o);    /* NULL is fine */
-dtype   onednn_type(const onednn *o);
+void onednn_close(onednn *o); /* NULL is fine */
+dtype onednn_type(const onednn *o);
 
 /* Makes sure that the next `products` new shapes fit the table, emptying it if need be:
  * what onednn_product returned before may then be gone. */
@@ -56,7 +56,7 @@ void onednn_make_room(onednn *o, int products);
 const product *onednn_product(onednn *o, product_shape s);
 
 product_layout product_weights(const product *p);
-size_t         product_scratch(const product *p);   /* bytes product_run needs, 64-aligned */
+size_t product_scratch(const product *p); /* bytes product_run needs, 64-aligned */
 
 /* thread: one of `threads`, each used by one thread at a time.  False: the library failed. */
 bool product_run(const product *p, int thread, float *d, const void *a, const void *w,

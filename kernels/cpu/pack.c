@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-enum { STRIP = 8, CHUNK = 256 };    /* rows and elements decoded at a time */
+enum { STRIP = 8, CHUNK = 256 }; /* rows and elements decoded at a time */
 
 /* Elements [k0, k0 + n) of row r in the multiplied type; zeros where there is no source. */
 static void fetch(void *out, dtype multiply, const pack_source *s, int r, int k0, int n)
@@ -113,8 +113,7 @@ void pack_transposed(product_layout l, dtype multiply, void *w, pack_source s, f
         memset(row, 0, (size_t)l.group * (size_t)l.rows * sizeof *row);
         for (int g = 0; g < l.group && k + g < s.rows; g++)
             row_decode(row + (size_t)g * (size_t)l.rows,
-                       (const char *)s.data +
-                           (size_t)(k + g) * s.stride * dtype_bytes(s.type),
+                       (const char *)s.data + (size_t)(k + g) * s.stride * dtype_bytes(s.type),
                        s.type, (size_t)s.k);
         place_group(l, multiply, w, k, row);
     }

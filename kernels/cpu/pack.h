@@ -12,9 +12,9 @@
 /* A matrix of any type: element (r, k) lies r * stride + k elements behind `data`. */
 typedef struct pack_source {
     const void *data;
-    dtype       type;
-    size_t      stride;
-    int         rows, k;
+    dtype type;
+    size_t stride;
+    int rows, k;
 } pack_source;
 
 /* Panel number `panel` of W = source, into the whole W at `w`. */

@@ -21,24 +21,24 @@
 enum { MAX_THREADS = 256 };
 
 typedef struct worker {
-    pool  *p;
+    pool *p;
     thread thread;
-    int    index;
+    int index;
 } worker;
 
 struct pool {
     pthread_mutex_t lock;
-    pthread_cond_t  started, finished;
-    uint64_t        run;    /* only grows */
-    bool            stop;
-    int             busy;
-    int             tasks;
-    atomic_int      next;
-    pool_task      *f;
-    void           *context;
-    void          (*prepare)(void);
-    int             threads;    /* that were started */
-    worker          worker[];
+    pthread_cond_t started, finished;
+    uint64_t run; /* only grows */
+    bool stop;
+    int busy;
+    int tasks;
+    atomic_int next;
+    pool_task *f;
+    void *context;
+    void (*prepare)(void);
+    int threads; /* that were started */
+    worker worker[];
 };
 
 static int cores(void)
@@ -46,7 +46,7 @@ static int cores(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return CPU_COUNT(&set);
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);  /* more cores than the set can name */
+    const long online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than the set can name */
     return online > 0 ? (int)online : 1;
 }
 
@@ -119,7 +119,8 @@ pool *pool_open(int threads, void (*prepare)(void), refine_error *err)
         if (!thread_start(&w->thread, "refine-compute", work, w)) {
             refine_fail(err, REFINE_ENOMEM,
                         "compute threads: only %d of %d could be started; is the limit on "
-                        "processes reached (ulimit -u)?", p->threads, n);
+                        "processes reached (ulimit -u)?",
+                        p->threads, n);
             pool_close(p);
             return NULL;
         }

@@ -19,8 +19,8 @@ typedef void pool_task(void *context, int task, int thread);
 /* threads: 0 = one per core this process may run on.  prepare: called once in each
  * thread, or NULL. */
 pool *pool_open(int threads, void (*prepare)(void), refine_error *err);
-void  pool_close(pool *p); /* NULL is fine */
-int   pool_threads(const pool *p);
-void  pool_run(pool *p, int tasks, pool_task *f, void *context);
+void pool_close(pool *p); /* NULL is fine */
+int pool_threads(const pool *p);
+void pool_run(pool *p, int tasks, pool_task *f, void *context);
 
 #endif

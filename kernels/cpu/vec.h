@@ -30,7 +30,7 @@ typedef struct vec {
     void (*normalise)(float *v, float mean, float by, const float *gain, const float *bias,
                       size_t n);
 
-    float (*max)(const float *v, size_t n);             /* n > 0 */
+    float (*max)(const float *v, size_t n); /* n > 0 */
     /* v = exp(v - max), max the largest of v or more; returns the sum. */
     float (*softmax)(float *v, float max, size_t n);
 

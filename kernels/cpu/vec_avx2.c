@@ -12,9 +12,9 @@
 
 #include <immintrin.h>
 
-#define LANES 8
+#define LANES                 8
 #define MULTIPLY_ADD(a, b, c) ((vf)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define VEC_TABLE VEC_AVX2
+#define VEC_TABLE             VEC_AVX2
 #include "kernels/cpu/vec_body.h"
 
 #if defined(__clang__)

@@ -13,11 +13,11 @@
 
 #include <string.h>
 
-typedef float    vf __attribute__((vector_size(4 * LANES)));
-typedef int32_t  vi __attribute__((vector_size(4 * LANES)));
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
-typedef float    vh __attribute__((vector_size(2 * LANES)));    /* half as many floats */
-typedef double   vd __attribute__((vector_size(4 * LANES)));    /* as many doubles as vh floats */
+typedef float vh __attribute__((vector_size(2 * LANES)));  /* half as many floats */
+typedef double vd __attribute__((vector_size(4 * LANES))); /* as many doubles as vh floats */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -102,7 +102,7 @@ INLINE vf gelu_lanes(vf x)
     p = MULTIPLY_ADD(p, t, splat(0.216689386f));
     p = MULTIPLY_ADD(p, t, splat(0.2247486653f));
     p = MULTIPLY_ADD(p, t, splat(0.2257168574f));
-    const vf half_erfc = splat(0.5f) * p * t * exp_below(-(z * z));
+    const vf half_erfc = splat(0.5f) * p * t * exp_below(x * x * splat(-0.5f));
     return x * choose(x < 0, half_erfc, splat(1.0f) - half_erfc);
 }
 
@@ -115,19 +115,19 @@ INLINE vf gelu_lanes(vf x)
             store((v) + i, op(load, i));                                                           \
         }                                                                                          \
         if (i < (n)) {                                                                             \
-            const size_t left = (n) - i;                                                           \
+            const size_t left = (n)-i;                                                             \
             const vf x = load_some((v) + i, left);                                                 \
             store_some((v) + i, op(REST, i), left);                                                \
         }                                                                                          \
     } while (0)
 #define REST(p) load_some(p, left)
 
-#define OP_SCALE(get, i)     (x * splat(by))
-#define OP_ADD(get, i)       (x + get(a + (i)))
-#define OP_AFFINE(get, i)    MULTIPLY_ADD(x, get(slope + (i)), get(offset + (i)))
-#define OP_SILU(get, i)      silu_lanes(x)
-#define OP_GELU(get, i)      gelu_lanes(x)
-#define OP_NORMALISE(get, i) \
+#define OP_SCALE(get, i)  (x * splat(by))
+#define OP_ADD(get, i)    (x + get(a + (i)))
+#define OP_AFFINE(get, i) MULTIPLY_ADD(x, get(slope + (i)), get(offset + (i)))
+#define OP_SILU(get, i)   silu_lanes(x)
+#define OP_GELU(get, i)   gelu_lanes(x)
+#define OP_NORMALISE(get, i)                                                                       \
     MULTIPLY_ADD((x - splat(mean)) * splat(by), get(gain + (i)), get(bias + (i)))
 
 static void row_scale(float *v, float by, size_t n) { EACH(v, n, OP_SCALE); }

@@ -14,11 +14,11 @@
 #include <stdio.h>
 
 typedef struct plan_dev {
-    dev        base;
-    const dev *target;  /* borrowed */
-    uintptr_t  next;    /* token */
-    size_t     workspace;
-    uint64_t   macs;
+    dev base;
+    const dev *target; /* borrowed */
+    uintptr_t next;    /* token */
+    size_t workspace;
+    uint64_t macs;
 } plan_dev;
 
 enum { TOKEN_ALIGN = 4096 };
@@ -49,7 +49,7 @@ static void plan_free(dev *d, void *p, size_t bytes, dev_mem kind)
 }
 
 static dev_event *plan_event_open(dev *d) { return plan_alloc(d, 1, DEV_PINNED); }
-static void       plan_event_close(dev *d, dev_event *e) { (void)d, (void)e; }
+static void plan_event_close(dev *d, dev_event *e) { (void)d, (void)e; }
 
 static void plan_copy(dev *d, void *dst, const void *src, size_t bytes)
 {
@@ -183,5 +183,5 @@ static const plan_dev *checked(const dev *d)
     return (const plan_dev *)(const void *)d;
 }
 
-size_t   dev_workspace_needed(const dev *plan) { return checked(plan)->workspace; }
-uint64_t dev_plan_macs(const dev *plan)        { return checked(plan)->macs; }
+size_t dev_workspace_needed(const dev *plan) { return checked(plan)->workspace; }
+uint64_t dev_plan_macs(const dev *plan) { return checked(plan)->macs; }

@@ -11,12 +11,12 @@
 
 /* Element c of pixel p (of all images, h and w flattened), its exp2 applied. */
 float ref_load(tensor t, size_t p, int c);
-void  ref_store(tensor t, size_t p, int c, float v);
+void ref_store(tensor t, size_t p, int c, float v);
 
 /* Row r of a matrix or pixel r of an activation, `n` elements, as floats. */
 void ref_row(float *out, tensor t, size_t r, size_t n);
 
-float ref_act(act a, float v);  /* not GEGLU */
+float ref_act(act a, float v); /* not GEGLU */
 
 double ref_dot(const float *a, const float *b, size_t n);
 
@@ -28,15 +28,15 @@ void ref_finish(const epilogue *e, tensor y, size_t n, size_t p, int c, double v
 float *ref_workspace(dev *d, size_t bytes);
 
 size_t ref_linear_workspace(const dev *d, const linear_args *a);
-void   ref_linear(dev *d, const linear_args *a);
+void ref_linear(dev *d, const linear_args *a);
 
-size_t      ref_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
+size_t ref_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
 conv_source ref_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
-size_t      ref_conv2d_workspace(const dev *d, const conv_args *a);
-void        ref_conv2d(dev *d, const conv_args *a);
+size_t ref_conv2d_workspace(const dev *d, const conv_args *a);
+void ref_conv2d(dev *d, const conv_args *a);
 
 size_t ref_attention_workspace(const dev *d, const attention_args *a);
-void   ref_attention(dev *d, const attention_args *a);
+void ref_attention(dev *d, const attention_args *a);
 
 void ref_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
                    float eps);

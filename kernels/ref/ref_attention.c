@@ -10,9 +10,9 @@ size_t ref_attention_workspace(const dev *d, const attention_args *a)
 }
 
 typedef struct query {
-    size_t pixel;       /* of q and y */
-    size_t key0, keys;  /* pixels of k and v it sees */
-    int    c0, hd;      /* channels of its head */
+    size_t pixel;      /* of q and y */
+    size_t key0, keys; /* pixels of k and v it sees */
+    int c0, hd;        /* channels of its head */
 } query;
 
 /* p[i] = exp(q . k_i * scale - max), and their sum. */

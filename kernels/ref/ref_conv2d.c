@@ -100,8 +100,8 @@ void ref_conv2d(dev *d, const conv_args *a)
                 for (int j = 0; j < a->y.w; j++) {
                     const size_t p = ((size_t)n * (size_t)a->y.h + (size_t)i) * (size_t)a->y.w +
                                      (size_t)j;
-                    ref_finish(&a->e, a->y, (size_t)n, p, c,
-                               convolve(&a->x, row, a->g, n, i, j), 0.0);
+                    ref_finish(&a->e, a->y, (size_t)n, p, c, convolve(&a->x, row, a->g, n, i, j),
+                               0.0);
                 }
     }
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef struct ref_dev {
-    dev         base;
+    dev base;
     host_queue *queue;
 } ref_dev;
 
@@ -50,8 +50,8 @@ static void ref_move(dev *d, void *dst, const void *src, size_t bytes)
 }
 
 static void ref_record(dev *d, dev_event *e, dev_queue q) { host_queue_record(queue_of(d), e, q); }
-static void ref_wait(dev *d, dev_queue q, dev_event *e)   { host_queue_wait(queue_of(d), q, e); }
-static void ref_sync(dev *d, dev_event *e)                { host_queue_sync(queue_of(d), e); }
+static void ref_wait(dev *d, dev_queue q, dev_event *e) { host_queue_wait(queue_of(d), q, e); }
+static void ref_sync(dev *d, dev_event *e) { host_queue_sync(queue_of(d), e); }
 
 static void ref_close(dev *d)
 {

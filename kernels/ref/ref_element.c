@@ -8,12 +8,9 @@
 static float load_at(tensor t, size_t i)
 {
     switch (t.type) {
-    case DT_F16:
-        return f16_to_f32(((const uint16_t *)t.data)[i]);
-    case DT_BF16:
-        return bf16_to_f32(((const uint16_t *)t.data)[i]);
-    default:
-        return ((const float *)t.data)[i];
+    case DT_F16: return f16_to_f32(((const uint16_t *)t.data)[i]);
+    case DT_BF16: return bf16_to_f32(((const uint16_t *)t.data)[i]);
+    default: return ((const float *)t.data)[i];
     }
 }
 
@@ -27,15 +24,9 @@ void ref_store(tensor t, size_t p, int c, float v)
     const size_t i = p * (size_t)t.stride + (size_t)c;
     v = ldexpf(v, -t.exp2);
     switch (t.type) {
-    case DT_F16:
-        ((uint16_t *)t.data)[i] = f32_to_f16(v);
-        break;
-    case DT_BF16:
-        ((uint16_t *)t.data)[i] = f32_to_bf16(v);
-        break;
-    default:
-        ((float *)t.data)[i] = v;
-        break;
+    case DT_F16: ((uint16_t *)t.data)[i] = f32_to_f16(v); break;
+    case DT_BF16: ((uint16_t *)t.data)[i] = f32_to_bf16(v); break;
+    default: ((float *)t.data)[i] = v; break;
     }
 }
 
@@ -51,12 +42,9 @@ float ref_act(act a, float v)
 {
     const double sqrt_half = 0.70710678118654752440;
     switch (a) {
-    case ACT_SILU:
-        return (float)(v / (1.0 + exp(-(double)v)));
-    case ACT_GELU:
-        return (float)(v * 0.5 * (1.0 + erf(v * sqrt_half)));
-    default:
-        return v;
+    case ACT_SILU: return (float)(v / (1.0 + exp(-(double)v)));
+    case ACT_GELU: return (float)(v * 0.5 * (1.0 + erf(v * sqrt_half)));
+    default: return v;
     }
 }
 

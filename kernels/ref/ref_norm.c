@@ -39,7 +39,8 @@ void ref_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tenso
             for (int c = g * size; c < (g + 1) * size; c++) {
                 const double slope = (double)ref_load(gain, 0, c) / sqrt(variance + (double)eps);
                 ref_store(affine, 2 * n, c, (float)slope);
-                ref_store(affine, 2 * n + 1, c, (float)((double)ref_load(bias, 0, c) - mean * slope));
+                ref_store(affine, 2 * n + 1, c,
+                          (float)((double)ref_load(bias, 0, c) - mean * slope));
             }
         }
 }

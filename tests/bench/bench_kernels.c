@@ -21,11 +21,11 @@
 typedef enum { LINEAR, GEGLU, CONV, SHORTCUT, SELF, CROSS } kind;
 
 typedef struct shape {
-    kind        kind;
+    kind kind;
     const char *name;
-    int         size;       /* output pixels in a row and rows */
-    int         c_in, c_out, stride;
-    int         times;      /* in a step */
+    int size; /* output pixels in a row and rows */
+    int c_in, c_out, stride;
+    int times; /* in a step */
 } shape;
 
 static const shape SHAPES[] = {
@@ -64,8 +64,8 @@ static const shape SHAPES[] = {
 enum { BATCH = 2, N_SHAPES = sizeof SHAPES / sizeof SHAPES[0] };
 
 typedef struct operands {
-    dev   *d;
-    dtype  type;
+    dev *d;
+    dtype type;
     tensor x, y, w, kv, affine;
 } operands;
 
@@ -86,7 +86,10 @@ static void run(const operands *o, const shape *s)
     if (is_conv(s)) {
         const int k = s->kind == CONV ? 3 : 1;
         const conv_geometry g = { k, k, s->stride, k / 2, 0, o->y.h };
-        const conv_input in = { .a = o->x, .h = o->x.h, .w = o->x.w, .silu = s->kind == CONV,
+        const conv_input in = { .a = o->x,
+                                .h = o->x.h,
+                                .w = o->x.w,
+                                .silu = s->kind == CONV,
                                 .affine = s->kind == CONV ? o->affine : (tensor){ 0 } };
         const size_t bytes = op_conv_prepare_bytes(o->d, &in, g);
         void *space = bytes ? dev_alloc(o->d, bytes, DEV_VRAM) : NULL;
@@ -187,7 +190,8 @@ static timing measure(dev *d, dtype type, const shape *s, int size, double budge
     do {
         const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
         run(&o, s);
-        const double w = seconds(CLOCK_MONOTONIC) - wall, c = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+        const double w = seconds(CLOCK_MONOTONIC) - wall,
+                     c = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
         best.wall = w < best.wall ? w : best.wall;
         best.cpu = c < best.cpu ? c : best.cpu;
     } while (seconds(CLOCK_MONOTONIC) < until);
@@ -226,8 +230,9 @@ int main(int argc, char **argv)
         cpu += s->times * t.cpu;
         gflop += s->times * t.gflop;
     }
-    printf("a step, as far as listed: %.0f GFLOP, %.2f s, %.1f GF/s wall, %.1f GF/s per cpu second\n",
-           gflop, wall, gflop / wall, gflop / cpu);
+    printf(
+        "a step, as far as listed: %.0f GFLOP, %.2f s, %.1f GF/s wall, %.1f GF/s per cpu second\n",
+        gflop, wall, gflop / wall, gflop / cpu);
     dev_close(d);
     return 0;
 }

@@ -32,9 +32,9 @@ static void print(const refine_report *r, const char *mode, double rss_mib)
            mode, r->width, r->height, r->precision, r->step_median, r->first_step, r->unet,
            r->vae_encode, r->text, r->vae_decode, r->open, rss_mib,
            (double)r->memory.rss_planned / 1048576.0, (double)r->memory.device_planned / 1048576.0,
-           (double)r->memory.host_planned / 1048576.0,
-           r->disk_rate / 1e9, (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk,
-           r->stall_decode, r->stall_copy, r->reader);
+           (double)r->memory.host_planned / 1048576.0, r->disk_rate / 1e9,
+           (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk, r->stall_decode,
+           r->stall_copy, r->reader);
 }
 
 int main(int argc, char **argv)

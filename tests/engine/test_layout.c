@@ -22,7 +22,7 @@ Test(engine_layout, has_every_parameter_of_the_refiner_once)
         per[l.entry[i].seg] += layout_elements(&l.entry[i]);
         total += layout_elements(&l.entry[i]);
     }
-    cr_assert_eq(total, 3037840363u);           /* the published checkpoint */
+    cr_assert_eq(total, 3037840363u); /* the published checkpoint */
     cr_assert_eq(per[SEG_TOKENS], 49408u * 1280);
     cr_assert_eq(per[SEG_UNET] + per[SEG_ONCE] + 1161220 - 0, 2259526660u,
                  "UNet matrices and its 1161220 numbers in vectors");

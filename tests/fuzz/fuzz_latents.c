@@ -1,5 +1,4 @@
-/* tests/fuzz/fuzz_latents.c -- hostile latents of any format: finite numbers, or one line of refusal.
- */
+/* tests/fuzz/fuzz_latents.c -- hostile latents of any format: finite numbers, or a refusal. */
 #define _GNU_SOURCE /* memfd_create */
 #include "engine/base/mem.h"
 #include "tests/fuzz/memory_file.h"

@@ -14,11 +14,11 @@
 enum { Y, Q, K, V, N_FIELDS };
 
 typedef struct attention_case {
-    int   n, h, w, tk, heads, hd;
-    bool  causal;
+    int n, h, w, tk, heads, hd;
+    bool causal;
     dtype type;
-    int   exp2;
-    float amplitude;    /* of q: how far apart the scores are */
+    int exp2;
+    float amplitude; /* of q: how far apart the scores are */
 } attention_case;
 
 static void run_attention(dev *d, const tensor *t, const void *context)
@@ -79,13 +79,13 @@ static void expect_like_ref(dev *cpu, const attention_case *c)
 }
 
 static const attention_case CASES[] = {
-    { 2, 16, 16, 256, 3, 64, false, DT_F32, 0, 1 },     /* to itself */
-    { 2, 9, 31, 77, 2, 64, false, DT_F32, 0, 1 },       /* to the prompt */
-    { 2, 1, 77, 77, 4, 64, true, DT_F32, 0, 1 },        /* text */
-    { 1, 1, 600, 600, 1, 32, true, DT_F32, 0, 8 },      /* causal over several tiles */
-    { 1, 20, 30, 600, 1, 512, false, DT_F32, 0, 1 },    /* VAE */
+    { 2, 16, 16, 256, 3, 64, false, DT_F32, 0, 1 },  /* to itself */
+    { 2, 9, 31, 77, 2, 64, false, DT_F32, 0, 1 },    /* to the prompt */
+    { 2, 1, 77, 77, 4, 64, true, DT_F32, 0, 1 },     /* text */
+    { 1, 1, 600, 600, 1, 32, true, DT_F32, 0, 8 },   /* causal over several tiles */
+    { 1, 20, 30, 600, 1, 512, false, DT_F32, 0, 1 }, /* VAE */
     { 1, 1, 1, 1, 1, 8, false, DT_F32, 0, 1 },
-    { 1, 5, 7, 300, 2, 20, false, DT_F32, 0, 60 },      /* one key takes it all */
+    { 1, 5, 7, 300, 2, 20, false, DT_F32, 0, 60 }, /* one key takes it all */
     { 1, 16, 17, 272, 1, 64, false, DT_F16, 1, 1 },
 };
 

@@ -12,18 +12,18 @@
 enum { Y, A, B, AFFINE, W, BIAS, PER_IMAGE, RESIDUAL, N_FIELDS };
 
 typedef struct conv_case {
-    int   n, h, w, a, b, rows;  /* source size and channels; output channels */
-    int   kh, stride, pad;
-    int   to_h, to_w;           /* resampled to; 0: not */
+    int n, h, w, a, b, rows; /* source size and channels; output channels */
+    int kh, stride, pad;
+    int to_h, to_w; /* resampled to; 0: not */
     dtype type, weights;
-    bool  norm, per_image, residual, views;
-    int   exp2;
+    bool norm, per_image, residual, views;
+    int exp2;
 } conv_case;
 
 /* How the work is cut; the default is all at once. */
 typedef struct conv_cut {
     const conv_case *c;
-    int  band, chunk;           /* rows at a time; 0: all */
+    int band, chunk; /* rows at a time; 0: all */
     bool detach, in_place, per_image_calls;
 } conv_cut;
 
@@ -89,8 +89,9 @@ static void run_band(dev *d, const tensor *t, const conv_cut *k, int row0, int r
 {
     const conv_case *c = k->c;
     const conv_geometry g = { c->kh, c->kh, c->stride, c->pad, row0, rows };
-    const conv_input in = { t[A], t[B], t[AFFINE], c->norm, k->detach, size_in(c->h, c->to_h),
-                            size_in(c->w, c->to_w) };
+    const conv_input in = {
+        t[A], t[B], t[AFFINE], c->norm, k->detach, size_in(c->h, c->to_h), size_in(c->w, c->to_w)
+    };
     const size_t bytes = op_conv_prepare_bytes(d, &in, g);
     void *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
     const conv_source src = op_conv_prepare(d, space, &in, g);
@@ -307,8 +308,8 @@ Test(kernels_conv2d, does_not_depend_on_whether_the_input_is_copied)
 
 Test(kernels_conv2d, may_add_to_what_it_overwrites)
 {
-    const conv_case c = { 2, 13, 14, 32, 0, 80, 3, 1, 1, 0, 0, DT_F32, DT_F16, true, false, true,
-                          false, 0 };
+    const conv_case c = { 2, 13, 14,     32,     0,    80,    3,    1,     1,
+                          0, 0,  DT_F32, DT_F16, true, false, true, false, 0 };
     const conv_cut apart = { .c = &c }, over = { .c = &c, .in_place = true };
     field f[N_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
@@ -347,15 +348,15 @@ static void run_over_input(dev *d, const tensor *t, const void *context)
 Test(kernels_conv2d, may_be_laid_over_its_detached_input)
 {
     const int rows = BAND_UNIT, h = 20, w = 11, c_in = 64, c_out = 32;
-    field x = field_random(1, DT_F32, 1, h, w, c_in, 1), weights = field_random(2, DT_F16, c_out, 1,
-                                                                                1, c_in, 1);
+    field x = field_random(1, DT_F32, 1, h, w, c_in, 1),
+          weights = field_random(2, DT_F16, c_out, 1, 1, c_in, 1);
     field mine = field_copy(&x), theirs = field_copy(&x);
     field *on_cpu[] = { &mine, &weights }, *on_ref[] = { &theirs, &weights };
     dev *cpu = field_cpu(DT_F32, 2), *ref = field_ref();
 
     field_run(cpu, on_cpu, 2, run_over_input, &rows);
     field_run(ref, on_ref, 2, run_over_input, &rows);
-    mine.w = theirs.w = w / 2;      /* what was written, as pixels of the old stride */
+    mine.w = theirs.w = w / 2; /* what was written, as pixels of the old stride */
     cr_expect(field_distance(&mine, &theirs) <= c_in * 0x1p-24 + 1e-5);
     field_free(&x);
     field_free(&weights);

@@ -14,11 +14,11 @@
 enum { Y, X, W, BIAS, PER_IMAGE, RESIDUAL, N_FIELDS };
 
 typedef struct linear_case {
-    int   n, h, w, k, rows;
+    int n, h, w, k, rows;
     dtype type, weights;
-    act   act;
-    bool  bias, per_image, residual, views;
-    int   exp2;
+    act act;
+    bool bias, per_image, residual, views;
+    int exp2;
 } linear_case;
 
 static void run_linear(dev *d, const tensor *t, const void *context)
@@ -84,8 +84,8 @@ static void expect_like_ref(dev *cpu, const linear_case *c)
     const double sum = c->k * 0x1p-24 * (c->act == ACT_GEGLU ? 2 * sqrt(peak) : 1);
     const double tolerance = sum + 1e-6 * peak + 2 * field_rounding(c->type, peak);
     const double distance = field_distance(&f[Y], &theirs);
-    cr_expect(distance <= tolerance, "%dx%dx%d k %d rows %d type %d act %d: off by %g of %g",
-              c->n, c->h, c->w, c->k, c->rows, c->type, c->act, distance, tolerance);
+    cr_expect(distance <= tolerance, "%dx%dx%d k %d rows %d type %d act %d: off by %g of %g", c->n,
+              c->h, c->w, c->k, c->rows, c->type, c->act, distance, tolerance);
     field_free(&mine);
     field_free(&theirs);
     free_fields(f);
@@ -127,7 +127,9 @@ Test(kernels_linear, agrees_with_the_referee_when_activations_are_bf16)
 
 Test(kernels_linear, leaves_what_lies_outside_the_view_alone)
 {
-    const linear_case c = { 1, 4, 5, 48, 40, DT_F32, DT_F16, ACT_NONE, true, false, false, true, 0 };
+    const linear_case c = {
+        1, 4, 5, 48, 40, DT_F32, DT_F16, ACT_NONE, true, false, false, true, 0
+    };
     field f[N_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
 
@@ -145,7 +147,9 @@ Test(kernels_linear, leaves_what_lies_outside_the_view_alone)
 
 Test(kernels_linear, may_add_to_what_it_overwrites)
 {
-    const linear_case c = { 2, 9, 9, 96, 160, DT_F32, DT_F16, ACT_NONE, true, false, true, false, 0 };
+    const linear_case c = {
+        2, 9, 9, 96, 160, DT_F32, DT_F16, ACT_NONE, true, false, true, false, 0
+    };
     field f[N_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
 
@@ -178,8 +182,8 @@ static field result_with_threads(const linear_case *c, int threads)
 
 Test(kernels_linear, does_not_depend_on_the_number_of_threads)
 {
-    const linear_case c = { 2, 17, 19, 208, 300, DT_F32, DT_F16, ACT_GELU, true, true, false, false,
-                            0 };
+    const linear_case c = { 2,        17,   19,   208,   300,   DT_F32, DT_F16,
+                            ACT_GELU, true, true, false, false, 0 };
     field one = result_with_threads(&c, 1);
     for (int threads = 2; threads <= 3; threads++) {
         field many = result_with_threads(&c, threads);
@@ -210,8 +214,8 @@ static void run_chunks(dev *d, const tensor *t, const void *context)
 
 Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
 {
-    const linear_case c = { 2, 10, 13, 144, 640, DT_F32, DT_F16, ACT_GEGLU, true, false, false,
-                            false, 0 };
+    const linear_case c = { 2,         10,   13,    144,   640,   DT_F32, DT_F16,
+                            ACT_GEGLU, true, false, false, false, 0 };
     const cut cuts[] = { { { 640 }, 1 }, { { 128, 384, 128 }, 3 }, { { 256, 128, 256 }, 3 } };
     field f[N_FIELDS], first = { 0 };
     field *p[N_FIELDS];
@@ -242,8 +246,8 @@ static void run_each_image(dev *d, const tensor *t, const void *context)
 
 Test(kernels_linear, does_not_depend_on_how_many_images_travel_together)
 {
-    const linear_case c = { 3, 11, 12, 80, 144, DT_F32, DT_F16, ACT_NONE, true, false, false, false,
-                            0 };
+    const linear_case c = { 3,        11,   12,    80,    144,   DT_F32, DT_F16,
+                            ACT_NONE, true, false, false, false, 0 };
     field f[N_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
 
@@ -259,7 +263,9 @@ Test(kernels_linear, does_not_depend_on_how_many_images_travel_together)
 
 Test(kernels_linear, fails_the_device_when_the_workspace_is_too_small)
 {
-    const linear_case c = { 1, 8, 8, 64, 64, DT_F32, DT_F16, ACT_NONE, false, false, false, false, 0 };
+    const linear_case c = {
+        1, 8, 8, 64, 64, DT_F32, DT_F16, ACT_NONE, false, false, false, false, 0
+    };
     field f[N_FIELDS];
     dev *cpu = field_cpu(DT_F32, 1);
     const epilogue none = { .act = ACT_NONE };

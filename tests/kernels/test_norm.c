@@ -12,11 +12,11 @@
 enum { Y, A, B, GAIN, BIAS, AFFINE, N_FIELDS };
 
 typedef struct norm_case {
-    int   n, h, w, a, b, groups;
+    int n, h, w, a, b, groups;
     dtype type;
-    int   exp2;
-    float offset;       /* added to the input: a mean far from zero */
-    act   act;
+    int exp2;
+    float offset; /* added to the input: a mean far from zero */
+    act act;
 } norm_case;
 
 static void run_groupnorm(dev *d, const tensor *t, const void *context)
@@ -125,8 +125,8 @@ static void expect_like_ref(dev *cpu, field_body *body, const norm_case *c, doub
 
 static const norm_case CASES[] = {
     { 2, 16, 16, 64, 0, 32, DT_F32, 0, 0, ACT_NONE },
-    { 2, 9, 21, 24, 40, 4, DT_F32, 0, 0, ACT_SILU },    /* groups of 16: one straddles */
-    { 1, 33, 5, 30, 0, 3, DT_F32, 0, 100, ACT_SILU },   /* mean 170 deviations from zero */
+    { 2, 9, 21, 24, 40, 4, DT_F32, 0, 0, ACT_SILU },  /* groups of 16: one straddles */
+    { 1, 33, 5, 30, 0, 3, DT_F32, 0, 100, ACT_SILU }, /* mean 170 deviations from zero */
     { 2, 7, 5, 12, 4, 2, DT_BF16, 0, 1, ACT_SILU },
     { 1, 40, 9, 32, 0, 8, DT_F16, 6, 0, ACT_SILU },
     { 1, 1, 1, 8, 0, 2, DT_F32, 0, 0, ACT_GELU },

@@ -14,9 +14,9 @@
 enum { FAILED = 1, SKIPPED = 77, SLOWER = 10 };
 
 /* Filled by constructors, before main(). */
-static plain_test  *tests;
+static plain_test *tests;
 static plain_suite *suites;
-static bool         failed; /* in the child */
+static bool failed; /* in the child */
 
 void plain_add_test(plain_test *t)
 {

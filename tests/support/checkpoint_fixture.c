@@ -11,16 +11,16 @@
 #include <sys/stat.h>
 
 typedef struct entry {
-    char     name[200];
-    int      n_dims;
+    char name[200];
+    int n_dims;
     uint64_t dim[4];
-    size_t   bytes;
-    void    *data;
+    size_t bytes;
+    void *data;
 } entry;
 
 typedef struct file {
     entry *e;
-    int    n;
+    int n;
 } file;
 
 /* ---- safetensors ---- */
@@ -48,8 +48,7 @@ static void save(const file *f, const char *path, const char *type, int part, in
         const entry *e = &f->e[i];
         n += (size_t)sprintf(header + n, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", e->name, type);
         for (int d = 0; d < e->n_dims; d++)
-            n += (size_t)sprintf(header + n, "%s%llu", d ? "," : "",
-                                 (unsigned long long)e->dim[d]);
+            n += (size_t)sprintf(header + n, "%s%llu", d ? "," : "", (unsigned long long)e->dim[d]);
         n += (size_t)sprintf(header + n, "],\"data_offsets\":[%zu,%zu]}", at, at + e->bytes);
         at += e->bytes;
     }
@@ -76,9 +75,9 @@ static void release(file *f)
 /* ---- the model, tensor by tensor, in diffusers' terms ---- */
 
 typedef struct piece {
-    const char *name;       /* canonical */
-    int         n_dims;
-    uint64_t    dim[4], elements;
+    const char *name; /* canonical */
+    int n_dims;
+    uint64_t dim[4], elements;
     const void *data;
 } piece;
 
@@ -128,7 +127,7 @@ static void each_piece(dtype type, visitor *visit, void *context)
 
 typedef struct parts {
     dtype type;
-    file  unet, vae, text;
+    file unet, vae, text;
 } parts;
 
 static void to_part(void *context, const piece *p)

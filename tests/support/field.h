@@ -11,10 +11,10 @@
 #include <stdint.h>
 
 typedef struct field {
-    void  *data;    /* the whole buffer, `stride` channels wide */
+    void *data; /* the whole buffer, `stride` channels wide */
     size_t bytes;
-    dtype  type;
-    int    n, h, w, c, c0, stride, exp2;
+    dtype type;
+    int n, h, w, c, c0, stride, exp2;
 } field;
 
 /* Uniform in [-amplitude, amplitude], reproducible; stored in `type` * 2^exp2. */
@@ -25,12 +25,12 @@ field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, 
                  int exp2, float amplitude);
 
 field field_copy(const field *f);
-void  field_free(field *f);
+void field_free(field *f);
 
 /* Pixel p, images, rows and columns flattened. */
 float field_at(const field *f, size_t p, int c);
-void  field_set(field *f, size_t p, int c, float v);
-size_t field_pixels(const field *f);    /* of all images */
+void field_set(field *f, size_t p, int c, float v);
+size_t field_pixels(const field *f); /* of all images */
 
 /* Largest difference between two fields of one shape; infinite when one is not a number. */
 double field_distance(const field *a, const field *b);

@@ -14,7 +14,12 @@
 enum { FIXTURE_CHUNKS = 256 };
 
 /* FIXTURE_MIXED: frames take turns in being raw, zstd and split. */
-typedef enum fixture_codec { FIXTURE_RAW, FIXTURE_ZSTD, FIXTURE_SPLIT, FIXTURE_MIXED } fixture_codec;
+typedef enum fixture_codec {
+    FIXTURE_RAW,
+    FIXTURE_ZSTD,
+    FIXTURE_SPLIT,
+    FIXTURE_MIXED
+} fixture_codec;
 
 /* chunk_rows: rows of each chunk but the last; 0: all.  In the vector segment 0 shares the
  * chunk of the vector before it. */
@@ -24,10 +29,10 @@ typedef struct fixture_tensor {
 } fixture_tensor;
 
 typedef struct pack_fixture {
-    char     path[TEMP_NAME];       /* "" until written */
-    uint8_t *file;                  /* the image, to be damaged by tests */
-    size_t   bytes;
-    int      n_chunks;
+    char path[TEMP_NAME]; /* "" until written */
+    uint8_t *file;        /* the image, to be damaged by tests */
+    size_t bytes;
+    int n_chunks;
     uint8_t *plain[FIXTURE_CHUNKS]; /* what each chunk decodes to */
 } pack_fixture;
 
@@ -36,13 +41,13 @@ void pack_fixture_make(pack_fixture *f, const fixture_tensor *t, int n, fixture_
                        const char *merges);
 /* (Re)writes the image to a temporary file. */
 void pack_fixture_write(pack_fixture *f);
-void pack_fixture_free(pack_fixture *f);    /* and removes the file */
+void pack_fixture_free(pack_fixture *f); /* and removes the file */
 
 /* The parts of an image. */
 pack_superblock *fixture_super(const pack_fixture *f);
-pack_tensor     *fixture_tensors(const pack_fixture *f);
-pack_chunk      *fixture_chunks(const pack_fixture *f);
-pack_frame      *fixture_frames(const pack_fixture *f);
+pack_tensor *fixture_tensors(const pack_fixture *f);
+pack_chunk *fixture_chunks(const pack_fixture *f);
+pack_frame *fixture_frames(const pack_fixture *f);
 
 /* Makes every hash but those of frames right again; leaves what does not lie in the file. */
 void pack_fixture_rehash(uint8_t *file, size_t bytes);

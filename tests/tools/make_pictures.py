@@ -133,6 +133,7 @@ def jpeg(im, **options):
 
 def make_jpegs():
     im = Image.fromarray(scene())
+    ink = np.concatenate([255 - scene(), scene()[:, :, 0:1] // 2], 2)
     files = {
         "rgb444": jpeg(im, quality=90, subsampling=0),
         "rgb422": jpeg(im, quality=90, subsampling=1),
@@ -140,7 +141,7 @@ def make_jpegs():
         "progressive": jpeg(im, quality=80, progressive=True),
         "restarts": jpeg(im, quality=80, restart_marker_blocks=1),
         "grey": jpeg(im.convert("L"), quality=80),
-        "cmyk": jpeg(im.convert("CMYK"), quality=90),
+        "cmyk": jpeg(Image.frombytes("CMYK", (W, H), ink.tobytes()), quality=90),
     }
     for how in range(1, 9):
         exif = Image.Exif()

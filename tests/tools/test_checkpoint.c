@@ -111,7 +111,9 @@ static void one_tensor(const char *path, const char *name)
 
 Test(tools_checkpoint, says_what_a_file_is_that_is_no_refiner)
 {
-    static const struct { const char *tensor, *is; } FILES[] = {
+    static const struct {
+        const char *tensor, *is;
+    } FILES[] = {
         { "conditioner.embedders.1.model.ln_final.weight", "the SDXL base model" },
         { "cond_stage_model.transformer.text_model.x", "Stable Diffusion 1" },
         { "lora_unet_down_blocks_0.lora_up.weight", "a LoRA" },

@@ -173,3 +173,112 @@ Test(tools_latents_io, survives_every_flipped_bit_of_a_header)
         (void)unlink(name);
     }
 }
+
+/* ---- what other programs write (tests/tools/make_pictures.py) ---- */
+
+/* All of shape [1,4,2,3], element i being (i - 12) / 8, which every type holds exactly. */
+static void reads_sample(const char *path, float scale)
+{
+    latents l;
+    refine_error err = { 0 };
+    cr_assert_eq(latents_load(&l, path, FACTOR, &err), REFINE_OK, "%s", err.text);
+    cr_assert(l.h == 2 && l.w == 3, "%s", path);
+    for (int i = 0; i < 24; i++) {
+        const float want = (float)(i - 12) / 8.0f * scale;
+        cr_assert_leq(fabsf(l.v[i] - want), 0x1p-22f * fabsf(want), "%s: %g, not %g", path,
+                      (double)l.v[i], (double)want);
+    }
+    latents_free(&l);
+}
+
+Test(tools_latents_io, reads_what_other_programs_write)
+{
+    static const char *const AS_THEY_ARE[] = {
+        "tests/fuzz/corpora/npy/f4_v1.npy",           "tests/fuzz/corpora/npy/f4_v2.npy",
+        "tests/fuzz/corpora/npy/f4_v3.npy",           "tests/fuzz/corpora/npy/f2.npy",
+        "tests/fuzz/corpora/npy/three_dims.npy",      "tests/fuzz/corpora/latents/f32.safetensors",
+        "tests/fuzz/corpora/latents/f16.safetensors", "tests/fuzz/corpora/latents/bf16.safetensors",
+    };
+    for (size_t i = 0; i < sizeof AS_THEY_ARE / sizeof AS_THEY_ARE[0]; i++)
+        reads_sample(AS_THEY_ARE[i], 1.0f);
+    reads_sample("tests/fuzz/corpora/latents/comfy.latent", FACTOR);
+    reads_sample("tests/fuzz/corpora/latents/comfy_old.latent", FACTOR / 0.18215f);
+}
+
+Test(tools_latents_io, says_why_it_refuses)
+{
+    static const struct {
+        const char *path, *says;
+    } REFUSED[] = {
+        { "tests/fuzz/corpora/npy/fortran.npy", "Fortran order" },
+        { "tests/fuzz/corpora/npy/big_endian.npy", "little-endian" },
+        { "tests/fuzz/corpora/npy/f8.npy", "float32 or float16" },
+        { "tests/fuzz/corpora/npy/two.npy", "holds 2 latents" },
+        { "tests/fuzz/corpora/npy/one_dim.npy", "shape [1,4,h,w]" },
+        { "tests/fuzz/corpora/npy/empty.npy", "shape [1,4,h,w]" },
+        { "tests/fuzz/corpora/npy/nan.npy", "not finite" },
+        { "tests/fuzz/corpora/latents/two_tensors.safetensors",
+          "2 tensors and none named latents" },
+        { "tests/fuzz/corpora/latents/torch.pt", "safetensors.torch.save_file" },
+    };
+    for (size_t i = 0; i < sizeof REFUSED / sizeof REFUSED[0]; i++) {
+        latents l;
+        refine_error err = { 0 };
+        cr_assert_eq(latents_load(&l, REFUSED[i].path, FACTOR, &err), REFINE_EFORMAT);
+        cr_assert_null(l.v);
+        cr_assert_not_null(strstr(err.text, REFUSED[i].says), "%s", err.text);
+        cr_assert_not_null(strstr(err.text, REFUSED[i].path), "%s", err.text);
+        cr_assert_eq(mem_used().now, 0u);
+    }
+}
+
+Test(tools_latents_io, takes_no_picture_for_latents)
+{
+    /* A JPEG whose comment puts a brace where a safetensors header begins. */
+    static const uint8_t COMMENT[] = { 0xff, 0xd8, 0xff, 0xfe, 0, 8, 'a', 'b', '{', '}', 'c', 'd' };
+    char name[TEMP_NAME];
+    temp_file(name, ".jpg");
+    temp_write(name, COMMENT, sizeof COMMENT);
+    cr_assert(!latents_recognise(name));
+    cr_assert(!latents_recognise("tests/fuzz/corpora/png/rgb8.png"));
+    cr_assert(!latents_recognise("no/such/file"));
+    cr_assert(!latents_recognise("-"));
+    (void)unlink(name);
+}
+
+static void survives_every_failed_allocation(const char *path)
+{
+    for (long k = 0;; k++) {
+        latents l;
+        refine_error err = { 0 };
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = latents_load(&l, path, FACTOR, &err);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        latents_free(&l);
+        cr_assert_eq(mem_used().now, 0u, "%s: allocation %ld", path, k);
+        if (st == REFINE_OK) {
+            cr_assert_geq(k, 2);
+            return;
+        }
+        cr_assert_eq(st, REFINE_ENOMEM, "%s: allocation %ld: %s", path, k, err.text);
+    }
+}
+
+Test(tools_latents_io, survives_every_failed_allocation)
+{
+    survives_every_failed_allocation("tests/fuzz/corpora/npy/f2.npy");
+    survives_every_failed_allocation("tests/fuzz/corpora/latents/bf16.safetensors");
+}
+
+Test(tools_latents_io, writes_only_formats_it_knows_and_all_or_nothing)
+{
+    float v[N];
+    const latents l = sample(v);
+    refine_error err = { 0 };
+    cr_assert(latents_writable("a.npy") && latents_writable("b.latent"));
+    cr_assert(latents_writable("c.safetensors") && !latents_writable("d.png"));
+    cr_assert_eq(latents_save("d.png", &l, FACTOR, &err), REFINE_EINVAL);
+    cr_assert_eq(latents_save("no/such/directory/l.npy", &l, FACTOR, &err), REFINE_EIO);
+    cr_assert_not_null(strstr(err.text, "no/such/directory/l.npy"), "%s", err.text);
+    cr_assert_eq(mem_used().now, 0u);
+}

@@ -1,0 +1,34 @@
+/* tests/base/test_thread.c -- a thread starts, or says that it did not. */
+#include "engine/base/thread.h"
+
+#include "engine/base/mem.h"
+
+#include <criterion/criterion.h>
+#include <stdatomic.h>
+
+static void count(void *context) { atomic_fetch_add((atomic_int *)context, 1); }
+
+Test(base_thread, it_runs_its_body_once)
+{
+    atomic_int n = 0;
+    thread t[8];
+    for (int i = 0; i < 8; i++)
+        cr_assert(thread_start(&t[i], "test", count, &n));
+    for (int i = 0; i < 8; i++)
+        thread_join(&t[i]);
+    cr_assert_eq(atomic_load(&n), 8);
+    cr_assert_eq(mem_used().now, 0);
+}
+
+Test(base_thread, a_start_fails_where_memory_does)
+{
+    atomic_int n = 0;
+    thread t;
+    mem_fail_after(0, MEM_FAIL_ONCE);
+    cr_assert_not(thread_start(&t, "test", count, &n));
+    thread_join(&t); /* never started: fine */
+    cr_assert(thread_start(&t, "test", count, &n));
+    thread_join(&t);
+    thread_join(&t);
+    cr_assert_eq(atomic_load(&n), 1);
+}

@@ -1,0 +1,164 @@
+/* tests/kernels/test_ops.c -- the front door stops what is misshapen, and lets nothing that
+ * fits a plan exceed it. */
+#include "tests/support/field.h"
+
+#include "engine/base/mem.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+
+static dev *plan_of(dev *target)
+{
+    dev *d = dev_open_plan(target, NULL);
+    cr_assert(d);
+    return d;
+}
+
+static tensor f32(int n, int h, int w, int c) { return tensor_make(NULL, DT_F32, n, h, w, c); }
+
+static const epilogue NONE = { .act = ACT_NONE };
+
+Test(kernels_ops, linear_wants_a_matrix_of_x_channels, .signal = SIGABRT)
+{
+    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 24), f32(16, 1, 1, 32), &NONE);
+}
+
+Test(kernels_ops, linear_wants_as_many_rows_as_y_has_channels, .signal = SIGABRT)
+{
+    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &NONE);
+}
+
+Test(kernels_ops, geglu_halves_the_channels, .signal = SIGABRT)
+{
+    const epilogue e = { .act = ACT_GEGLU };
+    op_linear(plan_of(field_ref()), f32(1, 1, 8, 32), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &e);
+}
+
+Test(kernels_ops, a_bias_is_as_long_as_the_matrix_has_rows, .signal = SIGABRT)
+{
+    const epilogue e = { .bias = f32(1, 1, 1, 15) };
+    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
+}
+
+Test(kernels_ops, there_is_one_value_per_image, .signal = SIGABRT)
+{
+    const epilogue e = { .per_image = f32(1, 1, 1, 16) };
+    op_linear(plan_of(field_ref()), f32(2, 1, 8, 16), f32(2, 1, 8, 32), f32(16, 1, 1, 32), &e);
+}
+
+Test(kernels_ops, a_residual_has_the_shape_of_y, .signal = SIGABRT)
+{
+    const epilogue e = { .residual = f32(1, 1, 9, 16) };
+    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
+}
+
+Test(kernels_ops, groups_divide_the_channels, .signal = SIGABRT)
+{
+    op_groupnorm(plan_of(field_ref()), f32(1, 1, 2, 30), f32(1, 4, 4, 30), f32(0, 0, 0, 0),
+                 f32(1, 1, 1, 30), f32(1, 1, 1, 30), 4, 1e-5f);
+}
+
+static void convolve(dev *d, tensor y, int h, conv_geometry g)
+{
+    const conv_source x = { .in = { .a = f32(1, h, 16, 8), .h = h, .w = 16 } };
+    op_conv2d(d, y, &x, f32(y.c, g.kh, g.kw, 8), g, &NONE);
+}
+
+Test(kernels_ops, a_band_begins_at_a_multiple_of_its_unit, .signal = SIGABRT)
+{
+    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 4, 8 });
+}
+
+Test(kernels_ops, a_band_is_a_multiple_of_its_unit_unless_it_ends_the_image, .signal = SIGABRT)
+{
+    convolve(plan_of(field_ref()), f32(1, 20, 16, 4), 20, (conv_geometry){ 3, 3, 1, 1, 0, 12 });
+}
+
+Test(kernels_ops, a_band_ends_within_the_image, .signal = SIGABRT)
+{
+    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 8, 16 });
+}
+
+Test(kernels_ops, the_size_of_y_follows_from_stride_and_padding, .signal = SIGABRT)
+{
+    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 2, 1, 0, 16 });
+}
+
+Test(kernels_ops, five_by_five_kernels_are_not_known, .signal = SIGABRT)
+{
+    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 5, 5, 1, 2, 0, 16 });
+}
+
+Test(kernels_ops, heads_divide_the_channels, .signal = SIGABRT)
+{
+    const tensor t = f32(1, 1, 8, 30);
+    op_attention(plan_of(field_ref()), t, t, t, t, 4, 1, false);
+}
+
+Test(kernels_ops, convert_wants_one_shape, .signal = SIGABRT)
+{
+    op_convert(plan_of(field_ref()), f32(1, 2, 3, 4), f32(1, 3, 2, 4));
+}
+
+/* ---- no allocation, and never more workspace than planned ---- */
+
+enum { Y, X, W3, W1, AFFINE, VECTOR };
+
+static void whole_pass(dev *d, const tensor *t, void *space)
+{
+    const conv_geometry g = { 3, 3, 1, 1, 0, t[Y].h };
+    const tensor none = { 0 };
+    op_groupnorm(d, t[AFFINE], t[X], none, t[VECTOR], t[VECTOR], 8, 1e-5f);
+    const conv_input in = {
+        .a = t[X], .affine = t[AFFINE], .silu = true, .h = t[X].h, .w = t[X].w
+    };
+    const conv_source src = op_conv_prepare(d, space, &in, g);
+    op_conv2d(d, t[Y], &src, t[W3], g, &NONE);
+    op_linear(d, t[X], t[Y], t[W1], &NONE);
+    op_attention(d, t[Y], t[X], t[X], t[X], 2, 0.1f, false);
+    op_layernorm(d, t[X], t[Y], t[VECTOR], t[VECTOR], 1e-5f);
+    op_apply_norm(d, t[Y], t[X], none, t[AFFINE], ACT_SILU);
+    op_convert(d, t[X], t[Y]);
+}
+
+static uint64_t growth; /* allocations in passes after the first */
+
+static void passes(dev *d, const tensor *t, const void *context)
+{
+    (void)context;
+    const conv_geometry g = { 3, 3, 1, 1, 0, t[Y].h };
+    const conv_input in = {
+        .a = t[X], .affine = t[AFFINE], .silu = true, .h = t[X].h, .w = t[X].w
+    };
+    const size_t bytes = op_conv_prepare_bytes(d, &in, g);
+    void *space = dev_alloc(d, bytes, DEV_VRAM);
+    whole_pass(d, t, space);
+    const uint64_t calls = mem_used().calls;
+    for (int i = 0; i < 3; i++)
+        whole_pass(d, t, space);
+    growth = mem_used().calls - calls;
+    dev_free(d, space, bytes, DEV_VRAM);
+}
+
+Test(kernels_ops, a_pass_allocates_nothing_once_it_has_run)
+{
+    const dtype types[] = { DT_F32, DT_BF16 };
+    for (int i = 0; i < 2; i++) {
+        field f[] = {
+            field_random(1, types[i], 2, 20, 12, 64, 1),
+            field_random(2, types[i], 2, 20, 12, 64, 1),
+            field_random(3, DT_F16, 64, 3, 3, 64, 0.1f),
+            field_random(4, DT_F16, 64, 1, 1, 64, 0.1f),
+            field_random(5, DT_F32, 2, 1, 2, 64, 1),
+            field_random(6, DT_F32, 1, 1, 1, 64, 1),
+        };
+        field *p[] = { &f[0], &f[1], &f[2], &f[3], &f[4], &f[5] };
+        dev *cpu = field_cpu(types[i], 2);
+        growth = 99;
+        field_run(cpu, p, 6, passes, NULL);
+        cr_expect(growth == 0);
+        for (int k = 0; k < 6; k++)
+            field_free(&f[k]);
+        dev_close(cpu);
+    }
+}

@@ -1,0 +1,332 @@
+/* tests/offload/test_reader.c -- both readers, side by side: whole reads or a reason. */
+#define _GNU_SOURCE /* O_DIRECT, mkstemp */
+#include "offload/reader.h"
+
+#include "engine/base/mem.h"
+#include "offload/pack_format.h"
+#include "tests/support/temp_file.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BLOCKS = 700, FILE_BYTES = BLOCKS * PACK_ALIGN, DEPTH = 6 };
+
+typedef struct rig {
+    char name[TEMP_NAME];
+    uint8_t *want;
+    char *buffer;
+    reader_config c;
+    reader *r;
+    refine_error err;
+} rig;
+
+static void rig_open(rig *g)
+{
+    memset(g, 0, sizeof *g);
+    g->want = malloc(FILE_BYTES);
+    for (size_t i = 0; i < FILE_BYTES; i++)
+        g->want[i] = (uint8_t)(i * 2654435761u >> 21);
+    temp_file(g->name, ".bin");
+    temp_write(g->name, g->want, FILE_BYTES);
+    g->buffer = aligned_alloc(PACK_ALIGN, FILE_BYTES);
+    g->c = (reader_config){
+        .path = g->name, .buffer = g->buffer, .buffer_bytes = FILE_BYTES, .depth = DEPTH
+    };
+}
+
+static void rig_close(rig *g)
+{
+    if (g->r)
+        g->r->close(g->r);
+    (void)unlink(g->name);
+    free(g->buffer);
+    free(g->want);
+}
+
+typedef refine_status opener(reader **, const reader_config *, refine_error *);
+
+static opener *const OPENERS[] = { reader_open_uring, reader_open_pread };
+
+/* False where the system has no io_uring. */
+static bool open_reader(rig *g, int which)
+{
+    const refine_status st = OPENERS[which](&g->r, &g->c, &g->err);
+    if (st != REFINE_OK && which == 0 && strstr(g->err.text, "not to be had")) {
+        printf("SKIP %s\n", g->err.text);
+        return false;
+    }
+    cr_assert_eq(st, REFINE_OK, "%s", g->err.text);
+    return true;
+}
+
+/* Reads the whole file in pieces of 1 to `most` blocks; the ticket is the first block. */
+static void read_all(rig *g, int most)
+{
+    int at = 0, outstanding = 0, finished = 0;
+    memset(g->buffer, 0, FILE_BYTES);
+    while (finished < BLOCKS) {
+        while (at < BLOCKS && outstanding < DEPTH) {
+            const int left = BLOCKS - at, n = 1 + at % most < left ? 1 + at % most : left;
+            const size_t byte = (size_t)at * PACK_ALIGN;
+            cr_assert_eq(g->r->submit(g->r, (uint64_t)at << 16 | (uint64_t)n, g->buffer + byte,
+                                      byte, (size_t)n * PACK_ALIGN),
+                         REFINE_OK);
+            at += n;
+            outstanding++;
+        }
+        read_done d[2];
+        const int n = g->r->reap(g->r, d, 2, 1);
+        cr_assert(n == 1 || n == 2);
+        for (int i = 0; i < n; i++) {
+            cr_assert_eq(d[i].status, REFINE_OK, "errno %d", d[i].error);
+            const size_t byte = (size_t)(d[i].ticket >> 16) * PACK_ALIGN;
+            const int blocks = (int)(d[i].ticket & 0xffff);
+            cr_assert_arr_eq(g->buffer + byte, g->want + byte, (size_t)blocks * PACK_ALIGN);
+            finished += blocks;
+            outstanding--;
+        }
+    }
+    read_done none;
+    cr_assert_eq(g->r->reap(g->r, &none, 1, 1), 0, "nothing is outstanding: it must not wait");
+}
+
+Test(offload_reader, every_byte_comes_whatever_the_pieces)
+{
+    for (int which = 0; which < 2; which++) {
+        rig g;
+        rig_open(&g);
+        if (open_reader(&g, which)) {
+            read_all(&g, 1);
+            read_all(&g, 50);
+        }
+        rig_close(&g);
+    }
+}
+
+Test(offload_reader, auto_always_finds_a_way_and_says_which)
+{
+    char note[128];
+    rig g;
+    rig_open(&g);
+    cr_assert_eq(reader_open_auto(&g.r, &g.c, note, sizeof note, &g.err), REFINE_OK, "%s",
+                 g.err.text);
+    cr_assert_eq(strncmp(g.r->name, "io_uring", 8) == 0 && strstr(g.r->name, "O_DIRECT"),
+                 note[0] == '\0', "%s: %s", g.r->name, note);
+    read_all(&g, 10);
+    rig_close(&g);
+}
+
+Test(offload_reader, a_file_that_is_not_there_is_named)
+{
+    for (int which = 0; which < 3; which++) {
+        char note[128];
+        rig g;
+        rig_open(&g);
+        g.c.path = "no/such/file";
+        const refine_status st = which < 2 ? OPENERS[which](&g.r, &g.c, &g.err)
+                                           : reader_open_auto(&g.r, &g.c, note, 128, &g.err);
+        cr_assert_eq(st, REFINE_EIO);
+        cr_assert_null(g.r);
+        if (which)
+            cr_assert(strstr(g.err.text, "no/such/file"), "%s", g.err.text);
+        rig_close(&g);
+    }
+}
+
+/* ---- file systems without O_DIRECT ---- */
+
+static int open_without_direct(void *context, const char *path, int flags)
+{
+    (void)context;
+    if (flags & O_DIRECT)
+        return errno = EINVAL, -1;
+    return open(path, flags);
+}
+
+static int direct_fd = -1;
+
+static int open_and_remember(void *context, const char *path, int flags)
+{
+    (void)context;
+    const int fd = open(path, flags & ~O_DIRECT);
+    if (flags & O_DIRECT)
+        direct_fd = fd;
+    return fd;
+}
+
+static ssize_t refuse_direct(void *context, int fd, void *dst, size_t bytes, off_t at)
+{
+    (void)context;
+    if (fd == direct_fd) {
+        direct_fd = -1;
+        return errno = EINVAL, -1;
+    }
+    return pread(fd, dst, bytes, at);
+}
+
+Test(offload_reader, without_o_direct_it_reads_through_the_page_cache)
+{
+    static const reader_calls CANNOT_OPEN = { .open = open_without_direct };
+    static const reader_calls CANNOT_READ = { .open = open_and_remember, .pread = refuse_direct };
+    for (int which = 0; which < 3; which++) {
+        rig g;
+        rig_open(&g);
+        g.c.calls = which == 2 ? &CANNOT_READ : &CANNOT_OPEN;
+        if (open_reader(&g, which == 2 ? 1 : which)) {
+            cr_assert_null(strstr(g.r->name, "O_DIRECT"));
+            read_all(&g, 20);
+        }
+        rig_close(&g);
+    }
+}
+
+Test(offload_reader, a_buffer_that_may_not_be_locked_is_read_into_all_the_same)
+{
+    const struct rlimit little = { 1 << 18, 1 << 18 }; /* enough for the rings, not for more */
+    rig g;
+    rig_open(&g);
+    (void)chmod(g.name, 0644);
+    (void)setrlimit(RLIMIT_MEMLOCK, &little);
+    if (getuid() == 0 && seteuid(65534) != 0)
+        cr_skip_test("cannot drop rights");
+    if (OPENERS[0](&g.r, &g.c, &g.err) == REFINE_OK)
+        read_all(&g, 30);
+    else
+        printf("SKIP %s\n", g.err.text);
+    if (getuid() == 0)
+        cr_assert_eq(seteuid(0), 0);
+    rig_close(&g);
+}
+
+/* ---- trouble ---- */
+
+static ssize_t odd_pread(void *context, int fd, void *dst, size_t bytes, off_t at)
+{
+    const int n = atomic_fetch_add((atomic_int *)context, 1) % 4;
+    if (n == 1)
+        return errno = EINTR, -1;
+    if (n == 2)
+        return errno = EAGAIN, -1;
+    const ssize_t got = pread(fd, dst, bytes, at);
+    return n == 3 && got > PACK_ALIGN ? PACK_ALIGN + 77 : got;
+}
+
+static int odd_completion(void *context, int result)
+{
+    const int n = atomic_fetch_add((atomic_int *)context, 1) % 4;
+    if (n == 1)
+        return -EINTR;
+    if (n == 2)
+        return -EAGAIN;
+    return n == 3 && result > PACK_ALIGN ? PACK_ALIGN + 77 : result;
+}
+
+Test(offload_reader, short_and_interrupted_reads_are_made_whole)
+{
+    for (int which = 0; which < 2; which++) {
+        atomic_int n = 0;
+        const reader_calls calls = { .context = &n,
+                                     .pread = odd_pread,
+                                     .completion = odd_completion };
+        rig g;
+        rig_open(&g);
+        g.c.calls = &calls;
+        if (open_reader(&g, which))
+            read_all(&g, 40);
+        rig_close(&g);
+    }
+}
+
+static ssize_t broken_pread(void *context, int fd, void *dst, size_t bytes, off_t at)
+{
+    (void)context, (void)fd, (void)dst, (void)bytes;
+    return at == 0 ? 0 : (errno = EIO, -1);
+}
+
+static int broken_completion(void *context, int result)
+{
+    (void)context, (void)result;
+    return -EIO;
+}
+
+Test(offload_reader, a_failure_names_its_request_and_its_errno)
+{
+    for (int which = 0; which < 2; which++) {
+        const reader_calls calls = { .pread = broken_pread, .completion = broken_completion };
+        rig g;
+        rig_open(&g);
+        g.c.calls = &calls;
+        if (open_reader(&g, which)) {
+            read_done d;
+            cr_assert_eq(g.r->submit(g.r, 77, g.buffer, PACK_ALIGN, PACK_ALIGN), REFINE_OK);
+            cr_assert_eq(g.r->reap(g.r, &d, 1, 1), 1);
+            cr_assert_eq(d.ticket, 77);
+            cr_assert_eq(d.status, REFINE_EIO);
+            cr_assert_eq(d.error, EIO);
+        }
+        rig_close(&g);
+    }
+}
+
+Test(offload_reader, reading_behind_the_end_says_that_the_file_ended)
+{
+    for (int which = 0; which < 2; which++) {
+        rig g;
+        rig_open(&g);
+        if (open_reader(&g, which)) {
+            read_done d;
+            cr_assert_eq(g.r->submit(g.r, 1, g.buffer, FILE_BYTES - PACK_ALIGN, 3 * PACK_ALIGN),
+                         REFINE_OK);
+            cr_assert_eq(g.r->reap(g.r, &d, 1, 1), 1);
+            cr_assert_eq(d.status, REFINE_EIO);
+            cr_assert_eq(d.error, 0);
+        }
+        rig_close(&g);
+    }
+}
+
+Test(offload_reader, it_closes_with_reads_outstanding)
+{
+    for (int which = 0; which < 2; which++)
+        for (int n = 0; n <= DEPTH; n++) {
+            rig g;
+            rig_open(&g);
+            if (open_reader(&g, which))
+                for (int i = 0; i < n; i++)
+                    cr_assert_eq(g.r->submit(g.r, 1, g.buffer + i * 100 * PACK_ALIGN,
+                                             (uint64_t)i * 100 * PACK_ALIGN, 100 * PACK_ALIGN),
+                                 REFINE_OK);
+            rig_close(&g);
+        }
+}
+
+Test(offload_reader, each_failing_allocation_or_thread_leaves_nothing_behind)
+{
+    rig g;
+    rig_open(&g);
+    const uint64_t before = mem_used().now;
+    for (long k = 0; k < 1 + DEPTH; k++) {
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        cr_assert_eq(reader_open_pread(&g.r, &g.c, &g.err), REFINE_ENOMEM);
+        cr_assert_eq(mem_used().now, before);
+    }
+    mem_fail_after(0, MEM_FAIL_ONCE);
+    cr_assert_neq(reader_open_uring(&g.r, &g.c, &g.err), REFINE_OK);
+    cr_assert_eq(mem_used().now, before);
+    mem_fail_after(-1, MEM_FAIL_ONCE);
+    for (int which = 0; which < 2; which++)
+        if (open_reader(&g, which)) {
+            cr_assert_leq(mem_used().now - before, reader_memory(DEPTH));
+            g.r->close(g.r);
+            g.r = NULL;
+        }
+    rig_close(&g);
+}

@@ -1,0 +1,107 @@
+/* tests/tools/test_demo_model.c -- what the demo promises to show. */
+#define _GNU_SOURCE /* mkstemp */
+#include "tools/demo_model.h"
+
+#include "engine/refine.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SIDE = 256, PIXELS = SIDE * SIDE * 3 };
+
+static char pack_file[] = "/tmp/refine-demo-XXXXXX";
+
+static void make_pack(void)
+{
+    const char *bin = getenv("REFINE_BIN");
+    char command[512];
+    const int fd = mkstemp(pack_file);
+
+    cr_assert_geq(fd, 0);
+    (void)close(fd);
+    snprintf(command, sizeof command,
+             "'%s/refine-pack' synthetic:demo --force --tokenizer docs/sample/demo_merges.txt "
+             "-o '%s' >/dev/null 2>&1",
+             bin ? bin : "build/release/bin", pack_file);
+    cr_assert_eq(system(command), 0, "%s", command);
+}
+
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(tools_demo_model, .init = make_pack, .fini = drop_pack, .timeout = 60);
+
+/* A disc on a slope: flat parts, an edge, three different channels. */
+static void draw(uint8_t *rgb)
+{
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++, rgb += 3) {
+            const int dx = x - SIDE / 2, dy = y - SIDE / 2;
+            const int inside = dx * dx + dy * dy < SIDE * SIDE / 9;
+
+            rgb[0] = (uint8_t)(inside ? 220 : 40 + x / 2);
+            rgb[1] = (uint8_t)(inside ? 180 : 40 + y / 2);
+            rgb[2] = (uint8_t)(inside ? 60 : 140);
+        }
+}
+
+static void refine(uint8_t *out, const uint8_t *in, uint64_t seed, double strength)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    refine_job j = REFINE_JOB_INIT;
+    refine_engine *e;
+    refine_error err;
+
+    o.pack_path = pack_file;
+    o.precision = REFINE_F32;
+    o.device = REFINE_DEVICE_CPU;
+    o.vram_bytes = o.ram_bytes = 256u << 20;
+    o.threads = 2;
+    j.prompt = "a photo";
+    j.width = j.height = SIDE;
+    j.steps = 20;
+    j.strength = strength;
+    j.seed = seed;
+    j.rgb_in = in;
+    j.rgb_out = out;
+    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
+    refine_close(e);
+}
+
+/* Mean distance in grey levels, away from the border, where the networks see zeros. */
+static double distance(const uint8_t *a, const uint8_t *b)
+{
+    double sum = 0;
+    int n = 0;
+
+    for (int y = 16; y < SIDE - 16; y++)
+        for (int i = (y * SIDE + 16) * 3; i < (y * SIDE + SIDE - 16) * 3; i++, n++)
+            sum += abs(a[i] - b[i]);
+    return sum / n;
+}
+
+Test(tools_demo_model, returns_the_picture_softened_but_recognisable)
+{
+    uint8_t in[PIXELS], out[PIXELS];
+
+    draw(in);
+    refine(out, in, 1, 0.3);
+    const double off = distance(in, out);
+    cr_expect_lt(off, 15, "%.1f grey levels", off);
+    cr_expect_gt(off, 1, "%.1f grey levels", off);
+}
+
+Test(tools_demo_model, shows_what_seed_and_strength_do)
+{
+    uint8_t in[PIXELS], weak[PIXELS], other[PIXELS], strong[PIXELS];
+
+    draw(in);
+    refine(weak, in, 1, 0.1);
+    refine(other, in, 2, 0.1);
+    refine(strong, in, 1, 0.6);
+    cr_expect_gt(distance(weak, other), 0.1, "%g", distance(weak, other));
+    cr_expect_gt(distance(strong, in), distance(weak, in) * 1.5, "%g against %g",
+                 distance(strong, in), distance(weak, in));
+}

@@ -1,0 +1,113 @@
+/* tests/tools/test_job_input.c -- what the user named becomes a job the engine takes. */
+#include "engine/base/mem.h"
+#include "engine/resample.h"
+#include "tests/support/temp_file.h"
+#include "tools/job_input.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { W = 85, H = 71, FIT_W = 80, FIT_H = 64 };
+static const float FACTOR = 0.13025f;
+static const char LATENTS[] = "tests/fuzz/corpora/npy/f4_v1.npy"; /* [1,4,2,3] */
+
+static void write_picture(char name[TEMP_NAME], uint8_t *rgb, int w, int h)
+{
+    for (int i = 0; i < w * h * 3; i++)
+        rgb[i] = (uint8_t)(i * 13 + i / w);
+    temp_file(name, ".png");
+    cr_assert_eq(image_save_png(name, &(image){ w, h, rgb }, NULL, 0, NULL), REFINE_OK);
+}
+
+Test(tools_job_input, shrinks_a_picture_to_multiples_of_8)
+{
+    static uint8_t rgb[W * H * 3], fit[FIT_W * FIT_H * 3];
+    char name[TEMP_NAME];
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    refine_error err = { 0 };
+    write_picture(name, rgb, W, H);
+    cr_assert_eq(job_input_load(&in, &j, name, true, false, FACTOR, &err), REFINE_OK, "%s",
+                 err.text);
+    cr_assert(j.width == FIT_W && j.height == FIT_H, "%d x %d", j.width, j.height);
+    cr_assert(in.from_width == W && in.from_height == H);
+    cr_assert(j.rgb_in && j.rgb_out && !j.latents_in && !j.latents_out);
+    cr_assert_eq(resample_lanczos(fit, FIT_W, FIT_H, rgb, W, H, NULL), REFINE_OK);
+    cr_assert_eq(memcmp(j.rgb_in, fit, sizeof fit), 0);
+    job_input_free(&in);
+    cr_assert_eq(mem_used().now, 0u);
+    (void)unlink(name);
+}
+
+Test(tools_job_input, leaves_a_picture_that_fits_alone)
+{
+    static uint8_t rgb[FIT_W * FIT_H * 3];
+    char name[TEMP_NAME];
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    write_picture(name, rgb, FIT_W, FIT_H);
+    cr_assert_eq(job_input_load(&in, &j, name, true, true, FACTOR, NULL), REFINE_OK);
+    cr_assert_eq(memcmp(j.rgb_in, rgb, sizeof rgb), 0);
+    cr_assert_not_null(j.latents_out);
+    cr_assert(in.l.w == FIT_W / 8 && in.l.h == FIT_H / 8);
+    job_input_free(&in);
+    (void)unlink(name);
+}
+
+Test(tools_job_input, takes_the_size_of_a_job_from_latents)
+{
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    cr_assert_eq(job_input_load(&in, &j, LATENTS, true, true, FACTOR, NULL), REFINE_OK);
+    cr_assert(j.width == 24 && j.height == 16);
+    cr_assert(!j.rgb_in && j.rgb_out && j.latents_in && j.latents_out);
+    cr_assert_eq(j.latents_in[0], -1.5f);
+    job_input_free(&in);
+    cr_assert_eq(job_input_load(&in, &j, LATENTS, false, true, FACTOR, NULL), REFINE_OK);
+    job_input_free(&in);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
+Test(tools_job_input, refuses_a_picture_that_is_too_small)
+{
+    static uint8_t rgb[63 * 90 * 3];
+    char name[TEMP_NAME];
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    refine_error err = { 0 };
+    write_picture(name, rgb, 63, 90);
+    cr_assert_eq(job_input_load(&in, &j, name, true, false, FACTOR, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "63 x 90"), "%s", err.text);
+    job_input_free(&in);
+    cr_assert_eq(mem_used().now, 0u);
+    (void)unlink(name);
+}
+
+static void survives_every_failed_allocation(const char *name)
+{
+    for (long k = 0;; k++) {
+        job_input in;
+        refine_job j = REFINE_JOB_INIT;
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = job_input_load(&in, &j, name, true, true, FACTOR, NULL);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        job_input_free(&in);
+        cr_assert_eq(mem_used().now, 0u, "allocation %ld", k);
+        if (st == REFINE_OK) {
+            cr_assert_geq(k, 2);
+            return;
+        }
+        cr_assert_eq(st, REFINE_ENOMEM, "allocation %ld", k);
+    }
+}
+
+Test(tools_job_input, survives_every_failed_allocation)
+{
+    static uint8_t rgb[W * H * 3];
+    char name[TEMP_NAME];
+    write_picture(name, rgb, W, H);
+    survives_every_failed_allocation(name);
+    survives_every_failed_allocation(LATENTS);
+    (void)unlink(name);
+}

@@ -1,0 +1,134 @@
+/* tests/tools/test_result_json.c -- the JSON of a result is whole, exact and always JSON. */
+#define _POSIX_C_SOURCE 200809L /* open_memstream */
+#include "tools/result_json.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double STEPS[] = { 2.5, 1.5 };
+
+static refine_report sample(void)
+{
+    refine_report r = REFINE_REPORT_INIT;
+    r.device = "cpu";
+    r.device_model = "some processor";
+    r.precision = "f32";
+    r.reader = "pread";
+    r.source_name = "model.safetensors";
+    r.source_hash = 0x0123456789abcdefu;
+    r.width = 64;
+    r.height = 128;
+    r.steps_run = 2;
+    r.step = STEPS;
+    r.total = 4.0;
+    r.stall_disk = 1.0;
+    r.memory.device_planned = 5000000000u;
+    r.memory.device_peak = 4000000000u;
+    return r;
+}
+
+static json_t *printed(const refine_report *r, const run_record *run)
+{
+    char *text = NULL;
+    size_t len;
+    json_error_t e;
+    refine_error err = { 0 };
+    FILE *f = open_memstream(&text, &len);
+    cr_assert_eq(result_print_json(f, r, run, &err), REFINE_OK, "%s", err.text);
+    (void)fclose(f);
+    json_t *j = json_loads(text, 0, &e);
+    cr_assert_not_null(j, "%s: %s", e.text, text);
+    cr_assert_eq(text[len - 1], '\n');
+    free(text);
+    return j;
+}
+
+static const json_t *at(const json_t *j, const char *object, const char *key)
+{
+    return json_object_get(object ? json_object_get(j, object) : j, key);
+}
+
+static const char *string_at(const json_t *j, const char *object, const char *key)
+{
+    const char *s = json_string_value(at(j, object, key));
+    return s ? s : "(none)";
+}
+
+Test(tools_result_json, holds_what_the_report_holds)
+{
+    refine_job job = REFINE_JOB_INIT;
+    job.guidance = 3.4f;
+    job.seed = 12;
+    const refine_report r = sample();
+    const run_record run = { .output = "out.png", .pack = "m.pack", .prompt = "cat", .job = &job };
+    json_t *j = printed(&r, &run);
+    cr_assert_str_eq(string_at(j, NULL, "output"), "out.png");
+    cr_assert_eq(json_integer_value(at(j, NULL, "height")), 128);
+    cr_assert_eq(json_integer_value(at(j, "memory", "device_planned")), 5000000000);
+    cr_assert_eq(json_integer_value(at(j, "memory", "device_peak")), 4000000000);
+    cr_assert_eq(json_real_value(at(j, "stall", "share")), 0.25);
+    cr_assert_eq(json_real_value(json_array_get(at(j, "seconds", "steps"), 0)), 2.5);
+    cr_assert_eq(json_real_value(json_array_get(at(j, "seconds", "steps"), 1)), 1.5);
+    cr_assert_str_eq(string_at(j, "run", "source_hash"), "0123456789abcdef");
+    cr_assert_eq(json_integer_value(at(j, "run", "seed")), 12);
+    cr_assert_eq(json_real_value(at(j, "run", "guidance")), 3.4);
+    cr_assert_eq(json_real_value(at(j, "run", "strength")), 0.3);
+    cr_assert_null(at(j, "run", "denoising_start"));
+    json_decref(j);
+}
+
+Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
+{
+    refine_job job = REFINE_JOB_INIT;
+    refine_report r = sample();
+    job.denoising_start = 0.8;
+    r.step = NULL;
+    r.predicted_step = 1.25;
+    r.predicted_unet = 2.5;
+    json_t *j = printed(&r, &(run_record){ .pack = "m.pack", .job = &job });
+    cr_assert_null(at(j, NULL, "output"));
+    cr_assert_null(at(j, NULL, "seconds"));
+    cr_assert_null(at(j, NULL, "stall"));
+    cr_assert_null(at(j, "memory", "device_peak"));
+    cr_assert_eq(json_integer_value(at(j, "memory", "device_planned")), 5000000000);
+    cr_assert_eq(json_real_value(at(j, "predicted", "unet")), 2.5);
+    cr_assert_eq(json_real_value(at(j, "run", "denoising_start")), 0.8);
+    cr_assert_null(at(j, "run", "strength"));
+    json_decref(j);
+}
+
+Test(tools_result_json, is_json_whatever_it_is_given)
+{
+    refine_job job = REFINE_JOB_INIT;
+    refine_report r = sample();
+    job.seed = UINT64_MAX;
+    r.disk_rate = (double)INFINITY;
+    r.copy_rate = (double)NAN;
+    r.memory.device_limit = UINT64_MAX;
+    const run_record run = { .output = "\xff.png", .prompt = "\"caf\xe9\"\n", .job = &job };
+    json_t *j = printed(&r, &run);
+    cr_assert_str_eq(string_at(j, "run", "prompt"), "\"caf\xef\xbf\xbd\"\n");
+    cr_assert_str_eq(string_at(j, NULL, "output"), "\xef\xbf\xbd.png");
+    cr_assert_str_eq(string_at(j, "run", "seed"), "18446744073709551615");
+    cr_assert_str_eq(string_at(j, "run", "negative"), "");
+    cr_assert_eq(json_real_value(at(j, "io", "disk_rate")), 0.0);
+    cr_assert_eq(json_integer_value(at(j, "memory", "device_limit")), INT64_MAX);
+    json_decref(j);
+}
+
+Test(tools_result_json, says_when_it_cannot_be_written)
+{
+    refine_job job = REFINE_JOB_INIT;
+    const refine_report r = sample();
+    refine_error err = { 0 };
+    FILE *full = fopen("/dev/full", "w");
+    if (!full)
+        cr_skip_test("SKIP there is no /dev/full");
+    cr_assert_eq(result_print_json(full, &r, &(run_record){ .job = &job }, &err), REFINE_EIO);
+    cr_assert_gt(strlen(err.text), 0u);
+    (void)fclose(full);
+}
