@@ -45,8 +45,8 @@ enum { BLOCK = 4096, NAME = 64 };
 
 typedef struct synthetic {
     weight_source source;
-    uint64_t      seed;
-    char          name[NAME];
+    uint64_t seed;
+    char name[NAME];
 } synthetic;
 
 /* value = offset + scale * u */
@@ -221,8 +221,10 @@ refine_status synthetic_open(weight_source **out, const char *spec, refine_error
     if (strcmp(which, "demo") == 0)
         return demo_model_open(out, err);
     if ((!full && !tiny) || !parse_seed(full ? full : tiny, &seed))
-        return refine_fail(err, REFINE_EINVAL,
-                           "%s: write synthetic:demo, synthetic:full, synthetic:tiny, or one of the "
-                           "last two with a seed as in synthetic:tiny:42", spec);
+        return refine_fail(
+            err, REFINE_EINVAL,
+            "%s: write synthetic:demo, synthetic:full or synthetic:tiny, the last two "
+            "with a seed if wanted, as in synthetic:tiny:42",
+            spec);
     return synthetic_open_config(out, full ? &MODEL_REFINER : &MODEL_TINY, seed, spec, err);
 }
