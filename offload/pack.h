@@ -53,7 +53,8 @@ const char *pack_merges(const pack *p, size_t *len);
 refine_status pack_read_chunk(const pack *p, int chunk, void *dst, refine_error *err);
 
 /* Reads row `row` of a matrix stored in SEG_TOKENS as 16-bit numbers, by way of the
- * one frame (or two) it lies in.  dst: c_in elements. */
+ * one frame (or two) it lies in.  dst: c_in elements.  Allocates nothing; the frame is kept
+ * in the pack for the next row, so one thread at a time. */
 refine_status pack_read_row(const pack *p, int tensor, int row, uint16_t *dst, refine_error *err);
 
 #endif

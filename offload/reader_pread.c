@@ -147,14 +147,20 @@ static void pread_close(reader *base)
     mem_free(r);
 }
 
-/* Around the page cache if a read that way works: some file systems let the file be opened
- * and then refuse to read. */
+/* Does a read around the page cache work?  Some file systems let the file be opened that way
+ * and then refuse to read, and some memory cannot be read into. */
+static bool works(const pread_reader *r, void *buffer)
+{
+    const extent probe = { .dst = buffer, .bytes = PACK_ALIGN };
+    const ssize_t n = attempt(r, &probe);
+    return n >= 0 || n == -EINTR || n == -EAGAIN;
+}
+
 static refine_status open_file(pread_reader *r, const reader_config *c, refine_error *err)
 {
-    const extent probe = { .dst = c->buffer, .bytes = PACK_ALIGN };
     refine_error ignored;
     if (extent_open_file(&r->fd, c, true, &ignored) == REFINE_OK) {
-        if (attempt(r, &probe) != -EINVAL) {
+        if (works(r, c->buffer)) {
             r->base.name = "pread+O_DIRECT";
             return REFINE_OK;
         }

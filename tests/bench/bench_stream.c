@@ -52,7 +52,7 @@ static bool play(weights *w, const stream_pass *pass)
     return true;
 }
 
-static bool measure(stream *s, const stream_pass *pass, double seconds, refine_error *err)
+static bool measure(stream *s, const stream_pass *pass, double seconds)
 {
     const double t0 = clock_seconds();
     do {
@@ -60,7 +60,6 @@ static bool measure(stream *s, const stream_pass *pass, double seconds, refine_e
             return false;
     } while (clock_seconds() - t0 < seconds);
     const stream_stats stats = stream_get_stats(s);
-    (void)err;
     print(&stats, clock_seconds() - t0, s);
     return true;
 }
@@ -99,7 +98,7 @@ int main(int argc, char **argv)
                               .reader = number(argc, argv, 5, 0) };
     if (stream_open(&s, &c, &err) != REFINE_OK)
         goto out;
-    if (measure(s, &pass, number(argc, argv, 2, 5), &err))
+    if (measure(s, &pass, number(argc, argv, 2, 5)))
         status = 0;
     else
         fprintf(stderr, "%s\n", dev_why(d));

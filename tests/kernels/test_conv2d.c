@@ -94,6 +94,7 @@ static void run_band(dev *d, const tensor *t, const conv_cut *k, int row0, int r
     };
     const size_t bytes = op_conv_prepare_bytes(d, &in, g);
     void *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
+    field_poison(d, space, bytes);
     const conv_source src = op_conv_prepare(d, space, &in, g);
     convolve_chunks(d, t, &src, g, k);
     dev_free(d, space, bytes, DEV_VRAM);

@@ -132,9 +132,12 @@ Test(kernels_onednn, execution_leaves_no_memory_behind)
     cr_assert(p && product_weights(p).bytes <= 64 * 64 * 16);
     static float a[128 * 64], w[64 * 64 * 4], d[128 * 64], scratch[1 << 20];
     cr_assert(product_run(p, 0, d, a, w, scratch));
+    /* The library may settle for a few runs; what it kept of each would show in a thousand. */
+    enum { RUNS = 1000 };
     const size_t before = mallinfo2().uordblks;
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < RUNS; i++)
         cr_assert(product_run(p, 0, d, a, w, scratch));
-    cr_expect(mallinfo2().uordblks == before);
+    const size_t after = mallinfo2().uordblks;
+    cr_expect(after < before + RUNS, "%zu bytes became %zu", before, after);
     onednn_close(o);
 }

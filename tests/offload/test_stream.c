@@ -715,6 +715,7 @@ Test(offload_stream, a_visit_out_of_order_is_our_bug, .signal = 6)
     rig_open_pack(&r, FIXTURE_RAW);
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
     rig_open_stream(&r);
+    (void)unlink(r.f.path);
     weights *w = stream_weights(r.s);
     (void)w->enter(w, r.script[0].first + 1);
 }
@@ -726,5 +727,6 @@ Test(offload_stream, dropping_residents_that_are_still_needed_is_our_bug, .signa
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
     make_resident(&r);
     rig_open_stream(&r);
+    (void)unlink(r.f.path);
     stream_drop_residents(r.s);
 }

@@ -135,6 +135,17 @@ double field_rounding(dtype type, double peak)
     return peak * (type == DT_F32 ? 0x1p-24 : type == DT_F16 ? 0x1p-11 : 0x1p-8);
 }
 
+void field_poison(dev *d, void *p, size_t bytes)
+{
+    if (!p || strcmp(dev_name(d), "plan") == 0)
+        return;
+    void *poison = mem_alloc(bytes);
+    assert(poison);
+    memset(poison, 0xff, bytes);
+    dev_put(d, p, poison, bytes);
+    mem_free(poison);
+}
+
 static tensor as_tensor(const field *f, void *data)
 {
     if (f->c == 0)
@@ -167,6 +178,7 @@ void field_run(dev *d, field *const *f, int n, field_body *body, const void *con
     const size_t need = workspace_needed(d, f, n, body, context);
     void *workspace = need ? dev_alloc(d, need, DEV_VRAM) : NULL;
 
+    field_poison(d, workspace, need);
     dev_workspace_set(d, workspace, need);
     for (int i = 0; i < n; i++) {
         if (f[i]->c > 0) {

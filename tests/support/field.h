@@ -48,11 +48,14 @@ dev *field_ref(void);
 /* Half an ulp of what `type` can hold of a value up to `peak`. */
 double field_rounding(dtype type, double peak);
 
+/* Fills memory of a device (not a plan's) with NaN, so that a read before a write shows. */
+void field_poison(dev *d, void *p, size_t bytes);
+
 /* Something done with tensors on a device; it may also be replayed on a plan device. */
 typedef void field_body(dev *d, const tensor *t, const void *context);
 
 /* Puts fields f[0], f[1], ... on d (an absent one, c == 0, is an absent tensor), runs body
- * with the very workspace that a plan device asks for, and fetches f[0] back.  A device
+ * with the very workspace that a plan device asks for, poisoned, and fetches f[0] back.  A device
  * that has failed fails the test. */
 void field_run(dev *d, field *const *f, int n, field_body *body, const void *context);
 
