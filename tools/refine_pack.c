@@ -8,6 +8,7 @@
 #include "tools/checkpoint.h"
 #include "tools/interrupt.h"
 #include "tools/merges.h"
+#include "tools/pack_inspect.h"
 #include "tools/pack_write.h"
 #include "tools/progress.h"
 #include "tools/sizes.h"
@@ -387,6 +388,20 @@ static int run_pack(const arguments *a)
     return exit_code(st, opening);
 }
 
+/* --inspect and --verify. */
+static int run_reading(const arguments *a)
+{
+    refine_error err = { 0 };
+    interrupt_hold();
+    const refine_status st = a->mode == MODE_INSPECT
+                                 ? pack_inspect(stdout, a->input, a->json, &err)
+                                 : pack_verify(stdout, a->input, a->json, a->quiet, &err);
+    if (st != REFINE_OK)
+        (void)complain(0, err.text);
+    interrupt_release();
+    return exit_code(st, true);
+}
+
 int main(int argc, char **argv)
 {
     arguments a = { 0 };
@@ -396,5 +411,5 @@ int main(int argc, char **argv)
         return code;
     /* A file that grows too large is then an error of write, not the end of the process. */
     (void)signal(SIGXFSZ, SIG_IGN);
-    return run_pack(&a);
+    return a.mode == MODE_PACK ? run_pack(&a) : run_reading(&a);
 }

@@ -41,12 +41,15 @@ INLINE vf load_some(const float *p, size_t n)
 
 INLINE void store_some(float *p, vf v, size_t n) { memcpy(p, &v, n * sizeof *p); }
 
+/* Adding MAGIC rounds to an integer; below LOWEST, e^x is no normal number and counts as 0. */
+static const float MAGIC = 0x1.8p23f, LOWEST = -87.33f;
+
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-/* e^r and k of x = k ln 2 + r, for x whose k fits 23 bits. */
+/* e^r of x = k ln 2 + r, and k above MAGIC's bits; garbage where k is out of any range. */
 INLINE vf exp_split(vf x, vi *k)
 {
-    const vf magic = splat(0x1.8p23f); /* adding it rounds to an integer */
+    const vf magic = splat(MAGIC);
     const vf shifted = MULTIPLY_ADD(x, splat(1.44269504f), magic);
     const vf whole = shifted - magic;
     vf r = MULTIPLY_ADD(whole, splat(-0.693145752f), x);
@@ -57,32 +60,31 @@ INLINE vf exp_split(vf x, vi *k)
     q = MULTIPLY_ADD(q, r, splat(0.04166655466f));
     q = MULTIPLY_ADD(q, r, splat(0.1666657703f));
     q = MULTIPLY_ADD(q, r, splat(0.5f));
-    *k = (vi)shifted - (vi)magic;
-    return MULTIPLY_ADD(q * r, r, r) + splat(1.0f);
+    q = MULTIPLY_ADD(q, r, splat(1.0f));
+    *k = (vi)shifted;
+    return MULTIPLY_ADD(q, r, splat(1.0f));
 }
 
+INLINE vf zero_where(vi mask, vf v) { return (vf)(~mask & (vi)v); }
+
+/* 2^k in two factors, so that k = 128 does not overflow on the way. */
 INLINE vf exp_lanes(vf x)
 {
-    const vf high = splat(88.72f), low = splat(-87.33f);
-    const vi tiny = x < low;
+    const vf high = splat(88.72f);
     vi k;
-    x = choose(x > high, high, x);
-    const vf e = exp_split(choose(tiny, low, x), &k);
-
-    /* 2^k in two factors, so that k = 128 does not overflow on the way. */
+    const vf e = exp_split(choose(x > high, high, x), &k);
+    k -= (vi)splat(MAGIC);
     const vi half = k >> 1;
     const vf a = (vf)((half + 127) << 23), b = (vf)((k - half + 127) << 23);
-    return choose(tiny, splat(0.0f), e * a * b);
+    return zero_where(x < splat(LOWEST), e * a * b);
 }
 
-/* x <= 0 */
+/* x <= 0.  The shift drops MAGIC's bits. */
 INLINE vf exp_below(vf x)
 {
-    const vf low = splat(-87.33f);
-    const vi tiny = x < low;
     vi k;
-    const vf e = exp_split(choose(tiny, low, x), &k);
-    return choose(tiny, splat(0.0f), e * (vf)((k + 127) << 23));
+    const vf e = exp_split(x, &k);
+    return zero_where(x < splat(LOWEST), e * (vf)((k + 127) << 23));
 }
 
 INLINE vf silu_lanes(vf x) { return x / (splat(1.0f) + exp_lanes(-x)); }
@@ -147,17 +149,28 @@ static void row_normalise(float *v, float mean, float by, const float *gain, con
     EACH(v, n, OP_NORMALISE);
 }
 
-/* Reads pairs of a whole vector before it writes, so that out may be pair. */
+#if LANES == 8
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD  1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define EVEN 0, 2, 4, 6
+#define ODD  1, 3, 5, 7
+#endif
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+
+INLINE vf geglu_lanes(vf a, vf b) { return SHUFFLE(a, b, EVEN) * gelu_lanes(SHUFFLE(a, b, ODD)); }
+
+/* Reads the pairs of a vector before it writes, so that out may be pair. */
 static void row_geglu(float *out, const float *pair, size_t n)
 {
-    for (size_t i = 0; i < n; i += LANES) {
-        const size_t count = n - i < LANES ? n - i : LANES;
-        vf value = { 0 }, gate = { 0 };
-        for (size_t j = 0; j < count; j++) {
-            value[j] = pair[2 * (i + j)];
-            gate[j] = pair[2 * (i + j) + 1];
-        }
-        store_some(out + i, value * gelu_lanes(gate), count);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(out + i, geglu_lanes(load(pair + 2 * i), load(pair + 2 * i + LANES)));
+    if (i < n) {
+        const size_t left = 2 * (n - i), first = left < LANES ? left : LANES;
+        const vf a = load_some(pair + 2 * i, first);
+        const vf b = load_some(pair + 2 * i + first, left - first);
+        store_some(out + i, geglu_lanes(a, b), n - i);
     }
 }
 
@@ -224,19 +237,22 @@ static double row_squares_about(const float *v, double mean, size_t n)
     return fold(lanes) + rest;
 }
 
+INLINE vf larger(vf a, vf b) { return choose(a > b, a, b); }
+
+/* Four maxima side by side, or each comparison would wait for the one before. */
 static float row_max(const float *v, size_t n)
 {
-    vf lanes = splat(v[0]);
+    vf lanes[4] = { splat(v[0]), splat(v[0]), splat(v[0]), splat(v[0]) };
     float max = v[0];
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const vf x = load(v + i);
-        lanes = choose(x > lanes, x, lanes);
-    }
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (size_t j = 0; j < 4; j++)
+            lanes[j] = larger(load(v + i + j * LANES), lanes[j]);
     for (; i < n; i++)
         max = v[i] > max ? v[i] : max;
+    lanes[0] = larger(larger(lanes[0], lanes[1]), larger(lanes[2], lanes[3]));
     for (size_t j = 0; j < LANES; j++)
-        max = lanes[j] > max ? lanes[j] : max;
+        max = lanes[0][j] > max ? lanes[0][j] : max;
     return max;
 }
 
@@ -270,7 +286,6 @@ INLINE vu load_words(const uint32_t *p)
 INLINE void store_words(uint32_t *p, vu v) { memcpy(p, &v, sizeof v); }
 
 #if LANES == 8
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 /* An 8x8 block: pairs of rows interleaved, then pairs of pairs, then halves exchanged. */
 INLINE void transpose_block(uint32_t *to, size_t to_stride, const uint32_t *from, size_t stride)
 {

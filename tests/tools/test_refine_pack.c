@@ -1,0 +1,204 @@
+/* tests/tools/test_refine_pack.c -- the packer as a script sees it: exit codes, reproducible
+ * packs, nothing left behind by a run that failed. */
+#define _XOPEN_SOURCE 700
+#include "offload/pack.h"
+#include "tests/support/temp_file.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+TestSuite(tools_refine_pack, .timeout = 100);
+
+enum { COMMAND = 1024 };
+
+typedef struct place {
+    char dir[TEMP_NAME], pack[TEMP_NAME + 16], said[TEMP_NAME + 16];
+} place;
+
+static place open_place(void)
+{
+    place w;
+    temp_file(w.dir, ".dir");
+    (void)unlink(w.dir);
+    char command[COMMAND];
+    (void)snprintf(command, sizeof command, "mkdir '%s'", w.dir);
+    cr_assert_eq(system(command), 0);
+    (void)snprintf(w.pack, sizeof w.pack, "%s/m.pack", w.dir);
+    (void)snprintf(w.said, sizeof w.said, "%s/said", w.dir);
+    return w;
+}
+
+static void close_place(const place *w)
+{
+    char command[COMMAND];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", w->dir);
+    cr_assert_eq(system(command), 0);
+}
+
+/* Runs refine-pack with `arguments` behind `before`; what it said goes to w->said. */
+static int run(const place *w, const char *before, const char *arguments)
+{
+    const char *bin = getenv("REFINE_BIN");
+    char command[3 * COMMAND];
+    (void)snprintf(command, sizeof command, "%s '%s/refine-pack' %s >'%s' 2>&1", before,
+                   bin ? bin : "build/release/bin", arguments, w->said);
+    const int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int pack_tiny(const place *w, const char *before, const char *options)
+{
+    char arguments[COMMAND];
+    (void)snprintf(arguments, sizeof arguments, "synthetic:tiny -o '%s' %s", w->pack, options);
+    return run(w, before, arguments);
+}
+
+static int read_mode(const place *w, const char *mode)
+{
+    char arguments[COMMAND];
+    (void)snprintf(arguments, sizeof arguments, "%s '%s'", mode, w->pack);
+    return run(w, "", arguments);
+}
+
+static bool said(const place *w, const char *words)
+{
+    size_t len;
+    unsigned char *text = temp_read(w->said, &len);
+    text[len] = 0;
+    const bool found = strstr((const char *)text, words) != NULL;
+    free(text);
+    return found;
+}
+
+/* Files in the directory beside what was said. */
+static int files_left(const place *w)
+{
+    char command[COMMAND];
+    int n = -1;
+    (void)snprintf(command, sizeof command, "ls -A '%s' | grep -vc '^said$'", w->dir);
+    FILE *f = popen(command, "r");
+    cr_assert_eq(fscanf(f, "%d", &n), 1);
+    (void)pclose(f);
+    return n;
+}
+
+Test(tools_refine_pack, the_same_source_gives_the_same_bytes_whatever_the_threads)
+{
+    const place w = open_place();
+    size_t n1, n2;
+    cr_assert_eq(pack_tiny(&w, "", "--threads 1"), 0);
+    unsigned char *one = temp_read(w.pack, &n1);
+    cr_assert_eq(pack_tiny(&w, "", "--threads 5 --force"), 0);
+    unsigned char *five = temp_read(w.pack, &n2);
+    cr_assert_eq(n1, n2);
+    cr_assert_eq(memcmp(one, five, n1), 0);
+    free(one);
+    free(five);
+    close_place(&w);
+}
+
+Test(tools_refine_pack, inspects_and_verifies)
+{
+    const place w = open_place();
+    cr_assert_eq(pack_tiny(&w, "", ""), 0);
+    cr_assert_eq(read_mode(&w, "--inspect"), 0);
+    cr_assert(said(&w, "synthetic:tiny"));
+    cr_assert(said(&w, "vae_decode"));
+    cr_assert_eq(read_mode(&w, "--json --inspect"), 0);
+    cr_assert(said(&w, "\"unet.mid_block.resnets.0.conv1.weight\""));
+    cr_assert_eq(read_mode(&w, "--verify"), 0);
+    cr_assert(said(&w, "as they were written"));
+    close_place(&w);
+}
+
+Test(tools_refine_pack, verify_finds_a_flipped_bit_in_any_chunk)
+{
+    const place w = open_place();
+    pack *p;
+    size_t len;
+    cr_assert_eq(pack_tiny(&w, "", "--chunk 1M"), 0);
+    cr_assert_eq(pack_open(&p, w.pack, NULL), REFINE_OK);
+    unsigned char *bytes = temp_read(w.pack, &len);
+    const int n = n_pack_chunks(p);
+    for (int i = 0; i < n; i += i < 3 || i > n - 4 ? 1 : n / 9) {
+        const pack_chunk *c = pack_chunk_at(p, i);
+        const size_t at = c->file_at + c->stored_bytes / 2;
+        bytes[at] ^= 4;
+        temp_write(w.pack, bytes, len);
+        cr_assert_eq(read_mode(&w, "--quiet --verify"), 4, "chunk %d", i);
+        cr_assert(said(&w, "damaged"));
+        bytes[at] ^= 4;
+    }
+    free(bytes);
+    pack_close(p);
+    close_place(&w);
+}
+
+Test(tools_refine_pack, tells_usage_from_bad_input)
+{
+    const place w = open_place();
+    cr_assert_eq(run(&w, "", ""), 2);
+    cr_assert_eq(run(&w, "", "synthetic:tiny"), 2);
+    cr_assert_eq(pack_tiny(&w, "", "--weights int8"), 2);
+    cr_assert_eq(pack_tiny(&w, "", "--codec lz4"), 2);
+    cr_assert_eq(pack_tiny(&w, "", "--chunk 1"), 2);
+    cr_assert_eq(run(&w, "", "--help"), 0);
+    cr_assert_eq(run(&w, "", "--verify no/such/file.pack"), 4);
+    cr_assert_eq(run(&w, "", "README.md -o x.pack"), 4);
+    cr_assert_eq(files_left(&w), 0);
+    close_place(&w);
+}
+
+Test(tools_refine_pack, replaces_a_pack_only_when_told)
+{
+    const place w = open_place();
+    temp_write(w.pack, "mine", 4);
+    cr_assert_neq(pack_tiny(&w, "", ""), 0);
+    size_t len;
+    unsigned char *kept = temp_read(w.pack, &len);
+    cr_assert_eq(len, 4u);
+    free(kept);
+    cr_assert_eq(pack_tiny(&w, "", "--force"), 0);
+    cr_assert_eq(read_mode(&w, "--verify"), 0);
+    close_place(&w);
+}
+
+Test(tools_refine_pack, a_file_that_cannot_grow_leaves_nothing)
+{
+    const place w = open_place();
+    cr_assert_eq(pack_tiny(&w, "ulimit -f 4000; ", ""), 1);
+    cr_assert(said(&w, "refine-pack: "));
+    cr_assert_eq(files_left(&w), 0);
+    close_place(&w);
+}
+
+Test(tools_refine_pack, an_interruption_leaves_nothing)
+{
+    for (int tenths = 0; tenths < 4; tenths++) {
+        const place w = open_place();
+        const char *bin = getenv("REFINE_BIN");
+        char program[COMMAND];
+        (void)snprintf(program, sizeof program, "%s/refine-pack", bin ? bin : "build/release/bin");
+        const pid_t child = fork();
+        cr_assert_geq(child, 0);
+        if (child == 0) {
+            cr_assert_not_null(freopen(w.said, "w", stderr));
+            (void)execl(program, program, "synthetic:full", "-o", w.pack, "--quiet", (char *)NULL);
+            _exit(127);
+        }
+        const struct timespec wait = { 0, 50000000 + tenths * 100000000L };
+        (void)nanosleep(&wait, NULL);
+        cr_assert_eq(kill(child, SIGINT), 0);
+        int status;
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
+        cr_assert_eq(files_left(&w), 0, "after %d ms", 50 + 100 * tenths);
+        close_place(&w);
+    }
+}
