@@ -97,8 +97,8 @@ static bool make_plan(const cpu_dev *c, const attention_args *a, attention_plan 
     p->keys = num_align(p->key_layout.bytes, CPU_ALIGN);
     p->vals = num_align(p->value_layout.bytes, CPU_ALIGN);
     p->s = floats(longest * (size_t)p->tile);
-    p->row = floats(
-        num_max((size_t)p->k, (size_t)p->value_layout.group * (size_t)p->value_layout.rows));
+    const size_t group = (size_t)p->value_layout.group * (size_t)p->value_layout.rows;
+    p->row = floats(num_max(num_max((size_t)p->k, (size_t)p->tile), group));
     p->thread_bytes = p->q + p->o + p->stat + p->keys + p->vals + p->s + p->row + p->scratch;
     p->bytes = CPU_ALIGN + (size_t)c->threads * p->thread_bytes;
     return true;
@@ -193,8 +193,8 @@ static void load_keys(worker *w, int key0, int count)
     pack_transposed(s->p.value_layout, s->c->multiply, w->vals, v, w->row);
 }
 
-/* A quarter of a cache's worth of misses per tile would be waited for when it is packed; so
- * each query fetches a few lines of the next tile ahead: keys on even queries, values on odd. */
+/* The rows of a head lie far apart, and packing a tile would wait for each line of them.  So
+ * every query fetches a few lines of the next tile ahead: keys on even queries, values on odd. */
 static void fetch_ahead(const worker *w, int i, key_tile t)
 {
     const attention_state *s = w->s;

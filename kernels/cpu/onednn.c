@@ -18,6 +18,12 @@ enum { TABLE = 1024, CANONICAL = 128, IMAGE_DIMS = 4 };
 
 /* ---- versions 2 and 3 ---- */
 
+/* A blocked memory layout, as either version describes it. */
+typedef struct blocking {
+    dnnl_dims_t strides, padded, blocks, dims;
+    int n; /* of blocks, and of dims that they cut */
+} blocking;
+
 #if DNNL_VERSION_MAJOR >= 3
 
 typedef dnnl_memory_desc_t desc;
@@ -41,11 +47,6 @@ static void desc_free(desc *d)
 }
 
 static desc_view desc_look(const desc *d) { return *d; }
-
-typedef struct blocking {
-    dnnl_dims_t strides, padded, blocks, dims;
-    int n;
-} blocking;
 
 static bool desc_blocking(blocking *b, desc_view d)
 {
@@ -103,11 +104,6 @@ static bool desc_copy(desc *d, desc_view from)
 static void desc_free(desc *d) { *d = (desc){ 0 }; }
 
 static desc_view desc_look(const desc *d) { return d; }
-
-typedef struct blocking {
-    dnnl_dims_t strides, padded, blocks, dims;
-    int n;
-} blocking;
 
 static bool desc_blocking(blocking *b, desc_view d)
 {

@@ -1,6 +1,6 @@
 /* tests/bench/bench_kernels.c -- speed of the CPU device on the shapes of the real UNet.
  *
- *     bench_kernels [SECONDS_PER_SHAPE [THREADS [bf16]]]
+ *     bench_kernels [SECONDS_PER_SHAPE [THREADS [f32|bf16 [PART_OF_A_NAME]]]]
  *
  * One CFG step (two images) at 512x512.  Weights are fp16 and are decoded anew in every run,
  * as in a streamed step.  `wall` is the rate of the best run by the clock, `cpu` by the
@@ -9,7 +9,6 @@
  * cores * clock * 32 for AVX2, * 64 for AVX-512, in F32.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "engine/base/mem.h"
 #include "kernels/ops.h"
 #include "quant/f16.h"
 
@@ -152,50 +151,44 @@ static void drop(operands *o)
     give(o->d, o->affine);
 }
 
-/* Asks the plan for work and workspace, and sets the latter. */
-static uint64_t prepare(const operands *o, const shape *s)
+typedef struct timing {
+    double wall, cpu, gflop;
+    size_t workspace;
+} timing;
+
+/* Asks the plan for work and workspace. */
+static timing plan(const operands *o, const shape *s)
 {
     operands p = *o;
     p.d = dev_open_plan(o->d, NULL);
     if (!p.d)
         exit(1);
     run(&p, s);
-    const size_t need = dev_workspace_needed(p.d);
-    const uint64_t macs = dev_plan_macs(p.d);
+    const timing t = { 1e9, 1e9, 2e-9 * (double)dev_plan_macs(p.d), dev_workspace_needed(p.d) };
     dev_close(p.d);
-    dev_workspace_set(o->d, dev_alloc(o->d, need, DEV_VRAM), need);
-    return macs;
+    return t;
 }
 
-static void unprepare(const operands *o, size_t bytes, void *p)
-{
-    dev_workspace_set(o->d, NULL, 0);
-    dev_free(o->d, p, bytes, DEV_VRAM);
-}
-
-typedef struct timing {
-    double wall, cpu, gflop;
-    size_t workspace;
-} timing;
-
-#include "kernels/backend.h"
-
+/* The best of the runs that fit `budget` seconds, after one that makes the products. */
 static timing measure(dev *d, dtype type, const shape *s, int size, double budget)
 {
     operands o = make(d, type, s, size);
-    timing best = { 1e9, 1e9, 2e-9 * (double)prepare(&o, s), d->workspace_bytes };
+    timing best = plan(&o, s);
+    void *workspace = dev_alloc(d, best.workspace, DEV_VRAM);
     const double until = seconds(CLOCK_MONOTONIC) + budget;
 
+    dev_workspace_set(d, workspace, best.workspace);
     run(&o, s);
     do {
         const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
         run(&o, s);
-        const double w = seconds(CLOCK_MONOTONIC) - wall,
-                     c = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-        best.wall = w < best.wall ? w : best.wall;
-        best.cpu = c < best.cpu ? c : best.cpu;
+        const double took = seconds(CLOCK_MONOTONIC) - wall;
+        const double used = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+        best.wall = took < best.wall ? took : best.wall;
+        best.cpu = used < best.cpu ? used : best.cpu;
     } while (seconds(CLOCK_MONOTONIC) < until);
-    unprepare(&o, d->workspace_bytes, d->workspace);
+    dev_workspace_set(d, NULL, 0);
+    dev_free(d, workspace, best.workspace, DEV_VRAM);
     drop(&o);
     return best;
 }

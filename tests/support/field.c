@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { FIELDS = 16 };
+enum { FIELDS = 16, GUARD = 4096 };
 
 static float next_random(uint32_t *state)
 {
@@ -170,15 +170,27 @@ static size_t workspace_needed(dev *d, field *const *f, int n, field_body *body,
     return need;
 }
 
+/* The bytes behind the workspace are still as field_poison left them. */
+static bool guard_holds(dev *d, const char *workspace, size_t need)
+{
+    unsigned char guard[GUARD];
+    dev_get(d, guard, workspace + need, sizeof guard);
+    for (size_t i = 0; i < sizeof guard; i++)
+        if (guard[i] != 0xff)
+            return false;
+    return true;
+}
+
 void field_run(dev *d, field *const *f, int n, field_body *body, const void *context)
 {
     tensor t[FIELDS];
     void *data[FIELDS] = { NULL };
     assert(n <= FIELDS);
     const size_t need = workspace_needed(d, f, n, body, context);
-    void *workspace = need ? dev_alloc(d, need, DEV_VRAM) : NULL;
+    void *workspace = dev_alloc(d, need + GUARD, DEV_VRAM);
 
-    field_poison(d, workspace, need);
+    cr_assert(workspace);
+    field_poison(d, workspace, need + GUARD);
     dev_workspace_set(d, workspace, need);
     for (int i = 0; i < n; i++) {
         if (f[i]->c > 0) {
@@ -191,8 +203,9 @@ void field_run(dev *d, field *const *f, int n, field_body *body, const void *con
     body(d, t, context);
     dev_get(d, f[0]->data, data[0], f[0]->bytes);
     cr_assert(dev_status(d) == REFINE_OK, "%s", dev_why(d));
+    cr_assert(guard_holds(d, workspace, need), "more than the planned workspace was used");
     for (int i = 0; i < n; i++)
         dev_free(d, data[i], f[i]->bytes, DEV_VRAM);
     dev_workspace_set(d, NULL, 0);
-    dev_free(d, workspace, need, DEV_VRAM);
+    dev_free(d, workspace, need + GUARD, DEV_VRAM);
 }
