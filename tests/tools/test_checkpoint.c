@@ -1,10 +1,14 @@
 /* tests/tools/test_checkpoint.c -- the same weights in any published layout make the same pack. */
 #define _POSIX_C_SOURCE 200809L
+#include "engine/base/mem.h"
 #include "offload/pack.h"
+#include "quant/f16.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temp_file.h"
+#include "tests/support/tensors_file.h"
 #include "tools/checkpoint.h"
 #include "tools/pack_write.h"
+#include "tools/safetensors.h"
 #include "tools/synthetic.h"
 
 #include <criterion/criterion.h>
@@ -160,5 +164,251 @@ Test(tools_checkpoint, a_missing_weight_is_named)
     refine_error err = { 0 };
     cr_assert_eq(checkpoint_open(&s, dir, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "vae"), "%s", err.text);
+    remove_tree(dir);
+}
+
+/* ---- numbers ---- */
+
+enum { TYPES = 4 };
+static const st_dtype TYPE[TYPES] = { ST_BF16, ST_F64, ST_F32, ST_F16 };
+
+static void vae_file(char path[400], const char *dir)
+{
+    (void)snprintf(path, 400, "%s/vae/diffusion_pytorch_model.fp16.safetensors", dir);
+}
+
+/* A number of the fp16 file, in between two fp16 numbers where its new type can tell. */
+static double between(const safetensors *f, const safetensor *t, uint64_t i)
+{
+    uint16_t h;
+    cr_assert_eq(safetensors_read(f, t, i * 2, 2, &h, NULL), REFINE_OK);
+    return (double)f16_to_f32(h) * (1.0 + 0.0007 * (double)(i % 5));
+}
+
+static void put_number(FILE *f, st_dtype type, double v)
+{
+    const float single = (float)v;
+    const uint16_t brain = f32_to_bf16(single), half = f32_to_f16(single);
+    const void *from = type == ST_F64   ? (const void *)&v
+                       : type == ST_F32 ? (const void *)&single
+                       : type == ST_F16 ? (const void *)&half
+                                        : (const void *)&brain;
+    cr_assert_eq(fwrite(from, st_dtype_bytes(type), 1, f), 1u);
+}
+
+/* The VAE again, its tensors of every type in turn, at any alignment. */
+static safetensors *mix_types(const char *dir)
+{
+    char path[400], dims[64];
+    tensors_file t = { 0 };
+    safetensors *was;
+    vae_file(path, dir);
+    cr_assert_eq(safetensors_open(&was, path, NULL), REFINE_OK);
+    (void)unlink(path); /* still open */
+    tensors_file_add(&t, "first", "U8", 1, "1");
+    for (int i = 0; i < was->n; i++) {
+        size_t at = 0;
+        for (int d = 0; d < was->tensor[i].n_dims; d++)
+            at += (size_t)snprintf(dims + at, sizeof dims - at, "%s%llu", d ? ", " : "",
+                                   (unsigned long long)was->tensor[i].dim[d]);
+        tensors_file_add(&t, was->tensor[i].name, st_dtype_name(TYPE[i % TYPES]),
+                         st_dtype_bytes(TYPE[i % TYPES]), dims);
+    }
+    const uint64_t data = t.data;
+    tensors_file_write(&t, path);
+    FILE *f = fopen(path, "r+b");
+    cr_assert_eq(fseek(f, -(long)(data - 1), SEEK_END), 0);
+    for (int i = 0; i < was->n; i++)
+        for (uint64_t k = 0; k < was->tensor[i].elements; k++)
+            put_number(f, TYPE[i % TYPES], between(was, &was->tensor[i], k));
+    cr_assert_eq(fclose(f), 0);
+    return was;
+}
+
+/* What the source should give for a number of tensor i. */
+static float rounded(double v, int i, dtype to)
+{
+    float w = (float)v;
+    if (TYPE[i % TYPES] == ST_BF16)
+        w = bf16_to_f32(f32_to_bf16(w));
+    if (TYPE[i % TYPES] == ST_F16 || to == DT_F16)
+        w = f16_to_f32(f32_to_f16(w));
+    return w;
+}
+
+static void check_tensor(const weight_source *s, const safetensors *was, int i)
+{
+    static uint16_t half[1 << 16];
+    static float wide[1 << 16];
+    char name[LAYOUT_NAME];
+    const safetensor *t = &was->tensor[i];
+    (void)snprintf(name, sizeof name, "vae.%s", t->name);
+    for (int e = 0; e < s->list.n; e++)
+        for (int part = 0; part < s->list.entry[e].n_sources; part++) {
+            if (strcmp(s->list.entry[e].source[part], name) != 0)
+                continue;
+            const size_t n = (size_t)t->elements;
+            cr_assert_leq(n, sizeof wide / sizeof wide[0]);
+            cr_assert_eq(s->read(s, e, part, 0, n, DT_F16, half, NULL), REFINE_OK);
+            cr_assert_eq(s->read(s, e, part, 0, n, DT_F32, wide, NULL), REFINE_OK);
+            for (size_t k = 0; k < n; k++) {
+                const double v = between(was, t, k);
+                cr_assert_eq(f16_to_f32(half[k]), rounded(v, i, DT_F16), "%s[%zu]", name, k);
+                cr_assert_eq(wide[k], rounded(v, i, DT_F32), "%s[%zu]", name, k);
+            }
+            return;
+        }
+    cr_assert_fail("%s", name);
+}
+
+Test(tools_checkpoint, numbers_of_every_type_are_rounded_to_the_nearest)
+{
+    char dir[TEMP_NAME];
+    weight_source *s;
+    refine_error err = { 0 };
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    safetensors *was = mix_types(dir);
+    cr_assert_eq(checkpoint_open(&s, dir, &err), REFINE_OK, "%s", err.text);
+    for (int i = 0; i < was->n; i++)
+        if (was->tensor[i].elements < 20000)
+            check_tensor(s, was, i);
+    s->close(s);
+    safetensors_close(was);
+    remove_tree(dir);
+}
+
+/* Packs a directory after one number of its VAE was overwritten. */
+static refine_status pack_with(const char *dir, int f32, const char *name, const void *number,
+                               refine_error *err)
+{
+    char path[400], pack_name[TEMP_NAME];
+    safetensors *f;
+    weight_source *s;
+    pack_written w;
+    vae_file(path, dir);
+    if (f32)
+        (void)snprintf(path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors", dir);
+    cr_assert_eq(safetensors_open(&f, path, err), REFINE_OK, "%s", err->text);
+    const safetensor *t = safetensors_find(f, name);
+    FILE *out = fopen(path, "r+b");
+    cr_assert_eq(fseek(out, (long)(t->at + t->bytes / 2), SEEK_SET), 0);
+    cr_assert_eq(fwrite(number, f32 ? 4 : 2, 1, out), 1u);
+    cr_assert_eq(fclose(out), 0);
+    safetensors_close(f);
+
+    temp_file(pack_name, ".pack");
+    const pack_write_options o = { .path = pack_name, .replace = true, .raw = true };
+    cr_assert_eq(checkpoint_open(&s, dir, err), REFINE_OK, "%s", err->text);
+    const refine_status st = pack_write(&w, s, &o, err);
+    s->close(s);
+    (void)unlink(pack_name);
+    return st;
+}
+
+Test(tools_checkpoint, a_number_that_fp16_cannot_hold_is_named_with_its_tensor)
+{
+    static const char TENSOR[] = "encoder.down_blocks.0.resnets.0.conv1.weight";
+    const float large = 70000.0f, most = 65519.0f;
+    const uint16_t infinity = 0x7c00, nan = 0xfe01;
+    char dir[TEMP_NAME];
+    refine_error err = { 0 };
+
+    temp_directory(dir);
+    fixture_directory(dir, 1, 1);
+    cr_assert_eq(pack_with(dir, 1, TENSOR, &most, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(pack_with(dir, 1, TENSOR, &large, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, TENSOR), "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "70000"), "%s", err.text);
+    remove_tree(dir);
+
+    fixture_directory(dir, 0, 1);
+    cr_assert_eq(pack_with(dir, 0, TENSOR, &infinity, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, TENSOR), "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "infinity or NaN"), "%s", err.text);
+    fixture_directory(dir, 0, 1);
+    cr_assert_eq(pack_with(dir, 0, "encoder.conv_norm_out.bias", &nan, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "encoder.conv_norm_out.bias"), "%s", err.text);
+    remove_tree(dir);
+}
+
+Test(tools_checkpoint, a_vector_keeps_what_fp16_could_not_hold)
+{
+    const float large = 70000.0f;
+    char dir[TEMP_NAME];
+    refine_error err = { 0 };
+    temp_directory(dir);
+    fixture_directory(dir, 1, 1);
+    cr_assert_eq(pack_with(dir, 1, "encoder.conv_norm_out.bias", &large, &err), REFINE_OK, "%s",
+                 err.text);
+    remove_tree(dir);
+}
+
+/* ---- hostile directories ---- */
+
+Test(tools_checkpoint, an_index_may_only_name_files_beside_it)
+{
+    static const struct {
+        const char *index, *because;
+    } BAD[] = {
+        { "{\"weight_map\": {\"a\": \"../../../etc/passwd\"}}", "beside it" },
+        { "{\"weight_map\": {\"a\": \"/etc/passwd\"}}", "beside it" },
+        { "{\"weight_map\": {\"a\": \"\"}}", "beside it" },
+        { "{\"weight_map\": {\"a\": 7}}", "beside it" },
+        { "{\"weight_map\": {}}", "names no shards" },
+        { "{\"weight_map\": []}", "names no shards" },
+        { "{}", "names no shards" },
+        { "{\"weight_map\": {\"a\": \"config.json\"}}", "JSON" },
+        { "[", "index.json" },
+    };
+    char dir[TEMP_NAME], path[400];
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    vae_file(path, dir);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors.index.json", dir);
+    for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
+        temp_write(path, BAD[i].index, strlen(BAD[i].index));
+        refused(dir, BAD[i].because);
+    }
+    cr_assert_eq(mem_used().now, 0u);
+    remove_tree(dir);
+}
+
+Test(tools_checkpoint, weights_of_another_kind_are_refused)
+{
+    char dir[TEMP_NAME], path[400];
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    vae_file(path, dir);
+    (void)unlink(path);
+    refused(dir, "has no diffusion_pytorch_model.safetensors");
+    (void)snprintf(path, sizeof path, "%s/vae/diffusion_pytorch_model.bin", dir);
+    temp_write(path, "PK", 2);
+    refused(dir, "pickled");
+    remove_tree(dir);
+}
+
+Test(tools_checkpoint, survives_the_failure_of_any_allocation)
+{
+    char dir[TEMP_NAME];
+    weight_source *s;
+    long k = 0, step = 1;
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    /* One per tensor's name among them: the later ones are sampled. */
+    for (;; k += step) {
+        refine_error err = { 0 };
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = checkpoint_open(&s, dir, &err);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        if (st == REFINE_OK)
+            break;
+        cr_assert_eq(st, REFINE_ENOMEM, "allocation %ld: %s", k, err.text);
+        cr_assert_eq(mem_used().now, 0u, "allocation %ld", k);
+        step = k < 40 ? 1 : 37;
+    }
+    cr_assert_geq(k, 500);
+    s->close(s);
     remove_tree(dir);
 }

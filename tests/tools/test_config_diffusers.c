@@ -1,0 +1,274 @@
+/* tests/tools/test_config_diffusers.c -- the published configuration, and each way to differ. */
+#define _XOPEN_SOURCE 700
+#include "tools/config_diffusers.h"
+
+#include "tests/support/temp_file.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* As diffusers writes them for the refiner, without what the engine has no use for. */
+static const char UNET[] =
+    "{\"_class_name\": \"UNet2DConditionModel\", \"act_fn\": \"silu\","
+    "\"addition_embed_type\": \"text_time\", \"addition_embed_type_num_heads\": 64,"
+    "\"addition_time_embed_dim\": 256, \"attention_head_dim\": [6, 12, 24, 24],"
+    "\"block_out_channels\": [384, 768, 1536, 1536], \"center_input_sample\": false,"
+    "\"class_embed_type\": null, \"conv_in_kernel\": 3, \"cross_attention_dim\": 1280,"
+    "\"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\","
+    " \"CrossAttnDownBlock2D\", \"DownBlock2D\"], \"downsample_padding\": 1,"
+    "\"dual_cross_attention\": false, \"flip_sin_to_cos\": true, \"freq_shift\": 0,"
+    "\"in_channels\": 4, \"layers_per_block\": 2, \"mid_block_scale_factor\": 1,"
+    "\"mid_block_type\": \"UNetMidBlock2DCrossAttn\", \"norm_eps\": 1e-05,"
+    "\"norm_num_groups\": 32, \"num_attention_heads\": null, \"out_channels\": 4,"
+    "\"projection_class_embeddings_input_dim\": 2560,"
+    "\"resnet_time_scale_shift\": \"default\", \"sample_size\": 128,"
+    "\"time_embedding_type\": \"positional\", \"transformer_layers_per_block\": 4,"
+    "\"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\","
+    " \"UpBlock2D\"], \"upcast_attention\": null, \"use_linear_projection\": true}";
+static const char TEXT[] =
+    "{\"architectures\": [\"CLIPTextModelWithProjection\"], \"bos_token_id\": 0,"
+    "\"eos_token_id\": 2, \"hidden_act\": \"gelu\", \"hidden_size\": 1280,"
+    "\"intermediate_size\": 5120, \"layer_norm_eps\": 1e-05, \"max_position_embeddings\": 77,"
+    "\"num_attention_heads\": 20, \"num_hidden_layers\": 32, \"projection_dim\": 1280,"
+    "\"vocab_size\": 49408}";
+static const char VAE[] =
+    "{\"_class_name\": \"AutoencoderKL\", \"act_fn\": \"silu\","
+    "\"block_out_channels\": [128, 256, 512, 512], \"down_block_types\": [\"DownEncoderBlock2D\","
+    " \"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
+    "\"force_upcast\": true, \"in_channels\": 3, \"latent_channels\": 4, \"layers_per_block\": 2,"
+    "\"norm_num_groups\": 32, \"out_channels\": 3, \"sample_size\": 1024,"
+    "\"scaling_factor\": 0.13025, \"up_block_types\": [\"UpDecoderBlock2D\","
+    " \"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
+static const char SCHEDULER[] =
+    "{\"_class_name\": \"EulerDiscreteScheduler\", \"beta_end\": 0.012,"
+    "\"beta_schedule\": \"scaled_linear\", \"beta_start\": 0.00085,"
+    "\"num_train_timesteps\": 1000, \"prediction_type\": \"epsilon\", \"steps_offset\": 1,"
+    "\"timestep_spacing\": \"leading\", \"trained_betas\": null}";
+
+typedef struct part {
+    const char *dir, *file, *text;
+} part;
+
+static const part PARTS[] = { { "unet", "unet/config.json", UNET },
+                              { "text_encoder_2", "text_encoder_2/config.json", TEXT },
+                              { "vae", "vae/config.json", VAE },
+                              { "scheduler", "scheduler/scheduler_config.json", SCHEDULER } };
+enum { N_PARTS = 4, PATH = TEMP_NAME + 64 };
+
+static void write_part(const char *dir, const part *p, const char *text)
+{
+    char path[PATH];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, p->dir);
+    (void)mkdir(path, 0700);
+    (void)snprintf(path, sizeof path, "%s/%s", dir, p->file);
+    temp_write(path, text, strlen(text));
+}
+
+static void make_model(char dir[TEMP_NAME])
+{
+    temp_file(dir, ".model");
+    (void)unlink(dir);
+    cr_assert_eq(mkdir(dir, 0700), 0);
+    for (int i = 0; i < N_PARTS; i++)
+        write_part(dir, &PARTS[i], PARTS[i].text);
+}
+
+static void remove_part(const char *dir, const part *p)
+{
+    char path[PATH];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, p->file);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof path, "%s/%s", dir, p->dir);
+    (void)rmdir(path);
+}
+
+static void remove_model(const char *dir)
+{
+    for (int i = 0; i < N_PARTS; i++)
+        remove_part(dir, &PARTS[i]);
+    cr_assert_eq(rmdir(dir), 0);
+}
+
+static bool same_config(const model_config *a, const model_config *b)
+{
+    char *x = model_config_dump(a), *y = model_config_dump(b);
+    const bool same = strcmp(x, y) == 0;
+    if (!same)
+        printf("%s\n%s\n", x, y);
+    /* mem_free is not needed: the process ends with the test. */
+    return same;
+}
+
+Test(tools_config_diffusers, the_published_files_are_the_refiner)
+{
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_model(dir);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert(same_config(&c, &MODEL_REFINER));
+    remove_part(dir, &PARTS[3]);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert(same_config(&c, &MODEL_REFINER));
+    remove_model(dir);
+}
+
+/* One member of one file set to a JSON value, or removed (NULL). */
+static refine_status with(const char *dir, int which, const char *member, const char *value,
+                          model_config *c, refine_error *err)
+{
+    json_t *root = json_loads(PARTS[which].text, 0, NULL);
+    if (value)
+        json_object_set_new(root, member, json_loads(value, JSON_DECODE_ANY, NULL));
+    else
+        json_object_del(root, member);
+    char *text = json_dumps(root, 0);
+    write_part(dir, &PARTS[which], text);
+    free(text);
+    json_decref(root);
+    const refine_status st = config_from_diffusers(c, dir, err);
+    write_part(dir, &PARTS[which], PARTS[which].text);
+    return st;
+}
+
+Test(tools_config_diffusers, what_the_engine_does_not_do_is_refused_by_name)
+{
+    static const struct {
+        int which;
+        const char *member, *value;
+    } OTHER[] = {
+        { 0, "use_linear_projection", "false" },
+        { 0, "use_linear_projection", NULL },
+        { 0, "addition_embed_type", "\"text_image\"" },
+        { 0, "addition_embed_type", "null" },
+        { 0, "class_embed_type", "\"timestep\"" },
+        { 0, "resnet_time_scale_shift", "\"scale_shift\"" },
+        { 0, "act_fn", "\"gelu\"" },
+        { 0, "norm_eps", "1e-6" },
+        { 0, "conv_in_kernel", "1" },
+        { 0, "freq_shift", "1" },
+        { 0, "time_cond_proj_dim", "256" },
+        { 0, "mid_block_type", "\"UNetMidBlock2D\"" },
+        { 0, "block_out_channels", "[]" },
+        { 0, "block_out_channels", "[1,2,3,4,5,6,7,8]" },
+        { 0, "block_out_channels", "[384, -768, 1536, 1536]" },
+        { 0, "block_out_channels", "\"many\"" },
+        { 0, "down_block_types", "[\"DownBlock2D\", \"SimpleCrossAttnDownBlock2D\"]" },
+        { 0, "up_block_types", "[\"UpBlock2D\", \"UpBlock2D\", \"UpBlock2D\", \"UpBlock2D\"]" },
+        { 0, "layers_per_block", "[2, 2, 2, 3]" },
+        { 0, "layers_per_block", "1e300" },
+        { 0, "attention_head_dim", "[6, 12]" },
+        { 0, "in_channels", "9" },
+        { 0, "cross_attention_dim", NULL },
+        { 1, "hidden_act", "\"quick_gelu\"" },
+        { 1, "hidden_act", NULL },
+        { 1, "hidden_size", "\"1280\"" },
+        { 1, "num_hidden_layers", "99999999999" },
+        { 2, "scaling_factor", NULL },
+        { 2, "scaling_factor", "\"x\"" },
+        { 2, "use_quant_conv", "false" },
+        { 2, "shift_factor", "0.1" },
+        { 2, "down_block_types", "[]" },
+        { 3, "prediction_type", "\"v_prediction\"" },
+        { 3, "beta_schedule", "\"linear\"" },
+        { 3, "beta_schedule", NULL },
+    };
+    char dir[TEMP_NAME];
+    model_config c;
+    make_model(dir);
+    for (size_t i = 0; i < sizeof OTHER / sizeof OTHER[0]; i++) {
+        refine_error err = { 0 };
+        cr_assert_eq(with(dir, OTHER[i].which, OTHER[i].member, OTHER[i].value, &c, &err),
+                     REFINE_EFORMAT, "%s %s", OTHER[i].member, OTHER[i].value);
+        cr_assert_not_null(strstr(err.text, OTHER[i].member), "%s: %s", OTHER[i].member, err.text);
+        cr_assert_not_null(strstr(err.text, PARTS[OTHER[i].which].file), "%s", err.text);
+    }
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, values_out_of_bounds_are_refused_with_the_directory)
+{
+    static const char *const VALUES[][2] = { { "norm_num_groups", "7" },
+                                             { "norm_num_groups", "0" },
+                                             { "transformer_layers_per_block", "100" },
+                                             { "addition_time_embed_dim", "255" } };
+    char dir[TEMP_NAME];
+    model_config c;
+    make_model(dir);
+    for (size_t i = 0; i < sizeof VALUES / sizeof VALUES[0]; i++) {
+        refine_error err = { 0 };
+        cr_assert_eq(with(dir, 0, VALUES[i][0], VALUES[i][1], &c, &err), REFINE_EFORMAT, "%s",
+                     VALUES[i][0]);
+        cr_assert_not_null(strstr(err.text, dir), "%s", err.text);
+    }
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, numbers_and_lists_are_both_understood)
+{
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_model(dir);
+    cr_assert_eq(with(dir, 0, "transformer_layers_per_block", "[1, 4, 3, 2]", &c, &err), REFINE_OK);
+    cr_assert_eq(c.unet.depth[0], 0);
+    cr_assert_eq(c.unet.depth[1], 4);
+    cr_assert_eq(c.unet.depth[2], 3);
+    cr_assert_eq(c.unet.mid_depth, 2);
+    cr_assert_eq(with(dir, 0, "num_attention_heads", "[3, 6, 12, 16]", &c, &err), REFINE_OK, "%s",
+                 err.text);
+    cr_assert_eq(c.unet.heads[1], 6);
+    cr_assert_eq(c.unet.mid_heads, 16);
+    cr_assert_eq(with(dir, 0, "cross_attention_dim", "[1280, 1280, 1280, 1280]", &c, &err),
+                 REFINE_OK);
+    cr_assert_eq(with(dir, 3, "steps_offset", "0", &c, &err), REFINE_OK);
+    cr_assert_eq(c.schedule.steps_offset, 0);
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, other_models_are_called_by_their_names)
+{
+    char dir[TEMP_NAME], at[PATH];
+    model_config c;
+    refine_error err = { 0 };
+    make_model(dir);
+    cr_assert_eq(with(dir, 0, "cross_attention_dim", "2048", &c, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "SDXL base"), "%s", err.text);
+
+    /* One component given instead of the whole. */
+    (void)snprintf(at, sizeof at, "%s/unet", dir);
+    cr_assert_eq(config_from_diffusers(&c, at, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "directory above"), "%s", err.text);
+
+    remove_part(dir, &PARTS[1]);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "text_encoder_2/config.json"), "%s", err.text);
+    (void)snprintf(at, sizeof at, "%s/text_encoder", dir);
+    cr_assert_eq(mkdir(at, 0700), 0);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "Stable Diffusion 1 or 2"), "%s", err.text);
+    (void)rmdir(at);
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, damaged_json_is_named_with_its_line)
+{
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_model(dir);
+    write_part(dir, &PARTS[2], "{\n \"act_fn\": \"silu\",\n oops\n}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "vae/config.json: line 3"), "%s", err.text);
+    write_part(dir, &PARTS[2], "[1, 2]");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "no JSON object"), "%s", err.text);
+    write_part(dir, &PARTS[2], "");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    remove_model(dir);
+}

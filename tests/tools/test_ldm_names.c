@@ -1,0 +1,154 @@
+/* tests/tools/test_ldm_names.c -- every name of the published single file has its place. */
+#define _POSIX_C_SOURCE 200809L
+#include "engine/base/mem.h"
+#include "tests/support/vectors.h"
+#include "tools/ldm_names.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const ldm_shape REFINER = { 2, 4 };
+
+static void becomes(const char *ldm, ldm_view view, const char *canonical)
+{
+    ldm_name n;
+    cr_assert(ldm_translate(&n, ldm, &REFINER), "%s", ldm);
+    cr_assert_eq(n.view, view, "%s", ldm);
+    cr_assert_str_eq(n.name[0], canonical);
+}
+
+Test(tools_ldm_names, blocks_are_renumbered)
+{
+#define U "model.diffusion_model."
+#define V "first_stage_model."
+#define T "conditioner.embedders.0.model."
+    becomes(U "time_embed.2.bias", LDM_WHOLE, "unet.time_embedding.linear_2.bias");
+    becomes(U "label_emb.0.2.weight", LDM_WHOLE, "unet.add_embedding.linear_2.weight");
+    becomes(U "input_blocks.0.0.weight", LDM_WHOLE, "unet.conv_in.weight");
+    becomes(U "input_blocks.6.0.op.weight", LDM_WHOLE,
+            "unet.down_blocks.1.downsamplers.0.conv.weight");
+    becomes(U "input_blocks.7.0.skip_connection.bias", LDM_WHOLE,
+            "unet.down_blocks.2.resnets.0.conv_shortcut.bias");
+    becomes(U "input_blocks.8.1.transformer_blocks.3.attn2.to_out.0.bias", LDM_WHOLE,
+            "unet.down_blocks.2.attentions.1.transformer_blocks.3.attn2.to_out.0.bias");
+    becomes(U "middle_block.2.emb_layers.1.weight", LDM_WHOLE,
+            "unet.mid_block.resnets.1.time_emb_proj.weight");
+    becomes(U "output_blocks.2.1.conv.weight", LDM_WHOLE,
+            "unet.up_blocks.0.upsamplers.0.conv.weight");
+    becomes(U "output_blocks.5.2.conv.bias", LDM_WHOLE, "unet.up_blocks.1.upsamplers.0.conv.bias");
+    becomes(U "output_blocks.11.0.out_layers.3.weight", LDM_WHOLE,
+            "unet.up_blocks.3.resnets.2.conv2.weight");
+    becomes(V "decoder.up.0.block.2.nin_shortcut.weight", LDM_WHOLE,
+            "vae.decoder.up_blocks.3.resnets.2.conv_shortcut.weight");
+    becomes(V "decoder.up.3.upsample.conv.bias", LDM_WHOLE,
+            "vae.decoder.up_blocks.0.upsamplers.0.conv.bias");
+    becomes(V "encoder.mid.attn_1.proj_out.weight", LDM_WHOLE,
+            "vae.encoder.mid_block.attentions.0.to_out.0.weight");
+    becomes(V "encoder.norm_out.bias", LDM_WHOLE, "vae.encoder.conv_norm_out.bias");
+    becomes(T "transformer.resblocks.31.attn.in_proj_bias", LDM_THIRDS,
+            "text.text_model.encoder.layers.31.self_attn.q_proj.bias");
+    becomes(T "text_projection", LDM_TRANSPOSED, "text.text_projection.weight");
+    becomes(T "positional_embedding", LDM_WHOLE,
+            "text.text_model.embeddings.position_embedding.weight");
+#undef U
+#undef V
+#undef T
+}
+
+Test(tools_ldm_names, what_is_no_weight_is_left_out)
+{
+    static const char *const NAMES[] = {
+        "denoiser.sigmas",
+        "model_ema.decay",
+        "conditioner.embedders.0.model.logit_scale",
+        "conditioner.embedders.1.model.ln_final.weight",
+        "first_stage_model.loss.logvar",
+        "model.diffusion_model.input_blocks..0.weight",
+        "model.diffusion_model.input_blocks.99999999999999999999.0.in_layers.0.weight",
+        "model.diffusion_model.output_blocks.x",
+        "model.diffusion_model.",
+        "",
+    };
+    ldm_name n;
+    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++)
+        cr_assert_not(ldm_translate(&n, NAMES[i], &REFINER), "%s", NAMES[i]);
+}
+
+Test(tools_ldm_names, a_name_too_long_is_left_out)
+{
+    char name[600] = "model.diffusion_model.input_blocks.4.1.";
+    ldm_name n;
+    memset(name + strlen(name), 'x', 400);
+    cr_assert_not(ldm_translate(&n, name, &REFINER));
+}
+
+/* One row of refiner_tensors_ldm.tsv: its columns, split in place. */
+enum { NAME = 0, COMPONENT = 5, DIFFUSERS = 6, OP = 7, COLUMNS = 8 };
+
+static void split(char *line, char *column[COLUMNS])
+{
+    line[strcspn(line, "\n")] = 0;
+    for (int i = 0; i < COLUMNS; i++) {
+        column[i] = line;
+        line += strcspn(line, "\t");
+        if (*line)
+            *line++ = 0;
+    }
+}
+
+static void check_row(char *column[COLUMNS], const layout *l, char *used)
+{
+    char want[LAYOUT_NAME + 8];
+    ldm_name n;
+
+    if (strcmp(column[COMPONENT], "ignored") == 0) {
+        cr_assert_not(ldm_translate(&n, column[NAME], &REFINER), "%s", column[NAME]);
+        return;
+    }
+    const char *prefix = strcmp(column[COMPONENT], "text_encoder_2") == 0 ? "text"
+                                                                          : column[COMPONENT];
+    cr_assert(ldm_translate(&n, column[NAME], &REFINER), "%s", column[NAME]);
+    const ldm_view view = strncmp(column[OP], "rows", 4) == 0        ? LDM_THIRDS
+                          : strncmp(column[OP], "transpose", 9) == 0 ? LDM_TRANSPOSED
+                                                                     : LDM_WHOLE;
+    cr_assert_eq(n.view, view, "%s: %s", column[NAME], column[OP]);
+    char *at = column[DIFFUSERS];
+    for (int i = 0; *at; i++) {
+        const size_t len = strcspn(at, ",");
+        (void)snprintf(want, sizeof want, "%s.%.*s", prefix, (int)len, at);
+        cr_assert_str_eq(n.name[i], want);
+        at += len + (at[len] == ',');
+        for (int e = 0; e < l->n; e++)
+            for (int s = 0; s < l->entry[e].n_sources; s++)
+                if (strcmp(l->entry[e].source[s], want) == 0)
+                    used[e * LAYOUT_SOURCES + s]++;
+    }
+}
+
+Test(tools_ldm_names, every_published_tensor_has_one_place_in_the_layout)
+{
+    char path[VECTORS_PATH], *column[COLUMNS], *line = NULL;
+    size_t room = 0;
+    layout l;
+
+    if (!vectors_path("spec/refiner_tensors_ldm.tsv", path))
+        cr_skip_test("no list of tensors");
+    cr_assert_eq(layout_build(&l, &MODEL_REFINER), REFINE_OK);
+    char *used = calloc((size_t)l.n, LAYOUT_SOURCES);
+    FILE *f = fopen(path, "r");
+    cr_assert_not_null(f);
+    cr_assert_gt(getline(&line, &room, f), 0);
+    while (getline(&line, &room, f) > 0) {
+        split(line, column);
+        check_row(column, &l, used);
+    }
+    for (int e = 0; e < l.n; e++)
+        for (int s = 0; s < l.entry[e].n_sources; s++)
+            cr_assert_eq(used[e * LAYOUT_SOURCES + s], 1, "%s", l.entry[e].source[s]);
+    free(line);
+    free(used);
+    (void)fclose(f);
+    layout_free(&l);
+}

@@ -1,0 +1,95 @@
+/* tests/tools/test_progress.c -- little in a log, one line on a terminal, nothing when quiet. */
+#define _XOPEN_SOURCE 700
+#include "tools/progress.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The last draw was so long ago that the next is due. */
+static void wait_enough(progress *p) { p->shown -= 100.0; }
+
+static const char *written(FILE *f, char *text, size_t size)
+{
+    (void)fflush(f);
+    rewind(f);
+    text[fread(text, 1, size - 1, f)] = 0;
+    return text;
+}
+
+Test(tools_progress, a_log_gets_a_line_now_and_then)
+{
+    char text[512];
+    FILE *f = tmpfile();
+    progress p;
+    progress_open(&p, f, "packing", false);
+    for (int i = 0; i < 1000; i++)
+        progress_show(&p, 0.001 * i, -1, "%d", i);
+    wait_enough(&p);
+    progress_show(&p, 0.437, 3725.0, "%s", "2.61 of 6.08 GB");
+    progress_show(&p, 0.438, 3724.0, "%s", "2.62 of 6.08 GB");
+    wait_enough(&p);
+    progress_show(&p, 2.0, -1.0, "%s", "all");
+    progress_clear(&p);
+    cr_assert_str_eq(written(f, text, sizeof text),
+                     "packing  43 %  2.61 of 6.08 GB  ETA 1:02:05\npacking 100 %  all\n");
+    (void)fclose(f);
+}
+
+Test(tools_progress, quiet_is_silent)
+{
+    char text[64];
+    FILE *f = tmpfile();
+    progress p;
+    progress_open(&p, f, "packing", true);
+    wait_enough(&p);
+    cr_assert_not(progress_due(&p));
+    progress_show(&p, 0.5, 1.0, "half");
+    progress_clear(&p);
+    cr_assert_str_eq(written(f, text, sizeof text), "");
+    (void)fclose(f);
+}
+
+Test(tools_progress, a_terminal_gets_one_line_redrawn_and_removed)
+{
+    const int master = posix_openpt(O_RDWR | O_NOCTTY);
+    if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0)
+        cr_skip_test("no pseudo-terminals");
+    FILE *f = fopen(ptsname(master), "w");
+    cr_assert_not_null(f);
+    char text[1024];
+    progress p;
+    progress_open(&p, f, "packing", false);
+    progress_show(&p, 0.5, 65.0, "3 of 6");
+    for (int i = 0; i < 50; i++)
+        progress_show(&p, 0.5, 65.0, "too soon");
+    progress_clear(&p);
+    const ssize_t n = read(master, text, sizeof text - 1);
+    cr_assert_gt(n, 0);
+    text[n] = 0;
+    cr_assert_not_null(strstr(text, "\rpacking ["), "%s", text);
+    cr_assert_not_null(strstr(text, "]  50 %  3 of 6  ETA 1:05\033[K"), "%s", text);
+    cr_assert_not_null(strstr(text, "\r\033[K"), "%s", text);
+    cr_assert_null(strchr(text, '\n'));
+    cr_assert_null(strstr(text, "too soon"));
+    (void)fclose(f);
+    (void)close(master);
+}
+
+Test(tools_progress, a_rate_follows_what_happens_now)
+{
+    rate_meter m = { 0 };
+    double at = 1.0, value = 0.0;
+    rate_sample(&m, at, value);
+    cr_assert_eq(m.rate, 0.0);
+    for (int i = 0; i < 20; i++)
+        rate_sample(&m, at += 0.5, value += 50.0);
+    cr_assert_float_eq(m.rate, 100.0, 1e-6);
+    for (int i = 0; i < 40; i++)
+        rate_sample(&m, at += 0.5, value += 10.0);
+    cr_assert_float_eq(m.rate, 20.0, 1.0);
+    rate_sample(&m, at + 0.001, value + 1e9);
+    cr_assert_float_eq(m.rate, 20.0, 1.0);
+}
