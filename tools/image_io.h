@@ -10,8 +10,8 @@
 enum { IMAGE_MAX_SIDE = 16384 };
 
 typedef struct image {
-    int      width, height;
-    uint8_t *rgb;           /* width * height * 3, rows from the top; owned */
+    int width, height;
+    uint8_t *rgb; /* width * height * 3, rows from the top; owned */
 } image;
 
 /* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK; turned
@@ -20,7 +20,7 @@ typedef struct image {
  * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
  * which the text names. */
 refine_status image_load(image *out, const char *path, refine_error *err);
-void          image_free(image *im);    /* a zeroed image is fine */
+void image_free(image *im); /* a zeroed image is fine */
 
 /* One text chunk of a PNG.  UTF-8. */
 typedef struct image_text {

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 void interrupt_hold(void);
-bool interrupt_pending(void);       /* from any thread */
+bool interrupt_pending(void); /* from any thread */
 void interrupt_release(void);
 
 #endif

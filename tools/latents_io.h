@@ -18,8 +18,8 @@
 enum { LATENTS_CHANNELS = 4, LATENTS_MAX_SIDE = 2048 };
 
 typedef struct latents {
-    int    h, w;
-    float *v;           /* [4][h][w]; owned */
+    int h, w;
+    float *v; /* [4][h][w]; owned */
 } latents;
 
 /* Whether the file begins as one of the formats does (not a picture).  False also when it
@@ -27,9 +27,8 @@ typedef struct latents {
 bool latents_recognise(const char *path);
 
 /* REFINE_EFORMAT: damaged, of another shape, not finite; the text says which. */
-refine_status latents_load(latents *out, const char *path, float scaling_factor,
-                           refine_error *err);
-void          latents_free(latents *l);     /* a zeroed one is fine */
+refine_status latents_load(latents *out, const char *path, float scaling_factor, refine_error *err);
+void latents_free(latents *l); /* a zeroed one is fine */
 
 /* Whether the name ends as one of the formats does. */
 bool latents_writable(const char *path);

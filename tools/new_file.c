@@ -1,5 +1,5 @@
 /* tools/new_file.c -- temporary name, fsync, rename. */
-#define _XOPEN_SOURCE 700
+#define _GNU_SOURCE /* O_DIRECT */
 #include "tools/new_file.h"
 
 #include "engine/base/mem.h"
@@ -50,8 +50,10 @@ static refine_status create_temporary(new_file *f, refine_error *err)
         (void)snprintf(f->temporary, size, i ? "%s.%ld-%d.part" : "%s.%ld.part", f->path,
                        (long)getpid(), i);
         f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (f->fd >= 0)
+        if (f->fd >= 0) {
+            f->direct = open(f->temporary, O_WRONLY | O_DIRECT | O_CLOEXEC);
             return REFINE_OK;
+        }
         if (errno != EEXIST)
             break;
     }
@@ -60,7 +62,7 @@ static refine_status create_temporary(new_file *f, refine_error *err)
 
 refine_status new_file_open(new_file *f, const char *path, bool replace, refine_error *err)
 {
-    *f = (new_file){ .fd = -1, .replace = replace };
+    *f = (new_file){ .fd = -1, .direct = -1, .replace = replace };
     TRY(check_target(path, replace, err));
     f->path = mem_strdup(path);
     f->temporary = mem_alloc(strlen(path) + SUFFIX);
@@ -72,12 +74,24 @@ refine_status new_file_open(new_file *f, const char *path, bool replace, refine_
     return st;
 }
 
+/* Some file systems open a file for direct writes and then refuse them. */
+static ssize_t write_some(const new_file *f, const char *p, size_t bytes, off_t at)
+{
+    const bool whole = ((uintptr_t)p | bytes | (uint64_t)at) % NEW_FILE_ALIGN == 0;
+    if (whole && f->direct >= 0) {
+        const ssize_t n = pwrite(f->direct, p, bytes, at);
+        if (n >= 0 || errno != EINVAL)
+            return n;
+    }
+    return pwrite(f->fd, p, bytes, at);
+}
+
 refine_status new_file_write(const new_file *f, const void *data, size_t bytes, uint64_t at,
                              refine_error *err)
 {
     const char *p = data;
     while (bytes > 0) {
-        const ssize_t n = pwrite(f->fd, p, num_min(bytes, WRITE_MOST), (off_t)at);
+        const ssize_t n = write_some(f, p, num_min(bytes, WRITE_MOST), (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
@@ -131,9 +145,17 @@ static refine_status take_name(new_file *f, refine_error *err)
     return REFINE_OK;
 }
 
+static void close_direct(new_file *f)
+{
+    if (f->direct >= 0)
+        (void)close(f->direct);
+    f->direct = -1;
+}
+
 refine_status new_file_commit(new_file *f, refine_error *err)
 {
     refine_status st = new_file_sync(f, err);
+    close_direct(f);
     const int fd = f->fd;
     f->fd = -1;
     if (close(fd) != 0 && st == REFINE_OK)
@@ -148,13 +170,14 @@ refine_status new_file_commit(new_file *f, refine_error *err)
 
 void new_file_abandon(new_file *f)
 {
+    close_direct(f);
     if (f->fd >= 0)
         (void)close(f->fd);
     if (f->temporary && f->temporary[0])
         (void)unlink(f->temporary);
     mem_free(f->temporary);
     mem_free(f->path);
-    *f = (new_file){ .fd = -1 };
+    *f = (new_file){ .fd = -1, .direct = -1 };
 }
 
 uint64_t new_file_room(const new_file *f)

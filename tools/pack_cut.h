@@ -12,21 +12,20 @@
 #include <stddef.h>
 
 typedef struct pack_cut {
-    int          n_tensors, n_chunks;   /* tensor i is entry i of the layout */
-    uint32_t     n_frames, n_tiles;
+    int n_tensors, n_chunks; /* tensor i is entry i of the layout */
+    uint32_t n_frames, n_tiles;
     pack_tensor *tensor;
-    pack_chunk  *chunk;         /* file_at and stored_bytes are still zero */
-    uint32_t    *first_tile;    /* of each chunk */
-    char        *names;
-    size_t       names_bytes;
-    uint64_t     bytes;         /* of all chunks, decoded */
-    size_t       biggest;       /* bytes of the largest chunk */
+    pack_chunk *chunk;    /* file_at and stored_bytes are still zero */
+    uint32_t *first_tile; /* of each chunk */
+    char *names;
+    size_t names_bytes;
+    uint64_t bytes; /* of all chunks, decoded */
+    size_t biggest; /* bytes of the largest chunk */
 } pack_cut;
 
 /* chunk_bytes: PACK_CHUNK_MIN .. PACK_CHUNK_MAX.  REFINE_ENOMEM, or REFINE_EFORMAT when a
  * tile alone does not fit the format. */
-refine_status pack_cut_build(pack_cut *out, const layout *l, size_t chunk_bytes,
-                             refine_error *err);
-void          pack_cut_free(pack_cut *c);           /* a zeroed cut is fine */
+refine_status pack_cut_build(pack_cut *out, const layout *l, size_t chunk_bytes, refine_error *err);
+void pack_cut_free(pack_cut *c); /* a zeroed cut is fine */
 
 #endif

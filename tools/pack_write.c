@@ -11,7 +11,6 @@
  * Index and superblock have known sizes and are written last.  The first failure stops
  * all threads; the file never gets its name.
  */
-#define _GNU_SOURCE              /* sync_file_range */
 #define ZSTD_STATIC_LINKING_ONLY /* counted allocation */
 #include "tools/pack_write.h"
 
@@ -24,7 +23,6 @@
 #include "tools/pack_gather.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -38,7 +36,8 @@ enum {
     TOKENIZER_LEVEL = 19,
     MEMORY_MOST = 384 << 20, /* of all threads' buffers */
     THREADS_MOST = 256,
-    AHEAD = 8 /* chunks announced to the source before they are read */
+    WRITERS = 2, /* threads more than cores: that many wait for the disk */
+    AHEAD = 8    /* chunks announced to the source before they are read */
 };
 
 /* A frame is coded when that saves 3 % at least: stored / decoded < 97 / 100. */
@@ -111,7 +110,7 @@ static void worker_close(worker *w)
     ZSTD_freeCCtx(w->zstd);
     mem_free(w->plain);
     mem_free(w->scratch);
-    mem_free(w->coded);
+    mem_unmap(w->coded, coded_bytes(&w->p->cut));
     mem_free(w->planes);
 }
 
@@ -121,7 +120,7 @@ static refine_status worker_open(worker *w, packer *p)
                    .zstd = zstd_open(LEVEL),
                    .plain = mem_alloc(p->cut.biggest),
                    .scratch = mem_alloc(p->cut.biggest),
-                   .coded = mem_alloc(coded_bytes(&p->cut)),
+                   .coded = mem_map(coded_bytes(&p->cut)), /* aligned for direct writes */
                    .planes = mem_alloc(PACK_FRAME) };
     if (w->zstd && w->plain && w->scratch && w->coded && w->planes)
         return REFINE_OK;
@@ -305,11 +304,8 @@ static void *work(void *arg)
             if (!take_place(p, chunk))
                 break;
             const pack_chunk *k = &p->cut.chunk[chunk];
-            const size_t bytes = num_align(k->stored_bytes, PACK_ALIGN);
-            st = new_file_write(&p->file, w->coded, bytes, k->file_at, &err);
-            /* Start writing back at once: else the sync at the end waits for all of it. */
-            (void)sync_file_range(p->file.fd, (off_t)k->file_at, (off_t)bytes,
-                                  SYNC_FILE_RANGE_WRITE);
+            st = new_file_write(&p->file, w->coded, num_align(k->stored_bytes, PACK_ALIGN),
+                                k->file_at, &err);
             report(p, k->bytes);
         }
         if (st != REFINE_OK)
@@ -321,7 +317,7 @@ static void *work(void *arg)
 static int choose_threads(const packer *p)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int n = p->o->threads > 0 ? p->o->threads : (int)(cores < 1 ? 1 : cores);
+    int n = p->o->threads > 0 ? p->o->threads : (int)(cores < 1 ? 1 : cores) + WRITERS;
     const size_t most = MEMORY_MOST / worker_bytes(&p->cut);
 
     if (n > THREADS_MOST)

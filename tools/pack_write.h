@@ -15,22 +15,22 @@ enum { PACK_CHUNK_DEFAULT = 4 * 1024 * 1024 };
 
 typedef struct pack_write_options {
     const char *path;
-    bool        replace;        /* a file of that name */
-    bool        raw;            /* no compression */
-    size_t      chunk_bytes;    /* 0: PACK_CHUNK_DEFAULT */
-    int         threads;        /* 0: one per core */
-    const char *merges;         /* tokenizer text; NULL: the pack gets none */
-    size_t      merges_len;
+    bool replace;       /* a file of that name */
+    bool raw;           /* no compression */
+    size_t chunk_bytes; /* 0: PACK_CHUNK_DEFAULT */
+    int threads;        /* 0: one per core */
+    const char *merges; /* tokenizer text; NULL: the pack gets none */
+    size_t merges_len;
     /* Both may be NULL; called by one thread at a time. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
-    bool (*stop)(void *context);    /* true: give up with REFINE_ECANCELLED */
-    void  *context;
+    bool (*stop)(void *context); /* true: give up with REFINE_ECANCELLED */
+    void *context;
 } pack_write_options;
 
 typedef struct pack_written {
     uint64_t file_bytes, weight_bytes, source_hash;
-    uint64_t room_bytes;    /* that were free on the file system before */
-    int      n_tensors, n_chunks, threads;
+    uint64_t room_bytes; /* that were free on the file system before */
+    int n_tensors, n_chunks, threads;
 } pack_written;
 
 refine_status pack_write(pack_written *out, const weight_source *s, const pack_write_options *o,

@@ -10,10 +10,10 @@
 #include <stdio.h>
 
 typedef struct progress {
-    FILE       *out;        /* NULL: quiet */
+    FILE *out; /* NULL: quiet */
     const char *what;
-    bool        terminal, drawn;
-    double      shown;      /* when the line was last drawn */
+    bool terminal, drawn;
+    double shown; /* when the line was last drawn */
 } progress;
 
 /* `what` is kept: "packing".  A quiet one never prints. */
@@ -33,8 +33,8 @@ void progress_clear(progress *p);
 
 /* How fast a counter grows: a mean over the last seconds, weighted towards now. */
 typedef struct rate_meter {
-    double at, value;       /* of the last sample */
-    double rate;            /* per second; 0: not yet known */
+    double at, value; /* of the last sample */
+    double rate;      /* per second; 0: not yet known */
 } rate_meter;
 
 void rate_sample(rate_meter *m, double now, double value);

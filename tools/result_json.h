@@ -8,7 +8,7 @@
 
 /* Everything needed to repeat a run, beside what the report holds. */
 typedef struct run_record {
-    const char *output;         /* NULL for a plan */
+    const char *output; /* NULL for a plan */
     const char *pack, *input, *prompt, *negative;
     const refine_job *job;
 } run_record;
