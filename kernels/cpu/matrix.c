@@ -8,7 +8,7 @@
 
 #include "engine/base/num.h"
 #include "kernels/cpu/epilogue.h"
-#include "kernels/cpu/pack.h"
+#include "kernels/cpu/panels.h"
 #include "kernels/cpu/pieces.h"
 #include "kernels/cpu/rows.h"
 

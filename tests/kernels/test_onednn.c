@@ -2,7 +2,7 @@
 #include "kernels/cpu/onednn.h"
 
 #include "engine/base/mem.h"
-#include "kernels/cpu/pack.h"
+#include "kernels/cpu/panels.h"
 #include "tests/support/field.h"
 
 #include <criterion/criterion.h>

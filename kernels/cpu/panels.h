@@ -1,10 +1,10 @@
-/* kernels/cpu/pack.h -- weights (and keys and values) as a product wants them.
+/* kernels/cpu/panels.h -- weights (and keys and values) as a product wants them.
  *
  * The layout is kernels/cpu/onednn.h's: panels of rows, k outermost inside.  Rows and k
  * beyond the source's are filled with zeros.
  */
-#ifndef REFINE_PACK_PANELS_H
-#define REFINE_PACK_PANELS_H
+#ifndef REFINE_PANELS_H
+#define REFINE_PANELS_H
 
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/vec.h"

@@ -1,10 +1,10 @@
-/* kernels/cpu/pack.c -- decode a few rows into the cache, transpose them into a panel.
+/* kernels/cpu/panels.c -- decode a few rows into the cache, transpose them into a panel.
  *
  * A panel's unit is the group: one F32, or the two BF16 that one instruction multiplies.
  * Both are 32 bits, so one transposition of words serves both; whatever else a library
  * may ask for goes element by element.
  */
-#include "kernels/cpu/pack.h"
+#include "kernels/cpu/panels.h"
 
 #include "engine/base/num.h"
 #include "kernels/cpu/rows.h"

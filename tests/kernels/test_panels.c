@@ -1,5 +1,5 @@
-/* tests/kernels/test_pack.c -- weights in panels, against the definition of the layout. */
-#include "kernels/cpu/pack.h"
+/* tests/kernels/test_panels.c -- weights in panels, against the definition of the layout. */
+#include "kernels/cpu/panels.h"
 
 #include "quant/f16.h"
 #include "tests/support/field.h"
@@ -57,7 +57,7 @@ static void expect_packed(product_layout l, dtype multiply, dtype source)
     field_free(&f);
 }
 
-Test(kernels_pack, lays_out_rows_as_the_layout_says)
+Test(kernels_panels, lays_out_rows_as_the_layout_says)
 {
     const dtype sources[] = { DT_F32, DT_F16, DT_BF16 };
     for (int i = 0; i < N_LAYOUTS; i++)
@@ -85,7 +85,7 @@ static void expect_transposed(product_layout l, dtype multiply, dtype source)
     field_free(&f);
 }
 
-Test(kernels_pack, lays_out_columns_as_the_layout_says)
+Test(kernels_panels, lays_out_columns_as_the_layout_says)
 {
     for (int i = 0; i < N_LAYOUTS; i++) {
         product_layout l = LAYOUTS[i];
