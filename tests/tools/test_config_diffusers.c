@@ -1,5 +1,6 @@
 /* tests/tools/test_config_diffusers.c -- the published configuration, and each way to differ. */
 #define _XOPEN_SOURCE 700
+#include "engine/base/mem.h"
 #include "tools/config_diffusers.h"
 
 #include "tests/support/temp_file.h"
@@ -100,7 +101,8 @@ static bool same_config(const model_config *a, const model_config *b)
     const bool same = strcmp(x, y) == 0;
     if (!same)
         printf("%s\n%s\n", x, y);
-    /* mem_free is not needed: the process ends with the test. */
+    mem_free(x);
+    mem_free(y);
     return same;
 }
 
