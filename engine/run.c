@@ -76,8 +76,11 @@ void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e)
 tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps)
 {
     tensor affine = scratch_take(&r->mem, DT_F32, a.n, 1, 2, a.c + b.c);
-    op_groupnorm(r->d, affine, a, b, run_vector(r, norm.weight), run_vector(r, norm.bias), groups,
-                 eps);
+    tensor sums = scratch_take(&r->mem, DT_F32, a.n, band_units(a.h), groups, 4);
+    op_groupnorm_sums(r->d, sums, a, b, 0, a.h);
+    op_groupnorm(r->d, affine, sums, a.h, a.w, run_vector(r, norm.weight),
+                 run_vector(r, norm.bias), eps);
+    scratch_give(&r->mem, sums);
     return affine;
 }
 

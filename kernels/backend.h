@@ -47,15 +47,16 @@ struct dev_ops {
     size_t (*linear_workspace)(const dev *d, const linear_args *a);
     size_t (*conv2d_workspace)(const dev *d, const conv_args *a);
     size_t (*attention_workspace)(const dev *d, const attention_args *a);
-    size_t (*groupnorm_workspace)(const dev *d, tensor a, tensor b, int groups);
+    size_t (*groupnorm_workspace)(const dev *d, tensor a, tensor b); /* of its sums */
     size_t (*conv_prepare_bytes)(const dev *d, const conv_input *in, conv_geometry g);
 
     void (*linear)(dev *d, const linear_args *a);
     conv_source (*conv_prepare)(dev *d, void *p, const conv_input *in, conv_geometry g);
     void (*conv2d)(dev *d, const conv_args *a);
     void (*attention)(dev *d, const attention_args *a);
-    void (*groupnorm)(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias,
-                      int groups, float eps);
+    void (*groupnorm_sums)(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
+    void (*groupnorm)(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
+                      float eps);
     void (*apply_norm)(dev *d, tensor y, tensor a, tensor b, tensor affine, act act);
     void (*layernorm)(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
     void (*silu)(dev *d, tensor y, tensor x);

@@ -68,14 +68,35 @@ void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
         d->ops->linear(d, &a);
 }
 
-void op_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+static bool is_sums(tensor t)
+{
+    return is_tensor(t) && t.type == DT_F32 && t.c == 4 && t.stride == 4;
+}
+
+/* Whole units, or up to the end of the image. */
+static bool is_band(int row0, int rows, int h)
+{
+    return row0 >= 0 && rows > 0 && row0 % BAND_UNIT == 0 && row0 <= h - rows &&
+           (rows % BAND_UNIT == 0 || row0 + rows == h);
+}
+
+void op_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
+{
+    assert(is_pair(a, b) && is_sums(sums) && sums.n == a.n && sums.h == band_units(a.h));
+    assert((a.c + b.c) % sums.w == 0 && is_band(row0, rows, a.h));
+    if (alive(d))
+        d->ops->groupnorm_sums(d, sums, a, b, row0, rows);
+}
+
+void op_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
                   float eps)
 {
-    const int c = a.c + b.c;
-    assert(is_pair(a, b) && is_affine(affine, a, b) && groups > 0 && c % groups == 0);
+    const int c = affine.c;
+    assert(is_sums(sums) && sums.h == band_units(h) && is_tensor(affine) && affine.type == DT_F32 && affine.n == sums.n);
+    assert(affine.h == 1 && affine.w == 2 && affine.stride == c && c % sums.w == 0 && w > 0);
     assert(is_vector(gain, c) && is_vector(bias, c));
     if (alive(d))
-        d->ops->groupnorm(d, affine, a, b, gain, bias, groups, eps);
+        d->ops->groupnorm(d, affine, sums, h, w, gain, bias, eps);
 }
 
 void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)

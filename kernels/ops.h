@@ -40,12 +40,22 @@ typedef struct epilogue {
  * w is (rows,1,1,k): rows [.., ..) of a matrix, y the matching channel view. */
 void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e);
 
-/* Statistics of GroupNorm as the affine it amounts to, for the channels of a
- * followed by those of b (b absent: a alone), so a group may straddle the two:
+/* Statistics of GroupNorm, in two parts so that the rows may come in bands.
+ *
+ * op_groupnorm_sums sums rows [row0, row0 + rows), multiples of BAND_UNIT unless the image
+ * ends, over the channels of a followed by those of b (b absent: a alone), so a group may
+ * straddle the two.  sums: F32 (n, units, groups, 4) for units of BAND_UNIT rows, 16 bytes
+ * whose meaning is the device's.
+ *
+ * op_groupnorm folds all units into the affine that the norm of h x w images amounts to:
  *     norm(x)[n][c] = x * affine[n][0][c] + affine[n][1][c]
- * affine: F32 (n,1,2,a.c + b.c).  gain, bias: (1,1,1,a.c + b.c). */
-void op_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+ * affine: F32 (n,1,2,c).  gain, bias: (1,1,1,c). */
+void op_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
+void op_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
                   float eps);
+
+/* Units of an image of h rows. */
+static inline int band_units(int h) { return (h + BAND_UNIT - 1) / BAND_UNIT; }
 
 /* y = act(x * affine), elementwise: GroupNorm where no convolution follows.
  * y: any activation type, shape of [a | b]. */

@@ -46,8 +46,9 @@ void cpu_conv2d(dev *d, const conv_args *a);
 size_t cpu_attention_workspace(const dev *d, const attention_args *a);
 void cpu_attention(dev *d, const attention_args *a);
 
-size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b, int groups);
-void cpu_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b);
+void cpu_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
+void cpu_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
                    float eps);
 void cpu_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
 void cpu_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);

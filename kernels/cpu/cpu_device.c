@@ -98,6 +98,7 @@ static const struct dev_ops CPU_OPS = {
     .conv_prepare = cpu_conv_prepare,
     .conv2d = cpu_conv2d,
     .attention = cpu_attention,
+    .groupnorm_sums = cpu_groupnorm_sums,
     .groupnorm = cpu_groupnorm,
     .apply_norm = cpu_apply_norm,
     .layernorm = cpu_layernorm,

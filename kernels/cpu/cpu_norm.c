@@ -18,33 +18,32 @@ enum { PART = 2048 }; /* channels handled at a time, on the stack */
 
 /* ---- GroupNorm ---- */
 
-typedef struct group_plan {
-    int units, c, groups;
-    size_t sums_bytes;   /* of all parts: [n][unit][group]{sum, squares} */
-    size_t thread_bytes; /* [2][c] */
-    size_t bytes;
-} group_plan;
+/* What a unit leaves behind for each group. */
+typedef struct group_sums {
+    double sum, squares;
+} group_sums;
 
-static group_plan plan_groups(const cpu_dev *c, tensor a, tensor b, int groups)
+static size_t thread_bytes(tensor a, tensor b)
 {
-    group_plan p = { .units = (a.h + BAND_UNIT - 1) / BAND_UNIT, .c = a.c + b.c, .groups = groups };
-    p.sums_bytes = (size_t)a.n * (size_t)p.units * (size_t)groups * 2 * sizeof(double);
-    p.thread_bytes = num_align((size_t)p.c * 2 * sizeof(double), CPU_ALIGN);
-    p.bytes = CPU_ALIGN + num_align(p.sums_bytes, CPU_ALIGN) + (size_t)c->threads * p.thread_bytes;
-    return p;
+    return num_align((size_t)(a.c + b.c) * 2 * sizeof(double), CPU_ALIGN);
 }
 
-size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b, int groups)
+size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b)
 {
-    return plan_groups(cpu_peek(d), a, b, groups).bytes;
+    return CPU_ALIGN + (size_t)cpu_peek(d)->threads * thread_bytes(a, b);
+}
+
+static group_sums *sums_at(tensor sums, int n, int unit)
+{
+    group_sums *all = sums.data;
+    return all + ((size_t)n * (size_t)sums.h + (size_t)unit) * (size_t)sums.w;
 }
 
 typedef struct group_state {
     cpu_dev *c;
-    tensor a, b;
-    group_plan p;
-    double *sums;
-    char *threads;
+    tensor sums, a, b;
+    int unit0, units; /* of the band */
+    char *threads;    /* scratch: [2][c] doubles each */
 } group_state;
 
 /* sum[i] and squares[i] of the channels of t over pixels [p0, p1). */
@@ -68,59 +67,64 @@ static void channel_sums(const vec *v, double *sum, double *squares, tensor t, s
 static void sum_task(void *context, int task, int thread)
 {
     const group_state *s = context;
-    const int unit = task % s->p.units, n = task / s->p.units, size = s->p.c / s->p.groups;
+    const int unit = s->unit0 + task % s->units, n = task / s->units, c_all = s->a.c + s->b.c;
+    const int size = c_all / s->sums.w;
     const int end = unit * BAND_UNIT + BAND_UNIT < s->a.h ? unit * BAND_UNIT + BAND_UNIT : s->a.h;
     const size_t w = (size_t)s->a.w, image = (size_t)n * tensor_pixels(s->a);
     const size_t p0 = image + (size_t)unit * BAND_UNIT * w, p1 = image + (size_t)end * w;
-    double *sum = (double *)(void *)(s->threads + (size_t)thread * s->p.thread_bytes);
-    double *squares = sum + s->p.c;
-    double *out = s->sums + (size_t)task * (size_t)s->p.groups * 2;
+    double *sum = (double *)(void *)(s->threads + (size_t)thread * thread_bytes(s->a, s->b));
+    double *squares = sum + c_all;
+    group_sums *out = sums_at(s->sums, n, unit);
 
-    memset(sum, 0, (size_t)s->p.c * 2 * sizeof *sum);
+    memset(sum, 0, (size_t)c_all * 2 * sizeof *sum);
     channel_sums(s->c->v, sum, squares, s->a, p0, p1);
     if (tensor_present(s->b))
         channel_sums(s->c->v, sum + s->a.c, squares + s->a.c, s->b, p0, p1);
-    for (int g = 0; g < s->p.groups; g++) {
-        out[2 * g] = out[2 * g + 1] = 0;
+    for (int g = 0; g < s->sums.w; g++) {
+        out[g] = (group_sums){ 0, 0 };
         for (int c = g * size; c < (g + 1) * size; c++) {
-            out[2 * g] += sum[c];
-            out[2 * g + 1] += squares[c];
+            out[g].sum += sum[c];
+            out[g].squares += squares[c];
         }
     }
 }
 
-static void fold(const group_state *s, int n, int g, double *mean, double *variance)
+void cpu_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    const double count = (double)tensor_pixels(s->a) * (double)(s->p.c / s->p.groups);
-    double sum = 0, squares = 0;
-    for (int u = 0; u < s->p.units; u++) {
-        const double *part = s->sums +
-                             ((size_t)(n * s->p.units + u) * (size_t)s->p.groups + (size_t)g) * 2;
-        sum += part[0];
-        squares += part[1];
-    }
-    *mean = sum / count;
-    *variance = fmax(squares / count - *mean * *mean, 0.0);
+    group_state s = { .c = cpu_of(d),
+                      .sums = sums,
+                      .a = a,
+                      .b = b,
+                      .unit0 = row0 / BAND_UNIT,
+                      .units = band_units(rows) };
+    s.threads = cpu_workspace(s.c, cpu_groupnorm_workspace(d, a, b));
+    if (s.threads)
+        pool_run(s.c->pool, a.n * s.units, sum_task, &s);
 }
 
-void cpu_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+static group_sums fold(tensor sums, int n, int g)
+{
+    group_sums all = { 0, 0 };
+    for (int u = 0; u < sums.h; u++) {
+        all.sum += sums_at(sums, n, u)[g].sum;
+        all.squares += sums_at(sums, n, u)[g].squares;
+    }
+    return all;
+}
+
+void cpu_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
                    float eps)
 {
-    group_state s = { cpu_of(d), a, b, plan_groups(cpu_of(d), a, b, groups), NULL, NULL };
-    const int size = s.p.c / groups;
-    char *space = cpu_workspace(s.c, s.p.bytes);
-    if (!space)
-        return;
-    s.sums = (double *)(void *)space;
-    s.threads = space + num_align(s.p.sums_bytes, CPU_ALIGN);
-    pool_run(s.c->pool, a.n * s.p.units, sum_task, &s);
-
-    for (int n = 0; n < a.n; n++) {
+    const int size = affine.c / sums.w;
+    const double count = (double)h * (double)w * (double)size;
+    (void)d;
+    for (int n = 0; n < affine.n; n++) {
         float *slope = (float *)affine.data + (size_t)n * 2 * (size_t)affine.c;
         float *offset = slope + affine.c;
-        for (int g = 0; g < groups; g++) {
-            double mean, variance;
-            fold(&s, n, g, &mean, &variance);
+        for (int g = 0; g < sums.w; g++) {
+            const group_sums all = fold(sums, n, g);
+            const double mean = all.sum / count;
+            const double variance = fmax(all.squares / count - mean * mean, 0.0);
             for (int c = g * size; c < (g + 1) * size; c++) {
                 const double by = (double)((const float *)gain.data)[c] /
                                   sqrt(variance + (double)eps);

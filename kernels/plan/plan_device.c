@@ -79,10 +79,10 @@ static size_t attention_workspace(const dev *d, const attention_args *a)
     return t->ops->attention_workspace(t, a);
 }
 
-static size_t groupnorm_workspace(const dev *d, tensor a, tensor b, int groups)
+static size_t groupnorm_workspace(const dev *d, tensor a, tensor b)
 {
     const dev *t = ((const plan_dev *)(const void *)d)->target;
-    return t->ops->groupnorm_workspace(t, a, b, groups);
+    return t->ops->groupnorm_workspace(t, a, b);
 }
 
 static size_t conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
@@ -115,11 +115,16 @@ static void plan_attention(dev *d, const attention_args *a)
          2 * pixels(a->q) * tensor_pixels(a->k) * (uint64_t)a->q.c);
 }
 
-static void plan_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias,
-                           int groups, float eps)
+static void plan_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    (void)affine, (void)gain, (void)bias, (void)eps;
-    need(of(d), groupnorm_workspace(d, a, b, groups), 0);
+    (void)sums, (void)row0, (void)rows;
+    need(of(d), groupnorm_workspace(d, a, b), 0);
+}
+
+static void plan_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
+                           tensor bias, float eps)
+{
+    (void)d, (void)affine, (void)sums, (void)h, (void)w, (void)gain, (void)bias, (void)eps;
 }
 
 static void plan_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
@@ -156,6 +161,7 @@ static const struct dev_ops PLAN_OPS = {
     .conv_prepare = plan_conv_prepare,
     .conv2d = plan_conv2d,
     .attention = plan_attention,
+    .groupnorm_sums = plan_groupnorm_sums,
     .groupnorm = plan_groupnorm,
     .apply_norm = plan_apply_norm,
     .layernorm = plan_layernorm,

@@ -38,7 +38,8 @@ void ref_conv2d(dev *d, const conv_args *a);
 size_t ref_attention_workspace(const dev *d, const attention_args *a);
 void ref_attention(dev *d, const attention_args *a);
 
-void ref_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias, int groups,
+void ref_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
+void ref_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
                    float eps);
 void ref_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
 void ref_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);

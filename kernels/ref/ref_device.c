@@ -59,9 +59,9 @@ static void ref_close(dev *d)
     mem_free(d);
 }
 
-static size_t ref_groupnorm_workspace(const dev *d, tensor a, tensor b, int groups)
+static size_t ref_groupnorm_workspace(const dev *d, tensor a, tensor b)
 {
-    (void)d, (void)a, (void)b, (void)groups;
+    (void)d, (void)a, (void)b;
     return 0;
 }
 
@@ -87,6 +87,7 @@ static const struct dev_ops REF_OPS = {
     .conv_prepare = ref_conv_prepare,
     .conv2d = ref_conv2d,
     .attention = ref_attention,
+    .groupnorm_sums = ref_groupnorm_sums,
     .groupnorm = ref_groupnorm,
     .apply_norm = ref_apply_norm,
     .layernorm = ref_layernorm,

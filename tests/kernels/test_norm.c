@@ -9,7 +9,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-enum { Y, A, B, GAIN, BIAS, AFFINE, N_FIELDS };
+enum { Y, A, B, GAIN, BIAS, AFFINE, SUMS, N_FIELDS };
 
 typedef struct norm_case {
     int n, h, w, a, b, groups;
@@ -22,16 +22,29 @@ typedef struct norm_case {
 static void run_groupnorm(dev *d, const tensor *t, const void *context)
 {
     const norm_case *c = context;
-    op_groupnorm(d, t[Y], t[A], t[B], t[GAIN], t[BIAS], c->groups, 1e-5f);
+    op_groupnorm_sums(d, t[SUMS], t[A], t[B], 0, c->h);
+    op_groupnorm(d, t[Y], t[SUMS], c->h, c->w, t[GAIN], t[BIAS], 1e-5f);
 }
 
 static void run_groupnorm_each_image(dev *d, const tensor *t, const void *context)
 {
     const norm_case *c = context;
-    for (int n = 0; n < c->n; n++)
-        op_groupnorm(d, tensor_images(t[Y], n, 1), tensor_images(t[A], n, 1),
-                     tensor_present(t[B]) ? tensor_images(t[B], n, 1) : t[B], t[GAIN], t[BIAS],
-                     c->groups, 1e-5f);
+    for (int n = 0; n < c->n; n++) {
+        const tensor sums = tensor_images(t[SUMS], n, 1);
+        op_groupnorm_sums(d, sums, tensor_images(t[A], n, 1),
+                          tensor_present(t[B]) ? tensor_images(t[B], n, 1) : t[B], 0, c->h);
+        op_groupnorm(d, tensor_images(t[Y], n, 1), sums, c->h, c->w, t[GAIN], t[BIAS], 1e-5f);
+    }
+}
+
+/* Bands of two units, the last one first. */
+static void run_groupnorm_in_bands(dev *d, const tensor *t, const void *context)
+{
+    const norm_case *c = context;
+    const int band = 2 * BAND_UNIT;
+    for (int row = (c->h - 1) / band * band; row >= 0; row -= band)
+        op_groupnorm_sums(d, t[SUMS], t[A], t[B], row, c->h - row < band ? c->h - row : band);
+    op_groupnorm(d, t[Y], t[SUMS], c->h, c->w, t[GAIN], t[BIAS], 1e-5f);
 }
 
 static void run_apply(dev *d, const tensor *t, const void *context)
@@ -75,6 +88,8 @@ static void make_fields(field f[N_FIELDS], const norm_case *c)
         f[B] = field_view(3, c->type, c->n, c->h, c->w, c->b, 1, c->b + 1, c->exp2, 1);
     f[GAIN] = field_random(4, DT_F32, 1, 1, 1, ch, 1);
     f[BIAS] = field_random(5, DT_F32, 1, 1, 1, ch, 1);
+    if (c->groups)
+        f[SUMS] = field_random(7, DT_F32, c->n, band_units(c->h), c->groups, 4, 1);
     f[AFFINE] = field_random(6, DT_F32, c->n, 1, 2, ch, 1);
     shift(&f[A], c->offset);
 }
@@ -194,7 +209,7 @@ Test(kernels_norm, convert_rounds_as_the_formats_say)
     dev_close(cpu);
 }
 
-Test(kernels_norm, groupnorm_does_not_depend_on_threads_or_images)
+Test(kernels_norm, groupnorm_does_not_depend_on_threads_images_or_bands)
 {
     const norm_case c = { 3, 43, 17, 40, 24, 4, DT_F32, 0, 1, ACT_NONE };
     field one = { 0 };
@@ -209,6 +224,8 @@ Test(kernels_norm, groupnorm_does_not_depend_on_threads_or_images)
         cr_expect(field_same_bytes(&f[Y], &one), "%d threads", threads);
         run_on(cpu, f, run_groupnorm_each_image, &c);
         cr_expect(field_same_bytes(&f[Y], &one), "%d threads, image by image", threads);
+        run_on(cpu, f, run_groupnorm_in_bands, &c);
+        cr_expect(field_same_bytes(&f[Y], &one), "%d threads, in bands", threads);
         free_fields(f);
         dev_close(cpu);
     }

@@ -24,6 +24,7 @@ typedef enum item_kind {
     ITEM_PREPARE,
     ITEM_CONV,
     ITEM_ATTENTION,
+    ITEM_SUMS,
     ITEM_GROUPNORM,
     ITEM_APPLY,
     ITEM_LAYERNORM,
@@ -48,7 +49,7 @@ typedef struct item {
         } prepare;
         struct {
             tensor t[5];
-            int groups;
+            int h, w; /* of an image; or a band, where it begins and its rows */
             float eps;
             act f;
         } norm;
@@ -133,8 +134,12 @@ static void run_operator(lazy *l, item *it)
         *find_prepared(l, it->dst) = ops->conv_prepare(l->real, it->dst, &it->a.prepare.in,
                                                        it->a.prepare.g);
         break;
+    case ITEM_SUMS:
+        ops->groupnorm_sums(l->real, t[0], t[1], t[2], it->a.norm.h, it->a.norm.w);
+        break;
     case ITEM_GROUPNORM:
-        ops->groupnorm(l->real, t[0], t[1], t[2], t[3], t[4], it->a.norm.groups, it->a.norm.eps);
+        ops->groupnorm(l->real, t[0], t[1], it->a.norm.h, it->a.norm.w, t[2], t[3],
+                       it->a.norm.eps);
         break;
     case ITEM_APPLY: ops->apply_norm(l->real, t[0], t[1], t[2], t[3], it->a.norm.f); break;
     case ITEM_LAYERNORM: ops->layernorm(l->real, t[0], t[1], t[2], t[3], it->a.norm.eps); break;
@@ -286,9 +291,9 @@ static size_t attention_workspace(const dev *d, const attention_args *a)
     return peek(d)->real->ops->attention_workspace(peek(d)->real, a);
 }
 
-static size_t groupnorm_workspace(const dev *d, tensor a, tensor b, int groups)
+static size_t groupnorm_workspace(const dev *d, tensor a, tensor b)
 {
-    return peek(d)->real->ops->groupnorm_workspace(peek(d)->real, a, b, groups);
+    return peek(d)->real->ops->groupnorm_workspace(peek(d)->real, a, b);
 }
 
 static size_t conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
@@ -323,23 +328,29 @@ static void lazy_attention(dev *d, const attention_args *a)
     push(d, DEV_COMPUTE, (item){ .kind = ITEM_ATTENTION, .a.attention = *a });
 }
 
-static void lazy_groupnorm(dev *d, tensor affine, tensor a, tensor b, tensor gain, tensor bias,
-                           int groups, float eps)
+static void lazy_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
+{
+    push(d, DEV_COMPUTE,
+         (item){ .kind = ITEM_SUMS, .a.norm = { .t = { sums, a, b }, .h = row0, .w = rows } });
+}
+
+static void lazy_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
+                           tensor bias, float eps)
 {
     push(d, DEV_COMPUTE,
          (item){ .kind = ITEM_GROUPNORM,
-                 .a.norm = { { affine, a, b, gain, bias }, groups, eps, ACT_NONE } });
+                 .a.norm = { .t = { affine, sums, gain, bias }, .h = h, .w = w, .eps = eps } });
 }
 
 static void lazy_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_APPLY, .a.norm = { { y, a, b, affine }, 0, 0, f } });
+    push(d, DEV_COMPUTE, (item){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
 }
 
 static void lazy_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
     push(d, DEV_COMPUTE,
-         (item){ .kind = ITEM_LAYERNORM, .a.norm = { { y, x, gain, bias }, 0, eps, ACT_NONE } });
+         (item){ .kind = ITEM_LAYERNORM, .a.norm = { .t = { y, x, gain, bias }, .eps = eps } });
 }
 
 static void lazy_silu(dev *d, tensor y, tensor x)
@@ -374,6 +385,7 @@ static const struct dev_ops LAZY_OPS = {
     .conv_prepare = lazy_conv_prepare,
     .conv2d = lazy_conv2d,
     .attention = lazy_attention,
+    .groupnorm_sums = lazy_groupnorm_sums,
     .groupnorm = lazy_groupnorm,
     .apply_norm = lazy_apply_norm,
     .layernorm = lazy_layernorm,
