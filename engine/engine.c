@@ -259,6 +259,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->r.m = &e->m;
     e->r.w = stream_weights(e->s);
     e->r.band_rows = e->plan.band_rows;
+    e->r.spill_from = SIZE_MAX;
     e->r.tick_context = e;
     fill_plan_report(e);
     e->report.open = clock_seconds() - t0;

@@ -72,6 +72,7 @@ static refine_status replay_bands(const planner *k, int band, replay *out, refin
     r->w = &rec.w;
     r->vectors = (char *)(uintptr_t)SCRATCH_ALIGN;
     r->band_rows = band;
+    r->spill_from = SIZE_MAX;
 
     if (k->p->encodes) {
         fresh(r);

@@ -2,7 +2,7 @@
 #ifndef REFINE_RESNET_H
 #define REFINE_RESNET_H
 
-#include "engine/run.h"
+#include "engine/picture.h"
 
 typedef struct resnet {
     int c_in, c_out, groups;
@@ -21,6 +21,6 @@ resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_em
 tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb, bool consume);
 
 /* The VAE's block, in bands; x is consumed and the result may lie in its place. */
-tensor resnet_forward_banded(run *r, const resnet *b, tensor x);
+picture resnet_forward_banded(run *r, const resnet *b, picture x);
 
 #endif

@@ -78,8 +78,8 @@ tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, fl
     tensor affine = scratch_take(&r->mem, DT_F32, a.n, 1, 2, a.c + b.c);
     tensor sums = scratch_take(&r->mem, DT_F32, a.n, band_units(a.h), groups, 4);
     op_groupnorm_sums(r->d, sums, a, b, 0, a.h);
-    op_groupnorm(r->d, affine, sums, a.h, a.w, run_vector(r, norm.weight),
-                 run_vector(r, norm.bias), eps);
+    op_groupnorm(r->d, affine, sums, a.h, a.w, run_vector(r, norm.weight), run_vector(r, norm.bias),
+                 eps);
     scratch_give(&r->mem, sums);
     return affine;
 }
@@ -130,8 +130,7 @@ void run_conv_band(run *r, tensor y, const conv_input *in, const hold *h, affine
     scratch_give_bytes(&r->mem, space);
 }
 
-static void conv_streamed(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad,
-                          epilogue e)
+void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad, epilogue e)
 {
     const pack_tensor *t = tensor_of(r, w.weight);
     const conv_geometry g = geometry(r, w.weight, stride, pad, 0, y.h);
@@ -147,21 +146,6 @@ static void conv_streamed(run *r, tensor y, const conv_input *in, affine_ref w, 
         tick(r);
     }
     scratch_give_bytes(&r->mem, space);
-}
-
-void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad, int band,
-              epilogue e)
-{
-    if (band >= y.h) {
-        conv_streamed(r, y, in, w, stride, pad, e);
-        return;
-    }
-    const hold h = run_hold(r, w.weight);
-    for (int row = 0; row < y.h; row += band) {
-        const int rows = y.h - row < band ? y.h - row : band;
-        run_conv_band(r, y, in, &h, w, stride, pad, row, rows, e);
-    }
-    run_release(r, &h);
 }
 
 void run_tap(run *r, tensor t, const char *fmt, ...)

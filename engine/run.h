@@ -24,6 +24,11 @@ struct run {
     dtype vae_act; /* of the VAE's, F32 or F16 with vae_exp2 */
     int vae_exp2;
     int band_rows; /* of the VAE; a multiple of BAND_UNIT */
+    /* The VAE's pictures of so many bytes or more lie in the spill (engine/picture.h), whose
+     * places `spilled` lends out.  No spill: while planning, or when nothing goes there. */
+    size_t spill_from;
+    scratch spilled;
+    struct spill *spill;
     /* Told of every named stage, for tests; NULL: nobody listens. */
     void (*tap)(run *r, const char *name, tensor t);
     void *tap_context;
@@ -50,9 +55,8 @@ void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e);
 /* The affine of GroupNorm over [a | b], taken from scratch. */
 tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps);
 
-/* y = conv(in), all rows of y in bands of `band` rows.  With one band the weights
- * pass chunk by chunk; with more the whole matrix is held meanwhile. */
-void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad, int band,
+/* y = conv(in), chunk by chunk. */
+void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad,
               epilogue e);
 
 /* Chunks of one matrix held together, for use in any order. */

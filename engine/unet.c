@@ -170,7 +170,7 @@ static tensor downsample(run *r, tensor x, affine_ref w)
 {
     tensor y = scratch_take(&r->mem, r->act, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
     const conv_input in = { .a = x, .h = x.h, .w = x.w };
-    run_conv(r, y, &in, w, 2, 1, y.h, (epilogue){ 0 });
+    run_conv(r, y, &in, w, 2, 1, (epilogue){ 0 });
     return y;
 }
 
@@ -179,7 +179,7 @@ static tensor upsample(run *r, tensor x, affine_ref w, tensor next)
 {
     tensor y = scratch_take(&r->mem, r->act, x.n, next.h, next.w, x.c);
     const conv_input in = { .a = x, .h = next.h, .w = next.w };
-    run_conv(r, y, &in, w, 1, 1, y.h, (epilogue){ 0 });
+    run_conv(r, y, &in, w, 1, 1, (epilogue){ 0 });
     scratch_give(&r->mem, x);
     return y;
 }
@@ -243,7 +243,7 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
 
     tensor s0 = scratch_take(&r->mem, r->act, x.n, x.h, x.w, u->c->channels[0]);
     const conv_input in = { .a = x, .h = x.h, .w = x.w };
-    run_conv(r, s0, &in, u->conv_in, 1, 1, x.h, (epilogue){ 0 });
+    run_conv(r, s0, &in, u->conv_in, 1, 1, (epilogue){ 0 });
     run_tap(r, s0, "unet.conv_in");
     push(&k, s0);
 
@@ -257,7 +257,7 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
                              .w = h.w,
                              .affine = run_groupnorm(r, h, (tensor){ 0 }, u->norm_out, u->c->groups,
                                                      EPS) };
-    run_conv(r, eps, &out, u->conv_out, 1, 1, h.h, (epilogue){ 0 });
+    run_conv(r, eps, &out, u->conv_out, 1, 1, (epilogue){ 0 });
     run_tap(r, eps, "unet.out");
     scratch_give(&r->mem, out.affine);
     scratch_give(&r->mem, h);

@@ -8,10 +8,11 @@
  * The encoder's downsampling pads with zeros on the right and at the bottom only.
  *
  * Bands.  Every convolution runs over bands of r->band_rows output rows: what is
- * materialised is one band's input, what is held is one layer's weights.  Statistics of
- * a norm are taken over the whole tensor before any band reads it, so there are no
- * seams and nothing is computed twice; since operators compute BAND_UNIT rows in a way
- * that does not depend on their neighbours, every band height gives the same bits.
+ * materialised is one band's input, what is held is one layer's weights.  The sums of a norm
+ * are taken as the rows of a picture are stored, and folded before any band reads it, so
+ * there are no seams and nothing is computed twice; since operators compute BAND_UNIT rows
+ * in a way that does not depend on their neighbours, every band height gives the same bits.
+ * Where pictures are too large for the device they lie elsewhere (engine/picture.h).
  *
  * Placement.  A level's tensors are dead once it has been upsampled, but first fit would
  * leave their hole below the larger result, too small for the next tensor.  So the last but
@@ -90,102 +91,125 @@ void vae_bind(vae *v, const model *m)
 
 /* ---- forward ---- */
 
-static tensor take(run *r, int h, int w, int c)
-{
-    tensor t = scratch_take(&r->mem, r->vae_act, 1, h, w, c);
-    t.exp2 = r->vae_exp2;
-    return t;
-}
-
-static conv_input plain(tensor x) { return (conv_input){ .a = x, .h = x.h, .w = x.w }; }
-
-static void conv3(run *r, tensor y, const conv_input *in, affine_ref w)
-{
-    run_conv(r, y, in, w, 1, 1, r->band_rows, (epilogue){ 0 });
-}
-
 /* x += out(attention(norm(x))): one head over all pixels. */
-static void attend(run *r, const vae_mid *m, int groups, tensor x)
+static void attend(run *r, const vae_mid *m, picture *x)
 {
-    const int c = x.c;
-    tensor affine = run_groupnorm(r, x, (tensor){ 0 }, m->norm, groups, EPS);
-    tensor n = scratch_take(&r->mem, DT_F32, 1, x.h, x.w, c);
-    tensor qkv = scratch_take(&r->mem, DT_F32, 1, x.h, x.w, 3 * c);
+    const int c = x->t.c, h = x->t.h, w = x->t.w, band = r->band_rows;
+    tensor affine = picture_affine(r, x, m->norm, EPS);
+    tensor n = scratch_take(&r->mem, DT_F32, 1, h, w, c);
+    tensor qkv = scratch_take(&r->mem, DT_F32, 1, h, w, 3 * c);
+    void *window = picture_window(r, x, band);
 
-    op_apply_norm(r->d, n, x, (tensor){ 0 }, affine, ACT_NONE);
-    scratch_give(&r->mem, affine);
+    for (int row = 0; row < h; row += band) {
+        const int rows = h - row < band ? h - row : band;
+        const tensor v = picture_load(r, x, window, row, rows);
+        op_apply_norm(r->d, run_rows(n, row, rows), run_rows(v, row, rows), (tensor){ 0 }, affine,
+                      ACT_NONE);
+    }
     run_linear(r, qkv, n, m->qkv, (epilogue){ 0 });
     op_attention(r->d, n, tensor_channels(qkv, 0, c), tensor_channels(qkv, c, c),
                  tensor_channels(qkv, 2 * c, c), 1, 1.0f / sqrtf((float)c), false);
+
+    /* The projection as a 1x1 convolution: a band of it is a thing of its own. */
+    const conv_input in = { .a = n, .h = h, .w = w };
+    const hold out = run_hold(r, m->out.weight);
+    for (int row = 0; row < h; row += band) {
+        const int rows = h - row < band ? h - row : band;
+        const tensor v = picture_load(r, x, window, row, rows);
+        run_conv_band(r, v, &in, &out, m->out, 1, 0, row, rows, (epilogue){ .residual = v });
+        picture_store(r, x, v, row, rows);
+    }
+    run_release(r, &out);
+    scratch_give_bytes(&r->mem, window);
     scratch_give(&r->mem, qkv);
-    run_linear(r, x, n, m->out, (epilogue){ .residual = x });
     scratch_give(&r->mem, n);
+    scratch_give(&r->mem, affine);
 }
 
-static tensor mid_forward(run *r, const vae_mid *m, int groups, tensor x)
+static picture mid_forward(run *r, const vae_mid *m, picture x)
 {
     x = resnet_forward_banded(r, &m->res[0], x);
-    attend(r, m, groups, x);
+    attend(r, m, &x);
     return resnet_forward_banded(r, &m->res[1], x);
 }
 
+static conv_input as_it_is(const picture *x) { return (conv_input){ .h = x->t.h, .w = x->t.w }; }
+
 /* y = conv_out(silu(norm_out(x))); x is consumed. */
-static void end(run *r, const vae_half *v, int groups, tensor y, tensor x)
+static void end(run *r, const vae_half *v, tensor y, picture x)
 {
-    conv_input in = plain(x);
-    in.affine = run_groupnorm(r, x, (tensor){ 0 }, v->norm_out, groups, EPS);
+    picture out = picture_of(y);
+    conv_input in = as_it_is(&x);
+    in.affine = picture_affine(r, &x, v->norm_out, EPS);
     in.silu = true;
-    conv3(r, y, &in, v->conv_out);
+    picture_conv(r, &out, &x, in, v->conv_out, 1, 1);
     scratch_give(&r->mem, in.affine);
-    scratch_give(&r->mem, x);
+    picture_give(r, x);
+}
+
+/* conv_in of either half. */
+static picture begin(run *r, const vae_half *v, tensor x, int c, int groups)
+{
+    picture y = picture_take(r, x.h, x.w, c, groups, 0);
+    const picture from = picture_of(x);
+    picture_conv(r, &y, &from, as_it_is(&from), v->conv_in, 1, 1);
+    return y;
+}
+
+/* quant_conv and post_quant_conv. */
+static void mix(run *r, tensor y, tensor x, affine_ref w)
+{
+    const conv_input in = { .a = x, .h = x.h, .w = x.w };
+    run_conv(r, y, &in, w, 1, 0, (epilogue){ 0 });
 }
 
 /* Stride 2 without padding in front; x is consumed. */
-static tensor downsample(run *r, tensor x, affine_ref w)
+static picture downsample(run *r, picture x, affine_ref w, int groups)
 {
-    tensor y = take(r, x.h / 2, x.w / 2, x.c);
-    const conv_input in = plain(x);
-    run_conv(r, y, &in, w, 2, 0, r->band_rows, (epilogue){ 0 });
-    scratch_give(&r->mem, x);
+    picture y = picture_take(r, x.t.h / 2, x.t.w / 2, x.t.c, groups, 0);
+    picture_conv(r, &y, &x, as_it_is(&x), w, 2, 0);
+    picture_give(r, x);
     return y;
 }
 
 /* Nearest x2, then a convolution, placed above `floor`; x is consumed. */
-static tensor upsample(run *r, tensor x, affine_ref w, size_t floor)
+static picture upsample(run *r, picture x, affine_ref w, int groups, size_t floor)
 {
-    tensor y = tensor_make(NULL, x.type, 1, 2 * x.h, 2 * x.w, x.c);
-    y.exp2 = x.exp2;
-    y.data = scratch_bytes_above(&r->mem, floor, tensor_bytes(y));
-    conv_input in = plain(x);
-    in.h = y.h;
-    in.w = y.w;
-    conv3(r, y, &in, w);
-    scratch_give(&r->mem, x);
+    picture y = picture_take(r, 2 * x.t.h, 2 * x.t.w, x.t.c, groups, floor);
+    picture_conv(r, &y, &x, as_it_is(&y), w, 1, 1);
+    picture_give(r, x);
     return y;
+}
+
+/* Tests look at pictures that are on the device. */
+static void tap(run *r, const picture *x, const char *half, const char *what, int i)
+{
+    if (!x->spilled && i < 0)
+        run_tap(r, x->t, "vae.%s.%s", half, what);
+    else if (!x->spilled)
+        run_tap(r, x->t, "vae.%s.%s.%d", half, what, i);
 }
 
 void vae_encode(run *r, const vae *v, tensor moments, tensor pixels)
 {
     const vae_half *e = &v->encoder;
-    tensor x = take(r, pixels.h, pixels.w, v->c->channels[0]);
-    conv_input in = plain(pixels);
+    const int groups = v->c->groups;
+    picture x = begin(r, e, pixels, v->c->channels[0], groups);
 
-    conv3(r, x, &in, e->conv_in);
-    run_tap(r, x, "vae.encoder.conv_in");
+    tap(r, &x, "encoder", "conv_in", -1);
     for (int i = 0; i < v->c->levels; i++) {
         for (int j = 0; j < e->level[i].resnets; j++)
             x = resnet_forward_banded(r, &e->level[i].res[j], x);
         if (e->level[i].sample.weight != NO_WEIGHT)
-            x = downsample(r, x, e->level[i].sample);
-        run_tap(r, x, "vae.encoder.down_blocks.%d", i);
+            x = downsample(r, x, e->level[i].sample, groups);
+        tap(r, &x, "encoder", "down_blocks", i);
     }
-    x = mid_forward(r, &e->mid, v->c->groups, x);
-    run_tap(r, x, "vae.encoder.mid_block");
+    x = mid_forward(r, &e->mid, x);
+    tap(r, &x, "encoder", "mid_block", -1);
 
     tensor raw = scratch_take(&r->mem, DT_F32, 1, moments.h, moments.w, moments.c);
-    end(r, e, v->c->groups, raw, x);
-    in = plain(raw);
-    run_conv(r, moments, &in, e->quant, 1, 0, r->band_rows, (epilogue){ 0 });
+    end(r, e, raw, x);
+    mix(r, moments, raw, e->quant);
     scratch_give(&r->mem, raw);
     run_tap(r, moments, "vae.moments");
 }
@@ -197,37 +221,35 @@ static size_t floor_of_level(const run *r, const vae *v, int level, tensor laten
     if (level != last - 1)
         return 0;
     const int c = v->c->channels[v->c->levels - 1 - last];
-    return tensor_bytes(
+    const size_t bytes = tensor_bytes(
         tensor_make(NULL, r->vae_act, 1, latents.h * VAE_SCALE, latents.w * VAE_SCALE, c));
+    return bytes < r->spill_from ? bytes : 0;
 }
 
 tensor vae_decode(run *r, const vae *v, tensor latents)
 {
     const vae_half *d = &v->decoder;
-    const int top = v->c->channels[v->c->levels - 1];
+    const int groups = v->c->groups;
 
     tensor z = scratch_take(&r->mem, DT_F32, 1, latents.h, latents.w, latents.c);
-    conv_input in = plain(latents);
-    run_conv(r, z, &in, d->quant, 1, 0, r->band_rows, (epilogue){ 0 });
+    mix(r, z, latents, d->quant);
     scratch_give(&r->mem, latents);
     run_tap(r, z, "vae.post_quant_conv");
 
-    tensor x = take(r, z.h, z.w, top);
-    in = plain(z);
-    conv3(r, x, &in, d->conv_in);
+    picture x = begin(r, d, z, v->c->channels[v->c->levels - 1], groups);
     scratch_give(&r->mem, z);
-    run_tap(r, x, "vae.decoder.conv_in");
-    x = mid_forward(r, &d->mid, v->c->groups, x);
-    run_tap(r, x, "vae.decoder.mid_block");
+    tap(r, &x, "decoder", "conv_in", -1);
+    x = mid_forward(r, &d->mid, x);
+    tap(r, &x, "decoder", "mid_block", -1);
     for (int i = 0; i < v->c->levels; i++) {
         for (int j = 0; j < d->level[i].resnets; j++)
             x = resnet_forward_banded(r, &d->level[i].res[j], x);
         if (d->level[i].sample.weight != NO_WEIGHT)
-            x = upsample(r, x, d->level[i].sample, floor_of_level(r, v, i, latents));
-        run_tap(r, x, "vae.decoder.up_blocks.%d", i);
+            x = upsample(r, x, d->level[i].sample, groups, floor_of_level(r, v, i, latents));
+        tap(r, &x, "decoder", "up_blocks", i);
     }
-    tensor pixels = scratch_take(&r->mem, DT_F32, 1, x.h, x.w, 3);
-    end(r, d, v->c->groups, pixels, x);
+    tensor pixels = scratch_take(&r->mem, DT_F32, 1, x.t.h, x.t.w, 3);
+    end(r, d, pixels, x);
     run_tap(r, pixels, "vae.decoder.out");
     return pixels;
 }

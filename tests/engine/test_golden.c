@@ -256,6 +256,7 @@ static void rig_open(rig *k, const char *name, const char *flow, bool reference,
     k->r.w = &k->shelf.w;
     k->r.vectors = k->arena;
     k->r.band_rows = k->plan.band_rows;
+    k->r.spill_from = SIZE_MAX;
     k->r.tap_context = k;
 }
 

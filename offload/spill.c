@@ -1,0 +1,175 @@
+/* offload/spill.c -- bytes out of the device and back, through a buffer where they go to a file. */
+#define _GNU_SOURCE /* O_TMPFILE */
+#include "offload/spill.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BOUNCE = 1 << 20, NAME = 4096 };
+
+struct spill {
+    dev *d;
+    size_t host_bytes, file_bytes;
+    char *host, *bounce;
+    int fd; /* -1: no file */
+};
+
+size_t spill_overhead(size_t file_bytes) { return sizeof(spill) + (file_bytes ? BOUNCE : 0); }
+
+/* ---- open and close ---- */
+
+static const char *directory(const spill_config *c)
+{
+    const char *set = getenv("TMPDIR");
+    if (c->dir)
+        return c->dir;
+    return set && *set ? set : "/var/tmp";
+}
+
+/* Not every file system makes files without a name. */
+static int open_named(const char *dir)
+{
+    char name[NAME];
+    if (snprintf(name, sizeof name, "%s/refine-XXXXXX", dir) >= (int)sizeof name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    const int fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        (void)unlink(name);
+    return fd;
+}
+
+static refine_status open_file(spill *s, const char *dir, refine_error *err)
+{
+    s->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (s->fd < 0)
+        s->fd = open_named(dir);
+    const int error = s->fd < 0 ? errno : posix_fallocate(s->fd, 0, (off_t)s->file_bytes);
+    if (error == 0)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EIO,
+                       "scratch file of %.2f GB in %.200s: %s; set TMPDIR to where there is room, "
+                       "or raise --ram or --vram",
+                       (double)s->file_bytes / 1e9, dir, strerror(error));
+}
+
+static refine_status out_of_memory(refine_error *err)
+{
+    return refine_fail(err, REFINE_ENOMEM, "out of memory; lower --ram, or free some");
+}
+
+refine_status spill_open(spill **out, const spill_config *c, refine_error *err)
+{
+    refine_status st = REFINE_OK;
+
+    *out = NULL;
+    spill *s = mem_calloc(1, sizeof *s);
+    if (!s)
+        return out_of_memory(err);
+    s->d = c->d;
+    s->fd = -1;
+    s->host_bytes = c->host_bytes;
+    s->file_bytes = c->file_bytes;
+    if (c->host_bytes)
+        s->host = mem_map(c->host_bytes);
+    if (c->file_bytes)
+        s->bounce = mem_alloc(BOUNCE);
+    if ((c->host_bytes && !s->host) || (c->file_bytes && !s->bounce))
+        st = out_of_memory(err);
+    if (st == REFINE_OK && c->file_bytes)
+        st = open_file(s, directory(c), err);
+    if (st != REFINE_OK)
+        spill_close(s);
+    else
+        *out = s;
+    return st;
+}
+
+void spill_close(spill *s)
+{
+    if (!s)
+        return;
+    if (s->fd >= 0)
+        (void)close(s->fd);
+    mem_free(s->bounce);
+    mem_unmap(s->host, s->host_bytes);
+    mem_free(s);
+}
+
+/* ---- moving ---- */
+
+/* What pread and pwrite have in common. */
+typedef ssize_t file_move(int fd, void *memory, size_t bytes, off_t at);
+
+static ssize_t write_some(int fd, void *memory, size_t bytes, off_t at)
+{
+    return pwrite(fd, memory, bytes, at);
+}
+
+static bool move_all(spill *s, file_move *f, size_t bytes, size_t at)
+{
+    for (size_t done = 0; done < bytes;) {
+        const ssize_t n = f(s->fd, s->bounce + done, bytes - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            char why[160];
+            (void)snprintf(why, sizeof why, "scratch file: %s", n ? strerror(errno) : "it ended");
+            dev_fail(s->d, REFINE_EIO, why);
+            return false;
+        }
+        done += (size_t)n;
+    }
+    return true;
+}
+
+void spill_store(spill *s, size_t at, const void *device, size_t bytes)
+{
+    const char *from = device;
+    if (at < s->host_bytes) {
+        const size_t n = num_min(bytes, s->host_bytes - at);
+        dev_get(s->d, s->host + at, from, n);
+        at += n;
+        from += n;
+        bytes -= n;
+    }
+    while (bytes > 0 && dev_status(s->d) == REFINE_OK) {
+        const size_t n = num_min(bytes, BOUNCE);
+        dev_get(s->d, s->bounce, from, n);
+        if (!move_all(s, write_some, n, at - s->host_bytes))
+            return;
+        at += n;
+        from += n;
+        bytes -= n;
+    }
+}
+
+void spill_load(spill *s, void *device, size_t at, size_t bytes)
+{
+    char *to = device;
+    if (at < s->host_bytes) {
+        const size_t n = num_min(bytes, s->host_bytes - at);
+        dev_put(s->d, to, s->host + at, n);
+        at += n;
+        to += n;
+        bytes -= n;
+    }
+    while (bytes > 0 && dev_status(s->d) == REFINE_OK) {
+        const size_t n = num_min(bytes, BOUNCE);
+        if (!move_all(s, pread, n, at - s->host_bytes))
+            return;
+        dev_put(s->d, to, s->bounce, n);
+        at += n;
+        to += n;
+        bytes -= n;
+    }
+}
