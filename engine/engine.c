@@ -13,6 +13,7 @@
 #include "engine/plan.h"
 #include "engine/rng.h"
 #include "engine/tokenizer.h"
+#include "offload/spill.h"
 #include "refine_version.h"
 
 #include <stdio.h>
@@ -32,18 +33,21 @@ struct refine_engine {
     plan plan;
     char *arena;
     stream *s;
+    spill *spill;
+    trace *t;
     run r;
     bool used; /* a run has consumed the stream's script */
 
-    const refine_job *job; /* during a run */
+    const refine_job *job; /* the first one, during a run */
     refine_phase phase;
     int step;
     int phase_chunks, chunks_left; /* of the phase or step, for progress */
     double started, phase_started, last_report;
-    uint64_t rss_before, heap_before; /* when opening began */
+    uint64_t rss_before, heap_before; /* when the plan was made */
     stream_stats before;              /* at the last report */
     double disk_rate;
-    double *step_seconds; /* p->steps of them, and as many to sort */
+    double *step_seconds;   /* p->steps of them, and as many to sort */
+    double compute_planned; /* seconds of a step */
     refine_report report;
     char device_model[96];
 };
@@ -123,12 +127,16 @@ static refine_status prepare(refine_engine *e, const refine_options *o, const re
     TRY(model_open(&e->m, o->pack_path, err));
     TRY(open_device(e, o, err));
     TRY(open_tokenizer(e, o, err));
-    TRY(pipeline_open(&e->p, &e->m, j, err));
+    TRY(pipeline_open(&e->p, &e->m, j, o->images ? o->images : 1, err));
     e->p->act = e->r.act;
     e->step_seconds = mem_calloc(2 * (size_t)e->p->steps, sizeof *e->step_seconds);
     if (!e->step_seconds)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    return plan_make(&e->plan, &e->m, e->p, e->d, o, j, err);
+    TRY(plan_make(&e->plan, &e->m, e->p, e->d, o, j, err));
+    e->p->per_pass = e->plan.per_pass;
+    e->rss_before = process_memory("VmRSS");
+    e->heap_before = mem_used().now;
+    return REFINE_OK;
 }
 
 /* Vectors go to the device one chunk at a time; the text tower's positions stay here too. */
@@ -173,12 +181,12 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
     int n = 0;
 
     if (e->p->encodes)
-        add_pass(passes, &n, e->m.p, SEG_VAE_ENCODE, 1);
+        add_pass(passes, &n, e->m.p, SEG_VAE_ENCODE, e->p->images);
     add_pass(passes, &n, e->m.p, SEG_TEXT, 1);
     add_pass(passes, &n, e->m.p, SEG_ONCE, 1);
-    add_pass(passes, &n, e->m.p, SEG_UNET, e->p->steps);
+    add_pass(passes, &n, e->m.p, SEG_UNET, e->p->steps * pipeline_passes(e->p));
     if (e->p->decodes)
-        add_pass(passes, &n, e->m.p, SEG_VAE_DECODE, 1);
+        add_pass(passes, &n, e->m.p, SEG_VAE_DECODE, e->p->images);
 
     char *ring = e->arena + pl->vectors + pl->workspace;
     const stream_config c = {
@@ -187,12 +195,16 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
         .ring = ring,
         .ring_bytes = pl->ring,
         .residents = ring + pl->ring + pl->residents_at,
-        .resident = pl->resident,
+        .resident = pl->is_resident,
+        .cached = pl->is_cached,
         .script = passes,
         .n_script = n,
         .slots = pl->slots,
         .workers = pl->workers,
         .reader = (int)o->reader,
+        .disk_limit = o->disk_limit,
+        .copy_limit = o->copy_limit,
+        .t = e->t,
     };
     return stream_open(&e->s, &c, err);
 }
@@ -211,6 +223,27 @@ static refine_status take_arena(refine_engine *e, refine_error *err)
     return REFINE_OK;
 }
 
+static refine_status open_spill(refine_engine *e, const refine_options *o, refine_error *err)
+{
+    const plan *pl = &e->plan;
+    const spill_config c = {
+        .d = e->d, .host_bytes = pl->spill_host, .file_bytes = pl->spill_file, .dir = o->spill_dir
+    };
+    if (pl->spill_host + pl->spill_file == 0)
+        return REFINE_OK;
+    TRY(spill_open(&e->spill, &c, err));
+    e->r.spill = e->spill;
+    return REFINE_OK;
+}
+
+static refine_status open_trace(refine_engine *e, refine_error *err)
+{
+    if (e->plan.trace_events == 0)
+        return REFINE_OK;
+    e->t = trace_open(e->plan.trace_events);
+    return e->t ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
+}
+
 static refine_engine *engine_alloc(refine_error *err)
 {
     refine_engine *e = mem_calloc(1, sizeof *e);
@@ -218,8 +251,6 @@ static refine_engine *engine_alloc(refine_error *err)
         refine_fail(err, REFINE_ENOMEM, "out of memory");
         return NULL;
     }
-    e->rss_before = process_memory("VmRSS");
-    e->heap_before = mem_used().now;
     return e;
 }
 
@@ -232,7 +263,7 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
     if (!e)
         return REFINE_ENOMEM;
     const refine_status st = prepare(e, o, j, err);
-    if (e->plan.resident) {
+    if (e->plan.arena) {
         fill_plan_report(e);
         refine_get_report(e, out);
         out->step = NULL;
@@ -253,13 +284,15 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     if (!e)
         return REFINE_ENOMEM;
     TRY_OR(fail, prepare(e, o, j, err));
+    TRY_OR(fail, open_trace(e, err));
+    TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
     TRY_OR(fail, load_vectors(e, err));
     TRY_OR(fail, open_stream(e, o, err));
     e->r.m = &e->m;
     e->r.w = stream_weights(e->s);
     e->r.band_rows = e->plan.band_rows;
-    e->r.spill_from = SIZE_MAX;
+    e->r.spill_from = e->plan.spill_from;
     e->r.tick_context = e;
     fill_plan_report(e);
     e->report.open = clock_seconds() - t0;
@@ -278,6 +311,8 @@ void refine_close(refine_engine *e)
     stream_close(e->s);
     if (e->d)
         dev_free(e->d, e->arena, e->plan.arena, DEV_VRAM);
+    spill_close(e->spill);
+    trace_close(e->t);
     plan_close(&e->plan);
     pipeline_close(e->p);
     tokenizer_close(e->tok);
@@ -332,20 +367,32 @@ static void tell(refine_engine *e, double done)
 static void tick(run *r)
 {
     refine_engine *e = r->tick_context;
+    const double now = clock_seconds();
     e->chunks_left++;
+    trace_add(e->t, REFINE_LANE_ACTIVATIONS, (int)e->phase, now, now, scratch_live(&r->mem));
     tell(e, e->chunks_left >= e->phase_chunks ? 1.0 : (double)e->chunks_left / e->phase_chunks);
 }
 
-static void begin(refine_engine *e, refine_phase phase, int seg)
+/* `visits`: of the segment's chunks (in each step, for the UNet). */
+static void begin(refine_engine *e, refine_phase phase, int seg, int visits)
 {
     int first = 0, end = 0;
     if (seg >= 0)
         pack_segment(e->m.p, seg, &first, &end);
     e->phase = phase;
-    e->phase_chunks = end - first;
+    e->phase_chunks = (end - first) * visits;
     e->chunks_left = 0;
     e->phase_started = clock_seconds();
     tell(e, 0.0);
+}
+
+/* Seconds the phase took. */
+static double finish(refine_engine *e)
+{
+    const double now = clock_seconds();
+    stream_end_phase(e->s);
+    trace_add(e->t, REFINE_LANE_PHASE, (int)e->phase, e->phase_started, now, 0);
+    return now - e->phase_started;
 }
 
 /* ---- running ---- */
@@ -355,6 +402,8 @@ static void fresh_region(refine_engine *e)
     const plan *p = &e->plan;
     const size_t at = p->vectors + p->workspace + p->ring;
     scratch_open(&e->r.mem, e->d, e->arena + at, p->region);
+    scratch_open(&e->r.spilled, e->d, (void *)(uintptr_t)SCRATCH_ALIGN,
+                 p->spill_host + p->spill_file);
 }
 
 static refine_status device_status(const refine_engine *e, refine_error *err)
@@ -365,110 +414,174 @@ static refine_status device_status(const refine_engine *e, refine_error *err)
     return st;
 }
 
-static refine_status set_prompts(refine_engine *e, const refine_job *j, refine_error *err)
+/* Prompts of image `image`; the report counts the tokens of the first one's. */
+static refine_status set_prompts(refine_engine *e, const refine_job *j, int image,
+                                 refine_error *err)
 {
     const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
-    int *const counts[2] = { &e->report.negative_tokens, &e->report.tokens };
     const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
                                                                            : TOKENIZER_DIFFUSERS;
-    int ids[TEXT_TOKENS];
+    const int halves = e->p->halves;
+    int ids[TEXT_TOKENS], counts[2] = { 0, 0 };
 
-    for (int i = 2 - e->p->halves; i < 2; i++) {
-        TRY(tokenizer_encode(e->tok, prompts[i], strlen(prompts[i]), flavour, ids, counts[i], err));
-        TRY(pipeline_set_prompt(e->p, i - (2 - e->p->halves), ids, err));
+    for (int i = 2 - halves; i < 2; i++) {
+        TRY(tokenizer_encode(e->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
+                             err));
+        TRY(pipeline_set_prompt(e->p, image * halves + i - (2 - halves), ids, err));
+    }
+    if (image == 0) {
+        e->report.negative_tokens = counts[0];
+        e->report.tokens = counts[1];
     }
     return REFINE_OK;
 }
 
-/* Latents at the first step's noise level.  Draws in diffusers' order: posterior, then noise. */
-static refine_status start_latents(refine_engine *e, const refine_job *j, refine_error *err)
+/* Latents of an image at the first step's noise level.  Draws in diffusers' order: posterior,
+ * then noise. */
+static refine_status start_latents(refine_engine *e, const refine_job *j, int image,
+                                   refine_error *err)
 {
     pipeline *p = e->p;
     const size_t n = (size_t)(4 * p->h * p->w);
+    float *latents = pipeline_latents(p, image);
     rng g;
 
     rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
     if (j->rgb_in) {
-        begin(e, REFINE_ENCODING, SEG_VAE_ENCODE);
         fresh_region(e);
         pipeline_encode(p, &e->r, j->rgb_in);
         TRY(device_status(e, err));
         rng_randn(&g, p->noise, n);
-        pipeline_sample_moments(p);
-        e->report.vae_encode = clock_seconds() - e->phase_started;
+        pipeline_sample_moments(p, image);
     } else {
-        memcpy(p->latents, j->latents_in, n * sizeof *p->latents);
+        memcpy(latents, j->latents_in, n * sizeof *latents);
     }
     if (!(j->denoising_start > 0)) {
         rng_randn(&g, p->noise, n);
-        scheduler_add_noise(&p->sched, p->first, p->latents, p->noise, n);
+        scheduler_add_noise(&p->sched, p->first, latents, p->noise, n);
     }
     return REFINE_OK;
 }
 
+static refine_status encode(refine_engine *e, const refine_job *j, refine_error *err)
+{
+    if (e->p->encodes)
+        begin(e, REFINE_ENCODING, SEG_VAE_ENCODE, e->p->images);
+    for (int i = 0; i < e->p->images; i++)
+        TRY(start_latents(e, &j[i], i, err));
+    if (e->p->encodes)
+        e->report.vae_encode = finish(e);
+    return REFINE_OK;
+}
+
+static refine_status read_prompts(refine_engine *e, const refine_job *j, refine_error *err)
+{
+    begin(e, REFINE_TEXT, SEG_TEXT, 1);
+    fresh_region(e);
+    pipeline_text(e->p, &e->r, j);
+    TRY(device_status(e, err));
+    e->report.text = finish(e);
+    return REFINE_OK;
+}
+
+static refine_status denoise_step(refine_engine *e, const refine_job *j, int step,
+                                  refine_error *err)
+{
+    const double t = clock_seconds();
+    e->step = step;
+    e->chunks_left = 0;
+    pipeline_scale_input(e->p, step);
+    for (int pass = 0; pass < pipeline_passes(e->p); pass++)
+        pipeline_pass(e->p, &e->r, step, pass);
+    TRY(device_status(e, err));
+    for (int i = 0; i < e->p->images; i++)
+        pipeline_advance(e->p, step, i, j[i].guidance);
+    e->step_seconds[step] = clock_seconds() - t;
+    trace_add(e->t, REFINE_LANE_STEP, step, t, clock_seconds(), 0);
+    return REFINE_OK;
+}
+
+static void replay_step(refine_engine *e);
+
 static refine_status denoise(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    const double t0 = clock_seconds();
     e->step = 0;
-    begin(e, REFINE_DENOISING, SEG_UNET);
+    begin(e, REFINE_DENOISING, SEG_UNET, pipeline_passes(e->p));
     for (int i = 0; i < e->p->steps; i++) {
-        const double t = clock_seconds();
-        e->step = i;
-        e->chunks_left = 0;
-        pipeline_scale_input(e->p, i);
-        pipeline_step(e->p, &e->r, i);
-        TRY(device_status(e, err));
-        pipeline_advance(e->p, i, j->guidance);
-        e->step_seconds[i] = clock_seconds() - t;
+        TRY(denoise_step(e, j, i, err));
+        if (i == 0)
+            replay_step(e);
     }
     e->step = e->p->steps;
-    e->report.unet = clock_seconds() - t0;
+    e->report.unet = finish(e);
     return REFINE_OK;
 }
 
 static refine_status decode(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    begin(e, REFINE_DECODING, SEG_VAE_DECODE);
+    begin(e, REFINE_DECODING, SEG_VAE_DECODE, e->p->images);
     stream_drop_residents(e->s);
-    fresh_region(e);
-    pipeline_decode(e->p, &e->r, j->rgb_out);
-    e->report.vae_decode = clock_seconds() - e->phase_started;
-    return device_status(e, err);
+    for (int i = 0; i < e->p->images; i++) {
+        fresh_region(e);
+        pipeline_decode(e->p, &e->r, i, j[i].rgb_out);
+        TRY(device_status(e, err));
+    }
+    e->report.vae_decode = finish(e);
+    return REFINE_OK;
+}
+
+static refine_status check_jobs(const refine_engine *e, const refine_job *j, int n,
+                                refine_error *err)
+{
+    if (n != e->p->images)
+        return refine_fail(err, REFINE_EINVAL, "%d jobs were given to an engine of %d", n,
+                           e->p->images);
+    for (int i = 0; i < n; i++)
+        if (j[i].struct_bytes != sizeof *j || !pipeline_fits(e->p, &j[i]))
+            return refine_fail(err, REFINE_EINVAL, "the job is not of the shape that was opened");
+    return REFINE_OK;
 }
 
 static void fill_run_report(refine_engine *e);
 
-refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err)
+static refine_status start_stream(refine_engine *e, refine_error *err)
 {
-    if (j->struct_bytes != sizeof *j || !pipeline_fits(e->p, j))
-        return refine_fail(err, REFINE_EINVAL, "the job is not of the shape that was opened");
     TRY(device_status(e, err));
+    trace_clear(e->t);
     if (e->used)
         TRY(stream_restart(e->s));
     e->used = true;
-    e->job = j;
     e->r.tick = tick;
     e->started = e->last_report = clock_seconds();
     e->before = stream_get_stats(e->s);
     e->step = 0;
+    return REFINE_OK;
+}
 
-    TRY(set_prompts(e, j, err));
-    TRY(start_latents(e, j, err));
-    begin(e, REFINE_TEXT, SEG_TEXT);
-    fresh_region(e);
-    pipeline_text(e->p, &e->r, j);
-    TRY(device_status(e, err));
-    e->report.text = clock_seconds() - e->phase_started;
-
+refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refine_error *err)
+{
+    TRY(check_jobs(e, j, n, err));
+    e->job = j;
+    TRY(start_stream(e, err));
+    for (int i = 0; i < n; i++)
+        TRY(set_prompts(e, &j[i], i, err));
+    TRY(encode(e, j, err));
+    TRY(read_prompts(e, j, err));
     TRY(denoise(e, j, err));
-    if (j->latents_out)
-        memcpy(j->latents_out, e->p->latents,
-               (size_t)(4 * e->p->h * e->p->w) * sizeof *j->latents_out);
-    if (j->rgb_out)
+    for (int i = 0; i < n; i++)
+        if (j[i].latents_out)
+            memcpy(j[i].latents_out, pipeline_latents(e->p, i),
+                   (size_t)(4 * e->p->h * e->p->w) * sizeof *j->latents_out);
+    if (e->p->decodes)
         TRY(decode(e, j, err));
     fill_run_report(e);
-    begin(e, REFINE_FINISHED, -1);
+    begin(e, REFINE_FINISHED, -1, 0);
     return device_status(e, err);
+}
+
+refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err)
+{
+    return refine_run_many(e, j, 1, err);
 }
 
 /* ---- reporting ---- */
@@ -499,6 +612,10 @@ static void fill_plan_report(refine_engine *e)
     r->memory.ring = p->ring;
     r->memory.resident = p->residents;
     r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
+    r->memory.prompt = p->prompt;
+    r->memory.cached = p->cached;
+    r->memory.spill_host = p->spill_host;
+    r->memory.spill_file = p->spill_file;
     r->memory.workspace = p->workspace;
     r->memory.vectors = p->vectors;
     r->memory.staging = p->staging;
@@ -515,11 +632,88 @@ static void fill_plan_report(refine_engine *e)
     r->decode_threads = p->workers;
     r->threads = dev_threads(e->d);
     r->step = e->step_seconds;
-    r->disk_bytes_per_step = r->copy_bytes_per_step = p->step_bytes - p->step_resident_bytes;
+    r->disk_bytes_per_step = p->step_read;
+    r->copy_bytes_per_step = p->step_copied;
+    r->images = e->p->images;
+    r->per_pass = p->per_pass;
+    r->passes_per_step = pipeline_passes(e->p);
+    r->band_rows = p->band_rows;
+    r->rates = p->rates;
+    r->predicted_step = p->predicted.step;
+    r->predicted_unet = p->predicted.step * e->p->steps;
+    if (p->predicted.step > 0)
+        r->predicted_stall = 1.0 - p->predicted.compute / p->predicted.step;
+    r->wrong_rate = "";
     r->source_hash = pack_super(e->m.p)->source_hash;
     r->source_name = e->m.source_name;
     if (e->s)
         snprintf(r->note, sizeof r->note, "%s", stream_note(e->s));
+}
+
+/* Seconds of compute in a step, as the plan assumed and as they were. */
+static double compute_of_step(const refine_engine *e, bool measured)
+{
+    int first, end;
+    double sum = 0;
+    pack_segment(e->m.p, SEG_UNET, &first, &end);
+    for (int i = first; i < end; i++)
+        sum += measured ? stream_compute_seconds(e->s, i) : e->plan.seconds[i];
+    return sum * pipeline_passes(e->p);
+}
+
+/* After a step the compute of every chunk is known: what follows can be foretold better.
+ * Seconds the plan does not need any more take them in. */
+static void replay_step(refine_engine *e)
+{
+    int first, end;
+    refine_rates r = e->plan.rates;
+    const stream_stats s = stream_get_stats(e->s);
+    const double planned = compute_of_step(e, false);
+
+    pack_segment(e->m.p, SEG_UNET, &first, &end);
+    e->compute_planned = planned;
+    for (int i = first; i < end; i++)
+        e->plan.seconds[i] = stream_compute_seconds(e->s, i);
+    if (s.disk_busy > 0)
+        r.disk = (double)s.disk_bytes / s.disk_busy;
+    if (s.copy_busy > 0)
+        r.copy = (double)s.copied_bytes / s.copy_busy;
+    if (s.decode_busy > 0)
+        r.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
+    e->report.replayed_step = plan_simulate(&e->plan, &e->m, e->p, &r, e->plan.seconds).step;
+}
+
+/* The rate that was furthest from what the run measured, where the step was not as foretold. */
+static const char *find_wrong_rate(const refine_engine *e)
+{
+    const refine_report *r = &e->report;
+    const double off = r->predicted_step > 0 ? r->step_median / r->predicted_step : 1.0;
+    const struct {
+        const char *name;
+        double assumed, measured;
+    } all[] = {
+        { "compute", compute_of_step(e, true), e->compute_planned },
+        { "disk", r->rates.disk, r->measured.disk },
+        { "decode", r->rates.decode, r->measured.decode },
+        { "copy", r->rates.copy, r->measured.copy },
+    };
+    const char *worst = "";
+    double most = 1.0;
+
+    if (off > 0.9 && off < 1.1)
+        return "";
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (!(all[i].assumed > 0) || !(all[i].measured > 0))
+            continue;
+        /* A slow step has a rate to blame that was assumed too high, and the other way round. */
+        const double by = off > 1 ? all[i].assumed / all[i].measured
+                                  : all[i].measured / all[i].assumed;
+        if (by > most) {
+            most = by;
+            worst = all[i].name;
+        }
+    }
+    return worst;
 }
 
 static void fill_run_report(refine_engine *e)
@@ -540,9 +734,45 @@ static void fill_run_report(refine_engine *e)
     r->stall_disk = s.stall_disk;
     r->stall_decode = s.stall_decode;
     r->stall_copy = s.stall_copy;
+    r->measured.disk = r->disk_rate;
+    r->measured.copy = r->copy_rate;
+    if (s.decode_busy > 0)
+        r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
+    r->wrong_rate = find_wrong_rate(e);
 }
 
 void refine_get_report(const refine_engine *e, refine_report *out) { *out = e->report; }
+
+int refine_chunks(const refine_engine *e) { return n_pack_chunks(e->m.p); }
+
+refine_status refine_get_chunk(const refine_engine *e, int i, refine_chunk *out)
+{
+    static const refine_phase PHASES[N_SEGMENTS] = {
+        [SEG_VECTORS] = REFINE_OPENING, [SEG_TEXT] = REFINE_TEXT,
+        [SEG_ONCE] = REFINE_TEXT,       [SEG_VAE_ENCODE] = REFINE_ENCODING,
+        [SEG_UNET] = REFINE_DENOISING,  [SEG_VAE_DECODE] = REFINE_DECODING,
+        [SEG_TOKENS] = REFINE_TEXT,
+    };
+    if (i < 0 || i >= n_pack_chunks(e->m.p))
+        return REFINE_EINVAL;
+    const pack_chunk *c = pack_chunk_at(e->m.p, i);
+    *out = (refine_chunk){ .name = pack_tensor_name(e->m.p, (int)c->tensor),
+                           .phase = PHASES[c->segment],
+                           .bytes = c->bytes,
+                           .stored_bytes = c->stored_bytes,
+                           .flops = 2.0 * (double)dev_work_macs(e->plan.work[i]),
+                           .seconds = e->plan.seconds[i] };
+    if (e->plan.is_resident[i] || c->segment == SEG_VECTORS)
+        out->tier = REFINE_TIER_DEVICE;
+    else if (e->plan.is_cached[i])
+        out->tier = REFINE_TIER_HOST;
+    return REFINE_OK;
+}
+
+const refine_event *refine_trace(const refine_engine *e, size_t *n, size_t *lost)
+{
+    return trace_events(e->t, n, lost);
+}
 
 /* ---- */
 

@@ -45,7 +45,7 @@ static float *floats(size_t a, size_t b, size_t c) { return mem_calloc(a * b * c
 static bool take_buffers(pipeline *p)
 {
     const model_config *c = &p->m->l.config;
-    const size_t n = (size_t)p->halves, hw = (size_t)p->h * (size_t)p->w;
+    const size_t n = (size_t)p->items, hw = (size_t)p->h * (size_t)p->w;
     const size_t steps = (size_t)p->steps, width = (size_t)c->text.width;
 
     p->positions = floats(TEXT_TOKENS, width, 1);
@@ -53,14 +53,15 @@ static bool take_buffers(pipeline *p)
     p->pooled = floats(n, (size_t)c->text.projection, 1);
     p->vectors = floats(n, (size_t)c->unet.add_embed_dim, 1);
     p->sinusoids = floats(n, steps, (size_t)c->unet.channels[0]);
-    p->latents = floats(LATENT_CHANNELS, hw, 1);
+    p->latents = floats((size_t)p->images, LATENT_CHANNELS, hw);
     p->noise = floats(LATENT_CHANNELS, hw, 1);
     p->unet_in = floats(n, hw, LATENT_CHANNELS);
     p->unet_out = floats(n, hw, LATENT_CHANNELS);
     p->moments = floats(hw, 2 * LATENT_CHANNELS, 1);
     p->pixel_rows = floats(PIXEL_ROWS, (size_t)p->width, 3);
-    return p->positions && p->embedded && p->pooled && p->vectors && p->sinusoids && p->latents &&
-           p->noise && p->unet_in && p->unet_out && p->moments && p->pixel_rows;
+    p->eos = mem_calloc(n, sizeof *p->eos);
+    return p->eos && p->positions && p->embedded && p->pooled && p->vectors && p->sinusoids &&
+           p->latents && p->noise && p->unet_in && p->unet_out && p->moments && p->pixel_rows;
 }
 
 static void set_schedule(pipeline *p, const refine_job *j)
@@ -74,17 +75,21 @@ static int halves_of(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
 static void fill_sinusoids(pipeline *p)
 {
     const int base = p->m->l.config.unet.channels[0];
-    for (int n = 0; n < p->halves; n++)
+    for (int n = 0; n < p->items; n++)
         for (int s = 0; s < p->steps; s++)
             embed_sinusoid(p->sinusoids + ((size_t)n * (size_t)p->steps + (size_t)s) * (size_t)base,
                            p->sched.timestep[p->first + s], base);
 }
 
-refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, refine_error *err)
+refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
+                            refine_error *err)
 {
     refine_status st;
     *out = NULL;
     TRY(check_job(j, err));
+    if (images < 1 || images > PIPELINE_IMAGES)
+        return refine_fail(err, REFINE_EINVAL, "between 1 and %d images can go together",
+                           PIPELINE_IMAGES);
     if (m->l.config.unet.in_channels != LATENT_CHANNELS)
         return refine_fail(err, REFINE_EFORMAT, "%s: latents of %d channels are not supported",
                            pack_path(m->p), m->l.config.unet.in_channels);
@@ -97,7 +102,9 @@ refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j,
     p->height = j->height;
     p->h = j->height / VAE_SCALE;
     p->w = j->width / VAE_SCALE;
+    p->images = images;
     p->halves = halves_of(j);
+    p->items = p->per_pass = images * p->halves;
     p->encodes = j->rgb_in != NULL;
     p->decodes = j->rgb_out != NULL;
     st = scheduler_open(&p->sched, &m->l.config.schedule, j->steps);
@@ -137,6 +144,7 @@ void pipeline_close(pipeline *p)
                                p->unet_out,  p->moments,  p->pixel_rows };
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
         mem_free(buffers[i]);
+    mem_free(p->eos);
     mem_free(p);
 }
 
@@ -205,20 +213,21 @@ void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb)
     scratch_give(&r->mem, pixels);
 }
 
-refine_status pipeline_set_prompt(pipeline *p, int half, const int ids[TEXT_TOKENS],
+refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
                                   refine_error *err)
 {
-    float *out = p->embedded + (size_t)half * TEXT_TOKENS * (size_t)p->text.c->width;
-    p->eos[half] = text_eos(ids);
+    float *out = p->embedded + (size_t)item * TEXT_TOKENS * (size_t)p->text.c->width;
+    p->eos[item] = text_eos(ids);
     return text_embed(&p->text, p->m, p->positions, ids, out, err);
 }
 
 /* The negative half differs in its score alone. */
-static void set_vectors(pipeline *p, const refine_job *j)
+static void set_vectors(pipeline *p, const refine_job *jobs)
 {
     const unet_config *c = p->unet.c;
-    for (int n = 0; n < p->halves; n++) {
-        const bool positive = n == p->halves - 1;
+    for (int n = 0; n < p->items; n++) {
+        const refine_job *j = &jobs[n / p->halves];
+        const bool positive = n % p->halves == p->halves - 1;
         const float ids[MICRO_IDS] = { (float)p->height, (float)p->width, 0, 0,
                                        positive ? j->aesthetic_score
                                                 : j->negative_aesthetic_score };
@@ -229,44 +238,57 @@ static void set_vectors(pipeline *p, const refine_job *j)
 
 void pipeline_text(pipeline *p, run *r, const refine_job *j)
 {
-    tensor text = scratch_take(&r->mem, DT_F32, p->halves, 1, TEXT_TOKENS, p->text.c->width);
-    tensor pooled = scratch_take(&r->mem, DT_F32, p->halves, 1, 1, p->text.c->projection);
+    tensor text = scratch_take(&r->mem, DT_F32, p->items, 1, TEXT_TOKENS, p->text.c->width);
+    tensor pooled = scratch_take(&r->mem, DT_F32, p->items, 1, 1, p->text.c->projection);
 
     dev_put(r->d, text.data, p->embedded, tensor_bytes(text));
     text_forward(r, &p->text, text, p->eos, pooled);
     dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));
     scratch_give(&r->mem, pooled);
 
-    set_vectors(p, j);
+    if (j)
+        set_vectors(p, j);
     p->table = conditioning_forward(r, &p->unet, text, p->vectors, p->sinusoids, p->steps);
     scratch_give(&r->mem, text);
 }
 
-void pipeline_step(pipeline *p, run *r, int step)
+int pipeline_passes(const pipeline *p) { return (p->items + p->per_pass - 1) / p->per_pass; }
+
+void pipeline_pass(pipeline *p, run *r, int step, int pass)
 {
-    tensor x = scratch_take(&r->mem, DT_F32, p->halves, p->h, p->w, LATENT_CHANNELS);
-    tensor eps = scratch_take(&r->mem, DT_F32, p->halves, p->h, p->w, LATENT_CHANNELS);
-    dev_put(r->d, x.data, p->unet_in, tensor_bytes(x));
-    unet_forward(r, &p->unet, eps, x, conditioning_step(p->table, step));
-    dev_get(r->d, p->unet_out, eps.data, tensor_bytes(eps));
+    const int first = pass * p->per_pass;
+    const int n = (int)num_min((size_t)p->per_pass, (size_t)(p->items - first));
+    const size_t at = (size_t)first * (size_t)p->h * (size_t)p->w * LATENT_CHANNELS;
+    tensor x = scratch_take(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
+    tensor eps = scratch_take(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
+
+    r->item0 = first;
+    dev_put(r->d, x.data, p->unet_in + at, tensor_bytes(x));
+    unet_forward(r, &p->unet, eps, x, tensor_images(conditioning_step(p->table, step), first, n));
+    dev_get(r->d, p->unet_out + at, eps.data, tensor_bytes(eps));
     scratch_give(&r->mem, eps);
     scratch_give(&r->mem, x);
 }
 
+float *pipeline_latents(pipeline *p, int image)
+{
+    return p->latents + (size_t)image * LATENT_CHANNELS * (size_t)p->h * (size_t)p->w;
+}
+
 /* Latents as the device wants them: NHWC in unet_in, divided by the scaling factor. */
-static void unscale_latents(pipeline *p)
+static void unscale_latents(pipeline *p, const float *latents)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
     const float scale = p->vae.c->scaling_factor;
     for (size_t c = 0; c < LATENT_CHANNELS; c++)
         for (size_t i = 0; i < hw; i++)
-            p->unet_in[i * LATENT_CHANNELS + c] = p->latents[c * hw + i] / scale;
+            p->unet_in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
 }
 
-void pipeline_decode(pipeline *p, run *r, uint8_t *rgb)
+void pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb)
 {
     tensor z = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
-    unscale_latents(p);
+    unscale_latents(p, pipeline_latents(p, image));
     dev_put(r->d, z.data, p->unet_in, tensor_bytes(z));
     tensor pixels = vae_decode(r, &p->vae, z);
     if (rgb)
@@ -276,16 +298,17 @@ void pipeline_decode(pipeline *p, run *r, uint8_t *rgb)
 
 /* ---- between the phases ---- */
 
-void pipeline_sample_moments(pipeline *p)
+void pipeline_sample_moments(pipeline *p, int image)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
     const float scale = p->vae.c->scaling_factor;
+    float *latents = pipeline_latents(p, image);
     for (size_t c = 0; c < LATENT_CHANNELS; c++)
         for (size_t i = 0; i < hw; i++) {
             const float *m = p->moments + i * 2 * LATENT_CHANNELS;
             const float logvar = fminf(fmaxf(m[LATENT_CHANNELS + c], -30.0f), 20.0f);
             const float std = expf(0.5f * logvar);
-            p->latents[c * hw + i] = (m[c] + std * p->noise[c * hw + i]) * scale;
+            latents[c * hw + i] = (m[c] + std * p->noise[c * hw + i]) * scale;
         }
 }
 
@@ -293,19 +316,20 @@ void pipeline_scale_input(pipeline *p, int step)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
     const float scale = scheduler_input_scale(&p->sched, p->first + step);
-    for (size_t c = 0; c < LATENT_CHANNELS; c++)
-        for (size_t i = 0; i < hw; i++)
-            p->unet_in[i * LATENT_CHANNELS + c] = p->latents[c * hw + i] / scale;
-    for (int n = 1; n < p->halves; n++)
-        memcpy(p->unet_in + (size_t)n * hw * LATENT_CHANNELS, p->unet_in,
-               hw * LATENT_CHANNELS * sizeof(float));
+    for (int n = 0; n < p->items; n++) {
+        const float *latents = pipeline_latents(p, n / p->halves);
+        float *in = p->unet_in + (size_t)n * hw * LATENT_CHANNELS;
+        for (size_t c = 0; c < LATENT_CHANNELS; c++)
+            for (size_t i = 0; i < hw; i++)
+                in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
+    }
 }
 
-void pipeline_advance(pipeline *p, int step, float guidance)
+void pipeline_advance(pipeline *p, int step, int image, float guidance)
 {
-    const size_t hw = (size_t)p->h * (size_t)p->w;
-    const float *negative = p->unet_out;
-    const float *positive = p->unet_out + (size_t)(p->halves - 1) * hw * LATENT_CHANNELS;
+    const size_t hw = (size_t)p->h * (size_t)p->w, item = hw * LATENT_CHANNELS;
+    const float *negative = p->unet_out + (size_t)(image * p->halves) * item;
+    const float *positive = negative + (size_t)(p->halves - 1) * item;
 
     /* The guided noise takes the place of the noise buffer, [4][h][w]. */
     for (size_t c = 0; c < LATENT_CHANNELS; c++)
@@ -316,5 +340,5 @@ void pipeline_advance(pipeline *p, int step, float guidance)
                 eps = negative[at] + guidance * (positive[at] - negative[at]);
             p->noise[c * hw + i] = eps;
         }
-    scheduler_step(&p->sched, p->first + step, p->latents, p->noise, LATENT_CHANNELS * hw);
+    scheduler_step(&p->sched, p->first + step, pipeline_latents(p, image), p->noise, item);
 }

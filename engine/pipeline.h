@@ -28,43 +28,54 @@ typedef struct pipeline {
     scheduler sched;
 
     int width, height, h, w; /* pixels; latents */
+    int images;              /* that go together */
     int halves;              /* 2 with guidance: [negative, positive]; else 1 */
+    int items;               /* inputs of the UNet in a step: halves of image 0, of image 1, ... */
+    int per_pass;            /* items that go through the weights together: set by the opener */
     int first, steps;        /* of the schedule that are run */
     bool encodes, decodes;
     dtype act; /* activations of the UNet: set by the opener */
 
     /* Host buffers, the pipeline's; shapes in floats. */
     float *positions;          /* 77 * width of the text tower */
-    float *embedded;           /* halves * 77 * width */
-    float *pooled;             /* halves * projection */
-    float *vectors;            /* halves * add_embed_dim */
-    float *sinusoids;          /* halves * steps * channels[0] */
-    float *latents, *noise;    /* [4][h][w] */
-    float *unet_in, *unet_out; /* halves * h * w * 4, NHWC */
+    float *embedded;           /* items * 77 * width */
+    float *pooled;             /* items * projection */
+    float *vectors;            /* items * add_embed_dim */
+    float *sinusoids;          /* items * steps * channels[0] */
+    float *latents;            /* images * [4][h][w] */
+    float *noise;              /* [4][h][w] */
+    float *unet_in, *unet_out; /* items * h * w * 4, NHWC */
     float *moments;            /* h * w * 8, NHWC */
     float *pixel_rows;         /* 8 rows of pixels */
-    int eos[2];
+    int *eos;                  /* items */
 
     tensor table; /* device; between once and the last step */
 } pipeline;
 
+enum { PIPELINE_IMAGES = 64 };
+
 /* Binds the model and takes every host buffer.  `j` is checked: REFINE_EINVAL. */
-refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, refine_error *err);
+refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
+                            refine_error *err);
 void pipeline_close(pipeline *p); /* NULL is fine */
 
 /* Whether `j` has the shape the pipeline was opened for. */
 bool pipeline_fits(const pipeline *p, const refine_job *j);
 
+/* Passes over the UNet's weights in a step. */
+int pipeline_passes(const pipeline *p);
+
 void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb);
-void pipeline_text(pipeline *p, run *r, const refine_job *j); /* p->embedded, p->eos are set */
-void pipeline_step(pipeline *p, run *r, int step);            /* p->unet_in -> p->unet_out */
-void pipeline_decode(pipeline *p, run *r, uint8_t *rgb);
+void pipeline_text(pipeline *p, run *r, const refine_job *j); /* one an image; NULL: plan */
+void pipeline_pass(pipeline *p, run *r, int step, int pass);  /* p->unet_in -> p->unet_out */
+void pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb);
 
 /* Host mathematics between the phases. */
-refine_status pipeline_set_prompt(pipeline *p, int half, const int ids[TEXT_TOKENS],
+refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
                                   refine_error *err);
-void pipeline_sample_moments(pipeline *p);        /* latents = scale * (mean + std * noise) */
-void pipeline_scale_input(pipeline *p, int step); /* latents -> unet_in, for every half */
-void pipeline_advance(pipeline *p, int step, float guidance); /* unet_out -> latents */
+float *pipeline_latents(pipeline *p, int image);
+void pipeline_sample_moments(pipeline *p, int image); /* latents = scale * (mean + std * noise) */
+void pipeline_scale_input(pipeline *p, int step);     /* latents -> unet_in, for every item */
+void pipeline_advance(pipeline *p, int step, int image, float guidance); /* unet_out -> latents */
 
 #endif

@@ -1,33 +1,53 @@
 /* engine/plan.c -- sizes of a run, found by replaying the model on the plan device.
  *
- * The order of wishes when memory is short: first the resident weights go, then the ring
- * shrinks, then the VAE's bands; what is left is the smallest plan.  None of them changes
- * the picture.
+ * The VAE and the UNet are replayed by themselves, since they share nothing but the arena.
+ * The order of wishes when memory is short: for the VAE smaller bands, then pictures that
+ * leave the device; for the UNet fewer residents, a smaller ring, fewer items in a pass,
+ * whichever is predicted to be fastest.  None of them changes the picture.
  */
 #include "engine/plan.h"
 
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "engine/cost.h"
 #include "engine/recorder.h"
+#include "offload/probe.h"
+#include "offload/spill.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MIB ((size_t)1 << 20)
+#define MIB      ((size_t)1 << 20)
+#define NO_SPILL SIZE_MAX
 
 enum { DEFAULT_SLOTS = 8, SMALLEST_SLOTS = 2, DEFAULT_WORKERS = 2 };
 
 static const int BANDS[] = { 64, 32, 16, 8 };
-static const size_t RINGS[] = { 64 * MIB, 32 * MIB, 0 }; /* 0: the smallest */
+static const size_t SPILLS[] = { NO_SPILL, 64 * MIB, 16 * MIB, 4 * MIB, MIB, 0 };
+static const size_t RINGS[] = { 64 * MIB, 32 * MIB, 16 * MIB, 0 }; /* 0: the smallest */
 
-/* What one band height costs. */
-typedef struct replay {
-    size_t encode, text, unet, decode; /* peaks of the region */
+enum { N_BANDS = 4, N_SPILLS = 6, N_RINGS = 4 };
+
+/* Differences in predicted time below these shares decide nothing. */
+static const double SAME_STEP = 0.005, WORTH_CACHING = 0.01;
+
+/* What one way to run the VAE costs. */
+typedef struct vae_way {
+    int band;
+    size_t spill_from;
+    size_t encode, decode, spill; /* peaks */
     size_t workspace, inside;
-} replay;
+} vae_way;
+
+/* And one way to run the rest. */
+typedef struct unet_way {
+    int per_pass;
+    size_t text, unet, prompt;
+    size_t workspace, inside;
+} unet_way;
 
 typedef struct planner {
     plan *out;
@@ -36,7 +56,8 @@ typedef struct planner {
     dev *target;
     const refine_options *o;
     const refine_job *j;
-    uint64_t *macs; /* per chunk */
+    int first, end; /* chunks of the UNet */
+    size_t heap;    /* taken before planning */
 } planner;
 
 void plan_precision(run *r, dev *d, dtype type)
@@ -49,134 +70,202 @@ void plan_precision(run *r, dev *d, dtype type)
 
 /* ---- the replay ---- */
 
+/* A run on the plan device. */
+typedef struct rehearsal {
+    run r;
+    recorder rec;
+} rehearsal;
+
+static rehearsal *rehearsal_open(const planner *k, dev_work *work, refine_error *err)
+{
+    dev *d = dev_open_plan(k->target, err);
+    rehearsal *h = mem_calloc(1, sizeof *h);
+
+    if (!d || !h) {
+        dev_close(d);
+        mem_free(h);
+        refine_fail(err, REFINE_ENOMEM, "out of memory");
+        return NULL;
+    }
+    plan_precision(&h->r, d, k->p->act);
+    recorder_open(&h->rec, k->m->p, d, work);
+    h->r.m = k->m;
+    h->r.w = &h->rec.w;
+    h->r.vectors = (char *)(uintptr_t)SCRATCH_ALIGN;
+    return h;
+}
+
+/* Closes it and says what it needed. */
+static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *inside,
+                                   refine_error *err)
+{
+    dev *d = h->r.d;
+    const refine_status st = dev_status(d);
+    if (st != REFINE_OK)
+        refine_fail(err, st, "planning failed: %s", dev_why(d));
+    recorder_flush(&h->rec);
+    assert(h->rec.in_order && "the model touches its weights in another order than its layout");
+    *workspace = num_align(dev_workspace_needed(d), SCRATCH_ALIGN);
+    *inside = h->rec.inside_peak;
+    mem_free(h);
+    dev_close(d);
+    return st;
+}
+
 /* Starts a phase (or a group of them) on an empty region. */
 static void fresh(run *r)
 {
     scratch_open(&r->mem, r->d, (void *)(uintptr_t)SCRATCH_ALIGN, SIZE_MAX);
 }
 
-static refine_status replay_bands(const planner *k, int band, replay *out, refine_error *err)
+static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
 {
-    dev *d = dev_open_plan(k->target, err);
-    run *r = mem_calloc(1, sizeof *r);
-    recorder rec;
-
-    if (!d || !r) {
-        dev_close(d);
-        mem_free(r);
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    }
-    plan_precision(r, d, k->p->act);
-    recorder_open(&rec, k->m->p, d, k->macs);
-    r->m = k->m;
-    r->w = &rec.w;
-    r->vectors = (char *)(uintptr_t)SCRATCH_ALIGN;
-    r->band_rows = band;
-    r->spill_from = SIZE_MAX;
-
+    rehearsal *h = rehearsal_open(k, NULL, err);
+    if (!h)
+        return REFINE_ENOMEM;
+    h->r.band_rows = y->band;
+    h->r.spill_from = y->spill_from;
+    scratch_open(&h->r.spilled, h->r.d, (void *)(uintptr_t)SCRATCH_ALIGN, SIZE_MAX);
     if (k->p->encodes) {
-        fresh(r);
-        pipeline_encode(k->p, r, NULL);
-        out->encode = r->mem.peak;
+        fresh(&h->r);
+        pipeline_encode(k->p, &h->r, NULL);
+        y->encode = h->r.mem.peak;
     }
-    fresh(r);
-    pipeline_text(k->p, r, k->j);
-    out->text = r->mem.peak;
-    r->mem.peak = 0;
-    pipeline_step(k->p, r, 0);
-    out->unet = r->mem.peak;
     if (k->p->decodes) {
-        fresh(r);
-        pipeline_decode(k->p, r, NULL);
-        out->decode = r->mem.peak;
+        fresh(&h->r);
+        pipeline_decode(k->p, &h->r, 0, NULL);
+        y->decode = h->r.mem.peak;
     }
-    out->workspace = num_align(dev_workspace_needed(d), SCRATCH_ALIGN);
-    out->inside = rec.inside_peak;
-    assert(rec.in_order && "the model touches its weights in another order than its layout");
-    const refine_status st = dev_status(d);
-    if (st != REFINE_OK)
-        refine_fail(err, st, "planning failed: %s", dev_why(d));
-    mem_free(r);
-    dev_close(d);
-    return st;
+    y->spill = h->r.spilled.peak;
+    return rehearsal_end(h, &y->workspace, &y->inside, err);
 }
 
-/* ---- ceilings ---- */
-
-/* Memory that can be had without swapping, by the kernel's own estimate. */
-static uint64_t available_memory(void)
+static refine_status replay_unet(const planner *k, unet_way *y, refine_error *err)
 {
-    unsigned long long kib = 0;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-            break;
-    if (f)
-        (void)fclose(f);
-    return kib ? (uint64_t)kib << 10 : (uint64_t)4 << 30;
+    rehearsal *h = rehearsal_open(k, k->out->work, err);
+    if (!h)
+        return REFINE_ENOMEM;
+    k->p->per_pass = y->per_pass;
+    fresh(&h->r);
+    pipeline_text(k->p, &h->r, NULL);
+    y->text = h->r.mem.peak;
+    y->prompt = scratch_live(&h->r.mem);
+    h->r.mem.peak = 0;
+    pipeline_pass(k->p, &h->r, 0, 0);
+    y->unet = h->r.mem.peak;
+    return rehearsal_end(h, &y->workspace, &y->inside, err);
 }
 
-/* ---- choosing ---- */
+/* ---- putting the parts together ---- */
 
-static size_t phases_before_decode(const replay *y)
+static size_t phases_before_decode(const plan *p)
 {
-    return num_max(y->encode, num_max(y->text, y->unet));
+    return num_max(p->encode, num_max(p->text, p->unet));
 }
 
-static void set_sizes(plan *out, const planner *k, const replay *y, int band, size_t ring)
-{
-    out->vectors = num_align(k->m->vector_bytes, SCRATCH_ALIGN);
-    out->workspace = y->workspace;
-    out->ring = ring;
-    out->band_rows = band;
-    out->encode = y->encode;
-    out->text = y->text;
-    out->unet = y->unet;
-    out->decode = y->decode;
-    out->residents = 0;
-    out->residents_at = phases_before_decode(y);
-    out->region = num_max(out->residents_at, y->decode);
-    out->arena = out->vectors + out->workspace + out->ring + out->region;
-}
-
-/* The first arrangement that fits, or the smallest there is. */
-static refine_status arrange(planner *k, refine_error *err)
+static void set_ways(planner *k, const vae_way *v, const unet_way *u)
 {
     plan *out = k->out;
-    const size_t n_rings = sizeof RINGS / sizeof RINGS[0], n_bands = sizeof BANDS / sizeof BANDS[0];
-
-    for (size_t b = 0; b < n_bands; b++) {
-        if (k->o->band_rows && b + 1 < n_bands)
-            continue;
-        const int band = k->o->band_rows ? k->o->band_rows : BANDS[b];
-        replay y = { 0 };
-        TRY(replay_bands(k, band, &y, err));
-        const size_t ring_min = stream_ring_min(k->m->p, y.inside);
-        for (size_t i = 0; i < n_rings; i++) {
-            size_t ring = k->o->ring_bytes ? (size_t)k->o->ring_bytes : RINGS[i];
-            ring = num_align(num_max(ring, ring_min), SCRATCH_ALIGN);
-            set_sizes(out, k, &y, band, ring);
-            if (out->arena <= out->device_limit)
-                break;
-        }
-        out->smallest_device = out->arena - out->ring + num_align(ring_min, SCRATCH_ALIGN);
-        if (out->arena <= out->device_limit)
-            break;
-    }
-    return REFINE_OK;
+    out->vectors = num_align(k->m->vector_bytes, SCRATCH_ALIGN);
+    out->workspace = num_max(v->workspace, u->workspace);
+    out->band_rows = v->band;
+    out->spill_from = v->spill_from;
+    out->per_pass = k->p->per_pass = u->per_pass;
+    out->encode = v->encode;
+    out->decode = v->decode;
+    out->text = u->text;
+    out->unet = u->unet;
+    out->prompt = u->prompt;
+    out->residents_at = phases_before_decode(out);
 }
 
-/* The smallest device ceiling: the smallest band and ring. */
-static refine_status find_smallest(planner *k, refine_error *err)
+static void set_ring(plan *out, size_t ring, size_t residents)
 {
-    replay y = { 0 };
-    plan least = { 0 };
-    TRY(replay_bands(k, BAND_UNIT, &y, err));
-    const size_t ring = num_align(stream_ring_min(k->m->p, y.inside), SCRATCH_ALIGN);
-    set_sizes(&least, k, &y, BAND_UNIT, ring);
-    k->out->smallest_device = least.arena;
-    return REFINE_OK;
+    out->ring = ring;
+    out->residents = residents;
+    out->region = num_max(out->residents_at + residents, out->decode);
+    out->arena = out->vectors + out->workspace + ring + out->region;
+}
+
+/* The smallest ring that takes what is inside at once. */
+static size_t smallest_ring(const planner *k, const vae_way *v, const unet_way *u)
+{
+    return num_align(stream_ring_min(k->m->p, num_max(v->inside, u->inside)), SCRATCH_ALIGN);
+}
+
+/* More than everything that ever travels is of no use. */
+static size_t useful_ring(const planner *k)
+{
+    const pack *p = k->m->p;
+    size_t sum = pack_biggest(p);
+    for (int i = 0; i < n_pack_chunks(p); i++)
+        if (pack_chunk_at(p, i)->segment != SEG_VECTORS &&
+            pack_chunk_at(p, i)->segment != SEG_TOKENS)
+            sum += num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
+    return num_align(sum, SCRATCH_ALIGN);
+}
+
+static size_t ring_of(const planner *k, size_t wish, size_t smallest)
+{
+    const size_t ring = k->o->ring_bytes ? (size_t)k->o->ring_bytes : num_min(wish, useful_ring(k));
+    return num_align(num_max(ring, smallest), SCRATCH_ALIGN);
+}
+
+/* ---- time ---- */
+
+static void set_seconds(planner *k)
+{
+    for (int i = k->first; i < k->end; i++)
+        k->out->seconds[i] = cost_seconds(&k->out->rates, k->out->work[i]);
+}
+
+simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pipe,
+                              const refine_rates *rates, const double *seconds)
+{
+    simulate_config c = { .p = m->p,
+                          .passes = pipeline_passes(pipe),
+                          .seconds = seconds,
+                          .resident = p->is_resident,
+                          .cached = p->is_cached,
+                          .ring_bytes = p->ring,
+                          .slots = p->slots,
+                          .disk = rates->disk,
+                          .decode = rates->decode,
+                          .copy = rates->copy };
+    if (!cost_known(rates))
+        return (simulate_result){ 0 };
+    pack_segment(m->p, SEG_UNET, &c.first, &c.end);
+    return simulate_step(&c);
+}
+
+static double predict(planner *k)
+{
+    k->out->predicted = plan_simulate(k->out, k->m, k->p, &k->out->rates, k->out->seconds);
+    return k->out->predicted.step;
+}
+
+/* Rates that are given are not probed; a probe that would not fit is left out. */
+static void set_rates(planner *k)
+{
+    refine_rates *r = &k->out->rates;
+    const int most = k->o->decode_threads > 0 ? k->o->decode_threads : DEFAULT_WORKERS;
+
+    *r = k->o->rates;
+    if ((r->disk <= 0 || r->decode <= 0 || r->copy <= 0) &&
+        k->heap + probe_memory() <= k->out->host_limit) {
+        const probe_rates t = probe_transfers(k->target, k->m->p, k->first, k->end,
+                                              (int)k->o->reader);
+        r->disk = r->disk > 0 ? r->disk : t.disk;
+        r->decode = r->decode > 0 ? r->decode : t.decode * most;
+        r->copy = r->copy > 0 ? r->copy : t.copy;
+    }
+    if (k->o->disk_limit > 0 && r->disk > k->o->disk_limit)
+        r->disk = k->o->disk_limit;
+    if (k->o->copy_limit > 0 && r->copy > k->o->copy_limit)
+        r->copy = k->o->copy_limit;
+    if (r->linear <= 0 || r->conv <= 0 || r->attention <= 0 || r->memory <= 0)
+        if (cost_probe_memory(k->target, k->p->act) <= k->out->device_limit)
+            cost_probe(r, k->target, k->p->act);
 }
 
 /* ---- residents ---- */
@@ -196,68 +285,251 @@ static int by_compute_per_byte(const void *pa, const void *pb)
     return (a->chunk > b->chunk) - (a->chunk < b->chunk);
 }
 
-static refine_status choose_residents(planner *k, refine_error *err)
+static refine_status rank_candidates(planner *k, candidate **out, refine_error *err)
 {
-    plan *out = k->out;
-    const pack *p = k->m->p;
-    const size_t left = (size_t)out->device_limit - (out->arena - out->region) - out->residents_at;
-    const uint64_t wanted = k->o->resident_bytes ? k->o->resident_bytes : left;
-    const size_t room = wanted == UINT64_MAX ? 0 : num_min(left, (size_t)wanted);
-    int first, end;
-
-    pack_segment(p, SEG_UNET, &first, &end);
-    candidate *c = mem_calloc((size_t)(end - first) + 1, sizeof *c);
+    const int n = k->end - k->first;
+    candidate *c = mem_calloc((size_t)n + 1, sizeof *c);
     if (!c)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    for (int i = first; i < end; i++) {
-        c[i - first] = (candidate){ i, k->macs[i],
-                                    num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN) };
-        out->step_bytes += pack_chunk_at(p, i)->bytes;
-        out->step_macs += k->macs[i];
+    for (int i = 0; i < n; i++) {
+        const int chunk = k->first + i;
+        c[i] = (candidate){ chunk, dev_work_macs(k->out->work[chunk]),
+                            num_align(pack_chunk_at(k->m->p, chunk)->bytes, SCRATCH_ALIGN) };
     }
-    qsort(c, (size_t)(end - first), sizeof *c, by_compute_per_byte);
-    for (int i = 0; i < end - first; i++) {
-        if (out->residents + c[i].bytes > room)
-            continue;
-        out->resident[c[i].chunk] = true;
-        out->residents += (size_t)c[i].bytes;
-        out->step_resident_bytes += pack_chunk_at(p, c[i].chunk)->bytes;
-    }
-    mem_free(c);
-    out->region = num_max(out->residents_at + out->residents, out->decode);
-    out->arena = out->vectors + out->workspace + out->ring + out->region;
+    qsort(c, (size_t)n, sizeof *c, by_compute_per_byte);
+    *out = c;
     return REFINE_OK;
+}
+
+/* The arena with this ring, and as many residents as then fit. */
+static void fill_residents(planner *k, const candidate *c, size_t ring)
+{
+    plan *out = k->out;
+    set_ring(out, ring, 0);
+    const size_t fixed = out->arena - out->region + out->residents_at;
+    const uint64_t left = out->device_limit - fixed;
+    const uint64_t wanted = k->o->resident_bytes ? k->o->resident_bytes : left;
+    const uint64_t room = wanted == UINT64_MAX ? 0 : num_min(left, wanted);
+    size_t residents = 0;
+
+    memset(out->is_resident, 0, (size_t)n_pack_chunks(k->m->p) * sizeof *out->is_resident);
+    for (int i = 0; i < k->end - k->first; i++) {
+        if (residents + c[i].bytes > room)
+            continue;
+        out->is_resident[c[i].chunk] = true;
+        residents += (size_t)c[i].bytes;
+    }
+    set_ring(out, ring, residents);
+}
+
+/* The ring that leaves the fastest step, with its residents.  The largest that fits first: in
+ * doubt, the larger. */
+static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
+{
+    plan *out = k->out;
+    candidate *c = NULL;
+    double best = -1;
+    size_t chosen = smallest, last = 0;
+
+    TRY(rank_candidates(k, &c, err));
+    set_seconds(k);
+    for (int i = 0; i < N_RINGS; i++) {
+        const size_t ring = ring_of(k, RINGS[i], smallest);
+        set_ring(out, ring, 0);
+        if (out->arena > out->device_limit || ring == last)
+            continue;
+        fill_residents(k, c, ring);
+        const double step = predict(k);
+        if (best < 0 || step < best * (1 - SAME_STEP)) {
+            best = step;
+            chosen = ring;
+        }
+        last = ring;
+    }
+    fill_residents(k, c, chosen);
+    (void)predict(k);
+    mem_free(c);
+    return REFINE_OK;
+}
+
+/* ---- choosing ---- */
+
+/* The first way of the VAE that lets the smallest ring fit, or the smallest. */
+static refine_status choose_vae(planner *k, const unet_way *u, vae_way *v, refine_error *err)
+{
+    for (int s = 0; s < N_SPILLS; s++)
+        for (int b = 0; b < N_BANDS; b++) {
+            if ((k->o->spill == 1 && s > 0) || (k->o->spill == 2 && s < N_SPILLS - 1) ||
+                (k->o->band_rows && b + 1 < N_BANDS))
+                continue;
+            *v = (vae_way){ .band = k->o->band_rows ? k->o->band_rows : BANDS[b],
+                            .spill_from = SPILLS[s] };
+            TRY(replay_vae(k, v, err));
+            set_ways(k, v, u);
+            set_ring(k->out, ring_of(k, 0, smallest_ring(k, v, u)), 0);
+            if (k->out->arena <= k->out->device_limit)
+                return REFINE_OK;
+        }
+    return REFINE_OK;
+}
+
+static int most_per_pass(const planner *k)
+{
+    const int items = k->p->items;
+    return k->o->per_pass > 0 && k->o->per_pass < items ? k->o->per_pass : items;
+}
+
+/* The smallest device ceiling there is. */
+static refine_status find_smallest(planner *k, vae_way *least, unet_way *u, refine_error *err)
+{
+    size_t smallest = SIZE_MAX;
+    *u = (unet_way){ .per_pass = k->o->per_pass ? most_per_pass(k) : 1 };
+    TRY(replay_unet(k, u, err));
+    for (int s = 0; s < N_SPILLS; s++) {
+        vae_way v = { .band = k->o->band_rows ? k->o->band_rows : BAND_UNIT,
+                      .spill_from = SPILLS[s] };
+        if ((k->o->spill == 1 && s > 0) || (k->o->spill == 2 && s < N_SPILLS - 1))
+            continue;
+        TRY(replay_vae(k, &v, err));
+        set_ways(k, &v, u);
+        set_ring(k->out, smallest_ring(k, &v, u), 0);
+        if (k->out->arena < smallest) {
+            smallest = k->out->arena;
+            *least = v;
+        }
+    }
+    k->out->smallest_device = smallest;
+    return REFINE_OK;
+}
+
+/* Passes are shared by as many items as fit, unless fewer are predicted to be faster. */
+static refine_status choose_unet(planner *k, vae_way *v, unet_way *u, refine_error *err)
+{
+    double best = -1;
+    int chosen = 1;
+
+    for (int n = most_per_pass(k); n >= 1; n = n > 1 ? (n + 1) / 2 : 0) {
+        *u = (unet_way){ .per_pass = n };
+        TRY(replay_unet(k, u, err));
+        TRY(choose_vae(k, u, v, err));
+        if (k->out->arena <= k->out->device_limit) {
+            TRY(choose_ring(k, smallest_ring(k, v, u), err));
+            const double step = k->out->predicted.step;
+            if (best < 0 || step < best * (1 - SAME_STEP)) {
+                best = step;
+                chosen = n;
+            }
+        }
+        if (k->o->per_pass)
+            break;
+    }
+    *u = (unet_way){ .per_pass = k->o->per_pass ? most_per_pass(k) : chosen };
+    TRY(replay_unet(k, u, err));
+    TRY(choose_vae(k, u, v, err));
+    return choose_ring(k, smallest_ring(k, v, u), err);
 }
 
 /* ---- host ---- */
 
-static void plan_host(planner *k)
+static void choose_staging(planner *k)
 {
     plan *out = k->out;
     const pack *p = k->m->p;
-    const size_t now = (size_t)mem_used().now;
     const int wanted = k->o->decode_threads;
 
     out->workers = wanted > 0 ? wanted : DEFAULT_WORKERS;
-    out->smallest_host = now + stream_host_bytes(p, SMALLEST_SLOTS, 1);
     for (out->slots = DEFAULT_SLOTS; out->slots > SMALLEST_SLOTS; out->slots--)
-        if (now + stream_host_bytes(p, out->slots, out->workers) <= out->host_limit)
+        if (k->heap + stream_host_bytes(p, out->slots, out->workers) <= out->host_limit)
             break;
-    if (wanted <= 0 && now + stream_host_bytes(p, out->slots, out->workers) > out->host_limit)
+    if (wanted <= 0 && k->heap + stream_host_bytes(p, out->slots, out->workers) > out->host_limit)
         out->workers = 1;
     out->staging = stream_staging_bytes(p, out->slots);
-    out->host = now + stream_host_bytes(p, out->slots, out->workers);
+    out->host = k->heap + stream_host_bytes(p, out->slots, out->workers);
+    out->smallest_host = k->heap + stream_host_bytes(p, SMALLEST_SLOTS, 1);
 }
 
-static double mib_up(uint64_t bytes) { return (double)((bytes + MIB - 1) / MIB); }
-
-static refine_status over(refine_error *err, const char *what, const char *option, uint64_t limit,
-                          uint64_t smallest)
+static size_t host_left(const plan *p)
 {
-    return refine_fail(err, REFINE_EBUDGET,
-                       "%s memory: this picture needs at least %.0fM, the ceiling is %.0fM; "
-                       "use %s %.0fM or a smaller picture",
-                       what, mib_up(smallest), (double)(limit / MIB), option, mib_up(smallest));
+    return p->host < p->host_limit ? (size_t)p->host_limit - p->host : 0;
+}
+
+/* Pictures that leave the device go to host memory as far as it reaches, then to a file. */
+static void place_spill(planner *k, size_t bytes)
+{
+    plan *out = k->out;
+    if (bytes == 0)
+        return;
+    out->spill_host = num_min(bytes, host_left(out) - num_min(host_left(out), spill_overhead(1)));
+    out->spill_host -= out->spill_host % SCRATCH_ALIGN;
+    out->spill_file = bytes - out->spill_host;
+    out->host += out->spill_host + spill_overhead(out->spill_file);
+    out->smallest_host += spill_overhead(1);
+}
+
+/* Chunks for the cache, spread evenly over those that are read in a step, so that the disk is
+ * asked evenly too (Bresenham). */
+static void spread_cache(planner *k, size_t room)
+{
+    plan *out = k->out;
+    const pack *p = k->m->p;
+    double all = 0, due = 0;
+
+    out->cached = 0;
+    for (int i = k->first; i < k->end; i++) {
+        out->is_cached[i] = false;
+        all += out->is_resident[i] ? 0.0 : (double)stream_cached_bytes(p, i);
+    }
+    for (int i = k->first; i < k->end; i++) {
+        const size_t bytes = stream_cached_bytes(p, i);
+        if (out->is_resident[i])
+            continue;
+        due += (double)bytes * (all > 0 ? (double)room / all : 0.0);
+        if (due < (double)bytes || out->cached + bytes > room)
+            continue;
+        due -= (double)bytes;
+        out->is_cached[i] = true;
+        out->cached += bytes;
+    }
+}
+
+/* The smallest cache that is as good as the largest. */
+static void choose_cache(planner *k)
+{
+    enum { PARTS = 8 };
+    plan *out = k->out;
+    const uint64_t wanted = k->o->cached_bytes;
+    size_t room = host_left(out);
+
+    if (wanted == UINT64_MAX || (wanted == 0 && !cost_known(&out->rates)))
+        return;
+    if (wanted != 0)
+        room = (size_t)num_min(room, wanted);
+    spread_cache(k, room);
+    const double best = predict(k);
+    for (size_t part = 0; part < PARTS && wanted == 0; part++) {
+        spread_cache(k, room / PARTS * part);
+        if (predict(k) <= best * (1 + WORTH_CACHING))
+            break;
+        spread_cache(k, room);
+    }
+    (void)predict(k);
+    out->host += out->cached;
+}
+
+/* ---- ceilings ---- */
+
+/* Memory that can be had without swapping, by the kernel's own estimate. */
+static uint64_t available_memory(void)
+{
+    unsigned long long kib = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+            break;
+    if (f)
+        (void)fclose(f);
+    return kib ? (uint64_t)kib << 10 : (uint64_t)4 << 30;
 }
 
 static void set_limits(planner *k)
@@ -274,40 +546,107 @@ static void set_limits(planner *k)
                                 : free_bytes / 2;
 }
 
+static double mib_up(uint64_t bytes) { return (double)((bytes + MIB - 1) / MIB); }
+
+static refine_status over(refine_error *err, const char *what, const char *option, uint64_t limit,
+                          uint64_t smallest, double step)
+{
+    char time[64] = "";
+    if (step > 0)
+        (void)snprintf(time, sizeof time, " (then about %.3g s a step)", step);
+    return refine_fail(err, REFINE_EBUDGET,
+                       "%s memory: this picture needs at least %.0fM, the ceiling is %.0fM; "
+                       "use %s %.0fM%s or a smaller picture",
+                       what, mib_up(smallest), (double)(limit / MIB), option, mib_up(smallest),
+                       time);
+}
+
+/* The step of the smallest plan, which `out` becomes. */
+static double predict_smallest(planner *k, const vae_way *v, const unet_way *u)
+{
+    set_ways(k, v, u);
+    set_ring(k->out, smallest_ring(k, v, u), 0);
+    set_seconds(k);
+    return predict(k);
+}
+
+/* ---- the whole ---- */
+
+static void count_step(planner *k)
+{
+    plan *out = k->out;
+    const uint64_t passes = (uint64_t)pipeline_passes(k->p);
+    for (int i = k->first; i < k->end; i++) {
+        const pack_chunk *c = pack_chunk_at(k->m->p, i);
+        out->step_bytes += passes * c->bytes;
+        out->step_copied += out->is_resident[i] ? 0 : passes * c->bytes;
+        out->step_read += out->is_resident[i] || out->is_cached[i] ? 0 : passes * c->stored_bytes;
+    }
+}
+
+/* A trip leaves five events, a visit three; phases and steps are few. */
+static size_t events_of(const planner *k)
+{
+    enum { TRIP = 8, OTHERS = 4096 };
+    const pack *p = k->m->p;
+    const size_t step = (size_t)(k->end - k->first) * (size_t)pipeline_passes(k->p);
+    return OTHERS + TRIP * ((size_t)n_pack_chunks(p) * (size_t)(1 + k->p->images) +
+                            step * (size_t)k->p->steps);
+}
+
 static refine_status make(planner *k, refine_error *err)
 {
     plan *out = k->out;
+    vae_way v;
+    unet_way u;
+
     set_limits(k);
-    plan_host(k);
-    TRY(find_smallest(k, err));
-    const size_t smallest = out->smallest_device;
-    TRY(arrange(k, err));
-    out->smallest_device = smallest;
+    choose_staging(k);
+    set_rates(k);
+    TRY(find_smallest(k, &v, &u, err));
+    const double smallest_step = predict_smallest(k, &v, &u);
     if (out->arena > out->device_limit)
-        return over(err, "device", "--vram", out->device_limit, out->smallest_device);
+        return over(err, "device", "--vram", out->device_limit, out->smallest_device,
+                    smallest_step);
+    TRY(choose_unet(k, &v, &u, err));
+    if (k->o->trace) {
+        out->trace_events = events_of(k);
+        out->host += trace_memory(out->trace_events);
+        out->smallest_host += trace_memory(out->trace_events);
+    }
+    place_spill(k, v.spill);
     if (out->host > out->host_limit)
-        return over(err, "host", "--ram", out->host_limit, out->smallest_host);
-    return choose_residents(k, err);
+        return over(err, "host", "--ram", out->host_limit, out->smallest_host, out->predicted.step);
+    choose_cache(k);
+    count_step(k);
+    return REFINE_OK;
 }
 
 refine_status plan_make(plan *out, const model *m, pipeline *p, dev *d, const refine_options *o,
                         const refine_job *j, refine_error *err)
 {
-    const size_t n = (size_t)n_pack_chunks(m->p);
+    const size_t n = (size_t)n_pack_chunks(m->p) + 1;
     planner k = { .out = out, .m = m, .p = p, .target = d, .o = o, .j = j };
 
     *out = (plan){ 0 };
-    out->resident = mem_calloc(n + 1, sizeof *out->resident);
-    k.macs = mem_calloc(n + 1, sizeof *k.macs);
-    const refine_status st = out->resident && k.macs
-                                 ? make(&k, err)
-                                 : refine_fail(err, REFINE_ENOMEM, "out of memory");
-    mem_free(k.macs);
-    return st;
+    pack_segment(m->p, SEG_UNET, &k.first, &k.end);
+    out->is_resident = mem_calloc(n, sizeof *out->is_resident);
+    out->is_cached = mem_calloc(n, sizeof *out->is_cached);
+    out->work = mem_calloc(n, sizeof *out->work);
+    out->seconds = mem_calloc(n, sizeof *out->seconds);
+    k.heap = (size_t)mem_used().now;
+    if (!out->is_resident || !out->is_cached || !out->work || !out->seconds)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    return make(&k, err);
 }
 
 void plan_close(plan *p)
 {
-    mem_free(p->resident);
-    p->resident = NULL;
+    mem_free(p->is_resident);
+    mem_free(p->is_cached);
+    mem_free(p->work);
+    mem_free(p->seconds);
+    p->is_resident = p->is_cached = NULL;
+    p->work = NULL;
+    p->seconds = NULL;
 }

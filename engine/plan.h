@@ -13,12 +13,15 @@
  *     UNet     [prompt, table, activations][residents         ]
  *     decode   [activations                       ]
  *
- * Sizes are exact: scratch addresses are replayed, not estimated (engine/scratch.h).
+ * Sizes are exact: scratch addresses are replayed, not estimated (engine/scratch.h).  Times
+ * are predicted: the work of each chunk by the rates (engine/cost.h), through the queues
+ * (offload/simulate.h).
  */
 #ifndef REFINE_PLAN_H
 #define REFINE_PLAN_H
 
 #include "engine/pipeline.h"
+#include "offload/simulate.h"
 #include "offload/stream.h"
 
 typedef struct plan {
@@ -27,20 +30,33 @@ typedef struct plan {
     size_t residents_at;                                /* in the region */
     size_t arena;
     size_t encode, text, unet, decode; /* activations of each phase at their peak */
+    size_t prompt;                     /* of unet: what the prompts leave behind */
+    size_t spill_from;                 /* pictures of so many bytes leave the device */
+    size_t spill_host, spill_file;     /* for where they then lie */
     size_t host;                       /* heap and staging at their peak, the arena apart */
-    size_t staging;
+    size_t staging, cached;            /* of host */
+    size_t trace_events;
     size_t smallest_device, smallest_host;
-    int slots, workers, band_rows;
-    bool *resident;                           /* per chunk; owned */
-    uint64_t step_bytes, step_resident_bytes; /* decoded weights touched in a step */
-    uint64_t step_macs;
+    int slots, workers, band_rows, per_pass;
+    bool *is_resident, *is_cached; /* per chunk; owned */
+    dev_work *work;                /* per chunk, of a visit; owned */
+    double *seconds;               /* likewise, predicted; owned */
+    uint64_t step_bytes;           /* decoded weights touched in a step */
+    uint64_t step_copied;          /* of them, those that travel */
+    uint64_t step_read;            /* stored bytes of those that are read from the pack */
+    refine_rates rates;            /* as assumed; decode of all workers */
+    simulate_result predicted;     /* all 0 where a rate is not known */
 } plan;
 
-/* `d` is the device that will run.  REFINE_EBUDGET: the ceilings cannot be met; `out` then
- * describes the smallest run there is and is still to be closed. */
+/* `d` is the device that will run; p->per_pass is set.  REFINE_EBUDGET: the ceilings cannot be
+ * met; `out` then describes the smallest run there is and is still to be closed. */
 refine_status plan_make(plan *out, const model *m, pipeline *p, dev *d, const refine_options *o,
                         const refine_job *j, refine_error *err);
 void plan_close(plan *p); /* a zeroed plan is fine */
+
+/* A step of this plan, were these the rates and the seconds of each chunk. */
+simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pipe,
+                              const refine_rates *rates, const double *seconds);
 
 /* The device of a run and the types of its activations. */
 void plan_precision(run *r, dev *d, dtype type);

@@ -1,10 +1,20 @@
 /* engine/recorder.c -- notes the order in which weights are touched, how many bytes are
- * inside at once, and what is computed with each chunk. */
+ * inside at once, and what is computed from one entry to the next. */
 #include "engine/recorder.h"
 
 #include "engine/base/num.h"
 
 #include <stdint.h>
+
+void recorder_flush(recorder *r)
+{
+    const dev_work now = dev_plan_work(r->plan), then = r->at_enter;
+    if (r->work && r->last >= 0)
+        r->work[r->last] = (dev_work){ now.linear - then.linear, now.conv - then.conv,
+                                       now.attention - then.attention, now.bytes - then.bytes };
+    r->at_enter = now;
+    r->last = -1;
+}
 
 static const void *record_enter(weights *w, int chunk)
 {
@@ -18,7 +28,8 @@ static const void *record_enter(weights *w, int chunk)
     r->next = chunk + 1;
     r->inside += num_align(c->bytes, 256);
     r->inside_peak = num_max(r->inside_peak, r->inside);
-    r->macs_at_enter = dev_plan_macs(r->plan);
+    recorder_flush(r);
+    r->last = chunk;
     return NULL;
 }
 
@@ -26,16 +37,15 @@ static void record_leave(weights *w, int chunk)
 {
     recorder *r = (recorder *)w;
     r->inside -= num_align(pack_chunk_at(r->p, chunk)->bytes, 256);
-    if (r->macs)
-        r->macs[chunk] = dev_plan_macs(r->plan) - r->macs_at_enter;
 }
 
-void recorder_open(recorder *r, const pack *p, const dev *plan, uint64_t *macs)
+void recorder_open(recorder *r, const pack *p, const dev *plan, dev_work *work)
 {
     *r = (recorder){ .w = { record_enter, record_leave },
                      .p = p,
                      .plan = plan,
                      .next = -1,
                      .in_order = true,
-                     .macs = macs };
+                     .last = -1,
+                     .work = work };
 }

@@ -13,10 +13,14 @@ typedef struct recorder {
     size_t inside, inside_peak; /* bytes entered and not yet left; the most at once */
     int next;                   /* the chunk that must be entered next, -1: any */
     bool in_order;              /* so far each segment was touched in the order of the pack */
-    uint64_t macs_at_enter;
-    uint64_t *macs; /* per chunk, of its last visit; the caller's; or NULL */
+    int last;                   /* the chunk entered last; -1: none */
+    dev_work at_enter;          /* what had been done then */
+    dev_work *work;             /* per chunk, from its entry to the next; the caller's; or NULL */
 } recorder;
 
-void recorder_open(recorder *r, const pack *p, const dev *plan, uint64_t *macs);
+void recorder_open(recorder *r, const pack *p, const dev *plan, dev_work *work);
+
+/* What has been done since the last entry belongs to the chunk entered then. */
+void recorder_flush(recorder *r);
 
 #endif

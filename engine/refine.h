@@ -24,6 +24,7 @@
 #ifndef REFINE_H
 #define REFINE_H
 
+#include "engine/base/event.h"
 #include "engine/base/status.h"
 
 #include <stdbool.h>
@@ -70,6 +71,16 @@ typedef enum refine_rng { REFINE_RNG_TORCH, REFINE_RNG_PHILOX } refine_rng;
 /* What "!" in a prompt means: diffusers' SDXL tokenizer makes it padding. */
 typedef enum refine_flavour { REFINE_TOKENS_DIFFUSERS, REFINE_TOKENS_OPENCLIP } refine_flavour;
 
+/* What a machine can do, in bytes or floating-point operations (two a multiply-add) a second.
+ * 0: not known. */
+typedef struct refine_rates {
+    double disk;   /* stored bytes, read past the page cache */
+    double decode; /* decoded bytes, all decode threads together */
+    double copy;   /* host to device */
+    double linear, conv, attention;
+    double memory; /* bytes that norms and other elementwise work read and write */
+} refine_rates;
+
 typedef struct refine_options {
     size_t struct_bytes; /* set by INIT; lets the struct grow */
     const char *pack_path;
@@ -80,12 +91,21 @@ typedef struct refine_options {
     refine_device device;
     refine_precision precision;
     refine_reader reader;
-    int threads; /* compute threads; 0: one per core */
+    int threads;           /* compute threads; 0: one per core */
+    int images;            /* pictures of one run, which share every pass over the weights; 0: 1 */
+    const char *spill_dir; /* of the scratch file, should one be needed; NULL: /var/tmp */
+    double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
+    refine_rates rates;            /* assumed instead of probed, those that are not 0 */
+    bool trace;                    /* record what refine_trace tells */
     /* Choices the plan makes itself when 0.  The picture does not depend on them. */
     uint64_t ring_bytes;
-    uint64_t resident_bytes; /* UINT64_MAX: none */
+    uint64_t resident_bytes; /* weights kept on the device; UINT64_MAX: none */
+    uint64_t cached_bytes;   /* weights kept in host memory; UINT64_MAX: none */
     int decode_threads;
     int band_rows; /* of the VAE; a multiple of 8 */
+    int per_pass;  /* UNet inputs that go through the weights together: with guidance there
+                      are two for each picture */
+    int spill;     /* the VAE's tensors: 1 on the device, 2 in host memory or the scratch file */
 } refine_options;
 
 #define REFINE_OPTIONS_INIT                                                                        \
@@ -151,6 +171,9 @@ typedef struct refine_memory {
     uint64_t host_planned, host_peak, host_limit; /* host_peak: the heap and staging in use */
     uint64_t rss_planned, rss_peak;               /* of the whole process, as the system sees it */
     uint64_t ring, resident, activations, workspace, vectors, staging;
+    uint64_t prompt; /* of the activations: embeddings, keys and values of the prompts */
+    uint64_t cached; /* weights in host memory; */
+    uint64_t spill_host, spill_file;         /* the VAE's tensors there and in the scratch file */
     uint64_t smallest_device, smallest_host; /* ceilings that would still do */
 } refine_memory;
 
@@ -166,8 +189,14 @@ typedef struct refine_report {
     uint64_t disk_bytes, disk_bytes_per_step, copy_bytes_per_step;
     double disk_rate, copy_rate;                 /* bytes a second while busy */
     double stall_disk, stall_decode, stall_copy; /* seconds compute waited for each */
-    double predicted_step, predicted_unet;       /* 0: no prediction */
-    uint64_t source_hash;                        /* of the packed weights */
+    double predicted_step, predicted_unet;       /* before the run; 0: no prediction */
+    double predicted_stall;                      /* share of predicted_step */
+    double replayed_step;   /* predicted from what the first step measured; 0: not yet */
+    refine_rates rates;     /* that the prediction assumed */
+    refine_rates measured;  /* by the run */
+    const char *wrong_rate; /* the one to blame when a step took 10 % more or less; or "" */
+    int images, per_pass, passes_per_step, band_rows;
+    uint64_t source_hash; /* of the packed weights */
     const char *source_name;
     int tokens, negative_tokens; /* of the prompts before truncation to 77 */
     char note[256];              /* something the user should know, or "" */
@@ -186,8 +215,31 @@ REFINE_API refine_status refine_plan(refine_report *out, const refine_options *o
 REFINE_API refine_status refine_open(refine_engine **out, const refine_options *o,
                                      const refine_job *j, refine_error *err);
 REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err);
+/* As many jobs as the options announced images, in lock step: all of one shape, each with its
+ * own prompt, input and output.  The progress callback is the first job's.  A picture does not
+ * depend on its company. */
+REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, int n,
+                                         refine_error *err);
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);
 REFINE_API void refine_close(refine_engine *e); /* NULL is fine */
+
+/* One weight chunk of the pack, as the plan treats it. */
+typedef enum refine_tier { REFINE_TIER_DISK, REFINE_TIER_HOST, REFINE_TIER_DEVICE } refine_tier;
+typedef struct refine_chunk {
+    const char *name; /* of its tensor; the engine's */
+    refine_phase phase;
+    refine_tier tier;
+    uint64_t bytes, stored_bytes;
+    double flops;   /* of one visit, what lies between it and the next chunk included */
+    double seconds; /* predicted, of a visit */
+} refine_chunk;
+
+REFINE_API int refine_chunks(const refine_engine *e);
+REFINE_API refine_status refine_get_chunk(const refine_engine *e, int i, refine_chunk *out);
+
+/* The events of the last run, if the options asked for them; the engine's until the next.
+ * *lost of them found no room. */
+REFINE_API const refine_event *refine_trace(const refine_engine *e, size_t *n, size_t *lost);
 
 /* How many UNet steps a job will run; 0 when its strength is too small for any. */
 REFINE_API int refine_steps_to_run(const refine_job *j);

@@ -21,6 +21,7 @@ struct run {
     scratch mem;
     char *vectors; /* all of the model's, on the device; a token while planning */
     dtype act;     /* of the UNet's activations */
+    int item0;     /* of those whose prompts are on the device, the first that is computed */
     dtype vae_act; /* of the VAE's, F32 or F16 with vae_exp2 */
     int vae_exp2;
     int band_rows; /* of the VAE; a multiple of BAND_UNIT */

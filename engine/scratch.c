@@ -56,6 +56,14 @@ void scratch_give_bytes(scratch *s, void *p)
     memmove(&s->live[i], &s->live[i + 1], (size_t)(s->n - i) * sizeof s->live[0]);
 }
 
+size_t scratch_live(const scratch *s)
+{
+    size_t sum = 0;
+    for (int i = 0; i < s->n; i++)
+        sum += s->live[i].bytes;
+    return sum;
+}
+
 tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, type, n, h, w, c);

@@ -35,6 +35,8 @@ void scratch_give_bytes(scratch *s, void *p); /* NULL is fine */
 /* The same, no lower than `floor` bytes from the start: leaves room below for what comes. */
 void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes);
 
+size_t scratch_live(const scratch *s); /* bytes lent out now */
+
 /* A dense tensor. */
 tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);
 void scratch_give(scratch *s, tensor t); /* an absent tensor is fine */

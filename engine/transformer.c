@@ -93,8 +93,9 @@ static void attend_text(run *r, const transformer *t, const transformer_block *b
     tensor n = normed(r, y, b->norm2);
     tensor q = like(r, y, t->c);
     run_linear(r, q, n, b->q, (epilogue){ 0 });
-    op_attention(r->d, n, q, tensor_channels(b->context, 0, t->c),
-                 tensor_channels(b->context, t->c, t->c), t->heads, head_scale(t), false);
+    const tensor context = tensor_images(b->context, r->item0, y.n);
+    op_attention(r->d, n, q, tensor_channels(context, 0, t->c),
+                 tensor_channels(context, t->c, t->c), t->heads, head_scale(t), false);
     scratch_give(&r->mem, q);
     run_linear(r, y, n, b->out2, (epilogue){ .residual = y });
     scratch_give(&r->mem, n);

@@ -88,8 +88,15 @@ void dev_sync(dev *d, dev_event *e);                /* the calling thread waits;
 size_t dev_workspace_needed(const dev *plan);
 void dev_workspace_set(dev *d, void *p, size_t bytes);
 
-/* What the operators replayed on a plan device would have cost: multiply-adds. */
-uint64_t dev_plan_macs(const dev *plan);
+/* What the operators replayed on a plan device would have cost so far: multiply-adds of each
+ * kind, and bytes that elementwise work (norms, preparing, softmax) reads and writes. */
+typedef struct dev_work {
+    uint64_t linear, conv, attention, bytes;
+} dev_work;
+
+dev_work dev_plan_work(const dev *plan);
+
+static inline uint64_t dev_work_macs(dev_work w) { return w.linear + w.conv + w.attention; }
 
 #ifdef __cplusplus
 }

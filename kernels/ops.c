@@ -92,7 +92,8 @@ void op_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
                   float eps)
 {
     const int c = affine.c;
-    assert(is_sums(sums) && sums.h == band_units(h) && is_tensor(affine) && affine.type == DT_F32 && affine.n == sums.n);
+    assert(is_sums(sums) && sums.h == band_units(h) && is_tensor(affine) && affine.type == DT_F32 &&
+           affine.n == sums.n);
     assert(affine.h == 1 && affine.w == 2 && affine.stride == c && c % sums.w == 0 && w > 0);
     assert(is_vector(gain, c) && is_vector(bias, c));
     if (alive(d))

@@ -15,6 +15,8 @@
 
 enum { BOUNCE = 1 << 20, NAME = 4096 };
 
+static const char DEFAULT_DIR[] = "/var/tmp"; /* /tmp may be memory */
+
 struct spill {
     dev *d;
     size_t host_bytes, file_bytes;
@@ -25,14 +27,6 @@ struct spill {
 size_t spill_overhead(size_t file_bytes) { return sizeof(spill) + (file_bytes ? BOUNCE : 0); }
 
 /* ---- open and close ---- */
-
-static const char *directory(const spill_config *c)
-{
-    const char *set = getenv("TMPDIR");
-    if (c->dir)
-        return c->dir;
-    return set && *set ? set : "/var/tmp";
-}
 
 /* Not every file system makes files without a name. */
 static int open_named(const char *dir)
@@ -57,7 +51,7 @@ static refine_status open_file(spill *s, const char *dir, refine_error *err)
     if (error == 0)
         return REFINE_OK;
     return refine_fail(err, REFINE_EIO,
-                       "scratch file of %.2f GB in %.200s: %s; set TMPDIR to where there is room, "
+                       "scratch file of %.2f GB in %.200s: %s; name another with TMPDIR, "
                        "or raise --ram or --vram",
                        (double)s->file_bytes / 1e9, dir, strerror(error));
 }
@@ -86,7 +80,7 @@ refine_status spill_open(spill **out, const spill_config *c, refine_error *err)
     if ((c->host_bytes && !s->host) || (c->file_bytes && !s->bounce))
         st = out_of_memory(err);
     if (st == REFINE_OK && c->file_bytes)
-        st = open_file(s, directory(c), err);
+        st = open_file(s, c->dir ? c->dir : DEFAULT_DIR, err);
     if (st != REFINE_OK)
         spill_close(s);
     else

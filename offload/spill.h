@@ -14,7 +14,7 @@ typedef struct spill spill;
 typedef struct spill_config {
     dev *d;
     size_t host_bytes, file_bytes;
-    const char *dir; /* of the file; NULL: $TMPDIR, or /var/tmp */
+    const char *dir; /* of the file; NULL: /var/tmp */
 } spill_config;
 
 /* Takes the memory and the file's blocks.  REFINE_EIO: the directory has no room. */

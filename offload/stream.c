@@ -77,7 +77,10 @@ typedef struct slot {
     uint64_t trip;
     int chunk;
     char *coded, *plain;    /* the two parts; the same when the pack is raw */
-    char *in;               /* where this chunk is read to: one of them */
+    char *out;              /* where this chunk is decoded to: plain, or its place in the cache */
+    char *in;               /* where it is read to: coded, or out if it is raw */
+    double due;             /* (limit) not READ before */
+    double since;           /* when reading, then decoding, began */
     int requests;           /* unfinished */
     int taken, undecoded;   /* frames: given to workers; not yet decoded */
     size_t in_at, plain_at; /* of the next frame to take */
@@ -90,6 +93,17 @@ typedef struct flight {
     char *at;          /* on the device */
     uint64_t ring_end; /* to give back to the ring */
 } flight;
+
+/* The time that a rate limit takes: bytes follow each other on an imagined line. */
+typedef struct pace {
+    double rate, free_at; /* rate 0: no limit */
+} pace;
+
+/* What a chunk's compute took. */
+typedef struct visit_time {
+    double seconds;
+    uint64_t visits;
+} visit_time;
 
 typedef struct worker {
     stream *s;
@@ -106,7 +120,10 @@ struct stream {
     script script;
     char *ring_base, *residents;
     size_t ring_bytes;
-    size_t *place; /* of a resident chunk, in `residents` */
+    size_t *place;      /* of a resident chunk, in `residents`; of a cached one, in `cache` */
+    const bool *cached; /* the caller's; or NULL */
+    bool *kept;         /* cached chunks that are in their place; the I/O thread and workers' */
+    char *cache;
     reader *rd;
     char *staging;
     size_t staging_bytes;
@@ -118,6 +135,11 @@ struct stream {
     worker *workers;
     int n_workers;
     char note[NOTE];
+    trace *t;
+    pace disk, copy;   /* of the I/O thread; of the copy thread */
+    visit_time *times; /* per chunk; the compute thread's, as is */
+    double entered;    /* when the last chunk was entered, after its stall */
+    int inside;        /* that chunk; -1: none yet */
 
     bool has_lock;
     int n_conditions;
@@ -211,6 +233,28 @@ static bool is_raw(const stream *s, const pack_chunk *c)
 
 static size_t padded(const pack_chunk *c) { return num_align(c->stored_bytes, PACK_ALIGN); }
 
+/* When the line has carried so many bytes more. */
+static double pace_due(pace *p, size_t bytes)
+{
+    const double now = clock_seconds();
+    if (p->rate <= 0)
+        return now;
+    p->free_at = (p->free_at > now ? p->free_at : now) + (double)bytes / p->rate;
+    return p->free_at;
+}
+
+static bool is_cached(const stream *s, int chunk) { return s->cached && s->cached[chunk]; }
+
+/* A chunk that lies in host memory is as good as decoded. */
+static void take_from_cache(stream *s, slot *sl)
+{
+    sl->state = DECODED;
+    sl->undecoded = 0;
+    s->stats.cache_hits++;
+    wake(s, COPY);
+    tell_compute(s, sl->trip);
+}
+
 static bool begin_trip(stream *s)
 {
     if (!script_to_trip(&s->script, &s->reading))
@@ -222,26 +266,36 @@ static bool begin_trip(stream *s)
     sl->state = READING;
     sl->trip = s->n_begun++;
     sl->chunk = s->reading.chunk;
-    sl->in = is_raw(s, c) ? sl->plain : sl->coded;
+    sl->out = is_cached(s, sl->chunk) ? s->cache + s->place[sl->chunk] : sl->plain;
+    sl->in = is_raw(s, c) ? sl->out : sl->coded;
     sl->requests = (int)((padded(c) + REQUEST - 1) / REQUEST);
     sl->taken = 0;
     sl->undecoded = (int)c->n_frames;
     sl->in_at = sl->plain_at = 0;
-    s->filling = sl;
-    s->filled = 0;
+    sl->since = clock_seconds();
     script_next(&s->script, &s->reading);
+    if (is_cached(s, sl->chunk) && s->kept[sl->chunk]) {
+        take_from_cache(s, sl);
+    } else {
+        s->filling = sl;
+        s->filled = 0;
+    }
     return true;
 }
 
 static bool next_request(stream *s, request *q)
 {
-    if (s->in_flight == DEPTH || (!s->filling && !begin_trip(s)))
+    if (s->in_flight == DEPTH)
         return false;
+    while (!s->filling)
+        if (!begin_trip(s))
+            return false;
     slot *sl = s->filling;
     const pack_chunk *c = pack_chunk_at(s->p, sl->chunk);
     const size_t n = num_min(REQUEST, padded(c) - s->filled);
     *q = (request){ (uint64_t)(sl - s->slots), c->file_at + s->filled, sl->in + s->filled, n };
     s->filled += n;
+    sl->due = pace_due(&s->disk, n);
     if (s->filled == padded(c))
         s->filling = NULL;
     if (s->in_flight++ == 0)
@@ -264,6 +318,9 @@ static void finish_request(stream *s, slot *sl)
     if (--sl->requests > 0)
         return;
     sl->state = READ;
+    trace_add(s->t, REFINE_LANE_DISK, sl->chunk, sl->since, now,
+              padded(pack_chunk_at(s->p, sl->chunk)));
+    sl->since = now;
     s->stats.disk_bytes += padded(pack_chunk_at(s->p, sl->chunk));
     wake(s, WORK);
     tell_compute(s, sl->trip);
@@ -288,6 +345,8 @@ static void reap(stream *s)
     read_done done[DEPTH];
     pthread_mutex_unlock(&s->lock);
     const int n = s->rd->reap(s->rd, done, DEPTH, 1);
+    for (int i = 0; i < n && s->disk.rate > 0; i++)
+        clock_sleep_until(s->slots[done[i].ticket].due);
     pthread_mutex_lock(&s->lock);
     for (int i = 0; i < n; i++) {
         slot *sl = &s->slots[done[i].ticket];
@@ -346,7 +405,7 @@ static bool take_frame(stream *s, job *j)
         return false;
     const pack_chunk *c = pack_chunk_at(s->p, sl->chunk);
     const pack_frame *f = pack_frame_at(s->p, (int)c->first_frame + sl->taken);
-    *j = (job){ sl, f, sl->taken, sl->plain + sl->plain_at, sl->in + sl->in_at };
+    *j = (job){ sl, f, sl->taken, sl->out + sl->plain_at, sl->in + sl->in_at };
     sl->taken++;
     sl->plain_at += f->bytes;
     sl->in_at += f->stored_bytes;
@@ -366,6 +425,10 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     if (--sl->undecoded > 0)
         return;
     sl->state = DECODED;
+    if (is_cached(s, sl->chunk))
+        s->kept[sl->chunk] = true;
+    trace_add(s->t, REFINE_LANE_DECODE, sl->chunk, sl->since, clock_seconds(),
+              pack_chunk_at(s->p, sl->chunk)->bytes);
     wake(s, COPY);
     tell_compute(s, sl->trip);
 }
@@ -447,7 +510,10 @@ static void enqueue_copy(stream *s, slot *sl, const flight *f)
     pthread_mutex_unlock(&s->lock);
     if (gate)
         dev_wait(s->d, DEV_COPY, gate); /* (5) */
-    dev_copy_in(s->d, f->at, sl->plain, bytes);
+    sl->since = clock_seconds();
+    dev_copy_in(s->d, f->at, sl->out, bytes);
+    if (s->copy.rate > 0)
+        clock_sleep_until(pace_due(&s->copy, bytes));
     dev_record(s->d, f->ready, DEV_COPY);
     pthread_mutex_lock(&s->lock);
     assert(sl->state == DECODED);
@@ -470,6 +536,8 @@ static void retire(stream *s)
     pthread_mutex_lock(&s->lock);
     assert(sl->state == COPYING && sl->trip == s->n_retired);
     sl->state = FREE;
+    trace_add(s->t, REFINE_LANE_COPY, sl->chunk, sl->since, clock_seconds(),
+              pack_chunk_at(s->p, sl->chunk)->bytes);
     if (++s->n_retired == s->n_copied)
         s->stats.copy_busy += clock_seconds() - s->copy_since;
     wake(s, IO);
@@ -523,12 +591,21 @@ static void copy_body(void *context)
 /* ---- the compute thread ---- */
 
 /* What compute waits for when it waits for trip t. */
-static double *cause_of_stall(stream *s, uint64_t t)
+static refine_lane cause_of_stall(const stream *s, uint64_t t)
 {
     const slot *sl = &s->slots[t % (uint64_t)s->n_slots];
     if (sl->state == FREE || (sl->trip == t && sl->state == READING))
-        return &s->stats.stall_disk;
-    return sl->trip == t && sl->state == READ ? &s->stats.stall_decode : &s->stats.stall_copy;
+        return REFINE_LANE_STALL_DISK;
+    return sl->trip == t && sl->state == READ ? REFINE_LANE_STALL_DECODE : REFINE_LANE_STALL_COPY;
+}
+
+/* Compute has waited since then. */
+static void count_stall(stream *s, refine_lane cause, int chunk, double since)
+{
+    const double now = clock_seconds();
+    double *const sum[] = { &s->stats.stall_disk, &s->stats.stall_decode, &s->stats.stall_copy };
+    *sum[cause - REFINE_LANE_STALL_DISK] += now - since;
+    trace_add(s->t, cause, chunk, since, now, 0);
 }
 
 static void await_copied(stream *s, uint64_t t)
@@ -538,10 +615,10 @@ static void await_copied(stream *s, uint64_t t)
     while (s->n_copied <= t && !s->failed) { /* (6) */
         s->waiting = true;
         wake(s, COPY);
-        double *stall = cause_of_stall(s, t);
+        const refine_lane cause = cause_of_stall(s, t);
         const double since = clock_seconds();
         wait_for(s, COMPUTE);
-        *stall += clock_seconds() - since;
+        count_stall(s, cause, s->entering.chunk, since);
     }
     s->waiting = false;
     s->stats.chunks++;
@@ -557,9 +634,8 @@ static const void *enter_trip(stream *s, uint64_t t)
         return NULL;
     const double since = clock_seconds();
     dev_wait(s->d, DEV_COMPUTE, f->ready); /* (7) */
-    const double seconds = clock_seconds() - since;
     pthread_mutex_lock(&s->lock);
-    s->stats.stall_copy += seconds;
+    count_stall(s, REFINE_LANE_STALL_COPY, s->entering.chunk, since);
     pthread_mutex_unlock(&s->lock);
     return f->at;
 }
@@ -572,9 +648,36 @@ static const void *enter_resident(stream *s, int chunk)
     return s->residents + s->place[chunk];
 }
 
+/* The time up to now was the compute of the chunk entered last. */
+static void end_visit(stream *s)
+{
+    const double now = clock_seconds();
+    if (s->inside < 0)
+        return;
+    s->times[s->inside].seconds += now - s->entered;
+    s->times[s->inside].visits++;
+    trace_add(s->t, REFINE_LANE_COMPUTE, s->inside, s->entered, now, 0);
+    s->inside = -1;
+}
+
+static void begin_visit(stream *s, int chunk)
+{
+    s->entered = clock_seconds();
+    s->inside = chunk;
+}
+
+void stream_end_phase(stream *s) { end_visit(s); }
+
+double stream_compute_seconds(const stream *s, int chunk)
+{
+    const visit_time *v = &s->times[chunk];
+    return v->visits ? v->seconds / (double)v->visits : 0.0;
+}
+
 static const void *enter(weights *w, int chunk)
 {
     stream *s = (stream *)w;
+    end_visit(s);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
     assert(!script_at_end(&s->script, &s->entering) && "more visits than the script has");
@@ -583,6 +686,7 @@ static const void *enter(weights *w, int chunk)
     const void *at = script_is_trip(&s->script, &s->entering) ? enter_trip(s, s->entering.trip)
                                                               : enter_resident(s, chunk);
     script_next(&s->script, &s->entering);
+    begin_visit(s, chunk);
     return dev_status(s->d) == REFINE_OK ? at : NULL;
 }
 
@@ -670,8 +774,9 @@ size_t stream_staging_bytes(const pack *p, int slots) { return (size_t)slots * s
 size_t stream_host_bytes(const pack *p, int slots, int workers)
 {
     const size_t chunks = (size_t)n_pack_chunks(p);
+    const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(visit_time);
     return stream_staging_bytes(p, slots) + sizeof(stream) + (size_t)slots * sizeof(slot) +
-           (size_t)workers * (sizeof(worker) + codec_memory()) + chunks * sizeof(size_t) +
+           (size_t)workers * (sizeof(worker) + codec_memory()) + (chunks + 1) * each +
            script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) + (2 * FLIGHTS + 1) * EVENT;
 }
 
@@ -706,10 +811,10 @@ static refine_status open_staging(stream *s, refine_error *err)
     const size_t each = slot_bytes(s->p);
 
     s->slots = mem_calloc((size_t)s->n_slots, sizeof *s->slots);
-    s->staging_bytes = stream_staging_bytes(s->p, s->n_slots);
     s->staging = dev_alloc(s->d, s->staging_bytes, DEV_PINNED);
     if (!s->slots || !s->staging)
         return out_of_memory(err);
+    s->cache = s->staging + stream_staging_bytes(s->p, s->n_slots);
     for (int i = 0; i < s->n_slots; i++) {
         s->slots[i].plain = s->staging + (size_t)i * each;
         s->slots[i].coded = s->slots[i].plain + plain_part(s->p);
@@ -729,20 +834,33 @@ static refine_status open_flights(stream *s, refine_error *err)
     return ok ? REFINE_OK : out_of_memory(err);
 }
 
-/* Residents lie one behind the other in the order of chunks. */
+size_t stream_cached_bytes(const pack *p, int chunk)
+{
+    const pack_chunk *c = pack_chunk_at(p, chunk);
+    return num_align(num_max(c->bytes, padded(c)), PACK_ALIGN);
+}
+
+/* Residents lie one behind the other in the order of chunks, and so do the cached, behind the
+ * staging. */
 static refine_status find_places(stream *s, refine_error *err)
 {
-    const int n = n_pack_chunks(s->p);
-    size_t at = 0;
+    const size_t n = (size_t)n_pack_chunks(s->p) + 1;
+    size_t at = 0, cached = 0;
 
-    s->place = mem_calloc((size_t)n + 1, sizeof *s->place);
-    if (!s->place)
+    s->place = mem_calloc(n, sizeof *s->place);
+    s->kept = mem_calloc(n, sizeof *s->kept);
+    s->times = mem_calloc(n, sizeof *s->times);
+    if (!s->place || !s->kept || !s->times)
         return out_of_memory(err);
-    for (int i = 0; i < n; i++) {
-        s->place[i] = at;
+    for (int i = 0; i < n_pack_chunks(s->p); i++) {
+        assert(!(s->script.resident[i] && is_cached(s, i)));
+        s->place[i] = is_cached(s, i) ? cached : at;
         if (s->script.resident[i])
             at += num_align(pack_chunk_at(s->p, i)->bytes, RING_ALIGN);
+        else if (is_cached(s, i))
+            cached += stream_cached_bytes(s->p, i);
     }
+    s->staging_bytes = stream_staging_bytes(s->p, s->n_slots) + cached;
     return REFINE_OK;
 }
 
@@ -814,6 +932,11 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     s->ring_base = c->ring;
     s->ring_bytes = c->ring_bytes;
     s->residents = c->residents;
+    s->cached = c->cached;
+    s->t = c->t;
+    s->disk.rate = c->disk_limit;
+    s->copy.rate = c->copy_limit;
+    s->inside = -1;
     s->n_slots = c->slots;
     st = open_locks(s) &&
                  script_open(&s->script, c->script, c->n_script, c->resident, n_pack_chunks(c->p))
@@ -871,6 +994,8 @@ void stream_close(stream *s)
     dev_free(s->d, s->staging, s->staging_bytes, DEV_PINNED);
     mem_free(s->slots);
     mem_free(s->place);
+    mem_free(s->kept);
+    mem_free(s->times);
     script_close(&s->script);
     for (int i = 0; i < s->n_conditions; i++)
         pthread_cond_destroy(&s->moved[i]);

@@ -15,6 +15,7 @@
 #ifndef REFINE_STREAM_H
 #define REFINE_STREAM_H
 
+#include "engine/base/trace.h"
 #include "kernels/device.h"
 #include "offload/pack.h"
 #include "offload/reader.h"
@@ -34,18 +35,22 @@ typedef struct stream_config {
     void *residents;      /* device memory for resident chunks, one behind the other
                                        in the order of `resident`, each aligned to 256 */
     const bool *resident; /* per chunk of the pack; NULL: none */
+    const bool *cached;   /* kept decoded in host memory after their first trip; NULL: none */
     const stream_pass *script;
     int n_script;
-    int slots;                 /* staging slots, each one chunk; >= 2 */
-    int workers;               /* decode threads; >= 1 */
-    int reader;                /* refine_reader: 0 auto, 1 uring, 2 pread */
-    const reader_calls *calls; /* tests; or NULL */
+    int slots;                     /* staging slots, each one chunk; >= 2 */
+    int workers;                   /* decode threads; >= 1 */
+    int reader;                    /* refine_reader: 0 auto, 1 uring, 2 pread */
+    double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
+    trace *t;                      /* told of every trip; or NULL */
+    const reader_calls *calls;     /* tests; or NULL */
 } stream_config;
 
 /* Where time and bytes went since stream_open. */
 typedef struct stream_stats {
     uint64_t disk_bytes, decoded_bytes, copied_bytes;
     uint64_t chunks, resident_hits; /* visits that travelled, and that did not */
+    uint64_t cache_hits;            /* that travelled from host memory */
     double disk_busy;               /* seconds with at least one request under way */
     double decode_busy;             /* summed over the workers */
     double copy_busy;               /* with at least one copy enqueued and not finished */
@@ -55,6 +60,7 @@ typedef struct stream_stats {
 /* Host memory (staging, threads' contexts) a stream of this shape takes. */
 size_t stream_host_bytes(const pack *p, int slots, int workers);
 size_t stream_staging_bytes(const pack *p, int slots);
+size_t stream_cached_bytes(const pack *p, int chunk); /* host memory of a cached chunk */
 
 /* Bytes the ring must have when chunks of up to `inside_bytes` together, each rounded up to
  * 256, are inside at once. */
@@ -71,7 +77,15 @@ void stream_drop_residents(stream *s);
 /* Stops early if need be, and drains what it copies.  NULL is fine. */
 void stream_close(stream *s);
 
-weights *stream_weights(stream *s);       /* the interface the engine sees */
+weights *stream_weights(stream *s); /* the interface the engine sees */
+
+/* Nothing is computed with weights until the next entry. */
+void stream_end_phase(stream *s);
+
+/* Seconds of compute behind the entry of a chunk, up to that of the next and without stalls,
+ * on average over its visits so far; 0: not visited.  The compute thread's. */
+double stream_compute_seconds(const stream *s, int chunk);
+
 stream_stats stream_get_stats(stream *s); /* any time */
 const char *stream_reader_name(const stream *s);
 const char *stream_note(const stream *s); /* "" or why the reader fell back */

@@ -549,6 +549,7 @@ int main(int argc, char **argv)
     if (code >= 0)
         return code;
     draw_seed(&a);
+    a.o.spill_dir = getenv("TMPDIR");
     refine_status st = load_tokenizer(&a, &merges, &err);
     if (st == REFINE_OK)
         st = job_input_load(&in, &a.j, a.input, a.plan || a.output != NULL,

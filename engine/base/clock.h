@@ -4,5 +4,6 @@
 
 /* Seconds since some fixed moment; never goes back. */
 double clock_seconds(void);
+void clock_sleep_until(double seconds); /* on that clock */
 
 #endif

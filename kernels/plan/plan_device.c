@@ -18,7 +18,7 @@ typedef struct plan_dev {
     const dev *target; /* borrowed */
     uintptr_t next;    /* token */
     size_t workspace;
-    uint64_t macs;
+    dev_work work;
 } plan_dev;
 
 enum { TOKEN_ALIGN = 4096 };
@@ -26,13 +26,12 @@ static const uintptr_t FIRST_TOKEN = TOKEN_ALIGN;
 
 static plan_dev *of(dev *d) { return (plan_dev *)(void *)d; }
 
-static void need(plan_dev *p, size_t workspace, uint64_t macs)
-{
-    p->workspace = num_max(p->workspace, workspace);
-    p->macs += macs;
-}
+static void need(plan_dev *p, size_t workspace) { p->workspace = num_max(p->workspace, workspace); }
 
 static uint64_t pixels(tensor t) { return (uint64_t)t.n * tensor_pixels(t); }
+
+/* Bytes of the channels themselves. */
+static uint64_t moved(tensor t) { return pixels(t) * (uint64_t)t.c * dtype_bytes(t.type); }
 
 static void *plan_alloc(dev *d, size_t bytes, dev_mem kind)
 {
@@ -93,12 +92,14 @@ static size_t conv_prepare_bytes(const dev *d, const conv_input *in, conv_geomet
 
 static void plan_linear(dev *d, const linear_args *a)
 {
-    need(of(d), linear_workspace(d, a), pixels(a->y) * (uint64_t)a->w.n * (uint64_t)a->w.c);
+    need(of(d), linear_workspace(d, a));
+    of(d)->work.linear += pixels(a->y) * (uint64_t)a->w.n * (uint64_t)a->w.c;
 }
 
 static conv_source plan_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
 {
-    (void)d, (void)p, (void)g;
+    (void)p;
+    of(d)->work.bytes += 2 * (uint64_t)conv_prepare_bytes(d, in, g);
     return (conv_source){ .in = *in };
 }
 
@@ -106,19 +107,21 @@ static void plan_conv2d(dev *d, const conv_args *a)
 {
     const uint64_t outputs = (uint64_t)a->y.n * (uint64_t)a->g.rows * (uint64_t)a->y.w;
     const uint64_t k = (uint64_t)a->g.kh * (uint64_t)a->g.kw * (uint64_t)a->w.c;
-    need(of(d), conv2d_workspace(d, a), outputs * (uint64_t)a->w.n * k);
+    need(of(d), conv2d_workspace(d, a));
+    of(d)->work.conv += outputs * (uint64_t)a->w.n * k;
 }
 
 static void plan_attention(dev *d, const attention_args *a)
 {
-    need(of(d), attention_workspace(d, a),
-         2 * pixels(a->q) * tensor_pixels(a->k) * (uint64_t)a->q.c);
+    need(of(d), attention_workspace(d, a));
+    of(d)->work.attention += 2 * pixels(a->q) * tensor_pixels(a->k) * (uint64_t)a->q.c;
 }
 
 static void plan_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    (void)sums, (void)row0, (void)rows;
-    need(of(d), groupnorm_workspace(d, a, b), 0);
+    (void)sums, (void)row0;
+    need(of(d), groupnorm_workspace(d, a, b));
+    of(d)->work.bytes += (moved(a) + moved(b)) / (uint64_t)a.h * (uint64_t)rows;
 }
 
 static void plan_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
@@ -129,15 +132,17 @@ static void plan_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, ten
 
 static void plan_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    (void)d, (void)y, (void)a, (void)b, (void)affine, (void)f;
+    (void)affine, (void)f;
+    of(d)->work.bytes += moved(y) + moved(a) + moved(b);
 }
 
 static void plan_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
-    (void)d, (void)y, (void)x, (void)gain, (void)bias, (void)eps;
+    (void)gain, (void)bias, (void)eps;
+    of(d)->work.bytes += moved(y) + moved(x);
 }
 
-static void plan_unary(dev *d, tensor y, tensor x) { (void)d, (void)y, (void)x; }
+static void plan_unary(dev *d, tensor y, tensor x) { of(d)->work.bytes += moved(y) + moved(x); }
 
 static const struct dev_ops PLAN_OPS = {
     .name = "plan",
@@ -190,4 +195,4 @@ static const plan_dev *checked(const dev *d)
 }
 
 size_t dev_workspace_needed(const dev *plan) { return checked(plan)->workspace; }
-uint64_t dev_plan_macs(const dev *plan) { return checked(plan)->macs; }
+dev_work dev_plan_work(const dev *plan) { return checked(plan)->work; }

@@ -164,7 +164,8 @@ static timing plan(const operands *o, const shape *s)
     if (!p.d)
         exit(1);
     run(&p, s);
-    const timing t = { 1e9, 1e9, 2e-9 * (double)dev_plan_macs(p.d), dev_workspace_needed(p.d) };
+    const timing t = { 1e9, 1e9, 2e-9 * (double)dev_work_macs(dev_plan_work(p.d)),
+                       dev_workspace_needed(p.d) };
     dev_close(p.d);
     return t;
 }

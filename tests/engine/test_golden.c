@@ -246,7 +246,7 @@ static void rig_open(rig *k, const char *name, const char *flow, bool reference,
     cr_assert_not_null(k->d, "%s", err.text);
     take_pictures(k);
     k->job = job_of(k, flow);
-    cr_assert_eq(pipeline_open(&k->p, &k->m, &k->job, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(pipeline_open(&k->p, &k->m, &k->job, 1, &err), REFINE_OK, "%s", err.text);
     plan_precision(&k->r, k->d, compute);
     k->p->act = k->r.act;
     take_plan(k);
@@ -403,16 +403,16 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     pipeline_text(k.p, &k.r, &k.job);
     golden_latents(&k, "img2img.latents.init");
     pipeline_scale_input(k.p, 0);
-    pipeline_step(k.p, &k.r, 0);
+    pipeline_pass(k.p, &k.r, 0, 0);
     device_is_fine(&k);
-    pipeline_advance(k.p, 0, k.job.guidance);
+    pipeline_advance(k.p, 0, 0, k.job.guidance);
     judge(&k, "img2img.step.0.eps", planes_error(&k, "img2img.step.0.eps", k.p->noise),
           k.allowed.guided);
 
     fresh_region(&k);
     snprintf(last, sizeof last, "img2img.step.%d.latents", k.p->steps - 1);
     golden_latents(&k, last);
-    pipeline_decode(k.p, &k.r, k.rgb_out);
+    pipeline_decode(k.p, &k.r, 0, k.rgb_out);
     device_is_fine(&k);
     cr_expect_leq(grey_levels_apart(&k, "img2img"), k.allowed.grey);
 
@@ -475,7 +475,7 @@ static void start(rig *k)
     device_is_fine(k);
     rng_randn(&g, k->p->noise, n);
     noise_is_torchs(k, "img2img.noise.posterior");
-    pipeline_sample_moments(k->p);
+    pipeline_sample_moments(k->p, 0);
     rng_randn(&g, k->p->noise, n);
     noise_is_torchs(k, "img2img.noise.init");
     scheduler_add_noise(&k->p->sched, k->p->first, k->p->latents, k->p->noise, n);
@@ -506,15 +506,15 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
     pipeline_text(k.p, &k.r, &k.job);
     for (int i = 0; i < k.p->steps; i++) {
         pipeline_scale_input(k.p, i);
-        pipeline_step(k.p, &k.r, i);
+        pipeline_pass(k.p, &k.r, i, 0);
         device_is_fine(&k);
-        pipeline_advance(k.p, i, k.job.guidance);
+        pipeline_advance(k.p, i, 0, k.job.guidance);
         worst = fmax(worst, step_latents_error(&k, flow, i));
     }
     snprintf(past, sizeof past, "%s.step.%d.latents", flow, k.p->steps);
     cr_expect_null(gold_find(k.g, past), "diffusers runs more steps");
     fresh_region(&k);
-    pipeline_decode(k.p, &k.r, k.rgb_out);
+    pipeline_decode(k.p, &k.r, 0, k.rgb_out);
     device_is_fine(&k);
 
     const int grey = grey_levels_apart(&k, flow);

@@ -60,22 +60,22 @@ Test(kernels_plan_device, counts_multiply_adds)
 
     op_linear(plan, y, x, tensor_make(NULL, DT_F16, 48, 1, 1, 32), &none);
     uint64_t macs = 2 * 64 * 32 * 48;
-    cr_expect(dev_plan_macs(plan) == macs);
+    cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);
 
     const conv_input in = { .a = x, .h = 8, .w = 8 };
     const conv_geometry g = { 3, 3, 1, 1, 0, 8 };
     const conv_source src = op_conv_prepare(plan, NULL, &in, g);
     op_conv2d(plan, y, &src, tensor_make(NULL, DT_F16, 48, 3, 3, 32), g, &none);
     macs += 2 * 64 * 48 * 9 * 32;
-    cr_expect(dev_plan_macs(plan) == macs);
+    cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);
 
     op_attention(plan, x, x, x, x, 2, 1, false);
     macs += 2 * 2 * 64 * 64 * 32;
-    cr_expect(dev_plan_macs(plan) == macs);
+    cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);
 
     op_silu(plan, x, x);
     op_convert(plan, x, x);
-    cr_expect(dev_plan_macs(plan) == macs);
+    cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);
     dev_close(plan);
     dev_close(cpu);
 }

@@ -138,8 +138,7 @@ static void run_operator(lazy *l, item *it)
         ops->groupnorm_sums(l->real, t[0], t[1], t[2], it->a.norm.h, it->a.norm.w);
         break;
     case ITEM_GROUPNORM:
-        ops->groupnorm(l->real, t[0], t[1], it->a.norm.h, it->a.norm.w, t[2], t[3],
-                       it->a.norm.eps);
+        ops->groupnorm(l->real, t[0], t[1], it->a.norm.h, it->a.norm.w, t[2], t[3], it->a.norm.eps);
         break;
     case ITEM_APPLY: ops->apply_norm(l->real, t[0], t[1], t[2], t[3], it->a.norm.f); break;
     case ITEM_LAYERNORM: ops->layernorm(l->real, t[0], t[1], t[2], t[3], it->a.norm.eps); break;
@@ -344,7 +343,8 @@ static void lazy_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, ten
 
 static void lazy_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
+    push(d, DEV_COMPUTE,
+         (item){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
 }
 
 static void lazy_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)

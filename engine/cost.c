@@ -1,0 +1,201 @@
+/* engine/cost.c -- four small operators, each with a clock beside it.
+ *
+ * Their shapes are those of the UNet's lower levels, where most of its time goes, cut down to
+ * a few milliseconds.
+ */
+#include "engine/cost.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/num.h"
+
+enum {
+    SIDE = 24, /* pixels */
+    LINEAR_IN = 1536,
+    LINEAR_OUT = 512,
+    CONV_IN = 512,
+    CONV_OUT = 128,
+    HEADS = 8,
+    CHANNELS = 512, /* of attention and norm */
+    LIST = 4        /* tensors at most */
+};
+
+static const epilogue PLAIN = { .act = ACT_NONE };
+
+/* One operator and the tensors it works on. */
+typedef struct trial {
+    tensor t[LIST];
+    int n;
+    void (*run)(dev *d, const tensor *t, void *space);
+    size_t space; /* bytes of prepared input */
+} trial;
+
+static void run_linear_trial(dev *d, const tensor *t, void *space)
+{
+    (void)space;
+    op_linear(d, t[0], t[1], t[2], &PLAIN);
+}
+
+static conv_input conv_trial_input(const tensor *t)
+{
+    return (conv_input){ .a = t[1], .h = t[1].h, .w = t[1].w, .detach = true };
+}
+
+static const conv_geometry CONV = { 3, 3, 1, 1, 0, SIDE };
+
+static void run_conv_trial(dev *d, const tensor *t, void *space)
+{
+    const conv_input in = conv_trial_input(t);
+    const conv_source src = op_conv_prepare(d, space, &in, CONV);
+    op_conv2d(d, t[0], &src, t[2], CONV, &PLAIN);
+}
+
+static void run_attention_trial(dev *d, const tensor *t, void *space)
+{
+    (void)space;
+    op_attention(d, t[0], t[1], t[2], t[3], HEADS, 0.125f, false);
+}
+
+static void run_memory_trial(dev *d, const tensor *t, void *space)
+{
+    (void)space;
+    op_layernorm(d, t[0], t[1], t[2], t[3], 1e-5f);
+}
+
+enum { LINEAR, CONV3, ATTENTION, MEMORY, TRIALS };
+
+static trial make(int kind, dev *d, dtype type)
+{
+    const tensor x = tensor_make(NULL, type, 1, SIDE, SIDE, CHANNELS);
+    const tensor v = tensor_make(NULL, DT_F32, 1, 1, 1, CHANNELS);
+    trial t = { .t = { x, x, x, x }, .n = LIST };
+    switch (kind) {
+    case LINEAR:
+        t.run = run_linear_trial;
+        t.t[0].c = t.t[0].stride = LINEAR_OUT;
+        t.t[1].c = t.t[1].stride = LINEAR_IN;
+        t.t[2] = tensor_make(NULL, DT_F16, LINEAR_OUT, 1, 1, LINEAR_IN);
+        t.n = 3;
+        break;
+    case CONV3: {
+        t.run = run_conv_trial;
+        t.t[0].c = t.t[0].stride = CONV_OUT;
+        t.t[1].c = t.t[1].stride = CONV_IN;
+        t.t[2] = tensor_make(NULL, DT_F16, CONV_OUT, 3, 3, CONV_IN);
+        t.n = 3;
+        const conv_input in = conv_trial_input(t.t);
+        t.space = op_conv_prepare_bytes(d, &in, CONV);
+        break;
+    }
+    case ATTENTION: t.run = run_attention_trial; break;
+    default:
+        t.run = run_memory_trial;
+        t.t[2] = t.t[3] = v;
+        break;
+    }
+    return t;
+}
+
+enum { ALIGN = 256 };
+
+static size_t tensor_room(const trial *t)
+{
+    size_t sum = num_align(t->space, ALIGN);
+    for (int i = 0; i < t->n; i++)
+        sum += num_align(tensor_bytes(t->t[i]), ALIGN);
+    return sum;
+}
+
+/* Runs it on the plan device: what it needs and what it does. */
+static dev_work plan_trial(const trial *t, dev *plan)
+{
+    const dev_work before = dev_plan_work(plan);
+    t->run(plan, t->t, NULL);
+    const dev_work after = dev_plan_work(plan);
+    return (dev_work){ after.linear - before.linear, after.conv - before.conv,
+                       after.attention - before.attention, after.bytes - before.bytes };
+}
+
+size_t cost_probe_memory(dev *d, dtype type)
+{
+    dev *plan = dev_open_plan(d, NULL);
+    size_t most = 0;
+    for (int i = 0; i < TRIALS && plan; i++) {
+        const trial t = make(i, d, type);
+        (void)plan_trial(&t, plan);
+        most = num_max(most, tensor_room(&t));
+    }
+    const size_t workspace = plan ? num_align(dev_workspace_needed(plan), ALIGN) : 0;
+    dev_close(plan);
+    return most + workspace;
+}
+
+/* Seconds of the second run: the first one makes what a library makes on first use. */
+static double time_trial(trial *t, dev *d, char *at, dev_event *e)
+{
+    double seconds = 0;
+    for (int i = 0; i < t->n; i++) {
+        t->t[i].data = at;
+        at += num_align(tensor_bytes(t->t[i]), ALIGN);
+    }
+    for (int i = 0; i < 2; i++) {
+        const double t0 = clock_seconds();
+        t->run(d, t->t, at);
+        dev_record(d, e, DEV_COMPUTE);
+        dev_sync(d, e);
+        seconds = clock_seconds() - t0;
+    }
+    return seconds;
+}
+
+static void set_rate(refine_rates *r, int kind, dev_work w, double seconds)
+{
+    double *const rate[] = { &r->linear, &r->conv, &r->attention, &r->memory };
+    const double amount = kind == MEMORY ? (double)w.bytes : 2.0 * (double)dev_work_macs(w);
+    if (*rate[kind] <= 0 && seconds > 0)
+        *rate[kind] = amount / seconds;
+}
+
+/* Zeros are as good as any numbers, and no denormals are among them. */
+static void clear(dev *d, char *p, size_t bytes)
+{
+    static const char ZEROS[1 << 16];
+    for (size_t at = 0; at < bytes; at += sizeof ZEROS)
+        dev_put(d, p + at, ZEROS, num_min(sizeof ZEROS, bytes - at));
+}
+
+void cost_probe(refine_rates *r, dev *d, dtype type)
+{
+    const size_t bytes = cost_probe_memory(d, type);
+    dev *plan = dev_open_plan(d, NULL);
+    dev_event *e = dev_event_open(d);
+    char *space = dev_alloc(d, bytes, DEV_VRAM);
+
+    if (plan && e && space) {
+        clear(d, space, bytes);
+        for (int i = 0; i < TRIALS; i++) {
+            trial t = make(i, d, type);
+            const dev_work w = plan_trial(&t, plan);
+            const size_t need = num_align(dev_workspace_needed(plan), ALIGN);
+            dev_workspace_set(d, space, need);
+            set_rate(r, i, w, time_trial(&t, d, space + need, e));
+        }
+        dev_workspace_set(d, NULL, 0);
+    }
+    dev_free(d, space, bytes, DEV_VRAM);
+    dev_event_close(d, e);
+    dev_close(plan);
+}
+
+bool cost_known(const refine_rates *r)
+{
+    return r->disk > 0 && r->decode > 0 && r->copy > 0 && r->linear > 0 && r->conv > 0 &&
+           r->attention > 0 && r->memory > 0;
+}
+
+static double over(double amount, double rate) { return rate > 0 ? amount / rate : 0.0; }
+
+double cost_seconds(const refine_rates *r, dev_work w)
+{
+    return over(2.0 * (double)w.linear, r->linear) + over(2.0 * (double)w.conv, r->conv) +
+           over(2.0 * (double)w.attention, r->attention) + over((double)w.bytes, r->memory);
+}

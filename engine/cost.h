@@ -1,0 +1,23 @@
+/* engine/cost.h -- seconds from work: four rates of compute, probed or given.
+ *
+ *     seconds = 2 linear / R_linear + 2 conv / R_conv + 2 attention / R_attention
+ *               + bytes / R_memory
+ */
+#ifndef REFINE_COST_H
+#define REFINE_COST_H
+
+#include "engine/refine.h"
+#include "kernels/ops.h"
+
+/* Fills in the compute rates of `r` that are 0 by running each kind of operator for some
+ * milliseconds, with activations of that type.  Takes and gives back cost_probe_memory of
+ * the device.  What cannot be measured stays 0. */
+void cost_probe(refine_rates *r, dev *d, dtype type);
+size_t cost_probe_memory(dev *d, dtype type);
+
+/* Whether all rates are known. */
+bool cost_known(const refine_rates *r);
+
+double cost_seconds(const refine_rates *r, dev_work w);
+
+#endif

@@ -1,0 +1,146 @@
+/* offload/probe.c -- a few reads, frames and copies, with a clock beside them. */
+#include "offload/probe.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "offload/codec.h"
+#include "offload/reader.h"
+
+#include <string.h>
+
+enum {
+    DEPTH = 2,
+    REQUEST = 1 << 20,
+    READS = 24, /* requests */
+    COPIES = 4,
+    FRAMES = 4
+};
+
+static const double LONGEST = 0.04; /* seconds for one of them */
+
+typedef struct probe {
+    dev *d;
+    const pack *p;
+    reader *rd;
+    char *buffer; /* pinned: DEPTH * REQUEST */
+    char *frame;  /* one decoded frame */
+    codec *c;
+} probe;
+
+size_t probe_memory(void)
+{
+    return (size_t)DEPTH * REQUEST + PACK_FRAME + codec_memory() + reader_memory(DEPTH);
+}
+
+static refine_status open_reader(probe *b, int kind)
+{
+    const reader_config c = { .path = pack_path(b->p),
+                              .buffer = b->buffer,
+                              .buffer_bytes = (size_t)DEPTH * REQUEST,
+                              .depth = DEPTH };
+    char note[8];
+    switch (kind) {
+    case 1: return reader_open_uring(&b->rd, &c, NULL);
+    case 2: return reader_open_pread(&b->rd, &c, NULL);
+    default: return reader_open_auto(&b->rd, &c, note, sizeof note, NULL);
+    }
+}
+
+/* Reads on from `at` with DEPTH requests under way; what arrives is not looked at. */
+static double read_rate(probe *b, uint64_t at, uint64_t end)
+{
+    const double t0 = clock_seconds();
+    int asked = 0, come = 0;
+    read_done done[DEPTH];
+
+    for (;;) {
+        while (asked < READS && asked - come < DEPTH && at + REQUEST <= end &&
+               clock_seconds() - t0 < LONGEST) {
+            char *dst = b->buffer + (size_t)(asked % DEPTH) * REQUEST;
+            if (b->rd->submit(b->rd, (uint64_t)asked++, dst, at, REQUEST) != REFINE_OK)
+                return 0;
+            at += REQUEST;
+        }
+        if (asked == come)
+            break;
+        const int n = b->rd->reap(b->rd, done, DEPTH, 1);
+        for (int i = 0; i < n; i++, come++)
+            if (done[i].status != REFINE_OK)
+                return 0;
+    }
+    return come ? (double)come * REQUEST / (clock_seconds() - t0) : 0;
+}
+
+/* Frames of one chunk, the stored bytes of which begin the buffer. */
+static double decode_rate(probe *b, int chunk)
+{
+    const pack_chunk *k = pack_chunk_at(b->p, chunk);
+    const size_t n = num_min(num_align(k->stored_bytes, PACK_ALIGN), REQUEST);
+    size_t at = 0, decoded = 0;
+    read_done done;
+    int bad;
+
+    if (b->rd->submit(b->rd, 0, b->buffer, k->file_at, n) != REFINE_OK ||
+        b->rd->reap(b->rd, &done, 1, 1) != 1 || done.status != REFINE_OK)
+        return 0;
+    const double t0 = clock_seconds();
+    for (uint32_t i = 0; i < k->n_frames && i < FRAMES; i++) {
+        const pack_frame *f = pack_frame_at(b->p, (int)(k->first_frame + i));
+        if (at + f->stored_bytes > n)
+            break;
+        if (codec_decode(b->c, b->frame, b->buffer + at, f, 1, &bad) != REFINE_OK)
+            return 0;
+        at += f->stored_bytes;
+        decoded += f->bytes;
+    }
+    return decoded ? (double)decoded / (clock_seconds() - t0) : 0;
+}
+
+static double copy_rate(probe *b)
+{
+    const size_t bytes = (size_t)DEPTH * REQUEST;
+    char *to = dev_alloc(b->d, bytes, DEV_VRAM);
+    dev_event *e = dev_event_open(b->d);
+    double rate = 0;
+
+    if (to && e) {
+        dev_copy_in(b->d, to, b->buffer, bytes); /* touches the pages */
+        dev_record(b->d, e, DEV_COPY);
+        dev_sync(b->d, e);
+        const double t0 = clock_seconds();
+        for (int i = 0; i < COPIES; i++)
+            dev_copy_in(b->d, to, b->buffer, bytes);
+        dev_record(b->d, e, DEV_COPY);
+        dev_sync(b->d, e);
+        rate = (double)(COPIES * bytes) / (clock_seconds() - t0);
+    }
+    dev_event_close(b->d, e);
+    dev_free(b->d, to, bytes, DEV_VRAM);
+    return rate;
+}
+
+probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind)
+{
+    probe b = { .d = d, .p = p };
+    probe_rates r = { 0 };
+
+    b.buffer = dev_alloc(d, (size_t)DEPTH * REQUEST, DEV_PINNED);
+    b.frame = mem_alloc(PACK_FRAME);
+    b.c = codec_open();
+    if (b.buffer && b.frame && b.c && first < end) {
+        memset(b.buffer, 0, (size_t)DEPTH * REQUEST);
+        r.copy = copy_rate(&b);
+        if (open_reader(&b, kind) == REFINE_OK) {
+            const pack_chunk *last = pack_chunk_at(p, end - 1);
+            r.disk = read_rate(&b, pack_chunk_at(p, first)->file_at,
+                               last->file_at + last->stored_bytes);
+            r.decode = decode_rate(&b, first);
+            b.rd->close(b.rd);
+        }
+    }
+    codec_close(b.c);
+    mem_free(b.frame);
+    dev_free(d, b.buffer, (size_t)DEPTH * REQUEST, DEV_PINNED);
+    return r;
+}

@@ -1,0 +1,100 @@
+/* offload/simulate.c -- the recurrence of simulate.h over a few steps; the last one counts. */
+#include "offload/simulate.h"
+
+#include "offload/ring.h"
+
+#include <assert.h>
+
+enum { STEPS = 4, FLIGHTS = 256, SLOTS_MOST = 1024 };
+
+/* What still lies in the ring. */
+typedef struct flight {
+    uint64_t ring_end;
+    double left;
+} flight;
+
+typedef struct state {
+    const simulate_config *c;
+    ring r;
+    flight flight[FLIGHTS]; /* trips [popped, taken) */
+    uint64_t popped, taken;
+    double slot_free[SLOTS_MOST];
+    double disk, decode, copy, compute; /* when each is free */
+    simulate_result sum;
+} state;
+
+static double later(double a, double b) { return a > b ? a : b; }
+static double over(double bytes, double rate) { return rate > 0 ? bytes / rate : 0.0; }
+
+/* When the ring has room for so many bytes. */
+static double wait_for_room(state *s, size_t bytes)
+{
+    double room = 0;
+    size_t at;
+    uint64_t end;
+    while (s->taken - s->popped == FLIGHTS || !ring_take(&s->r, bytes, &at, &end)) {
+        assert(s->popped < s->taken && "the ring holds less than one chunk");
+        const flight *f = &s->flight[s->popped++ % FLIGHTS];
+        ring_give(&s->r, f->ring_end);
+        room = f->left;
+    }
+    s->flight[s->taken % FLIGHTS].ring_end = end;
+    return room;
+}
+
+/* Why compute waited from `since` until the copy had passed. */
+static void blame(simulate_result *r, double since, double disk, double decode, double copy)
+{
+    const double until_disk = later(disk, since), until_decode = later(decode, until_disk);
+    r->stall_disk += until_disk - since;
+    r->stall_decode += until_decode - until_disk;
+    r->stall_copy += later(copy, until_decode) - until_decode;
+}
+
+static void travel(state *s, int chunk)
+{
+    const simulate_config *c = s->c;
+    const pack_chunk *k = pack_chunk_at(c->p, chunk);
+    double *slot = &s->slot_free[s->taken % (uint64_t)c->slots];
+    const bool cached = c->cached && c->cached[chunk];
+    double here = *slot;
+
+    if (!cached) {
+        here = s->disk = later(s->disk, *slot) + over(k->stored_bytes, c->disk);
+        s->decode = later(s->decode, s->disk) + over(k->bytes, c->decode);
+    }
+    const double disk = here, decoded = cached ? here : s->decode;
+    const double room = wait_for_room(s, k->bytes);
+    s->copy = later(later(s->copy, decoded), room) + over(k->bytes, c->copy);
+    *slot = s->copy;
+    blame(&s->sum, s->compute, disk, decoded, later(s->copy, s->compute));
+    s->compute = later(s->compute, s->copy) + c->seconds[chunk];
+    s->flight[s->taken++ % FLIGHTS].left = s->compute;
+}
+
+static void step(state *s)
+{
+    const simulate_config *c = s->c;
+    const double begin = s->compute;
+
+    s->sum = (simulate_result){ 0 };
+    for (int pass = 0; pass < c->passes; pass++)
+        for (int i = c->first; i < c->end; i++) {
+            s->sum.compute += c->seconds[i];
+            if (c->resident && c->resident[i])
+                s->compute += c->seconds[i];
+            else
+                travel(s, i);
+        }
+    s->sum.step = s->compute - begin;
+}
+
+simulate_result simulate_step(const simulate_config *c)
+{
+    state s = { .c = c };
+    assert(c->slots > 0 && c->slots <= SLOTS_MOST);
+    ring_open(&s.r, c->ring_bytes);
+    for (int i = 0; i < STEPS; i++)
+        step(&s);
+    return s.sum;
+}
