@@ -431,21 +431,23 @@ static refine_status choose_unet(planner *k, vae_way *v, unet_way *u, refine_err
 
 /* ---- host ---- */
 
-static void choose_staging(planner *k)
+/* `others`: host memory besides the stream's and what was taken before. */
+static void choose_staging(planner *k, size_t others)
 {
     plan *out = k->out;
     const pack *p = k->m->p;
     const int wanted = k->o->decode_threads;
+    const size_t fixed = k->heap + others;
 
     out->workers = wanted > 0 ? wanted : DEFAULT_WORKERS;
     for (out->slots = DEFAULT_SLOTS; out->slots > SMALLEST_SLOTS; out->slots--)
-        if (k->heap + stream_host_bytes(p, out->slots, out->workers) <= out->host_limit)
+        if (fixed + stream_host_bytes(p, out->slots, out->workers) <= out->host_limit)
             break;
-    if (wanted <= 0 && k->heap + stream_host_bytes(p, out->slots, out->workers) > out->host_limit)
+    if (wanted <= 0 && fixed + stream_host_bytes(p, out->slots, out->workers) > out->host_limit)
         out->workers = 1;
     out->staging = stream_staging_bytes(p, out->slots);
-    out->host = k->heap + stream_host_bytes(p, out->slots, out->workers);
-    out->smallest_host = k->heap + stream_host_bytes(p, SMALLEST_SLOTS, 1);
+    out->host = fixed + stream_host_bytes(p, out->slots, out->workers);
+    out->smallest_host = fixed + stream_host_bytes(p, SMALLEST_SLOTS, 1);
 }
 
 static size_t host_left(const plan *p)
@@ -454,16 +456,12 @@ static size_t host_left(const plan *p)
 }
 
 /* Pictures that leave the device go to host memory as far as it reaches, then to a file. */
-static void place_spill(planner *k, size_t bytes)
+static void place_spill(plan *out, size_t bytes)
 {
-    plan *out = k->out;
-    if (bytes == 0)
-        return;
-    out->spill_host = num_min(bytes, host_left(out) - num_min(host_left(out), spill_overhead(1)));
+    out->spill_host = num_min(bytes, host_left(out));
     out->spill_host -= out->spill_host % SCRATCH_ALIGN;
     out->spill_file = bytes - out->spill_host;
-    out->host += out->spill_host + spill_overhead(out->spill_file);
-    out->smallest_host += spill_overhead(1);
+    out->host += out->spill_host;
 }
 
 /* Chunks for the cache, spread evenly over those that are read in a step, so that the disk is
@@ -500,6 +498,7 @@ static void choose_cache(planner *k)
     const uint64_t wanted = k->o->cached_bytes;
     size_t room = host_left(out);
 
+    (void)predict(k);
     if (wanted == UINT64_MAX || (wanted == 0 && !cost_known(&out->rates)))
         return;
     if (wanted != 0)
@@ -601,7 +600,7 @@ static refine_status make(planner *k, refine_error *err)
     unet_way u;
 
     set_limits(k);
-    choose_staging(k);
+    choose_staging(k, 0);
     set_rates(k);
     TRY(find_smallest(k, &v, &u, err));
     const double smallest_step = predict_smallest(k, &v, &u);
@@ -609,12 +608,11 @@ static refine_status make(planner *k, refine_error *err)
         return over(err, "device", "--vram", out->device_limit, out->smallest_device,
                     smallest_step);
     TRY(choose_unet(k, &v, &u, err));
-    if (k->o->trace) {
+    if (k->o->trace)
         out->trace_events = events_of(k);
-        out->host += trace_memory(out->trace_events);
-        out->smallest_host += trace_memory(out->trace_events);
-    }
-    place_spill(k, v.spill);
+    choose_staging(k, (v.spill ? spill_overhead(1) : 0) +
+                          (k->o->trace ? trace_memory(out->trace_events) : 0));
+    place_spill(out, v.spill);
     if (out->host > out->host_limit)
         return over(err, "host", "--ram", out->host_limit, out->smallest_host, out->predicted.step);
     choose_cache(k);

@@ -340,15 +340,24 @@ static void submit_all(stream *s)
     }
 }
 
+/* A limited disk would not have delivered before. */
+static void await_due(stream *s, uint64_t number)
+{
+    if (s->disk.rate <= 0)
+        return;
+    pthread_mutex_unlock(&s->lock);
+    clock_sleep_until(s->slots[number].due);
+    pthread_mutex_lock(&s->lock);
+}
+
 static void reap(stream *s)
 {
     read_done done[DEPTH];
     pthread_mutex_unlock(&s->lock);
     const int n = s->rd->reap(s->rd, done, DEPTH, 1);
-    for (int i = 0; i < n && s->disk.rate > 0; i++)
-        clock_sleep_until(s->slots[done[i].ticket].due);
     pthread_mutex_lock(&s->lock);
     for (int i = 0; i < n; i++) {
+        await_due(s, done[i].ticket);
         slot *sl = &s->slots[done[i].ticket];
         finish_request(s, sl);
         if (done[i].status != REFINE_OK)

@@ -6,16 +6,16 @@
 
 #include <signal.h>
 
-typedef struct start {
+struct thread_start {
     void (*body)(void *);
     void *context;
-} start;
+};
+typedef struct thread_start start;
 
 static void *run(void *record)
 {
-    const start s = *(start *)record;
-    mem_free(record);
-    s.body(s.context);
+    const start *s = record;
+    s->body(s->context);
     return NULL;
 }
 
@@ -44,6 +44,7 @@ bool thread_start(thread *t, const char *name, void (*body)(void *), void *conte
     }
     (void)pthread_setname_np(t->id, name);
     t->running = true;
+    t->record = s; /* kept: memory in use then does not depend on who runs first */
     return true;
 }
 
@@ -52,5 +53,6 @@ void thread_join(thread *t)
     if (!t->running)
         return;
     (void)pthread_join(t->id, NULL);
+    mem_free(t->record);
     t->running = false;
 }

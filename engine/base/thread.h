@@ -13,6 +13,7 @@
 typedef struct thread {
     pthread_t id;
     bool running; /* started and not yet joined; false in a zeroed struct */
+    struct thread_start *record;
 } thread;
 
 /* Runs body(context) in a new thread that blocks every signal and is known to the

@@ -126,6 +126,233 @@ static void invariant(refine_precision precision)
         o.band_rows = band;
         same_picture(&o, want, "the height of the VAE's bands");
     }
+    o = base;
+    o.per_pass = 1;
+    same_picture(&o, want, "the halves of guidance going one after the other");
+    o = base;
+    o.resident_bytes = UINT64_MAX;
+    o.cached_bytes = 2u << 20;
+    same_picture(&o, want, "keeping weights in host memory");
+    o.disk_limit = o.copy_limit = 200e6;
+    same_picture(&o, want, "how fast weights come");
+    o = base;
+    o.trace = true;
+    same_picture(&o, want, "being watched");
+}
+
+static refine_memory memory_of(const refine_options *o)
+{
+    static uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_plan(&r, o, &j, &err), REFINE_OK, "%s", err.text);
+    return r.memory;
+}
+
+/* Pictures off the device: all in memory, all in the file, and split between the two. */
+static void invariant_to_spill(refine_precision precision)
+{
+    const uint8_t *want = expected(precision);
+    refine_options o = options(pack_file);
+    o.precision = precision;
+    o.cached_bytes = UINT64_MAX;
+    o.spill = 2;
+    const refine_memory all = memory_of(&o);
+    cr_assert(all.spill_host > 0 && all.spill_file == 0);
+    for (int band = 8; band <= 64; band *= 2) {
+        o.band_rows = band;
+        same_picture(&o, want, "pictures in host memory");
+    }
+    o.band_rows = 0;
+    o.ram_bytes = all.smallest_host + (256u << 10);
+    const refine_memory split = memory_of(&o);
+    cr_assert(split.spill_file > 0 && split.host_planned <= o.ram_bytes);
+    same_picture(&o, want, "pictures partly in a file");
+    o.ram_bytes = all.smallest_host;
+    cr_assert(memory_of(&o).spill_file > split.spill_file);
+    same_picture(&o, want, "pictures in a file");
+}
+
+Test(engine_refine, the_picture_does_not_depend_on_where_the_vae_keeps_its_pictures_in_f32)
+{
+    invariant_to_spill(REFINE_F32);
+}
+
+Test(engine_refine, the_picture_does_not_depend_on_where_the_vae_keeps_its_pictures_in_bf16)
+{
+    invariant_to_spill(REFINE_BF16);
+}
+
+Test(engine_refine, says_when_there_is_no_room_for_what_leaves_the_device)
+{
+    refine_options o = options(pack_file);
+    static uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    refine_engine *e;
+    refine_error err = { 0 };
+    o.spill = 2;
+    o.cached_bytes = UINT64_MAX;
+    o.ram_bytes = memory_of(&o).smallest_host;
+    o.spill_dir = "/no/such/place";
+    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EIO);
+    cr_expect(strstr(err.text, "/no/such/place") && strstr(err.text, "TMPDIR"), "%s", err.text);
+}
+
+/* ---- many pictures ---- */
+
+enum { MANY = 3 };
+
+static refine_job job_number(int i, uint8_t *out)
+{
+    static const char *const PROMPTS[MANY] = { "a cat", "a dog on a lawn", "rain" };
+    refine_job j = job(out);
+    j.prompt = PROMPTS[i];
+    j.negative = i == 1 ? "" : "blurry";
+    j.seed = 7u * (unsigned)i;
+    j.guidance = 4.0f + (float)i;
+    j.aesthetic_score = 5.0f + (float)i;
+    return j;
+}
+
+static void many_are_like_each_alone(refine_precision precision, int per_pass)
+{
+    static uint8_t alone[MANY][PIXELS], together[MANY][PIXELS];
+    refine_options o = options(pack_file);
+    refine_job j[MANY];
+    refine_engine *e;
+    refine_error err = { 0 };
+
+    o.precision = precision;
+    for (int i = 0; i < MANY; i++) {
+        j[i] = job_number(i, alone[i]);
+        run_ok(&o, &j[i], NULL);
+        j[i].rgb_out = together[i];
+    }
+    o.images = MANY;
+    o.per_pass = per_pass;
+    cr_assert_eq(refine_open(&e, &o, &j[0], &err), REFINE_OK, "%s", err.text);
+    for (int again = 0; again < 2; again++) {
+        memset(together, 0, sizeof together);
+        cr_assert_eq(refine_run_many(e, j, MANY, &err), REFINE_OK, "%s", err.text);
+        cr_expect_eq(memcmp(alone, together, sizeof alone), 0, "%d in a pass", per_pass);
+    }
+    cr_expect_eq(refine_run_many(e, j, 2, &err), REFINE_EINVAL);
+    refine_close(e);
+}
+
+Test(engine_refine, a_picture_does_not_depend_on_its_company)
+{
+    for (int per_pass = 0; per_pass <= 2 * MANY; per_pass += 2)
+        many_are_like_each_alone(REFINE_F32, per_pass);
+    many_are_like_each_alone(REFINE_F32, 1);
+    many_are_like_each_alone(REFINE_BF16, 5);
+}
+
+/* ---- what was foretold ---- */
+
+/* Transfers are limited so that they, and not the noise of a busy machine, decide. */
+static void foretells(double disk, double copy, uint64_t cached, const char *what)
+{
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    refine_job j = job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    o.resident_bytes = UINT64_MAX;
+    o.cached_bytes = cached;
+    o.disk_limit = disk;
+    o.copy_limit = copy;
+    j.strength = 0.5;
+    run_ok(&o, &j, &r);
+    cr_expect(r.predicted_step > 0 && fabs(r.step_median / r.predicted_step - 1) < 0.1,
+              "%s: %.3f s a step, foretold %.3f", what, r.step_median, r.predicted_step);
+    cr_expect(fabs(r.step_median / r.replayed_step - 1) < 0.1, "%s: %.3f s a step, replayed %.3f",
+              what, r.step_median, r.replayed_step);
+    cr_expect(r.predicted_stall > 0.3 && strcmp(r.wrong_rate, "") == 0, "%s", what);
+}
+
+Test(engine_refine, foretells_a_step_that_waits_for_the_disk_or_the_link)
+{
+    foretells(8e6, 0, UINT64_MAX, "slow disk");
+    foretells(0, 8e6, UINT64_MAX, "slow link");
+    foretells(6e6, 12e6, 3u << 20, "slow disk, some weights cached");
+}
+
+Test(engine_refine, names_the_rate_that_was_wrong)
+{
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    const refine_job j = job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    o.resident_bytes = o.cached_bytes = UINT64_MAX;
+    o.rates.linear = o.rates.conv = o.rates.attention = o.rates.memory = 1e7;
+    run_ok(&o, &j, &r);
+    cr_expect_str_eq(r.wrong_rate, "compute");
+}
+
+Test(engine_refine, caches_only_what_helps)
+{
+    refine_options o = options(pack_file);
+    o.resident_bytes = UINT64_MAX;
+    o.rates = (refine_rates){ 1e12, 1e12, 1e12, 1e9, 1e9, 1e9, 1e9 };
+    cr_expect(memory_of(&o).cached == 0);
+    o.rates.disk = 1e6;
+    cr_expect(memory_of(&o).cached > 0);
+    cr_expect(memory_of(&o).host_planned <= o.ram_bytes);
+}
+
+Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
+{
+    static uint8_t out[PIXELS];
+    const refine_precision precisions[] = { REFINE_F32, REFINE_BF16 };
+    for (int i = 0; i < 2; i++)
+        for (int budget = 0; budget < 4; budget++) {
+            refine_options o = options(pack_file);
+            refine_job j = job(out);
+            refine_report r = REFINE_REPORT_INIT;
+            o.precision = precisions[i];
+            j.width = 64 + 8 * budget;
+            refine_report p = REFINE_REPORT_INIT;
+            cr_assert_eq(refine_plan(&p, &o, &j, NULL), REFINE_OK);
+            o.vram_bytes = p.memory.smallest_device + ((uint64_t)budget << 20);
+            run_ok(&o, &j, &r);
+            cr_expect(r.memory.device_peak == r.memory.device_planned);
+            cr_expect(r.memory.device_peak <= o.vram_bytes);
+        }
+}
+
+/* ---- the trace ---- */
+
+Test(engine_refine, leaves_a_trace_of_everything)
+{
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    const refine_job j = job(out);
+    refine_engine *e;
+    refine_chunk c;
+    size_t n, lost, lanes[REFINE_LANES] = { 0 };
+    o.trace = true;
+    o.resident_bytes = o.cached_bytes = UINT64_MAX;
+    cr_assert_eq(refine_open(&e, &o, &j, NULL), REFINE_OK);
+    cr_assert_eq(refine_run(e, &j, NULL), REFINE_OK);
+    const refine_event *v = refine_trace(e, &n, &lost);
+    for (size_t i = 0; i < n; i++) {
+        cr_assert(v[i].end >= v[i].begin && v[i].begin >= 0);
+        lanes[v[i].lane]++;
+    }
+    cr_expect(lost == 0 && lanes[REFINE_LANE_STEP] == 3 && lanes[REFINE_LANE_PHASE] == 4);
+    cr_expect(lanes[REFINE_LANE_DISK] == lanes[REFINE_LANE_COPY]);
+    cr_expect(lanes[REFINE_LANE_DISK] == lanes[REFINE_LANE_COMPUTE]);
+    cr_expect(lanes[REFINE_LANE_DISK] > 3u * 100);
+    cr_expect_eq(refine_get_chunk(e, refine_chunks(e), &c), REFINE_EINVAL);
+    double seconds = 0;
+    for (int i = 0; i < refine_chunks(e); i++) {
+        cr_assert_eq(refine_get_chunk(e, i, &c), REFINE_OK);
+        cr_assert(c.name && c.bytes > 0);
+        seconds += c.phase == REFINE_DENOISING ? c.seconds : 0;
+    }
+    cr_expect(seconds > 0);
+    refine_close(e);
 }
 
 Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_bands_in_f32)
