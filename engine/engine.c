@@ -16,6 +16,7 @@
 #include "offload/spill.h"
 #include "refine_version.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,7 +45,9 @@ struct refine_engine {
     int phase_chunks, chunks_left; /* of the phase or step, for progress */
     double started, phase_started, last_report;
     uint64_t rss_before, heap_before; /* when the plan was made */
-    stream_stats before;              /* at the last report */
+    stream_stats before;              /* at the last report, */
+    stream_stats at_start;            /* at the start of the run */
+    stream_stats unet_stalls;         /* of the denoising phase: its stalls alone */
     double disk_rate;
     double *step_seconds;   /* p->steps of them, and as many to sort */
     double compute_planned; /* seconds of a step */
@@ -357,7 +360,7 @@ static void tell(refine_engine *e, double done)
         .elapsed = now - e->started,
         .eta = estimate(e, now, done),
         .disk_rate = e->disk_rate,
-        .stall_share = total_stall(&s) / (now - e->started + 1e-9),
+        .stall_share = (total_stall(&s) - total_stall(&e->at_start)) / (now - e->started + 1e-9),
     };
     if (e->job->progress(e->job->progress_context, &p))
         dev_fail(e->d, REFINE_ECANCELLED, "interrupted");
@@ -503,8 +506,27 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
 
 static void replay_step(refine_engine *e);
 
+/* What was added from one time to another. */
+static stream_stats stats_between(stream_stats a, stream_stats b)
+{
+    b.disk_bytes -= a.disk_bytes;
+    b.decoded_bytes -= a.decoded_bytes;
+    b.copied_bytes -= a.copied_bytes;
+    b.chunks -= a.chunks;
+    b.resident_hits -= a.resident_hits;
+    b.cache_hits -= a.cache_hits;
+    b.disk_busy -= a.disk_busy;
+    b.decode_busy -= a.decode_busy;
+    b.copy_busy -= a.copy_busy;
+    b.stall_disk -= a.stall_disk;
+    b.stall_decode -= a.stall_decode;
+    b.stall_copy -= a.stall_copy;
+    return b;
+}
+
 static refine_status denoise(refine_engine *e, const refine_job *j, refine_error *err)
 {
+    const stream_stats begun = stream_get_stats(e->s);
     e->step = 0;
     begin(e, REFINE_DENOISING, SEG_UNET, pipeline_passes(e->p));
     for (int i = 0; i < e->p->steps; i++) {
@@ -513,6 +535,7 @@ static refine_status denoise(refine_engine *e, const refine_job *j, refine_error
             replay_step(e);
     }
     e->step = e->p->steps;
+    e->unet_stalls = stats_between(begun, stream_get_stats(e->s));
     e->report.unet = finish(e);
     return REFINE_OK;
 }
@@ -553,7 +576,7 @@ static refine_status start_stream(refine_engine *e, refine_error *err)
     e->used = true;
     e->r.tick = tick;
     e->started = e->last_report = clock_seconds();
-    e->before = stream_get_stats(e->s);
+    e->before = e->at_start = stream_get_stats(e->s);
     e->step = 0;
     return REFINE_OK;
 }
@@ -608,7 +631,8 @@ static void fill_plan_report(refine_engine *e)
     r->memory.device_limit = p->device_limit;
     r->memory.host_planned = p->host;
     r->memory.host_limit = p->host_limit;
-    r->memory.rss_planned = e->rss_before + (p->host - e->heap_before) + p->arena + LIBRARY_BYTES;
+    r->memory.rss_planned = e->rss_before + (p->host - p->caller - e->heap_before) + p->arena +
+                            LIBRARY_BYTES;
     r->memory.ring = p->ring;
     r->memory.resident = p->residents;
     r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
@@ -641,7 +665,7 @@ static void fill_plan_report(refine_engine *e)
     r->rates = p->rates;
     r->predicted_step = p->predicted.step;
     r->predicted_unet = p->predicted.step * e->p->steps;
-    if (p->predicted.step > 0)
+    if (p->predicted.step > p->predicted.compute)
         r->predicted_stall = 1.0 - p->predicted.compute / p->predicted.step;
     r->wrong_rate = "";
     r->source_hash = pack_super(e->m.p)->source_hash;
@@ -683,43 +707,36 @@ static void replay_step(refine_engine *e)
     e->report.replayed_step = plan_simulate(&e->plan, &e->m, e->p, &r, e->plan.seconds).step;
 }
 
-/* The rate that was furthest from what the run measured, where the step was not as foretold. */
+/* What made a step longer (or shorter) than foretold: the part of it that differs most. */
 static const char *find_wrong_rate(const refine_engine *e)
 {
     const refine_report *r = &e->report;
-    const double off = r->predicted_step > 0 ? r->step_median / r->predicted_step : 1.0;
+    const simulate_result *p = &e->plan.predicted;
+    const double more = r->step_median - r->predicted_step, steps = e->p->steps;
     const struct {
         const char *name;
-        double assumed, measured;
-    } all[] = {
-        { "compute", compute_of_step(e, true), e->compute_planned },
-        { "disk", r->rates.disk, r->measured.disk },
-        { "decode", r->rates.decode, r->measured.decode },
-        { "copy", r->rates.copy, r->measured.copy },
+        double more;
+    } parts[] = {
+        { "compute", compute_of_step(e, true) - e->compute_planned },
+        { "disk", e->unet_stalls.stall_disk / steps - p->stall_disk },
+        { "decoding", e->unet_stalls.stall_decode / steps - p->stall_decode },
+        { "copying", e->unet_stalls.stall_copy / steps - p->stall_copy },
     };
-    const char *worst = "";
-    double most = 1.0;
+    const double direction = more > 0 ? 1 : -1;
+    size_t worst = 0;
 
-    if (off > 0.9 && off < 1.1)
+    if (!(r->predicted_step > 0) || fabs(more) < 0.1 * r->predicted_step)
         return "";
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        if (!(all[i].assumed > 0) || !(all[i].measured > 0))
-            continue;
-        /* A slow step has a rate to blame that was assumed too high, and the other way round. */
-        const double by = off > 1 ? all[i].assumed / all[i].measured
-                                  : all[i].measured / all[i].assumed;
-        if (by > most) {
-            most = by;
-            worst = all[i].name;
-        }
-    }
-    return worst;
+    for (size_t i = 1; i < sizeof parts / sizeof parts[0]; i++)
+        if (parts[i].more * direction > parts[worst].more * direction)
+            worst = i;
+    return parts[worst].name;
 }
 
 static void fill_run_report(refine_engine *e)
 {
     refine_report *r = &e->report;
-    const stream_stats s = stream_get_stats(e->s);
+    const stream_stats s = stats_between(e->at_start, stream_get_stats(e->s));
     const uint64_t heap = mem_used().peak;
 
     r->total = clock_seconds() - e->started;

@@ -437,7 +437,9 @@ static void choose_staging(planner *k, size_t others)
     plan *out = k->out;
     const pack *p = k->m->p;
     const int wanted = k->o->decode_threads;
-    const size_t fixed = k->heap + others;
+    const size_t fixed = k->heap + others + (size_t)k->o->caller_bytes;
+
+    out->caller = (size_t)k->o->caller_bytes;
 
     out->workers = wanted > 0 ? wanted : DEFAULT_WORKERS;
     for (out->slots = DEFAULT_SLOTS; out->slots > SMALLEST_SLOTS; out->slots--)

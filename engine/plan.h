@@ -34,7 +34,7 @@ typedef struct plan {
     size_t spill_from;                 /* pictures of so many bytes leave the device */
     size_t spill_host, spill_file;     /* for where they then lie */
     size_t host;                       /* heap and staging at their peak, the arena apart */
-    size_t staging, cached;            /* of host */
+    size_t staging, cached, caller;    /* of host; the last for the caller */
     size_t trace_events;
     size_t smallest_device, smallest_host;
     int slots, workers, band_rows, per_pass;

@@ -86,8 +86,9 @@ typedef struct refine_options {
     const char *pack_path;
     const char *merges; /* tokenizer text, "a b" per line; NULL: the pack's own */
     size_t merges_len;
-    uint64_t vram_bytes; /* ceiling on device memory; 0: free memory less a margin */
-    uint64_t ram_bytes;  /* ceiling on host memory; 0: the same */
+    uint64_t vram_bytes;   /* ceiling on device memory; 0: free memory less a margin */
+    uint64_t ram_bytes;    /* ceiling on host memory; 0: 512 MiB */
+    uint64_t caller_bytes; /* of it, what the caller will take itself beyond what it has now */
     refine_device device;
     refine_precision precision;
     refine_reader reader;
@@ -194,7 +195,8 @@ typedef struct refine_report {
     double replayed_step;   /* predicted from what the first step measured; 0: not yet */
     refine_rates rates;     /* that the prediction assumed */
     refine_rates measured;  /* by the run */
-    const char *wrong_rate; /* the one to blame when a step took 10 % more or less; or "" */
+    const char *wrong_rate; /* "compute", "disk", "decoding" or "copying": to blame when a step took
+                               10 % more or less than predicted; or "" */
     int images, per_pass, passes_per_step, band_rows;
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;

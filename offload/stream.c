@@ -79,7 +79,6 @@ typedef struct slot {
     char *coded, *plain;    /* the two parts; the same when the pack is raw */
     char *out;              /* where this chunk is decoded to: plain, or its place in the cache */
     char *in;               /* where it is read to: coded, or out if it is raw */
-    double due;             /* (limit) not READ before */
     double since;           /* when reading, then decoding, began */
     int requests;           /* unfinished */
     int taken, undecoded;   /* frames: given to workers; not yet decoded */
@@ -233,14 +232,13 @@ static bool is_raw(const stream *s, const pack_chunk *c)
 
 static size_t padded(const pack_chunk *c) { return num_align(c->stored_bytes, PACK_ALIGN); }
 
-/* When the line has carried so many bytes more. */
-static double pace_due(pace *p, size_t bytes)
+/* Waits until the line has carried what was sent before, and sends so many bytes more. */
+static void pace_send(pace *p, size_t bytes)
 {
-    const double now = clock_seconds();
     if (p->rate <= 0)
-        return now;
-    p->free_at = (p->free_at > now ? p->free_at : now) + (double)bytes / p->rate;
-    return p->free_at;
+        return;
+    clock_sleep_until(p->free_at);
+    p->free_at = clock_seconds() + (double)bytes / p->rate;
 }
 
 static bool is_cached(const stream *s, int chunk) { return s->cached && s->cached[chunk]; }
@@ -295,7 +293,6 @@ static bool next_request(stream *s, request *q)
     const size_t n = num_min(REQUEST, padded(c) - s->filled);
     *q = (request){ (uint64_t)(sl - s->slots), c->file_at + s->filled, sl->in + s->filled, n };
     s->filled += n;
-    sl->due = pace_due(&s->disk, n);
     if (s->filled == padded(c))
         s->filling = NULL;
     if (s->in_flight++ == 0)
@@ -331,6 +328,7 @@ static void submit_all(stream *s)
     request q;
     while (!s->failed && next_request(s, &q)) {
         pthread_mutex_unlock(&s->lock);
+        pace_send(&s->disk, q.bytes);
         const refine_status st = s->rd->submit(s->rd, q.slot, q.dst, q.at, q.bytes);
         pthread_mutex_lock(&s->lock);
         if (st != REFINE_OK) {
@@ -340,16 +338,6 @@ static void submit_all(stream *s)
     }
 }
 
-/* A limited disk would not have delivered before. */
-static void await_due(stream *s, uint64_t number)
-{
-    if (s->disk.rate <= 0)
-        return;
-    pthread_mutex_unlock(&s->lock);
-    clock_sleep_until(s->slots[number].due);
-    pthread_mutex_lock(&s->lock);
-}
-
 static void reap(stream *s)
 {
     read_done done[DEPTH];
@@ -357,7 +345,6 @@ static void reap(stream *s)
     const int n = s->rd->reap(s->rd, done, DEPTH, 1);
     pthread_mutex_lock(&s->lock);
     for (int i = 0; i < n; i++) {
-        await_due(s, done[i].ticket);
         slot *sl = &s->slots[done[i].ticket];
         finish_request(s, sl);
         if (done[i].status != REFINE_OK)
@@ -521,8 +508,9 @@ static void enqueue_copy(stream *s, slot *sl, const flight *f)
         dev_wait(s->d, DEV_COPY, gate); /* (5) */
     sl->since = clock_seconds();
     dev_copy_in(s->d, f->at, sl->out, bytes);
-    if (s->copy.rate > 0)
-        clock_sleep_until(pace_due(&s->copy, bytes));
+    pace_send(&s->copy, bytes);
+    if (s->copy.rate > 0) /* it has not passed before the line has carried it */
+        clock_sleep_until(s->copy.free_at);
     dev_record(s->d, f->ready, DEV_COPY);
     pthread_mutex_lock(&s->lock);
     assert(sl->state == DECODED);

@@ -4,6 +4,7 @@
 
 #include "engine/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,10 @@ void image_free(image *im); /* a zeroed image is fine */
 typedef struct image_text {
     const char *key, *value;
 } image_text;
+
+/* Whether the file is a PNG that carries all these texts before its pixels; a value of NULL stands
+ * for any. */
+bool image_png_has(const char *path, const image_text *text, int n_text);
 
 /* Writes an 8-bit RGB PNG, complete or not at all: under another name beside it, flushed and
  * renamed.  "-" is standard output.  The same picture and texts give the same bytes. */

@@ -64,6 +64,7 @@ static refine_status failed(const png_failure *f, const char *what, const char *
 typedef struct png_in {
     const uint8_t *data;
     size_t len, at;
+    FILE *file; /* instead of data */
     png_structp png;
     png_infop info;
     image im;
@@ -173,6 +174,56 @@ refine_status image_decode_png(image *out, const uint8_t *data, size_t len, cons
     else
         *out = p.im;
     return st;
+}
+
+/* ---- texts ---- */
+
+static void read_from_file(png_structp png, png_bytep out, size_t n)
+{
+    png_in *p = png_get_io_ptr(png);
+    if (fread(out, 1, n, p->file) != n)
+        png_error(png, "the file ends");
+}
+
+static bool has_text(const png_text *have, int n_have, const image_text *want)
+{
+    for (int i = 0; i < n_have; i++)
+        if (strcmp(have[i].key, want->key) == 0)
+            return !want->value || (have[i].text && strcmp(have[i].text, want->value) == 0);
+    return false;
+}
+
+static bool has_texts(png_in *p, const image_text *text, int n_text)
+{
+    png_textp have = NULL;
+    int n = 0;
+    if (setjmp(png_jmpbuf(p->png)))
+        return false;
+    png_set_read_fn(p->png, p, read_from_file);
+    png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
+    png_read_info(p->png, p->info);
+    (void)png_get_text(p->png, p->info, &have, &n);
+    for (int i = 0; i < n_text; i++)
+        if (!has_text(have, n, &text[i]))
+            return false;
+    return true;
+}
+
+bool image_png_has(const char *path, const image_text *text, int n_text)
+{
+    png_in p = { .file = fopen(path, "rbe") };
+    bool has = false;
+
+    if (!p.file)
+        return false;
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
+                                     &p.failure, take, give);
+    p.info = p.png ? png_create_info_struct(p.png) : NULL;
+    if (p.info)
+        has = has_texts(&p, text, n_text);
+    png_destroy_read_struct(&p.png, &p.info, NULL);
+    (void)fclose(p.file);
+    return has;
 }
 
 /* ---- writing ---- */

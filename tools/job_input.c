@@ -74,6 +74,13 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
     return REFINE_OK;
 }
 
+size_t job_input_later(const job_input *in)
+{
+    enum { ENCODER = 1 << 20 };
+    const size_t pixels = (size_t)in->out.width * (size_t)in->out.height * 3;
+    return in->out.rgb ? 2 * pixels + ENCODER : 0; /* its buffer doubles */
+}
+
 void job_input_free(job_input *in)
 {
     image_free(&in->picture);

@@ -17,6 +17,8 @@ typedef struct job_input {
  * does (Lanczos), and points the job's inputs and outputs at what `in` holds. */
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
                              bool want_latents, float scaling_factor, refine_error *err);
+/* Memory that writing the result takes beyond `in`: a PNG is made whole before it is written. */
+size_t job_input_later(const job_input *in);
 void job_input_free(job_input *in); /* a zeroed one is fine */
 
 #endif

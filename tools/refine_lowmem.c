@@ -8,13 +8,16 @@
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
 #include "engine/refine.h"
+#include "tools/batch.h"
 #include "tools/interrupt.h"
 #include "tools/job_input.h"
 #include "tools/merges.h"
 #include "tools/new_file.h"
+#include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/result_json.h"
 #include "tools/sizes.h"
+#include "tools/work_list.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -22,7 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <sys/stat.h>
 
 enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUDGET, EXIT_INPUT };
 
@@ -33,19 +36,25 @@ static const float SCALING_FACTOR = 0.13025f;
 typedef struct arguments {
     refine_options o;
     refine_job j;
-    const char *input, *output, *output_latents, *tokenizer, *trace;
+    const char **inputs; /* owned; as many as -i was given */
+    int n_inputs;
+    const char *manifest, *output, *output_latents, *tokenizer, *trace;
     bool plan, json, quiet, seeded, cuda;
 } arguments;
 
 static const char HELP[] =
     "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE] [options]\n"
+    "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT [options]\n"
     "\n"
     "Refines a picture with the Stable Diffusion XL refiner, inside a memory budget.\n"
     "\n"
     "  -m, --model PACK         the model, made by refine-pack\n"
     "  -i, --input INPUT        PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy,\n"
-    "                           .latent)\n"
-    "  -o, --output OUT.png     the refined picture, '-' for stdout\n"
+    "                           .latent); a directory: all that is in it; may be repeated\n"
+    "      --manifest FILE      one JSON object a line: \"input\", and if wanted \"output\",\n"
+    "                           \"prompt\", \"negative\", \"seed\"\n"
+    "  -o, --output OUT.png     the refined picture, '-' for stdout; of several inputs, the\n"
+    "                           directory they go to: what is there already is not made again\n"
     "  -p, --prompt TEXT        what the picture shows\n"
     "  -n, --negative TEXT      what it should not show\n"
     "      --strength F         how much is changed, 0 to 1 (0.3)\n"
@@ -62,11 +71,19 @@ static const char HELP[] =
     "                           pack has none\n"
     "\n"
     "      --vram SIZE          hard ceiling on device memory (512M, 1.5G); default: what is free\n"
-    "      --ram SIZE           hard ceiling on host memory\n"
+    "      --ram SIZE           hard ceiling on host memory (512M); what is left of it keeps\n"
+    "                           weights, where that makes a step faster\n"
+    "      --batch N            pictures that share the passes over the weights, at most\n"
+    "                           (as many as make each cheaper, 8 at most)\n"
     "      --device auto|cpu    (auto)\n"
     "      --precision auto|f32|bf16\n"
     "      --threads N          compute threads (one per core)\n"
     "      --reader auto|io_uring|pread\n"
+    "      --limit-disk SIZE --limit-copy SIZE\n"
+    "                           bytes a second not to exceed, from disk and to the device\n"
+    "\n"
+    "TMPDIR names the directory of the scratch file, which is made (and has no name) only where\n"
+    "neither --vram nor --ram holds the pictures of the VAE (/var/tmp).\n"
     "\n"
     "      --plan               say what the run would take, and stop\n"
     "      --json               the result as JSON on stdout\n"
@@ -78,6 +95,7 @@ static const char HELP[] =
     "  refine-lowmem -m refiner.pack -i photo.jpg -o out.png -p \"a castle at dawn\" --vram 2G\n"
     "  refine-lowmem -m refiner.pack -i base.safetensors -o out.png -p \"a castle at dawn\" \\\n"
     "                --denoising-start 0.8 --steps 40\n"
+    "  refine-lowmem -m refiner.pack -i holiday/ -o refined/ -p \"a photo\" --vram 4G\n"
     "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n";
 
 enum {
@@ -102,7 +120,11 @@ enum {
     OPT_TOKENIZER,
     OPT_THREADS,
     OPT_READER,
-    OPT_TRACE
+    OPT_TRACE,
+    OPT_MANIFEST,
+    OPT_BATCH,
+    OPT_LIMIT_DISK,
+    OPT_LIMIT_COPY
 };
 
 static const struct option OPTIONS[] = {
@@ -132,6 +154,10 @@ static const struct option OPTIONS[] = {
     { "json", no_argument, NULL, OPT_JSON },
     { "quiet", no_argument, NULL, OPT_QUIET },
     { "trace", required_argument, NULL, OPT_TRACE },
+    { "manifest", required_argument, NULL, OPT_MANIFEST },
+    { "batch", required_argument, NULL, OPT_BATCH },
+    { "limit-disk", required_argument, NULL, OPT_LIMIT_DISK },
+    { "limit-copy", required_argument, NULL, OPT_LIMIT_COPY },
     { "version", no_argument, NULL, OPT_VERSION },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
@@ -245,18 +271,31 @@ static bool set_seed(arguments *a, const char *v)
     return whole(v, UINT64_MAX, &a->j.seed);
 }
 
+static bool set_limit(const char *v, double *out)
+{
+    uint64_t bytes;
+    if (!sizes_parse(v, &bytes) || bytes == 0)
+        return false;
+    *out = (double)bytes;
+    return true;
+}
+
 /* False: the value does not suit the option. */
 static bool set_option(arguments *a, int option, const char *v)
 {
     switch (option) {
     case 'm': a->o.pack_path = v; return true;
-    case 'i': a->input = v; return true;
+    case 'i': a->inputs[a->n_inputs++] = v; return true;
     case 'o': a->output = v; return true;
     case 'p': a->j.prompt = v; return true;
     case 'n': a->j.negative = v; return true;
     case OPT_LATENTS: a->output_latents = v; return true;
     case OPT_TOKENIZER: a->tokenizer = v; return true;
-    case OPT_TRACE: a->trace = v; return true;
+    case OPT_TRACE: a->trace = v; return a->o.trace = true;
+    case OPT_MANIFEST: a->manifest = v; return true;
+    case OPT_BATCH: return whole_int(v, BATCH_MOST, &a->o.images) && a->o.images > 0;
+    case OPT_LIMIT_DISK: return set_limit(v, &a->o.disk_limit);
+    case OPT_LIMIT_COPY: return set_limit(v, &a->o.copy_limit);
     case OPT_PLAN: return a->plan = true;
     case OPT_JSON: return a->json = true;
     case OPT_QUIET: return a->quiet = true;
@@ -294,11 +333,11 @@ static int check_arguments(const arguments *a)
 {
     if (!a->o.pack_path)
         return usage("no model: give -m %s", "PACK");
-    if (!a->input)
+    if (a->n_inputs == 0 && !a->manifest)
         return usage("no input: give -i %s", "INPUT");
-    if (!a->plan && !a->output && !a->output_latents)
+    if (!a->plan && !a->output && !a->output_latents && !a->manifest)
         return usage("no output: give -o %s", "OUT.png");
-    if (!a->plan && !a->j.prompt)
+    if (!a->plan && !a->j.prompt && !a->manifest)
         return usage("no prompt: give -p %s", "TEXT");
     if (a->json && a->output && strcmp(a->output, "-") == 0)
         return usage("--json and %s both want stdout", "-o -");
@@ -369,8 +408,6 @@ static int on_progress(void *context, const refine_progress *p)
 
 /* ---- the job ---- */
 
-enum { TEXT_LEN = 64 };
-
 /* A run may take an hour: that its results cannot be written must be known before. */
 static refine_status try_outputs(const arguments *a, refine_error *err)
 {
@@ -385,42 +422,12 @@ static refine_status try_outputs(const arguments *a, refine_error *err)
     return REFINE_OK;
 }
 
-/* Everything needed to repeat the picture, as the PNG's text chunks. */
-static refine_status save_picture(const arguments *a, const job_input *in, const refine_report *r,
-                                  refine_error *err)
-{
-    char v[7][TEXT_LEN];
-    snprintf(v[0], TEXT_LEN, "refine-lowmem %s", refine_version());
-    snprintf(v[1], TEXT_LEN, "%llu", (unsigned long long)a->j.seed);
-    snprintf(v[2], TEXT_LEN, "%d", a->j.steps);
-    snprintf(v[3], TEXT_LEN, "%g", a->j.denoising_start > 0 ? a->j.denoising_start : a->j.strength);
-    snprintf(v[4], TEXT_LEN, "%g", (double)a->j.guidance);
-    snprintf(v[5], TEXT_LEN, "%g, %g", (double)a->j.aesthetic_score,
-             (double)a->j.negative_aesthetic_score);
-    snprintf(v[6], TEXT_LEN, "%s, source %016llx", r->precision,
-             (unsigned long long)r->source_hash);
-    const image_text text[] = {
-        { "Software", v[0] },
-        { "prompt", a->j.prompt ? a->j.prompt : "" },
-        { "negative_prompt", a->j.negative ? a->j.negative : "" },
-        { "seed", v[1] },
-        { "steps", v[2] },
-        { a->j.denoising_start > 0 ? "denoising_start" : "strength", v[3] },
-        { "guidance", v[4] },
-        { "aesthetic_scores", v[5] },
-        { "rng", a->j.rng == REFINE_RNG_PHILOX ? "philox" : "torch" },
-        { "scheduler", "euler" },
-        { "model", v[6] },
-    };
-    return image_save_png(a->output, &in->out, text, (int)(sizeof text / sizeof text[0]), err);
-}
-
 static refine_status save(const arguments *a, const job_input *in, const refine_report *r,
                           refine_error *err)
 {
     refine_status st = REFINE_OK;
     if (a->output)
-        st = save_picture(a, in, r, err);
+        st = output_save(a->output, &in->out, &a->j, r, err);
     if (st == REFINE_OK && a->output_latents)
         st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
     if (st == REFINE_OK && a->trace)
@@ -432,7 +439,7 @@ static int show_result(const arguments *a, const refine_report *r, refine_error 
 {
     const run_record record = { .output = a->output ? a->output : a->output_latents,
                                 .pack = a->o.pack_path,
-                                .input = a->input,
+                                .input = a->inputs[0],
                                 .prompt = a->j.prompt,
                                 .negative = a->j.negative,
                                 .job = &a->j };
@@ -506,7 +513,7 @@ static int plan(const arguments *a)
     refine_report r = REFINE_REPORT_INIT;
     const refine_status st = refine_plan(&r, &a->o, &a->j, &err);
     const run_record record = { .pack = a->o.pack_path,
-                                .input = a->input,
+                                .input = a->inputs[0],
                                 .prompt = a->j.prompt,
                                 .negative = a->j.negative,
                                 .job = &a->j };
@@ -529,36 +536,146 @@ static refine_status load_tokenizer(arguments *a, char **merges, refine_error *e
     return st;
 }
 
-static void draw_seed(arguments *a)
+/* ---- several pictures ---- */
+
+static void on_finished(void *context, const refine_report *r, const refine_job *jobs,
+                        const work_item *const *items, int n)
 {
-    uint32_t v = 0;
-    if (a->seeded)
-        return;
-    if (getrandom(&v, sizeof v, 0) == (ssize_t)sizeof v)
-        a->j.seed = v;
+    const arguments *a = context;
+    refine_error err = { 0 };
+
+    progress_clear(&((display *)a->j.progress_context)->bar);
+    if (!a->json && !a->quiet)
+        result_print_run(stderr, r);
+    for (int i = 0; i < n; i++) {
+        const run_record record = { .output = items[i]->output,
+                                    .pack = a->o.pack_path,
+                                    .input = items[i]->input,
+                                    .prompt = jobs[i].prompt,
+                                    .negative = jobs[i].negative,
+                                    .job = &jobs[i] };
+        if (a->json && result_print_json(stdout, r, &record, &err) != REFINE_OK)
+            (void)complain(&err, EXIT_FAILED);
+        else if (!a->quiet && !a->json)
+            fprintf(stderr, "%s\n", items[i]->output);
+    }
+}
+
+static void on_skipped(void *context, const work_item *item, refine_status st,
+                       const refine_error *err)
+{
+    const arguments *a = context;
+    progress_clear(&((display *)a->j.progress_context)->bar);
+    if (st != REFINE_OK)
+        fprintf(stderr, "refine-lowmem: %s\n", err->text);
+    else if (!a->quiet)
+        fprintf(stderr, "%s is there already\n", item->output);
+}
+
+static refine_status make_directory(const char *path, refine_error *err)
+{
+    struct stat st;
+    if (!path || (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) || mkdir(path, 0777) == 0)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EINVAL, "%s: several pictures need a directory: %s", path,
+                       strerror(errno));
+}
+
+static int run_list(arguments *a, const work_list *l)
+{
+    display d;
+    refine_error err = { 0 };
+    batch_result sum;
+
+    progress_open(&d.bar, stderr, "opening", a->quiet);
+    a->j.progress = on_progress;
+    a->j.progress_context = &d;
+    const batch_options b = { .o = a->o,
+                              .j = a->j,
+                              .seeded = a->seeded,
+                              .scaling_factor = SCALING_FACTOR,
+                              .finished = on_finished,
+                              .skipped = on_skipped,
+                              .context = a };
+    const refine_status st = batch_run(&b, l, &sum, &err);
+    progress_clear(&d.bar);
+    if (!a->quiet && l->n > 1)
+        fprintf(stderr, "%d made, %d there already, %d failed, of %d\n", sum.made, sum.there,
+                sum.failed, l->n);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, sum.made > 0));
+    return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
+}
+
+static int refine_several(arguments *a, work_list *l)
+{
+    refine_error err = { 0 };
+    if (a->output_latents || a->trace || a->plan)
+        return usage("%s is for one input", a->plan    ? "--plan"
+                                            : a->trace ? "--trace"
+                                                       : "--output-latents");
+    interrupt_hold();
+    refine_status st = work_list_name_outputs(l, a->output, &err);
+    if (st == REFINE_OK)
+        st = make_directory(a->output, &err);
+    return st == REFINE_OK ? run_list(a, l) : complain(&err, exit_code(st, false));
+}
+
+/* ---- one picture ---- */
+
+static int refine_one(arguments *a, const char *input)
+{
+    job_input in = { 0 };
+    refine_error err = { 0 };
+    if (!a->seeded)
+        a->j.seed = batch_draw_seed();
+    const refine_status st = job_input_load(&in, &a->j, input, a->plan || a->output != NULL,
+                                            a->output_latents != NULL, SCALING_FACTOR, &err);
+    a->o.caller_bytes = job_input_later(&in);
+    const int code = st != REFINE_OK ? complain(&err, exit_code(st, false))
+                     : a->plan       ? plan(a)
+                                     : run(a, &in);
+    job_input_free(&in);
+    return code;
+}
+
+static refine_status list_work(const arguments *a, work_list *l, refine_error *err)
+{
+    for (int i = 0; i < a->n_inputs; i++)
+        TRY(work_list_add(l, a->inputs[i], err));
+    return a->manifest ? work_list_add_manifest(l, a->manifest, err) : REFINE_OK;
+}
+
+static int refine(arguments *a)
+{
+    work_list l = { 0 };
+    char *merges = NULL;
+    refine_error err = { 0 };
+    int code;
+
+    refine_status st = load_tokenizer(a, &merges, &err);
+    if (st == REFINE_OK)
+        st = list_work(a, &l, &err);
+    if (st != REFINE_OK)
+        code = complain(&err, exit_code(st, false));
+    else
+        code = l.several ? refine_several(a, &l) : refine_one(a, l.item[0].input);
+    work_list_free(&l);
+    mem_free(merges);
+    return code;
 }
 
 int main(int argc, char **argv)
 {
     arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
-    job_input in = { 0 };
-    char *merges = NULL;
-    refine_error err = { 0 };
 
-    int code = parse(&a, argc, argv);
-    if (code >= 0)
-        return code;
-    draw_seed(&a);
     a.o.spill_dir = getenv("TMPDIR");
-    refine_status st = load_tokenizer(&a, &merges, &err);
-    if (st == REFINE_OK)
-        st = job_input_load(&in, &a.j, a.input, a.plan || a.output != NULL,
-                            a.output_latents != NULL, SCALING_FACTOR, &err);
-    if (st != REFINE_OK)
-        code = complain(&err, exit_code(st, false));
-    else
-        code = a.plan ? plan(&a) : run(&a, &in);
-    job_input_free(&in);
-    mem_free(merges);
+    a.inputs = mem_alloc((size_t)argc * sizeof *a.inputs);
+    if (!a.inputs)
+        return EXIT_FAILED;
+    int code = parse(&a, argc, argv);
+    if (code < 0)
+        code = refine(&a);
+    mem_free((void *)a.inputs);
     return code;
 }

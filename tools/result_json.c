@@ -80,6 +80,9 @@ static json_t *memory_object(const refine_report *r, bool ran)
                           whole(m->activations), "workspace", whole(m->workspace), "vectors",
                           whole(m->vectors), "staging", whole(m->staging), "smallest_device",
                           whole(m->smallest_device), "smallest_host", whole(m->smallest_host));
+    o = join(o, json_pack("{s:I, s:I, s:I, s:I}", "prompt", whole(m->prompt), "cached",
+                          whole(m->cached), "spill_host", whole(m->spill_host), "spill_file",
+                          whole(m->spill_file)));
     if (!ran)
         return o;
     return join(o, json_pack("{s:I, s:I, s:I}", "device_peak", whole(m->device_peak), "host_peak",
@@ -104,11 +107,25 @@ static json_t *stall_object(const refine_report *r)
                      "disk", r->stall_disk, "decode", r->stall_decode, "copy", r->stall_copy);
 }
 
-static json_t *predicted_object(const refine_report *r)
+static json_t *rates_object(const refine_rates *r)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "disk", finite_or_0(r->disk), "decode",
+                     finite_or_0(r->decode), "copy", finite_or_0(r->copy), "linear",
+                     finite_or_0(r->linear), "conv", finite_or_0(r->conv), "attention",
+                     finite_or_0(r->attention), "memory", finite_or_0(r->memory));
+}
+
+static json_t *predicted_object(const refine_report *r, bool ran)
 {
     if (!(r->predicted_step > 0))
         return json_object();
-    return json_pack("{s:f, s:f}", "step", r->predicted_step, "unet", r->predicted_unet);
+    json_t *o = json_pack("{s:f, s:f, s:f, s:o}", "step", r->predicted_step, "unet",
+                          r->predicted_unet, "stall_share", r->predicted_stall, "rates",
+                          rates_object(&r->rates));
+    if (!ran)
+        return o;
+    return join(o, json_pack("{s:f, s:s, s:o}", "replayed_step", r->replayed_step, "wrong_rate",
+                             r->wrong_rate, "measured", rates_object(&r->measured)));
 }
 
 /* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
@@ -143,12 +160,14 @@ static json_t *result_object(const refine_report *r, const run_record *run)
     json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:i}", "version", refine_version(),
                           "device", text(r->device), "device_model", text(r->device_model),
                           "precision", text(r->precision), "width", r->width, "height", r->height,
-                          "images", 1, "steps_run", r->steps_run);
+                          "images", r->images, "steps_run", r->steps_run);
+    o = join(o, json_pack("{s:i, s:i, s:i}", "per_pass", r->per_pass, "passes_per_step",
+                          r->passes_per_step, "band_rows", r->band_rows));
     if (ran)
         o = join(o, json_pack("{s:o, s:o, s:o}", "output", text(run->output), "seconds",
                               seconds_object(r), "stall", stall_object(r)));
     return join(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran), "io",
-                             io_object(r, ran), "predicted", predicted_object(r), "run",
+                             io_object(r, ran), "predicted", predicted_object(r, ran), "run",
                              run_object(r, run)));
 }
 
@@ -214,6 +233,19 @@ refine_status result_save_trace(const char *path, const refine_report *r, refine
 
 static double mib(uint64_t v) { return (double)v / 1048576.0; }
 
+static void print_where(FILE *out, const refine_report *r)
+{
+    const refine_memory *m = &r->memory;
+    if (r->passes_per_step > 1)
+        fprintf(out, "a step passes over the weights %d times, with %d of %d inputs each\n",
+                r->passes_per_step, r->per_pass, r->images * 2);
+    if (m->spill_host + m->spill_file > 0)
+        fprintf(out,
+                "the VAE's pictures leave the device: %.1f MiB in host memory, %.1f in a scratch "
+                "file\n",
+                mib(m->spill_host), mib(m->spill_file));
+}
+
 void result_print_plan(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
@@ -228,8 +260,30 @@ void result_print_plan(FILE *out, const refine_report *r)
             mib(m->vectors));
     fprintf(out, "host memory     %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             mib(m->host_planned), mib(m->host_limit), mib(m->smallest_host));
+    if (m->cached > 0)
+        fprintf(out, "  cached weights   %9.1f\n", mib(m->cached));
     fprintf(out, "whole process   %8.1f MiB\n", mib(m->rss_planned));
-    fprintf(out, "streamed per step %7.1f MiB\n", mib(r->disk_bytes_per_step));
+    print_where(out, r);
+    fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
+            mib(r->copy_bytes_per_step), mib(r->disk_bytes_per_step));
+    if (r->predicted_step > 0)
+        fprintf(out, "predicted       %8.3g s a step, stalled %.1f %%; all steps %.3g s\n",
+                r->predicted_step, 100.0 * r->predicted_stall, r->predicted_unet);
+}
+
+/* Predicted against measured; which rate was wrong, if the prediction was. */
+static void print_forecast(FILE *out, const refine_report *r)
+{
+    if (!(r->predicted_step > 0))
+        return;
+    fprintf(out, "a step took %.3g s, predicted %.3g s (%+.0f %%)", r->step_median,
+            r->predicted_step, 100.0 * (r->step_median / r->predicted_step - 1));
+    if (r->replayed_step > 0)
+        fprintf(out, ", after the first one %.3g s", r->replayed_step);
+    if (r->wrong_rate[0])
+        fprintf(out, "; %s was %s than probed", r->wrong_rate,
+                r->step_median > r->predicted_step ? "slower" : "faster");
+    fputc('\n', out);
 }
 
 void result_print_run(FILE *out, const refine_report *r)
@@ -241,12 +295,17 @@ void result_print_run(FILE *out, const refine_report *r)
             "%.1f s\n",
             r->steps_run, r->unet, r->step_median, r->text, r->vae_encode, r->vae_decode,
             r->open + r->total);
+    print_forecast(out, r);
     fprintf(out,
             "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
             "process: planned %.1f, peak %.1f\n",
             mib(m->device_planned), mib(m->device_peak), mib(m->host_planned), mib(m->host_peak),
             mib(m->rss_planned), mib(m->rss_peak));
-    fprintf(out, "read %.2f GB at %.2f GB/s by %s; stalled %.1f %% of the time\n",
-            (double)r->disk_bytes / 1e9, r->disk_rate / 1e9, r->reader,
-            r->total > 0 ? 100.0 * stalled / r->total : 0.0);
+    fprintf(out, "read %.2f GB: disk %.2f GB/s (%s), decoding %.2f, copying %.2f\n",
+            (double)r->disk_bytes / 1e9, r->disk_rate / 1e9, r->reader, r->measured.decode / 1e9,
+            r->copy_rate / 1e9);
+    fprintf(out,
+            "compute waited %.1f %% of the time: %.1f s for disk, %.1f decoding, %.1f copying\n",
+            r->total > 0 ? 100.0 * stalled / r->total : 0.0, r->stall_disk, r->stall_decode,
+            r->stall_copy);
 }
