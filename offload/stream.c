@@ -35,6 +35,8 @@
  *                          (compute queue waits on `ready`, in enter)
  *  (8) a run is reset only when every thread stands still
  *                          (compute thread waits for n_parked, in stream_restart)
+ *  (9) a place in the cache is filled by one trip, and not read before
+ *                          (I/O thread waits for kept, in begin_trip)
  *
  * A resident chunk needs no wait after its first visit: (7) then made the compute queue
  * wait, and the queue keeps its order.
@@ -253,12 +255,23 @@ static void take_from_cache(stream *s, slot *sl)
     tell_compute(s, sl->trip);
 }
 
+/* Is an earlier trip of this chunk still filling its place in the cache? */
+static bool is_arriving(const stream *s, int chunk)
+{
+    for (const slot *sl = s->slots; sl < s->slots + s->n_slots; sl++)
+        if ((sl->state == READING || sl->state == READ) && sl->chunk == chunk)
+            return true;
+    return false;
+}
+
 static bool begin_trip(stream *s)
 {
     if (!script_to_trip(&s->script, &s->reading))
         return false;
     slot *sl = &s->slots[s->n_begun % (uint64_t)s->n_slots];
     if (sl->state != FREE)
+        return false;
+    if (is_cached(s, s->reading.chunk) && is_arriving(s, s->reading.chunk)) /* (9) */
         return false;
     const pack_chunk *c = pack_chunk_at(s->p, s->reading.chunk);
     sl->state = READING;
@@ -421,8 +434,10 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     if (--sl->undecoded > 0)
         return;
     sl->state = DECODED;
-    if (is_cached(s, sl->chunk))
+    if (is_cached(s, sl->chunk)) {
         s->kept[sl->chunk] = true;
+        wake(s, IO);
+    }
     trace_add(s->t, REFINE_LANE_DECODE, sl->chunk, sl->since, clock_seconds(),
               pack_chunk_at(s->p, sl->chunk)->bytes);
     wake(s, COPY);
