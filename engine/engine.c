@@ -51,6 +51,7 @@ struct refine_engine {
     double disk_rate;
     double *step_seconds;   /* p->steps of them, and as many to sort */
     double compute_planned; /* seconds of a step */
+    double disk_limit, copy_limit;
     refine_report report;
     char device_model[96];
 };
@@ -287,6 +288,8 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     if (!e)
         return REFINE_ENOMEM;
     TRY_OR(fail, prepare(e, o, j, err));
+    e->disk_limit = o->disk_limit;
+    e->copy_limit = o->copy_limit;
     TRY_OR(fail, open_trace(e, err));
     TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
@@ -685,6 +688,12 @@ static double compute_of_step(const refine_engine *e, bool measured)
     return sum * pipeline_passes(e->p);
 }
 
+/* A limited line is idle when it is not busy, but not free. */
+static double at_most(double rate, double limit)
+{
+    return limit > 0 && rate > limit ? limit : rate;
+}
+
 /* After a step the compute of every chunk is known: what follows can be foretold better.
  * Seconds the plan does not need any more take them in. */
 static void replay_step(refine_engine *e)
@@ -699,9 +708,9 @@ static void replay_step(refine_engine *e)
     for (int i = first; i < end; i++)
         e->plan.seconds[i] = stream_compute_seconds(e->s, i);
     if (s.disk_busy > 0)
-        r.disk = (double)s.disk_bytes / s.disk_busy;
+        r.disk = at_most((double)s.disk_bytes / s.disk_busy, e->disk_limit);
     if (s.copy_busy > 0)
-        r.copy = (double)s.copied_bytes / s.copy_busy;
+        r.copy = at_most((double)s.copied_bytes / s.copy_busy, e->copy_limit);
     if (s.decode_busy > 0)
         r.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
     e->report.replayed_step = plan_simulate(&e->plan, &e->m, e->p, &r, e->plan.seconds).step;

@@ -239,8 +239,12 @@ static void pace_send(pace *p, size_t bytes)
 {
     if (p->rate <= 0)
         return;
-    clock_sleep_until(p->free_at);
-    p->free_at = clock_seconds() + (double)bytes / p->rate;
+    const double now = clock_seconds();
+    if (p->free_at > now)
+        clock_sleep_until(p->free_at);
+    else
+        p->free_at = now;
+    p->free_at += (double)bytes / p->rate; /* waking up late is made up for */
 }
 
 static bool is_cached(const stream *s, int chunk) { return s->cached && s->cached[chunk]; }
@@ -296,7 +300,8 @@ static bool begin_trip(stream *s)
 
 static bool next_request(stream *s, request *q)
 {
-    if (s->in_flight == DEPTH)
+    /* A limited disk is asked for one thing at a time: what has come is taken in between. */
+    if (s->in_flight == (s->disk.rate > 0 ? 1 : DEPTH))
         return false;
     while (!s->filling)
         if (!begin_trip(s))
