@@ -2,7 +2,6 @@
 #include "tools/result_json.h"
 
 #include "engine/base/mem.h"
-#include "tools/new_file.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -183,51 +182,6 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
     const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
     free(dump);
     return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
-}
-
-/* ---- trace ---- */
-
-/* One span of `seconds` behind the last; moves *at. */
-static void span(json_t *events, const char *name, double *at, double seconds)
-{
-    if (seconds <= 0)
-        return;
-    (void)json_array_append_new(events, json_pack("{s:s, s:s, s:f, s:f, s:i, s:i}", "name", name,
-                                                  "ph", "X", "ts", *at * 1e6, "dur", seconds * 1e6,
-                                                  "pid", 1, "tid", 1));
-    *at += seconds;
-}
-
-refine_status result_save_trace(const char *path, const refine_report *r, refine_error *err)
-{
-    json_t *events = json_array();
-    double at = 0;
-    new_file f;
-
-    span(events, "open", &at, r->open);
-    span(events, "encode", &at, r->vae_encode);
-    span(events, "text", &at, r->text);
-    for (int i = 0; i < r->steps_run; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "step %d", i + 1);
-        span(events, name, &at, r->step[i]);
-    }
-    span(events, "decode", &at, r->vae_decode);
-    json_t *o = json_pack("{s:o}", "traceEvents", events);
-    char *dump = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
-    json_decref(o);
-    if (!dump)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    refine_status st = new_file_open(&f, path, true, err);
-    if (st == REFINE_OK) {
-        st = new_file_write(&f, dump, strlen(dump), 0, err);
-        if (st == REFINE_OK)
-            st = new_file_commit(&f, err);
-        else
-            new_file_abandon(&f);
-    }
-    free(dump);
-    return st;
 }
 
 /* ---- for people ---- */

@@ -26,10 +26,6 @@ json_t *result_text(const char *s);
 refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
                                 refine_error *err);
 
-/* The phases and steps of a run as trace events (chrome://tracing, Perfetto).  Complete or
- * not at all. */
-refine_status result_save_trace(const char *path, const refine_report *r, refine_error *err);
-
 /* The plan, or what came of it, as a few lines for people. */
 void result_print_plan(FILE *out, const refine_report *r);
 void result_print_run(FILE *out, const refine_report *r);
