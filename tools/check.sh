@@ -144,7 +144,8 @@ check_install() {
         fail "install"
         return
     fi
-    if "$prefix/bin/refine-lowmem" --version && "$prefix/bin/refine-pack" --help >/dev/null; then
+    if "$prefix/bin/refine-lowmem" --version && "$prefix/bin/refine-pack" --help >/dev/null &&
+        "$prefix/bin/refine-memprof" --help >/dev/null; then
         pass
     else
         fail "the installed tools do not start"

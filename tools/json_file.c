@@ -3,6 +3,7 @@
 #include "tools/json_file.h"
 
 #include "engine/base/mem.h"
+#include "engine/base/try.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +43,8 @@ static refine_status parse(json_t **out, const char *text, size_t len, const cha
     return REFINE_OK;
 }
 
-refine_status json_file_load(json_t **out, const char *path, refine_error *err)
+refine_status json_file_text(char **out, size_t *len, const char *path, size_t most,
+                             refine_error *err)
 {
     struct stat s;
     refine_status st;
@@ -56,15 +58,29 @@ refine_status json_file_load(json_t **out, const char *path, refine_error *err)
         return st;
     }
     char *text = NULL;
-    if (!S_ISREG(s.st_mode) || s.st_size > JSON_FILE_MOST)
+    if (!S_ISREG(s.st_mode) || (uint64_t)s.st_size > most)
         st = refine_fail(err, REFINE_EFORMAT, "%s: is no JSON file", path);
     else if (!(text = mem_alloc((size_t)s.st_size + 1)))
         st = refine_fail(err, REFINE_ENOMEM, "out of memory");
     else
         st = read_all(fd, text, (size_t)s.st_size, path, err);
     (void)close(fd);
-    if (st == REFINE_OK)
-        st = parse(out, text, (size_t)s.st_size, path, err);
+    if (st != REFINE_OK) {
+        mem_free(text);
+        return st;
+    }
+    *out = text;
+    *len = (size_t)s.st_size;
+    return REFINE_OK;
+}
+
+refine_status json_file_load(json_t **out, const char *path, refine_error *err)
+{
+    char *text;
+    size_t len = 0;
+    *out = NULL;
+    TRY(json_file_text(&text, &len, path, JSON_FILE_MOST, err));
+    const refine_status st = parse(out, text, len, path, err);
     mem_free(text);
     return st;
 }

@@ -17,6 +17,7 @@
 #include "tools/progress.h"
 #include "tools/result_json.h"
 #include "tools/sizes.h"
+#include "tools/trace_json.h"
 #include "tools/work_list.h"
 
 #include <errno.h>
@@ -88,7 +89,8 @@ static const char HELP[] =
     "      --plan               say what the run would take, and stop\n"
     "      --json               the result as JSON on stdout\n"
     "      --quiet              no progress\n"
-    "      --trace FILE.json    a timeline of phases and steps, for Perfetto or chrome://tracing\n"
+    "      --trace FILE.json    a recording of the run, for refine-memprof, Perfetto or\n"
+    "                           chrome://tracing\n"
     "      --version --help\n"
     "\n"
     "examples:\n"
@@ -422,27 +424,33 @@ static refine_status try_outputs(const arguments *a, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status save(const arguments *a, const job_input *in, const refine_report *r,
-                          refine_error *err)
+static run_record record_of(const arguments *a)
 {
+    return (run_record){ .output = a->output ? a->output : a->output_latents,
+                         .pack = a->o.pack_path,
+                         .input = a->inputs[0],
+                         .prompt = a->j.prompt,
+                         .negative = a->j.negative,
+                         .job = &a->j };
+}
+
+static refine_status save(const arguments *a, const refine_engine *e, const job_input *in,
+                          const refine_report *r, refine_error *err)
+{
+    const run_record record = record_of(a);
     refine_status st = REFINE_OK;
     if (a->output)
         st = output_save(a->output, &in->out, &a->j, r, err);
     if (st == REFINE_OK && a->output_latents)
         st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
     if (st == REFINE_OK && a->trace)
-        st = result_save_trace(a->trace, r, err);
+        st = trace_json_save(a->trace, e, &record, err);
     return st;
 }
 
 static int show_result(const arguments *a, const refine_report *r, refine_error *err)
 {
-    const run_record record = { .output = a->output ? a->output : a->output_latents,
-                                .pack = a->o.pack_path,
-                                .input = a->inputs[0],
-                                .prompt = a->j.prompt,
-                                .negative = a->j.negative,
-                                .job = &a->j };
+    const run_record record = record_of(a);
     if (a->json) {
         if (result_print_json(stdout, r, &record, err) != REFINE_OK)
             return complain(err, EXIT_FAILED);
@@ -496,7 +504,7 @@ static int run(arguments *a, job_input *in)
     if (st == REFINE_OK) {
         refine_get_report(e, &r);
         warn(a, &r);
-        st = save(a, in, &r, &err);
+        st = save(a, e, in, &r, &err);
         code = st == REFINE_OK ? EXIT_DONE : EXIT_FAILED;
     }
     if (st != REFINE_OK)

@@ -2,7 +2,6 @@
 #include "tools/result_json.h"
 
 #include "engine/base/mem.h"
-#include "tools/new_file.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -18,8 +17,8 @@ static json_int_t whole(uint64_t v) { return v < INT64_MAX ? (json_int_t)v : INT
 /* A rate over no time at all is none, and JSON has no word for infinity. */
 static double finite_or_0(double v) { return isfinite(v) ? v : 0.0; }
 
-/* As the tokenizer does, takes what is not UTF-8 for a replacement character. */
-static json_t *text(const char *s)
+/* As the tokenizer does. */
+json_t *result_text(const char *s)
 {
     static const char REPLACEMENT[] = "\xef\xbf\xbd";
     json_t *v = json_string(s ? s : "");
@@ -97,7 +96,7 @@ static json_t *io_object(const refine_report *r, bool ran)
         return o;
     return join(o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", whole(r->disk_bytes),
                              "disk_rate", finite_or_0(r->disk_rate), "copy_rate",
-                             finite_or_0(r->copy_rate), "reader", text(r->reader)));
+                             finite_or_0(r->copy_rate), "reader", result_text(r->reader)));
 }
 
 static json_t *stall_object(const refine_report *r)
@@ -107,7 +106,7 @@ static json_t *stall_object(const refine_report *r)
                      "disk", r->stall_disk, "decode", r->stall_decode, "copy", r->stall_copy);
 }
 
-static json_t *rates_object(const refine_rates *r)
+json_t *result_rates(const refine_rates *r)
 {
     return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "disk", finite_or_0(r->disk), "decode",
                      finite_or_0(r->decode), "copy", finite_or_0(r->copy), "linear",
@@ -121,11 +120,11 @@ static json_t *predicted_object(const refine_report *r, bool ran)
         return json_object();
     json_t *o = json_pack("{s:f, s:f, s:f, s:o}", "step", r->predicted_step, "unet",
                           r->predicted_unet, "stall_share", r->predicted_stall, "rates",
-                          rates_object(&r->rates));
+                          result_rates(&r->rates));
     if (!ran)
         return o;
     return join(o, json_pack("{s:f, s:s, s:o}", "replayed_step", r->replayed_step, "wrong_rate",
-                             r->wrong_rate, "measured", rates_object(&r->measured)));
+                             r->wrong_rate, "measured", result_rates(&r->measured)));
 }
 
 /* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
@@ -142,10 +141,10 @@ static json_t *run_object(const refine_report *r, const run_record *run)
     const bool partly = j->denoising_start > 0;
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->source_hash);
-    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", text(run->pack), "source",
-                          text(r->source_name), "source_hash", hash, "input", text(run->input),
-                          "prompt", text(run->prompt), "negative", text(run->negative), "seed",
-                          seed_value(j->seed));
+    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", result_text(run->pack),
+                          "source", result_text(r->source_name), "source_hash", hash, "input",
+                          result_text(run->input), "prompt", result_text(run->prompt), "negative",
+                          result_text(run->negative), "seed", seed_value(j->seed));
     return join(o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
                              j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
                              "steps", j->steps, partly ? "denoising_start" : "strength",
@@ -154,17 +153,18 @@ static json_t *run_object(const refine_report *r, const run_record *run)
                              "negative_aesthetic_score", decimal(j->negative_aesthetic_score)));
 }
 
-static json_t *result_object(const refine_report *r, const run_record *run)
+json_t *result_object(const refine_report *r, const run_record *run)
 {
     const bool ran = run->output != NULL;
     json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:i}", "version", refine_version(),
-                          "device", text(r->device), "device_model", text(r->device_model),
-                          "precision", text(r->precision), "width", r->width, "height", r->height,
-                          "images", r->images, "steps_run", r->steps_run);
+                          "device", result_text(r->device), "device_model",
+                          result_text(r->device_model), "precision", result_text(r->precision),
+                          "width", r->width, "height", r->height, "images", r->images, "steps_run",
+                          r->steps_run);
     o = join(o, json_pack("{s:i, s:i, s:i}", "per_pass", r->per_pass, "passes_per_step",
                           r->passes_per_step, "band_rows", r->band_rows));
     if (ran)
-        o = join(o, json_pack("{s:o, s:o, s:o}", "output", text(run->output), "seconds",
+        o = join(o, json_pack("{s:o, s:o, s:o}", "output", result_text(run->output), "seconds",
                               seconds_object(r), "stall", stall_object(r)));
     return join(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran), "io",
                              io_object(r, ran), "predicted", predicted_object(r, ran), "run",
@@ -182,51 +182,6 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
     const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
     free(dump);
     return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
-}
-
-/* ---- trace ---- */
-
-/* One span of `seconds` behind the last; moves *at. */
-static void span(json_t *events, const char *name, double *at, double seconds)
-{
-    if (seconds <= 0)
-        return;
-    (void)json_array_append_new(events, json_pack("{s:s, s:s, s:f, s:f, s:i, s:i}", "name", name,
-                                                  "ph", "X", "ts", *at * 1e6, "dur", seconds * 1e6,
-                                                  "pid", 1, "tid", 1));
-    *at += seconds;
-}
-
-refine_status result_save_trace(const char *path, const refine_report *r, refine_error *err)
-{
-    json_t *events = json_array();
-    double at = 0;
-    new_file f;
-
-    span(events, "open", &at, r->open);
-    span(events, "encode", &at, r->vae_encode);
-    span(events, "text", &at, r->text);
-    for (int i = 0; i < r->steps_run; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "step %d", i + 1);
-        span(events, name, &at, r->step[i]);
-    }
-    span(events, "decode", &at, r->vae_decode);
-    json_t *o = json_pack("{s:o}", "traceEvents", events);
-    char *dump = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
-    json_decref(o);
-    if (!dump)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    refine_status st = new_file_open(&f, path, true, err);
-    if (st == REFINE_OK) {
-        st = new_file_write(&f, dump, strlen(dump), 0, err);
-        if (st == REFINE_OK)
-            st = new_file_commit(&f, err);
-        else
-            new_file_abandon(&f);
-    }
-    free(dump);
-    return st;
 }
 
 /* ---- for people ---- */

@@ -4,6 +4,7 @@
 
 #include "engine/refine.h"
 
+#include <jansson.h>
 #include <stdio.h>
 
 /* Everything needed to repeat a run, beside what the report holds. */
@@ -13,14 +14,17 @@ typedef struct run_record {
     const refine_job *job;
 } run_record;
 
+/* The object itself, the caller's; NULL when out of memory. */
+json_t *result_object(const refine_report *r, const run_record *run);
+
+/* Parts of it.  Of text what is not UTF-8 becomes replacement characters. */
+json_t *result_rates(const refine_rates *r);
+json_t *result_text(const char *s);
+
 /* Prints the object and a newline.  A plan leaves out what only a run knows.
  * REFINE_ENOMEM or REFINE_EIO. */
 refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
                                 refine_error *err);
-
-/* The phases and steps of a run as trace events (chrome://tracing, Perfetto).  Complete or
- * not at all. */
-refine_status result_save_trace(const char *path, const refine_report *r, refine_error *err);
 
 /* The plan, or what came of it, as a few lines for people. */
 void result_print_plan(FILE *out, const refine_report *r);

@@ -1,0 +1,56 @@
+/* tests/tools/test_memprof_text.c -- the report on a terminal: what it says, and how wide it is. */
+#define _POSIX_C_SOURCE 200809L /* open_memstream */
+#include "tests/support/trace_fixture.h"
+#include "tools/memprof_text.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *printed(const recording *t)
+{
+    char *text = NULL;
+    size_t len;
+    memprof m;
+    refine_error err = { 0 };
+    FILE *f = open_memstream(&text, &len);
+    cr_assert_eq(memprof_of_run(&m, t, &(memprof_wish){ 0 }, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(memprof_print(f, &m, &err), REFINE_OK, "%s", err.text);
+    (void)fclose(f);
+    memprof_free(&m);
+    return text;
+}
+
+static void expect(const char *text, const char *part)
+{
+    cr_assert_not_null(strstr(text, part), "no '%s' in:\n%s", part, text);
+}
+
+Test(tools_memprof_text, shows_each_part_of_a_run)
+{
+    recording t = trace_fixture();
+    char *text = printed(&t);
+    expect(text, "resident weights                2.0");
+    expect(text, "phase   |ooooooo");
+    expect(text, "ccc");
+    expect(text, "ddd");
+    expect(text, "bound by compute");
+    expect(text, "disk 10.0 %, decode 0.0 %, copy 20.0 %");
+    expect(text, "unet.down_blocks.0");
+    expect(text, "3 events found no room");
+    expect(text, "no predictions: the pack '/nowhere/x.pack'");
+    free(text);
+    trace_free(&t);
+}
+
+Test(tools_memprof_text, fits_a_terminal_and_cannot_command_it)
+{
+    recording t = trace_fixture_but("\"device\":\"cpu\"", "\"device\":\"\\u001b[2J\\r\\n\"");
+    char *text = printed(&t);
+    cr_assert_null(strchr(text, 0x1b));
+    cr_assert_null(strchr(text, '\r'));
+    for (const char *p = text; *p; p += strcspn(p, "\n") + 1)
+        cr_assert_leq(strcspn(p, "\n"), 100u, "%s", p);
+    free(text);
+    trace_free(&t);
+}

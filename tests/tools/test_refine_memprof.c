@@ -1,0 +1,217 @@
+/* tests/tools/test_refine_memprof.c -- the program as a script sees it: its three ways of use,
+ * exit codes, files made and not made. */
+#define _XOPEN_SOURCE 700
+#include "tests/support/temp_file.h"
+#include "tests/support/tiny_pack.h"
+#include "tests/support/trace_fixture.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LINE = 2048 };
+
+typedef struct bench {
+    char pack[TEMP_NAME], trace[TEMP_NAME], html[TEMP_NAME], out[TEMP_NAME], err[TEMP_NAME];
+} bench;
+
+static void bench_open(bench *b)
+{
+    tiny_pack(b->pack, sizeof b->pack, "");
+    temp_file(b->trace, ".json");
+    temp_file(b->html, ".html");
+    temp_file(b->out, ".out");
+    temp_file(b->err, ".err");
+    (void)unlink(b->html);
+}
+
+static void bench_close(bench *b)
+{
+    const char *const names[] = { b->pack, b->trace, b->html, b->out, b->err };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        (void)unlink(names[i]);
+}
+
+/* Runs the program with these words; its exit code. */
+static int run(const bench *b, const char *words)
+{
+    char command[LINE];
+    const char *bin = getenv("REFINE_BIN");
+    (void)snprintf(command, sizeof command, "%s/refine-memprof %s >%s 2>%s",
+                   bin ? bin : "build/release/bin", words, b->out, b->err);
+    const int status = system(command);
+    cr_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static char *text_of(const char *name)
+{
+    size_t len;
+    char *text = (char *)temp_read(name, &len);
+    text = realloc(text, len + 1);
+    text[len] = '\0';
+    return text;
+}
+
+/* One line, with the program's name. */
+static void expect_error(const bench *b, const char *part)
+{
+    char *text = text_of(b->err);
+    cr_assert_eq(strncmp(text, "refine-memprof: ", 16), 0, "%s", text);
+    cr_assert_eq(strchr(text, '\n'), text + strlen(text) - 1, "%s", text);
+    cr_assert_not_null(strstr(text, part), "no '%s' in %s", part, text);
+    free(text);
+}
+
+static void expect_out(const bench *b, const char *part)
+{
+    char *text = text_of(b->out);
+    cr_assert_not_null(strstr(text, part), "no '%s' in %s", part, text);
+    free(text);
+}
+
+Test(tools_refine_memprof, explains_itself)
+{
+    bench b;
+    bench_open(&b);
+    cr_assert_eq(run(&b, "--help"), 0);
+    expect_out(&b, "examples:");
+    cr_assert_eq(run(&b, "--version"), 0);
+    expect_out(&b, "refine-memprof ");
+    bench_close(&b);
+}
+
+Test(tools_refine_memprof, refuses_what_makes_no_sense)
+{
+    static const struct {
+        const char *words, *why;
+    } CASES[] = {
+        { "", "give one of" },
+        { "--from a --plan b", "give one of" },
+        { "--from a -- refine-lowmem", "give one of" },
+        { "--from a --trace b", "--trace records a job" },
+        { "--from a --size 64x64", "--size is for --plan" },
+        { "--plan a --size 64", "'64' is no value for --size" },
+        { "--plan a --size 0x64", "no value for --size" },
+        { "--plan a --vram much", "no value for --vram" },
+        { "--plan a --card 4090", "no value for --card" },
+        { "--plan a --link 0", "no value for --link" },
+        { "--plan a --disk nan", "no value for --disk" },
+        { "--plan a --tflops 1e30", "no value for --tflops" },
+        { "--plan a --steps 0", "no value for --steps" },
+        { "-- refine-lowmem --json", "stdout" },
+        { "-- refine-lowmem -o -", "stdout" },
+        { "--trace a -- refine-lowmem --trace b", "given twice" },
+        { "-- no-such-program-anywhere", "no-such-program-anywhere" },
+        { "--html /nowhere/a.html --from x", "/nowhere/a.html" },
+    };
+    bench b;
+    bench_open(&b);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        const int code = run(&b, CASES[i].words);
+        cr_assert_eq(code, strstr(CASES[i].words, "/nowhere/") ? 1 : 2, "%s: %d", CASES[i].words,
+                     code);
+        expect_error(&b, CASES[i].why);
+    }
+    bench_close(&b);
+}
+
+Test(tools_refine_memprof, reports_a_recorded_run)
+{
+    bench b;
+    char words[LINE];
+    bench_open(&b);
+    (void)snprintf(words, sizeof words, "--from %s --html %s", TRACE_FIXTURE, b.html);
+    cr_assert_eq(run(&b, words), 0);
+    expect_out(&b, "roofline while denoising, 5.00 s; bound by compute");
+    cr_assert_eq(access(b.html, R_OK), 0);
+    (void)snprintf(words, sizeof words, "--from %s --json", TRACE_FIXTURE);
+    cr_assert_eq(run(&b, words), 0);
+    json_t *o = json_load_file(b.out, 0, NULL);
+    cr_assert_eq(json_array_size(json_object_get(o, "layers")), 3u);
+    json_decref(o);
+    bench_close(&b);
+}
+
+Test(tools_refine_memprof, calls_a_bad_trace_by_its_name)
+{
+    bench b;
+    char words[LINE];
+    bench_open(&b);
+    cr_assert_eq(run(&b, "--from /nowhere/x.json"), 4);
+    expect_error(&b, "/nowhere/x.json");
+    temp_write(b.trace, "[1,2", 4);
+    (void)snprintf(words, sizeof words, "--from %s --html %s", b.trace, b.html);
+    cr_assert_eq(run(&b, words), 4);
+    expect_error(&b, b.trace);
+    cr_assert_neq(access(b.html, F_OK), 0);
+    bench_close(&b);
+}
+
+Test(tools_refine_memprof, plans_without_running)
+{
+    bench b;
+    char words[LINE];
+    bench_open(&b);
+    (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --html %s", b.pack, b.html);
+    cr_assert_eq(run(&b, words), 0);
+    expect_out(&b, "budget curve (prediction)");
+    expect_out(&b, "RTX 4050 M");
+    expect_out(&b, "GTX 1650 Ti");
+    (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --card 4050 --link 3", b.pack);
+    cr_assert_eq(run(&b, words), 0);
+    char *text = text_of(b.out);
+    cr_assert_null(strstr(text, "GTX 1650 Ti"));
+    free(text);
+    (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --vram 64K", b.pack);
+    cr_assert_eq(run(&b, words), 3);
+    expect_error(&b, "at least");
+    cr_assert_eq(run(&b, "--plan /nowhere/x.pack"), 4);
+    bench_close(&b);
+}
+
+Test(tools_refine_memprof, runs_a_job_and_reports_it)
+{
+    bench b;
+    char words[LINE], picture[TEMP_NAME];
+    bench_open(&b);
+    temp_file(picture, ".png");
+    (void)unlink(b.trace);
+    (void)snprintf(words, sizeof words,
+                   "--html %s --trace %s --json -- refine-lowmem -m %s -i docs/sample/coffee.jpg "
+                   "-o %s -p cup --strength 0.1 --steps 20 --quiet",
+                   b.html, b.trace, b.pack, picture);
+    cr_assert_eq(run(&b, words), 0);
+    json_t *o = json_load_file(b.out, 0, NULL);
+    cr_assert_not_null(o);
+    cr_assert_gt(json_array_size(json_object_get(o, "curve")), 2u);
+    cr_assert_gt(json_array_size(json_object_get(o, "layers")), 10u);
+    cr_assert_str_eq(json_string_value(json_object_get(o, "note")), "");
+    json_decref(o);
+    cr_assert_eq(access(b.trace, R_OK), 0);
+    cr_assert_eq(access(b.html, R_OK), 0);
+    (void)unlink(picture);
+    bench_close(&b);
+}
+
+Test(tools_refine_memprof, hands_on_how_a_job_failed)
+{
+    bench b;
+    char words[LINE];
+    bench_open(&b);
+    cr_assert_eq(run(&b, "-- refine-lowmem --nonsense"), 2);
+    (void)snprintf(words, sizeof words,
+                   "-- refine-lowmem -m %s -i docs/sample/coffee.jpg -o /dev/null/x.png -p cup "
+                   "--vram 64K",
+                   b.pack);
+    cr_assert_neq(run(&b, words), 0);
+    (void)snprintf(words, sizeof words, "-- refine-lowmem -m %s -i docs/sample/coffee.jpg --plan",
+                   b.pack);
+    cr_assert_eq(run(&b, words), 2);
+    expect_error(&b, "recorded nothing");
+    bench_close(&b);
+}

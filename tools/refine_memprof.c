@@ -1,0 +1,404 @@
+/* tools/refine_memprof.c -- where every byte and millisecond of a run goes, and what another
+ * budget or another card would make of it.
+ *
+ * Runs a job, reads the trace of one, or plans one; then reports.  Exit: what the job exits with;
+ * else 0 done, 1 failed, 2 usage, 3 the budget cannot be met, 4 bad input file.
+ */
+#define _GNU_SOURCE /* getopt_long */
+#include "tools/memprof_child.h"
+#include "tools/memprof_html.h"
+#include "tools/memprof_json.h"
+#include "tools/memprof_text.h"
+#include "tools/new_file.h"
+#include "tools/sizes.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUDGET, EXIT_INPUT };
+
+typedef struct arguments {
+    const char *html, *trace, *from;
+    bool json;
+    int planned; /* an option that only a plan has; 0: none was given */
+    memprof_wish wish;
+    refine_options o;
+    refine_job j;
+    char **child; /* NULL: no job is run */
+} arguments;
+
+static const char HELP[] =
+    "usage: refine-memprof [--html OUT.html] [--trace OUT.json] [--json] -- refine-lowmem ARGS...\n"
+    "       refine-memprof --from TRACE.json [--html OUT.html] [--json]\n"
+    "       refine-memprof --plan PACK [--size WxH] [--vram SIZE] [--card NAME] [options]\n"
+    "\n"
+    "Shows where every byte and every millisecond of a run goes, and predicts other budgets and\n"
+    "other cards.\n"
+    "\n"
+    "      --html OUT.html      the report as a web page, in one file\n"
+    "      --json               the report as JSON on stdout, instead of text\n"
+    "\n"
+    "Running a job:\n"
+    "      --trace OUT.json     keep the recording (Perfetto and chrome://tracing show it)\n"
+    "A recorded run:\n"
+    "      --from TRACE.json    as written by refine-lowmem --trace\n"
+    "Without running anything:\n"
+    "      --plan PACK          the model, made by refine-pack\n"
+    "      --size WxH           the picture (1024x1024)\n"
+    "      --vram SIZE --ram SIZE  ceilings (512M, 1.5G)\n"
+    "      --precision auto|f32|bf16|fp16\n"
+    "      --steps N            of the whole schedule (50)\n"
+    "\n"
+    "Predictions:\n"
+    "      --card NAME          only this one, and plan for it: 1650ti, 2060, 3050-4g, 3050-6g,\n"
+    "                           4050, 5050\n"
+    "      --link F --disk F    GB/s from host to card, and from disk (the card's; 3.5)\n"
+    "      --tflops F           TFLOP/s of matrix products that the card really does\n"
+    "      --version --help\n"
+    "\n"
+    "examples:\n"
+    "  refine-memprof --html run.html -- refine-lowmem -m refiner.pack -i photo.jpg -o out.png \\\n"
+    "                 -p \"a castle at dawn\" --vram 2G\n"
+    "  refine-memprof --from run.json --html run.html\n"
+    "  refine-memprof --plan refiner.pack --size 768x768 --card 4050 --disk 7\n";
+
+enum {
+    OPT_HTML = 256,
+    OPT_TRACE,
+    OPT_JSON,
+    OPT_FROM,
+    OPT_PLAN,
+    OPT_SIZE,
+    OPT_VRAM,
+    OPT_RAM,
+    OPT_PRECISION,
+    OPT_STEPS,
+    OPT_CARD,
+    OPT_LINK,
+    OPT_DISK,
+    OPT_TFLOPS,
+    OPT_VERSION
+};
+
+static const struct option OPTIONS[] = {
+    { "html", required_argument, NULL, OPT_HTML },
+    { "trace", required_argument, NULL, OPT_TRACE },
+    { "json", no_argument, NULL, OPT_JSON },
+    { "from", required_argument, NULL, OPT_FROM },
+    { "plan", required_argument, NULL, OPT_PLAN },
+    { "size", required_argument, NULL, OPT_SIZE },
+    { "vram", required_argument, NULL, OPT_VRAM },
+    { "ram", required_argument, NULL, OPT_RAM },
+    { "precision", required_argument, NULL, OPT_PRECISION },
+    { "steps", required_argument, NULL, OPT_STEPS },
+    { "card", required_argument, NULL, OPT_CARD },
+    { "link", required_argument, NULL, OPT_LINK },
+    { "disk", required_argument, NULL, OPT_DISK },
+    { "tflops", required_argument, NULL, OPT_TFLOPS },
+    { "version", no_argument, NULL, OPT_VERSION },
+    { "help", no_argument, NULL, 'h' },
+    { NULL, 0, NULL, 0 },
+};
+
+static int complain(const refine_error *err, int code)
+{
+    (void)fprintf(stderr, "refine-memprof: %s\n", err->text);
+    return code;
+}
+
+static int exit_code(refine_status st, bool reading)
+{
+    switch (st) {
+    case REFINE_OK: return EXIT_DONE;
+    case REFINE_EINVAL: return EXIT_USAGE;
+    case REFINE_EBUDGET: return EXIT_BUDGET;
+    case REFINE_EFORMAT: return EXIT_INPUT;
+    case REFINE_EIO: return reading ? EXIT_INPUT : EXIT_FAILED;
+    default: return EXIT_FAILED;
+    }
+}
+
+/* ---- arguments ---- */
+
+static bool rate(const char *s, double *out)
+{
+    char *end;
+    errno = 0;
+    const double v = strtod(s, &end);
+    if (errno || end == s || *end || !(v >= 1e-6) || v > 1e9)
+        return false;
+    *out = v;
+    return true;
+}
+
+/* A whole number from 1 on, up to what ends it. */
+static bool natural(const char *s, int most, char **end, int *out)
+{
+    if (*s < '1' || *s > '9')
+        return false;
+    errno = 0;
+    const long v = strtol(s, end, 10);
+    if (errno || v > most)
+        return false;
+    *out = (int)v;
+    return true;
+}
+
+static bool set_size(arguments *a, const char *v)
+{
+    char *end;
+    if (!natural(v, 1 << 16, &end, &a->j.width) || *end != 'x')
+        return false;
+    return natural(end + 1, 1 << 16, &end, &a->j.height) && *end == '\0';
+}
+
+static bool set_steps(arguments *a, const char *v)
+{
+    char *end;
+    return natural(v, 1000, &end, &a->j.steps) && *end == '\0';
+}
+
+static bool set_precision(arguments *a, const char *v)
+{
+    static const char *const WORDS[] = { "auto", "f32", "bf16", "fp16" };
+    for (int i = 0; i < 4; i++)
+        if (strcmp(v, WORDS[i]) == 0) {
+            a->o.precision = (refine_precision)i;
+            return true;
+        }
+    return false;
+}
+
+static bool set_card(arguments *a, const char *v)
+{
+    a->wish.card = card_find(v);
+    return a->wish.card != NULL;
+}
+
+/* False: the value does not suit the option. */
+static bool set_option(arguments *a, int option, const char *v)
+{
+    switch (option) {
+    case OPT_HTML: a->html = v; return true;
+    case OPT_TRACE: a->trace = v; return true;
+    case OPT_JSON: return a->json = true;
+    case OPT_FROM: a->from = v; return true;
+    case OPT_PLAN: a->o.pack_path = v; return true;
+    case OPT_SIZE: return set_size(a, v);
+    case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
+    case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);
+    case OPT_PRECISION: return set_precision(a, v);
+    case OPT_STEPS: return set_steps(a, v);
+    case OPT_CARD: return set_card(a, v);
+    case OPT_LINK: return rate(v, &a->wish.with.link);
+    case OPT_DISK: return rate(v, &a->wish.with.disk);
+    default: return rate(v, &a->wish.with.tflops);
+    }
+}
+
+static int usage(const char *fmt, const char *what)
+{
+    (void)fputs("refine-memprof: ", stderr);
+    (void)fprintf(stderr, fmt, what);
+    (void)fputs("; see refine-memprof --help\n", stderr);
+    return EXIT_USAGE;
+}
+
+static const char *option_name(int option)
+{
+    int i = 0;
+    while (OPTIONS[i].name && OPTIONS[i].val != option)
+        i++;
+    return OPTIONS[i].name;
+}
+
+static int check_arguments(const arguments *a)
+{
+    const int modes = (a->child != NULL) + (a->from != NULL) + (a->o.pack_path != NULL);
+    if (modes != 1)
+        return usage("give one of --from TRACE.json, --plan PACK and %s",
+                     "-- refine-lowmem ARGS...");
+    if (a->trace && !a->child)
+        return usage("--trace records a job: give one behind %s", "--");
+    if (a->planned && !a->o.pack_path)
+        return usage("--%s is for --plan", option_name(a->planned));
+    if (a->child && child_wants_stdout(a->child))
+        return usage("the report goes to stdout: give the job a file, and no %s", "--json");
+    if (a->child && a->trace && child_trace(a->child))
+        return usage("--trace is given twice: leave it out behind %s", "--");
+    return EXIT_DONE;
+}
+
+/* -1: go on; else the exit code. */
+static int parse(arguments *a, int argc, char **argv)
+{
+    int option;
+    while ((option = getopt_long(argc, argv, "+h", OPTIONS, NULL)) != -1) {
+        if (option == 'h') {
+            (void)fputs(HELP, stdout);
+            return EXIT_DONE;
+        }
+        if (option == OPT_VERSION) {
+            (void)printf("refine-memprof %s\n", refine_version());
+            return EXIT_DONE;
+        }
+        if (option == '?')
+            return EXIT_USAGE;
+        if (!set_option(a, option, optarg)) {
+            char what[128];
+            (void)snprintf(what, sizeof what, "'%.80s' is no value for --%s", optarg,
+                           option_name(option));
+            return usage("%s", what);
+        }
+        if (option >= OPT_SIZE && option <= OPT_STEPS)
+            a->planned = option;
+    }
+    if (optind < argc)
+        a->child = argv + optind;
+    const int code = check_arguments(a);
+    return code == EXIT_DONE ? -1 : code;
+}
+
+/* ---- reporting ---- */
+
+static int report(const arguments *a, const memprof *m)
+{
+    refine_error err = { 0 };
+    refine_status st = a->json ? memprof_print_json(stdout, m, &err)
+                               : memprof_print(stdout, m, &err);
+    if (st == REFINE_OK && a->html)
+        st = memprof_save_html(a->html, m, &err);
+    return st == REFINE_OK ? EXIT_DONE : complain(&err, exit_code(st, false));
+}
+
+static int report_trace(const arguments *a, const char *path)
+{
+    recording t;
+    memprof m;
+    refine_error err = { 0 };
+    refine_status st = trace_read(&t, path, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, true));
+    st = memprof_of_run(&m, &t, &a->wish, &err);
+    const int code = st == REFINE_OK ? report(a, &m) : complain(&err, exit_code(st, false));
+    memprof_free(&m);
+    trace_free(&t);
+    return code;
+}
+
+/* What the user says about rates also holds for the plan itself. */
+static void apply_rates(arguments *a)
+{
+    const card_override *w = &a->wish.with;
+    const uint64_t given = a->o.vram_bytes;
+    if (a->wish.card)
+        card_apply(&a->o, a->wish.card, w);
+    if (given)
+        a->o.vram_bytes = given;
+    if (w->disk > 0)
+        a->o.rates.disk = w->disk * 1e9;
+    if (w->link > 0)
+        a->o.rates.copy = w->link * 1e9;
+    if (w->tflops > 0)
+        a->o.rates.linear = a->o.rates.conv = a->o.rates.attention = w->tflops * 1e12;
+}
+
+static int report_plan(arguments *a)
+{
+    memprof m;
+    refine_error err = { 0 };
+    apply_rates(a);
+    const refine_status st = memprof_of_plan(&m, &a->o, &a->j, &a->wish, &err);
+    const int code = st == REFINE_OK ? report(a, &m) : complain(&err, exit_code(st, true));
+    memprof_free(&m);
+    return code;
+}
+
+/* ---- a job ---- */
+
+static refine_status temporary(char path[PATH_MAX], refine_error *err)
+{
+    const char *dir = getenv("TMPDIR");
+    (void)snprintf(path, PATH_MAX, "%s/refine-memprof-XXXXXX", dir && *dir ? dir : "/tmp");
+    const int fd = mkstemp(path);
+    if (fd < 0)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be made: %s; set TMPDIR", path,
+                           strerror(errno));
+    (void)close(fd);
+    return REFINE_OK;
+}
+
+/* Which file a name stands for.  A recording appears under its name when it is complete, as a
+ * new file. */
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static int run_and_report(const arguments *a, const char *path)
+{
+    int code;
+    refine_error err = { 0 };
+    struct stat before = { 0 }, after = { 0 };
+    (void)stat(path, &before);
+    const refine_status st = child_run(&code, a->child, path, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, true));
+    if (code != EXIT_DONE)
+        return code;
+    if (stat(path, &after) != 0 || same_file(&before, &after)) {
+        (void)refine_fail(&err, REFINE_EINVAL,
+                          "the job recorded nothing; for a plan there is refine-memprof --plan");
+        return complain(&err, EXIT_USAGE);
+    }
+    return report_trace(a, path);
+}
+
+static int run_job(const arguments *a)
+{
+    char path[PATH_MAX];
+    refine_error err = { 0 };
+    const char *named = a->trace ? a->trace : child_trace(a->child);
+    if (named)
+        return run_and_report(a, named);
+    if (temporary(path, &err) != REFINE_OK)
+        return complain(&err, EXIT_FAILED);
+    const int code = run_and_report(a, path);
+    (void)unlink(path);
+    return code;
+}
+
+/* A run may take an hour: that its report cannot be written must be known before. */
+static int try_output(const arguments *a)
+{
+    new_file f;
+    refine_error err = { 0 };
+    if (!a->html)
+        return EXIT_DONE;
+    const refine_status st = new_file_open(&f, a->html, true, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, false));
+    new_file_abandon(&f);
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
+    int code = parse(&a, argc, argv);
+    if (code >= 0)
+        return code;
+    code = try_output(&a);
+    if (code != EXIT_DONE)
+        return code;
+    if (a.child)
+        return run_job(&a);
+    return a.from ? report_trace(&a, a.from) : report_plan(&a);
+}
