@@ -43,7 +43,7 @@ struct refine_engine {
     refine_phase phase;
     int step;
     int phase_chunks, chunks_left; /* of the phase or step, for progress */
-    double started, phase_started, last_report;
+    double open_began, open_ended, started, phase_started, last_report;
     uint64_t rss_before, heap_before; /* when the plan was made */
     stream_stats before;              /* at the last report, */
     stream_stats at_start;            /* at the start of the run */
@@ -291,6 +291,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->disk_limit = o->disk_limit;
     e->copy_limit = o->copy_limit;
     TRY_OR(fail, open_trace(e, err));
+    e->open_began = clock_seconds();
     TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
     TRY_OR(fail, load_vectors(e, err));
@@ -301,7 +302,8 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->r.spill_from = e->plan.spill_from;
     e->r.tick_context = e;
     fill_plan_report(e);
-    e->report.open = clock_seconds() - t0;
+    e->open_ended = clock_seconds();
+    e->report.open = e->open_ended - t0;
     *out = e;
     return REFINE_OK;
 
@@ -375,7 +377,7 @@ static void tick(run *r)
     refine_engine *e = r->tick_context;
     const double now = clock_seconds();
     e->chunks_left++;
-    trace_add(e->t, REFINE_LANE_ACTIVATIONS, (int)e->phase, now, now, scratch_live(&r->mem));
+    trace_add(e->t, REFINE_LANE_ACTIVATIONS, (int)e->phase, now, now, scratch_high(&r->mem));
     tell(e, e->chunks_left >= e->phase_chunks ? 1.0 : (double)e->chunks_left / e->phase_chunks);
 }
 
@@ -574,6 +576,7 @@ static refine_status start_stream(refine_engine *e, refine_error *err)
 {
     TRY(device_status(e, err));
     trace_clear(e->t);
+    trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
     if (e->used)
         TRY(stream_restart(e->s));
     e->used = true;
@@ -742,6 +745,18 @@ static const char *find_wrong_rate(const refine_engine *e)
     return parts[worst].name;
 }
 
+/* Kinds of compute are not timed apart: all are taken to be off by the same factor. */
+static void set_compute_rates(refine_engine *e)
+{
+    const double measured = compute_of_step(e, true);
+    const double by = measured > 0 ? e->compute_planned / measured : 0;
+    const refine_rates *r = &e->report.rates;
+    e->report.measured.linear = by * r->linear;
+    e->report.measured.conv = by * r->conv;
+    e->report.measured.attention = by * r->attention;
+    e->report.measured.memory = by * r->memory;
+}
+
 static void fill_run_report(refine_engine *e)
 {
     refine_report *r = &e->report;
@@ -764,6 +779,7 @@ static void fill_run_report(refine_engine *e)
     r->measured.copy = r->copy_rate;
     if (s.decode_busy > 0)
         r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
+    set_compute_rates(e);
     r->wrong_rate = find_wrong_rate(e);
 }
 

@@ -120,7 +120,7 @@ static void fresh(run *r)
 
 static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
 {
-    rehearsal *h = rehearsal_open(k, NULL, err);
+    rehearsal *h = rehearsal_open(k, k->out->work, err);
     if (!h)
         return REFINE_ENOMEM;
     h->r.band_rows = y->band;
@@ -215,7 +215,7 @@ static size_t ring_of(const planner *k, size_t wish, size_t smallest)
 
 static void set_seconds(planner *k)
 {
-    for (int i = k->first; i < k->end; i++)
+    for (int i = 0; i < n_pack_chunks(k->m->p); i++)
         k->out->seconds[i] = cost_seconds(&k->out->rates, k->out->work[i]);
 }
 

@@ -30,6 +30,7 @@ void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes)
     s->live[i] = (scratch_block){ at, want };
     s->n++;
     s->peak = num_max(s->peak, at + want);
+    s->high = num_max(s->high, at + want);
     if (at + want > s->size)
         dev_fail(s->d, REFINE_EBUDGET, "activations: the plan and the run disagree");
     return s->base + at;
@@ -54,6 +55,13 @@ void scratch_give_bytes(scratch *s, void *p)
     const int i = find_block(s, p);
     s->n--;
     memmove(&s->live[i], &s->live[i + 1], (size_t)(s->n - i) * sizeof s->live[0]);
+}
+
+size_t scratch_high(scratch *s)
+{
+    const size_t high = s->high;
+    s->high = s->n > 0 ? s->live[s->n - 1].at + s->live[s->n - 1].bytes : 0;
+    return high;
 }
 
 size_t scratch_live(const scratch *s)

@@ -21,6 +21,7 @@ typedef struct scratch {
     dev *d;
     char *base; /* a token that is never read while planning */
     size_t size, peak;
+    size_t high; /* peak since scratch_high was asked last */
     int n;
     scratch_block live[SCRATCH_BLOCKS]; /* sorted by address */
 } scratch;
@@ -36,6 +37,7 @@ void scratch_give_bytes(scratch *s, void *p); /* NULL is fine */
 void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes);
 
 size_t scratch_live(const scratch *s); /* bytes lent out now */
+size_t scratch_high(scratch *s);       /* the most in use, as `peak`, since it was asked last */
 
 /* A dense tensor. */
 tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);

@@ -63,7 +63,8 @@
 #include <string.h>
 
 enum {
-    DEPTH = 16,        /* requests in flight */
+    DEPTH = 16,        /* requests in flight, */
+    LIMITED_DEPTH = 2, /* with a limit on the disk's rate */
     REQUEST = 1 << 20, /* bytes of one; so a 4 MiB chunk is read four ways at once */
     COPIES = 2,        /* copies enqueued and not yet waited for */
     FLIGHTS = 256,     /* chunks in the ring; more are inside only if tiny */
@@ -300,8 +301,8 @@ static bool begin_trip(stream *s)
 
 static bool next_request(stream *s, request *q)
 {
-    /* A limited disk is asked for one thing at a time: what has come is taken in between. */
-    if (s->in_flight == (s->disk.rate > 0 ? 1 : DEPTH))
+    /* A limited disk is asked for little at a time: what has come is taken in between. */
+    if (s->in_flight == (s->disk.rate > 0 ? LIMITED_DEPTH : DEPTH))
         return false;
     while (!s->filling)
         if (!begin_trip(s))

@@ -1,0 +1,151 @@
+/* tests/engine/test_plan.c -- what is foretold comes true.
+ *
+ * Transfers are limited so that they, and not the noise of a busy machine, decide; still this
+ * runs alone.
+ */
+#include "engine/refine.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { W = 72, H = 104, PIXELS = W * H * 3 };
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(engine_plan, .init = make_pack, .fini = drop_pack, .timeout = 100);
+
+/* Weights travel in every step. */
+static refine_options options(void)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    o.pack_path = pack_file;
+    o.device = REFINE_DEVICE_CPU;
+    o.precision = REFINE_F32;
+    o.vram_bytes = 256u << 20;
+    o.ram_bytes = 128u << 20;
+    o.threads = 2;
+    o.resident_bytes = UINT64_MAX;
+    return o;
+}
+
+static refine_job job(void)
+{
+    static uint8_t in[PIXELS], out[PIXELS];
+    refine_job j = REFINE_JOB_INIT;
+    j.prompt = "a photo of a cat";
+    j.width = W;
+    j.height = H;
+    j.steps = 10;
+    j.strength = 0.5;
+    j.rgb_in = in;
+    j.rgb_out = out;
+    return j;
+}
+
+static refine_report run(const refine_options *o)
+{
+    const refine_job j = job();
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_engine *e;
+    cr_assert_eq(refine_open(&e, o, &j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
+    refine_get_report(e, &r);
+    refine_close(e);
+    return r;
+}
+
+static refine_report plan(const refine_options *o)
+{
+    const refine_job j = job();
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_plan(&r, o, &j, &err), REFINE_OK, "%s", err.text);
+    return r;
+}
+
+static void foretells(double disk, double copy, uint64_t cached, const char *what)
+{
+    refine_options o = options();
+    o.cached_bytes = cached;
+    o.disk_limit = disk;
+    o.copy_limit = copy;
+    const refine_report r = run(&o);
+    cr_expect(r.predicted_step > 0 && fabs(r.step_median / r.predicted_step - 1) < 0.1,
+              "%s: %.3f s a step, foretold %.3f", what, r.step_median, r.predicted_step);
+    cr_expect(fabs(r.step_median / r.replayed_step - 1) < 0.1, "%s: %.3f s a step, replayed %.3f",
+              what, r.step_median, r.replayed_step);
+    cr_expect(r.predicted_stall > 0.3 && strcmp(r.wrong_rate, "") == 0, "%s: %s", what,
+              r.wrong_rate);
+}
+
+Test(engine_plan, foretells_a_step_that_waits_for_the_disk)
+{
+    foretells(10e6, 0, UINT64_MAX, "slow disk");
+}
+
+Test(engine_plan, foretells_a_step_that_waits_for_the_link)
+{
+    foretells(0, 10e6, UINT64_MAX, "slow link");
+}
+
+Test(engine_plan, foretells_a_step_with_some_weights_in_host_memory)
+{
+    foretells(8e6, 16e6, 3u << 20, "slow disk, some weights cached");
+}
+
+Test(engine_plan, names_the_rate_that_was_wrong)
+{
+    refine_options o = options();
+    o.cached_bytes = UINT64_MAX;
+    o.rates.linear = o.rates.conv = o.rates.attention = o.rates.memory = 1e7;
+    cr_expect_str_eq(run(&o).wrong_rate, "compute");
+}
+
+Test(engine_plan, caches_only_what_helps)
+{
+    refine_options o = options();
+    o.rates = (refine_rates){ 1e12, 1e12, 1e12, 1e9, 1e9, 1e9, 1e9 };
+    cr_expect(plan(&o).memory.cached == 0);
+    o.rates.disk = 1e6;
+    const refine_report r = plan(&o);
+    cr_expect(r.memory.cached > 0 && r.memory.host_planned <= o.ram_bytes);
+    cr_expect(r.disk_bytes_per_step < r.copy_bytes_per_step);
+}
+
+/* One pass over the weights serves all pictures: where the disk decides, a picture of eight
+ * costs an eighth. */
+Test(engine_plan, many_pictures_share_what_the_disk_takes)
+{
+    refine_options o = options();
+    o.cached_bytes = UINT64_MAX;
+    o.disk_limit = 5e6;
+    const double alone = plan(&o).predicted_step;
+    for (int n = 2; n <= 8; n *= 2) {
+        o.images = n;
+        const double each = plan(&o).predicted_step / n;
+        cr_expect(fabs(each * n / alone - 1) < 0.2, "%d: %.3f s each, alone %.3f", n, each, alone);
+    }
+}
+
+Test(engine_plan, less_memory_never_plans_a_faster_step)
+{
+    refine_options o = options();
+    const uint64_t least = plan(&o).memory.smallest_device;
+    double last = 1e9;
+    o.resident_bytes = 0;
+    o.rates = (refine_rates){ 1e9, 1e9, 1e8, 1e11, 1e11, 1e11, 1e10 };
+    for (uint64_t vram = least; vram < least + (24u << 20); vram += 2u << 20) {
+        o.vram_bytes = vram;
+        const refine_report r = plan(&o);
+        cr_expect(r.predicted_step < last * 1.01, "%llu bytes", (unsigned long long)vram);
+        cr_expect(r.memory.device_planned <= vram);
+        last = r.predicted_step;
+    }
+}
