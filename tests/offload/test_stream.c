@@ -959,7 +959,7 @@ static double time_run(rig *r)
     return seconds;
 }
 
-static const double LIMITED = 0.6, WITHIN = 1.15; /* seconds; times as many at most */
+static const double LIMITED = 0.6, WITHIN = 1.3; /* seconds; times as many at most */
 
 /* No run is faster; one that other programs disturb may be slower, and is tried again. */
 static void expect_limited(rig *r)

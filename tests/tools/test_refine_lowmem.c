@@ -551,6 +551,129 @@ Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
 
 /* ---- the rest ---- */
 
+/* ---- several pictures ---- */
+
+#define MANY "-m @ -p cat --steps 10 --threads 1 --seed 7 "
+
+static void add_picture(const bench *b, const char *name, int w, int h)
+{
+    static uint8_t rgb[W * H * 3];
+    for (int i = 0; i < w * h * 3; i++)
+        rgb[i] = (uint8_t)(i * (name[0] - '0' + 3));
+    cr_assert_eq(image_save_png(in(b, name), &(image){ w, h, rgb }, NULL, 0, NULL), REFINE_OK);
+}
+
+static void write_file(const bench *b, const char *name, const char *text)
+{
+    temp_write(in(b, name), text, strlen(text));
+}
+
+Test(tools_refine_lowmem, refines_many_as_it_would_each)
+{
+    bench b = bench_open();
+    add_picture(&b, "1.png", 96, 64);
+    add_picture(&b, "2.png", 96, 64);
+    add_picture(&b, "3.png", 64, 64);
+    outcome o = run(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out --batch 2");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect(strstr(o.err, "3 made, 0 there already, 0 failed"), "%s", o.err);
+    outcome_free(&o);
+    succeeds(&b, MANY "-i @1.png -o @a.png");
+    succeeds(&b, MANY "-i @2.png -o @b.png");
+    succeeds(&b, MANY "-i @3.png -o @c.png");
+    cr_expect(same_picture(&b, "out/1.png", "a.png"));
+    cr_expect(same_picture(&b, "out/2.png", "b.png"));
+    cr_expect(same_picture(&b, "out/3.png", "c.png"));
+
+    /* Repeated, it makes only what is missing or was made otherwise. */
+    cr_assert_eq(unlink(in(&b, "out/2.png")), 0);
+    o = run(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out");
+    cr_expect(o.code == 0 && strstr(o.err, "1 made, 2 there already, 0 failed"), "%s", o.err);
+    outcome_free(&o);
+    cr_expect(same_picture(&b, "out/2.png", "b.png"));
+    o = run(&b, MANY "-i @1.png -i @2.png -o @out --strength 0.5");
+    cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
+    outcome_free(&o);
+    for (int i = 1; i <= 3; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "out/%d.png", i);
+        cr_assert_eq(unlink(in(&b, name)), 0);
+    }
+    cr_assert_eq(rmdir(in(&b, "out")), 0);
+    bench_close(&b);
+}
+
+Test(tools_refine_lowmem, one_bad_picture_does_not_lose_the_others)
+{
+    bench b = bench_open();
+    add_picture(&b, "1.png", 64, 64);
+    add_picture(&b, "3.png", 64, 64);
+    write_file(&b, "2.png", "no picture");
+    write_file(&b, "list",
+               "{\"input\": \"1.png\", \"output\": \"a.png\", \"prompt\": \"a dog\"}\n"
+               "\n"
+               "{\"input\": \"2.png\", \"output\": \"b.png\"}\n"
+               "{\"input\": \"3.png\", \"output\": \"c.png\", \"seed\": 12}\n");
+    outcome o = run(&b, MANY "--manifest @list --json");
+    cr_expect_eq(o.code, 4, "%s", o.err);
+    cr_expect(strstr(o.err, "2.png: is no picture") && strstr(o.err, "2 made"), "%s", o.err);
+    cr_expect(strstr(o.out, "a.png") && strstr(o.out, "c.png") && strstr(o.out, "\"seed\": 12"));
+    outcome_free(&o);
+    char *prompt = png_text_of(in(&b, "a.png"), "prompt");
+    char *seed = png_text_of(in(&b, "c.png"), "seed");
+    cr_expect_str_eq(prompt, "a dog");
+    cr_expect_str_eq(seed, "12");
+    free(prompt);
+    free(seed);
+    cr_expect_eq(access(in(&b, "b.png"), F_OK), -1);
+    bench_close(&b);
+}
+
+Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
+{
+    static const struct {
+        const char *words, *list;
+        int code;
+    } CASES[] = {
+        { MANY "--manifest @list -o @", "[1]\n", 4 },
+        { MANY "--manifest @list -o @", "{\"prompt\": \"x\"}\n", 4 },
+        { MANY "--manifest @list -o @", "{\"input\": 3}\n", 4 },
+        { MANY "--manifest @list -o @", "{\"input\": \"in.png\", \"seed\": -1}\n", 4 },
+        { MANY "--manifest @list -o @", "\n", 4 },
+        { MANY "--manifest @none -o @", "", 4 },
+        { MANY "--manifest @list", "{\"input\": \"in.png\"}\n", 2 },
+        { MANY "-i @in.png -i @in.png -o @out", "", 2 },
+        { MANY "-i @in.png -i @list -o @in.png", "", 2 },
+        { MANY "-i @in.png -i @list -o @out --trace @t", "", 2 },
+        { MANY "-i @in.png --batch 0 -o @out.png", "", 2 },
+    };
+    bench b = bench_open();
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        write_file(&b, "list", CASES[i].list);
+        outcome o = run(&b, CASES[i].words);
+        cr_expect_eq(o.code, CASES[i].code, "%zu: %d: %s", i, o.code, o.err);
+        cr_expect(o.err[0] && !strchr(o.err, '\n')[1], "%zu: one line: %s", i, o.err);
+        outcome_free(&o);
+        (void)rmdir(in(&b, "out"));
+    }
+    bench_close(&b);
+}
+
+Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
+{
+    bench b = bench_open();
+    outcome o = run(&b, JOB "-o @out.png --limit-disk 20M --vram 14M --ram 32M");
+    cr_expect_eq(o.code, 0, "%s", o.err);
+    cr_expect(strstr(o.err, "predicted") && strstr(o.err, "compute waited") &&
+                  strstr(o.err, "device memory: planned"),
+              "%s", o.err);
+    outcome_free(&o);
+    o = run(&b, JOB "--plan --json");
+    cr_expect(strstr(o.out, "\"stall_share\"") && strstr(o.out, "\"spill_file\""), "%s", o.out);
+    outcome_free(&o);
+    bench_close(&b);
+}
+
 Test(tools_refine_lowmem, says_what_it_is_and_how_it_is_used)
 {
     bench b = bench_open();
