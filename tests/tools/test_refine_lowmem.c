@@ -595,7 +595,7 @@ Test(tools_refine_lowmem, refines_many_as_it_would_each)
     cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
     outcome_free(&o);
     for (int i = 1; i <= 3; i++) {
-        char name[16];
+        char name[32];
         (void)snprintf(name, sizeof name, "out/%d.png", i);
         cr_assert_eq(unlink(in(&b, name)), 0);
     }
