@@ -251,7 +251,8 @@ Test(engine_refine, a_picture_does_not_depend_on_its_company)
 
 Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
 {
-    static uint8_t out[PIXELS];
+    enum { WIDEST = 88 };
+    static uint8_t in[WIDEST * H * 3], out[WIDEST * H * 3];
     const refine_precision precisions[] = { REFINE_F32, REFINE_BF16 };
     for (int i = 0; i < 2; i++)
         for (int budget = 0; budget < 4; budget++) {
@@ -259,7 +260,8 @@ Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
             refine_job j = job(out);
             refine_report r = REFINE_REPORT_INIT;
             o.precision = precisions[i];
-            j.width = 64 + 8 * budget;
+            j.width = WIDEST - 8 * budget;
+            j.rgb_in = in;
             refine_report p = REFINE_REPORT_INIT;
             cr_assert_eq(refine_plan(&p, &o, &j, NULL), REFINE_OK);
             o.vram_bytes = p.memory.smallest_device + ((uint64_t)budget << 20);

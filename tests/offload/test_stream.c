@@ -968,7 +968,8 @@ static void expect_limited(rig *r)
     double seconds = 0;
     for (int i = 0; i < TRIES; i++) {
         seconds = time_run(r);
-        cr_assert_geq(seconds, LIMITED, "%.3f s", seconds);
+        cr_assert_geq(seconds, 0.95 * LIMITED, "%.3f s",
+                      seconds); /* the first is not kept waiting */
         if (seconds <= LIMITED * WITHIN)
             return;
     }
