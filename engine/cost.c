@@ -168,7 +168,7 @@ void cost_probe(refine_rates *r, dev *d, dtype type)
     const size_t bytes = cost_probe_memory(d, type);
     dev *plan = dev_open_plan(d, NULL);
     dev_event *e = dev_event_open(d);
-    char *space = dev_alloc(d, bytes, DEV_VRAM);
+    char *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL; /* 0: no memory to find out */
 
     if (plan && e && space) {
         clear(d, space, bytes);

@@ -28,9 +28,10 @@ typedef struct probe {
     codec *c;
 } probe;
 
+/* The buffer, and as much on the device to copy it to. */
 size_t probe_memory(void)
 {
-    return (size_t)DEPTH * REQUEST + PACK_FRAME + codec_memory() + reader_memory(DEPTH);
+    return (size_t)2 * DEPTH * REQUEST + PACK_FRAME + codec_memory() + reader_memory(DEPTH);
 }
 
 static refine_status open_reader(probe *b, int kind)

@@ -1,0 +1,212 @@
+/* tests/offload/test_probe.c -- rates are measured or 0, and nothing is left behind. */
+#define _GNU_SOURCE
+#include "offload/probe.h"
+
+#include "engine/base/mem.h"
+#include "offload/reader.h"
+#include "tests/support/pack_fixture.h"
+
+#include <criterion/criterion.h>
+#include <unistd.h>
+
+enum { UNET = 4, READERS = 3 };
+
+static const double LEAST = 1e6, MOST = 1e13; /* bytes a second */
+
+/* Some requests' worth, in chunks of several frames. */
+static const fixture_tensor TENSORS[] = {
+    { "a", UNET, DT_F16, 512, 1, 1, 512, 0 },
+    { "b", UNET, DT_F16, 1024, 1, 1, 1024, 256 },
+    { "c", UNET, DT_F16, 512, 1, 1, 2048, 0 },
+};
+
+typedef struct rig {
+    pack_fixture f;
+    pack *p;
+    dev *d;
+    int first, end;
+} rig;
+
+/* Its threads run, and have given back what starting them took. */
+static void settle(dev *d)
+{
+    dev_event *e = dev_event_open(d);
+    dev_record(d, e, DEV_COPY);
+    dev_sync(d, e);
+    dev_event_close(d, e);
+}
+
+static void rig_open(rig *r, fixture_codec codec, bool cpu)
+{
+    const dev_options o = { DT_F32, 1 };
+    refine_error err = { 0 };
+    *r = (rig){ 0 };
+    pack_fixture_make(&r->f, TENSORS, sizeof TENSORS / sizeof TENSORS[0], codec, NULL);
+    pack_fixture_write(&r->f);
+    cr_assert_eq(pack_open(&r->p, r->f.path, &err), REFINE_OK, "%s", err.text);
+    r->d = cpu ? dev_open_cpu(&o, &err) : dev_open_ref(&o, &err);
+    cr_assert_not_null(r->d, "%s", err.text);
+    settle(r->d);
+    pack_segment(r->p, UNET, &r->first, &r->end);
+}
+
+static void rig_close(rig *r)
+{
+    dev_close(r->d);
+    pack_close(r->p);
+    pack_fixture_free(&r->f);
+}
+
+static probe_rates probe(rig *r, int kind)
+{
+    return probe_transfers(r->d, r->p, r->first, r->end, kind);
+}
+
+static bool is_plausible(double rate) { return rate >= LEAST && rate <= MOST; }
+
+/* io_uring, asked for by name, may not be allowed here. */
+static bool has_uring(rig *r)
+{
+    reader *rd = NULL;
+    static char buffer[4096] __attribute__((aligned(4096)));
+    const reader_config c = {
+        .path = r->f.path, .buffer = buffer, .buffer_bytes = sizeof buffer, .depth = 1
+    };
+    const bool has = reader_open_uring(&rd, &c, NULL) == REFINE_OK;
+    if (has)
+        rd->close(rd);
+    return has;
+}
+
+Test(offload_probe, rates_are_positive_and_plausible)
+{
+    for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++)
+        for (int cpu = 0; cpu < 2; cpu++) {
+            rig r;
+            rig_open(&r, (fixture_codec)codec, cpu);
+            for (int kind = 0; kind < READERS; kind++) {
+                const probe_rates p = probe(&r, kind);
+                const bool reads = kind != 1 || has_uring(&r);
+                cr_assert(is_plausible(p.copy), "%g", p.copy);
+                cr_assert(reads ? is_plausible(p.disk) : p.disk == 0, "%g", p.disk);
+                cr_assert(reads ? is_plausible(p.decode) : p.decode == 0, "%g", p.decode);
+                cr_assert_eq(dev_status(r.d), REFINE_OK);
+            }
+            rig_close(&r);
+        }
+}
+
+Test(offload_probe, it_takes_no_more_than_it_said_and_gives_it_back)
+{
+    for (int kind = 0; kind < READERS; kind += 2) {
+        rig r;
+        rig_open(&r, FIXTURE_MIXED, false);
+        /* As much as ever was: from here on the peak is the probe's. */
+        void *ballast = mem_alloc((size_t)(mem_used().peak - mem_used().now) + 1);
+        const mem_usage before = mem_used();
+        (void)probe(&r, kind);
+        const mem_usage after = mem_used();
+        cr_assert_eq(after.now, before.now);
+        cr_assert_leq(after.peak - before.now, probe_memory(), "%zu, said %zu",
+                      (size_t)(after.peak - before.now), probe_memory());
+        cr_assert_geq(after.peak - before.now, probe_memory() / 2);
+        mem_free(ballast);
+        rig_close(&r);
+    }
+}
+
+Test(offload_probe, without_chunks_nothing_is_measured)
+{
+    rig r;
+    rig_open(&r, FIXTURE_RAW, false);
+    const probe_rates p = probe_transfers(r.d, r.p, r.first, r.first, 2);
+    cr_assert(p.disk == 0 && p.decode == 0 && p.copy == 0);
+    rig_close(&r);
+}
+
+Test(offload_probe, a_pack_that_is_cut_short_leaves_zeros)
+{
+    for (int kind = 0; kind < READERS; kind += 2) {
+        rig r;
+        rig_open(&r, FIXTURE_RAW, false);
+        const uint64_t before = mem_used().now;
+        cr_assert_eq(truncate(r.f.path, (off_t)pack_chunk_at(r.p, r.first)->file_at + 1000), 0);
+        const probe_rates p = probe(&r, kind);
+        cr_assert_eq(p.disk, 0);
+        cr_assert_eq(p.decode, 0);
+        cr_assert(is_plausible(p.copy), "the link is none of the file's business");
+        cr_assert_eq(mem_used().now, before);
+        rig_close(&r);
+    }
+}
+
+Test(offload_probe, a_pack_that_is_gone_leaves_zeros)
+{
+    for (int kind = 0; kind < READERS; kind++) {
+        rig r;
+        rig_open(&r, FIXTURE_RAW, false);
+        (void)unlink(r.f.path);
+        const probe_rates p = probe(&r, kind);
+        cr_assert(p.disk == 0 && p.decode == 0);
+        rig_close(&r);
+    }
+}
+
+/* Reading goes on behind the damage; decoding meets it. */
+Test(offload_probe, a_damaged_chunk_leaves_no_rate_of_decoding)
+{
+    rig r;
+    rig_open(&r, FIXTURE_ZSTD, false);
+    r.f.file[pack_chunk_at(r.p, r.first)->file_at + 77] ^= 0x40;
+    pack_fixture_write(&r.f);
+    const probe_rates p = probe(&r, 2);
+    cr_assert_eq(p.decode, 0);
+    cr_assert(is_plausible(p.disk));
+    rig_close(&r);
+}
+
+/* Wherever the file ends, what could be read before has a rate and what could not has none. */
+Test(offload_probe, a_pack_that_ends_anywhere_is_survived)
+{
+    for (int kind = 0; kind < READERS; kind += 2)
+        for (int part = 1; part < 12; part++) {
+            rig r;
+            rig_open(&r, FIXTURE_MIXED, false);
+            const uint64_t before = mem_used().now;
+            const pack_chunk *first = pack_chunk_at(r.p, r.first);
+            const uint64_t data = r.f.bytes - first->file_at;
+            cr_assert_eq(truncate(r.f.path, (off_t)(first->file_at + data * part / 12)), 0);
+            const probe_rates p = probe(&r, kind);
+            cr_assert(p.disk == 0 || is_plausible(p.disk));
+            cr_assert(p.decode == 0 || is_plausible(p.decode));
+            cr_assert_eq(mem_used().now, before);
+            rig_close(&r);
+        }
+}
+
+Test(offload_probe, each_failing_allocation_leaves_zeros_and_nothing_behind)
+{
+    for (int kind = 0; kind < READERS; kind += 2) {
+        rig r;
+        rig_open(&r, FIXTURE_MIXED, false);
+        const uint64_t before = mem_used().now;
+        int incomplete = 0;
+        for (long k = 0;; k++) {
+            mem_fail_after(k, MEM_FAIL_ONCE);
+            const probe_rates p = probe(&r, kind);
+            void *reached = mem_alloc(1);
+            mem_fail_after(-1, MEM_FAIL_ONCE);
+            mem_free(reached);
+            cr_assert_eq(mem_used().now, before, "allocation %ld", k);
+            cr_assert(p.disk == 0 || is_plausible(p.disk));
+            cr_assert(p.decode == 0 || is_plausible(p.decode));
+            cr_assert(p.copy == 0 || is_plausible(p.copy));
+            cr_assert_eq(dev_status(r.d), REFINE_OK, "%s", dev_why(r.d));
+            incomplete += p.disk == 0 || p.decode == 0 || p.copy == 0;
+            if (!reached) /* the fault was not reached */
+                break;
+        }
+        cr_assert_geq(incomplete, 4, "only %d", incomplete);
+        rig_close(&r);
+    }
+}
