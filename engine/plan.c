@@ -301,25 +301,67 @@ static refine_status rank_candidates(planner *k, candidate **out, refine_error *
     return REFINE_OK;
 }
 
-/* The arena with this ring, and as many residents as then fit. */
-static void fill_residents(planner *k, const candidate *c, size_t ring)
+/* Bytes that residents may take beside this ring. */
+static uint64_t room_for_residents(planner *k, size_t ring)
 {
     plan *out = k->out;
     set_ring(out, ring, 0);
-    const size_t fixed = out->arena - out->region + out->residents_at;
-    const uint64_t left = out->device_limit - fixed;
+    const uint64_t left = out->device_limit - (out->arena - out->region + out->residents_at);
     const uint64_t wanted = k->o->resident_bytes ? k->o->resident_bytes : left;
-    const uint64_t room = wanted == UINT64_MAX ? 0 : num_min(left, wanted);
-    size_t residents = 0;
+    return wanted == UINT64_MAX ? 0 : num_min(left, wanted);
+}
 
-    memset(out->is_resident, 0, (size_t)n_pack_chunks(k->m->p) * sizeof *out->is_resident);
+static void clear_residents(planner *k)
+{
+    memset(k->out->is_resident, 0, (size_t)n_pack_chunks(k->m->p) * sizeof *k->out->is_resident);
+}
+
+/* As many as fit in the order of the ranking: best where little fits. */
+static size_t take_ranked(planner *k, const candidate *c, uint64_t room)
+{
+    size_t sum = 0;
+    clear_residents(k);
     for (int i = 0; i < k->end - k->first; i++) {
-        if (residents + c[i].bytes > room)
+        if (sum + c[i].bytes > room)
             continue;
-        out->is_resident[c[i].chunk] = true;
-        residents += (size_t)c[i].bytes;
+        k->out->is_resident[c[i].chunk] = true;
+        sum += (size_t)c[i].bytes;
     }
-    set_ring(out, ring, residents);
+    return sum;
+}
+
+/* Evenly over the step (Bresenham): best where much fits, as the link then never starves long. */
+static size_t take_spread(planner *k, uint64_t room)
+{
+    const pack *p = k->m->p;
+    double all = 0, due = 0;
+    size_t sum = 0;
+
+    clear_residents(k);
+    for (int i = k->first; i < k->end; i++)
+        all += (double)num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
+    for (int i = k->first; i < k->end; i++) {
+        const size_t bytes = num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
+        due += (double)bytes * ((double)room / all);
+        if (due < (double)bytes || sum + bytes > room)
+            continue;
+        due -= (double)bytes;
+        k->out->is_resident[i] = true;
+        sum += bytes;
+    }
+    return sum;
+}
+
+/* The arena with this ring and the residents that are predicted to be better. */
+static void fill_residents(planner *k, const candidate *c, size_t ring)
+{
+    const uint64_t room = room_for_residents(k, ring);
+
+    set_ring(k->out, ring, take_spread(k, room));
+    const double spread = predict(k);
+    set_ring(k->out, ring, take_ranked(k, c, room));
+    if (room > 0 && spread < predict(k) * (1 - SAME_STEP))
+        set_ring(k->out, ring, take_spread(k, room));
 }
 
 /* The ring that leaves the fastest step, with its residents.  The largest that fits first: in

@@ -9,7 +9,7 @@
  *     compute[i] = max(compute[i-1], copy[i])              + seconds of i
  *
  * A slot is free when its copy has passed, ring bytes when their compute has.  A cached chunk
- * begins at decode, a resident one at compute.  These are the rules of offload/stream.c.
+ * begins at copy, a resident one at compute.  These are the rules of offload/stream.c.
  */
 #ifndef REFINE_SIMULATE_H
 #define REFINE_SIMULATE_H

@@ -677,7 +677,8 @@ int main(int argc, char **argv)
 {
     arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
 
-    a.o.spill_dir = getenv("TMPDIR");
+    const char *scratch = getenv("TMPDIR");
+    a.o.spill_dir = scratch && *scratch ? scratch : NULL;
     a.inputs = mem_alloc((size_t)argc * sizeof *a.inputs);
     if (!a.inputs)
         return EXIT_FAILED;
