@@ -9,13 +9,14 @@
 #include "engine/base/num.h"
 
 enum {
-    SIDE = 24, /* pixels */
+    SIDE = 48, /* pixels */
     LINEAR_IN = 1536,
-    LINEAR_OUT = 512,
+    LINEAR_OUT = 256,
     CONV_IN = 512,
-    CONV_OUT = 128,
-    HEADS = 8,
-    CHANNELS = 512, /* of attention and norm */
+    CONV_OUT = 64,
+    HEADS = 1,
+    HEAD = 64,
+    CHANNELS = 512, /* of the norm */
     LIST = 4        /* tensors at most */
 };
 
@@ -86,7 +87,11 @@ static trial make(int kind, dev *d, dtype type)
         t.space = op_conv_prepare_bytes(d, &in, CONV);
         break;
     }
-    case ATTENTION: t.run = run_attention_trial; break;
+    case ATTENTION:
+        t.run = run_attention_trial;
+        for (int i = 0; i < LIST; i++)
+            t.t[i].c = t.t[i].stride = HEADS * HEAD;
+        break;
     default:
         t.run = run_memory_trial;
         t.t[2] = t.t[3] = v;
