@@ -24,7 +24,7 @@ enum { MAX_SCRIPT = 5 };
 
 /* What libraries keep for themselves once a run is under way (mostly oneDNN's generated
  * code), measured: docs/speed.md. */
-#define LIBRARY_BYTES ((uint64_t)6 << 20)
+#define LIBRARY_BYTES ((uint64_t)4 << 20)
 
 struct refine_engine {
     model m;

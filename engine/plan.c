@@ -263,6 +263,9 @@ static void set_rates(planner *k)
         r->disk = k->o->disk_limit;
     if (k->o->copy_limit > 0 && r->copy > k->o->copy_limit)
         r->copy = k->o->copy_limit;
+    /* The referee would take seconds, and nobody asks it for speed. */
+    if (k->o->device == REFINE_DEVICE_REF)
+        return;
     if (r->linear <= 0 || r->conv <= 0 || r->attention <= 0 || r->memory <= 0)
         if (cost_probe_memory(k->target, k->p->act) <= k->out->device_limit)
             cost_probe(r, k->target, k->p->act);

@@ -273,6 +273,24 @@ Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
 
 /* ---- the trace ---- */
 
+/* The first weights of a phase have been copied before the phase in front of it ends. */
+static void expect_prefetch(const refine_engine *e, const refine_event *v, size_t n,
+                            refine_phase running, refine_phase next)
+{
+    double ends = 0, copied = 1e9;
+    refine_chunk c;
+    for (size_t i = 0; i < n; i++) {
+        if (v[i].lane == REFINE_LANE_PHASE && v[i].chunk == (int)running)
+            ends = v[i].end;
+        if (v[i].lane != REFINE_LANE_COPY)
+            continue;
+        cr_assert_eq(refine_get_chunk(e, v[i].chunk, &c), REFINE_OK);
+        if (c.phase == next && v[i].end < copied)
+            copied = v[i].end;
+    }
+    cr_expect(copied < ends, "copied %.3f s, the phase ended %.3f s", copied, ends);
+}
+
 Test(engine_refine, leaves_a_trace_of_everything)
 {
     static uint8_t out[PIXELS];
@@ -295,6 +313,8 @@ Test(engine_refine, leaves_a_trace_of_everything)
     cr_expect(lanes[REFINE_LANE_DISK] == lanes[REFINE_LANE_COMPUTE]);
     cr_expect(lanes[REFINE_LANE_DISK] > 3u * 100);
     cr_expect_eq(refine_get_chunk(e, refine_chunks(e), &c), REFINE_EINVAL);
+    expect_prefetch(e, v, n, REFINE_TEXT, REFINE_DENOISING);
+    expect_prefetch(e, v, n, REFINE_DENOISING, REFINE_DECODING);
     double seconds = 0;
     for (int i = 0; i < refine_chunks(e); i++) {
         cr_assert_eq(refine_get_chunk(e, i, &c), REFINE_OK);

@@ -662,7 +662,7 @@ Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
 Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
 {
     bench b = bench_open();
-    outcome o = run(&b, JOB "-o @out.png --limit-disk 20M --vram 14M --ram 32M");
+    outcome o = run(&b, JOB "-o @out.png --limit-disk 20M --vram 40M --ram 32M");
     cr_expect_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "predicted") && strstr(o.err, "compute waited") &&
                   strstr(o.err, "device memory: planned"),
