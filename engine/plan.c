@@ -264,7 +264,7 @@ static void set_rates(planner *k)
     if (k->o->copy_limit > 0 && r->copy > k->o->copy_limit)
         r->copy = k->o->copy_limit;
     /* The referee would take seconds, and nobody asks it for speed. */
-    if (k->o->device == REFINE_DEVICE_REF)
+    if (strcmp(dev_name(k->target), "ref") == 0)
         return;
     if (r->linear <= 0 || r->conv <= 0 || r->attention <= 0 || r->memory <= 0)
         if (cost_probe_memory(k->target, k->p->act) <= k->out->device_limit)
