@@ -288,6 +288,11 @@ static int by_compute_per_byte(const void *pa, const void *pb)
     return (a->chunk > b->chunk) - (a->chunk < b->chunk);
 }
 
+static size_t resident_bytes(const pack *p, int chunk)
+{
+    return num_align(pack_chunk_at(p, chunk)->bytes, SCRATCH_ALIGN);
+}
+
 static refine_status rank_candidates(planner *k, candidate **out, refine_error *err)
 {
     const int n = k->end - k->first;
@@ -297,7 +302,7 @@ static refine_status rank_candidates(planner *k, candidate **out, refine_error *
     for (int i = 0; i < n; i++) {
         const int chunk = k->first + i;
         c[i] = (candidate){ chunk, dev_work_macs(k->out->work[chunk]),
-                            num_align(pack_chunk_at(k->m->p, chunk)->bytes, SCRATCH_ALIGN) };
+                            resident_bytes(k->m->p, chunk) };
     }
     qsort(c, (size_t)n, sizeof *c, by_compute_per_byte);
     *out = c;
@@ -333,26 +338,36 @@ static size_t take_ranked(planner *k, const candidate *c, uint64_t room)
     return sum;
 }
 
-/* Evenly over the step (Bresenham): best where much fits, as the link then never starves long. */
-static size_t take_spread(planner *k, uint64_t room)
+/* Chunks of the step that are not in `without` (NULL: all), spread evenly over it, into `chosen`
+ * (Bresenham): as many as fit `room`.  Returns their bytes. */
+static size_t spread(planner *k, bool *chosen, const bool *without, uint64_t room,
+                     size_t (*bytes_of)(const pack *, int))
 {
     const pack *p = k->m->p;
     double all = 0, due = 0;
     size_t sum = 0;
 
-    clear_residents(k);
     for (int i = k->first; i < k->end; i++)
-        all += (double)num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
+        all += without && without[i] ? 0.0 : (double)bytes_of(p, i);
     for (int i = k->first; i < k->end; i++) {
-        const size_t bytes = num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
+        const size_t bytes = bytes_of(p, i);
+        chosen[i] = false;
+        if (without && without[i])
+            continue;
         due += (double)bytes * ((double)room / all);
         if (due < (double)bytes || sum + bytes > room)
             continue;
         due -= (double)bytes;
-        k->out->is_resident[i] = true;
+        chosen[i] = true;
         sum += bytes;
     }
     return sum;
+}
+
+/* Best where much fits, as the link then never starves long. */
+static size_t take_spread(planner *k, uint64_t room)
+{
+    return spread(k, k->out->is_resident, NULL, room, resident_bytes);
 }
 
 /* The arena with this ring and the residents that are predicted to be better. */
@@ -361,9 +376,9 @@ static void fill_residents(planner *k, const candidate *c, size_t ring)
     const uint64_t room = room_for_residents(k, ring);
 
     set_ring(k->out, ring, take_spread(k, room));
-    const double spread = predict(k);
+    const double evenly = predict(k);
     set_ring(k->out, ring, take_ranked(k, c, room));
-    if (room > 0 && spread < predict(k) * (1 - SAME_STEP))
+    if (room > 0 && evenly < predict(k) * (1 - SAME_STEP))
         set_ring(k->out, ring, take_spread(k, room));
 }
 
@@ -511,30 +526,11 @@ static void place_spill(plan *out, size_t bytes)
     out->host += out->spill_host;
 }
 
-/* Chunks for the cache, spread evenly over those that are read in a step, so that the disk is
- * asked evenly too (Bresenham). */
+/* Over those that are read in a step, so that the disk is asked evenly too. */
 static void spread_cache(planner *k, size_t room)
 {
     plan *out = k->out;
-    const pack *p = k->m->p;
-    double all = 0, due = 0;
-
-    out->cached = 0;
-    for (int i = k->first; i < k->end; i++) {
-        out->is_cached[i] = false;
-        all += out->is_resident[i] ? 0.0 : (double)stream_cached_bytes(p, i);
-    }
-    for (int i = k->first; i < k->end; i++) {
-        const size_t bytes = stream_cached_bytes(p, i);
-        if (out->is_resident[i])
-            continue;
-        due += (double)bytes * (all > 0 ? (double)room / all : 0.0);
-        if (due < (double)bytes || out->cached + bytes > room)
-            continue;
-        due -= (double)bytes;
-        out->is_cached[i] = true;
-        out->cached += bytes;
-    }
+    out->cached = spread(k, out->is_cached, out->is_resident, room, stream_cached_bytes);
 }
 
 /* The smallest cache that is as good as the largest. */
@@ -630,7 +626,7 @@ static void count_step(planner *k)
     }
 }
 
-/* A trip leaves five events, a visit three; phases and steps are few. */
+/* A trip and its visit leave eight events at most; phases and steps are few. */
 static size_t events_of(const planner *k)
 {
     enum { TRIP = 8, OTHERS = 4096 };
