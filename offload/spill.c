@@ -50,7 +50,7 @@ static refine_status open_file(spill *s, const char *dir, refine_error *err)
     const int error = s->fd < 0 ? errno : posix_fallocate(s->fd, 0, (off_t)s->file_bytes);
     if (error == 0)
         return REFINE_OK;
-    return refine_fail(err, REFINE_EIO,
+    return refine_fail(err, REFINE_ENOMEM,
                        "scratch file of %.2f GB in %.200s: %s; name another with TMPDIR, "
                        "or raise --ram or --vram",
                        (double)s->file_bytes / 1e9, dir, strerror(error));

@@ -17,7 +17,8 @@ typedef struct spill_config {
     const char *dir; /* of the file; NULL: /var/tmp */
 } spill_config;
 
-/* Takes the memory and the file's blocks.  REFINE_EIO: the directory has no room. */
+/* Takes the memory and the file's blocks.  REFINE_ENOMEM: there is not
+ * so much memory, or the directory has no room. */
 refine_status spill_open(spill **out, const spill_config *c, refine_error *err);
 void spill_close(spill *s); /* NULL is fine */
 

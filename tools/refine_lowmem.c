@@ -9,6 +9,7 @@
 #include "engine/base/try.h"
 #include "engine/refine.h"
 #include "tools/batch.h"
+#include "tools/exit_code.h"
 #include "tools/interrupt.h"
 #include "tools/job_input.h"
 #include "tools/merges.h"
@@ -27,8 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUDGET, EXIT_INPUT };
 
 enum { TOKENS_READ = 77 }; /* of a prompt, start and end included */
 
@@ -169,18 +168,6 @@ static int complain(const refine_error *err, int code)
 {
     fprintf(stderr, "refine-lowmem: %s\n", err->text);
     return code;
-}
-
-static int exit_code(refine_status st, bool running)
-{
-    switch (st) {
-    case REFINE_OK: return EXIT_DONE;
-    case REFINE_EINVAL: return EXIT_USAGE;
-    case REFINE_EBUDGET: return EXIT_BUDGET;
-    case REFINE_EFORMAT: return EXIT_INPUT;
-    case REFINE_EIO: return running ? EXIT_FAILED : EXIT_INPUT;
-    default: return EXIT_FAILED;
-    }
 }
 
 /* ---- arguments ---- */
@@ -489,10 +476,10 @@ static int run(arguments *a, job_input *in)
     interrupt_hold();
     refine_status st = try_outputs(a, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, true));
+        return complain(&err, exit_code(st, false));
     st = refine_open(&e, &a->o, &a->j, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, false));
+        return complain(&err, exit_code(st, true));
     if (!a->seeded && !a->quiet)
         fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
     progress_open(&d.bar, stderr, "opening", a->quiet);
@@ -500,7 +487,7 @@ static int run(arguments *a, job_input *in)
     a->j.progress_context = &d;
     st = refine_run(e, &a->j, &err);
     progress_clear(&d.bar);
-    int code = exit_code(st, true);
+    int code = exit_code(st, false);
     if (st == REFINE_OK) {
         refine_get_report(e, &r);
         warn(a, &r);
@@ -526,7 +513,7 @@ static int plan(const arguments *a)
                                 .negative = a->j.negative,
                                 .job = &a->j };
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, false));
+        return complain(&err, exit_code(st, true));
     if (!a->json)
         result_print_plan(stdout, &r);
     else if (result_print_json(stdout, &r, &record, &err) != REFINE_OK)
@@ -611,7 +598,7 @@ static int run_list(arguments *a, const work_list *l)
         fprintf(stderr, "%d made, %d there already, %d failed, of %d\n", sum.made, sum.there,
                 sum.failed, l->n);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, sum.made > 0));
+        return complain(&err, exit_code(st, sum.made == 0));
     return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
 }
 
@@ -626,7 +613,7 @@ static int refine_several(arguments *a, work_list *l)
     refine_status st = work_list_name_outputs(l, a->output, &err);
     if (st == REFINE_OK)
         st = make_directory(a->output, &err);
-    return st == REFINE_OK ? run_list(a, l) : complain(&err, exit_code(st, false));
+    return st == REFINE_OK ? run_list(a, l) : complain(&err, exit_code(st, true));
 }
 
 /* ---- one picture ---- */
@@ -640,7 +627,7 @@ static int refine_one(arguments *a, const char *input)
     const refine_status st = job_input_load(&in, &a->j, input, a->plan || a->output != NULL,
                                             a->output_latents != NULL, SCALING_FACTOR, &err);
     a->o.caller_bytes = job_input_later(&in);
-    const int code = st != REFINE_OK ? complain(&err, exit_code(st, false))
+    const int code = st != REFINE_OK ? complain(&err, exit_code(st, true))
                      : a->plan       ? plan(a)
                                      : run(a, &in);
     job_input_free(&in);
@@ -665,7 +652,7 @@ static int refine(arguments *a)
     if (st == REFINE_OK)
         st = list_work(a, &l, &err);
     if (st != REFINE_OK)
-        code = complain(&err, exit_code(st, false));
+        code = complain(&err, exit_code(st, true));
     else
         code = l.several ? refine_several(a, &l) : refine_one(a, l.item[0].input);
     work_list_free(&l);

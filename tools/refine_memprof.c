@@ -5,6 +5,7 @@
  * else 0 done, 1 failed, 2 usage, 3 the budget cannot be met, 4 bad input file.
  */
 #define _GNU_SOURCE /* getopt_long */
+#include "tools/exit_code.h"
 #include "tools/memprof_child.h"
 #include "tools/memprof_html.h"
 #include "tools/memprof_json.h"
@@ -21,8 +22,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BUDGET, EXIT_INPUT };
 
 typedef struct arguments {
     const char *html, *trace, *from;
@@ -111,18 +110,6 @@ static int complain(const refine_error *err, int code)
 {
     (void)fprintf(stderr, "refine-memprof: %s\n", err->text);
     return code;
-}
-
-static int exit_code(refine_status st, bool reading)
-{
-    switch (st) {
-    case REFINE_OK: return EXIT_DONE;
-    case REFINE_EINVAL: return EXIT_USAGE;
-    case REFINE_EBUDGET: return EXIT_BUDGET;
-    case REFINE_EFORMAT: return EXIT_INPUT;
-    case REFINE_EIO: return reading ? EXIT_INPUT : EXIT_FAILED;
-    default: return EXIT_FAILED;
-    }
 }
 
 /* ---- arguments ---- */

@@ -6,6 +6,7 @@
 #include "offload/pack_format.h"
 #include "refine_version.h"
 #include "tools/checkpoint.h"
+#include "tools/exit_code.h"
 #include "tools/interrupt.h"
 #include "tools/merges.h"
 #include "tools/pack_inspect.h"
@@ -23,8 +24,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INPUT = 4 };
 
 enum { THREADS_MOST = 256, PATH_BYTES = 4096 };
 
@@ -349,18 +348,6 @@ static refine_status pack_source(const arguments *a, const weight_source *s, con
     if (st == REFINE_OK)
         print_result(a, s, &written, merges != NULL, clock_seconds() - began);
     return st;
-}
-
-/* While the inputs are opened a failure is theirs; afterwards only a format is. */
-static int exit_code(refine_status st, bool opening)
-{
-    switch (st) {
-    case REFINE_OK: return EXIT_DONE;
-    case REFINE_EINVAL: return EXIT_USAGE;
-    case REFINE_EFORMAT: return EXIT_INPUT;
-    case REFINE_EIO: return opening ? EXIT_INPUT : EXIT_FAILED;
-    default: return EXIT_FAILED;
-    }
 }
 
 static int run_pack(const arguments *a)

@@ -195,7 +195,7 @@ Test(engine_refine, says_when_there_is_no_room_for_what_leaves_the_device)
     o.cached_bytes = UINT64_MAX;
     o.ram_bytes = memory_of(&o).smallest_host;
     o.spill_dir = "/no/such/place";
-    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EIO);
+    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_ENOMEM);
     cr_expect(strstr(err.text, "/no/such/place") && strstr(err.text, "TMPDIR"), "%s", err.text);
 }
 

@@ -244,9 +244,9 @@ static void expect_refused(const char *dir, size_t file_bytes)
     const int fd = next_fd();
     const spill_config c = { .d = d, .host_bytes = 4096, .file_bytes = file_bytes, .dir = dir };
 
-    cr_assert_eq(spill_open(&s, &c, &err), REFINE_EIO);
+    cr_assert_eq(spill_open(&s, &c, &err), REFINE_ENOMEM);
     cr_assert_null(s);
-    cr_assert_eq(err.status, REFINE_EIO);
+    cr_assert_eq(err.status, REFINE_ENOMEM);
     (void)snprintf(named, sizeof named, "%.150s", dir);
     cr_assert(strstr(err.text, named), "%s", err.text);
     cr_assert(strstr(err.text, "TMPDIR"), "%s", err.text);
