@@ -4,12 +4,13 @@ if(TARGET refine)
     install(TARGETS refine LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
     # The public headers include each other from the source root; installed they live in
-    # refine/, so the one include between them is rewritten on the way.
+    # refine/, so the includes between them are rewritten on the way.
     file(READ engine/refine.h header)
-    string(REPLACE "\"engine/base/status.h\"" "\"refine/status.h\"" header "${header}")
+    string(REPLACE "\"engine/base/" "\"refine/" header "${header}")
     file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/installed/refine.h CONTENT "${header}" @ONLY)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS engine/refine.h)
-    install(FILES ${CMAKE_BINARY_DIR}/installed/refine.h engine/base/status.h
+    install(FILES ${CMAKE_BINARY_DIR}/installed/refine.h engine/base/event.h
+                  engine/base/status.h
             DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/refine)
 
     # Found from where it lies, so that --prefix at installation works too.
