@@ -107,6 +107,14 @@ static conv_geometry geometry(const run *r, wref w, int stride, int pad, int row
     return (conv_geometry){ e->kh, e->kw, stride, pad, row0, rows };
 }
 
+/* What the device prepares may depend on the weights that it will meet. */
+static conv_input meeting(const run *r, const conv_input *in, wref w)
+{
+    conv_input out = *in;
+    out.quantised = tensor_of(r, w)->dtype == DT_I8G64;
+    return out;
+}
+
 static void conv_chunk(run *r, tensor y, const conv_source *src, int chunk, const void *p,
                        conv_geometry g, epilogue e)
 {
@@ -120,9 +128,10 @@ void run_conv_band(run *r, tensor y, const conv_input *in, const hold *h, affine
                    int pad, int row0, int rows, epilogue e)
 {
     const conv_geometry g = geometry(r, w.weight, stride, pad, row0, rows);
-    const size_t bytes = op_conv_prepare_bytes(r->d, in, g);
+    const conv_input met = meeting(r, in, w.weight);
+    const size_t bytes = op_conv_prepare_bytes(r->d, &met, g);
     void *space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
-    const conv_source src = op_conv_prepare(r->d, space, in, g);
+    const conv_source src = op_conv_prepare(r->d, space, &met, g);
 
     e.bias = run_vector(r, w.bias);
     for (int i = 0; i < h->n; i++)
@@ -134,9 +143,10 @@ void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, 
 {
     const pack_tensor *t = tensor_of(r, w.weight);
     const conv_geometry g = geometry(r, w.weight, stride, pad, 0, y.h);
-    const size_t bytes = op_conv_prepare_bytes(r->d, in, g);
+    const conv_input met = meeting(r, in, w.weight);
+    const size_t bytes = op_conv_prepare_bytes(r->d, &met, g);
     void *space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
-    const conv_source src = op_conv_prepare(r->d, space, in, g);
+    const conv_source src = op_conv_prepare(r->d, space, &met, g);
 
     e.bias = run_vector(r, w.bias);
     for (int c = (int)t->first_chunk; c < (int)(t->first_chunk + t->n_chunks); c++) {

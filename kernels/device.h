@@ -32,10 +32,13 @@ typedef struct dev_event dev_event;
 typedef enum { DEV_COMPUTE, DEV_COPY } dev_queue;
 typedef enum { DEV_VRAM, DEV_PINNED } dev_mem;
 
-/* compute: the type activations are kept and multiplied in.  threads: compute
- * threads, 0 = one per core this process may run on. */
+/* compute: the type activations are kept and multiplied in.  ints: where weights are
+ * DT_I8G64 and what they meet is of the compute type, quantise that too and multiply
+ * integers; a device that cannot do so ignores it.  threads: compute threads, 0 = one per
+ * core this process may run on. */
 typedef struct dev_options {
     dtype compute;
+    bool ints;
     int threads;
 } dev_options;
 

@@ -149,6 +149,7 @@ void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g
 {
     assert(is_conv_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
     assert(is_matrix(w, g.kh, g.kw, x->in.a.c + x->in.b.c) && fits_epilogue(e, y, w.n));
+    assert((w.type == DT_I8G64) == x->in.quantised);
     assert(y.h == output_size(g, x->in.h) && y.w == output_size(g, x->in.w));
     assert(g.row0 + g.rows == y.h || (g.row0 + g.rows < y.h && g.rows % BAND_UNIT == 0));
     const conv_args a = { y, *x, w, g, *e };

@@ -70,6 +70,7 @@ typedef struct conv_input {
     bool silu;
     bool detach; /* prepare a copy in any case: y will overwrite a */
     int h, w;
+    bool quantised; /* the weights to come are DT_I8G64: what is prepared may depend on it */
 } conv_input;
 
 /* Output rows [row0, row0 + rows) of a convolution, row0 a multiple of

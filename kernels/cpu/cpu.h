@@ -12,6 +12,7 @@
 #define REFINE_CPU_H
 
 #include "kernels/backend.h"
+#include "kernels/cpu/int8.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/cpu/vec.h"
@@ -23,7 +24,10 @@ typedef struct cpu_dev {
     pool *pool;
     onednn *dnnl;
     const vec *v;
+    const int8_variant *int8;
+    dtype compute;  /* what was asked for */
     dtype multiply; /* F32 or BF16: what products take */
+    bool ints;      /* except where they run in integers (kernels/cpu/operand.h) */
     int threads;
 } cpu_dev;
 

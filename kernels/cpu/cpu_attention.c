@@ -178,15 +178,22 @@ static void load_queries(worker *w)
     memset(w->o, 0, (size_t)w->queries * (size_t)p->k * sizeof *w->o);
 }
 
+static pack_source head_rows(tensor t, size_t pixel, int c0, int rows, int hd)
+{
+    return (pack_source){ .data = row_at(t, pixel, c0),
+                          .type = t.type,
+                          .stride = (size_t)t.stride,
+                          .rows = rows,
+                          .k = hd };
+}
+
 static void load_keys(worker *w, int key0, int count)
 {
     const attention_state *s = w->s;
     const size_t pixel = (size_t)w->n * (size_t)s->p.tk + (size_t)key0;
     const int c0 = w->head * s->p.hd;
-    const pack_source k = { row_at(s->a->k, pixel, c0), s->a->k.type, (size_t)s->a->k.stride, count,
-                            s->p.hd };
-    const pack_source v = { row_at(s->a->v, pixel, c0), s->a->v.type, (size_t)s->a->v.stride, count,
-                            s->p.hd };
+    const pack_source k = head_rows(s->a->k, pixel, c0, count, s->p.hd);
+    const pack_source v = head_rows(s->a->v, pixel, c0, count, s->p.hd);
 
     for (int panel = 0; panel < pack_panels(s->p.key_layout); panel++)
         pack_panel(s->c->v, s->p.key_layout, s->c->multiply, w->keys, panel, k);

@@ -17,15 +17,19 @@
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/rows.h"
 
-#include <math.h>
 #include <string.h>
 
 typedef struct plane_layout {
     int stride, pad;
     int rows, pitch; /* of a plane */
-    int k;           /* channels, padded */
+    operand x;
     size_t plane_pixels, image_bytes;
 } plane_layout;
+
+static operand operand_for(const cpu_dev *c, const conv_input *in)
+{
+    return operand_of(c, operand_ints(c, in->a.type, in->quantised), in->a.c + in->b.c);
+}
 
 static plane_layout planes_of(const cpu_dev *c, const conv_input *in, conv_geometry g)
 {
@@ -36,11 +40,10 @@ static plane_layout planes_of(const cpu_dev *c, const conv_input *in, conv_geome
         .pad = g.pad,
         .rows = g.rows + reach,
         .pitch = width + (g.kh > 1),
-        .k = matrix_channels(in->a.c + in->b.c),
+        .x = operand_for(c, in),
     };
     p.plane_pixels = (size_t)p.rows * (size_t)p.pitch + (g.kh > 1);
-    p.image_bytes = (size_t)(g.stride * g.stride) * p.plane_pixels * (size_t)p.k *
-                    dtype_bytes(c->multiply);
+    p.image_bytes = (size_t)(g.stride * g.stride) * p.plane_pixels * p.x.bytes;
     return p;
 }
 
@@ -65,44 +68,6 @@ typedef struct prepare_state {
     char *to;
 } prepare_state;
 
-/* Channels [c0, c0 + n) of [a | b], all in one of them, normalised. */
-static void prepare_part(const prepare_state *s, float *v, size_t n_image, size_t pixel, int c0,
-                         int n)
-{
-    const conv_input *in = s->in;
-    const bool second = c0 >= in->a.c;
-
-    row_load(s->c->v, v, second ? in->b : in->a, pixel, second ? c0 - in->a.c : c0, n);
-    if (tensor_present(in->affine)) {
-        const float *slope = (const float *)in->affine.data + 2 * n_image * (size_t)in->affine.c +
-                             (size_t)c0;
-        s->c->v->affine(v, slope, slope + in->affine.c, (size_t)n);
-    }
-    if (in->silu)
-        s->c->v->silu(v, (size_t)n);
-}
-
-static void prepare_pixel(const prepare_state *s, char *to, size_t n_image, size_t pixel)
-{
-    enum { PART = 512 };
-    const size_t size = dtype_bytes(s->c->multiply);
-    const int ends[] = { s->in->a.c, s->in->a.c + s->in->b.c };
-    float wide[PART];
-    int c = 0;
-
-    for (int i = 0; i < 2; i++)
-        while (c < ends[i]) {
-            const int n = ends[i] - c < PART ? ends[i] - c : PART;
-            char *part = to + (size_t)c * size;
-            float *v = s->c->multiply == DT_F32 ? (float *)(void *)part : wide;
-            prepare_part(s, v, n_image, pixel, c, n);
-            if (v == wide)
-                row_encode(part, s->c->multiply, wide, (size_t)n);
-            c += n;
-        }
-    memset(to + (size_t)c * size, 0, (size_t)(s->p.k - c) * size);
-}
-
 /* A task is one row of one plane of one image. */
 static void prepare_task(void *context, int task, int thread)
 {
@@ -112,7 +77,7 @@ static void prepare_task(void *context, int task, int thread)
     const int st = s->p.stride;
     const int row = task % s->p.rows, plane = task / s->p.rows % (st * st);
     const int n = task / s->p.rows / (st * st);
-    const size_t pixel_bytes = (size_t)s->p.k * dtype_bytes(s->c->multiply);
+    const size_t pixel_bytes = s->p.x.bytes;
     char *to = s->to + (size_t)n * s->p.image_bytes +
                ((size_t)plane * s->p.plane_pixels + (size_t)row * (size_t)s->p.pitch) * pixel_bytes;
     const int y = (s->g.row0 + row) * st + plane / st - s->p.pad;
@@ -125,7 +90,8 @@ static void prepare_task(void *context, int task, int thread)
         if (y < 0 || y >= in->h || x < 0 || x >= in->w)
             memset(to, 0, pixel_bytes);
         else
-            prepare_pixel(s, to, (size_t)n, source + (size_t)((int64_t)x * in->a.w / in->w));
+            operand_fill(s->c, s->p.x, to, in, (size_t)n,
+                         source + (size_t)((int64_t)x * in->a.w / in->w));
     }
 }
 
@@ -137,23 +103,16 @@ conv_source cpu_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometr
     prepare_state s = { cpu_of(d), in, g, planes_of(cpu_of(d), in, g), p };
     pool_run(s.c->pool, in->a.n * g.stride * g.stride * s.p.rows, prepare_task, &s);
     out.ready = tensor_make(p, s.c->multiply, in->a.n, g.stride * g.stride * s.p.rows, s.p.pitch,
-                            s.p.k);
+                            s.p.x.k);
     out.first = g.row0;
     return out;
 }
 
 /* ---- convolving ---- */
 
-static bool is_dense(const cpu_dev *c, const conv_input *in)
-{
-    return !tensor_present(in->b) && in->a.type == c->multiply && in->a.exp2 == 0 &&
-           in->a.stride == in->a.c && in->a.c % PRODUCT_ALIGN == 0;
-}
-
 static void read_prepared(const cpu_dev *c, matrix_job *j, const conv_args *a)
 {
     const plane_layout p = planes_of(c, &a->x.in, a->g);
-    const size_t pixel_bytes = (size_t)p.k * dtype_bytes(c->multiply);
 
     j->pitch = p.pitch;
     j->ready = a->x.ready.data;
@@ -162,7 +121,7 @@ static void read_prepared(const cpu_dev *c, matrix_job *j, const conv_args *a)
         const int u = t / a->g.kw, v = t % a->g.kw, s = p.stride;
         j->tap_at[t] = ((size_t)(u % s * s + v % s) * p.plane_pixels +
                         (size_t)(u / s) * (size_t)p.pitch + (size_t)(v / s)) *
-                       pixel_bytes;
+                       p.x.bytes;
     }
 }
 
@@ -170,9 +129,8 @@ static void read_in_place(const cpu_dev *c, matrix_job *j, const conv_args *a)
 {
     const tensor x = a->x.in.a;
     j->pitch = a->y.w;
-    j->gather = !is_dense(c, &a->x.in);
-    j->a = x;
-    j->b = a->x.in.b;
+    j->gather = tensor_present(a->x.in.b) || !operand_is(c, operand_for(c, &a->x.in), x);
+    j->in = a->x.in;
     j->image_bytes = tensor_bytes(tensor_images(x, 0, 1));
     if (x.data)
         j->ready = row_at(x, (size_t)a->g.row0 * (size_t)x.w, 0);
@@ -185,6 +143,7 @@ static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
         .w = a->w,
         .e = a->e,
         .taps = a->g.kh * a->g.kw,
+        .ints = operand_for(c, &a->x.in).ints,
         .height = a->y.h,
         .width = a->y.w,
         .unit_rows = BAND_UNIT,

@@ -148,6 +148,9 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
     }
     c->base.ops = &CPU_OPS;
     c->v = vec_pick();
+    c->int8 = int8_pick();
+    c->compute = o->compute;
+    c->ints = o->ints;
     read_brand(c->base.model, sizeof c->base.model);
     if (!(c->queue = host_queue_open(err)) ||
         !(c->pool = pool_open(o->threads, onednn_thread, err)) ||

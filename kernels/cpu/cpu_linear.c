@@ -1,15 +1,10 @@
 /* kernels/cpu/cpu_linear.c -- a linear layer: one tap, an image is one row of pixels. */
 #include "kernels/cpu/matrix.h"
 
-/* Are these pixels what a product takes, as they lie? */
-static bool is_dense(const cpu_dev *c, tensor t)
-{
-    return t.type == c->multiply && t.exp2 == 0 && t.stride == t.c && t.c % PRODUCT_ALIGN == 0;
-}
-
 static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
 {
     const int pixels = (int)tensor_pixels(a->x);
+    const bool ints = operand_ints(c, a->x.type, a->w.type == DT_I8G64);
     return (matrix_job){
         .y = a->y,
         .w = a->w,
@@ -21,8 +16,9 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
         .unit_rows = 1,
         .row0 = 0,
         .rows = 1,
-        .gather = !is_dense(c, a->x),
-        .a = a->x,
+        .ints = ints,
+        .gather = !operand_is(c, operand_of(c, ints, a->w.c), a->x),
+        .in = { .a = a->x },
         .ready = a->x.data,
         .image_bytes = tensor_bytes(tensor_images(a->x, 0, 1)),
     };

@@ -1,6 +1,6 @@
 /* kernels/cpu/matrix.c -- decode and lay out some tiles, multiply, finish; next tiles.
  *
- * Weights arrive as raw rows.  As many tiles as fit PACKED_BYTES are decoded into the
+ * Weights arrive as the pack holds them.  As many tiles as fit PACKED_BYTES are decoded into the
  * layout products want, in parallel, and used at once; then the next.  Each thread has room
  * for one piece's result, for a fetched piece of input, and for the library's scratch.
  */
@@ -10,9 +10,6 @@
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/pieces.h"
-#include "kernels/cpu/rows.h"
-
-#include <string.h>
 
 enum {
     PIECE_1 = 128, /* pixels of a piece, about: products with one tap */
@@ -25,9 +22,12 @@ enum {
 typedef struct matrix_plan {
     pieces split[2]; /* of a full unit and of the image's last */
     int units;
-    int k, tile, tiles, last_rows;
-    const product *of[2][2][2][2]; /* unit, last piece, tile, add */
-    product_layout layout[2];      /* of a tile's tap */
+    operand x;
+    int tile, tiles, last_rows;
+    const product *of[2][2][2][2]; /* unit, last piece, tile, add; of floats */
+    product_layout layout[2];      /* of a tile's tap; of floats */
+    int panels[2];                 /* of a tile */
+    size_t tap_bytes[2];           /* of a packed tile */
     size_t tile_bytes;             /* of a packed tile, all taps */
     int tiles_at_once;
     size_t result_bytes, gather_bytes, thread_bytes, bytes;
@@ -49,7 +49,7 @@ static bool find_product(const cpu_dev *c, matrix_plan *p, int unit, int last, i
     const pieces s = p->split[unit];
     const product_shape shape = {
         .pixels = last ? s.last : s.size,
-        .k = p->k,
+        .k = p->x.k,
         .rows = matrix_channels(tile == FULL ? p->tile : p->last_rows),
         .add = add,
     };
@@ -58,6 +58,8 @@ static bool find_product(const cpu_dev *c, matrix_plan *p, int unit, int last, i
         return false;
     p->of[unit][last][tile][add] = found;
     p->layout[tile] = product_weights(found);
+    p->panels[tile] = pack_panels(p->layout[tile]);
+    p->tap_bytes[tile] = p->layout[tile].bytes;
     p->thread_bytes = num_max(p->thread_bytes, product_scratch(found));
     return true;
 }
@@ -82,6 +84,17 @@ static bool find_products(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
     return true;
 }
 
+/* Integers are multiplied whatever the shape. */
+static void lay_out_ints(const cpu_dev *c, matrix_plan *p)
+{
+    const size_t panel = int8_panel_bytes(c->int8, p->x.k / I8_GROUP);
+    const int rows[] = { [FULL] = p->tile, [TAIL] = p->last_rows };
+    for (int i = 0; i < 2; i++) {
+        p->panels[i] = (rows[i] + INT8_PANEL - 1) / INT8_PANEL;
+        p->tap_bytes[i] = (size_t)p->panels[i] * panel;
+    }
+}
+
 static bool make_plan(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
 {
     const int about = j->taps == 1 ? PIECE_1 : PIECE_9;
@@ -89,27 +102,25 @@ static bool make_plan(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
 
     *p = (matrix_plan){
         .units = (j->rows + j->unit_rows - 1) / j->unit_rows,
-        .k = matrix_channels(j->w.c),
+        .x = operand_of(c, j->ints, j->w.c),
         .tile = tile_rows(j->w.h, j->w.w),
     };
     p->split[FULL] = pieces_of(unit_pixels(j, j->unit_rows), about);
     p->split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : 1), about);
     p->tiles = (j->w.n + p->tile - 1) / p->tile;
     p->last_rows = j->w.n - (p->tiles - 1) * p->tile;
-    if (!find_products(c, j, p))
+    if (j->ints)
+        lay_out_ints(c, p);
+    else if (!find_products(c, j, p))
         return false;
 
     const int widest = p->split[j->height >= j->unit_rows ? FULL : TAIL].size;
     const size_t taps = (size_t)j->taps;
-    p->tile_bytes = num_align(taps * num_max(p->layout[FULL].bytes, p->layout[TAIL].bytes),
-                              CPU_ALIGN);
+    p->tile_bytes = num_align(taps * num_max(p->tap_bytes[FULL], p->tap_bytes[TAIL]), CPU_ALIGN);
     p->tiles_at_once = (int)num_max(1, num_min(PACKED_BYTES / p->tile_bytes, (size_t)p->tiles));
     p->result_bytes = num_align((size_t)widest * (size_t)matrix_channels(p->tile) * sizeof(float),
                                 CPU_ALIGN);
-    p->gather_bytes = j->gather
-                          ? num_align((size_t)widest * (size_t)p->k * dtype_bytes(c->multiply),
-                                      CPU_ALIGN)
-                          : 0;
+    p->gather_bytes = j->gather ? num_align((size_t)widest * p->x.bytes, CPU_ALIGN) : 0;
     p->thread_bytes += p->result_bytes + p->gather_bytes;
     p->bytes = CPU_ALIGN + (size_t)p->tiles_at_once * p->tile_bytes +
                (size_t)c->threads * p->thread_bytes;
@@ -145,34 +156,56 @@ static int rows_of_tile(const matrix_state *s, int tile)
     return tile == s->p.tiles - 1 ? s->p.last_rows : s->p.tile;
 }
 
+/* Where a tile begins in the matrix. */
+static const char *tile_at(const matrix_job *j, int tile, int tile_rows)
+{
+    const tensor w = j->w;
+    if (w.type == DT_I8G64)
+        return (const char *)w.data + (size_t)tile * i8_bytes(tile_rows, j->taps, w.c);
+    return (const char *)w.data +
+           (size_t)tile * (size_t)tile_rows * (size_t)j->taps * (size_t)w.c * dtype_bytes(w.type);
+}
+
+static void pack_one(const matrix_state *s, int tile, int panel, int tap)
+{
+    const matrix_job *j = s->j;
+    const int kind = tile_kind(s, tile), rows = rows_of_tile(s, tile);
+    char *to = s->packed + (size_t)(tile - s->tile0) * s->p.tile_bytes +
+               (size_t)tap * s->p.tap_bytes[kind];
+    const char *from = tile_at(j, tile, s->p.tile);
+
+    if (j->ints) {
+        const int groups = s->p.x.k / I8_GROUP;
+        s->c->int8->pack(to + (size_t)panel * int8_panel_bytes(s->c->int8, groups), from, rows,
+                         panel * INT8_PANEL, tap * groups, groups);
+    } else {
+        pack_panel(s->c->v, s->p.layout[kind], s->c->multiply, to, panel,
+                   pack_source_tap(from, j->w.type, rows, j->taps, j->w.c, tap));
+    }
+}
+
 static void pack_task(void *context, int task, int thread)
 {
     (void)thread;
     const matrix_state *s = context;
-    const tensor w = s->j->w;
     const int tile = s->tile0 + task / s->tasks_per_tile;
-    const product_layout l = s->p.layout[tile_kind(s, tile)];
-    char *to = s->packed + (size_t)(tile - s->tile0) * s->p.tile_bytes;
-    const size_t row = (size_t)s->j->taps * (size_t)w.c;
-    const char *from = (const char *)w.data +
-                       (size_t)tile * (size_t)s->p.tile * row * dtype_bytes(w.type);
     const int first = task % s->tasks_per_tile * s->panels_per_task;
+    const int panels = s->p.panels[tile_kind(s, tile)];
 
-    for (int panel = first; panel < first + s->panels_per_task && panel < pack_panels(l); panel++)
+    for (int panel = first; panel < first + s->panels_per_task && panel < panels; panel++)
         for (int t = 0; t < s->j->taps; t++)
-            pack_panel(s->c->v, l, s->c->multiply, to + (size_t)t * l.bytes, panel,
-                       (pack_source){ from + (size_t)t * (size_t)w.c * dtype_bytes(w.type), w.type,
-                                      row, rows_of_tile(s, tile), w.c });
+            pack_one(s, tile, panel, t);
 }
 
 static void pack(matrix_state *s)
 {
-    const product_layout l = s->p.layout[tile_kind(s, s->tile0)];
-    const int elements = l.panel * l.k * s->j->taps;
-    int most = pack_panels(l);
+    const int kind = tile_kind(s, s->tile0);
+    const int elements = matrix_channels(rows_of_tile(s, s->tile0)) / s->p.panels[kind] * s->p.x.k *
+                         s->j->taps;
+    int most = s->p.panels[kind];
 
     for (int t = s->tile0; t < s->tile0 + s->n_tiles; t++)
-        most = (int)num_max((size_t)most, (size_t)pack_panels(s->p.layout[tile_kind(s, t)]));
+        most = (int)num_max((size_t)most, (size_t)s->p.panels[tile_kind(s, t)]);
     s->panels_per_task = elements < PACK_ELEMENTS ? PACK_ELEMENTS / elements : 1;
     s->tasks_per_tile = (most + s->panels_per_task - 1) / s->panels_per_task;
     pool_run(s->c->pool, s->n_tiles * s->tasks_per_tile, pack_task, s);
@@ -186,39 +219,14 @@ typedef struct place {
     int tile;
 } place;
 
-/* Channels of one tensor into a row of the multiplied type. */
-static void gather_part(const cpu_dev *c, char *to, tensor t, size_t pixel)
-{
-    enum { PART = 256 };
-    float wide[PART];
-
-    if (t.type == c->multiply && t.exp2 == 0) {
-        memcpy(to, row_at(t, pixel, 0), (size_t)t.c * dtype_bytes(t.type));
-    } else if (c->multiply == DT_F32) {
-        row_load(c->v, (float *)(void *)to, t, pixel, 0, t.c);
-    } else {
-        for (int i = 0; i < t.c; i += PART) {
-            const int n = t.c - i < PART ? t.c - i : PART;
-            row_load(c->v, wide, t, pixel, i, n);
-            row_encode(to + (size_t)i * dtype_bytes(c->multiply), c->multiply, wide, (size_t)n);
-        }
-    }
-}
-
 static void gather(const matrix_state *s, char *to, const place *at)
 {
     const matrix_job *j = s->j;
-    const size_t size = dtype_bytes(s->c->multiply), row = (size_t)s->p.k * size;
-    const size_t used = (size_t)j->w.c * size;
     const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)at->row) * (size_t)j->width +
                          (size_t)at->first;
 
-    for (int i = 0; i < at->count; i++, to += row) {
-        gather_part(s->c, to, j->a, pixel + (size_t)i);
-        if (tensor_present(j->b))
-            gather_part(s->c, to + (size_t)j->a.c * size, j->b, pixel + (size_t)i);
-        memset(to + used, 0, row - used);
-    }
+    for (int i = 0; i < at->count; i++, to += s->p.x.bytes)
+        operand_fill(s->c, s->p.x, to, &j->in, (size_t)at->n, pixel + (size_t)i);
 }
 
 /* Pixels that lie between the rows of y have been computed for nothing. */
@@ -265,8 +273,25 @@ static const char *input_of(const matrix_state *s, const place *at)
 {
     const matrix_job *j = s->j;
     const size_t pixel = (size_t)(at->row - j->row0) * (size_t)j->pitch + (size_t)at->first;
-    return j->ready + (size_t)at->n * j->image_bytes +
-           pixel * (size_t)s->p.k * dtype_bytes(s->c->multiply);
+    return j->ready + (size_t)at->n * j->image_bytes + pixel * s->p.x.bytes;
+}
+
+/* D (+)= the piece's pixels times one tap of the tile.  False: the library failed. */
+static bool multiply_tap(const matrix_state *s, const place *at, int thread, float *result,
+                         const char *input, int tap, void *scratch)
+{
+    const int kind = tile_kind(s, at->tile);
+    const char *w = s->packed + (size_t)(at->tile - s->tile0) * s->p.tile_bytes +
+                    (size_t)tap * s->p.tap_bytes[kind];
+
+    input += s->j->tap_at[tap];
+    if (!s->j->ints)
+        return product_run(s->p.of[at->unit][at->last][kind][tap > 0], thread, result, input, w,
+                           scratch);
+    s->c->int8->product(result, (size_t)matrix_channels(rows_of_tile(s, at->tile)), input,
+                        s->p.x.bytes, at->count, w, s->p.panels[kind], s->p.x.k / I8_GROUP,
+                        tap > 0);
+    return true;
 }
 
 static void multiply_task(void *context, int task, int thread)
@@ -286,12 +311,8 @@ static void multiply_task(void *context, int task, int thread)
     const char *input = j->gather ? fetched : input_of(s, &at);
 
     for (; at.tile < end; at.tile++) {
-        const int kind = tile_kind(s, at.tile);
-        const char *w = s->packed + (size_t)(at.tile - s->tile0) * s->p.tile_bytes;
         for (int t = 0; t < j->taps; t++)
-            if (!product_run(s->p.of[at.unit][at.last][kind][t > 0], thread, result,
-                             input + j->tap_at[t], w + (size_t)t * s->p.layout[kind].bytes,
-                             scratch)) {
+            if (!multiply_tap(s, &at, thread, result, input, t, scratch)) {
                 dev_fail(&s->c->base, REFINE_EDEVICE, "cpu: oneDNN failed to execute a product");
                 return;
             }

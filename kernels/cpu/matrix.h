@@ -13,7 +13,7 @@
 #ifndef REFINE_MATRIX_H
 #define REFINE_MATRIX_H
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/operand.h"
 
 enum { MATRIX_TAPS = 9 };
 
@@ -25,11 +25,13 @@ typedef struct matrix_job {
     int unit_rows;
     int row0, rows; /* of y, to compute; row0 a multiple of unit_rows */
 
-    /* Either pixels of a and b (may be absent) side by side, fetched for each task, */
+    bool ints; /* multiply int8 groups */
+
+    /* Either pixels of `in` (its a and b, may be normalised), fetched for each task, */
     bool gather;
-    tensor a, b;
-    /* or memory with the padded channels of the multiplied type, dense: where the input of
-     * pixel (row0, 0) of image 0 begins, and how far the next image and the taps are. */
+    conv_input in;
+    /* or pixels that are operands (kernels/cpu/operand.h), dense: where the input of pixel
+     * (row0, 0) of image 0 begins, and how far the next image and the taps are. */
     const char *ready;
     size_t image_bytes;
     size_t tap_at[MATRIX_TAPS];

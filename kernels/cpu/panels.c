@@ -8,11 +8,52 @@
 
 #include "engine/base/num.h"
 #include "kernels/cpu/rows.h"
-#include "quant/f16.h"
+#include "quant/int8.h"
 
 #include <string.h>
 
 enum { STRIP = 8, CHUNK = 256 }; /* rows and elements decoded at a time */
+
+pack_source pack_source_tap(const void *tile, dtype type, int rows, int taps, int channels, int tap)
+{
+    pack_source s = { .type = type, .rows = rows, .k = channels };
+    if (type == DT_I8G64) {
+        s.data = tile;
+        s.slab = tap * i8_slabs(channels);
+    } else {
+        s.data = (const char *)tile + (size_t)tap * (size_t)channels * dtype_bytes(type);
+        s.stride = (size_t)taps * (size_t)channels;
+    }
+    return s;
+}
+
+/* Elements [k0, k0 + n) of row r as floats, group by group. */
+static void fetch_groups(float *out, const pack_source *s, int r, int k0, int n)
+{
+    float group[I8_GROUP];
+    for (int k = k0; k < k0 + n;) {
+        const int slab = s->slab + k / I8_GROUP, at = k % I8_GROUP;
+        const int some = I8_GROUP - at < k0 + n - k ? I8_GROUP - at : k0 + n - k;
+        const bool whole = some == I8_GROUP;
+        i8_decode_group(whole ? out : group, i8_group(s->data, s->rows, r, slab),
+                        i8_scales(s->data, s->rows, slab)[r]);
+        if (!whole)
+            memcpy(out, group + at, (size_t)some * sizeof *out);
+        out += some;
+        k += some;
+    }
+}
+
+static void fetch_floats(float *out, const pack_source *s, int r, int k0, int n)
+{
+    if (s->type == DT_I8G64)
+        fetch_groups(out, s, r, k0, n);
+    else
+        row_decode(out,
+                   (const char *)s->data +
+                       ((size_t)r * s->stride + (size_t)k0) * dtype_bytes(s->type),
+                   s->type, (size_t)n);
+}
 
 /* Elements [k0, k0 + n) of row r in the multiplied type; zeros where there is no source. */
 static void fetch(void *out, dtype multiply, const pack_source *s, int r, int k0, int n)
@@ -21,16 +62,15 @@ static void fetch(void *out, dtype multiply, const pack_source *s, int r, int k0
     int have = 0;
 
     if (r < s->rows && k0 < s->k) {
-        const char *from = (const char *)s->data +
-                           ((size_t)r * s->stride + (size_t)k0) * dtype_bytes(s->type);
         have = n < s->k - k0 ? n : s->k - k0;
         if (multiply == s->type) {
-            memcpy(out, from, (size_t)have * size);
+            memcpy(out, (const char *)s->data + ((size_t)r * s->stride + (size_t)k0) * size,
+                   (size_t)have * size);
         } else if (multiply == DT_F32) {
-            row_decode(out, from, s->type, (size_t)have);
+            fetch_floats(out, s, r, k0, have);
         } else {
             float wide[CHUNK];
-            row_decode(wide, from, s->type, (size_t)have);
+            fetch_floats(wide, s, r, k0, have);
             row_encode(out, multiply, wide, (size_t)have);
         }
     }

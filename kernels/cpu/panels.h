@@ -9,13 +9,19 @@
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/vec.h"
 
-/* A matrix of any type: element (r, k) lies r * stride + k elements behind `data`. */
+/* A matrix of any type: element (r, k) lies r * stride + k elements behind `data`.  Of
+ * DT_I8G64 it is the groups from `slab` on of the rows of a tile (quant/int8.h). */
 typedef struct pack_source {
     const void *data;
     dtype type;
     size_t stride;
+    int slab;
     int rows, k;
 } pack_source;
+
+/* Tap `tap` of a tile of a matrix, as the pack holds it. */
+pack_source pack_source_tap(const void *tile, dtype type, int rows, int taps, int channels,
+                            int tap);
 
 /* Panel number `panel` of W = source, into the whole W at `w`. */
 void pack_panel(const vec *v, product_layout l, dtype multiply, void *w, int panel, pack_source s);

@@ -2,6 +2,7 @@
 #include "kernels/ref/ref.h"
 
 #include "quant/f16.h"
+#include "quant/int8.h"
 
 #include <math.h>
 
@@ -30,8 +31,27 @@ void ref_store(tensor t, size_t p, int c, float v)
     }
 }
 
+/* Row r of a matrix of int8 groups, by the definition of quant/int8.h. */
+static void int8_row(float *out, tensor w, int r)
+{
+    const int tile = tile_rows(w.h, w.w), taps = w.h * w.w, first = r / tile * tile;
+    const int rows = w.n - first < tile ? w.n - first : tile;
+    const char *at = (const char *)w.data + i8_bytes(first, taps, w.c);
+
+    for (int t = 0; t < taps; t++)
+        for (int c = 0; c < w.c; c++) {
+            const int slab = t * i8_slabs(w.c) + c / I8_GROUP;
+            *out++ = (float)i8_group(at, rows, r - first, slab)[c % I8_GROUP] *
+                     f16_to_f32(i8_scales(at, rows, slab)[r - first]);
+        }
+}
+
 void ref_row(float *out, tensor t, size_t r, size_t n)
 {
+    if (t.type == DT_I8G64) {
+        int8_row(out, t, (int)r);
+        return;
+    }
     const float scale = ldexpf(1.0f, t.exp2);
     const size_t at = r * n / (size_t)t.c * (size_t)t.stride;
     for (size_t i = 0; i < n; i++)

@@ -1,9 +1,10 @@
 /* tests/bench/bench_kernels.c -- speed of the CPU device on the shapes of the real UNet.
  *
- *     bench_kernels [SECONDS_PER_SHAPE [THREADS [f32|bf16 [PART_OF_A_NAME]]]]
+ *     bench_kernels [SECONDS_PER_SHAPE [THREADS [f32|bf16|w8a16|w8a8 [PART_OF_A_NAME]]]]
  *
- * One CFG step (two images) at 512x512.  Weights are fp16 and are decoded anew in every run,
- * as in a streamed step.  `wall` is the rate of the best run by the clock, `cpu` by the
+ * One CFG step (two images) at 512x512.  Weights are fp16, or int8 with activations in f32
+ * (w8a16) or in bf16 and rounded to int8 too (w8a8).  They are decoded anew in every run, as in
+ * a streamed step.  `wall` is the rate of the best run by the clock, `cpu` by the
  * processor time it took, which other programs disturb less; `decode` is what the same
  * weights cost on a picture of one pixel, as a share of the whole.  Compare with the peak:
  * cores * clock * 32 for AVX2, * 64 for AVX-512, in F32.
@@ -11,6 +12,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/ops.h"
 #include "quant/f16.h"
+#include "quant/int8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +66,6 @@ enum { BATCH = 2, N_SHAPES = sizeof SHAPES / sizeof SHAPES[0] };
 
 typedef struct operands {
     dev *d;
-    dtype type;
     tensor x, y, w, kv, affine;
 } operands;
 
@@ -89,7 +90,8 @@ static void run(const operands *o, const shape *s)
                                 .h = o->x.h,
                                 .w = o->x.w,
                                 .silu = s->kind == CONV,
-                                .affine = s->kind == CONV ? o->affine : (tensor){ 0 } };
+                                .affine = s->kind == CONV ? o->affine : (tensor){ 0 },
+                                .quantised = o->w.type == DT_I8G64 };
         const size_t bytes = op_conv_prepare_bytes(o->d, &in, g);
         void *space = bytes ? dev_alloc(o->d, bytes, DEV_VRAM) : NULL;
         const conv_source src = op_conv_prepare(o->d, space, &in, g);
@@ -102,14 +104,35 @@ static void run(const operands *o, const shape *s)
     }
 }
 
-static tensor take(dev *d, dtype type, int n, int h, int w, int c)
+static size_t bytes_of(tensor t)
 {
-    tensor t = tensor_make(NULL, type, n, h, w, c);
-    t.data = dev_alloc(d, tensor_bytes(t), DEV_VRAM);
-    if (!t.data) {
+    return t.type == DT_I8G64 ? i8_bytes(t.n, t.h * t.w, t.c) : tensor_bytes(t);
+}
+
+static void *take_bytes(dev *d, size_t bytes)
+{
+    void *p = dev_alloc(d, bytes, DEV_VRAM);
+    if (!p) {
         fprintf(stderr, "bench_kernels: out of memory\n");
         exit(1);
     }
+    return p;
+}
+
+/* Codes of all sizes; their bytes read as fp16 scales are finite. */
+static tensor take_int8(dev *d, int n, int h, int w, int c)
+{
+    tensor t = tensor_make(NULL, DT_I8G64, n, h, w, c);
+    int8_t *q = t.data = take_bytes(d, bytes_of(t));
+    for (size_t i = 0; i < bytes_of(t); i++)
+        q[i] = (int8_t)(i * 2654435761u % 97 - 48);
+    return t;
+}
+
+static tensor take(dev *d, dtype type, int n, int h, int w, int c)
+{
+    tensor t = tensor_make(NULL, type, n, h, w, c);
+    t.data = take_bytes(d, bytes_of(t));
     for (size_t i = 0; i < tensor_bytes(t) / dtype_bytes(type); i++) {
         const float v = (float)(i * 2654435761u % 1000) / 1000.0f - 0.5f;
         if (type == DT_F32)
@@ -123,21 +146,42 @@ static tensor take(dev *d, dtype type, int n, int h, int w, int c)
 static void give(dev *d, tensor t)
 {
     if (t.data)
-        dev_free(d, t.data, tensor_bytes(t), DEV_VRAM);
+        dev_free(d, t.data, bytes_of(t), DEV_VRAM);
 }
 
-static operands make(dev *d, dtype type, const shape *s, int size)
+/* As a pack has it: the first and the last convolution are never int8. */
+static bool is_int8(const shape *s, bool wanted)
+{
+    return wanted && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
+}
+
+typedef struct mode {
+    const char *name;
+    dtype type;
+    bool int8, ints;
+} mode;
+
+static const mode MODES[] = {
+    { "f32", DT_F32, false, false },
+    { "bf16", DT_BF16, false, false },
+    { "w8a16", DT_F32, true, false },
+    { "w8a8", DT_BF16, true, true },
+};
+
+static operands make(dev *d, const mode *m, const shape *s, int size)
 {
     const int in = size * s->stride, k = s->kind == CONV ? 3 : 1;
     const bool attends = s->kind == SELF || s->kind == CROSS;
-    operands o = { .d = d, .type = type };
+    const dtype type = m->type;
+    operands o = { .d = d };
 
     o.x = take(d, type, BATCH, in, in, s->c_in);
     o.y = take(d, type, BATCH, size, size, s->kind == GEGLU ? s->c_out / 2 : s->c_out);
     if (attends)
         o.kv = take(d, type, BATCH, 1, s->kind == CROSS ? 77 : size * size, s->c_in);
     else
-        o.w = take(d, DT_F16, s->c_out, k, k, s->c_in);
+        o.w = is_int8(s, m->int8) ? take_int8(d, s->c_out, k, k, s->c_in)
+                                  : take(d, DT_F16, s->c_out, k, k, s->c_in);
     o.affine = take(d, DT_F32, BATCH, 1, 2, s->c_in);
     return o;
 }
@@ -171,9 +215,9 @@ static timing plan(const operands *o, const shape *s)
 }
 
 /* The best of the runs that fit `budget` seconds, after one that makes the products. */
-static timing measure(dev *d, dtype type, const shape *s, int size, double budget)
+static timing measure(dev *d, const mode *m, const shape *s, int size, double budget)
 {
-    operands o = make(d, type, s, size);
+    operands o = make(d, m, s, size);
     timing best = plan(&o, s);
     void *workspace = dev_alloc(d, best.workspace, DEV_VRAM);
     const double until = seconds(CLOCK_MONOTONIC) + budget;
@@ -194,11 +238,24 @@ static timing measure(dev *d, dtype type, const shape *s, int size, double budge
     return best;
 }
 
+static const mode *find_mode(const char *name)
+{
+    for (size_t i = 0; i < sizeof MODES / sizeof MODES[0]; i++)
+        if (strcmp(name, MODES[i].name) == 0)
+            return &MODES[i];
+    fprintf(stderr, "bench_kernels: no mode '%s'; there are f32, bf16, w8a16, w8a8\n", name);
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
     const double budget = argc > 1 ? strtod(argv[1], NULL) : 0.5;
-    const dev_options options = { argc > 3 && strcmp(argv[3], "bf16") == 0 ? DT_BF16 : DT_F32,
-                                  argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0 };
+    const mode *m = find_mode(argc > 3 ? argv[3] : "f32");
+    const dev_options options = {
+        .compute = m->type,
+        .ints = m->ints,
+        .threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0,
+    };
     const char *only = argc > 4 ? argv[4] : "";
     double wall = 0, gflop = 0, cpu = 0;
     refine_error err = { 0 };
@@ -214,8 +271,8 @@ int main(int argc, char **argv)
         const shape *s = &SHAPES[i];
         if (!strstr(s->name, only))
             continue;
-        const timing t = measure(d, options.compute, s, s->size, budget);
-        const timing one = measure(d, options.compute, s, 1, budget / 4);
+        const timing t = measure(d, m, s, s->size, budget);
+        const timing one = measure(d, m, s, 1, budget / 4);
         printf("%-22s %8.2f %9.1f %9.1f %6.1f%% %8.1fM\n", s->name, t.gflop, t.gflop / t.wall,
                t.gflop / t.cpu, s->kind == SELF || s->kind == CROSS ? 0 : 100 * one.cpu / t.cpu,
                (double)t.workspace / 1048576);

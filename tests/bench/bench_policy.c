@@ -191,7 +191,7 @@ static refine_status make_plan(bench *b, const char *path, int size, double flop
     static uint8_t pixels; /* only that there are some matters */
     refine_options o = REFINE_OPTIONS_INIT;
     refine_job j = REFINE_JOB_INIT;
-    const dev_options d = { DT_F32, 1 };
+    const dev_options d = { .compute = DT_F32, .threads = 1 };
     refine_status st = model_open(&b->m, path, err);
 
     o.vram_bytes = VRAM;

@@ -66,7 +66,7 @@ static bool measure(stream *s, const stream_pass *pass, double seconds)
 
 int main(int argc, char **argv)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     const size_t ring = (size_t)64 << 20;
     refine_error err = { 0 };
     stream_pass pass = { .passes = 1 };

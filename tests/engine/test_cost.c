@@ -68,7 +68,7 @@ static bool all_plausible(const refine_rates *r)
 
 static dev *open_device(bool cpu, dtype type)
 {
-    const dev_options o = { type, 1 };
+    const dev_options o = { .compute = type, .threads = 1 };
     refine_error err = { 0 };
     dev *d = cpu ? dev_open_cpu(&o, &err) : dev_open_ref(&o, &err);
     cr_assert_not_null(d, "%s", err.text);

@@ -7,6 +7,7 @@
 #include "tests/support/field.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 enum { Y, A, B, AFFINE, W, BIAS, PER_IMAGE, RESIDUAL, N_FIELDS };
@@ -34,6 +35,8 @@ static int size_out(const conv_case *c, int in)
     return c->stride == 1 ? in : c->pad ? (in + 1) / 2 : in / 2;
 }
 
+static bool exact_inputs; /* of the test's own process */
+
 static void make_fields(field f[N_FIELDS], const conv_case *c)
 {
     const int wide = c->views ? 5 : 0, in = c->a + c->b, e = c->exp2;
@@ -44,6 +47,11 @@ static void make_fields(field f[N_FIELDS], const conv_case *c)
     f[A] = field_view(2, c->type, c->n, c->h, c->w, c->a, wide, c->a + 2 * wide, e, 1);
     if (c->b)
         f[B] = field_view(3, c->type, c->n, c->h, c->w, c->b, wide, c->b + 2 * wide, e, 1);
+    if (exact_inputs) {
+        field_make_exact(&f[A]);
+        if (c->b)
+            field_make_exact(&f[B]);
+    }
     if (c->norm)
         f[AFFINE] = field_random(4, DT_F32, c->n, 1, 2, in, 1);
     f[W] = field_random(5, c->weights, c->rows, c->kh, c->kh, in, 1);
@@ -60,15 +68,6 @@ static void free_fields(field f[N_FIELDS])
         field_free(&f[i]);
 }
 
-static tensor matrix_rows(tensor w, int row, int rows)
-{
-    const size_t bytes = (size_t)w.h * (size_t)w.w * (size_t)w.c * dtype_bytes(w.type);
-    if (w.data)
-        w.data = (char *)w.data + (size_t)row * bytes;
-    w.n = rows;
-    return w;
-}
-
 static void convolve_chunks(dev *d, const tensor *t, const conv_source *src, conv_geometry g,
                             const conv_cut *k)
 {
@@ -81,7 +80,8 @@ static void convolve_chunks(dev *d, const tensor *t, const conv_source *src, con
             e.per_image = tensor_channels(t[PER_IMAGE], row, rows);
         if (tensor_present(residual))
             e.residual = tensor_channels(residual, row, rows);
-        op_conv2d(d, tensor_channels(t[Y], row, rows), src, matrix_rows(t[W], row, rows), g, &e);
+        op_conv2d(d, tensor_channels(t[Y], row, rows), src, field_matrix_rows(t[W], row, rows), g,
+                  &e);
     }
 }
 
@@ -89,9 +89,14 @@ static void run_band(dev *d, const tensor *t, const conv_cut *k, int row0, int r
 {
     const conv_case *c = k->c;
     const conv_geometry g = { c->kh, c->kh, c->stride, c->pad, row0, rows };
-    const conv_input in = {
-        t[A], t[B], t[AFFINE], c->norm, k->detach, size_in(c->h, c->to_h), size_in(c->w, c->to_w)
-    };
+    const conv_input in = { t[A],
+                            t[B],
+                            t[AFFINE],
+                            c->norm,
+                            k->detach,
+                            size_in(c->h, c->to_h),
+                            size_in(c->w, c->to_w),
+                            t[W].type == DT_I8G64 };
     const size_t bytes = op_conv_prepare_bytes(d, &in, g);
     void *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
     field_poison(d, space, bytes);
@@ -122,6 +127,16 @@ static void run_on(dev *d, field f[N_FIELDS], const conv_cut *k)
     for (int i = 0; i < N_FIELDS; i++)
         p[i] = &f[i];
     field_run(d, p, N_FIELDS, run_conv, k);
+}
+
+static field result(dev *cpu, const conv_cut *k)
+{
+    field f[N_FIELDS];
+    make_fields(f, k->c);
+    run_on(cpu, f, k);
+    field y = field_copy(&f[Y]);
+    free_fields(f);
+    return y;
 }
 
 static void expect_like_ref(dev *cpu, const conv_case *c)
@@ -163,6 +178,7 @@ static const conv_case CASES[] = {
     { 2, 10, 10, 64, 32, 48, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, false, false, 0 },
     { 1, 17, 13, 64, 0, 200, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, true, false, 0 },
     { 1, 5, 7, 30, 0, 33, 1, 1, 0, 0, 0, DT_F32, DT_F16, true, false, false, true, 0 },
+    { 1, 6, 5, 384, 330, 40, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, false, false, 0 },
     /* down: UNet pads in front, VAE does not; even and odd */
     { 2, 16, 16, 48, 0, 48, 3, 2, 1, 0, 0, DT_F32, DT_F16, false, false, false, false, 0 },
     { 1, 19, 37, 16, 0, 64, 3, 2, 1, 0, 0, DT_F32, DT_F16, false, false, false, true, 0 },
@@ -202,6 +218,72 @@ Test(kernels_conv2d, agrees_with_the_referee_when_activations_are_bf16)
     dev_close(cpu);
 }
 
+/* ---- int8 weights ---- */
+
+static const conv_case INT8_CASES[] = {
+    { 2, 16, 16, 64, 0, 128, 3, 1, 1, 0, 0, DT_F32, DT_I8G64, true, true, false, false, 0 },
+    { 2, 8, 8, 64, 32, 72, 3, 1, 1, 0, 0, DT_F32, DT_I8G64, true, true, false, true, 0 },
+    { 1, 19, 10, 20, 73, 50, 3, 1, 1, 0, 0, DT_F32, DT_I8G64, false, false, true, true, 0 },
+    { 2, 10, 10, 64, 32, 200, 1, 1, 0, 0, 0, DT_F32, DT_I8G64, false, false, false, false, 0 },
+    { 1, 5, 7, 130, 0, 33, 1, 1, 0, 0, 0, DT_F32, DT_I8G64, true, false, false, true, 0 },
+    { 1, 6, 5, 384, 330, 40, 1, 1, 0, 0, 0, DT_F32, DT_I8G64, false, false, false, false, 0 },
+    { 1, 19, 37, 64, 0, 64, 3, 2, 1, 0, 0, DT_F32, DT_I8G64, false, false, false, true, 0 },
+    { 1, 20, 22, 64, 0, 32, 3, 2, 0, 0, 0, DT_F32, DT_I8G64, false, false, false, false, 0 },
+    { 1, 10, 5, 64, 0, 40, 3, 1, 1, 19, 10, DT_F32, DT_I8G64, false, false, false, false, 0 },
+    { 1, 16, 12, 64, 0, 32, 3, 1, 1, 0, 0, DT_F16, DT_I8G64, true, false, true, false, 5 },
+};
+
+enum { N_INT8 = sizeof INT8_CASES / sizeof INT8_CASES[0] };
+
+Test(kernels_conv2d, decodes_int8_weights)
+{
+    dev *f32 = field_cpu(DT_F32, 2), *bf16 = field_cpu(DT_BF16, 2);
+    for (int i = 0; i < N_INT8; i++) {
+        conv_case c = INT8_CASES[i];
+        expect_like_ref(f32, &c);
+        if (c.type == DT_F32)
+            c.type = DT_BF16;
+        expect_like_ref(bf16, &c);
+    }
+    dev_close(f32);
+    dev_close(bf16);
+}
+
+/* Inputs that int8 holds exactly: only then must integers agree with the referee.  With two
+ * sources the groups of the second do not begin at its channel 0. */
+Test(kernels_conv2d, multiplies_integers_exactly)
+{
+    dev *cpu = field_cpu_ints(DT_F32, 2);
+    exact_inputs = true;
+    for (int i = 0; i < N_INT8; i++)
+        if (!INT8_CASES[i].norm && (!INT8_CASES[i].b || INT8_CASES[i].a % 64 == 0))
+            expect_like_ref(cpu, &INT8_CASES[i]);
+    dev_close(cpu);
+}
+
+/* Half a step of 1/127 of the group's largest for each of K inputs, as in test_linear.c; what
+ * is normalised and through silu lies in [-0.3, 2], so that a step is twice as large. */
+Test(kernels_conv2d, loses_what_rounding_the_input_loses)
+{
+    dev *exact = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    for (int i = 0; i < N_INT8; i++) {
+        const conv_case *c = &INT8_CASES[i];
+        const conv_cut whole = { .c = c };
+        if (c->type != DT_F32)
+            continue;
+        field want = result(exact, &whole), got = result(ints, &whole);
+        const int k = c->kh * c->kh * (c->a + c->b);
+        const double deviation = sqrt(k) / 127 / 6 * (c->norm ? 2 : 1);
+        const double distance = field_distance(&got, &want);
+        cr_expect(distance < 6 * deviation && distance > 0.1 * deviation, "case %d: %g of %g", i,
+                  distance, deviation);
+        field_free(&want);
+        field_free(&got);
+    }
+    dev_close(exact);
+    dev_close(ints);
+}
+
 /* ---- invariances: not one bit may differ ---- */
 
 static const conv_case INVARIANT[] = {
@@ -210,20 +292,13 @@ static const conv_case INVARIANT[] = {
     { 2, 19, 12, 32, 0, 70, 3, 1, 1, 37, 24, DT_F32, DT_F16, false, false, false, false, 0 },
     { 2, 35, 21, 48, 24, 300, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, true, false, 0 },
     { 2, 35, 21, 48, 0, 300, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, true, true, 0 },
+    { 2, 35, 21, 48, 90, 160, 3, 1, 1, 0, 0, DT_F32, DT_I8G64, true, true, true, false, 0 },
+    { 2, 67, 40, 32, 0, 130, 3, 2, 1, 0, 0, DT_F32, DT_I8G64, false, false, false, false, 0 },
+    { 2, 35, 21, 48, 90, 300, 1, 1, 0, 0, 0, DT_F32, DT_I8G64, false, false, true, false, 0 },
     { 1, 67, 40, 32, 0, 64, 3, 1, 1, 0, 0, DT_F16, DT_F16, true, false, true, false, 4 },
 };
 
 enum { N_INVARIANT = sizeof INVARIANT / sizeof INVARIANT[0] };
-
-static field result(dev *cpu, const conv_cut *k)
-{
-    field f[N_FIELDS];
-    make_fields(f, k->c);
-    run_on(cpu, f, k);
-    field y = field_copy(&f[Y]);
-    free_fields(f);
-    return y;
-}
 
 static void expect_same(dev *d, const conv_cut *k, const field *whole, const char *what, int size)
 {
@@ -234,7 +309,7 @@ static void expect_same(dev *d, const conv_cut *k, const field *whole, const cha
 
 Test(kernels_conv2d, does_not_depend_on_bands)
 {
-    dev *cpu = field_cpu(DT_F32, 2);
+    dev *cpu = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_INVARIANT; i++) {
         const conv_cut whole = { .c = &INVARIANT[i] };
         field all = result(cpu, &whole);
@@ -249,7 +324,7 @@ Test(kernels_conv2d, does_not_depend_on_bands)
 
 Test(kernels_conv2d, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
 {
-    dev *cpu = field_cpu(DT_F32, 2);
+    dev *cpu = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_INVARIANT; i++) {
         const conv_case *c = &INVARIANT[i];
         const conv_cut whole = { .c = c };
@@ -267,11 +342,11 @@ Test(kernels_conv2d, does_not_depend_on_the_number_of_threads)
 {
     for (int i = 0; i < N_INVARIANT; i++) {
         const conv_cut whole = { .c = &INVARIANT[i] };
-        dev *one = field_cpu(DT_F32, 1);
+        dev *one = field_cpu_ints(DT_F32, 1);
         field all = result(one, &whole);
         dev_close(one);
         for (int threads = 2; threads <= 3; threads++) {
-            dev *many = field_cpu(DT_F32, threads);
+            dev *many = field_cpu_ints(DT_F32, threads);
             expect_same(many, &whole, &all, "threads", threads);
             dev_close(many);
         }
@@ -281,7 +356,7 @@ Test(kernels_conv2d, does_not_depend_on_the_number_of_threads)
 
 Test(kernels_conv2d, does_not_depend_on_how_many_images_travel_together)
 {
-    dev *cpu = field_cpu(DT_F32, 2);
+    dev *cpu = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_INVARIANT; i++) {
         const conv_cut whole = { .c = &INVARIANT[i] };
         const conv_cut each = { .c = &INVARIANT[i], .per_image_calls = true };
@@ -294,7 +369,7 @@ Test(kernels_conv2d, does_not_depend_on_how_many_images_travel_together)
 
 Test(kernels_conv2d, does_not_depend_on_whether_the_input_is_copied)
 {
-    dev *cpu = field_cpu(DT_F32, 2);
+    dev *cpu = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_INVARIANT; i++) {
         const conv_cut whole = { .c = &INVARIANT[i] };
         const conv_cut copied = { .c = &INVARIANT[i], .detach = true };

@@ -13,7 +13,7 @@ typedef dev *opener(const dev_options *o, refine_error *err);
 static opener *const OPENERS[] = { dev_open_ref, dev_open_cpu };
 enum { N_OPENERS = sizeof OPENERS / sizeof OPENERS[0] };
 
-static const dev_options F32 = { DT_F32, 2 };
+static const dev_options F32 = { .compute = DT_F32, .threads = 2 };
 
 Test(kernels_device, has_a_name_and_a_model)
 {
@@ -148,7 +148,8 @@ Test(kernels_device, puts_and_gets)
 
 Test(kernels_device, refuses_what_it_cannot_compute_in)
 {
-    const dev_options f16 = { DT_F16, 1 }, bf16 = { DT_BF16, 1 };
+    const dev_options f16 = { .compute = DT_F16, .threads = 1 },
+                      bf16 = { .compute = DT_BF16, .threads = 1 };
     refine_error err = { 0 };
     cr_expect(dev_open_ref(&bf16, &err) == NULL && err.status == REFINE_EINVAL && err.text[0]);
     err = (refine_error){ 0 };

@@ -36,6 +36,8 @@ static void run_in_place(dev *d, const tensor *t, const void *context)
     op_linear(d, t[Y], t[X], t[W], &e);
 }
 
+static bool exact_inputs; /* of the test's own process */
+
 static void make_fields(field f[N_FIELDS], const linear_case *c)
 {
     const int out = c->act == ACT_GEGLU ? c->rows / 2 : c->rows, wide = c->views ? 7 : 0;
@@ -44,6 +46,8 @@ static void make_fields(field f[N_FIELDS], const linear_case *c)
         f[i] = (field){ 0 };
     f[Y] = field_view(1, c->type, c->n, c->h, c->w, out, wide, out + 2 * wide, e, 1);
     f[X] = field_view(2, c->type, c->n, c->h, c->w, c->k, wide, c->k + 2 * wide, e, 1);
+    if (exact_inputs)
+        field_make_exact(&f[X]);
     f[W] = field_random(3, c->weights, c->rows, 1, 1, c->k, 1);
     if (c->bias)
         f[BIAS] = field_random(4, DT_F32, 1, 1, 1, c->rows, 1);
@@ -166,12 +170,90 @@ Test(kernels_linear, may_add_to_what_it_overwrites)
     dev_close(cpu);
 }
 
+/* ---- int8 weights ---- */
+
+static const linear_case INT8_CASES[] = {
+    { 1, 1, 77, 128, 128, DT_F32, DT_I8G64, ACT_NONE, true, false, false, false, 0 },
+    { 2, 5, 7, 64, 200, DT_F32, DT_I8G64, ACT_SILU, true, true, true, false, 0 },
+    { 3, 1, 9, 40, 24, DT_F32, DT_I8G64, ACT_GELU, true, false, true, true, 0 },
+    { 1, 3, 67, 130, 50, DT_F32, DT_I8G64, ACT_GEGLU, true, false, true, true, 0 },
+    { 2, 16, 16, 640, 268, DT_F32, DT_I8G64, ACT_NONE, true, false, true, true, 0 },
+    { 1, 12, 12, 64, 64, DT_F16, DT_I8G64, ACT_NONE, true, false, true, false, 4 },
+};
+
+enum { N_INT8 = sizeof INT8_CASES / sizeof INT8_CASES[0] };
+
+Test(kernels_linear, decodes_int8_weights)
+{
+    dev *f32 = field_cpu(DT_F32, 2), *bf16 = field_cpu(DT_BF16, 2);
+    for (int i = 0; i < N_INT8; i++) {
+        linear_case c = INT8_CASES[i];
+        expect_like_ref(f32, &c);
+        if (c.type == DT_F32)
+            c.type = DT_BF16;
+        expect_like_ref(bf16, &c);
+    }
+    dev_close(f32);
+    dev_close(bf16);
+}
+
+/* Inputs that int8 holds exactly: only then must integers agree with the referee. */
+Test(kernels_linear, multiplies_integers_exactly)
+{
+    dev *cpu = field_cpu_ints(DT_F32, 2);
+    exact_inputs = true;
+    for (int i = 0; i < N_INT8; i++)
+        expect_like_ref(cpu, &INT8_CASES[i]);
+    dev_close(cpu);
+}
+
+/* K errors of at most half a step of 1/127, each times a weight in [-1, 1], add up to a
+ * deviation of sqrt(K) / 127 / 6; five of these, and at least a fifth of one somewhere. */
+Test(kernels_linear, loses_what_rounding_the_input_loses)
+{
+    const linear_case c = { 1,        24,    24,    640,   256,   DT_F32, DT_I8G64,
+                            ACT_NONE, false, false, false, false, 0 };
+    dev *exact = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    field f[N_FIELDS];
+
+    make_fields(f, &c);
+    run_on(exact, f, run_linear, c.act);
+    field want = field_copy(&f[Y]);
+    run_on(ints, f, run_linear, c.act);
+    const double deviation = sqrt(c.k) / 127 / 6, distance = field_distance(&f[Y], &want);
+    cr_expect(distance < 6 * deviation && distance > 0.2 * deviation, "%g of %g", distance,
+              deviation);
+    field_free(&want);
+    free_fields(f);
+    dev_close(exact);
+    dev_close(ints);
+}
+
+/* What is not of the compute type (the VAE's pictures) meets decoded weights. */
+Test(kernels_linear, multiplies_integers_only_for_inputs_of_the_compute_type)
+{
+    const linear_case c = { 1,        12,   12,    64,    64,    DT_F16, DT_I8G64,
+                            ACT_NONE, true, false, false, false, 4 };
+    dev *plain = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    field f[N_FIELDS];
+
+    make_fields(f, &c);
+    run_on(plain, f, run_linear, c.act);
+    field want = field_copy(&f[Y]);
+    run_on(ints, f, run_linear, c.act);
+    cr_expect(field_same_bytes(&f[Y], &want));
+    field_free(&want);
+    free_fields(f);
+    dev_close(plain);
+    dev_close(ints);
+}
+
 /* ---- invariances: not one bit may differ ---- */
 
 static field result_with_threads(const linear_case *c, int threads)
 {
     field f[N_FIELDS];
-    dev *cpu = field_cpu(DT_F32, threads);
+    dev *cpu = field_cpu_ints(DT_F32, threads);
     make_fields(f, c);
     run_on(cpu, f, run_linear, c->act);
     field y = field_copy(&f[Y]);
@@ -180,9 +262,9 @@ static field result_with_threads(const linear_case *c, int threads)
     return y;
 }
 
-Test(kernels_linear, does_not_depend_on_the_number_of_threads)
+static void expect_same_for_all_threads(dtype weights)
 {
-    const linear_case c = { 2,        17,   19,   208,   300,   DT_F32, DT_F16,
+    const linear_case c = { 2,        17,   19,   208,   300,   DT_F32, weights,
                             ACT_GELU, true, true, false, false, 0 };
     field one = result_with_threads(&c, 1);
     for (int threads = 2; threads <= 3; threads++) {
@@ -191,6 +273,12 @@ Test(kernels_linear, does_not_depend_on_the_number_of_threads)
         field_free(&many);
     }
     field_free(&one);
+}
+
+Test(kernels_linear, does_not_depend_on_the_number_of_threads)
+{
+    expect_same_for_all_threads(DT_F16);
+    expect_same_for_all_threads(DT_I8G64);
 }
 
 typedef struct cut {
@@ -202,24 +290,20 @@ static void run_chunks(dev *d, const tensor *t, const void *context)
     const cut *k = context;
     int row = 0;
     for (int i = 0; i < k->n; i++) {
-        tensor w = t[W];
-        if (w.data)
-            w.data = (char *)w.data + (size_t)row * (size_t)w.c * dtype_bytes(w.type);
-        w.n = k->rows[i];
+        const tensor w = field_matrix_rows(t[W], row, k->rows[i]);
         const epilogue e = { .bias = tensor_channels(t[BIAS], row, w.n), .act = ACT_GEGLU };
         op_linear(d, tensor_channels(t[Y], row / 2, w.n / 2), t[X], w, &e);
         row += w.n;
     }
 }
 
-Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
+static void expect_same_for_all_cuts(dev *cpu, dtype weights)
 {
-    const linear_case c = { 2,         10,   13,    144,   640,   DT_F32, DT_F16,
+    const linear_case c = { 2,         10,   13,    144,   640,   DT_F32, weights,
                             ACT_GEGLU, true, false, false, false, 0 };
     const cut cuts[] = { { { 640 }, 1 }, { { 128, 384, 128 }, 3 }, { { 256, 128, 256 }, 3 } };
     field f[N_FIELDS], first = { 0 };
     field *p[N_FIELDS];
-    dev *cpu = field_cpu(DT_F32, 2);
 
     make_fields(f, &c);
     for (int i = 0; i < N_FIELDS; i++)
@@ -232,7 +316,16 @@ Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
     }
     field_free(&first);
     free_fields(f);
-    dev_close(cpu);
+}
+
+Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
+{
+    dev *floats = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    expect_same_for_all_cuts(floats, DT_F16);
+    expect_same_for_all_cuts(floats, DT_I8G64);
+    expect_same_for_all_cuts(ints, DT_I8G64);
+    dev_close(floats);
+    dev_close(ints);
 }
 
 static void run_each_image(dev *d, const tensor *t, const void *context)

@@ -39,7 +39,7 @@ static void expect_product(onednn *o, product_shape s)
 
     for (int i = 0; i < pack_panels(l); i++)
         pack_panel(vec_pick(), l, DT_F32, packed, i,
-                   (pack_source){ w.data, w.type, (size_t)s.k, s.rows, s.k });
+                   pack_source_tap(w.data, w.type, s.rows, 1, s.k, 0));
     cr_assert(product_run(p, 0, d.data, a.data, packed, scratch));
     for (int i = 0; i < s.pixels; i++)
         for (int r = 0; r < s.rows; r++) {

@@ -39,7 +39,9 @@ static void expect_packed(product_layout l, dtype multiply, dtype source)
 {
     const int rows = l.rows - 3, k = l.k - 5; /* the rest is to become zeros */
     field f = field_view(3, source, 1, 1, rows, k, 0, k + 9, 0, 1);
-    const pack_source s = { f.data, source, (size_t)f.stride, rows, k };
+    const pack_source s = {
+        .data = f.data, .type = source, .stride = (size_t)f.stride, .rows = rows, .k = k
+    };
 
     memset(w, 0x7f, sizeof w);
     for (int p = 0; p < pack_panels(l); p++)
@@ -71,7 +73,9 @@ static void expect_transposed(product_layout l, dtype multiply, dtype source)
 {
     const int rows = l.k - 5, k = l.rows - 3;
     field f = field_view(4, source, 1, 1, rows, k, 0, k + 2, 0, 1);
-    const pack_source s = { f.data, source, (size_t)f.stride, rows, k };
+    const pack_source s = {
+        .data = f.data, .type = source, .stride = (size_t)f.stride, .rows = rows, .k = k
+    };
 
     memset(w, 0x7f, sizeof w);
     pack_transposed(l, multiply, w, s, row);

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static const dev_options F32 = { DT_F32, 2 };
+static const dev_options F32 = { .compute = DT_F32, .threads = 2 };
 
 static dev *open_cpu(void)
 {

@@ -38,7 +38,7 @@ static void settle(dev *d)
 
 static void rig_open(rig *r, fixture_codec codec, bool cpu)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     refine_error err = { 0 };
     *r = (rig){ 0 };
     pack_fixture_make(&r->f, TENSORS, sizeof TENSORS / sizeof TENSORS[0], codec, NULL);

@@ -30,7 +30,7 @@ static void settle(dev *d)
 
 static dev *open_device(int which)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     refine_error err = { 0 };
     dev *d = which == 0 ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
     cr_assert_not_null(d, "%s", err.text);

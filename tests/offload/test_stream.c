@@ -271,7 +271,7 @@ static void compare_in_place(rig *r)
 
 Test(offload_stream, a_real_copy_thread_brings_the_same_bytes)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     rig_configure(&r, dev_open_ref(&o, &r.err), 2 << 20);
@@ -616,7 +616,7 @@ Test(offload_stream, a_restart_in_the_middle_keeps_what_is_cached)
 
 Test(offload_stream, a_real_copy_thread_brings_cached_bytes)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     rig_configure(&r, dev_open_ref(&o, &r.err), 2 << 20);
@@ -633,7 +633,7 @@ Test(offload_stream, a_real_copy_thread_brings_cached_bytes)
 
 Test(offload_stream, a_cache_takes_what_it_said)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     rig_configure(&r, dev_open_ref(&o, &r.err), 2 << 20);
@@ -895,7 +895,7 @@ Test(offload_stream, each_failing_device_allocation_leaves_nothing_behind)
 
 Test(offload_stream, it_takes_what_it_said_and_nothing_after_opening)
 {
-    const dev_options o = { DT_F32, 1 };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
         rig r;
         rig_open_pack(&r, (fixture_codec)codec);

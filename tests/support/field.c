@@ -3,6 +3,7 @@
 
 #include "engine/base/mem.h"
 #include "quant/f16.h"
+#include "quant/int8.h"
 
 #include <assert.h>
 #include <criterion/criterion.h>
@@ -38,8 +39,50 @@ field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, 
     return f;
 }
 
+/* A matrix of int8 groups, tile by tile. */
+static field encode_matrix(field wide)
+{
+    const int taps = wide.h * wide.w, tile = tile_rows(wide.h, wide.w);
+    const size_t row = (size_t)taps * (size_t)wide.c;
+    field f = wide;
+    i8_error lost = { 0 };
+
+    f.type = DT_I8G64;
+    f.bytes = i8_bytes(f.n, taps, f.c);
+    f.data = mem_alloc(f.bytes);
+    assert(f.data);
+    for (int r = 0; r < f.n; r += tile)
+        i8_encode_tile((char *)f.data + i8_bytes(r, taps, f.c),
+                       (const float *)wide.data + (size_t)r * row, f.n - r < tile ? f.n - r : tile,
+                       taps, f.c, I8_ABSMAX, &lost);
+    mem_free(wide.data);
+    return f;
+}
+
+tensor field_matrix_rows(tensor w, int row, int rows)
+{
+    const size_t elements = (size_t)row * (size_t)w.h * (size_t)w.w * (size_t)w.c;
+    assert(row % tile_rows(w.h, w.w) == 0);
+    if (w.data)
+        w.data = (char *)w.data + (w.type == DT_I8G64 ? i8_bytes(row, w.h * w.w, w.c)
+                                                      : elements * dtype_bytes(w.type));
+    w.n = rows;
+    return w;
+}
+
+void field_make_exact(field *f)
+{
+    for (size_t p = 0; p < field_pixels(f); p++)
+        for (int c = 0; c < f->c; c++) {
+            const float q = c % I8_GROUP == 0 ? 127 : rintf(field_at(f, p, c) * 126);
+            field_set(f, p, c, ldexpf(q, -6 - c / I8_GROUP % 3));
+        }
+}
+
 field field_random(uint32_t seed, dtype type, int n, int h, int w, int c, float amplitude)
 {
+    if (type == DT_I8G64)
+        return encode_matrix(field_random(seed, DT_F32, n, h, w, c, amplitude));
     return field_view(seed, type, n, h, w, c, 0, c, 0, amplitude);
 }
 
@@ -112,19 +155,22 @@ bool field_same_bytes(const field *a, const field *b)
     return a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0;
 }
 
-dev *field_cpu(dtype compute, int threads)
+static dev *open_cpu(dtype compute, bool ints, int threads)
 {
     refine_error err = { 0 };
-    const dev_options o = { compute, threads };
+    const dev_options o = { .compute = compute, .ints = ints, .threads = threads };
     dev *d = dev_open_cpu(&o, &err);
     cr_assert(d, "%s", err.text);
     return d;
 }
 
+dev *field_cpu(dtype compute, int threads) { return open_cpu(compute, false, threads); }
+dev *field_cpu_ints(dtype compute, int threads) { return open_cpu(compute, true, threads); }
+
 dev *field_ref(void)
 {
     refine_error err = { 0 };
-    const dev_options o = { DT_F32, 0 };
+    const dev_options o = { .compute = DT_F32, .threads = 0 };
     dev *d = dev_open_ref(&o, &err);
     cr_assert(d, "%s", err.text);
     return d;

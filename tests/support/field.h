@@ -17,12 +17,20 @@ typedef struct field {
     int n, h, w, c, c0, stride, exp2;
 } field;
 
-/* Uniform in [-amplitude, amplitude], reproducible; stored in `type` * 2^exp2. */
+/* Uniform in [-amplitude, amplitude], reproducible; stored in `type` * 2^exp2.  Of DT_I8G64 it
+ * is a matrix of n rows, whose elements cannot be asked for. */
 field field_random(uint32_t seed, dtype type, int n, int h, int w, int c, float amplitude);
 
 /* The same as channels [c0, c0 + c) of something `stride` channels wide, and scaled. */
 field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, int stride,
                  int exp2, float amplitude);
+
+/* Rows [row, row + rows) of a matrix, row being the first of a tile. */
+tensor field_matrix_rows(tensor w, int row, int rows);
+
+/* Rounds the channels of every pixel, in groups of 64, to what int8 with a power-of-two scale
+ * holds exactly. */
+void field_make_exact(field *f);
 
 field field_copy(const field *f);
 void field_free(field *f);
@@ -43,6 +51,7 @@ bool field_same_bytes(const field *a, const field *b);
 
 /* Devices of a test; one that cannot be opened fails it. */
 dev *field_cpu(dtype compute, int threads);
+dev *field_cpu_ints(dtype compute, int threads); /* products of int8 in integers */
 dev *field_ref(void);
 
 /* Half an ulp of what `type` can hold of a value up to `peak`. */

@@ -1,0 +1,233 @@
+/* tests/kernels/test_int8.c -- every variant of the int8 product against its definition, and
+ * against each other, to the bit.
+ *
+ * A variant that this CPU cannot run is skipped by name.  The one for quadruples of bytes is
+ * also compiled here with its instruction written out, so that its packing, its offsets and
+ * its element type are tried everywhere.
+ */
+#define LANES   4
+#define PIXELS  3
+#define NAME    "bytes, written out"
+#define VARIANT INT8_BYTES
+#define ELEMENT uint8_t
+#define WEIGHT  int8_t
+#define ZERO    128
+#define DOT(s, a, w)                                                                               \
+    ((s) + ((a)&255) * ((w) << 24 >> 24) + ((a) >> 8 & 255) * ((w) << 16 >> 24) +                  \
+     ((a) >> 16 & 255) * ((w) << 8 >> 24) + ((a) >> 24 & 255) * ((w) >> 24))
+extern const struct int8_variant INT8_BYTES;
+#include "kernels/cpu/int8_body.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { PIXELS_MOST = 23, ROWS_MOST = 61, GROUPS_MOST = 13, K_MOST = GROUPS_MOST * I8_GROUP };
+enum { D_STRIDE = 80, GUARD = 64 };
+
+static float random_float(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) * 0x1p-23f - 1;
+}
+
+/* A case, its operands as a variant wants them, and what should come out. */
+typedef struct bench {
+    int pixels, rows, groups;
+    float x[PIXELS_MOST][K_MOST], w[ROWS_MOST][K_MOST];
+    char *tile, *a, *panels;
+    size_t a_bytes;
+    int n_panels;
+} bench;
+
+static void *take(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
+    cr_assert(p);
+    memset(p, 0x7f, bytes);
+    return p;
+}
+
+static bench *bench_open(int pixels, int rows, int groups)
+{
+    bench *b = take(sizeof *b);
+    i8_error lost = { 0 };
+    uint32_t state = 1;
+
+    *b = (bench){ .pixels = pixels, .rows = rows, .groups = groups };
+    for (int p = 0; p < pixels; p++)
+        for (int k = 0; k < groups * I8_GROUP; k++)
+            b->x[p][k] = random_float(&state) * (k / I8_GROUP % 2 ? 30 : 0.01f);
+    float *w = take(sizeof(float) * (size_t)(rows * groups * I8_GROUP));
+    for (int i = 0; i < rows * groups * I8_GROUP; i++)
+        w[i] = random_float(&state);
+    b->tile = take(i8_bytes(rows, 1, groups * I8_GROUP));
+    i8_encode_tile(b->tile, w, rows, 1, groups * I8_GROUP, I8_ABSMAX, &lost);
+    for (int r = 0; r < rows; r++)
+        for (int g = 0; g < groups; g++)
+            i8_decode_group(&b->w[r][g * I8_GROUP], i8_group(b->tile, rows, r, g),
+                            i8_scales(b->tile, rows, g)[r]);
+    free(w);
+    return b;
+}
+
+static void bench_close(bench *b)
+{
+    free(b->tile);
+    free(b->a);
+    free(b->panels);
+    free(b);
+}
+
+static void lay_out(bench *b, const int8_variant *v)
+{
+    const size_t group = (size_t)(I8_GROUP * v->element);
+    const size_t panel = int8_panel_bytes(v, b->groups);
+
+    free(b->a);
+    free(b->panels);
+    b->a_bytes = int8_pixel_bytes(v, b->groups);
+    b->a = take(b->a_bytes * (size_t)b->pixels);
+    for (int p = 0; p < b->pixels; p++)
+        for (int g = 0; g < b->groups; g++) {
+            char *pixel = b->a + (size_t)p * b->a_bytes;
+            const float scale = v->quantise(pixel + (size_t)g * group, &b->x[p][g * I8_GROUP]);
+            memcpy(pixel + (size_t)b->groups * group + (size_t)g * sizeof scale, &scale,
+                   sizeof scale);
+        }
+    b->n_panels = (b->rows + INT8_PANEL - 1) / INT8_PANEL;
+    b->panels = take(panel * (size_t)b->n_panels);
+    for (int i = 0; i < b->n_panels; i++)
+        v->pack(b->panels + (size_t)i * panel, b->tile, b->rows, i * INT8_PANEL, 0, b->groups);
+}
+
+/* D of a variant, PIXELS_MOST x D_STRIDE, and what lies behind it. */
+static float *multiply(bench *b, const int8_variant *v, bool add)
+{
+    float *d = take(sizeof(float) * (PIXELS_MOST * D_STRIDE + GUARD));
+    for (int i = 0; i < PIXELS_MOST * D_STRIDE + GUARD; i++)
+        d[i] = 0.5f;
+    lay_out(b, v);
+    v->product(d, D_STRIDE, b->a, b->a_bytes, b->pixels, b->panels, b->n_panels, b->groups, add);
+    return d;
+}
+
+/* The definition, in double, of what a pixel is when rounded. */
+static double expected(const bench *b, int p, int r)
+{
+    double sum = 0;
+    for (int g = 0; g < b->groups; g++) {
+        const float *x = &b->x[p][g * I8_GROUP];
+        double most = 0;
+        for (int k = 0; k < I8_GROUP; k++)
+            most = fmax(most, fabs((double)x[k]));
+        for (int k = 0; k < I8_GROUP; k++)
+            sum += rint((double)x[k] * (127 / (float)most)) * most / 127 *
+                   (double)b->w[r][g * I8_GROUP + k];
+    }
+    return sum;
+}
+
+static void expect_definition(const int8_variant *v, int pixels, int rows, int groups, bool add)
+{
+    bench *b = bench_open(pixels, rows, groups);
+    float *d = multiply(b, v, add);
+    for (int p = 0; p < PIXELS_MOST; p++)
+        for (int r = 0; r < D_STRIDE; r++) {
+            const double got = (double)d[p * D_STRIDE + r];
+            if (p >= pixels || r >= b->n_panels * INT8_PANEL) {
+                cr_assert(got == 0.5, "%s wrote at pixel %d row %d", v->name, p, r);
+                continue;
+            }
+            const double want = (r < rows ? expected(b, p, r) : 0) + (add ? 0.5 : 0);
+            cr_assert(fabs(got - want) <= 2e-5 * 30 * groups, "%s, %d x %d x %d: %g, not %g",
+                      v->name, pixels, rows, groups, got, want);
+        }
+    free(d);
+    bench_close(b);
+}
+
+static void expect_definitions(const int8_variant *v)
+{
+    expect_definition(v, 1, 1, 1, false);
+    expect_definition(v, 5, 8, 2, true);
+    expect_definition(v, 12, 16, 6, false);
+    expect_definition(v, 13, 24, 7, true);
+    expect_definition(v, 23, 61, 13, false);
+}
+
+static void expect_same_bits(const int8_variant *v)
+{
+    bool runs;
+    bench *b = bench_open(23, 61, 13);
+    float *mine = multiply(b, v, true);
+    const int8_variant *plain = NULL;
+    for (int i = 0; int8_nth(i, &runs); i++)
+        plain = int8_nth(i, &runs); /* the last */
+    float *theirs = multiply(b, plain, true);
+    cr_expect(memcmp(mine, theirs, sizeof(float) * PIXELS_MOST * D_STRIDE) == 0, "%s", v->name);
+    free(mine);
+    free(theirs);
+    bench_close(b);
+}
+
+static void try_variant(int i)
+{
+    bool runs;
+    const int8_variant *v = int8_nth(i, &runs);
+    if (!v)
+        cr_skip("not compiled for this architecture");
+    if (!runs)
+        cr_skip("%s: not on this CPU", v->name);
+    expect_definitions(v);
+    expect_same_bits(v);
+}
+
+Test(kernels_int8, first_variant_computes_what_is_defined) { try_variant(0); }
+Test(kernels_int8, second_variant_computes_what_is_defined) { try_variant(1); }
+Test(kernels_int8, third_variant_computes_what_is_defined) { try_variant(2); }
+Test(kernels_int8, fourth_variant_computes_what_is_defined) { try_variant(3); }
+
+Test(kernels_int8, bytes_written_out_compute_what_is_defined)
+{
+    expect_definitions(&INT8_BYTES);
+    expect_same_bits(&INT8_BYTES);
+}
+
+Test(kernels_int8, the_largest_sums_do_not_overflow)
+{
+    bench *b = bench_open(1, 1, 1);
+    float w[I8_GROUP];
+    i8_error lost = { 0 };
+    bool runs;
+
+    for (int k = 0; k < I8_GROUP; k++)
+        b->x[0][k] = b->w[0][k] = w[k] = k % 2 ? -127 : 127;
+    i8_encode_tile(b->tile, w, 1, 1, I8_GROUP, I8_ABSMAX, &lost);
+    for (int i = 0; int8_nth(i, &runs); i++) {
+        const int8_variant *v = int8_nth(i, &runs);
+        if (!runs)
+            continue;
+        float *d = multiply(b, v, false);
+        cr_expect(d[0] == 64 * 127 * 127, "%s: %f", v->name, (double)d[0]);
+        free(d);
+    }
+    bench_close(b);
+}
+
+Test(kernels_int8, a_group_of_zeros_stays_zero_and_tiny_ones_do_not_trap)
+{
+    char q[2 * I8_GROUP];
+    float v[I8_GROUP] = { 0 };
+    bool runs;
+
+    for (int i = 0; int8_nth(i, &runs); i++) {
+        const int8_variant *x = int8_nth(i, &runs);
+        if (!runs)
+            continue;
+        v[3] = 0;
+        cr_expect(x->quantise(q, v) == 0);
+        v[3] = 1e-42f;
+        cr_expect(x->quantise(q, v) == 0);
+    }
+}
