@@ -206,7 +206,10 @@ static double sqnr_of(const pack *p, const weight_source *s, int matrix)
 Test(tools_pack_write, says_of_every_int8_matrix_what_it_lost)
 {
     const place where = open_place();
-    const pack_write_options o = { .path = where.path, .raw = true, .weights = WEIGHTS_INT8 };
+    const pack_write_options o = { .path = where.path,
+                                   .raw = true,
+                                   .chunk_bytes = 64 << 10, /* several a matrix */
+                                   .weights = WEIGHTS_INT8 };
     double least = INFINITY;
     int n_int8 = 0;
     pack_written w;
