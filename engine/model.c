@@ -32,12 +32,19 @@ static refine_status read_config(model *m, model_config *c, refine_error *err)
     return st;
 }
 
+/* Any matrix may be int8, whatever packer chose it, but not the table that is read by row. */
+static bool right_type(segment seg, uint32_t type)
+{
+    if (seg == SEG_VECTORS)
+        return type == DT_F32;
+    return type == DT_F16 || (type == DT_I8G64 && seg != SEG_TOKENS);
+}
+
 static bool same(const layout_entry *e, const pack_tensor *t, const char *name)
 {
-    const dtype want = e->seg == SEG_VECTORS ? DT_F32 : DT_F16;
     return strcmp(e->name, name) == 0 && t->segment == (uint32_t)e->seg &&
-           t->dtype == (uint32_t)want && t->rows == (uint32_t)e->rows && t->kh == (uint32_t)e->kh &&
-           t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
+           right_type(e->seg, t->dtype) && t->rows == (uint32_t)e->rows &&
+           t->kh == (uint32_t)e->kh && t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
 }
 
 static refine_status compare(const model *m, refine_error *err)

@@ -15,6 +15,7 @@
 #include "engine/base/try.h"
 #include "kernels/tensor.h"
 #include "offload/codec.h"
+#include "quant/int8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -244,30 +245,51 @@ static bool check_chunk(walk *w, const pack_tensor *t)
     return check_frames(w, c);
 }
 
-static bool row_bytes(const pack_tensor *t, uint64_t *out)
+static bool dense_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out)
 {
     uint64_t n;
-    if (t->dtype != DT_F32 && t->dtype != DT_F16 && t->dtype != DT_BF16)
-        return false;
-    if (!num_mul((uint64_t)t->kh * t->kw, t->c_in, &n))
-        return false;
-    return num_mul(n, dtype_bytes((dtype)t->dtype), out);
+    return num_mul((uint64_t)t->kh * t->kw, t->c_in, &n) &&
+           num_mul(n, dtype_bytes((dtype)t->dtype), &n) && num_mul(n, rows, out);
+}
+
+/* As i8_bytes (quant/int8.h), which trusts its numbers. */
+static bool int8_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out)
+{
+    const uint64_t slabs_of_a_tap = ((uint64_t)t->c_in + I8_GROUP - 1) / I8_GROUP;
+    const uint64_t eights = rows / I8_ROW_ALIGN + (rows % I8_ROW_ALIGN != 0);
+    uint64_t slabs, slab;
+    return num_mul((uint64_t)t->kh * t->kw, slabs_of_a_tap, &slabs) &&
+           num_mul(eights, i8_slab_bytes(I8_ROW_ALIGN), &slab) && num_mul(slabs, slab, out);
+}
+
+bool pack_rows_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out)
+{
+    switch (t->dtype) {
+    case DT_F32:
+    case DT_F16:
+    case DT_BF16: return dense_bytes(t, rows, out);
+    case DT_I8G64: return int8_bytes(t, rows, out);
+    default: return false;
+    }
 }
 
 static bool check_matrix(walk *w, const pack_tensor *t)
 {
     const uint32_t tile = (uint32_t)tile_rows((int)t->kh, (int)t->kw);
-    uint64_t row, bytes, rows = 0;
+    uint64_t bytes, rows = 0;
 
-    if (!row_bytes(t, &row))
-        return no(w, "is of an unknown number type");
+    if (!pack_rows_bytes(t, t->rows, &bytes))
+        return no(w, "is of an unknown number type, or too large");
+    if (t->dtype == DT_I8G64 && t->segment == PACK_SEGMENT_TOKENS)
+        return no(w, "is read by row and cannot be int8");
     if (t->first_chunk != w->chunk || t->n_chunks == 0 || t->at != 0)
         return no(w, "has its chunks in the wrong place");
     for (uint32_t i = 0; i < t->n_chunks; i++) {
         if (!check_chunk(w, t))
             return false;
         const pack_chunk *c = &w->p->chunk[w->chunk - 1];
-        if (c->row0 != rows || c->rows == 0 || !num_mul(c->rows, row, &bytes) || bytes != c->bytes)
+        if (c->row0 != rows || c->rows == 0 || !pack_rows_bytes(t, c->rows, &bytes) ||
+            bytes != c->bytes)
             return no(w, "has a chunk with the wrong rows");
         if (i + 1 < t->n_chunks && c->rows % tile)
             return no(w, "is cut inside a tile");
@@ -279,8 +301,8 @@ static bool check_matrix(walk *w, const pack_tensor *t)
 /* In the chunk of the vector before it, or the first of the next one. */
 static bool check_vector(walk *w, const pack_tensor *t)
 {
-    uint64_t row, bytes;
-    if (t->dtype != DT_F32 || !row_bytes(t, &row) || !num_mul(row, t->rows, &bytes))
+    uint64_t bytes;
+    if (t->dtype != DT_F32 || !pack_rows_bytes(t, t->rows, &bytes))
         return no(w, "is a vector of an unknown number type");
     if (t->n_chunks != 1 || t->at % PACK_VECTOR_ALIGN)
         return no(w, "is a vector in the wrong place");
@@ -308,6 +330,8 @@ static bool check_tensor(walk *w, const pack_tensor *t)
     if (t->rows == 0 || t->rows > LENGTH_MOST || t->c_in == 0 || t->c_in > LENGTH_MOST ||
         t->kh == 0 || t->kh > WINDOW_MOST || t->kw == 0 || t->kw > WINDOW_MOST)
         return no(w, "has an impossible shape");
+    if ((t->dtype == DT_I8G64 ? !(t->sqnr >= 0) : t->sqnr != 0) || t->zero != 0)
+        return no(w, "says something impossible of its noise");
     return t->segment == PACK_SEGMENT_VECTORS ? check_vector(w, t) : check_matrix(w, t);
 }
 

@@ -12,7 +12,7 @@
  * vector segment share chunks, at offsets aligned to 256 bytes.
  *
  * A chunk in memory is its frames decoded one behind the other: rows of
- * kh*kw*c_in elements, c_in innermost.
+ * kh*kw*c_in elements, c_in innermost; of an int8 matrix whole tiles (quant/int8.h).
  */
 #ifndef REFINE_PACK_FORMAT_H
 #define REFINE_PACK_FORMAT_H
@@ -52,7 +52,7 @@ typedef struct pack_superblock {
     uint64_t index_at, index_bytes, index_hash;             /* tensors, chunks, frames, names */
     uint64_t meta_at, meta_bytes, meta_hash;                /* JSON, not zero-terminated */
     uint64_t tokenizer_at, tokenizer_bytes, tokenizer_hash; /* merges, coded by zstd; 0: none */
-    uint64_t source_hash; /* of everything that was packed: same weights, same hash */
+    uint64_t source_hash; /* of the weights before int8: same weights, same hash */
     uint64_t names_bytes;
     uint8_t zero[4096 - 8 - 16 - 8 * 12 - 8];
     uint64_t hash; /* of all bytes before it */
@@ -64,6 +64,8 @@ typedef struct pack_tensor {
     uint32_t rows, kh, kw, c_in;
     uint32_t first_chunk, n_chunks;
     uint32_t at; /* byte offset in the chunk; 0 unless a vector */
+    float sqnr;  /* int8: signal over noise in dB, inf where nothing was lost; others: 0 */
+    uint32_t zero;
 } pack_tensor;
 
 typedef struct pack_chunk {
@@ -83,7 +85,7 @@ typedef struct pack_frame {
 } pack_frame;
 
 static_assert(sizeof(pack_superblock) == 4096, "on-disk layout");
-static_assert(sizeof(pack_tensor) == 40, "on-disk layout");
+static_assert(sizeof(pack_tensor) == 48, "on-disk layout");
 static_assert(sizeof(pack_chunk) == 40, "on-disk layout");
 static_assert(sizeof(pack_frame) == 24, "on-disk layout");
 

@@ -10,6 +10,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "kernels/tensor.h"
+#include "offload/pack.h"
 
 #include <assert.h>
 #include <string.h>
@@ -34,28 +35,31 @@ static pack_chunk *grow(pack_cut *c)
     return k;
 }
 
-static void finish(pack_cut *c, pack_chunk *k)
+/* dense: its bytes in the number type it is gathered in. */
+static void finish(pack_cut *c, pack_chunk *k, uint64_t dense)
 {
     k->first_frame = c->n_frames;
     k->n_frames = (k->bytes + PACK_FRAME - 1) / PACK_FRAME;
     c->n_frames += k->n_frames;
     c->bytes += k->bytes;
     c->biggest = num_max(c->biggest, k->bytes);
+    c->biggest_dense = num_max(c->biggest_dense, (size_t)dense);
 }
 
 static refine_status add_matrix(pack_cut *c, const layout_entry *e, int entry, size_t chunk_bytes,
                                 refine_error *err)
 {
-    const uint64_t row_bytes = layout_elements(e) / (uint64_t)e->rows * sizeof(uint16_t);
+    const uint64_t row_elements = layout_elements(e) / (uint64_t)e->rows;
     const int tile = tile_rows(e->kh, e->kw);
-    uint64_t tiles = chunk_bytes / (row_bytes * (uint64_t)tile);
     pack_tensor *t = &c->tensor[entry];
+    uint64_t tile_bytes, bytes;
 
-    if (row_bytes * (uint64_t)tile > PACK_CHUNK_MAX)
+    if (!pack_rows_bytes(t, (uint64_t)tile, &tile_bytes) || tile_bytes > PACK_CHUNK_MAX)
         return refine_fail(err, REFINE_EFORMAT, "%s: its rows are too long for a pack", e->name);
-    if (tiles == 0)
-        tiles = 1;
-    t->dtype = DT_F16;
+    if (t->dtype == DT_I8G64)
+        c->biggest_tile = num_max(c->biggest_tile,
+                                  (size_t)row_elements * (size_t)tile * sizeof(float));
+    const uint64_t tiles = num_max(chunk_bytes / tile_bytes, 1);
     t->first_chunk = (uint32_t)c->n_chunks;
     for (int row = 0; row < e->rows;) {
         const uint64_t left = (uint64_t)(e->rows - row), most = tiles * (uint64_t)tile;
@@ -67,9 +71,11 @@ static refine_status add_matrix(pack_cut *c, const layout_entry *e, int entry, s
         k->segment = (uint32_t)e->seg;
         k->row0 = (uint32_t)row;
         k->rows = (uint32_t)rows;
-        k->bytes = (uint32_t)(row_bytes * (uint64_t)rows);
+        /* no more than `tiles` tiles have: it fits */
+        (void)pack_rows_bytes(t, (uint64_t)rows, &bytes);
+        k->bytes = (uint32_t)bytes;
         c->n_tiles += (uint32_t)((rows + tile - 1) / tile);
-        finish(c, k);
+        finish(c, k, row_elements * (uint64_t)rows * sizeof(uint16_t));
         row += rows;
     }
     t->n_chunks = (uint32_t)c->n_chunks - t->first_chunk;
@@ -90,7 +96,7 @@ static refine_status add_vectors(pack_cut *c, const layout *l, int first, int en
             return refine_fail(err, REFINE_EFORMAT, "%s: too long for a pack", l->entry[i].name);
         if (!k || at + bytes > chunk_bytes) {
             if (k)
-                finish(c, k);
+                finish(c, k, k->bytes);
             k = grow(c);
             if (!k)
                 return refine_fail(err, REFINE_ENOMEM, "out of memory");
@@ -100,17 +106,16 @@ static refine_status add_vectors(pack_cut *c, const layout *l, int first, int en
         }
         k->bytes = (uint32_t)(at + bytes);
         c->n_tiles++;
-        c->tensor[i].dtype = DT_F32;
         c->tensor[i].at = (uint32_t)at;
         c->tensor[i].first_chunk = (uint32_t)c->n_chunks - 1;
         c->tensor[i].n_chunks = 1;
     }
     if (k)
-        finish(c, k);
+        finish(c, k, k->bytes);
     return REFINE_OK;
 }
 
-static refine_status add_names(pack_cut *c, const layout *l, refine_error *err)
+static refine_status add_tensors(pack_cut *c, const layout *l, weights_kind kind, refine_error *err)
 {
     size_t at = 0;
     for (int i = 0; i < l->n; i++)
@@ -124,6 +129,7 @@ static refine_status add_names(pack_cut *c, const layout *l, refine_error *err)
         const size_t bytes = strlen(e->name) + 1;
         c->tensor[i] = (pack_tensor){ .name_at = (uint32_t)at,
                                       .segment = (uint32_t)e->seg,
+                                      .dtype = (uint32_t)weights_type(kind, e),
                                       .rows = (uint32_t)e->rows,
                                       .kh = (uint32_t)e->kh,
                                       .kw = (uint32_t)e->kw,
@@ -135,14 +141,15 @@ static refine_status add_names(pack_cut *c, const layout *l, refine_error *err)
     return REFINE_OK;
 }
 
-refine_status pack_cut_build(pack_cut *out, const layout *l, size_t chunk_bytes, refine_error *err)
+refine_status pack_cut_build(pack_cut *out, const layout *l, weights_kind kind, size_t chunk_bytes,
+                             refine_error *err)
 {
     refine_status st;
     int first, end;
 
     assert(chunk_bytes >= PACK_CHUNK_MIN && chunk_bytes <= PACK_CHUNK_MAX);
     *out = (pack_cut){ 0 };
-    TRY_OR(fail, add_names(out, l, err));
+    TRY_OR(fail, add_tensors(out, l, kind, err));
     layout_segment(l, SEG_VECTORS, &first, &end);
     assert(first == 0);
     TRY_OR(fail, add_vectors(out, l, first, end, chunk_bytes, err));

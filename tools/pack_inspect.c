@@ -6,6 +6,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "engine/layout.h"
+#include "kernels/tensor.h"
 #include "offload/pack.h"
 #include "tools/interrupt.h"
 #include "tools/progress.h"
@@ -13,6 +14,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,21 +23,40 @@ static const char *const SEGMENT_NAMES[N_SEGMENTS] = {
 };
 static const char *const TYPE_NAMES[] = { "f32", "fp16", "bf16", "int8" };
 
-/* Chunks and bytes of one segment, decoded and as stored. */
+/* One segment: its bytes decoded, of these in int8, and as stored. */
 typedef struct tally {
-    int chunks;
-    uint64_t bytes, stored;
+    int tensors, n_int8, chunks;
+    uint64_t bytes, bytes_int8, stored;
+    float least_sqnr; /* INFINITY when none is int8 */
 } tally;
+
+static uint64_t tensor_size(const pack_tensor *t)
+{
+    uint64_t bytes = 0;
+    (void)pack_rows_bytes(t, t->rows, &bytes); /* an open pack's can be counted */
+    return bytes;
+}
 
 static tally count_segment(const pack *p, int seg)
 {
-    tally t = { 0 };
+    tally t = { .least_sqnr = INFINITY };
     int first, end;
     pack_segment(p, seg, &first, &end);
     for (int i = first; i < end; i++) {
         t.chunks++;
         t.bytes += pack_chunk_at(p, i)->bytes;
         t.stored += pack_chunk_at(p, i)->stored_bytes;
+    }
+    for (int i = 0; i < n_pack_tensors(p); i++) {
+        const pack_tensor *w = pack_tensor_at(p, i);
+        if (w->segment != (uint32_t)seg)
+            continue;
+        t.tensors++;
+        if (w->dtype == DT_I8G64) {
+            t.n_int8++;
+            t.bytes_int8 += tensor_size(w);
+            t.least_sqnr = fminf(t.least_sqnr, w->sqnr);
+        }
     }
     return t;
 }
@@ -55,33 +76,78 @@ static const char *member(const json_t *o, const char *key)
 
 /* ---- for people ---- */
 
+/* "45.2 dB", "" for what is not int8. */
+static const char *sqnr_text(char out[SIZES_TEXT], bool int8, float sqnr)
+{
+    if (!int8)
+        return "";
+    (void)snprintf(out, SIZES_TEXT, isinf(sqnr) ? "exact" : "%.1f dB", (double)sqnr);
+    return out;
+}
+
 static void print_segments(FILE *out, const pack *p)
 {
-    char bytes[SIZES_TEXT], stored[SIZES_TEXT];
-    fprintf(out, "%-12s %8s %12s %12s\n", "segment", "chunks", "decoded", "stored");
+    char bytes[SIZES_TEXT], int8[SIZES_TEXT], stored[SIZES_TEXT], sqnr[SIZES_TEXT];
+    fprintf(out, "%-12s %8s %8s %10s %10s %10s %11s\n", "segment", "weights", "chunks", "decoded",
+            "int8", "stored", "least sqnr");
     for (int s = 0; s < N_SEGMENTS; s++) {
         const tally t = count_segment(p, s);
-        fprintf(out, "%-12s %8d %12s %12s\n", SEGMENT_NAMES[s], t.chunks,
-                sizes_text(bytes, (double)t.bytes), sizes_text(stored, (double)t.stored));
+        fprintf(out, "%-12s %8d %8d %10s %10s %10s %11s\n", SEGMENT_NAMES[s], t.tensors, t.chunks,
+                sizes_text(bytes, (double)t.bytes),
+                t.n_int8 ? sizes_text(int8, (double)t.bytes_int8) : "",
+                sizes_text(stored, (double)t.stored), sqnr_text(sqnr, t.n_int8, t.least_sqnr));
     }
+}
+
+/* Vectors are many, small and all alike: the segment's line is enough. */
+static void print_matrices(FILE *out, const pack *p)
+{
+    char size[SIZES_TEXT], sqnr[SIZES_TEXT];
+    fprintf(out, "%-5s %8s %8s  %s\n", "type", "size", "sqnr", "matrix");
+    for (int i = 0; i < n_pack_tensors(p); i++) {
+        const pack_tensor *t = pack_tensor_at(p, i);
+        if (t->segment != SEG_VECTORS)
+            fprintf(out, "%-5s %8s %8s  %s\n", TYPE_NAMES[t->dtype],
+                    sizes_text(size, (double)tensor_size(t)),
+                    sqnr_text(sqnr, t->dtype == DT_I8G64, t->sqnr), pack_tensor_name(p, i));
+    }
+}
+
+/* ", 2.41 GB"; of a source without files "". */
+static const char *source_size(char out[SIZES_TEXT + 2], const json_t *source)
+{
+    const json_int_t bytes = json_integer_value(json_object_get(source, "bytes"));
+    char size[SIZES_TEXT];
+    (void)snprintf(out, SIZES_TEXT + 2, ", %s", sizes_text(size, (double)bytes));
+    return bytes > 0 ? out : "";
 }
 
 static void print_text(FILE *out, const pack *p, const json_t *meta)
 {
     const pack_superblock *s = pack_super(p);
     const json_t *source = json_object_get(meta, "source");
-    char size[SIZES_TEXT];
+    char size[SIZES_TEXT], from[SIZES_TEXT + 2];
     size_t merges;
     fprintf(out, "%s: pack version %" PRIu32 ", %s\n", pack_path(p), s->version,
             sizes_text(size, (double)s->file_bytes));
-    fprintf(out, "source     %s, hash %016" PRIx64 "\n", member(source, "name"), s->source_hash);
+    fprintf(out, "source     %s (%s%s), hash %016" PRIx64 "\n", member(source, "name"),
+            member(source, "layout"), source_size(from, source), s->source_hash);
     fprintf(out, "weights    %s in %" PRIu32 " tensors, codec %s\n", member(meta, "weights"),
             s->n_tensors, member(meta, "codec"));
     fprintf(out, "tokenizer  %s\n", pack_merges(p, &merges) ? "inside" : "none: give --tokenizer");
+    (void)fputc('\n', out);
     print_segments(out, p);
+    (void)fputc('\n', out);
+    print_matrices(out, p);
 }
 
 /* ---- for scripts ---- */
+
+/* null: not int8, or exact. */
+static json_t *sqnr_value(bool int8, float sqnr)
+{
+    return int8 && !isinf(sqnr) ? json_real((double)sqnr) : json_null();
+}
 
 static json_t *tensors_array(const pack *p)
 {
@@ -91,10 +157,12 @@ static json_t *tensors_array(const pack *p)
         const json_int_t dims[4] = { t->rows, t->kh, t->kw, t->c_in };
         (void)json_array_append_new(
             list,
-            json_pack("{s:s, s:s, s:s, s:[I,I,I,I], s:i, s:i}", "name", pack_tensor_name(p, i),
-                      "segment", t->segment < N_SEGMENTS ? SEGMENT_NAMES[t->segment] : "?", "type",
-                      t->dtype < 4 ? TYPE_NAMES[t->dtype] : "?", "shape", dims[0], dims[1], dims[2],
-                      dims[3], "first_chunk", (int)t->first_chunk, "chunks", (int)t->n_chunks));
+            json_pack("{s:s, s:s, s:s, s:[I,I,I,I], s:I, s:o, s:i, s:i}", "name",
+                      pack_tensor_name(p, i), "segment",
+                      t->segment < N_SEGMENTS ? SEGMENT_NAMES[t->segment] : "?", "type",
+                      TYPE_NAMES[t->dtype], "shape", dims[0], dims[1], dims[2], dims[3], "bytes",
+                      (json_int_t)tensor_size(t), "sqnr", sqnr_value(t->dtype == DT_I8G64, t->sqnr),
+                      "first_chunk", (int)t->first_chunk, "chunks", (int)t->n_chunks));
     }
     return list;
 }
@@ -104,10 +172,12 @@ static json_t *segments_object(const pack *p)
     json_t *o = json_object();
     for (int s = 0; s < N_SEGMENTS; s++) {
         const tally t = count_segment(p, s);
-        (void)json_object_set_new(o, SEGMENT_NAMES[s],
-                                  json_pack("{s:i, s:I, s:I}", "chunks", t.chunks, "bytes",
-                                            (json_int_t)t.bytes, "stored_bytes",
-                                            (json_int_t)t.stored));
+        (void)json_object_set_new(
+            o, SEGMENT_NAMES[s],
+            json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:o}", "tensors", t.tensors, "int8", t.n_int8,
+                      "chunks", t.chunks, "bytes", (json_int_t)t.bytes, "int8_bytes",
+                      (json_int_t)t.bytes_int8, "stored_bytes", (json_int_t)t.stored, "least_sqnr",
+                      sqnr_value(t.n_int8, t.least_sqnr)));
     }
     return o;
 }

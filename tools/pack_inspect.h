@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Prints source, sizes and segments; as JSON also every tensor. */
+/* Prints source, sizes, segments and every matrix; as JSON every tensor. */
 refine_status pack_inspect(FILE *out, const char *path, bool json, refine_error *err);
 
 /* Reads every chunk, compares every checksum and decodes every frame, with progress on

@@ -17,6 +17,9 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "offload/pack.h"
+#include "quant/f16.h"
+#include "quant/int8.h"
 #include "refine_version.h"
 #include "tools/new_file.h"
 #include "tools/pack_cut.h"
@@ -24,6 +27,7 @@
 
 #include <assert.h>
 #include <jansson.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +54,7 @@ typedef struct packer {
     pack_cut cut;
     pack_frame *frame;
     uint64_t *tile_hash;
+    i8_error *lost;         /* of each chunk */
     char *meta, *tokenizer; /* as stored */
     size_t tokenizer_bytes;
     pack_superblock super;
@@ -66,7 +71,10 @@ typedef struct packer {
 typedef struct worker {
     packer *p;
     ZSTD_CCtx *zstd;
-    char *plain, *scratch, *coded, *planes;
+    char *dense;   /* a chunk as it is gathered */
+    char *scratch; /* for gathering; then a tile in f32, on its way to int8 */
+    char *codes;   /* a chunk in int8; NULL where there is none */
+    char *coded, *planes;
     pthread_t thread;
 } worker;
 
@@ -100,29 +108,42 @@ static size_t coded_bytes(const pack_cut *c)
     return num_align(c->biggest, PACK_ALIGN) + ZSTD_compressBound(PACK_FRAME);
 }
 
+static size_t scratch_bytes(const pack_cut *c)
+{
+    return num_max(c->biggest_dense, c->biggest_tile);
+}
+
+static size_t codes_bytes(const pack_cut *c) { return c->biggest_tile ? c->biggest : 0; }
+
 static size_t worker_bytes(const pack_cut *c)
 {
-    return 2 * c->biggest + coded_bytes(c) + PACK_FRAME + ZSTD_estimateCCtxSize(LEVEL);
+    return c->biggest_dense + scratch_bytes(c) + codes_bytes(c) + coded_bytes(c) + PACK_FRAME +
+           ZSTD_estimateCCtxSize(LEVEL);
 }
 
 static void worker_close(worker *w)
 {
     ZSTD_freeCCtx(w->zstd);
-    mem_free(w->plain);
+    mem_free(w->dense);
     mem_free(w->scratch);
+    mem_free(w->codes);
     mem_unmap(w->coded, coded_bytes(&w->p->cut));
     mem_free(w->planes);
 }
 
 static refine_status worker_open(worker *w, packer *p)
 {
+    const pack_cut *c = &p->cut;
+    const size_t codes = codes_bytes(c);
+
     *w = (worker){ .p = p,
                    .zstd = zstd_open(LEVEL),
-                   .plain = mem_alloc(p->cut.biggest),
-                   .scratch = mem_alloc(p->cut.biggest),
-                   .coded = mem_map(coded_bytes(&p->cut)), /* aligned for direct writes */
+                   .dense = mem_alloc(c->biggest_dense),
+                   .scratch = mem_alloc(scratch_bytes(c)),
+                   .codes = codes ? mem_alloc(codes) : NULL,
+                   .coded = mem_map(coded_bytes(c)), /* aligned for direct writes */
                    .planes = mem_alloc(PACK_FRAME) };
-    if (w->zstd && w->plain && w->scratch && w->coded && w->planes)
+    if (w->zstd && w->dense && w->scratch && (w->codes || !codes) && w->coded && w->planes)
         return REFINE_OK;
     worker_close(w);
     return REFINE_ENOMEM;
@@ -166,15 +187,16 @@ static refine_status encode_frame(worker *w, pack_frame *f, const char *plain, c
     return REFINE_OK;
 }
 
-/* Frames of a chunk from w->plain to w->coded, zeros up to PACK_ALIGN behind them. */
-static refine_status encode_chunk(worker *w, pack_chunk *k, dtype type, refine_error *err)
+/* Frames of a chunk to w->coded, zeros up to PACK_ALIGN behind them. */
+static refine_status encode_chunk(worker *w, pack_chunk *k, const char *plain, dtype type,
+                                  refine_error *err)
 {
     pack_frame *f = &w->p->frame[k->first_frame];
     size_t at = 0, stored = 0;
 
     for (uint32_t i = 0; i < k->n_frames; i++, f++) {
         *f = (pack_frame){ .bytes = (uint32_t)num_min(PACK_FRAME, k->bytes - at) };
-        TRY(encode_frame(w, f, w->plain + at, w->coded + stored, type, err));
+        TRY(encode_frame(w, f, plain + at, w->coded + stored, type, err));
         at += f->bytes;
         stored += f->stored_bytes;
     }
@@ -183,19 +205,25 @@ static refine_status encode_chunk(worker *w, pack_chunk *k, dtype type, refine_e
     return REFINE_OK;
 }
 
+static size_t row_elements(const pack_tensor *t)
+{
+    return (size_t)t->kh * (size_t)t->kw * (size_t)t->c_in;
+}
+
+/* As 16-bit rows, which are hashed whatever becomes of them. */
 static refine_status gather_matrix(worker *w, int chunk, refine_error *err)
 {
     packer *p = w->p;
     const pack_chunk *k = &p->cut.chunk[chunk];
     const pack_tensor *t = &p->cut.tensor[k->tensor];
-    const size_t row_bytes = k->bytes / k->rows;
+    const size_t row_bytes = row_elements(t) * sizeof(uint16_t);
     const uint32_t tile = (uint32_t)tile_rows((int)t->kh, (int)t->kw);
     uint64_t *hash = &p->tile_hash[p->cut.first_tile[chunk]];
 
-    TRY(pack_gather(p->source, (int)k->tensor, (int)k->row0, (int)k->rows, DT_F16, w->plain,
+    TRY(pack_gather(p->source, (int)k->tensor, (int)k->row0, (int)k->rows, DT_F16, w->dense,
                     w->scratch, err));
     for (uint32_t row = 0; row < k->rows; row += tile)
-        *hash++ = XXH3_64bits(w->plain + row * row_bytes, num_min(tile, k->rows - row) * row_bytes);
+        *hash++ = XXH3_64bits(w->dense + row * row_bytes, num_min(tile, k->rows - row) * row_bytes);
     return REFINE_OK;
 }
 
@@ -205,24 +233,51 @@ static refine_status gather_vectors(worker *w, int chunk, refine_error *err)
     const pack_chunk *k = &p->cut.chunk[chunk];
     uint64_t *hash = &p->tile_hash[p->cut.first_tile[chunk]];
 
-    memset(w->plain, 0, k->bytes);
+    memset(w->dense, 0, k->bytes);
     for (int i = (int)k->tensor; i < p->cut.n_tensors; i++) {
         const pack_tensor *t = &p->cut.tensor[i];
         if (t->segment != SEG_VECTORS || t->first_chunk != (uint32_t)chunk)
             break;
-        TRY(pack_gather(p->source, i, 0, (int)t->c_in, DT_F32, w->plain + t->at, w->scratch, err));
-        *hash++ = XXH3_64bits(w->plain + t->at, t->c_in * sizeof(float));
+        TRY(pack_gather(p->source, i, 0, (int)t->c_in, DT_F32, w->dense + t->at, w->scratch, err));
+        *hash++ = XXH3_64bits(w->dense + t->at, t->c_in * sizeof(float));
     }
     return REFINE_OK;
+}
+
+/* From w->dense to w->codes, tile by tile. */
+static void quantise(worker *w, int chunk)
+{
+    packer *p = w->p;
+    const pack_chunk *k = &p->cut.chunk[chunk];
+    const pack_tensor *t = &p->cut.tensor[k->tensor];
+    const int taps = (int)(t->kh * t->kw), channels = (int)t->c_in;
+    const uint16_t *from = (const void *)w->dense;
+    float *wide = (void *)w->scratch;
+    char *to = w->codes;
+
+    for (int done = 0, rows; done < (int)k->rows; done += rows) {
+        const int left = (int)k->rows - done, tile = tile_rows((int)t->kh, (int)t->kw);
+        rows = left < tile ? left : tile;
+        const size_t n = (size_t)rows * row_elements(t);
+        f16_decode(wide, from, n);
+        i8_encode_tile(to, wide, rows, taps, channels, I8_LEAST, &p->lost[chunk]);
+        from += n;
+        to += i8_bytes(rows, taps, channels);
+    }
 }
 
 static refine_status produce(worker *w, int chunk, refine_error *err)
 {
     pack_chunk *k = &w->p->cut.chunk[chunk];
-    const bool vectors = k->segment == SEG_VECTORS;
+    const dtype type = (dtype)w->p->cut.tensor[k->tensor].dtype;
 
-    TRY(vectors ? gather_vectors(w, chunk, err) : gather_matrix(w, chunk, err));
-    return encode_chunk(w, k, vectors ? DT_F32 : DT_F16, err);
+    if (k->segment == SEG_VECTORS)
+        TRY(gather_vectors(w, chunk, err));
+    else
+        TRY(gather_matrix(w, chunk, err));
+    if (type == DT_I8G64)
+        quantise(w, chunk);
+    return encode_chunk(w, k, type == DT_I8G64 ? w->codes : w->dense, type, err);
 }
 
 /* ---- the pipeline ---- */
@@ -374,8 +429,8 @@ static refine_status build_meta(packer *p)
     char *model = model_config_dump(&p->source->list.config);
     json_t *root = model ? json_pack("{s:s, s:s, s:o, s:s, s:s, s:I, s:o}", "format", "refine-pack",
                                      "created_by", "refine-pack " REFINE_VERSION, "source",
-                                     source_object(p), "weights", "fp16", "codec",
-                                     p->o->raw ? "raw" : "zstd", "chunk",
+                                     source_object(p), "weights", weights_name(p->o->weights),
+                                     "codec", p->o->raw ? "raw" : "zstd", "chunk",
                                      (json_int_t)p->o->chunk_bytes, "model",
                                      json_loads(model, 0, NULL))
                          : NULL;
@@ -428,6 +483,25 @@ static void place_sections(packer *p)
     p->end = num_align(s->tokenizer_at + s->tokenizer_bytes, PACK_ALIGN);
     if (!p->tokenizer_bytes)
         s->tokenizer_at = 0;
+}
+
+/* Added up in the order of the file, whoever packed what. */
+static void set_sqnr(packer *p, pack_written *out)
+{
+    out->least_sqnr = INFINITY;
+    for (int i = 0; i < p->cut.n_tensors; i++) {
+        pack_tensor *t = &p->cut.tensor[i];
+        i8_error lost = { 0 };
+        if (t->dtype != DT_I8G64)
+            continue;
+        for (uint32_t k = 0; k < t->n_chunks; k++) {
+            lost.signal += p->lost[t->first_chunk + k].signal;
+            lost.noise += p->lost[t->first_chunk + k].noise;
+        }
+        t->sqnr = (float)fmax(i8_sqnr(lost), 0);
+        out->least_sqnr = fmin(out->least_sqnr, i8_sqnr(lost));
+        out->n_int8++;
+    }
 }
 
 static char *append(char *at, const void *data, size_t bytes)
@@ -489,16 +563,18 @@ static refine_status check_room(packer *p, uint64_t *room)
 
 static refine_status pack_all(packer *p, pack_written *out)
 {
-    TRY(pack_cut_build(&p->cut, &p->source->list, p->o->chunk_bytes, &p->err));
+    TRY(pack_cut_build(&p->cut, &p->source->list, p->o->weights, p->o->chunk_bytes, &p->err));
     p->frame = mem_calloc(p->cut.n_frames, sizeof *p->frame);
     p->tile_hash = mem_calloc(p->cut.n_tiles, sizeof *p->tile_hash);
-    if (!p->frame || !p->tile_hash)
+    p->lost = mem_calloc((size_t)p->cut.n_chunks, sizeof *p->lost);
+    if (!p->frame || !p->tile_hash || !p->lost)
         return refine_fail(&p->err, REFINE_ENOMEM, "out of memory");
     TRY(build_meta(p));
     TRY(build_tokenizer(p));
     place_sections(p);
     TRY(check_room(p, &out->room_bytes));
     TRY(run_workers(p, &out->threads));
+    set_sqnr(p, out);
     TRY(write_around(p));
     out->file_bytes = p->super.file_bytes;
     out->weight_bytes = p->cut.bytes;
@@ -531,6 +607,7 @@ refine_status pack_write(pack_written *out, const weight_source *s, const pack_w
     pack_cut_free(&p.cut);
     mem_free(p.frame);
     mem_free(p.tile_hash);
+    mem_free(p.lost);
     mem_free(p.meta);
     mem_free(p.tokenizer);
     return st == REFINE_OK ? st : refine_fail(err, st, "%s", p.err.text);

@@ -4,9 +4,11 @@
 
 #include "engine/base/mem.h"
 #include "kernels/tensor.h"
+#include "quant/int8.h"
 #include "tests/support/pack_fixture.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -245,7 +247,10 @@ Test(offload_pack, a_damaged_chunk_is_named_when_it_is_read)
     X(t[3].segment = 16, "wrong segment")                                                          \
     X(t[4].segment = 0, "wrong segment")                                                           \
     X(t[3].segment = 2, "belongs to another")                                                      \
-    X(t[3].dtype = DT_I8G64, "unknown number type")                                                \
+    X(t[3].dtype = DT_I8G64, "wrong rows")                                                         \
+    X(t[6].dtype = DT_I8G64, "read by row")                                                        \
+    X(t[3].sqnr = 45, "its noise")                                                                 \
+    X(t[3].zero = 1, "its noise")                                                                  \
     X(t[3].dtype = 99, "unknown number type")                                                      \
     X(t[1].dtype = DT_F16, "unknown number type")                                                  \
     X(t[3].rows = 0, "impossible shape")                                                           \
@@ -318,6 +323,96 @@ Test(offload_pack, each_lie_with_right_hashes_is_caught_and_said)
     pack_fixture_free(&f);
 
     LIES(TRY_LIE)
+}
+
+/* ---- int8 ---- */
+
+/* Rows and channels that end in the middle of an eight and of a group. */
+static const fixture_tensor INT8[] = {
+    { "norm", 0, DT_F32, 1, 1, 1, 300, 0 },
+    { "unet.linear", 4, DT_I8G64, 300, 1, 1, 200, 128 },
+    { "unet.conv", 4, DT_I8G64, 133, 3, 3, 72, 64 },
+    { "unet.out", 4, DT_F16, 5, 1, 1, 7, 0 },
+};
+
+Test(offload_pack, int8_chunks_are_whole_tiles_of_padded_rows)
+{
+    static const uint32_t BYTES[] = { 128 * 4 * 66, 128 * 4 * 66, 48 * 4 * 66,
+                                      64 * 18 * 66, 64 * 18 * 66, 8 * 18 * 66 };
+    pack_fixture f;
+    pack_fixture_make(&f, INT8, 4, FIXTURE_ZSTD, NULL);
+    pack *p = open_good(&f);
+    for (int i = 0; i < 6; i++)
+        cr_expect_eq(pack_chunk_at(p, i + 1)->bytes, BYTES[i]);
+    cr_expect_eq(pack_tensor_at(p, 1)->sqnr, 45);
+    pack_close(p);
+    pack_fixture_free(&f);
+}
+
+Test(offload_pack, bytes_of_rows_are_those_of_the_format_or_too_many)
+{
+    pack_tensor t = { .dtype = DT_I8G64, .kh = 3, .kw = 3, .c_in = 200 };
+    uint64_t n = 0;
+    cr_expect(pack_rows_bytes(&t, 133, &n) && n == i8_bytes(133, 9, 200));
+    t.dtype = DT_F16;
+    cr_expect(pack_rows_bytes(&t, 133, &n) && n == 133 * 9 * 200 * 2);
+    t.dtype = 4;
+    cr_expect_not(pack_rows_bytes(&t, 1, &n));
+    for (t.dtype = DT_F32; t.dtype <= DT_I8G64; t.dtype++) {
+        t.kh = t.kw = t.c_in = UINT32_MAX;
+        cr_expect_not(pack_rows_bytes(&t, 1, &n));
+        t.kh = t.kw = t.c_in = 1;
+        cr_expect_not(pack_rows_bytes(&t, UINT64_MAX, &n));
+    }
+    t = (pack_tensor){ .dtype = DT_I8G64, .kh = 1 << 10, .kw = 1 << 10, .c_in = 1 << 28 };
+    cr_expect_not(pack_rows_bytes(&t, 1 << 28, &n));
+}
+
+#define INT8_LIES(X)                                                                               \
+    X(t[1].sqnr = -1, "its noise")                                                                 \
+    X(t[1].sqnr = NAN, "its noise")                                                                \
+    X(t[1].zero = 1, "its noise")                                                                  \
+    X(t[0].dtype = DT_I8G64, "unknown number type")                                                \
+    X(t[1].dtype = DT_F16, "its noise")                                                            \
+    X((t[1].dtype = DT_F16, t[1].sqnr = 0), "wrong rows")                                          \
+    X(t[1].c_in = 256 + 1, "wrong rows")                                                           \
+    X(t[1].c_in = 192, "wrong rows")                                                               \
+    X(t[1].c_in = 1 << 28, "wrong rows")                                                           \
+    X((t[2].kh = t[2].kw = 1 << 10, t[2].c_in = t[2].rows = 1 << 28), "too large")                 \
+    X(t[2].rows = 128, "too few or too many rows")                                                 \
+    X(t[2].rows = 134, "too few or too many rows")                                                 \
+    X(c[3].rows = UINT32_MAX, "wrong rows")                                                        \
+    X(c[3].rows = 49, "wrong rows")                                                                \
+    X((c[1].rows = 127, c[2].row0 = 127), "inside a tile")                                         \
+    X(t[1].segment = 1, "belongs to another")
+
+Test(offload_pack, each_lie_about_int8_is_caught_and_said)
+{
+    pack_fixture f;
+    refine_error err;
+    pack *p;
+    pack_tensor *t;
+    pack_chunk *c;
+
+#define TRY_INT8_LIE(lie, says)                                                                    \
+    pack_fixture_make(&f, INT8, 4, FIXTURE_ZSTD, NULL);                                            \
+    t = fixture_tensors(&f);                                                                       \
+    c = fixture_chunks(&f);                                                                        \
+    (void)t, (void)c;                                                                              \
+    (void)(lie);                                                                                   \
+    pack_fixture_rehash(f.file, f.bytes);                                                          \
+    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT, "%s", #lie);                                \
+    cr_assert(strstr(err.text, says), "%s: %s", #lie, err.text);                                   \
+    pack_fixture_free(&f);
+
+    INT8_LIES(TRY_INT8_LIE)
+
+    /* right in all else */
+    static const fixture_tensor TABLE[] = { { "tokens", 6, DT_I8G64, 400, 1, 1, 64, 256 } };
+    pack_fixture_make(&f, TABLE, 1, FIXTURE_RAW, NULL);
+    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT);
+    cr_assert(strstr(err.text, "read by row"), "%s", err.text);
+    pack_fixture_free(&f);
 }
 
 Test(offload_pack, random_lies_never_crash_it)

@@ -122,9 +122,13 @@ static pack_chunk *add_chunk(builder *b, int owner, int segment)
     return c;
 }
 
-static size_t row_bytes(const fixture_tensor *t)
+/* int8: 64 codes and a scale of two bytes for each group, rows in eights. */
+static size_t rows_bytes(const fixture_tensor *t, int rows)
 {
-    return (size_t)t->kh * (size_t)t->kw * (size_t)t->c_in * dtype_bytes((dtype)t->dtype);
+    const size_t taps = (size_t)t->kh * (size_t)t->kw;
+    if (t->dtype == DT_I8G64)
+        return up((size_t)rows, 8) * taps * (up((size_t)t->c_in, 64) / 64) * 66;
+    return (size_t)rows * taps * (size_t)t->c_in * dtype_bytes((dtype)t->dtype);
 }
 
 static void cut_matrix(builder *b, const fixture_tensor *t, int i)
@@ -135,7 +139,7 @@ static void cut_matrix(builder *b, const fixture_tensor *t, int i)
         pack_chunk *c = add_chunk(b, i, t->segment);
         c->row0 = (uint32_t)row;
         c->rows = (uint32_t)(row + step <= t->rows ? step : t->rows - row);
-        c->bytes = (uint32_t)(c->rows * row_bytes(t));
+        c->bytes = (uint32_t)rows_bytes(t, (int)c->rows);
     }
     b->tensor[i].n_chunks = (uint32_t)b->f->n_chunks - b->tensor[i].first_chunk;
 }
@@ -148,7 +152,7 @@ static void cut_vector(builder *b, const fixture_tensor *t, int i)
     b->tensor[i].first_chunk = (uint32_t)b->f->n_chunks - 1;
     b->tensor[i].n_chunks = 1;
     b->tensor[i].at = (uint32_t)up(c->bytes, PACK_VECTOR_ALIGN);
-    c->bytes = b->tensor[i].at + (uint32_t)((size_t)t->rows * row_bytes(t));
+    c->bytes = b->tensor[i].at + (uint32_t)rows_bytes(t, t->rows);
 }
 
 /* ---- the whole ---- */
@@ -205,7 +209,8 @@ void pack_fixture_make(pack_fixture *f, const fixture_tensor *t, int n, fixture_
                                      .rows = (uint32_t)t[i].rows,
                                      .kh = (uint32_t)t[i].kh,
                                      .kw = (uint32_t)t[i].kw,
-                                     .c_in = (uint32_t)t[i].c_in };
+                                     .c_in = (uint32_t)t[i].c_in,
+                                     .sqnr = t[i].dtype == DT_I8G64 ? 45 : 0 };
     (void)append(f, NULL, sizeof s);
     add_chunks(&b, t, n);
     add_texts(f, &s, merges);

@@ -8,16 +8,16 @@
 
 static const size_t SIZES[] = { PACK_CHUNK_MIN, 1 << 20, 4 << 20, (4 << 20) + 1, PACK_CHUNK_MAX };
 
-/* A cut of each chunk size, of both models. */
+/* A cut of each chunk size, of both models, in both kinds of weights. */
 static void for_all(void (*check)(const pack_cut *c, const layout *l, size_t chunk_bytes))
 {
     const model_config *const models[] = { &MODEL_TINY, &MODEL_REFINER };
-    for (size_t m = 0; m < 2; m++)
+    for (size_t m = 0; m < 4; m++)
         for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
             layout l;
             pack_cut c;
-            cr_assert_eq(layout_build(&l, models[m]), REFINE_OK);
-            cr_assert_eq(pack_cut_build(&c, &l, SIZES[i], NULL), REFINE_OK);
+            cr_assert_eq(layout_build(&l, models[m % 2]), REFINE_OK);
+            cr_assert_eq(pack_cut_build(&c, &l, (weights_kind)(m / 2), SIZES[i], NULL), REFINE_OK);
             cr_assert_eq(c.n_tensors, l.n);
             check(&c, &l, SIZES[i]);
             pack_cut_free(&c);
@@ -26,13 +26,20 @@ static void for_all(void (*check)(const pack_cut *c, const layout *l, size_t chu
     cr_assert_eq(mem_used().now, 0u);
 }
 
+/* As the format says it, without its functions. */
+static size_t rows_bytes(const layout_entry *e, uint32_t type, uint32_t rows)
+{
+    const size_t taps = (size_t)e->kh * (size_t)e->kw, channels = (size_t)e->c_in;
+    return type == DT_I8G64 ? (rows + 7) / 8 * 8 * taps * ((channels + 63) / 64) * 66
+                            : rows * taps * channels * 2;
+}
+
 static void check_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
 {
     int chunk = 0;
     for (int i = 0; i < l->n; i++) {
         const layout_entry *e = &l->entry[i];
         const pack_tensor *t = &c->tensor[i];
-        const size_t row = (size_t)e->kh * (size_t)e->kw * (size_t)e->c_in * 2;
         const uint32_t tile = (uint32_t)tile_rows(e->kh, e->kw);
         uint32_t next = 0;
 
@@ -41,17 +48,20 @@ static void check_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
             chunk = (int)t->first_chunk + 1;
             continue;
         }
-        cr_assert_eq(t->dtype, DT_F16);
+        cr_assert(t->dtype == DT_F16 || t->dtype == DT_I8G64);
         cr_assert_eq(t->first_chunk, (uint32_t)chunk);
         for (uint32_t k = 0; k < t->n_chunks; k++) {
             const pack_chunk *p = &c->chunk[chunk++];
             cr_assert_eq(p->tensor, (uint32_t)i);
             cr_assert_eq(p->row0, next);
             cr_assert(p->rows % tile == 0 || k + 1 == t->n_chunks);
-            cr_assert_eq(p->bytes, p->rows * row);
+            cr_assert_eq(p->bytes, rows_bytes(e, t->dtype, p->rows));
             cr_assert(p->bytes <= chunk_bytes || p->rows <= tile);
+            cr_assert_leq(rows_bytes(e, DT_F16, p->rows), c->biggest_dense);
+            cr_assert(t->dtype != DT_I8G64 || rows_bytes(e, DT_F16, tile) * 2 <= c->biggest_tile);
             /* As many tiles as fit: one more would not. */
-            cr_assert(k + 1 == t->n_chunks || p->bytes + tile * row > chunk_bytes);
+            cr_assert(k + 1 == t->n_chunks ||
+                      rows_bytes(e, t->dtype, p->rows + tile) > chunk_bytes);
             next += p->rows;
         }
         cr_assert_eq(next, (uint32_t)e->rows);
@@ -104,7 +114,7 @@ static void check_frames(const pack_cut *c, const layout *l, size_t chunk_bytes)
     }
     for (int i = 0; i < l->n; i++)
         if (l->entry[i].seg != SEG_VECTORS)
-            weights += layout_elements(&l->entry[i]) * 2;
+            weights += rows_bytes(&l->entry[i], c->tensor[i].dtype, c->tensor[i].rows);
     cr_assert_eq(frames, c->n_frames);
     cr_assert_eq(bytes, c->bytes);
     cr_assert_eq(biggest, c->biggest);
@@ -137,7 +147,7 @@ Test(tools_pack_cut, a_row_too_long_for_the_format_is_refused)
     refine_error err = { 0 };
     big.text.mlp = 1 << 20; /* beyond what model_config_check admits */
     cr_assert_eq(layout_build(&l, &big), REFINE_OK);
-    cr_assert_eq(pack_cut_build(&c, &l, 4 << 20, &err), REFINE_EFORMAT);
+    cr_assert_eq(pack_cut_build(&c, &l, WEIGHTS_FP16, 4 << 20, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "mlp"), "%s", err.text);
     layout_free(&l);
     cr_assert_eq(mem_used().now, 0u);
@@ -152,7 +162,7 @@ Test(tools_pack_cut, survives_the_failure_of_any_allocation)
     const uint64_t before = mem_used().now;
     for (;; k++) {
         mem_fail_after(k, MEM_FAIL_ONCE);
-        const refine_status st = pack_cut_build(&c, &l, 1 << 20, NULL);
+        const refine_status st = pack_cut_build(&c, &l, WEIGHTS_INT8, 1 << 20, NULL);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         if (st == REFINE_OK)
             break;

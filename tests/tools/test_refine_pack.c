@@ -90,16 +90,22 @@ static int files_left(const place *w)
 
 Test(tools_refine_pack, the_same_source_gives_the_same_bytes_whatever_the_threads)
 {
+    static const char *const WAYS[][2] = {
+        { "--threads 1", "--threads 5 --force" },
+        { "--weights int8 --threads 1 --force", "--weights int8 --threads 5 --force" },
+    };
     const place w = open_place();
-    size_t n1, n2;
-    cr_assert_eq(pack_tiny(&w, "", "--threads 1"), 0);
-    unsigned char *one = temp_read(w.pack, &n1);
-    cr_assert_eq(pack_tiny(&w, "", "--threads 5 --force"), 0);
-    unsigned char *five = temp_read(w.pack, &n2);
-    cr_assert_eq(n1, n2);
-    cr_assert_eq(memcmp(one, five, n1), 0);
-    free(one);
-    free(five);
+    for (int i = 0; i < 2; i++) {
+        size_t n1, n2;
+        cr_assert_eq(pack_tiny(&w, "", WAYS[i][0]), 0);
+        unsigned char *one = temp_read(w.pack, &n1);
+        cr_assert_eq(pack_tiny(&w, "", WAYS[i][1]), 0);
+        unsigned char *five = temp_read(w.pack, &n2);
+        cr_assert_eq(n1, n2);
+        cr_assert_eq(memcmp(one, five, n1), 0);
+        free(one);
+        free(five);
+    }
     close_place(&w);
 }
 
@@ -114,6 +120,31 @@ Test(tools_refine_pack, inspects_and_verifies)
     cr_assert(said(&w, "\"unet.mid_block.resnets.0.conv1.weight\""));
     cr_assert_eq(read_mode(&w, "--verify"), 0);
     cr_assert(said(&w, "as they were written"));
+    close_place(&w);
+}
+
+Test(tools_refine_pack, int8_packs_say_what_they_hold_and_whose_weights)
+{
+    const place w = open_place();
+    cr_assert_eq(pack_tiny(&w, "", "--json"), 0);
+    cr_assert(said(&w, "\"weights\": \"fp16\""));
+    cr_assert(said(&w, "9f88ed75b221852d"));
+    cr_assert_eq(pack_tiny(&w, "", "--force --weights int8 --json"), 0);
+    cr_assert(said(&w, "\"weights\": \"int8\""));
+    cr_assert(said(&w, "9f88ed75b221852d"), "another source_hash");
+    cr_assert_eq(pack_tiny(&w, "", "--force --weights int8"), 0);
+    cr_assert(said(&w, "int8: "));
+    cr_assert(said(&w, " dB or better"));
+    cr_assert_eq(read_mode(&w, "--inspect"), 0);
+    cr_assert(said(&w, "weights    int8"));
+    cr_assert(said(&w, " dB  unet.mid_block.resnets.0.conv1.weight\n"));
+    cr_assert(said(&w, "fp16   2.30 kB           unet.conv_in.weight\n"));
+    cr_assert_eq(read_mode(&w, "--json --inspect"), 0);
+    cr_assert(said(&w, "\"type\": \"int8\""));
+    cr_assert(said(&w, "\"sqnr\": 4"));
+    cr_assert(said(&w, "\"sqnr\": null"));
+    cr_assert(said(&w, "\"source_hash\": \"9f88ed75b221852d\""));
+    cr_assert_eq(read_mode(&w, "--verify"), 0);
     close_place(&w);
 }
 
@@ -145,7 +176,7 @@ Test(tools_refine_pack, tells_usage_from_bad_input)
     const place w = open_place();
     cr_assert_eq(run(&w, "", ""), 2);
     cr_assert_eq(run(&w, "", "synthetic:tiny"), 2);
-    cr_assert_eq(pack_tiny(&w, "", "--weights int8"), 2);
+    cr_assert_eq(pack_tiny(&w, "", "--weights int4"), 2);
     cr_assert_eq(pack_tiny(&w, "", "--codec lz4"), 2);
     cr_assert_eq(pack_tiny(&w, "", "--chunk 1"), 2);
     cr_assert_eq(run(&w, "", "--help"), 0);
