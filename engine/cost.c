@@ -1,7 +1,8 @@
 /* engine/cost.c -- four small operators, each with a clock beside it.
  *
  * Their shapes are those of the UNet's lower levels, where most of its time goes, cut down to
- * a few milliseconds.
+ * a few milliseconds.  Where a ceiling leaves no room for that, they are smaller still: so are
+ * then the model and the picture that fit below it.
  */
 #include "engine/cost.h"
 
@@ -9,9 +10,8 @@
 #include "engine/base/num.h"
 
 enum {
-    SIDE = 48, /* pixels */
     LINEAR_IN = 1536,
-    LINEAR_OUT = 256,
+    LINEAR_OUT = 128,
     CONV_IN = 512,
     CONV_OUT = 64,
     HEADS = 1,
@@ -19,6 +19,20 @@ enum {
     CHANNELS = 512, /* of the norm */
     LIST = 4        /* tensors at most */
 };
+
+/* How large the problems are, the largest first. */
+typedef struct extent {
+    int side;   /* pixels */
+    int shrink; /* what the channels above are divided by */
+} extent;
+
+static const extent EXTENTS[] = { { 32, 1 }, { 16, 1 }, { 16, 2 }, { 16, 4 } };
+
+enum { N_EXTENTS = sizeof EXTENTS / sizeof EXTENTS[0] };
+
+/* Seconds of a trial after which no run of it begins, and runs at most. */
+static const double LONGEST = 0.02;
+enum { RUNS = 4 };
 
 static const epilogue PLAIN = { .act = ACT_NONE };
 
@@ -41,13 +55,17 @@ static conv_input conv_trial_input(const tensor *t)
     return (conv_input){ .a = t[1], .h = t[1].h, .w = t[1].w, .detach = true };
 }
 
-static const conv_geometry CONV = { 3, 3, 1, 1, 0, SIDE };
+static conv_geometry conv_trial_geometry(const tensor *t)
+{
+    return (conv_geometry){ 3, 3, 1, 1, 0, t[1].h };
+}
 
 static void run_conv_trial(dev *d, const tensor *t, void *space)
 {
     const conv_input in = conv_trial_input(t);
-    const conv_source src = op_conv_prepare(d, space, &in, CONV);
-    op_conv2d(d, t[0], &src, t[2], CONV, &PLAIN);
+    const conv_geometry g = conv_trial_geometry(t);
+    const conv_source src = op_conv_prepare(d, space, &in, g);
+    op_conv2d(d, t[0], &src, t[2], g, &PLAIN);
 }
 
 static void run_attention_trial(dev *d, const tensor *t, void *space)
@@ -64,40 +82,55 @@ static void run_memory_trial(dev *d, const tensor *t, void *space)
 
 enum { LINEAR, CONV3, ATTENTION, MEMORY, TRIALS };
 
-static trial make(int kind, dev *d, dtype type)
+/* An activation with so many channels. */
+static tensor square(extent x, dtype type, int channels)
 {
-    const tensor x = tensor_make(NULL, type, 1, SIDE, SIDE, CHANNELS);
-    const tensor v = tensor_make(NULL, DT_F32, 1, 1, 1, CHANNELS);
-    trial t = { .t = { x, x, x, x }, .n = LIST };
-    switch (kind) {
-    case LINEAR:
-        t.run = run_linear_trial;
-        t.t[0].c = t.t[0].stride = LINEAR_OUT;
-        t.t[1].c = t.t[1].stride = LINEAR_IN;
-        t.t[2] = tensor_make(NULL, DT_F16, LINEAR_OUT, 1, 1, LINEAR_IN);
-        t.n = 3;
-        break;
-    case CONV3: {
-        t.run = run_conv_trial;
-        t.t[0].c = t.t[0].stride = CONV_OUT;
-        t.t[1].c = t.t[1].stride = CONV_IN;
-        t.t[2] = tensor_make(NULL, DT_F16, CONV_OUT, 3, 3, CONV_IN);
-        t.n = 3;
-        const conv_input in = conv_trial_input(t.t);
-        t.space = op_conv_prepare_bytes(d, &in, CONV);
-        break;
-    }
-    case ATTENTION:
-        t.run = run_attention_trial;
-        for (int i = 0; i < LIST; i++)
-            t.t[i].c = t.t[i].stride = HEADS * HEAD;
-        break;
-    default:
-        t.run = run_memory_trial;
-        t.t[2] = t.t[3] = v;
-        break;
-    }
+    return tensor_make(NULL, type, 1, x.side, x.side, channels);
+}
+
+static trial make_linear(extent x, dtype type)
+{
+    const int in = LINEAR_IN / x.shrink, out = LINEAR_OUT / x.shrink;
+    return (trial){ .t = { square(x, type, out), square(x, type, in),
+                           tensor_make(NULL, DT_F16, out, 1, 1, in) },
+                    .n = 3,
+                    .run = run_linear_trial };
+}
+
+static trial make_conv(extent x, dev *d, dtype type)
+{
+    const int channels = CONV_IN / x.shrink, out = CONV_OUT / x.shrink;
+    trial t = { .t = { square(x, type, out), square(x, type, channels),
+                       tensor_make(NULL, DT_F16, out, 3, 3, channels) },
+                .n = 3,
+                .run = run_conv_trial };
+    const conv_input in = conv_trial_input(t.t);
+    t.space = op_conv_prepare_bytes(d, &in, conv_trial_geometry(t.t));
     return t;
+}
+
+static trial make_attention(extent x, dtype type)
+{
+    const tensor t = square(x, type, HEADS * HEAD);
+    return (trial){ .t = { t, t, t, t }, .n = 4, .run = run_attention_trial };
+}
+
+static trial make_memory(extent x, dtype type)
+{
+    const int channels = CHANNELS / x.shrink;
+    const tensor t = square(x, type, channels);
+    const tensor v = tensor_make(NULL, DT_F32, 1, 1, 1, channels);
+    return (trial){ .t = { t, t, v, v }, .n = 4, .run = run_memory_trial };
+}
+
+static trial make(int kind, extent x, dev *d, dtype type)
+{
+    switch (kind) {
+    case LINEAR: return make_linear(x, type);
+    case CONV3: return make_conv(x, d, type);
+    case ATTENTION: return make_attention(x, type);
+    default: return make_memory(x, type);
+    }
 }
 
 enum { ALIGN = 256 };
@@ -120,12 +153,13 @@ static dev_work plan_trial(const trial *t, dev *plan)
                        after.attention - before.attention, after.bytes - before.bytes };
 }
 
-size_t cost_probe_memory(dev *d, dtype type)
+/* 0: cannot be found out. */
+static size_t memory_of(extent x, dev *d, dtype type)
 {
     dev *plan = dev_open_plan(d, NULL);
     size_t most = 0;
     for (int i = 0; i < TRIALS && plan; i++) {
-        const trial t = make(i, d, type);
+        const trial t = make(i, x, d, type);
         (void)plan_trial(&t, plan);
         most = num_max(most, tensor_room(&t));
     }
@@ -134,22 +168,40 @@ size_t cost_probe_memory(dev *d, dtype type)
     return most + workspace;
 }
 
-/* Seconds of the best run but the first, which makes what a library makes on first use. */
+/* The bytes of the largest problems that fit; 0: none do. */
+static size_t choose_extent(extent *x, dev *d, dtype type, uint64_t most)
+{
+    for (int i = 0; i < N_EXTENTS; i++) {
+        const size_t bytes = memory_of(*x = EXTENTS[i], d, type);
+        if (bytes <= most)
+            return bytes;
+    }
+    return 0;
+}
+
+size_t cost_probe_memory(dev *d, dtype type, uint64_t most)
+{
+    extent x;
+    return choose_extent(&x, d, type, most);
+}
+
+/* Seconds of the best run but the first, which makes what a library makes on first use and
+ * counts only where it is long by itself. */
 static double time_trial(trial *t, dev *d, char *at, dev_event *e)
 {
-    enum { RUNS = 3 };
+    const double begun = clock_seconds();
     double best = 0;
     for (int i = 0; i < t->n; i++) {
         t->t[i].data = at;
         at += num_align(tensor_bytes(t->t[i]), ALIGN);
     }
-    for (int i = 0; i < RUNS; i++) {
+    for (int i = 0; i < RUNS && (i == 0 || clock_seconds() - begun < LONGEST); i++) {
         const double t0 = clock_seconds();
         t->run(d, t->t, at);
         dev_record(d, e, DEV_COMPUTE);
         dev_sync(d, e);
         const double seconds = clock_seconds() - t0;
-        if (i == 1 || (i > 1 && seconds < best))
+        if (i <= 1 || seconds < best)
             best = seconds;
     }
     return best;
@@ -171,17 +223,18 @@ static void clear(dev *d, char *p, size_t bytes)
         dev_put(d, p + at, ZEROS, num_min(sizeof ZEROS, bytes - at));
 }
 
-void cost_probe(refine_rates *r, dev *d, dtype type)
+void cost_probe(refine_rates *r, dev *d, dtype type, uint64_t most)
 {
-    const size_t bytes = cost_probe_memory(d, type);
+    extent x;
+    const size_t bytes = choose_extent(&x, d, type, most);
     dev *plan = dev_open_plan(d, NULL);
     dev_event *e = dev_event_open(d);
-    char *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL; /* 0: no memory to find out */
+    char *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
 
     if (plan && e && space) {
         clear(d, space, bytes);
         for (int i = 0; i < TRIALS; i++) {
-            trial t = make(i, d, type);
+            trial t = make(i, x, d, type);
             const dev_work w = plan_trial(&t, plan);
             const size_t need = num_align(dev_workspace_needed(plan), ALIGN);
             dev_workspace_set(d, space, need);

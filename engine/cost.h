@@ -11,9 +11,10 @@
 
 /* Fills in the compute rates of `r` that are 0 by running each kind of operator for some
  * milliseconds, with activations of that type.  Takes and gives back cost_probe_memory of
- * the device.  What cannot be measured stays 0. */
-void cost_probe(refine_rates *r, dev *d, dtype type);
-size_t cost_probe_memory(dev *d, dtype type);
+ * the device: as much as is of use, `most` at most (0: that is too little).  What cannot be
+ * measured stays 0. */
+void cost_probe(refine_rates *r, dev *d, dtype type, uint64_t most);
+size_t cost_probe_memory(dev *d, dtype type, uint64_t most);
 
 /* Whether all rates are known. */
 bool cost_known(const refine_rates *r);

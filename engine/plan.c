@@ -244,17 +244,28 @@ static double predict(planner *k)
     return k->out->predicted.step;
 }
 
-/* Rates that are given are not probed; a probe that would not fit is left out. */
+/* Bytes of the transfer probe's requests; 0: it does not fit. */
+static size_t probe_request(const planner *k)
+{
+    const size_t sizes[] = { PROBE_REQUEST, PROBE_SMALL_REQUEST };
+    for (int i = 0; i < 2; i++)
+        if (k->heap + probe_host_memory(sizes[i]) <= k->out->host_limit &&
+            probe_device_memory(sizes[i]) <= k->out->device_limit)
+            return sizes[i];
+    return 0;
+}
+
+/* Rates that are given are not probed, nor those whose probe would not fit. */
 static void set_rates(planner *k)
 {
     refine_rates *r = &k->out->rates;
     const int most = k->o->decode_threads > 0 ? k->o->decode_threads : DEFAULT_WORKERS;
+    const size_t request = probe_request(k);
 
     *r = k->o->rates;
-    if ((r->disk <= 0 || r->decode <= 0 || r->copy <= 0) &&
-        k->heap + probe_memory() <= k->out->host_limit) {
+    if (request && (r->disk <= 0 || r->decode <= 0 || r->copy <= 0)) {
         const probe_rates t = probe_transfers(k->target, k->m->p, k->first, k->end,
-                                              (int)k->o->reader);
+                                              (int)k->o->reader, request);
         r->disk = r->disk > 0 ? r->disk : t.disk;
         r->decode = r->decode > 0 ? r->decode : t.decode * most;
         r->copy = r->copy > 0 ? r->copy : t.copy;
@@ -267,8 +278,7 @@ static void set_rates(planner *k)
     if (strcmp(dev_name(k->target), "ref") == 0)
         return;
     if (r->linear <= 0 || r->conv <= 0 || r->attention <= 0 || r->memory <= 0)
-        if (cost_probe_memory(k->target, k->p->act) <= k->out->device_limit)
-            cost_probe(r, k->target, k->p->act);
+        cost_probe(r, k->target, k->p->act, k->out->device_limit);
 }
 
 /* ---- residents ---- */

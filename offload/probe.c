@@ -11,7 +11,6 @@
 
 enum {
     DEPTH = 2,
-    REQUEST = 1 << 20,
     READS = 24, /* requests */
     COPIES = 4,
     FRAMES = 4,
@@ -24,22 +23,25 @@ typedef struct probe {
     dev *d;
     const pack *p;
     reader *rd;
-    char *buffer; /* pinned: DEPTH * REQUEST */
+    size_t request;
+    char *buffer; /* pinned: DEPTH requests; holds a stored frame */
     char *frame;  /* one decoded frame */
     codec *c;
 } probe;
 
-/* The buffer, and as much on the device to copy it to. */
-size_t probe_memory(void)
+size_t probe_host_memory(size_t request)
 {
-    return (size_t)2 * DEPTH * REQUEST + PACK_FRAME + codec_memory() + reader_memory(DEPTH);
+    return DEPTH * request + PACK_FRAME + codec_memory() + reader_memory(DEPTH);
 }
+
+/* What the buffer is copied to. */
+size_t probe_device_memory(size_t request) { return DEPTH * request; }
 
 static refine_status open_reader(probe *b, int kind)
 {
     const reader_config c = { .path = pack_path(b->p),
                               .buffer = b->buffer,
-                              .buffer_bytes = (size_t)DEPTH * REQUEST,
+                              .buffer_bytes = DEPTH * b->request,
                               .depth = DEPTH };
     char note[8];
     switch (kind) {
@@ -57,12 +59,12 @@ static double read_rate(probe *b, uint64_t at, uint64_t end)
     read_done done[DEPTH];
 
     for (;;) {
-        while (asked < READS && asked - come < DEPTH && at + REQUEST <= end &&
+        while (asked < READS && asked - come < DEPTH && at + b->request <= end &&
                clock_seconds() - t0 < LONGEST) {
-            char *dst = b->buffer + (size_t)(asked % DEPTH) * REQUEST;
-            if (b->rd->submit(b->rd, (uint64_t)asked++, dst, at, REQUEST) != REFINE_OK)
+            char *dst = b->buffer + (size_t)(asked % DEPTH) * b->request;
+            if (b->rd->submit(b->rd, (uint64_t)asked++, dst, at, b->request) != REFINE_OK)
                 return 0;
-            at += REQUEST;
+            at += b->request;
         }
         if (asked == come)
             break;
@@ -71,7 +73,7 @@ static double read_rate(probe *b, uint64_t at, uint64_t end)
             if (done[i].status != REFINE_OK)
                 return 0;
     }
-    return come ? (double)come * REQUEST / (clock_seconds() - t0) : 0;
+    return (double)come * (double)b->request / (clock_seconds() - t0);
 }
 
 /* Frames of one chunk, the stored bytes of which begin the buffer. */
@@ -93,7 +95,8 @@ static size_t decode_some(probe *b, const pack_chunk *k, size_t stored)
 static double decode_rate(probe *b, int chunk)
 {
     const pack_chunk *k = pack_chunk_at(b->p, chunk);
-    const size_t n = num_min(num_align(k->stored_bytes, PACK_ALIGN), REQUEST);
+    const size_t n = num_min(num_align(k->stored_bytes, PACK_ALIGN),
+                             num_max(b->request, PACK_FRAME));
     read_done done;
 
     if (b->rd->submit(b->rd, 0, b->buffer, k->file_at, n) != REFINE_OK ||
@@ -113,7 +116,7 @@ static double decode_rate(probe *b, int chunk)
 
 static double copy_rate(probe *b)
 {
-    const size_t bytes = (size_t)DEPTH * REQUEST;
+    const size_t bytes = DEPTH * b->request;
     char *to = dev_alloc(b->d, bytes, DEV_VRAM);
     dev_event *e = dev_event_open(b->d);
     double rate = 0;
@@ -127,23 +130,24 @@ static double copy_rate(probe *b)
             dev_copy_in(b->d, to, b->buffer, bytes);
         dev_record(b->d, e, DEV_COPY);
         dev_sync(b->d, e);
-        rate = (double)(COPIES * bytes) / (clock_seconds() - t0);
+        rate = (double)COPIES * (double)bytes / (clock_seconds() - t0);
     }
     dev_event_close(b->d, e);
     dev_free(b->d, to, bytes, DEV_VRAM);
     return rate;
 }
 
-probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind)
+probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind, size_t request)
 {
-    probe b = { .d = d, .p = p };
+    const size_t bytes = DEPTH * request;
+    probe b = { .d = d, .p = p, .request = request };
     probe_rates r = { 0 };
 
-    b.buffer = dev_alloc(d, (size_t)DEPTH * REQUEST, DEV_PINNED);
+    b.buffer = dev_alloc(d, bytes, DEV_PINNED);
     b.frame = mem_alloc(PACK_FRAME);
     b.c = codec_open();
     if (b.buffer && b.frame && b.c && first < end) {
-        memset(b.buffer, 0, (size_t)DEPTH * REQUEST);
+        memset(b.buffer, 0, bytes);
         r.copy = copy_rate(&b);
         if (open_reader(&b, kind) == REFINE_OK) {
             const pack_chunk *last = pack_chunk_at(p, end - 1);
@@ -156,6 +160,6 @@ probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind)
     }
     codec_close(b.c);
     mem_free(b.frame);
-    dev_free(d, b.buffer, (size_t)DEPTH * REQUEST, DEV_PINNED);
+    dev_free(d, b.buffer, bytes, DEV_PINNED);
     return r;
 }

@@ -10,11 +10,15 @@ typedef struct probe_rates {
     double disk, decode, copy; /* decode: of one thread */
 } probe_rates;
 
-/* Host and device memory it takes for a moment. */
-size_t probe_memory(void);
+/* Bytes of a request: as large as the stream's, or half of a frame where memory is short. */
+enum { PROBE_REQUEST = 1 << 20, PROBE_SMALL_REQUEST = PACK_FRAME / 2 };
+
+/* Memory it takes for a moment with such requests. */
+size_t probe_host_memory(size_t request);
+size_t probe_device_memory(size_t request);
 
 /* first, end: chunks to try with.  kind: of reader, as in offload/stream.h.  A pack that cannot
  * be read is not the probe's to report: it leaves zeros. */
-probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind);
+probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind, size_t request);
 
 #endif

@@ -7,147 +7,37 @@
  * pack's index: the work comes from the plan, the rates from the command line.
  */
 #include "engine/base/mem.h"
-#include "engine/base/num.h"
 #include "engine/model.h"
 #include "engine/plan.h"
+#include "tests/support/policies.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const double BUDGETS[] = { 0.25, 0.5, 1, 1.5, 2, 3 }; /* GB of residents */
 static const double MEMORY = 360e9; /* of elementwise work, bytes a second */
 static const size_t RING = (size_t)64 << 20, VRAM = (size_t)16 << 30;
 
-enum { SLOTS = 8, ALIGN = 256, ROUNDS = 8, N_BUDGETS = sizeof BUDGETS / sizeof BUDGETS[0] };
+enum { SLOTS = 8, N_BUDGETS = sizeof BUDGETS / sizeof BUDGETS[0] };
 
 typedef struct bench {
     model m;
     pipeline *p;
     plan plan;
     dev *d;
+    step_chunks chunks;
     simulate_config c;
     bool *resident;
 } bench;
 
-static size_t place_of(const bench *b, int chunk)
-{
-    return num_align(pack_chunk_at(b->m.p, chunk)->bytes, ALIGN);
-}
-
-static void clear(bench *b)
-{
-    memset(b->resident, 0, (size_t)n_pack_chunks(b->m.p) * sizeof *b->resident);
-}
-
-/* ---- the policies: each fills b->resident with no more than `budget` bytes ---- */
-
-typedef void policy(bench *b, size_t budget);
-
-static void none(bench *b, size_t budget)
-{
-    (void)budget;
-    clear(b);
-}
-
-static void prefix(bench *b, size_t budget)
-{
-    size_t sum = 0;
-    clear(b);
-    for (int i = b->c.first; i < b->c.end && sum + place_of(b, i) <= budget; i++) {
-        b->resident[i] = true;
-        sum += place_of(b, i);
-    }
-}
-
-/* The same share of every stretch of the step. */
-static void spread(bench *b, size_t budget)
-{
-    double all = 0, due = 0;
-    size_t sum = 0;
-    clear(b);
-    for (int i = b->c.first; i < b->c.end; i++)
-        all += (double)place_of(b, i);
-    for (int i = b->c.first; i < b->c.end; i++) {
-        const size_t bytes = place_of(b, i);
-        due += (double)bytes * (double)budget / all;
-        if (due < (double)bytes || sum + bytes > budget)
-            continue;
-        b->resident[i] = true;
-        due -= (double)bytes;
-        sum += bytes;
-    }
-}
-
-/* A cache of what was used last, after some steps: the chunks that are found in it. */
-static void lru(bench *b, size_t budget)
-{
-    const int n = b->c.end - b->c.first;
-    uint64_t now = 0,
-             *used = calloc((size_t)n_pack_chunks(b->m.p), sizeof *used); /* 0: not in it */
-    size_t sum = 0;
-    clear(b);
-    while (used && now < (uint64_t)n * ROUNDS) {
-        const int chunk = b->c.first + (int)(now % (uint64_t)n);
-        b->resident[chunk] = used[chunk] != 0;
-        if (!used[chunk])
-            sum += place_of(b, chunk);
-        used[chunk] = ++now;
-        while (sum > budget) {
-            int oldest = chunk;
-            for (int i = b->c.first; i < b->c.end; i++)
-                if (used[i] && used[i] < used[oldest])
-                    oldest = i;
-            used[oldest] = 0;
-            sum -= place_of(b, oldest);
-        }
-    }
-    free(used);
-}
-
-typedef struct candidate {
-    int chunk;
-    double macs_per_byte;
-} candidate;
-
-static int by_compute_per_byte(const void *pa, const void *pb)
-{
-    const candidate *a = pa, *b = pb;
-    if (a->macs_per_byte != b->macs_per_byte)
-        return a->macs_per_byte < b->macs_per_byte ? -1 : 1;
-    return (a->chunk > b->chunk) - (a->chunk < b->chunk);
-}
-
-/* As engine/plan.c does. */
-static void least_compute_first(bench *b, size_t budget)
-{
-    const int n = b->c.end - b->c.first;
-    candidate *c = calloc((size_t)n, sizeof *c);
-    size_t sum = 0;
-    clear(b);
-    for (int i = 0; i < n && c; i++) {
-        const int chunk = b->c.first + i;
-        const double macs = (double)dev_work_macs(b->plan.work[chunk]);
-        c[i] = (candidate){ chunk, macs / (double)place_of(b, chunk) };
-    }
-    if (c)
-        qsort(c, (size_t)n, sizeof *c, by_compute_per_byte);
-    for (int i = 0; i < n && c; i++)
-        if (sum + place_of(b, c[i].chunk) <= budget) {
-            b->resident[c[i].chunk] = true;
-            sum += place_of(b, c[i].chunk);
-        }
-    free(c);
-}
-
 static const struct {
     const char *name;
     policy *choose;
-} POLICIES[] = { { "none", none },
-                 { "LRU", lru },
-                 { "prefix", prefix },
-                 { "spread", spread },
-                 { "least/byte", least_compute_first } };
+} POLICIES[] = { { "none", policy_none },
+                 { "LRU", policy_lru },
+                 { "prefix", policy_prefix },
+                 { "spread", policy_spread },
+                 { "least/byte", policy_least_first } };
 
 enum { N_POLICIES = sizeof POLICIES / sizeof POLICIES[0] };
 
@@ -176,7 +66,7 @@ static void print_table(bench *b)
     for (int i = 0; i < N_BUDGETS; i++) {
         printf("%8.2f", BUDGETS[i]);
         for (int k = 0; k < N_POLICIES; k++) {
-            POLICIES[k].choose(b, (size_t)(BUDGETS[i] * 1e9));
+            POLICIES[k].choose(&b->chunks, (size_t)(BUDGETS[i] * 1e9), b->resident);
             printf(" %10.3f", simulate_step(&b->c).step);
         }
         printf(" %10.3f\n", bound(b, BUDGETS[i] * 1e9));
@@ -222,6 +112,7 @@ static bool set_simulation(bench *b, double link, double disk)
                               .disk = disk,
                               .copy = link };
     pack_segment(b->m.p, SEG_UNET, &b->c.first, &b->c.end);
+    b->chunks = (step_chunks){ b->m.p, b->c.first, b->c.end, b->plan.work };
     return b->resident != NULL;
 }
 

@@ -102,6 +102,21 @@ Test(engine_plan, foretells_a_step_with_some_weights_in_host_memory)
     foretells(4e6, 10e6, 3u << 20, "slow disk, some weights cached");
 }
 
+/* Rates are probed within the ceilings, however low. */
+Test(engine_plan, the_smallest_run_has_a_forecast_too)
+{
+    const refine_precision precision[] = { REFINE_F32, REFINE_BF16 };
+    for (int i = 0; i < 2; i++) {
+        refine_options o = options();
+        o.precision = precision[i];
+        const refine_report r = plan(&o);
+        o.vram_bytes = r.memory.smallest_device;
+        o.ram_bytes = r.memory.smallest_host;
+        cr_expect_gt(plan(&o).predicted_step, 0, "%llu and %llu bytes",
+                     (unsigned long long)o.vram_bytes, (unsigned long long)o.ram_bytes);
+    }
+}
+
 Test(engine_plan, names_the_rate_that_was_wrong)
 {
     refine_options o = options();

@@ -1,0 +1,273 @@
+/* tests/bench/bench_residents.c -- which weights should stay on the device, tried out.
+ *
+ *     bench_residents PACK SIZE f32|bf16 LINK_GBPS DISK_GBPS [STEPS [ROUNDS]]
+ *
+ * Computes steps of a picture of SIZE x SIZE pixels on the CPU, with copies and reads slowed
+ * down to the given rates and residents chosen in different ways.  Each way is set up ROUNDS
+ * times, in turns with the others, and then takes STEPS steps behind the one that brings the
+ * residents; its figure is the median.  Beside it stands what offload/simulate.h says, with
+ * the seconds of each chunk as they were on average over all ways.  `none` is also what a
+ * cache of the most recently used does (bench_policy).
+ *
+ * Norms and biases are zero: what is computed takes as long and is of no use.
+ */
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/plan.h"
+#include "tests/support/policies.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double BUDGETS[] = { 0.5, 1, 2 }; /* GB of residents */
+static const size_t RING = (size_t)64 << 20;
+
+static const struct {
+    const char *name;
+    policy *choose;
+} POLICIES[] = { { "prefix", policy_prefix },
+                 { "spread", policy_spread },
+                 { "least/byte", policy_least_first } };
+
+enum {
+    N_BUDGETS = sizeof BUDGETS / sizeof BUDGETS[0],
+    N_POLICIES = sizeof POLICIES / sizeof POLICIES[0],
+    N_WAYS = 1 + N_BUDGETS * N_POLICIES, /* the first: none */
+    SAMPLES = 256
+};
+
+/* One set of residents and how long its steps took. */
+typedef struct way {
+    const char *name;
+    double budget; /* GB */
+    bool *resident;
+    double step[SAMPLES];
+    int n;
+} way;
+
+typedef struct bench {
+    model m;
+    pipeline *p;
+    plan plan;
+    dev *d;
+    char *arena;
+    size_t arena_bytes;
+    run r;
+    step_chunks chunks;
+    way ways[N_WAYS];
+    double link, disk, decode;
+    double *seconds; /* per chunk, summed over `runs` */
+    int steps, rounds, runs;
+} bench;
+
+/* ---- opening ---- */
+
+static refine_status open_parts(bench *b, const char *path, int size, dtype type, refine_error *err)
+{
+    static float latents; /* only that there are some matters */
+    const dev_options d = { type, 0 };
+    refine_options o = REFINE_OPTIONS_INIT;
+    refine_job j = REFINE_JOB_INIT;
+    refine_status st = model_open(&b->m, path, err);
+
+    o.vram_bytes = o.ram_bytes = (uint64_t)16 << 30;
+    o.ring_bytes = RING;
+    o.resident_bytes = o.cached_bytes = UINT64_MAX; /* none */
+    o.rates = (refine_rates){ b->disk, 1e9, b->link, 1e11, 1e11, 1e11, 1e10 };
+    j.width = j.height = size;
+    j.latents_in = j.latents_out = &latents;
+    if (st == REFINE_OK)
+        st = pipeline_open(&b->p, &b->m, &j, 1, err);
+    if (st != REFINE_OK)
+        return st;
+    b->d = dev_open_cpu(&d, err);
+    if (!b->d)
+        return REFINE_EDEVICE;
+    b->p->act = type;
+    plan_precision(&b->r, b->d, type);
+    st = plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
+    b->chunks = (step_chunks){ .p = b->m.p, .work = b->plan.work };
+    pack_segment(b->m.p, SEG_UNET, &b->chunks.first, &b->chunks.end);
+    return st;
+}
+
+/* The plan's arena and room for residents behind it. */
+static bool take_memory(bench *b)
+{
+    b->arena_bytes = b->plan.arena + (size_t)(BUDGETS[N_BUDGETS - 1] * 1e9);
+    b->arena = dev_alloc(b->d, b->arena_bytes, DEV_VRAM);
+    b->seconds = mem_calloc((size_t)n_pack_chunks(b->m.p), sizeof *b->seconds);
+    if (!b->arena || !b->seconds)
+        return false;
+    memset(b->arena, 0, b->arena_bytes);
+    b->r.m = &b->m;
+    b->r.vectors = b->arena;
+    dev_workspace_set(b->d, b->arena + b->plan.vectors, b->plan.workspace);
+    return true;
+}
+
+static bool choose_all(bench *b)
+{
+    for (int i = 0; i < N_WAYS; i++) {
+        way *w = &b->ways[i];
+        const int at = i - 1;
+        w->resident = mem_calloc((size_t)n_pack_chunks(b->m.p), sizeof *w->resident);
+        if (!w->resident)
+            return false;
+        w->name = at < 0 ? "none" : POLICIES[at % N_POLICIES].name;
+        w->budget = at < 0 ? 0 : BUDGETS[at / N_POLICIES];
+        if (at >= 0)
+            POLICIES[at % N_POLICIES].choose(&b->chunks, (size_t)(w->budget * 1e9), w->resident);
+    }
+    return true;
+}
+
+static void close_all(bench *b)
+{
+    for (int i = 0; i < N_WAYS; i++)
+        mem_free(b->ways[i].resident);
+    mem_free(b->seconds);
+    if (b->d)
+        dev_free(b->d, b->arena, b->arena_bytes, DEV_VRAM);
+    plan_close(&b->plan);
+    dev_close(b->d);
+    pipeline_close(b->p);
+    model_close(&b->m);
+}
+
+/* ---- running ---- */
+
+static stream_pass pass_of(const bench *b, segment seg, int times)
+{
+    stream_pass p = { .passes = times };
+    pack_segment(b->m.p, seg, &p.first, &p.end);
+    return p;
+}
+
+static refine_status start_stream(stream **out, const bench *b, const way *w, refine_error *err)
+{
+    const stream_pass passes[] = { pass_of(b, SEG_TEXT, 1), pass_of(b, SEG_ONCE, 1),
+                                   pass_of(b, SEG_UNET, (1 + b->steps) * pipeline_passes(b->p)) };
+    char *ring = b->arena + b->plan.vectors + b->plan.workspace;
+    const stream_config c = { .d = b->d,
+                              .p = b->m.p,
+                              .ring = ring,
+                              .ring_bytes = b->plan.ring,
+                              .residents = ring + b->plan.ring + b->plan.residents_at,
+                              .resident = w->resident,
+                              .script = passes,
+                              .n_script = sizeof passes / sizeof passes[0],
+                              .slots = b->plan.slots,
+                              .workers = b->plan.workers,
+                              .disk_limit = b->disk,
+                              .copy_limit = b->link };
+    return stream_open(out, &c, err);
+}
+
+static double compute_step(bench *b)
+{
+    const double t = clock_seconds();
+    for (int pass = 0; pass < pipeline_passes(b->p); pass++)
+        pipeline_pass(b->p, &b->r, 0, pass);
+    return clock_seconds() - t;
+}
+
+static refine_status try_way(bench *b, way *w, refine_error *err)
+{
+    stream *s;
+    const size_t before_region = b->plan.vectors + b->plan.workspace + b->plan.ring;
+    const refine_status st = start_stream(&s, b, w, err);
+    if (st != REFINE_OK)
+        return st;
+    b->r.w = stream_weights(s);
+    scratch_open(&b->r.mem, b->d, b->arena + before_region, b->plan.region);
+    pipeline_text(b->p, &b->r, NULL);
+    (void)compute_step(b); /* brings the residents */
+    for (int i = 0; i < b->steps && w->n < SAMPLES; i++)
+        w->step[w->n++] = compute_step(b);
+    stream_end_phase(s);
+    const stream_stats stats = stream_get_stats(s);
+    b->decode = (double)stats.decoded_bytes / stats.decode_busy * b->plan.workers;
+    for (int i = b->chunks.first; i < b->chunks.end; i++)
+        b->seconds[i] += stream_compute_seconds(s, i);
+    b->runs++;
+    stream_close(s);
+    return dev_status(b->d);
+}
+
+static refine_status try_all(bench *b, refine_error *err)
+{
+    refine_status st = REFINE_OK;
+    for (int round = 0; round < b->rounds; round++)
+        for (int i = 0; i < N_WAYS && st == REFINE_OK; i++)
+            st = try_way(b, &b->ways[i], err);
+    return st;
+}
+
+/* ---- the table ---- */
+
+static int by_value(const void *pa, const void *pb)
+{
+    const double a = *(const double *)pa, b = *(const double *)pb;
+    return (a > b) - (a < b);
+}
+
+static simulate_result simulate(const bench *b, const way *w)
+{
+    const simulate_config c = { .p = b->m.p,
+                                .first = b->chunks.first,
+                                .end = b->chunks.end,
+                                .passes = pipeline_passes(b->p),
+                                .seconds = b->seconds,
+                                .resident = w->resident,
+                                .ring_bytes = b->plan.ring,
+                                .slots = b->plan.slots,
+                                .disk = b->disk,
+                                .decode = b->decode,
+                                .copy = b->link };
+    return simulate_step(&c);
+}
+
+static void print_table(bench *b)
+{
+    for (int i = b->chunks.first; i < b->chunks.end; i++)
+        b->seconds[i] /= b->runs;
+    printf("compute %.3f s a step on average, decoding %.2f GB/s, %d rounds of %d steps\n",
+           simulate(b, &b->ways[0]).compute, b->decode * 1e-9, b->rounds, b->steps);
+    printf("%8s %10s %10s %10s %10s %10s\n", "GB", "policy", "median", "fastest", "slowest",
+           "simulated");
+    for (int i = 0; i < N_WAYS; i++) {
+        way *w = &b->ways[i];
+        qsort(w->step, (size_t)w->n, sizeof *w->step, by_value);
+        printf("%8.2f %10s %10.3f %10.3f %10.3f %10.3f\n", w->budget, w->name, w->step[w->n / 2],
+               w->step[0], w->step[w->n - 1], simulate(b, w).step);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static bench b;
+    refine_error err = { 0 };
+    int status = 1;
+
+    if (argc < 6) {
+        fprintf(stderr, "usage: bench_residents PACK SIZE f32|bf16 LINK_GBPS DISK_GBPS "
+                        "[STEPS [ROUNDS]]\n");
+        return 2;
+    }
+    const dtype type = strcmp(argv[3], "bf16") == 0 ? DT_BF16 : DT_F32;
+    b.link = 1e9 * strtod(argv[4], NULL);
+    b.disk = 1e9 * strtod(argv[5], NULL);
+    b.steps = argc > 6 ? (int)strtol(argv[6], NULL, 10) : 2;
+    b.rounds = argc > 7 ? (int)strtol(argv[7], NULL, 10) : 3;
+    if (open_parts(&b, argv[1], (int)strtol(argv[2], NULL, 10), type, &err) == REFINE_OK &&
+        take_memory(&b) && choose_all(&b) && try_all(&b, &err) == REFINE_OK) {
+        print_table(&b);
+        status = 0;
+    } else {
+        fprintf(stderr, "bench_residents: %s\n", err.text[0] ? err.text : "out of memory");
+    }
+    close_all(&b);
+    return status;
+}
