@@ -37,6 +37,7 @@ struct refine_engine {
     spill *spill;
     trace *t;
     run r;
+    bool ints; /* the UNet multiplies integers */
     bool used; /* a run has consumed the stream's script */
 
     const refine_job *job; /* the first one, during a run */
@@ -77,7 +78,7 @@ static uint64_t process_memory(const char *key)
 
 static dtype compute_type(refine_device device, refine_precision p)
 {
-    if (p == REFINE_BF16)
+    if (p == REFINE_BF16 || p == REFINE_INT8)
         return DT_BF16;
     return p == REFINE_PRECISION_AUTO && device != REFINE_DEVICE_REF ? dev_cpu_best() : DT_F32;
 }
@@ -85,14 +86,21 @@ static dtype compute_type(refine_device device, refine_precision p)
 static refine_status open_device(refine_engine *e, const refine_options *o, refine_error *err)
 {
     const dev_options want = { .compute = compute_type(o->device, o->precision),
+                               .ints = o->precision == REFINE_INT8,
                                .threads = o->threads };
     if (o->precision == REFINE_FP16)
         return refine_fail(err, REFINE_EINVAL,
                            "fp16 is for CUDA devices; this device computes in f32 or bf16");
+    if (want.ints && !model_quantised(&e->m))
+        return refine_fail(err, REFINE_EINVAL,
+                           "%s holds 16-bit weights: precision int8 needs a pack made with "
+                           "refine-pack --weights int8",
+                           o->pack_path);
     e->d = o->device == REFINE_DEVICE_REF ? dev_open_ref(&want, err) : dev_open_cpu(&want, err);
     if (!e->d)
         return err && err->status != REFINE_OK ? err->status : REFINE_EDEVICE;
     e->p = NULL;
+    e->ints = want.ints;
     plan_precision(&e->r, e->d, want.compute);
     return REFINE_OK;
 }
@@ -654,7 +662,7 @@ static void fill_plan_report(refine_engine *e)
     r->device = dev_name(e->d);
     snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
     r->device_model = e->device_model;
-    r->precision = PRECISION[e->r.act];
+    r->precision = e->ints ? "int8" : PRECISION[e->r.act];
     r->reader = e->s ? stream_reader_name(e->s) : "";
     r->width = e->p->width;
     r->height = e->p->height;

@@ -114,6 +114,14 @@ size_t model_vector_at(const model *m, wref w)
     return at + t->at;
 }
 
+bool model_quantised(const model *m)
+{
+    for (int i = 0; i < m->l.n; i++)
+        if (pack_tensor_at(m->p, i)->dtype == DT_I8G64)
+            return true;
+    return false;
+}
+
 tensor model_rows(const model *m, int chunk, const void *p)
 {
     const pack_chunk *c = pack_chunk_at(m->p, chunk);

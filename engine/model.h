@@ -30,6 +30,9 @@ wref model_weight(const model *m, const char *name);
 /* Where a vector lies inside the block of all vectors. */
 size_t model_vector_at(const model *m, wref w);
 
+/* Are any weights int8? */
+bool model_quantised(const model *m);
+
 /* A chunk's rows as a tensor of weights at `p`. */
 tensor model_rows(const model *m, int chunk, const void *p);
 

@@ -44,12 +44,14 @@ extern "C" {
 typedef struct refine_engine refine_engine;
 
 /* auto: what the device multiplies fastest without visible loss.  f32 is the
- * reference; bf16 keeps activations in 16 bits (the VAE's in scaled fp16). */
+ * reference; bf16 keeps activations in 16 bits (the VAE's in scaled fp16).  int8 is bf16
+ * whose activations in the UNet are rounded to int8 where the pack's weights are int8. */
 typedef enum refine_precision {
     REFINE_PRECISION_AUTO,
     REFINE_F32,
     REFINE_BF16,
-    REFINE_FP16
+    REFINE_FP16,
+    REFINE_INT8
 } refine_precision;
 
 typedef enum refine_device {

@@ -93,6 +93,7 @@ static refine_precision precision_of(const char *word)
     return strcmp(word, "f32") == 0    ? REFINE_F32
            : strcmp(word, "bf16") == 0 ? REFINE_BF16
            : strcmp(word, "fp16") == 0 ? REFINE_FP16
+           : strcmp(word, "int8") == 0 ? REFINE_INT8
                                        : REFINE_PRECISION_AUTO;
 }
 

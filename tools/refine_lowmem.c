@@ -76,7 +76,7 @@ static const char HELP[] =
     "      --batch N            pictures that share the passes over the weights, at most\n"
     "                           (as many as make each cheaper, 8 at most)\n"
     "      --device auto|cpu    (auto)\n"
-    "      --precision auto|f32|bf16\n"
+    "      --precision auto|f32|bf16|int8\n"
     "      --threads N          compute threads (one per core)\n"
     "      --reader auto|io_uring|pread\n"
     "      --limit-disk SIZE --limit-copy SIZE\n"
@@ -240,7 +240,7 @@ static bool set_device(arguments *a, const char *v)
 static bool set_choice(arguments *a, int option, const char *v)
 {
     static const char *const RNGS[] = { "torch", "philox", NULL };
-    static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", NULL };
+    static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
     static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
     static const char *const SCHEDULERS[] = { "euler", NULL };
     int i;

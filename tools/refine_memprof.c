@@ -52,7 +52,7 @@ static const char HELP[] =
     "      --plan PACK          the model, made by refine-pack\n"
     "      --size WxH           the picture (1024x1024)\n"
     "      --vram SIZE --ram SIZE  ceilings (512M, 1.5G)\n"
-    "      --precision auto|f32|bf16|fp16\n"
+    "      --precision auto|f32|bf16|fp16|int8\n"
     "      --steps N            of the whole schedule (50)\n"
     "\n"
     "Predictions:\n"
@@ -154,8 +154,8 @@ static bool set_steps(arguments *a, const char *v)
 
 static bool set_precision(arguments *a, const char *v)
 {
-    static const char *const WORDS[] = { "auto", "f32", "bf16", "fp16" };
-    for (int i = 0; i < 4; i++)
+    static const char *const WORDS[] = { "auto", "f32", "bf16", "fp16", "int8" };
+    for (int i = 0; i < 5; i++)
         if (strcmp(v, WORDS[i]) == 0) {
             a->o.precision = (refine_precision)i;
             return true;

@@ -66,7 +66,7 @@ typedef struct bench {
 static refine_status open_parts(bench *b, const char *path, int size, dtype type, refine_error *err)
 {
     static float latents; /* only that there are some matters */
-    const dev_options d = { type, 0 };
+    const dev_options d = { .compute = type, .threads = 0 };
     refine_options o = REFINE_OPTIONS_INIT;
     refine_job j = REFINE_JOB_INIT;
     refine_status st = model_open(&b->m, path, err);
