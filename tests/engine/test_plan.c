@@ -72,19 +72,28 @@ static refine_report plan(const refine_options *o)
     return r;
 }
 
+static bool within(double a, double b, double share) { return fabs(a / b - 1) < share; }
+
+/* Another program may disturb a run; what is foretold wrongly is wrong every time. */
 static void foretells(double disk, double copy, uint64_t cached, const char *what)
 {
+    enum { ATTEMPTS = 3 };
+    refine_report r;
+    bool foretold = false, replayed = false, blamed = true;
     refine_options o = options();
+
     o.cached_bytes = cached;
     o.disk_limit = disk;
     o.copy_limit = copy;
-    const refine_report r = run(&o);
-    cr_expect(r.predicted_step > 0 && fabs(r.step_median / r.predicted_step - 1) < 0.1,
-              "%s: %.3f s a step, foretold %.3f", what, r.step_median, r.predicted_step);
-    cr_expect(fabs(r.step_median / r.replayed_step - 1) < 0.1, "%s: %.3f s a step, replayed %.3f",
-              what, r.step_median, r.replayed_step);
-    cr_expect(r.predicted_stall > 0.3 && strcmp(r.wrong_rate, "") == 0, "%s: %s", what,
-              r.wrong_rate);
+    for (int i = 0; i < ATTEMPTS && !(foretold && replayed && !blamed); i++) {
+        r = run(&o);
+        foretold = r.predicted_step > 0 && within(r.step_median, r.predicted_step, 0.1);
+        replayed = within(r.step_median, r.replayed_step, 0.1);
+        blamed = strcmp(r.wrong_rate, "") != 0;
+    }
+    cr_expect(foretold, "%s: %.3f s a step, foretold %.3f", what, r.step_median, r.predicted_step);
+    cr_expect(replayed, "%s: %.3f s a step, replayed %.3f", what, r.step_median, r.replayed_step);
+    cr_expect(!blamed && r.predicted_stall > 0.3, "%s: %s", what, r.wrong_rate);
 }
 
 Test(engine_plan, foretells_a_step_that_waits_for_the_disk)
