@@ -15,9 +15,11 @@ enum { W = 72, H = 104, PIXELS = W * H * 3, LATENTS = 4 * (W / 8) * (H / 8) };
 static char pack_file[256];
 
 static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
 static void drop_pack(void) { (void)unlink(pack_file); }
 
 TestSuite(engine_refine, .init = make_pack, .fini = drop_pack, .timeout = 100);
+TestSuite(engine_refine_int8, .init = make_int8_pack, .fini = drop_pack, .timeout = 100);
 
 static const uint8_t *photo(void)
 {
@@ -335,18 +337,25 @@ Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_band
     invariant(REFINE_BF16);
 }
 
-Test(engine_refine, the_picture_does_not_depend_on_chunks_or_codec)
+static void invariant_to_packing(refine_precision precision, const char *weights)
 {
-    const uint8_t *want = expected(REFINE_F32);
+    const uint8_t *want = expected(precision);
     const char *const variants[] = { "--codec raw", "--codec zstd --chunk 64K", "--chunk 256K",
                                      "--codec raw --chunk 1M" };
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
-        char other[256];
-        tiny_pack(other, sizeof other, variants[i]);
-        const refine_options o = options(other);
-        same_picture(&o, want, variants[i]);
+        char other[256], how[64];
+        (void)snprintf(how, sizeof how, "%s %s", variants[i], weights);
+        tiny_pack(other, sizeof other, how);
+        refine_options o = options(other);
+        o.precision = precision;
+        same_picture(&o, want, how);
         (void)unlink(other);
     }
+}
+
+Test(engine_refine, the_picture_does_not_depend_on_chunks_or_codec)
+{
+    invariant_to_packing(REFINE_F32, "");
 }
 
 Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
@@ -373,11 +382,12 @@ Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
 
 /* ---- budgets ---- */
 
-Test(engine_refine, the_smallest_budget_runs_and_one_page_less_is_refused)
+static void smallest_budgets(refine_precision precision)
 {
     uint8_t out[PIXELS];
     const refine_job j = job(out);
     refine_options o = options(pack_file);
+    o.precision = precision;
     refine_report plan = REFINE_REPORT_INIT, run = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     refine_engine *e;
@@ -394,10 +404,15 @@ Test(engine_refine, the_smallest_budget_runs_and_one_page_less_is_refused)
     cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_EBUDGET);
     cr_assert_gt(plan.memory.smallest_device, o.vram_bytes, "the refusal names what would do");
 
-    o = options(pack_file);
+    o.vram_bytes = 256u << 20;
     o.ram_bytes = 1 << 20;
     cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
     cr_assert_not_null(strstr(err.text, "--ram"));
+}
+
+Test(engine_refine, the_smallest_budget_runs_and_one_page_less_is_refused)
+{
+    smallest_budgets(REFINE_F32);
 }
 
 Test(engine_refine, the_host_keeps_below_its_plan)
@@ -428,6 +443,85 @@ Test(engine_refine, a_run_allocates_nothing_and_repeats_itself)
     refine_close(e);
     cr_assert_eq(memcmp(first, second, PIXELS), 0);
     cr_assert_eq(mem_used().now, 0u, "everything was given back");
+}
+
+/* ---- int8: all that is promised holds for its packs too ---- */
+
+Test(engine_refine_int8, the_picture_does_not_depend_on_budget_threads_reader_or_bands)
+{
+    invariant(REFINE_F32);
+}
+
+Test(engine_refine_int8, nor_does_it_in_integers) { invariant(REFINE_INT8); }
+
+Test(engine_refine_int8, the_picture_does_not_depend_on_chunks_or_codec)
+{
+    invariant_to_packing(REFINE_F32, "--weights int8");
+    invariant_to_packing(REFINE_INT8, "--weights int8");
+}
+
+Test(engine_refine_int8, the_picture_does_not_depend_on_where_the_vae_keeps_its_pictures)
+{
+    invariant_to_spill(REFINE_INT8);
+}
+
+Test(engine_refine_int8, a_picture_does_not_depend_on_its_company)
+{
+    many_are_like_each_alone(REFINE_INT8, 0);
+    many_are_like_each_alone(REFINE_INT8, 5);
+}
+
+Test(engine_refine_int8, the_smallest_budget_runs_and_one_page_less_is_refused)
+{
+    smallest_budgets(REFINE_F32);
+    smallest_budgets(REFINE_INT8);
+}
+
+static uint64_t bytes_of_a_step(const char *pack)
+{
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack);
+    const refine_job j = job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    o.resident_bytes = UINT64_MAX;
+    cr_assert_eq(refine_plan(&r, &o, &j, NULL), REFINE_OK);
+    return r.copy_bytes_per_step;
+}
+
+Test(engine_refine_int8, fewer_bytes_travel_and_the_picture_is_nearly_the_same)
+{
+    static uint8_t wide[PIXELS], coded[PIXELS], ints[PIXELS];
+    char wide_pack[256];
+
+    memcpy(coded, expected(REFINE_F32), PIXELS);
+    memcpy(ints, expected(REFINE_INT8), PIXELS);
+    tiny_pack(wide_pack, sizeof wide_pack, "");
+    const refine_options o = options(wide_pack);
+    const refine_job j = job(wide);
+    run_ok(&o, &j, NULL);
+    cr_expect_lt(bytes_of_a_step(pack_file), bytes_of_a_step(wide_pack) * 3 / 4);
+
+    double by_coding = 0, by_ints = 0;
+    for (int i = 0; i < PIXELS; i++) {
+        by_coding += pow(coded[i] - wide[i], 2) / PIXELS;
+        by_ints += pow(ints[i] - wide[i], 2) / PIXELS;
+    }
+    const double at_45_db = 2.06, at_35_db = 20.6;
+    cr_expect(by_coding > 0 && by_coding < at_45_db, "mean square %g", by_coding);
+    cr_expect(by_ints > by_coding && by_ints < at_35_db, "mean square %g", by_ints);
+    (void)unlink(wide_pack);
+}
+
+Test(engine_refine, integers_need_a_pack_of_integers)
+{
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    const refine_job j = job(out);
+    refine_engine *e;
+    refine_error err = { 0 };
+    o.precision = REFINE_INT8;
+    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EINVAL);
+    cr_expect(strstr(err.text, "--weights int8"), "%s", err.text);
 }
 
 /* ---- the second flow ---- */
