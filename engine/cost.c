@@ -52,7 +52,9 @@ static void run_linear_trial(dev *d, const tensor *t, void *space)
 
 static conv_input conv_trial_input(const tensor *t)
 {
-    return (conv_input){ .a = t[1], .h = t[1].h, .w = t[1].w, .detach = true };
+    return (conv_input){
+        .a = t[1], .h = t[1].h, .w = t[1].w, .detach = true, .quantised = t[2].type == DT_I8G64
+    };
 }
 
 static conv_geometry conv_trial_geometry(const tensor *t)
@@ -88,20 +90,20 @@ static tensor square(extent x, dtype type, int channels)
     return tensor_make(NULL, type, 1, x.side, x.side, channels);
 }
 
-static trial make_linear(extent x, dtype type)
+static trial make_linear(extent x, cost_types k)
 {
     const int in = LINEAR_IN / x.shrink, out = LINEAR_OUT / x.shrink;
-    return (trial){ .t = { square(x, type, out), square(x, type, in),
-                           tensor_make(NULL, DT_F16, out, 1, 1, in) },
+    return (trial){ .t = { square(x, k.act, out), square(x, k.act, in),
+                           tensor_make(NULL, k.weights, out, 1, 1, in) },
                     .n = 3,
                     .run = run_linear_trial };
 }
 
-static trial make_conv(extent x, dev *d, dtype type)
+static trial make_conv(extent x, dev *d, cost_types k)
 {
     const int channels = CONV_IN / x.shrink, out = CONV_OUT / x.shrink;
-    trial t = { .t = { square(x, type, out), square(x, type, channels),
-                       tensor_make(NULL, DT_F16, out, 3, 3, channels) },
+    trial t = { .t = { square(x, k.act, out), square(x, k.act, channels),
+                       tensor_make(NULL, k.weights, out, 3, 3, channels) },
                 .n = 3,
                 .run = run_conv_trial };
     const conv_input in = conv_trial_input(t.t);
@@ -123,13 +125,13 @@ static trial make_memory(extent x, dtype type)
     return (trial){ .t = { t, t, v, v }, .n = 4, .run = run_memory_trial };
 }
 
-static trial make(int kind, extent x, dev *d, dtype type)
+static trial make(int kind, extent x, dev *d, cost_types k)
 {
     switch (kind) {
-    case LINEAR: return make_linear(x, type);
-    case CONV3: return make_conv(x, d, type);
-    case ATTENTION: return make_attention(x, type);
-    default: return make_memory(x, type);
+    case LINEAR: return make_linear(x, k);
+    case CONV3: return make_conv(x, d, k);
+    case ATTENTION: return make_attention(x, k.act);
+    default: return make_memory(x, k.act);
     }
 }
 
@@ -154,12 +156,12 @@ static dev_work plan_trial(const trial *t, dev *plan)
 }
 
 /* 0: cannot be found out. */
-static size_t memory_of(extent x, dev *d, dtype type)
+static size_t memory_of(extent x, dev *d, cost_types k)
 {
     dev *plan = dev_open_plan(d, NULL);
     size_t most = 0;
     for (int i = 0; i < TRIALS && plan; i++) {
-        const trial t = make(i, x, d, type);
+        const trial t = make(i, x, d, k);
         (void)plan_trial(&t, plan);
         most = num_max(most, tensor_room(&t));
     }
@@ -169,20 +171,20 @@ static size_t memory_of(extent x, dev *d, dtype type)
 }
 
 /* The bytes of the largest problems that fit; 0: none do. */
-static size_t choose_extent(extent *x, dev *d, dtype type, uint64_t most)
+static size_t choose_extent(extent *x, dev *d, cost_types k, uint64_t most)
 {
     for (int i = 0; i < N_EXTENTS; i++) {
-        const size_t bytes = memory_of(*x = EXTENTS[i], d, type);
+        const size_t bytes = memory_of(*x = EXTENTS[i], d, k);
         if (bytes <= most)
             return bytes;
     }
     return 0;
 }
 
-size_t cost_probe_memory(dev *d, dtype type, uint64_t most)
+size_t cost_probe_memory(dev *d, cost_types k, uint64_t most)
 {
     extent x;
-    return choose_extent(&x, d, type, most);
+    return choose_extent(&x, d, k, most);
 }
 
 /* Seconds of the best run but the first, which makes what a library makes on first use and
@@ -223,10 +225,10 @@ static void clear(dev *d, char *p, size_t bytes)
         dev_put(d, p + at, ZEROS, num_min(sizeof ZEROS, bytes - at));
 }
 
-void cost_probe(refine_rates *r, dev *d, dtype type, uint64_t most)
+void cost_probe(refine_rates *r, dev *d, cost_types k, uint64_t most)
 {
     extent x;
-    const size_t bytes = choose_extent(&x, d, type, most);
+    const size_t bytes = choose_extent(&x, d, k, most);
     dev *plan = dev_open_plan(d, NULL);
     dev_event *e = dev_event_open(d);
     char *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
@@ -234,7 +236,7 @@ void cost_probe(refine_rates *r, dev *d, dtype type, uint64_t most)
     if (plan && e && space) {
         clear(d, space, bytes);
         for (int i = 0; i < TRIALS; i++) {
-            trial t = make(i, x, d, type);
+            trial t = make(i, x, d, k);
             const dev_work w = plan_trial(&t, plan);
             const size_t need = num_align(dev_workspace_needed(plan), ALIGN);
             dev_workspace_set(d, space, need);

@@ -278,7 +278,9 @@ static void set_rates(planner *k)
     if (strcmp(dev_name(k->target), "ref") == 0)
         return;
     if (r->linear <= 0 || r->conv <= 0 || r->attention <= 0 || r->memory <= 0)
-        cost_probe(r, k->target, k->p->act, k->out->device_limit);
+        cost_probe(r, k->target,
+                   (cost_types){ k->p->act, model_quantised(k->m) ? DT_I8G64 : DT_F16 },
+                   k->out->device_limit);
 }
 
 /* ---- residents ---- */

@@ -17,6 +17,8 @@
 #ifndef REFINE_TENSOR_H
 #define REFINE_TENSOR_H
 
+#include "quant/int8.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -41,10 +43,12 @@ static inline tensor tensor_make(void *data, dtype type, int n, int h, int w, in
     return t;
 }
 
-/* Pixels of one image, and bytes of a dense tensor. */
+/* Pixels of one image, and bytes of a dense tensor (of any type: a matrix of whole tiles). */
 static inline size_t tensor_pixels(tensor t) { return (size_t)t.h * (size_t)t.w; }
 static inline size_t tensor_bytes(tensor t)
 {
+    if (t.type == DT_I8G64)
+        return i8_bytes(t.n, t.h * t.w, t.c);
     return (size_t)t.n * tensor_pixels(t) * (size_t)t.stride * dtype_bytes(t.type);
 }
 

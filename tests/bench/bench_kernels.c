@@ -12,7 +12,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/ops.h"
 #include "quant/f16.h"
-#include "quant/int8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,11 +103,6 @@ static void run(const operands *o, const shape *s)
     }
 }
 
-static size_t bytes_of(tensor t)
-{
-    return t.type == DT_I8G64 ? i8_bytes(t.n, t.h * t.w, t.c) : tensor_bytes(t);
-}
-
 static void *take_bytes(dev *d, size_t bytes)
 {
     void *p = dev_alloc(d, bytes, DEV_VRAM);
@@ -123,8 +117,8 @@ static void *take_bytes(dev *d, size_t bytes)
 static tensor take_int8(dev *d, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, DT_I8G64, n, h, w, c);
-    int8_t *q = t.data = take_bytes(d, bytes_of(t));
-    for (size_t i = 0; i < bytes_of(t); i++)
+    int8_t *q = t.data = take_bytes(d, tensor_bytes(t));
+    for (size_t i = 0; i < tensor_bytes(t); i++)
         q[i] = (int8_t)(i * 2654435761u % 97 - 48);
     return t;
 }
@@ -132,7 +126,7 @@ static tensor take_int8(dev *d, int n, int h, int w, int c)
 static tensor take(dev *d, dtype type, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, type, n, h, w, c);
-    t.data = take_bytes(d, bytes_of(t));
+    t.data = take_bytes(d, tensor_bytes(t));
     for (size_t i = 0; i < tensor_bytes(t) / dtype_bytes(type); i++) {
         const float v = (float)(i * 2654435761u % 1000) / 1000.0f - 0.5f;
         if (type == DT_F32)
@@ -146,7 +140,7 @@ static tensor take(dev *d, dtype type, int n, int h, int w, int c)
 static void give(dev *d, tensor t)
 {
     if (t.data)
-        dev_free(d, t.data, bytes_of(t), DEV_VRAM);
+        dev_free(d, t.data, tensor_bytes(t), DEV_VRAM);
 }
 
 /* As a pack has it: the first and the last convolution are never int8. */

@@ -75,20 +75,23 @@ static dev *open_device(bool cpu, dtype type)
     return d;
 }
 
+static const cost_types F32 = { DT_F32, DT_F16 }, BF16 = { DT_BF16, DT_F16 },
+                        INT8 = { DT_F32, DT_I8G64 };
+
 /* Large and small problems. */
 static const uint64_t PLENTY = 64u << 20, LITTLE = 2u << 20;
 
 /* What the device keeps after its first operators is its own; what the probe keeps is not. */
-static void warm_up(dev *d, dtype type)
+static void warm_up(dev *d, cost_types type)
 {
     refine_rates r = { 0 };
     cost_probe(&r, d, type, LITTLE);
 }
 
-static void expect_rates(bool cpu, dtype type, uint64_t most)
+static void expect_rates(bool cpu, cost_types type, uint64_t most)
 {
     refine_rates r = { 0 };
-    dev *d = open_device(cpu, type);
+    dev *d = open_device(cpu, type.act);
     cost_probe(&r, d, type, most);
     cr_assert(all_plausible(&r), "%g %g %g %g", r.linear, r.conv, r.attention, r.memory);
     cr_assert(r.disk == 0 && r.decode == 0 && r.copy == 0, "not this probe's");
@@ -98,22 +101,23 @@ static void expect_rates(bool cpu, dtype type, uint64_t most)
 
 Test(engine_cost, the_probe_measures_positive_and_plausible_rates)
 {
-    expect_rates(true, DT_F32, PLENTY);
-    expect_rates(true, DT_BF16, PLENTY);
+    expect_rates(true, F32, PLENTY);
+    expect_rates(true, BF16, PLENTY);
+    expect_rates(true, INT8, PLENTY);
 }
 
 Test(engine_cost, a_smaller_probe_measures_them_too)
 {
-    expect_rates(true, DT_F32, LITTLE);
-    expect_rates(true, DT_BF16, LITTLE);
-    expect_rates(false, DT_F32, LITTLE);
+    expect_rates(true, F32, LITTLE);
+    expect_rates(true, BF16, LITTLE);
+    expect_rates(false, F32, LITTLE);
 }
 
 Test(engine_cost, rates_that_are_given_stay)
 {
     dev *d = open_device(true, DT_F32);
     refine_rates r = { .linear = 1, .attention = 2 };
-    cost_probe(&r, d, DT_F32, LITTLE);
+    cost_probe(&r, d, F32, LITTLE);
     cr_assert_eq(r.linear, 1);
     cr_assert_eq(r.attention, 2);
     cr_assert(is_plausible(r.conv) && is_plausible(r.memory));
@@ -125,15 +129,15 @@ Test(engine_cost, it_takes_what_it_said_and_gives_it_back)
     enum { OBJECTS = 4096 }; /* the plan device and an event */
     const uint64_t most[] = { LITTLE, PLENTY };
     dev *d = open_device(true, DT_F32);
-    warm_up(d, DT_F32);
+    warm_up(d, F32);
     for (int i = 0; i < 2; i++) {
         refine_rates r = { 0 };
-        const size_t said = cost_probe_memory(d, DT_F32, most[i]);
+        const size_t said = cost_probe_memory(d, F32, most[i]);
         cr_assert(said > 0 && said <= most[i], "%zu bytes", said);
         /* As much as ever was: from here on the peak is the probe's. */
         void *ballast = mem_alloc((size_t)(mem_used().peak - mem_used().now) + 1);
         const mem_usage before = mem_used();
-        cost_probe(&r, d, DT_F32, most[i]);
+        cost_probe(&r, d, F32, most[i]);
         const mem_usage after = mem_used();
         cr_assert_eq(after.now, before.now);
         cr_assert_leq(after.peak - before.now, said + OBJECTS);
@@ -149,7 +153,7 @@ Test(engine_cost, it_asks_for_more_where_there_is_more)
     size_t last = 0;
     int sizes = 0;
     for (uint64_t most = 1u << 16; most <= PLENTY; most += most / 4) {
-        const size_t said = cost_probe_memory(d, DT_F32, most);
+        const size_t said = cost_probe_memory(d, F32, most);
         cr_assert(said <= most && said >= last, "%zu of %zu bytes", said, (size_t)most);
         sizes += said > last;
         last = said;
@@ -162,8 +166,8 @@ Test(engine_cost, without_room_nothing_is_measured)
 {
     dev *d = open_device(true, DT_F32);
     refine_rates r = { .conv = 3 };
-    cr_assert_eq(cost_probe_memory(d, DT_F32, 1 << 10), 0);
-    cost_probe(&r, d, DT_F32, 1 << 10);
+    cr_assert_eq(cost_probe_memory(d, F32, 1 << 10), 0);
+    cost_probe(&r, d, F32, 1 << 10);
     cr_assert(r.linear == 0 && r.conv == 3 && r.attention == 0 && r.memory == 0);
     cr_assert_eq(dev_status(d), REFINE_OK, "%s", dev_why(d));
     dev_close(d);
@@ -173,12 +177,12 @@ Test(engine_cost, each_failing_allocation_leaves_zeros_and_nothing_behind)
 {
     int incomplete = 0;
     dev *d = open_device(true, DT_F32);
-    warm_up(d, DT_F32);
+    warm_up(d, F32);
     const uint64_t before = mem_used().now;
     for (long k = 0;; k++) {
         refine_rates r = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
-        cost_probe(&r, d, DT_F32, LITTLE);
+        cost_probe(&r, d, F32, LITTLE);
         void *reached = mem_alloc(1);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         mem_free(reached);
