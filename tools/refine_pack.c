@@ -6,6 +6,7 @@
 #include "offload/pack_format.h"
 #include "refine_version.h"
 #include "tools/checkpoint.h"
+#include "tools/disk_advice.h"
 #include "tools/exit_code.h"
 #include "tools/interrupt.h"
 #include "tools/merges.h"
@@ -298,37 +299,70 @@ static refine_status open_source(weight_source **out, const char *input, refine_
                                   : checkpoint_open(out, input, err);
 }
 
-static void print_result(const arguments *a, const weight_source *s, const pack_written *w,
-                         bool tokenizer, double seconds)
+/* A raw pack is not advised: there is nothing to decode, and whoever asked for it knows. */
+static bool measure_disk(const arguments *a, disk_advice *disk)
 {
-    char file[SIZES_TEXT], weights[SIZES_TEXT], rate[SIZES_TEXT], hash[24];
+    return !a->raw && disk_advice_measure(disk, a->output);
+}
+
+static json_t *disk_object(const disk_advice *d)
+{
+    return json_pack("{s:f, s:f, s:i, s:f, s:f}", "read", d->read, "decode", d->decode,
+                     "decode_threads", DISK_ADVICE_DECODERS, "zstd_ratio", d->ratio, "zstd_gain",
+                     d->gain);
+}
+
+static void print_text(const arguments *a, const pack_written *w, double seconds,
+                       const disk_advice *disk)
+{
+    char file[SIZES_TEXT], weights[SIZES_TEXT], rate[SIZES_TEXT], advice[DISK_ADVICE_TEXT];
+
+    (void)printf("%s: %s from %s of weights (%.2f x), %d tensors in %d chunks, %.1f s, %s/s, "
+                 "source %016" PRIx64 "\n",
+                 a->output, sizes_text(file, (double)w->file_bytes),
+                 sizes_text(weights, (double)w->weight_bytes),
+                 (double)w->weight_bytes / (double)w->file_bytes, w->n_tensors, w->n_chunks,
+                 seconds, sizes_text(rate, (double)w->weight_bytes / seconds), w->source_hash);
+    if (w->n_int8 > 0)
+        (void)printf("int8: %d matrices, signal over noise %.1f dB or better\n", w->n_int8,
+                     w->least_sqnr);
+    if (disk)
+        (void)printf("%s\n", disk_advice_text(advice, disk));
+}
+
+static void print_json(const arguments *a, const weight_source *s, const pack_written *w,
+                       bool tokenizer, double seconds, const disk_advice *disk)
+{
     struct rusage usage = { 0 };
+    char hash[24];
 
     (void)getrusage(RUSAGE_SELF, &usage);
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, w->source_hash);
-    if (!a->json) {
-        (void)printf("%s: %s from %s of weights (%.2f x), %d tensors in %d chunks, %.1f s, %s/s, "
-                     "source %s\n",
-                     a->output, sizes_text(file, (double)w->file_bytes),
-                     sizes_text(weights, (double)w->weight_bytes),
-                     (double)w->weight_bytes / (double)w->file_bytes, w->n_tensors, w->n_chunks,
-                     seconds, sizes_text(rate, (double)w->weight_bytes / seconds), hash);
-        if (w->n_int8 > 0)
-            (void)printf("int8: %d matrices, signal over noise %.1f dB or better\n", w->n_int8,
-                         w->least_sqnr);
-        return;
-    }
     json_t *root = json_pack(
-        "{s:s, s:s, s:{s:s, s:s, s:I}, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, s:i, s:f, s:I}",
+        "{s:s, s:s, s:{s:s, s:s, s:I}, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, s:i, s:f, s:I, "
+        "s:o}",
         "version", REFINE_VERSION, "output", a->output, "source", "name", s->name, "layout",
         s->kind, "bytes", (json_int_t)s->bytes, "source_hash", hash, "weights",
         weights_name(a->weights), "int8_matrices", w->n_int8, "codec", a->raw ? "raw" : "zstd",
         "tokenizer", tokenizer, "file_bytes", (json_int_t)w->file_bytes, "weight_bytes",
         (json_int_t)w->weight_bytes, "tensors", w->n_tensors, "chunks", w->n_chunks, "threads",
-        w->threads, "seconds", seconds, "rss_peak", (json_int_t)usage.ru_maxrss * 1024);
+        w->threads, "seconds", seconds, "rss_peak", (json_int_t)usage.ru_maxrss * 1024, "disk",
+        disk ? disk_object(disk) : json_null());
     (void)json_dumpf(root, stdout, JSON_INDENT(2));
     (void)putchar('\n');
     json_decref(root);
+}
+
+static void print_result(const arguments *a, const weight_source *s, const pack_written *w,
+                         bool tokenizer, double seconds)
+{
+    disk_advice measured;
+    const disk_advice *disk = measure_disk(a, &measured) ? &measured : NULL;
+
+    if (a->json)
+        print_json(a, s, w, tokenizer, seconds, disk);
+    else
+        print_text(a, w, seconds, disk);
 }
 
 static refine_status pack_source(const arguments *a, const weight_source *s, const char *merges,

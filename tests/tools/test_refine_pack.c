@@ -126,15 +126,18 @@ Test(tools_refine_pack, inspects_and_verifies)
 Test(tools_refine_pack, int8_packs_say_what_they_hold_and_whose_weights)
 {
     const place w = open_place();
-    cr_assert_eq(pack_tiny(&w, "", "--json"), 0);
+    cr_assert_eq(pack_tiny(&w, "", "--json --codec raw"), 0);
     cr_assert(said(&w, "\"weights\": \"fp16\""));
+    cr_assert(said(&w, "\"disk\": null"));
     cr_assert(said(&w, "9f88ed75b221852d"));
     cr_assert_eq(pack_tiny(&w, "", "--force --weights int8 --json"), 0);
     cr_assert(said(&w, "\"weights\": \"int8\""));
+    cr_assert(said(&w, "\"zstd_gain\": "));
     cr_assert(said(&w, "9f88ed75b221852d"), "another source_hash");
     cr_assert_eq(pack_tiny(&w, "", "--force --weights int8"), 0);
     cr_assert(said(&w, "int8: "));
     cr_assert(said(&w, " dB or better"));
+    cr_assert(said(&w, "zstd: this disk reads "));
     cr_assert_eq(read_mode(&w, "--inspect"), 0);
     cr_assert(said(&w, "weights    int8"));
     cr_assert(said(&w, " dB  unet.mid_block.resnets.0.conv1.weight\n"));
