@@ -575,10 +575,11 @@ static void fill_run_report(refine_engine *e);
 static refine_status start_stream(refine_engine *e, refine_error *err)
 {
     TRY(device_status(e, err));
-    trace_clear(e->t);
-    trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
-    if (e->used)
+    if (e->used) { /* the first run's reading has begun already */
+        trace_clear(e->t);
         TRY(stream_restart(e->s));
+    }
+    trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
     e->used = true;
     e->r.tick = tick;
     e->started = e->last_report = clock_seconds();
