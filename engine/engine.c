@@ -22,9 +22,9 @@
 
 enum { MAX_SCRIPT = 5 };
 
-/* What libraries keep for themselves once a run is under way (mostly oneDNN's generated
- * code), measured: docs/speed.md. */
-#define LIBRARY_BYTES ((uint64_t)4 << 20)
+/* What libraries and threads' stacks take once a run is under way, and what malloc keeps of
+ * what is freed while opening: 0.5 to 1.7 MiB, measured (docs/memory.md). */
+#define LIBRARY_BYTES ((uint64_t)5 << 18)
 
 struct refine_engine {
     model m;
@@ -155,7 +155,8 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
     pack_segment(p, SEG_VECTORS, &first, &end);
     for (int i = first; i < end; i++)
         biggest = num_max(biggest, pack_chunk_at(p, i)->bytes);
-    char *host = mem_alloc(num_max(biggest, 1));
+    biggest = num_max(biggest, 1);
+    char *host = mem_map(biggest); /* malloc would keep its pages */
     if (!host)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     for (int i = first; i < end; i++) {
@@ -167,7 +168,7 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
         at += num_align(bytes, PACK_VECTOR_ALIGN);
     }
 out:
-    mem_free(host);
+    mem_unmap(host, biggest);
     return st;
 }
 
