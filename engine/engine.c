@@ -22,9 +22,9 @@
 
 enum { MAX_SCRIPT = 5 };
 
-/* What libraries keep for themselves once a run is under way (mostly oneDNN's generated
- * code), measured: docs/speed.md. */
-#define LIBRARY_BYTES ((uint64_t)4 << 20)
+/* What libraries and threads' stacks take once a run is under way, and what malloc keeps of
+ * what is freed while opening: 0.5 to 1.7 MiB, measured (docs/memory.md). */
+#define LIBRARY_BYTES ((uint64_t)5 << 18)
 
 struct refine_engine {
     model m;
@@ -163,7 +163,8 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
     pack_segment(p, SEG_VECTORS, &first, &end);
     for (int i = first; i < end; i++)
         biggest = num_max(biggest, pack_chunk_at(p, i)->bytes);
-    char *host = mem_alloc(num_max(biggest, 1));
+    biggest = num_max(biggest, 1);
+    char *host = mem_map(biggest); /* malloc would keep its pages */
     if (!host)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     for (int i = first; i < end; i++) {
@@ -175,7 +176,7 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
         at += num_align(bytes, PACK_VECTOR_ALIGN);
     }
 out:
-    mem_free(host);
+    mem_unmap(host, biggest);
     return st;
 }
 
@@ -583,10 +584,11 @@ static void fill_run_report(refine_engine *e);
 static refine_status start_stream(refine_engine *e, refine_error *err)
 {
     TRY(device_status(e, err));
-    trace_clear(e->t);
-    trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
-    if (e->used)
+    if (e->used) { /* the first run's reading has begun already */
+        trace_clear(e->t);
         TRY(stream_restart(e->s));
+    }
+    trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
     e->used = true;
     e->r.tick = tick;
     e->started = e->last_report = clock_seconds();

@@ -193,21 +193,27 @@ static size_t smallest_ring(const planner *k, const vae_way *v, const unet_way *
     return num_align(stream_ring_min(k->m->p, num_max(v->inside, u->inside)), SCRATCH_ALIGN);
 }
 
-/* More than everything that ever travels is of no use. */
-static size_t useful_ring(const planner *k)
+static bool travels(const planner *k, uint32_t seg)
+{
+    return seg != SEG_VECTORS && seg != SEG_TOKENS && (seg != SEG_VAE_ENCODE || k->p->encodes) &&
+           (seg != SEG_VAE_DECODE || k->p->decodes);
+}
+
+/* More than everything that ever travels is of no use; `resident`: what does not (NULL: none). */
+static size_t useful_ring(const planner *k, const bool *resident)
 {
     const pack *p = k->m->p;
     size_t sum = pack_biggest(p);
     for (int i = 0; i < n_pack_chunks(p); i++)
-        if (pack_chunk_at(p, i)->segment != SEG_VECTORS &&
-            pack_chunk_at(p, i)->segment != SEG_TOKENS)
+        if (travels(k, pack_chunk_at(p, i)->segment) && !(resident && resident[i]))
             sum += num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
     return num_align(sum, SCRATCH_ALIGN);
 }
 
-static size_t ring_of(const planner *k, size_t wish, size_t smallest)
+static size_t ring_of(const planner *k, size_t wish, size_t smallest, const bool *resident)
 {
-    const size_t ring = k->o->ring_bytes ? (size_t)k->o->ring_bytes : num_min(wish, useful_ring(k));
+    const size_t ring = k->o->ring_bytes ? (size_t)k->o->ring_bytes
+                                         : num_min(wish, useful_ring(k, resident));
     return num_align(num_max(ring, smallest), SCRATCH_ALIGN);
 }
 
@@ -406,7 +412,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
     TRY(rank_candidates(k, &c, err));
     set_seconds(k);
     for (int i = 0; i < N_RINGS; i++) {
-        const size_t ring = ring_of(k, RINGS[i], smallest);
+        const size_t ring = ring_of(k, RINGS[i], smallest, NULL);
         set_ring(out, ring, 0);
         if (out->arena > out->device_limit || ring == last)
             continue;
@@ -419,6 +425,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
         last = ring;
     }
     fill_residents(k, c, chosen);
+    set_ring(out, ring_of(k, chosen, smallest, out->is_resident), out->residents);
     (void)predict(k);
     mem_free(c);
     return REFINE_OK;
@@ -438,7 +445,7 @@ static refine_status choose_vae(planner *k, const unet_way *u, vae_way *v, refin
                             .spill_from = SPILLS[s] };
             TRY(replay_vae(k, v, err));
             set_ways(k, v, u);
-            set_ring(k->out, ring_of(k, 0, smallest_ring(k, v, u)), 0);
+            set_ring(k->out, ring_of(k, 0, smallest_ring(k, v, u), NULL), 0);
             if (k->out->arena <= k->out->device_limit)
                 return REFINE_OK;
         }

@@ -93,7 +93,7 @@ typedef struct flight {
     dev_event *ready;  /* its copy has finished */
     dev_event *done;   /* the compute that used it has finished */
     char *at;          /* on the device */
-    uint64_t ring_end; /* to give back to the ring */
+    uint64_t ring_end; /* to give back to the ring; 0: a resident took nothing */
 } flight;
 
 /* The time that a rate limit takes: bytes follow each other on an imagined line. */
@@ -502,7 +502,7 @@ static bool make_room(stream *s, int chunk, flight *f)
         if (s->n_copied - s->popped < FLIGHTS) {
             if (resident) {
                 f->at = s->residents + s->place[chunk];
-                f->ring_end = s->ring.head;
+                f->ring_end = 0;
                 return true;
             }
             if (ring_take(&s->ring, pack_chunk_at(s->p, chunk)->bytes, &at, &f->ring_end)) {
@@ -513,7 +513,8 @@ static bool make_room(stream *s, int chunk, flight *f)
         if (s->popped == s->n_left) /* (4) */
             return false;
         const flight *oldest = flight_of(s, s->popped++);
-        ring_give(&s->ring, oldest->ring_end);
+        if (oldest->ring_end)
+            ring_give(&s->ring, oldest->ring_end);
         s->gate = oldest->done;
     }
 }

@@ -1,13 +1,13 @@
 /* tests/bench/bench_residents.c -- which weights should stay on the device, tried out.
  *
- *     bench_residents PACK SIZE f32|bf16 LINK_GBPS DISK_GBPS [STEPS [ROUNDS]]
+ *     bench_residents PACK SIZE f32|bf16 LINK_GBPS DISK_GBPS [STEPS [ROUNDS [RING_KIB]]]
  *
  * Computes steps of a picture of SIZE x SIZE pixels on the CPU, with copies and reads slowed
  * down to the given rates and residents chosen in different ways.  Each way is set up ROUNDS
  * times, in turns with the others, and then takes STEPS steps behind the one that brings the
- * residents; its figure is the median.  Beside it stands what offload/simulate.h says, with
- * the seconds of each chunk as they were on average over all ways.  `none` is also what a
- * cache of the most recently used does (bench_policy).
+ * residents; its figures are the median and the quartiles.  Beside them stands what
+ * offload/simulate.h says, with the seconds of each chunk in the median over all runs.  `none`
+ * is also what a cache of the most recently used does (bench_policy).
  *
  * Norms and biases are zero: what is computed takes as long and is of no use.
  */
@@ -20,8 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double BUDGETS[] = { 0.5, 1, 2 }; /* GB of residents */
-static const size_t RING = (size_t)64 << 20;
+static const double BUDGETS[] = { 0.125, 0.25, 0.5, 0.75 }; /* residents, of the bytes of a step */
 
 static const struct {
     const char *name;
@@ -34,13 +33,13 @@ enum {
     N_BUDGETS = sizeof BUDGETS / sizeof BUDGETS[0],
     N_POLICIES = sizeof POLICIES / sizeof POLICIES[0],
     N_WAYS = 1 + N_BUDGETS * N_POLICIES, /* the first: none */
-    SAMPLES = 256
+    SAMPLES = 1024
 };
 
 /* One set of residents and how long its steps took. */
 typedef struct way {
     const char *name;
-    double budget; /* GB */
+    double budget; /* of BUDGETS */
     bool *resident;
     double step[SAMPLES];
     int n;
@@ -57,8 +56,9 @@ typedef struct bench {
     step_chunks chunks;
     way ways[N_WAYS];
     double link, disk, decode;
-    double *seconds; /* per chunk, summed over `runs` */
+    double *seconds; /* per run and chunk; in the end, per chunk */
     int steps, rounds, runs;
+    size_t ring;
 } bench;
 
 /* ---- opening ---- */
@@ -72,7 +72,7 @@ static refine_status open_parts(bench *b, const char *path, int size, dtype type
     refine_status st = model_open(&b->m, path, err);
 
     o.vram_bytes = o.ram_bytes = (uint64_t)16 << 30;
-    o.ring_bytes = RING;
+    o.ring_bytes = b->ring;
     o.resident_bytes = o.cached_bytes = UINT64_MAX; /* none */
     o.rates = (refine_rates){ b->disk, 1e9, b->link, 1e11, 1e11, 1e11, 1e10 };
     j.width = j.height = size;
@@ -92,12 +92,18 @@ static refine_status open_parts(bench *b, const char *path, int size, dtype type
     return st;
 }
 
+static size_t budget_bytes(const bench *b, double share)
+{
+    return (size_t)(share * (double)b->plan.step_bytes / pipeline_passes(b->p));
+}
+
 /* The plan's arena and room for residents behind it. */
 static bool take_memory(bench *b)
 {
-    b->arena_bytes = b->plan.arena + (size_t)(BUDGETS[N_BUDGETS - 1] * 1e9);
+    const size_t runs = (size_t)b->rounds * N_WAYS;
+    b->arena_bytes = b->plan.arena + budget_bytes(b, BUDGETS[N_BUDGETS - 1]);
     b->arena = dev_alloc(b->d, b->arena_bytes, DEV_VRAM);
-    b->seconds = mem_calloc((size_t)n_pack_chunks(b->m.p), sizeof *b->seconds);
+    b->seconds = mem_calloc(runs * (size_t)n_pack_chunks(b->m.p), sizeof *b->seconds);
     if (!b->arena || !b->seconds)
         return false;
     memset(b->arena, 0, b->arena_bytes);
@@ -118,7 +124,7 @@ static bool choose_all(bench *b)
         w->name = at < 0 ? "none" : POLICIES[at % N_POLICIES].name;
         w->budget = at < 0 ? 0 : BUDGETS[at / N_POLICIES];
         if (at >= 0)
-            POLICIES[at % N_POLICIES].choose(&b->chunks, (size_t)(w->budget * 1e9), w->resident);
+            POLICIES[at % N_POLICIES].choose(&b->chunks, budget_bytes(b, w->budget), w->resident);
     }
     return true;
 }
@@ -189,9 +195,9 @@ static refine_status try_way(bench *b, way *w, refine_error *err)
     stream_end_phase(s);
     const stream_stats stats = stream_get_stats(s);
     b->decode = (double)stats.decoded_bytes / stats.decode_busy * b->plan.workers;
+    double *seconds = b->seconds + (size_t)b->runs++ * (size_t)n_pack_chunks(b->m.p);
     for (int i = b->chunks.first; i < b->chunks.end; i++)
-        b->seconds[i] += stream_compute_seconds(s, i);
-    b->runs++;
+        seconds[i] = stream_compute_seconds(s, i);
     stream_close(s);
     return dev_status(b->d);
 }
@@ -229,19 +235,37 @@ static simulate_result simulate(const bench *b, const way *w)
     return simulate_step(&c);
 }
 
+/* Of sorted values. */
+static double quantile(const double *v, int n, double share)
+{
+    return v[(int)(share * (n - 1) + 0.5)];
+}
+
+/* The first run's seconds become the medians of all. */
+static void take_medians(bench *b)
+{
+    static double v[SAMPLES * N_WAYS];
+    for (int i = b->chunks.first; i < b->chunks.end; i++) {
+        for (int k = 0; k < b->runs; k++)
+            v[k] = b->seconds[k * n_pack_chunks(b->m.p) + i];
+        qsort(v, (size_t)b->runs, sizeof *v, by_value);
+        b->seconds[i] = quantile(v, b->runs, 0.5);
+    }
+}
+
 static void print_table(bench *b)
 {
-    for (int i = b->chunks.first; i < b->chunks.end; i++)
-        b->seconds[i] /= b->runs;
-    printf("compute %.3f s a step on average, decoding %.2f GB/s, %d rounds of %d steps\n",
+    take_medians(b);
+    printf("compute %.4f s a step, decoding %.2f GB/s, %d rounds of %d steps\n",
            simulate(b, &b->ways[0]).compute, b->decode * 1e-9, b->rounds, b->steps);
-    printf("%8s %10s %10s %10s %10s %10s\n", "GB", "policy", "median", "fastest", "slowest",
+    printf("%9s %10s %9s %9s %9s %9s\n", "resident", "policy", "quarter", "median", "quarter",
            "simulated");
     for (int i = 0; i < N_WAYS; i++) {
         way *w = &b->ways[i];
         qsort(w->step, (size_t)w->n, sizeof *w->step, by_value);
-        printf("%8.2f %10s %10.3f %10.3f %10.3f %10.3f\n", w->budget, w->name, w->step[w->n / 2],
-               w->step[0], w->step[w->n - 1], simulate(b, w).step);
+        printf("%8.1f%% %10s %9.4f %9.4f %9.4f %9.4f\n", 100 * w->budget, w->name,
+               quantile(w->step, w->n, 0.25), quantile(w->step, w->n, 0.5),
+               quantile(w->step, w->n, 0.75), simulate(b, w).step);
     }
 }
 
@@ -253,7 +277,7 @@ int main(int argc, char **argv)
 
     if (argc < 6) {
         fprintf(stderr, "usage: bench_residents PACK SIZE f32|bf16 LINK_GBPS DISK_GBPS "
-                        "[STEPS [ROUNDS]]\n");
+                        "[STEPS [ROUNDS [RING_KIB]]]\n");
         return 2;
     }
     const dtype type = strcmp(argv[3], "bf16") == 0 ? DT_BF16 : DT_F32;
@@ -261,6 +285,11 @@ int main(int argc, char **argv)
     b.disk = 1e9 * strtod(argv[5], NULL);
     b.steps = argc > 6 ? (int)strtol(argv[6], NULL, 10) : 2;
     b.rounds = argc > 7 ? (int)strtol(argv[7], NULL, 10) : 3;
+    b.ring = (size_t)(argc > 8 ? strtol(argv[8], NULL, 10) : 64 << 10) << 10;
+    if (b.steps < 1 || b.rounds < 1 || b.steps * b.rounds > SAMPLES) {
+        fprintf(stderr, "bench_residents: from 1 to %d steps in all\n", SAMPLES);
+        return 2;
+    }
     if (open_parts(&b, argv[1], (int)strtol(argv[2], NULL, 10), type, &err) == REFINE_OK &&
         take_memory(&b) && choose_all(&b) && try_all(&b, &err) == REFINE_OK) {
         print_table(&b);

@@ -1,4 +1,5 @@
 /* tests/engine/test_refine.c -- the promise: any budget, the same picture, or a refusal. */
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/refine.h"
 #include "tests/support/tiny_pack.h"
@@ -304,6 +305,7 @@ Test(engine_refine, leaves_a_trace_of_everything)
     o.trace = true;
     o.resident_bytes = o.cached_bytes = UINT64_MAX;
     cr_assert_eq(refine_open(&e, &o, &j, NULL), REFINE_OK);
+    clock_sleep_until(clock_seconds() + 0.05); /* reading has begun: it is told of too */
     cr_assert_eq(refine_run(e, &j, NULL), REFINE_OK);
     const refine_event *v = refine_trace(e, &n, &lost);
     for (size_t i = 0; i < n; i++) {

@@ -328,6 +328,24 @@ Test(offload_stream, residents_travel_once_and_stay_over_a_restart)
     rig_close(&r);
 }
 
+/* The ring may be empty, and start at its beginning again, while a resident is still inside. */
+Test(offload_stream, residents_do_not_mind_any_size_of_the_ring)
+{
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    const size_t least = num_align(pack_biggest(r.p), 256);
+    for (int o = 0; o < N_ORDERS; o++)
+        for (size_t ring = least; ring < 2 * least; ring += least / 16) {
+            rig_configure(&r, dev_open_order((order)o, 3), ring);
+            make_resident(&r);
+            rig_open_stream(&r);
+            cr_assert(play(&r, 1), "%s", dev_why(r.d));
+            expect_all_right(&r, 1);
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
 Test(offload_stream, dropped_residents_travel_again)
 {
     rig r;

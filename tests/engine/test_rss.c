@@ -1,0 +1,119 @@
+/* tests/engine/test_rss.c -- a process takes as much memory as was foretold.
+ *
+ * Jobs of the tiny model with pictures so large that they, and not the program itself, decide:
+ * 85 MiB and more.  Each runs in a process of its own, since a peak never falls.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "engine/refine.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { SANITIZED = 1 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+#else
+enum { SANITIZED = 0 };
+#endif
+
+static const double MIB = 1048576.0, WITHIN = 0.01;
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(engine_rss, .init = make_pack, .fini = drop_pack, .timeout = 100);
+
+typedef struct sizes {
+    int side;
+    uint64_t vram_mib, ram_mib;
+} sizes;
+
+static refine_status run_job(refine_report *r, sizes z, refine_precision precision)
+{
+    const size_t pixels = (size_t)z.side * (size_t)z.side * 3;
+    uint8_t *rgb = malloc(pixels);
+    refine_options o = REFINE_OPTIONS_INIT;
+    refine_job j = REFINE_JOB_INIT;
+    refine_engine *e;
+
+    if (!rgb)
+        return REFINE_ENOMEM;
+    memset(rgb, 90, pixels);
+    o.pack_path = pack_file;
+    o.device = REFINE_DEVICE_CPU;
+    o.precision = precision;
+    o.vram_bytes = z.vram_mib << 20;
+    o.ram_bytes = z.ram_mib << 20;
+    o.caller_bytes = pixels;
+    o.threads = 2;
+    j.prompt = "a photo of a cat";
+    j.width = j.height = z.side;
+    j.steps = 10;
+    j.strength = 0.1;
+    j.rgb_in = j.rgb_out = rgb;
+    refine_status st = refine_open(&e, &o, &j, NULL);
+    if (st == REFINE_OK)
+        st = refine_run(e, &j, NULL);
+    if (st == REFINE_OK)
+        refine_get_report(e, r);
+    return st;
+}
+
+static refine_report run_in_child(sizes z, refine_precision precision)
+{
+    refine_report r = REFINE_REPORT_INIT;
+    int ends[2], status;
+
+    cr_assert_eq(pipe(ends), 0);
+    const pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        const bool ok = run_job(&r, z, precision) == REFINE_OK &&
+                        write(ends[1], &r.memory, sizeof r.memory) == (ssize_t)sizeof r.memory;
+        _exit(ok ? 0 : 1);
+    }
+    cr_assert_eq(read(ends[0], &r.memory, sizeof r.memory), (ssize_t)sizeof r.memory);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return r;
+}
+
+static void foretells(sizes z)
+{
+    static const struct {
+        refine_precision type;
+        const char *name;
+    } PRECISIONS[] = { { REFINE_F32, "f32" }, { REFINE_BF16, "bf16" } };
+    if (SANITIZED)
+        cr_skip_test("a sanitizer's own memory cannot be told apart");
+    for (size_t i = 0; i < 2; i++) {
+        const refine_report r = run_in_child(z, PRECISIONS[i].type);
+        const double planned = (double)r.memory.rss_planned, peak = (double)r.memory.rss_peak;
+        cr_expect_gt(peak, 64 * MIB);
+        cr_expect(fabs(peak / planned - 1) < WITHIN, "%d, %d and %d MiB, %s: %.1f MiB, not %.1f",
+                  z.side, (int)z.vram_mib, (int)z.ram_mib, PRECISIONS[i].name, peak / MIB,
+                  planned / MIB);
+    }
+}
+
+Test(engine_rss, all_weights_and_pictures_on_the_device) { foretells((sizes){ 512, 1024, 64 }); }
+
+Test(engine_rss, some_weights_on_the_device) { foretells((sizes){ 640, 70, 64 }); }
+
+Test(engine_rss, pictures_in_host_memory) { foretells((sizes){ 640, 40, 256 }); }
+
+Test(engine_rss, pictures_in_host_memory_and_a_file) { foretells((sizes){ 576, 32, 96 }); }
