@@ -114,6 +114,16 @@ static double decode_rate(probe *b, int chunk)
     return rate;
 }
 
+/* The first of the largest: others may hold little, or nothing that is coded as the rest. */
+static int typical_chunk(const pack *p, int first, int end)
+{
+    int best = first;
+    for (int i = first; i < end; i++)
+        if (pack_chunk_at(p, i)->bytes > pack_chunk_at(p, best)->bytes)
+            best = i;
+    return best;
+}
+
 static double copy_rate(probe *b)
 {
     const size_t bytes = DEPTH * b->request;
@@ -154,7 +164,7 @@ probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind,
             r.disk = read_rate(&b, pack_chunk_at(p, first)->file_at,
                                last->file_at + last->stored_bytes);
             if (r.disk > 0) /* else a read may still be under way */
-                r.decode = decode_rate(&b, first);
+                r.decode = decode_rate(&b, typical_chunk(p, first, end));
             b.rd->close(b.rd);
         }
     }

@@ -31,26 +31,16 @@ static double ratio_of(const pack *p, int first, int end)
     return bytes / stored;
 }
 
-/* A large chunk, of which a few frames can be decoded, with enough behind it to read. */
-static int typical_chunk(const pack *p, int first, int end)
-{
-    int best = first;
-    for (int i = first; i < first + (end - first + 1) / 2; i++)
-        if (pack_chunk_at(p, i)->bytes > pack_chunk_at(p, best)->bytes)
-            best = i;
-    return best;
-}
-
 static bool measure(disk_advice *out, const pack *p)
 {
-    const dev_options one = { DT_F32, 1 };
+    const dev_options one = { .compute = DT_F32, .threads = 1 };
     int first, end;
 
     pack_segment(p, SEG_UNET, &first, &end);
     dev *d = first < end ? dev_open_ref(&one, NULL) : NULL; /* for its memory alone */
     if (!d)
         return false;
-    const probe_rates r = probe_transfers(d, p, typical_chunk(p, first, end), end, ANY_READER);
+    const probe_rates r = probe_transfers(d, p, first, end, ANY_READER, PROBE_REQUEST);
     dev_close(d);
     if (r.disk <= 0 || r.decode <= 0)
         return false;
