@@ -14,6 +14,7 @@
 #include "tools/job_input.h"
 #include "tools/merges.h"
 #include "tools/new_file.h"
+#include "tools/numbers.h"
 #include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/result_json.h"
@@ -22,8 +23,8 @@
 #include "tools/work_list.h"
 
 #include <errno.h>
+#include <float.h>
 #include <getopt.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,16 +173,7 @@ static int complain(const refine_error *err, int code)
 
 /* ---- arguments ---- */
 
-static bool number(const char *s, double *out)
-{
-    char *end;
-    errno = 0;
-    const double v = strtod(s, &end);
-    if (errno || end == s || *end || !isfinite(v))
-        return false;
-    *out = v;
-    return true;
-}
+static bool number(const char *s, double *out) { return numbers_real(s, -DBL_MAX, DBL_MAX, out); }
 
 static bool number_float(const char *s, float *out)
 {
@@ -189,28 +181,6 @@ static bool number_float(const char *s, float *out)
     if (!number(s, &v))
         return false;
     *out = (float)v;
-    return true;
-}
-
-static bool whole(const char *s, uint64_t most, uint64_t *out)
-{
-    char *end;
-    errno = 0;
-    if (*s < '0' || *s > '9')
-        return false;
-    const unsigned long long v = strtoull(s, &end, 10);
-    if (errno || *end || v > most)
-        return false;
-    *out = v;
-    return true;
-}
-
-static bool whole_int(const char *s, int most, int *out)
-{
-    uint64_t v;
-    if (!whole(s, (uint64_t)most, &v))
-        return false;
-    *out = (int)v;
     return true;
 }
 
@@ -257,7 +227,7 @@ static bool set_choice(arguments *a, int option, const char *v)
 static bool set_seed(arguments *a, const char *v)
 {
     a->seeded = true;
-    return whole(v, UINT64_MAX, &a->j.seed);
+    return numbers_whole(v, 0, UINT64_MAX, &a->j.seed);
 }
 
 static bool set_limit(const char *v, double *out)
@@ -282,7 +252,7 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_TOKENIZER: a->tokenizer = v; return true;
     case OPT_TRACE: a->trace = v; return a->o.trace = true;
     case OPT_MANIFEST: a->manifest = v; return true;
-    case OPT_BATCH: return whole_int(v, BATCH_MOST, &a->o.images) && a->o.images > 0;
+    case OPT_BATCH: return numbers_int(v, 1, BATCH_MOST, &a->o.images);
     case OPT_LIMIT_DISK: return set_limit(v, &a->o.disk_limit);
     case OPT_LIMIT_COPY: return set_limit(v, &a->o.copy_limit);
     case OPT_PLAN: return a->plan = true;
@@ -293,8 +263,8 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_GUIDANCE: return number_float(v, &a->j.guidance);
     case OPT_SCORE: return number_float(v, &a->j.aesthetic_score);
     case OPT_NEGATIVE_SCORE: return number_float(v, &a->j.negative_aesthetic_score);
-    case OPT_STEPS: return whole_int(v, 1000, &a->j.steps);
-    case OPT_THREADS: return whole_int(v, 1024, &a->o.threads);
+    case OPT_STEPS: return numbers_int(v, 0, 1000, &a->j.steps);
+    case OPT_THREADS: return numbers_int(v, 0, 1024, &a->o.threads);
     case OPT_SEED: return set_seed(a, v);
     case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
     case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);

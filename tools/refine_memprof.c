@@ -11,12 +11,12 @@
 #include "tools/memprof_json.h"
 #include "tools/memprof_text.h"
 #include "tools/new_file.h"
+#include "tools/numbers.h"
 #include "tools/sizes.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,42 +114,11 @@ static int complain(const refine_error *err, int code)
 
 /* ---- arguments ---- */
 
-static bool rate(const char *s, double *out)
-{
-    char *end;
-    errno = 0;
-    const double v = strtod(s, &end);
-    if (errno || end == s || *end || !(v >= 1e-6) || v > 1e9)
-        return false;
-    *out = v;
-    return true;
-}
-
-/* A whole number from 1 on, up to what ends it. */
-static bool natural(const char *s, int most, char **end, int *out)
-{
-    if (*s < '1' || *s > '9')
-        return false;
-    errno = 0;
-    const long v = strtol(s, end, 10);
-    if (errno || v > most)
-        return false;
-    *out = (int)v;
-    return true;
-}
+static bool rate(const char *s, double *out) { return numbers_real(s, 1e-6, 1e9, out); }
 
 static bool set_size(arguments *a, const char *v)
 {
-    char *end;
-    if (!natural(v, 1 << 16, &end, &a->j.width) || *end != 'x')
-        return false;
-    return natural(end + 1, 1 << 16, &end, &a->j.height) && *end == '\0';
-}
-
-static bool set_steps(arguments *a, const char *v)
-{
-    char *end;
-    return natural(v, 1000, &end, &a->j.steps) && *end == '\0';
+    return numbers_pair(v, 1 << 16, &a->j.width, &a->j.height);
 }
 
 static bool set_precision(arguments *a, const char *v)
@@ -182,7 +151,7 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
     case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);
     case OPT_PRECISION: return set_precision(a, v);
-    case OPT_STEPS: return set_steps(a, v);
+    case OPT_STEPS: return numbers_int(v, 1, 1000, &a->j.steps);
     case OPT_CARD: return set_card(a, v);
     case OPT_LINK: return rate(v, &a->wish.with.link);
     case OPT_DISK: return rate(v, &a->wish.with.disk);

@@ -10,13 +10,13 @@
 #include "tools/exit_code.h"
 #include "tools/interrupt.h"
 #include "tools/merges.h"
+#include "tools/numbers.h"
 #include "tools/pack_inspect.h"
 #include "tools/pack_write.h"
 #include "tools/progress.h"
 #include "tools/sizes.h"
 #include "tools/synthetic.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -156,12 +156,8 @@ static refine_status parse_chunk(arguments *a, const char *value, refine_error *
 
 static refine_status parse_threads(arguments *a, const char *value, refine_error *err)
 {
-    char *end;
-    errno = 0;
-    const long n = strtol(value, &end, 10);
-    if (errno != 0 || end == value || *end != 0 || n < 1 || n > THREADS_MOST)
+    if (!numbers_int(value, 1, THREADS_MOST, &a->threads))
         return misuse(err, "--threads", value, "write a number from 1 to 256");
-    a->threads = (int)n;
     return REFINE_OK;
 }
 

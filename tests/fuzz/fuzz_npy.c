@@ -3,31 +3,10 @@
  * The first bytes are made those of a NumPy file, so that no input is spent on another format.
  */
 #define _GNU_SOURCE /* memfd_create */
-#include "engine/base/mem.h"
+#include "tests/fuzz/check_latents.h"
 #include "tests/fuzz/memory_file.h"
-#include "tools/latents_io.h"
-
-#include <assert.h>
-#include <math.h>
-#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(const char *name)
-{
-    latents l;
-    refine_error err = { 0 };
-    const refine_status st = latents_load(&l, name, 0.13025f, &err);
-    if (st == REFINE_OK) {
-        assert(l.h >= 1 && l.h <= LATENTS_MAX_SIDE && l.w >= 1 && l.w <= LATENTS_MAX_SIDE);
-        for (size_t i = 0; i < LATENTS_CHANNELS * (size_t)l.h * (size_t)l.w; i++)
-            assert(isfinite(l.v[i]));
-    } else {
-        assert(!l.v && err.status == st && err.text[0] != '\0');
-    }
-    latents_free(&l);
-    assert(mem_used().now == 0);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -38,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (fd < 0)
         return 0;
     if (size >= n_magic && pwrite(fd, MAGIC, n_magic, 0) == (ssize_t)n_magic)
-        check(name);
+        check_latents(name);
     (void)close(fd);
     return 0;
 }

@@ -1,11 +1,10 @@
 /* tests/tools/test_new_file.c -- the whole file under its name, or nothing. */
 #define _XOPEN_SOURCE 700
 #include "engine/base/mem.h"
-#include "tests/support/temp_file.h"
+#include "tests/support/temp_place.h"
 #include "tools/new_file.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,30 +12,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-typedef struct place {
-    char dir[TEMP_NAME], path[TEMP_NAME + 16];
-} place;
-
-static place open_place(void)
-{
-    place p;
-    temp_file(p.dir, ".dir");
-    (void)unlink(p.dir);
-    cr_assert_eq(mkdir(p.dir, 0700), 0);
-    (void)snprintf(p.path, sizeof p.path, "%s/out", p.dir);
-    return p;
-}
-
-static int files_in(const char *dir)
-{
-    DIR *d = opendir(dir);
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d));)
-        n += e->d_name[0] != '.';
-    (void)closedir(d);
-    return n;
-}
 
 static void holds(const char *path, const char *text)
 {
@@ -58,7 +33,7 @@ static refine_status write_file(const char *path, bool replace, const char *text
     return new_file_commit(&f, err);
 }
 
-static void close_place(const place *p)
+static void close_place(const temp_place *p)
 {
     (void)unlink(p->path);
     cr_assert_eq(rmdir(p->dir), 0, "something was left in %s", p->dir);
@@ -67,7 +42,7 @@ static void close_place(const place *p)
 
 Test(tools_new_file, appears_when_it_is_complete)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     new_file f;
     cr_assert_eq(new_file_open(&f, p.path, false, NULL), REFINE_OK);
     cr_assert_neq(access(p.path, F_OK), 0);
@@ -76,7 +51,7 @@ Test(tools_new_file, appears_when_it_is_complete)
     cr_assert_neq(access(p.path, F_OK), 0);
     cr_assert_eq(new_file_commit(&f, NULL), REFINE_OK);
     holds(p.path, "abc");
-    cr_assert_eq(files_in(p.dir), 1);
+    cr_assert_eq(temp_files_in(p.dir), 1);
     new_file_abandon(&f);
     holds(p.path, "abc");
     close_place(&p);
@@ -84,19 +59,19 @@ Test(tools_new_file, appears_when_it_is_complete)
 
 Test(tools_new_file, abandoned_it_never_was)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     new_file f;
     cr_assert_eq(new_file_open(&f, p.path, false, NULL), REFINE_OK);
     cr_assert_eq(new_file_write(&f, "abc", 3, 0, NULL), REFINE_OK);
     new_file_abandon(&f);
     new_file_abandon(&f);
-    cr_assert_eq(files_in(p.dir), 0);
+    cr_assert_eq(temp_files_in(p.dir), 0);
     close_place(&p);
 }
 
 Test(tools_new_file, replaces_only_when_told)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     refine_error err = { 0 };
     cr_assert_eq(write_file(p.path, false, "first", &err), REFINE_OK, "%s", err.text);
     cr_assert_eq(write_file(p.path, false, "second", &err), REFINE_EINVAL);
@@ -109,20 +84,20 @@ Test(tools_new_file, replaces_only_when_told)
 
 Test(tools_new_file, what_appears_meanwhile_is_kept)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     new_file f;
     refine_error err = { 0 };
     cr_assert_eq(new_file_open(&f, p.path, false, NULL), REFINE_OK);
     temp_write(p.path, "theirs", 6);
     cr_assert_eq(new_file_commit(&f, &err), REFINE_EINVAL);
     holds(p.path, "theirs");
-    cr_assert_eq(files_in(p.dir), 1);
+    cr_assert_eq(temp_files_in(p.dir), 1);
     close_place(&p);
 }
 
 Test(tools_new_file, writes_to_files_only)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     new_file f;
     refine_error err = { 0 };
     char deeper[sizeof p.path + 8];
@@ -142,7 +117,7 @@ Test(tools_new_file, writes_to_files_only)
 Test(tools_new_file, a_limit_on_sizes_is_an_error_and_leaves_nothing)
 {
     static char block[8192];
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     new_file f;
     refine_error err = { 0 };
     const struct rlimit limit = { 4096, 4096 };
@@ -158,7 +133,7 @@ Test(tools_new_file, a_limit_on_sizes_is_an_error_and_leaves_nothing)
 
 Test(tools_new_file, survives_the_failure_of_any_allocation)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("out");
     new_file f;
     long k = 0;
     for (;; k++) {
@@ -169,7 +144,7 @@ Test(tools_new_file, survives_the_failure_of_any_allocation)
             break;
         cr_assert_eq(st, REFINE_ENOMEM);
         cr_assert_eq(mem_used().now, 0u);
-        cr_assert_eq(files_in(p.dir), 0);
+        cr_assert_eq(temp_files_in(p.dir), 0);
     }
     cr_assert_eq(k, 2);
     new_file_abandon(&f);

@@ -6,12 +6,11 @@
 #include "offload/pack.h"
 #include "quant/f16.h"
 #include "quant/int8.h"
-#include "tests/support/temp_file.h"
+#include "tests/support/temp_place.h"
 #include "tools/pack_gather.h"
 #include "tools/synthetic.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <math.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -23,30 +22,6 @@
 #include <unistd.h>
 
 TestSuite(tools_pack_write, .timeout = 100);
-
-typedef struct place {
-    char dir[TEMP_NAME], path[TEMP_NAME + 16];
-} place;
-
-static place open_place(void)
-{
-    place p;
-    temp_file(p.dir, ".dir");
-    (void)unlink(p.dir);
-    cr_assert_eq(mkdir(p.dir, 0700), 0);
-    (void)snprintf(p.path, sizeof p.path, "%s/m.pack", p.dir);
-    return p;
-}
-
-static int files_in(const char *dir)
-{
-    DIR *d = opendir(dir);
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d));)
-        n += e->d_name[0] != '.';
-    (void)closedir(d);
-    return n;
-}
 
 static weight_source *tiny(void)
 {
@@ -133,7 +108,7 @@ Test(tools_pack_write, every_weight_comes_back_whatever_codec_chunks_and_threads
     weight_source *s = tiny();
 
     for (size_t i = 0; i < N_WAYS; i++) {
-        const place p = open_place();
+        const temp_place p = temp_place_make("m.pack");
         const pack_write_options o = { .path = p.path,
                                        .raw = WAYS[i].raw,
                                        .chunk_bytes = WAYS[i].chunk,
@@ -146,7 +121,7 @@ Test(tools_pack_write, every_weight_comes_back_whatever_codec_chunks_and_threads
         same_as_source(p.path, s);
         cr_assert_eq(stat(p.path, &st), 0);
         cr_assert_eq((uint64_t)st.st_size, w.file_bytes);
-        cr_assert_eq(files_in(p.dir), 1);
+        cr_assert_eq(temp_files_in(p.dir), 1);
         cr_assert_eq(w.n_int8 > 0, WAYS[i].weights == WEIGHTS_INT8);
         hash[i] = w.source_hash;
         (void)unlink(p.path);
@@ -205,7 +180,7 @@ static double sqnr_of(const pack *p, const weight_source *s, int matrix)
 
 Test(tools_pack_write, says_of_every_int8_matrix_what_it_lost)
 {
-    const place where = open_place();
+    const temp_place where = temp_place_make("m.pack");
     const pack_write_options o = { .path = where.path,
                                    .raw = true,
                                    .chunk_bytes = 64 << 10, /* several a matrix */
@@ -235,7 +210,7 @@ Test(tools_pack_write, says_of_every_int8_matrix_what_it_lost)
 
 Test(tools_pack_write, other_weights_have_another_hash)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = { .path = p.path, .replace = true, .raw = true };
     pack_written a, b;
     weight_source *s = tiny();
@@ -252,7 +227,7 @@ Test(tools_pack_write, other_weights_have_another_hash)
 Test(tools_pack_write, merges_come_back_as_they_were)
 {
     static const char MERGES[] = "i n\nt h\n\xc4\xa0 x</w>\n";
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = {
         .path = p.path, .raw = true, .merges = MERGES, .merges_len = sizeof MERGES - 1
     };
@@ -296,7 +271,7 @@ static void no_expectations(const weight_source *s, int entry, int part, uint64_
 Test(tools_pack_write, an_error_of_the_source_at_any_moment_leaves_nothing)
 {
     weight_source *s = tiny();
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     for (int threads = 1; threads <= 3; threads++)
         for (int at = 0; at < 900; at += at < 10 ? 3 : 220) {
             _Atomic int left = at;
@@ -312,7 +287,7 @@ Test(tools_pack_write, an_error_of_the_source_at_any_moment_leaves_nothing)
             refine_error err = { 0 };
             cr_assert_eq(pack_write(&w, &f.source, &o, &err), REFINE_EIO);
             cr_assert_str_eq(err.text, "the disk is on fire");
-            cr_assert_eq(files_in(p.dir), 0);
+            cr_assert_eq(temp_files_in(p.dir), 0);
         }
     (void)rmdir(p.dir);
     s->close(s);
@@ -337,7 +312,7 @@ static bool stop_soon(void *context) { return ((stopper *)context)->left-- == 0;
 Test(tools_pack_write, stops_when_asked_and_leaves_nothing)
 {
     weight_source *s = tiny();
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     for (int at = 0; at < 200; at += 60) {
         stopper stop = { .left = at };
         const pack_write_options o = { .path = p.path,
@@ -350,7 +325,7 @@ Test(tools_pack_write, stops_when_asked_and_leaves_nothing)
         refine_error err = { 0 };
         cr_assert_eq(pack_write(&w, s, &o, &err), REFINE_ECANCELLED);
         cr_assert_not_null(strstr(err.text, "interrupted"), "%s", err.text);
-        cr_assert_eq(files_in(p.dir), 0);
+        cr_assert_eq(temp_files_in(p.dir), 0);
     }
     (void)rmdir(p.dir);
     s->close(s);
@@ -359,7 +334,7 @@ Test(tools_pack_write, stops_when_asked_and_leaves_nothing)
 Test(tools_pack_write, progress_ends_at_all_bytes)
 {
     weight_source *s = tiny();
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     stopper seen = { .left = -1 };
     const pack_write_options o = {
         .path = p.path, .raw = true, .progress = note_progress, .context = &seen
@@ -386,7 +361,7 @@ static void small_disk(const char *dir, const char *options)
 
 Test(tools_pack_write, a_disk_that_is_too_small_is_refused_before_anything_is_written)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     small_disk(p.dir, "size=8m");
     weight_source *s = tiny();
     const pack_write_options o = { .path = p.path };
@@ -394,7 +369,7 @@ Test(tools_pack_write, a_disk_that_is_too_small_is_refused_before_anything_is_wr
     refine_error err = { 0 };
     cr_assert_eq(pack_write(&w, s, &o, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "needs up to"), "%s", err.text);
-    cr_assert_eq(files_in(p.dir), 0);
+    cr_assert_eq(temp_files_in(p.dir), 0);
     s->close(s);
     (void)umount(p.dir);
     (void)rmdir(p.dir);
@@ -402,7 +377,7 @@ Test(tools_pack_write, a_disk_that_is_too_small_is_refused_before_anything_is_wr
 
 Test(tools_pack_write, a_disk_that_fills_up_is_an_error_and_leaves_nothing)
 {
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     small_disk(p.dir, "size=18m"); /* more than half of 26, less than it will be */
     weight_source *s = tiny();
     const pack_write_options o = { .path = p.path, .threads = 2 };
@@ -410,7 +385,7 @@ Test(tools_pack_write, a_disk_that_fills_up_is_an_error_and_leaves_nothing)
     refine_error err = { 0 };
     cr_assert_eq(pack_write(&w, s, &o, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "disk is full"), "%s", err.text);
-    cr_assert_eq(files_in(p.dir), 0);
+    cr_assert_eq(temp_files_in(p.dir), 0);
     s->close(s);
     (void)umount(p.dir);
     (void)rmdir(p.dir);
@@ -421,7 +396,7 @@ Test(tools_pack_write, survives_the_failure_of_any_allocation)
     static const char MERGES[] = "i n\nt h\n";
     weight_source *s = tiny();
     const uint64_t before = mem_used().now;
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = { .path = p.path,
                                    .raw = true,
                                    .threads = 1,
@@ -436,10 +411,10 @@ Test(tools_pack_write, survives_the_failure_of_any_allocation)
         mem_fail_after(k, MEM_FAIL_ONCE);
         const refine_status st = pack_write(&w, s, &o, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
-        if (st == REFINE_OK && files_in(p.dir) == 1 && w.file_bytes > 0)
+        if (st == REFINE_OK && temp_files_in(p.dir) == 1 && w.file_bytes > 0)
             break;
         cr_assert_eq(st, REFINE_ENOMEM, "allocation %ld: %s", k, err.text);
-        cr_assert_eq(files_in(p.dir), 0, "allocation %ld", k);
+        cr_assert_eq(temp_files_in(p.dir), 0, "allocation %ld", k);
         cr_assert_eq(mem_used().now, before, "allocation %ld", k);
     }
     cr_assert_geq(k, 17);
@@ -452,7 +427,7 @@ Test(tools_pack_write, does_with_fewer_threads_when_memory_is_short)
 {
     /* One of the failures hits a worker that is not the first. */
     weight_source *s = tiny();
-    const place p = open_place();
+    const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = { .path = p.path, .raw = true, .threads = 4 };
     pack_written w;
     int fewer = 0;

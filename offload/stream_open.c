@@ -1,0 +1,267 @@
+/* offload/stream_open.c -- what a stream takes and how it gives it back. */
+#include "offload/stream_state.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/try.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+/* ---- sizes ---- */
+
+static bool is_coded(const pack *p)
+{
+    for (int i = 0; i < n_pack_chunks(p); i++) {
+        const pack_chunk *c = pack_chunk_at(p, i);
+        for (uint32_t k = 0; k < c->n_frames && c->segment != PACK_SEGMENT_TOKENS; k++)
+            if (pack_frame_at(p, (int)(c->first_frame + k))->codec != PACK_RAW)
+                return true;
+    }
+    return false;
+}
+
+static size_t plain_part(const pack *p) { return num_align(pack_biggest(p), PACK_ALIGN); }
+
+static size_t slot_bytes(const pack *p)
+{
+    return plain_part(p) + (is_coded(p) ? pack_biggest_stored(p) : 0);
+}
+
+size_t stream_staging_bytes(const pack *p, int slots) { return (size_t)slots * slot_bytes(p); }
+
+size_t stream_host_bytes(const pack *p, int slots, int workers)
+{
+    const size_t chunks = (size_t)n_pack_chunks(p);
+    const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(visit_time);
+    return stream_staging_bytes(p, slots) + sizeof(stream) + (size_t)slots * sizeof(slot) +
+           (size_t)workers * (sizeof(worker) + codec_memory()) + (chunks + 1) * each +
+           script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) + (2 * FLIGHTS + 1) * EVENT;
+}
+
+size_t stream_ring_min(const pack *p, size_t inside_bytes)
+{
+    return ring_min(inside_bytes, pack_biggest(p));
+}
+
+/* ---- opening ---- */
+
+static refine_status out_of_memory(refine_error *err)
+{
+    return refine_fail(err, REFINE_ENOMEM, "weights: out of memory; lower --ram, or free some");
+}
+
+static refine_status check_config(const stream_config *c, refine_error *err)
+{
+    assert(c->slots >= 2 && c->workers >= 1);
+    for (int i = 0; i < c->n_script; i++)
+        for (int k = c->script[i].first; k < c->script[i].end; k++) {
+            const pack_chunk *chunk = pack_chunk_at(c->p, k);
+            assert(chunk->segment != PACK_SEGMENT_TOKENS && "the token table does not travel");
+            if (chunk->bytes > c->ring_bytes && !(c->resident && c->resident[k]))
+                return refine_fail(err, REFINE_EBUDGET,
+                                   "a ring of %zu bytes does not hold chunk %d (%" PRIu32
+                                   " bytes); give it more, or pack with smaller chunks",
+                                   c->ring_bytes, k, chunk->bytes);
+        }
+    return REFINE_OK;
+}
+
+static refine_status open_staging(stream *s, refine_error *err)
+{
+    const size_t each = slot_bytes(s->p);
+
+    s->slots = mem_calloc((size_t)s->n_slots, sizeof *s->slots);
+    s->staging = dev_alloc(s->d, s->staging_bytes, DEV_PINNED);
+    if (!s->slots || !s->staging)
+        return out_of_memory(err);
+    s->cache = s->staging + stream_staging_bytes(s->p, s->n_slots);
+    for (int i = 0; i < s->n_slots; i++) {
+        s->slots[i].plain = s->staging + (size_t)i * each;
+        s->slots[i].coded = s->slots[i].plain + plain_part(s->p);
+    }
+    return REFINE_OK;
+}
+
+static refine_status open_flights(stream *s, refine_error *err)
+{
+    s->fresh = dev_event_open(s->d);
+    bool ok = s->fresh != NULL;
+    for (int i = 0; i < FLIGHTS && ok; i++) {
+        s->flights[i].ready = dev_event_open(s->d);
+        s->flights[i].done = dev_event_open(s->d);
+        ok = s->flights[i].ready && s->flights[i].done;
+    }
+    return ok ? REFINE_OK : out_of_memory(err);
+}
+
+size_t stream_cached_bytes(const pack *p, int chunk)
+{
+    const pack_chunk *c = pack_chunk_at(p, chunk);
+    return num_align(num_max(c->bytes, stream_padded(c)), PACK_ALIGN);
+}
+
+/* Residents lie one behind the other in the order of chunks, and so do the cached, behind the
+ * staging. */
+static refine_status find_places(stream *s, refine_error *err)
+{
+    const size_t n = (size_t)n_pack_chunks(s->p) + 1;
+    size_t at = 0, cached = 0;
+
+    s->place = mem_calloc(n, sizeof *s->place);
+    s->kept = mem_calloc(n, sizeof *s->kept);
+    s->times = mem_calloc(n, sizeof *s->times);
+    if (!s->place || !s->kept || !s->times)
+        return out_of_memory(err);
+    for (int i = 0; i < n_pack_chunks(s->p); i++) {
+        assert(!(s->script.resident[i] && stream_is_cached(s, i)));
+        s->place[i] = stream_is_cached(s, i) ? cached : at;
+        if (s->script.resident[i])
+            at += num_align(pack_chunk_at(s->p, i)->bytes, RING_ALIGN);
+        else if (stream_is_cached(s, i))
+            cached += stream_cached_bytes(s->p, i);
+    }
+    s->staging_bytes = stream_staging_bytes(s->p, s->n_slots) + cached;
+    return REFINE_OK;
+}
+
+static refine_status open_reader(stream *s, const stream_config *c, refine_error *err)
+{
+    const reader_config rc = { .path = pack_path(s->p),
+                               .buffer = s->staging,
+                               .buffer_bytes = s->staging_bytes,
+                               .depth = DEPTH,
+                               .calls = c->calls };
+    switch (c->reader) {
+    case 1: return reader_open_uring(&s->rd, &rc, err);
+    case 2: return reader_open_pread(&s->rd, &rc, err);
+    default: return reader_open_auto(&s->rd, &rc, s->note, sizeof s->note, err);
+    }
+}
+
+static bool open_locks(stream *s)
+{
+    s->has_lock = pthread_mutex_init(&s->lock, NULL) == 0;
+    if (!s->has_lock)
+        return false;
+    while (s->n_conditions < CONDITIONS)
+        if (pthread_cond_init(&s->moved[s->n_conditions++], NULL) != 0)
+            return false;
+    return true;
+}
+
+static refine_status open_workers(stream *s, int n, refine_error *err)
+{
+    s->workers = mem_calloc((size_t)n, sizeof *s->workers);
+    if (!s->workers)
+        return out_of_memory(err);
+    for (; s->n_workers < n; s->n_workers++) {
+        worker *w = &s->workers[s->n_workers];
+        w->s = s;
+        w->c = codec_open();
+        if (!w->c)
+            return out_of_memory(err);
+    }
+    return REFINE_OK;
+}
+
+static refine_status start(stream *s, refine_error *err)
+{
+    bool ok = thread_start(&s->io, "refine-io", stream_io, s) &&
+              thread_start(&s->copier, "refine-copy", stream_copy, s);
+    for (int i = 0; i < s->n_workers && ok; i++)
+        ok = thread_start(&s->workers[i].t, "refine-decode", stream_work, &s->workers[i]);
+    if (ok)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_ENOMEM,
+                       "weights: cannot start a thread; is the limit on processes reached "
+                       "(ulimit -u)?");
+}
+
+refine_status stream_open(stream **out, const stream_config *c, refine_error *err)
+{
+    refine_status st;
+
+    *out = NULL;
+    TRY(check_config(c, err));
+    stream *s = mem_calloc(1, sizeof *s);
+    if (!s)
+        return out_of_memory(err);
+    s->w = (weights){ stream_enter, stream_leave };
+    s->d = c->d;
+    s->p = c->p;
+    s->ring_base = c->ring;
+    s->ring_bytes = c->ring_bytes;
+    s->residents = c->residents;
+    s->cached = c->cached;
+    s->t = c->t;
+    s->disk.rate = c->disk_limit;
+    s->copy.rate = c->copy_limit;
+    s->inside = -1;
+    s->n_slots = c->slots;
+    st = open_locks(s) &&
+                 script_open(&s->script, c->script, c->n_script, c->resident, n_pack_chunks(c->p))
+             ? REFINE_OK
+             : out_of_memory(err);
+    if (st != REFINE_OK)
+        goto fail;
+    TRY_OR(fail, find_places(s, err));
+    TRY_OR(fail, open_staging(s, err));
+    TRY_OR(fail, open_flights(s, err));
+    TRY_OR(fail, open_reader(s, c, err));
+    TRY_OR(fail, open_workers(s, c->workers, err));
+    stream_reset(s);
+    TRY_OR(fail, start(s, err));
+    *out = s;
+    return REFINE_OK;
+
+fail:
+    stream_close(s);
+    return st;
+}
+
+/* ---- closing ---- */
+
+static void stop_threads(stream *s)
+{
+    if (s->has_lock) {
+        pthread_mutex_lock(&s->lock);
+        s->stop = true;
+        for (int i = 0; i < s->n_conditions; i++)
+            stream_wake(s, i);
+        pthread_mutex_unlock(&s->lock);
+    }
+    thread_join(&s->io);
+    for (int i = 0; i < s->n_workers; i++)
+        thread_join(&s->workers[i].t);
+    thread_join(&s->copier);
+}
+
+/* The copy thread has waited for its copies before it ended, and closing the reader waits for
+ * its reads: after both nobody touches the staging any more. */
+void stream_close(stream *s)
+{
+    if (!s)
+        return;
+    stop_threads(s);
+    if (s->rd)
+        s->rd->close(s->rd);
+    for (int i = 0; i < s->n_workers; i++)
+        codec_close(s->workers[i].c);
+    mem_free(s->workers);
+    for (int i = 0; i < FLIGHTS; i++) {
+        dev_event_close(s->d, s->flights[i].ready);
+        dev_event_close(s->d, s->flights[i].done);
+    }
+    dev_event_close(s->d, s->fresh);
+    dev_free(s->d, s->staging, s->staging_bytes, DEV_PINNED);
+    mem_free(s->slots);
+    mem_free(s->place);
+    mem_free(s->kept);
+    mem_free(s->times);
+    script_close(&s->script);
+    for (int i = 0; i < s->n_conditions; i++)
+        pthread_cond_destroy(&s->moved[i]);
+    if (s->has_lock)
+        pthread_mutex_destroy(&s->lock);
+    mem_free(s);
+}

@@ -1,0 +1,166 @@
+/* offload/stream_state.h -- what the threads of a stream share; offload/stream.c says how.
+ *
+ * Internal to offload/stream*.c.
+ */
+#ifndef REFINE_STREAM_STATE_H
+#define REFINE_STREAM_STATE_H
+
+#include "engine/base/num.h"
+#include "engine/base/thread.h"
+#include "offload/codec.h"
+#include "offload/ring.h"
+#include "offload/stream.h"
+
+#include <pthread.h>
+
+enum {
+    DEPTH = 16,        /* requests in flight, */
+    LIMITED_DEPTH = 2, /* with a limit on the disk's rate */
+    REQUEST = 1 << 20, /* bytes of one; so a 4 MiB chunk is read four ways at once */
+    COPIES = 2,        /* copies enqueued and not yet waited for */
+    FLIGHTS = 256,     /* chunks in the ring; more are inside only if tiny */
+    PASSES = 64,       /* of a script, for stream_host_bytes */
+    EVENT = 64,        /* bytes of an event, likewise */
+    NOTE = 256
+};
+
+typedef enum slot_state { FREE, READING, READ, DECODED, COPYING } slot_state;
+
+typedef struct slot {
+    slot_state state;
+    uint64_t trip;
+    int chunk;
+    char *coded, *plain;    /* the two parts; the same when the pack is raw */
+    char *out;              /* where this chunk is decoded to: plain, or its place in the cache */
+    char *in;               /* where it is read to: coded, or out if it is raw */
+    double since;           /* when reading, then decoding, began */
+    int requests;           /* unfinished */
+    int taken, undecoded;   /* frames: given to workers; not yet decoded */
+    size_t in_at, plain_at; /* of the next frame to take */
+} slot;
+
+/* What a trip leaves behind on its way through the device. */
+typedef struct flight {
+    dev_event *ready;  /* its copy has finished */
+    dev_event *done;   /* the compute that used it has finished */
+    char *at;          /* on the device */
+    uint64_t ring_end; /* to give back to the ring; 0: a resident took nothing */
+} flight;
+
+/* The time that a rate limit takes: bytes follow each other on an imagined line. */
+typedef struct pace {
+    double rate, free_at; /* rate 0: no limit */
+} pace;
+
+/* What a chunk's compute took. */
+typedef struct visit_time {
+    double seconds;
+    uint64_t visits;
+} visit_time;
+
+typedef struct worker {
+    stream *s;
+    codec *c;
+    thread t;
+} worker;
+
+enum { IO, WORK, COPY, COMPUTE, CONDITIONS };
+
+struct stream {
+    weights w; /* first: what the engine holds is a pointer to it */
+    dev *d;
+    const pack *p;
+    script script;
+    char *ring_base, *residents;
+    size_t ring_bytes;
+    size_t *place;      /* of a resident chunk, in `residents`; of a cached one, in `cache` */
+    const bool *cached; /* the caller's; or NULL */
+    bool *kept;         /* cached chunks that are in their place; the I/O thread and workers' */
+    char *cache;
+    reader *rd;
+    char *staging;
+    size_t staging_bytes;
+    slot *slots;
+    int n_slots;
+    flight flights[FLIGHTS];
+    dev_event *fresh; /* all compute before this run */
+    thread io, copier;
+    worker *workers;
+    int n_workers;
+    char note[NOTE];
+    trace *t;
+    pace disk, copy;   /* of the I/O thread; of the copy thread */
+    visit_time *times; /* per chunk; the compute thread's, as is */
+    double entered;    /* when the last chunk was entered, after its stall */
+    int inside;        /* that chunk; -1: none yet */
+
+    bool has_lock;
+    int n_conditions;
+    pthread_mutex_t lock;             /* of everything below */
+    pthread_cond_t moved[CONDITIONS]; /* something the named thread may be waiting for */
+    bool stop, pause, failed;
+    bool dropped; /* the compute thread's alone */
+    int n_parked;
+
+    cursor reading, copying;  /* the next trip of the I/O and the copy thread */
+    cursor entering, leaving; /* the compute thread's alone; no lock */
+    uint64_t n_begun, n_copied, n_retired, n_left, popped; /* trips */
+    ring ring;
+    dev_event *gate; /* (5); NULL: nothing new to wait for */
+    slot *filling;   /* whose requests are being made, and */
+    size_t filled;   /* how many bytes they cover so far */
+    int in_flight;   /* requests */
+    bool waiting;    /* compute waits for trip `awaited` */
+    uint64_t awaited;
+    stream_stats stats;
+    double disk_since, copy_since; /* start of the current busy time */
+};
+
+/* ---- the threads but compute, in offload/stream_stages.c ---- */
+
+void stream_io(void *s);
+void stream_work(void *w); /* of a worker */
+void stream_copy(void *s);
+
+/* ---- the compute thread, in offload/stream.c ---- */
+
+const void *stream_enter(weights *w, int chunk);
+void stream_leave(weights *w, int chunk);
+
+/* Everything as before the first trip; nobody else runs. */
+void stream_reset(stream *s);
+
+/* ---- small things ---- */
+
+static inline flight *stream_flight(stream *s, uint64_t trip)
+{
+    return &s->flights[trip % FLIGHTS];
+}
+
+static inline bool stream_is_cached(const stream *s, int chunk)
+{
+    return s->cached && s->cached[chunk];
+}
+
+/* Bytes of a chunk in the file. */
+static inline size_t stream_padded(const pack_chunk *c)
+{
+    return num_align(c->stored_bytes, PACK_ALIGN);
+}
+
+/* Talking to each other; all with the lock held. */
+
+static inline void stream_wait(stream *s, int who)
+{
+    pthread_cond_wait(&s->moved[who], &s->lock);
+}
+
+static inline void stream_wake(stream *s, int who) { pthread_cond_broadcast(&s->moved[who]); }
+
+static inline void stream_wake_all(stream *s)
+{
+    for (int i = 0; i < CONDITIONS; i++)
+        stream_wake(s, i);
+}
+
+#endif

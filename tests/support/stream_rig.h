@@ -1,0 +1,59 @@
+/* tests/support/stream_rig.h -- a stream under test: its pack, its device, its script.
+ *
+ * Text once, an empty segment, UNet STEPS times, VAE once.
+ */
+#ifndef REFINE_TEST_STREAM_RIG_H
+#define REFINE_TEST_STREAM_RIG_H
+
+#include "offload/stream.h"
+#include "tests/support/order_device.h"
+#include "tests/support/pack_fixture.h"
+
+/* Segments of the pack, and passes over the UNet's. */
+enum { TEXT = 1, UNET = 4, VAE = 5, STEPS = 3 };
+
+typedef struct rig {
+    pack_fixture f;
+    pack *p;
+    dev *d;
+    char *ring, *residents;
+    size_t ring_bytes, residents_bytes;
+    bool resident[FIXTURE_CHUNKS], cached[FIXTURE_CHUNKS];
+    stream_pass script[4];
+    stream_config c;
+    stream *s;
+    refine_error err;
+} rig;
+
+/* Pack and nothing else; then one or several times rig_configure, rig_open_stream, rig_stop. */
+void rig_open_pack(rig *r, fixture_codec codec);
+stream_pass rig_pass(const rig *r, int segment, int passes);
+void rig_configure(rig *r, dev *d, size_t ring_bytes);
+void rig_open_stream(rig *r);
+/* What rig_configure and rig_open_stream made; the pack stays. */
+void rig_stop(rig *r);
+void rig_close(rig *r);
+/* Once more with a ring of another size. */
+void rig_resize(rig *r, size_t ring_bytes);
+/* What lies there is compared when the device comes to it (order_device.h). */
+void rig_look(rig *r, int chunk, const void *at);
+/* One pass over [first, end), `inside` chunks at a time; false as soon as a chunk does not come. */
+bool rig_visit(rig *r, int first, int end, int inside);
+/* The whole script, likewise. */
+bool rig_play(rig *r, int inside);
+int rig_visits(const rig *r);
+void rig_expect_right(rig *r, int runs);
+/* Bytes of `inside` neighbouring chunks at most. */
+size_t rig_biggest_group(const rig *r, int inside);
+/* The whole script on a device whose memory can be looked at. */
+void rig_compare_in_place(rig *r);
+/* Half of the UNet and one chunk of the text. */
+void rig_make_resident(rig *r);
+/* The first `n` visits of the script, one at a time. */
+void rig_begin_to_play(rig *r, int n);
+/* Every chunk that is not resident, but for some of the UNet's. */
+void rig_make_cached(rig *r);
+/* Stored bytes of a pass's chunks that are in `b`. */
+uint64_t rig_stored(const rig *r, const bool *b, stream_pass p);
+
+#endif
