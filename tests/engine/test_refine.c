@@ -385,6 +385,7 @@ static const told *find(const listener *l, const char *name, int step, int item)
         if (strcmp(l->of[i].name, name) == 0 && l->of[i].step == step && l->of[i].item == item)
             return &l->of[i];
     cr_assert_fail("%s of step %d, item %d was not told", name, step, item);
+    return NULL;
 }
 
 static bool has_shape(const told *t, refine_phase phase, int h, int w, int c)
