@@ -12,6 +12,7 @@
 #include "engine/base/try.h"
 #include "engine/plan.h"
 #include "engine/rng.h"
+#include "engine/stages.h"
 #include "engine/tokenizer.h"
 #include "offload/spill.h"
 #include "refine_version.h"
@@ -36,13 +37,14 @@ struct refine_engine {
     stream *s;
     spill *spill;
     trace *t;
+    stages *stages; /* NULL: nobody looks */
     run r;
     bool ints; /* the UNet multiplies integers */
     bool used; /* a run has consumed the stream's script */
 
     const refine_job *job; /* the first one, during a run */
     refine_phase phase;
-    int step;
+    int step, image;               /* under way; image: of the VAE's */
     int phase_chunks, chunks_left; /* of the phase or step, for progress */
     double open_began, open_ended, started, phase_started, last_report;
     uint64_t rss_before, heap_before; /* when the plan was made */
@@ -257,6 +259,14 @@ static refine_status open_trace(refine_engine *e, refine_error *err)
     return e->t ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
+static refine_status open_stages(refine_engine *e, const refine_job *j, refine_error *err)
+{
+    if (!j->stage)
+        return REFINE_OK;
+    e->stages = stages_open();
+    return e->stages ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
+}
+
 static refine_engine *engine_alloc(refine_error *err)
 {
     refine_engine *e = mem_calloc(1, sizeof *e);
@@ -300,6 +310,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->disk_limit = o->disk_limit;
     e->copy_limit = o->copy_limit;
     TRY_OR(fail, open_trace(e, err));
+    TRY_OR(fail, open_stages(e, j, err));
     e->open_began = clock_seconds();
     TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
@@ -309,7 +320,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->r.w = stream_weights(e->s);
     e->r.band_rows = e->plan.band_rows;
     e->r.spill_from = e->plan.spill_from;
-    e->r.tick_context = e;
+    e->r.tick_context = e->r.tap_context = e;
     fill_plan_report(e);
     e->open_ended = clock_seconds();
     e->report.open = e->open_ended - t0;
@@ -330,6 +341,7 @@ void refine_close(refine_engine *e)
         dev_free(e->d, e->arena, e->plan.arena, DEV_VRAM);
     spill_close(e->spill);
     trace_close(e->t);
+    stages_close(e->stages);
     plan_close(&e->plan);
     pipeline_close(e->p);
     tokenizer_close(e->tok);
@@ -378,6 +390,32 @@ static void tell(refine_engine *e, double done)
     };
     if (e->job->progress(e->job->progress_context, &p))
         dev_fail(e->d, REFINE_ECANCELLED, "interrupted");
+}
+
+/* ---- stages ---- */
+
+/* Called by the model with what a layer gives. */
+static void tap(run *r, const char *name, tensor t)
+{
+    refine_engine *e = r->tap_context;
+    const bool denoising = e->phase == REFINE_DENOISING;
+    const refine_stage first = { .name = name,
+                                 .phase = e->phase,
+                                 .step = denoising ? e->step : 0,
+                                 .item = denoising ? r->item0 : e->image };
+    stages_tell(e->stages, e->job, e->d, first, t);
+}
+
+static void tap_latents(refine_engine *e, int image)
+{
+    const refine_stage s = { .name = "latents",
+                             .phase = e->phase,
+                             .step = e->step,
+                             .item = image,
+                             .h = e->p->h,
+                             .w = e->p->w };
+    if (e->r.tap)
+        stages_tell_latents(e->stages, e->job, e->d, s, pipeline_latents(e->p, image));
 }
 
 /* Called by the model each time it is done with a chunk (or a layer) of weights. */
@@ -463,6 +501,7 @@ static refine_status start_latents(refine_engine *e, const refine_job *j, int im
     float *latents = pipeline_latents(p, image);
     rng g;
 
+    e->image = image;
     rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
     if (j->rgb_in) {
         fresh_region(e);
@@ -494,6 +533,7 @@ static refine_status encode(refine_engine *e, const refine_job *j, refine_error 
 static refine_status read_prompts(refine_engine *e, const refine_job *j, refine_error *err)
 {
     begin(e, REFINE_TEXT, SEG_TEXT, 1);
+    e->image = 0;
     fresh_region(e);
     pipeline_text(e->p, &e->r, j);
     TRY(device_status(e, err));
@@ -511,8 +551,10 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
     for (int pass = 0; pass < pipeline_passes(e->p); pass++)
         pipeline_pass(e->p, &e->r, step, pass);
     TRY(device_status(e, err));
-    for (int i = 0; i < e->p->images; i++)
+    for (int i = 0; i < e->p->images; i++) {
         pipeline_advance(e->p, step, i, j[i].guidance);
+        tap_latents(e, i);
+    }
     e->step_seconds[step] = clock_seconds() - t;
     trace_add(e->t, REFINE_LANE_STEP, step, t, clock_seconds(), 0);
     return REFINE_OK;
@@ -559,6 +601,7 @@ static refine_status decode(refine_engine *e, const refine_job *j, refine_error 
     begin(e, REFINE_DECODING, SEG_VAE_DECODE, e->p->images);
     stream_drop_residents(e->s);
     for (int i = 0; i < e->p->images; i++) {
+        e->image = i;
         fresh_region(e);
         pipeline_decode(e->p, &e->r, i, j[i].rgb_out);
         TRY(device_status(e, err));
@@ -576,6 +619,8 @@ static refine_status check_jobs(const refine_engine *e, const refine_job *j, int
     for (int i = 0; i < n; i++)
         if (j[i].struct_bytes != sizeof *j || !pipeline_fits(e->p, &j[i]))
             return refine_fail(err, REFINE_EINVAL, "the job is not of the shape that was opened");
+    if (j[0].stage && !e->stages)
+        return refine_fail(err, REFINE_EINVAL, "the engine was not opened to be looked into");
     return REFINE_OK;
 }
 
@@ -591,6 +636,7 @@ static refine_status start_stream(refine_engine *e, refine_error *err)
     trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
     e->used = true;
     e->r.tick = tick;
+    e->r.tap = e->job->stage ? tap : NULL;
     e->started = e->last_report = clock_seconds();
     e->before = e->at_start = stream_get_stats(e->s);
     e->step = 0;

@@ -12,6 +12,7 @@
 #include "engine/base/try.h"
 #include "engine/cost.h"
 #include "engine/recorder.h"
+#include "engine/stages.h"
 #include "offload/probe.h"
 #include "offload/spill.h"
 
@@ -673,7 +674,8 @@ static refine_status make(planner *k, refine_error *err)
     if (k->o->trace)
         out->trace_events = events_of(k);
     choose_staging(k, (v.spill ? spill_overhead(1) : 0) +
-                          (k->o->trace ? trace_memory(out->trace_events) : 0));
+                          (k->o->trace ? trace_memory(out->trace_events) : 0) +
+                          (k->j->stage ? stages_bytes() : 0));
     place_spill(out, v.spill);
     if (out->host > out->host_limit)
         return over(err, "host", "--ram", out->host_limit, out->smallest_host, out->predicted.step);

@@ -135,6 +135,20 @@ typedef struct refine_progress {
     double stall_share;  /* of compute time spent waiting for weights, so far */
 } refine_progress;
 
+/* A piece of what one layer gives for one input, for inspection.  The whole of it is
+ * [h][w][c]; `count` values of it, from `first` on, are here, and the rest comes before or
+ * after in order.  "latents" are told after every step. */
+typedef struct refine_stage {
+    const char *name; /* "unet.mid_block.resnets.0", "vae.moments", "latents" */
+    refine_phase phase;
+    int step; /* of the UNet's, from 0; 0 in other phases */
+    int item; /* the picture; for the UNet and the text: with guidance 2 * picture (negative
+                 prompt) and 2 * picture + 1 */
+    int h, w, c;
+    size_t first, count;
+    const float *value; /* during the call */
+} refine_stage;
+
 /* One picture.  Exactly one of rgb_in, latents_in is given, and at least one of
  * rgb_out, latents_out.  Pixels are width * height * 3 bytes; latents are floats
  * [4][height/8][width/8], scaled (times 0.13025), as diffusers' output_type
@@ -159,6 +173,10 @@ typedef struct refine_job {
     /* Return non-zero to stop: refine_run then returns REFINE_ECANCELLED. */
     int (*progress)(void *context, const refine_progress *p);
     void *progress_context;
+    /* Told of every stage, but pictures of the VAE that are not on the device; NULL: nobody
+     * looks.  Non-zero stops, as above.  A job with it is opened with it. */
+    int (*stage)(void *context, const refine_stage *s);
+    void *stage_context;
 } refine_job;
 
 #define REFINE_JOB_INIT                                                                            \
@@ -220,8 +238,8 @@ REFINE_API refine_status refine_open(refine_engine **out, const refine_options *
                                      const refine_job *j, refine_error *err);
 REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err);
 /* As many jobs as the options announced images, in lock step: all of one shape, each with its
- * own prompt, input and output.  The progress callback is the first job's.  A picture does not
- * depend on its company. */
+ * own prompt, input and output.  The callbacks are the first job's.  A picture does not depend
+ * on its company. */
 REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, int n,
                                          refine_error *err);
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);

@@ -30,7 +30,7 @@ struct run {
     size_t spill_from;
     scratch spilled;
     struct spill *spill;
-    /* Told of every named stage, for tests; NULL: nobody listens. */
+    /* Told of every named stage; NULL: nobody listens. */
     void (*tap)(run *r, const char *name, tensor t);
     void *tap_context;
     /* Asked between layers whether to go on, and told how many chunks were left; or NULL. */

@@ -181,7 +181,7 @@ static picture upsample(run *r, picture x, affine_ref w, int groups, size_t floo
     return y;
 }
 
-/* Tests look at pictures that are on the device. */
+/* Only pictures that are on the device can be looked at. */
 static void tap(run *r, const picture *x, const char *half, const char *what, int i)
 {
     if (!x->spilled && i < 0)

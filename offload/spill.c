@@ -1,21 +1,19 @@
 /* offload/spill.c -- bytes out of the device and back, through a buffer where they go to a file. */
-#define _GNU_SOURCE /* O_TMPFILE */
+#define _GNU_SOURCE /* pread, posix_fallocate */
 #include "offload/spill.h"
 
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "offload/scratch_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { BOUNCE = 1 << 20, NAME = 4096 };
-
-static const char DEFAULT_DIR[] = "/var/tmp"; /* /tmp may be memory */
+enum { BOUNCE = 1 << 20 };
 
 struct spill {
     dev *d;
@@ -28,25 +26,9 @@ size_t spill_overhead(size_t file_bytes) { return sizeof(spill) + (file_bytes ? 
 
 /* ---- open and close ---- */
 
-/* Not every file system makes files without a name. */
-static int open_named(const char *dir)
-{
-    char name[NAME];
-    if (snprintf(name, sizeof name, "%s/refine-XXXXXX", dir) >= (int)sizeof name) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    const int fd = mkostemp(name, O_CLOEXEC);
-    if (fd >= 0)
-        (void)unlink(name);
-    return fd;
-}
-
 static refine_status open_file(spill *s, const char *dir, refine_error *err)
 {
-    s->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (s->fd < 0)
-        s->fd = open_named(dir);
+    s->fd = scratch_file_open(dir);
     const int error = s->fd < 0 ? errno : posix_fallocate(s->fd, 0, (off_t)s->file_bytes);
     if (error == 0)
         return REFINE_OK;
@@ -80,7 +62,7 @@ refine_status spill_open(spill **out, const spill_config *c, refine_error *err)
     if ((c->host_bytes && !s->host) || (c->file_bytes && !s->bounce))
         st = out_of_memory(err);
     if (st == REFINE_OK && c->file_bytes)
-        st = open_file(s, c->dir ? c->dir : DEFAULT_DIR, err);
+        st = open_file(s, c->dir ? c->dir : SCRATCH_FILE_DIR, err);
     if (st != REFINE_OK)
         spill_close(s);
     else

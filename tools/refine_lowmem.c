@@ -9,6 +9,7 @@
 #include "engine/base/try.h"
 #include "engine/refine.h"
 #include "tools/batch.h"
+#include "tools/compare_report.h"
 #include "tools/exit_code.h"
 #include "tools/interrupt.h"
 #include "tools/job_input.h"
@@ -39,13 +40,14 @@ typedef struct arguments {
     refine_job j;
     const char **inputs; /* owned; as many as -i was given */
     int n_inputs;
-    const char *manifest, *output, *output_latents, *tokenizer, *trace;
+    const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     bool plan, json, quiet, seeded, cuda;
 } arguments;
 
 static const char HELP[] =
     "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE] [options]\n"
     "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT [options]\n"
+    "       refine-lowmem -m PACK -i INPUT -p PROMPT --compare REFERENCE.pack [options]\n"
     "\n"
     "Refines a picture with the Stable Diffusion XL refiner, inside a memory budget.\n"
     "\n"
@@ -83,12 +85,14 @@ static const char HELP[] =
     "      --limit-disk SIZE --limit-copy SIZE\n"
     "                           bytes a second not to exceed, from disk and to the device\n"
     "\n"
-    "TMPDIR names the directory of the scratch file, which is made (and has no name) only where\n"
-    "neither --vram nor --ram holds the pictures of the VAE (/var/tmp).\n"
+    "TMPDIR names the directory of the scratch file (/var/tmp), which is made (and has no name)\n"
+    "only where neither --vram nor --ram holds the pictures of the VAE, and to compare.\n"
     "\n"
     "      --plan               say what the run would take, and stop\n"
     "      --json               the result as JSON on stdout\n"
     "      --quiet              no progress\n"
+    "      --compare REF.pack   run the job with REF.pack in f32 first, and say how far from it\n"
+    "                           latents, layers and picture are: what int8 or bf16 cost\n"
     "      --trace FILE.json    a recording of the run, for refine-memprof, Perfetto or\n"
     "                           chrome://tracing\n"
     "      --version --help\n"
@@ -98,7 +102,8 @@ static const char HELP[] =
     "  refine-lowmem -m refiner.pack -i base.safetensors -o out.png -p \"a castle at dawn\" \\\n"
     "                --denoising-start 0.8 --steps 40\n"
     "  refine-lowmem -m refiner.pack -i holiday/ -o refined/ -p \"a photo\" --vram 4G\n"
-    "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n";
+    "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n"
+    "  refine-lowmem -m int8.pack -i photo.jpg -p \"a photo\" --compare fp16.pack\n";
 
 enum {
     OPT_STRENGTH = 256,
@@ -126,7 +131,8 @@ enum {
     OPT_MANIFEST,
     OPT_BATCH,
     OPT_LIMIT_DISK,
-    OPT_LIMIT_COPY
+    OPT_LIMIT_COPY,
+    OPT_COMPARE
 };
 
 static const struct option OPTIONS[] = {
@@ -160,6 +166,7 @@ static const struct option OPTIONS[] = {
     { "batch", required_argument, NULL, OPT_BATCH },
     { "limit-disk", required_argument, NULL, OPT_LIMIT_DISK },
     { "limit-copy", required_argument, NULL, OPT_LIMIT_COPY },
+    { "compare", required_argument, NULL, OPT_COMPARE },
     { "version", no_argument, NULL, OPT_VERSION },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
@@ -251,6 +258,7 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_LATENTS: a->output_latents = v; return true;
     case OPT_TOKENIZER: a->tokenizer = v; return true;
     case OPT_TRACE: a->trace = v; return a->o.trace = true;
+    case OPT_COMPARE: a->reference = v; return true;
     case OPT_MANIFEST: a->manifest = v; return true;
     case OPT_BATCH: return numbers_int(v, 1, BATCH_MOST, &a->o.images);
     case OPT_LIMIT_DISK: return set_limit(v, &a->o.disk_limit);
@@ -294,12 +302,16 @@ static int check_arguments(const arguments *a)
         return usage("no model: give -m %s", "PACK");
     if (a->n_inputs == 0 && !a->manifest)
         return usage("no input: give -i %s", "INPUT");
-    if (!a->plan && !a->output && !a->output_latents && !a->manifest)
+    if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
         return usage("no output: give -o %s", "OUT.png");
     if (!a->plan && !a->j.prompt && !a->manifest)
         return usage("no prompt: give -p %s", "TEXT");
     if (a->json && a->output && strcmp(a->output, "-") == 0)
         return usage("--json and %s both want stdout", "-o -");
+    if (a->reference && a->output && strcmp(a->output, "-") == 0)
+        return usage("--compare and %s both want stdout", "-o -");
+    if (a->reference && a->plan)
+        return usage("--compare runs the job: leave out %s", "--plan");
     if (a->output_latents && !latents_writable(a->output_latents))
         return usage("the name '%s' does not end in .safetensors, .npy or .latent",
                      a->output_latents);
@@ -340,12 +352,24 @@ static int parse(arguments *a, int argc, char **argv)
 
 typedef struct display {
     progress bar;
+    bool reference; /* it is the reference's run */
 } display;
+
+static const char *phase_name(const display *d, refine_phase phase)
+{
+    static const char *const NAMES[][2] = {
+        { "opening", "reference: opening" },
+        { "encoding picture", "reference: encoding picture" },
+        { "reading prompt", "reference: reading prompt" },
+        { "refining", "reference: refining" },
+        { "decoding picture", "reference: decoding picture" },
+        { "finished", "reference: finished" },
+    };
+    return NAMES[phase][d->reference];
+}
 
 static int on_progress(void *context, const refine_progress *p)
 {
-    static const char *const PHASES[] = { "opening",  "encoding picture", "reading prompt",
-                                          "refining", "decoding picture", "finished" };
     display *d = context;
     if (interrupt_pending())
         return 1;
@@ -353,7 +377,7 @@ static int on_progress(void *context, const refine_progress *p)
         progress_clear(&d->bar);
         return 0;
     }
-    d->bar.what = PHASES[p->phase];
+    d->bar.what = phase_name(d, p->phase);
     if (!progress_due(&d->bar))
         return 0;
     if (p->phase == REFINE_DENOISING)
@@ -381,9 +405,16 @@ static refine_status try_outputs(const arguments *a, refine_error *err)
     return REFINE_OK;
 }
 
+static const char *output_of(const arguments *a)
+{
+    if (a->output || a->output_latents)
+        return a->output ? a->output : a->output_latents;
+    return "";
+}
+
 static run_record record_of(const arguments *a)
 {
-    return (run_record){ .output = a->output ? a->output : a->output_latents,
+    return (run_record){ .output = output_of(a),
                          .pack = a->o.pack_path,
                          .input = a->inputs[0],
                          .prompt = a->j.prompt,
@@ -405,16 +436,30 @@ static refine_status save(const arguments *a, const refine_engine *e, const job_
     return st;
 }
 
-static int show_result(const arguments *a, const refine_report *r, refine_error *err)
+static refine_status print_json(const arguments *a, const refine_report *r, const compare *c,
+                                refine_error *err)
 {
     const run_record record = record_of(a);
-    if (a->json) {
-        if (result_print_json(stdout, r, &record, err) != REFINE_OK)
-            return complain(err, EXIT_FAILED);
-    } else if (!a->quiet) {
-        result_print_run(stderr, r);
+    json_t *o = result_object(r, &record);
+    if (c && json_object_set_new(o, "comparison", compare_json(c, r)) != 0) {
+        json_decref(o);
+        o = NULL;
     }
-    return EXIT_DONE;
+    return result_write(stdout, o, err);
+}
+
+/* c: NULL, nothing was compared. */
+static int show_result(const arguments *a, const refine_report *r, const compare *c,
+                       refine_error *err)
+{
+    refine_status st = REFINE_OK;
+    if (a->json)
+        st = print_json(a, r, c, err);
+    else if (c) /* peaks would be those of both runs */
+        st = compare_print(stdout, c, a->o.pack_path, r, err);
+    else if (!a->quiet)
+        result_print_run(stderr, r);
+    return st == REFINE_OK ? EXIT_DONE : complain(err, EXIT_FAILED);
 }
 
 static void warn(const arguments *a, const refine_report *r)
@@ -436,39 +481,89 @@ static void warn(const arguments *a, const refine_report *r)
                     prompts[i].name, prompts[i].tokens, TOKENS_READ);
 }
 
-static int run(arguments *a, job_input *in)
+/* c: what the result is compared with, or NULL. */
+static int run_job(arguments *a, job_input *in, compare *c, display *d)
 {
     refine_engine *e;
     refine_error err = { 0 };
     refine_report r = REFINE_REPORT_INIT;
-    display d;
 
-    interrupt_hold();
-    refine_status st = try_outputs(a, &err);
-    if (st != REFINE_OK)
-        return complain(&err, exit_code(st, false));
-    st = refine_open(&e, &a->o, &a->j, &err);
+    refine_status st = refine_open(&e, &a->o, &a->j, &err);
     if (st != REFINE_OK)
         return complain(&err, exit_code(st, true));
     if (!a->seeded && !a->quiet)
         fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
-    progress_open(&d.bar, stderr, "opening", a->quiet);
-    a->j.progress = on_progress;
-    a->j.progress_context = &d;
     st = refine_run(e, &a->j, &err);
-    progress_clear(&d.bar);
+    if (c)
+        st = compare_why(c, st, &err);
+    progress_clear(&d->bar);
     int code = exit_code(st, false);
     if (st == REFINE_OK) {
         refine_get_report(e, &r);
         warn(a, &r);
+        if (c)
+            compare_finish(c, in->out.rgb);
         st = save(a, e, in, &r, &err);
         code = st == REFINE_OK ? EXIT_DONE : EXIT_FAILED;
     }
     if (st != REFINE_OK)
         (void)complain(&err, code);
     else
-        code = show_result(a, &r, &err);
+        code = show_result(a, &r, c, &err);
     refine_close(e);
+    return code;
+}
+
+/* Whether both runs can be had; the first may take an hour. */
+static refine_status plan_comparison(arguments *a, compare *c, refine_error *err)
+{
+    refine_report r = REFINE_REPORT_INIT;
+    compare_attach(c, &a->j);
+    TRY(compare_plan(c, err));
+    TRY(refine_plan(&r, &a->o, &a->j, err));
+    if (!compare_same_source(c, &r) && !a->quiet)
+        fprintf(stderr,
+                "refine-lowmem: warning: %s and %s were made from different weights; what differs "
+                "is not the effect of how they are stored alone\n",
+                a->o.pack_path, a->reference);
+    return REFINE_OK;
+}
+
+static int run_reference(arguments *a, compare **c, display *d)
+{
+    refine_error err = { 0 };
+    bool reading = true;
+    refine_status st = compare_open(c, a->reference, &a->o, &a->j, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, false));
+    st = plan_comparison(a, *c, &err);
+    if (st == REFINE_OK) {
+        reading = false;
+        d->reference = true;
+        st = compare_record(*c, &err);
+        d->reference = false;
+        progress_clear(&d->bar);
+    }
+    return st == REFINE_OK ? EXIT_DONE : complain(&err, exit_code(st, reading));
+}
+
+static int run(arguments *a, job_input *in)
+{
+    refine_error err = { 0 };
+    compare *c = NULL;
+    display d = { 0 };
+
+    interrupt_hold();
+    const refine_status st = try_outputs(a, &err);
+    if (st != REFINE_OK)
+        return complain(&err, exit_code(st, false));
+    progress_open(&d.bar, stderr, "opening", a->quiet);
+    a->j.progress = on_progress;
+    a->j.progress_context = &d;
+    int code = a->reference ? run_reference(a, &c, &d) : EXIT_DONE;
+    if (code == EXIT_DONE)
+        code = run_job(a, in, c, &d);
+    compare_close(c);
     return code;
 }
 
@@ -548,7 +643,7 @@ static refine_status make_directory(const char *path, refine_error *err)
 
 static int run_list(arguments *a, const work_list *l)
 {
-    display d;
+    display d = { 0 };
     refine_error err = { 0 };
     batch_result sum;
 
@@ -575,10 +670,11 @@ static int run_list(arguments *a, const work_list *l)
 static int refine_several(arguments *a, work_list *l)
 {
     refine_error err = { 0 };
-    if (a->output_latents || a->trace || a->plan)
-        return usage("%s is for one input", a->plan    ? "--plan"
-                                            : a->trace ? "--trace"
-                                                       : "--output-latents");
+    if (a->output_latents || a->trace || a->plan || a->reference)
+        return usage("%s is for one input", a->plan        ? "--plan"
+                                            : a->trace     ? "--trace"
+                                            : a->reference ? "--compare"
+                                                           : "--output-latents");
     interrupt_hold();
     refine_status st = work_list_name_outputs(l, a->output, &err);
     if (st == REFINE_OK)
@@ -594,9 +690,9 @@ static int refine_one(arguments *a, const char *input)
     refine_error err = { 0 };
     if (!a->seeded)
         a->j.seed = batch_draw_seed();
-    const refine_status st = job_input_load(&in, &a->j, input, a->plan || a->output != NULL,
+    const refine_status st = job_input_load(&in, &a->j, input, a->plan || a->output || a->reference,
                                             a->output_latents != NULL, SCALING_FACTOR, &err);
-    a->o.caller_bytes = job_input_later(&in);
+    a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
     const int code = st != REFINE_OK ? complain(&err, exit_code(st, true))
                      : a->plan       ? plan(a)
                                      : run(a, &in);

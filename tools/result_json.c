@@ -171,10 +171,8 @@ json_t *result_object(const refine_report *r, const run_record *run)
                              run_object(r, run)));
 }
 
-refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
-                                refine_error *err)
+refine_status result_write(FILE *out, json_t *o, refine_error *err)
 {
-    json_t *o = result_object(r, run);
     char *dump = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(o);
     if (!dump)
@@ -182,6 +180,12 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
     const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
     free(dump);
     return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
+}
+
+refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
+                                refine_error *err)
+{
+    return result_write(out, result_object(r, run), err);
 }
 
 /* ---- for people ---- */

@@ -9,7 +9,7 @@
 
 /* Everything needed to repeat a run, beside what the report holds. */
 typedef struct run_record {
-    const char *output; /* NULL for a plan */
+    const char *output; /* NULL for a plan, "" when no file was wanted */
     const char *pack, *input, *prompt, *negative;
     const refine_job *job;
 } run_record;
@@ -21,8 +21,10 @@ json_t *result_object(const refine_report *r, const run_record *run);
 json_t *result_rates(const refine_rates *r);
 json_t *result_text(const char *s);
 
-/* Prints the object and a newline.  A plan leaves out what only a run knows.
- * REFINE_ENOMEM or REFINE_EIO. */
+/* Prints an object (stolen; NULL: out of memory) and a newline.  REFINE_ENOMEM or REFINE_EIO. */
+refine_status result_write(FILE *out, json_t *o, refine_error *err);
+
+/* Prints the result's.  A plan leaves out what only a run knows. */
 refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
                                 refine_error *err);
 

@@ -329,6 +329,206 @@ Test(engine_refine, leaves_a_trace_of_everything)
     refine_close(e);
 }
 
+/* ---- stages ---- */
+
+/* What was told, the pieces of a stage put together. */
+typedef struct told {
+    char name[64];
+    refine_phase phase;
+    int step, item, h, w, c;
+    size_t seen;
+    double sum;
+} told;
+
+typedef struct listener {
+    told of[512];
+    int n, stop_after; /* pieces left until it asks to stop; -1: never */
+    bool stopped;
+    uint64_t calls; /* allocations there had been when it was last told */
+    float latents[LATENTS];
+} listener;
+
+static int listen(void *context, const refine_stage *s)
+{
+    listener *l = context;
+    told *t = l->n ? &l->of[l->n - 1] : NULL;
+    cr_assert(!l->stopped, "told again after it had stopped");
+    if (s->first == 0) {
+        cr_assert_lt(l->n, 512);
+        t = &l->of[l->n++];
+        *t = (told){ "", s->phase, s->step, s->item, s->h, s->w, s->c, 0, 0 };
+        snprintf(t->name, sizeof t->name, "%s", s->name);
+    }
+    cr_assert(t && strcmp(t->name, s->name) == 0 && t->item == s->item, "%s", s->name);
+    cr_assert(s->first == t->seen && s->count > 0, "%s: a gap", s->name);
+    t->seen += s->count;
+    cr_assert_leq(t->seen, (size_t)s->h * (size_t)s->w * (size_t)s->c);
+    for (size_t i = 0; i < s->count; i++)
+        t->sum += (double)s->value[i] * (double)(1 + (s->first + i) % 7);
+    if (strcmp(s->name, "latents") == 0)
+        memcpy(l->latents + s->first, s->value, s->count * sizeof(float));
+    l->calls = mem_used().calls;
+    l->stopped = l->stop_after >= 0 && l->stop_after-- == 0;
+    return l->stopped;
+}
+
+static refine_job watched(listener *l, uint8_t *out)
+{
+    refine_job j = job(out);
+    *l = (listener){ .stop_after = -1 };
+    j.stage = listen;
+    j.stage_context = l;
+    return j;
+}
+
+static const told *find(const listener *l, const char *name, int step, int item)
+{
+    for (int i = 0; i < l->n; i++)
+        if (strcmp(l->of[i].name, name) == 0 && l->of[i].step == step && l->of[i].item == item)
+            return &l->of[i];
+    cr_assert_fail("%s of step %d, item %d was not told", name, step, item);
+    return NULL;
+}
+
+static bool has_shape(const told *t, refine_phase phase, int h, int w, int c)
+{
+    return t->phase == phase && t->h == h && t->w == w && t->c == c &&
+           t->seen == (size_t)h * (size_t)w * (size_t)c;
+}
+
+/* What was told of the latents is [h][w][4]. */
+static bool are_the_latents(const listener *l, const float *latents)
+{
+    bool same = true;
+    for (int i = 0; i < LATENTS; i++)
+        same = same && l->latents[i] == latents[i % 4 * (LATENTS / 4) + i / 4];
+    return same;
+}
+
+Test(engine_refine, tells_of_every_stage_of_every_input_and_step)
+{
+    enum { CONV_OUT = 4, MOMENTS = 8 };
+    static listener l;
+    static uint8_t out[PIXELS];
+    static float latents[LATENTS];
+    const refine_options o = options(pack_file);
+    refine_job j = watched(&l, out);
+    j.latents_out = latents;
+    run_ok(&o, &j, NULL);
+    for (int i = 0; i < l.n; i++)
+        cr_expect_eq(l.of[i].seen, (size_t)(l.of[i].h * l.of[i].w * l.of[i].c), "%s is not whole",
+                     l.of[i].name);
+    cr_expect(has_shape(find(&l, "vae.moments", 0, 0), REFINE_ENCODING, H / 8, W / 8, MOMENTS));
+    cr_expect(has_shape(find(&l, "vae.decoder.out", 0, 0), REFINE_DECODING, H, W, 3));
+    for (int item = 0; item < 2; item++) {
+        cr_expect_eq(find(&l, "text.pooled", 0, item)->phase, REFINE_TEXT);
+        cr_expect_eq(find(&l, "unet.mid_block.attentions.0", 2, item)->phase, REFINE_DENOISING);
+        for (int step = 0; step < 3; step++)
+            cr_expect(has_shape(find(&l, "unet.out", step, item), REFINE_DENOISING, H / 8, W / 8,
+                                CONV_OUT));
+    }
+    for (int step = 0; step < 3; step++)
+        cr_expect(has_shape(find(&l, "latents", step, 0), REFINE_DENOISING, H / 8, W / 8, 4));
+    cr_expect(are_the_latents(&l, latents));
+    cr_expect_neq(find(&l, "unet.out", 0, 0)->sum, find(&l, "unet.out", 0, 1)->sum);
+}
+
+Test(engine_refine, stages_are_the_same_however_inputs_go_together)
+{
+    static listener together, apart;
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    const refine_job a = watched(&together, out), b = watched(&apart, out);
+    run_ok(&o, &a, NULL);
+    o.per_pass = 1;
+    run_ok(&o, &b, NULL);
+    cr_assert_eq(together.n, apart.n);
+    for (int i = 0; i < together.n; i++) {
+        const told *t = &together.of[i];
+        cr_expect_eq(find(&apart, t->name, t->step, t->item)->sum, t->sum, "%s", t->name);
+    }
+}
+
+/* Activations of 16 bits, the VAE's scaled, are told as the numbers that they stand for. */
+Test(engine_refine, tells_the_values_whatever_they_are_kept_in)
+{
+    static listener f32, bf16;
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    const refine_job a = watched(&f32, out), b = watched(&bf16, out);
+    run_ok(&o, &a, NULL);
+    o.precision = REFINE_BF16;
+    run_ok(&o, &b, NULL);
+    for (int i = 0; i < f32.n; i++) {
+        const told *t = &f32.of[i];
+        if (t->step == 0 && strcmp(t->name, "latents") != 0)
+            cr_expect_float_eq(find(&bf16, t->name, 0, t->item)->sum / t->sum, 1.0, 0.5, "%s: %g",
+                               t->name, find(&bf16, t->name, 0, t->item)->sum / t->sum);
+    }
+}
+
+Test(engine_refine, being_looked_into_keeps_to_its_plan)
+{
+    static listener l;
+    static uint8_t out[PIXELS];
+    refine_options o = options(pack_file);
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_engine *e;
+    const refine_job j = watched(&l, out);
+
+    o.cached_bytes = UINT64_MAX;
+    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
+    const uint64_t calls = mem_used().calls;
+    cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(l.calls, calls, "the run took memory");
+    refine_get_report(e, &r);
+    refine_close(e);
+    cr_expect_eq(r.memory.device_peak, r.memory.device_planned);
+    cr_expect_leq(r.memory.host_peak, r.memory.host_planned);
+}
+
+Test(engine_refine, being_looked_into_takes_memory_and_changes_no_picture)
+{
+    static listener l;
+    static uint8_t out[PIXELS];
+    const uint8_t *want = expected(REFINE_F32);
+    refine_options o = options(pack_file);
+    refine_report plan = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_engine *e;
+    const refine_job plain = job(out), j = watched(&l, out);
+
+    run_ok(&o, &j, NULL);
+    cr_expect_eq(memcmp(out, want, PIXELS), 0);
+    o.cached_bytes = UINT64_MAX;
+    cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_OK, "%s", err.text);
+    cr_expect_gt(plan.memory.smallest_host, memory_of(&o).smallest_host);
+    o.ram_bytes = plan.memory.smallest_host - 1;
+    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
+    cr_assert_eq(refine_open(&e, &o, &plain, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(refine_run(e, &j, &err), REFINE_EINVAL, "no memory was taken for it");
+    refine_close(e);
+}
+
+Test(engine_refine, stops_when_the_one_who_looks_asks)
+{
+    static listener l;
+    static uint8_t out[PIXELS];
+    const refine_options o = options(pack_file);
+    for (int after = 0; after < 400; after += 57) {
+        refine_engine *e;
+        refine_error err = { 0 };
+        const refine_job j = watched(&l, out);
+        l.stop_after = after;
+        cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
+        const refine_status st = refine_run(e, &j, &err);
+        cr_expect_eq(st, l.stopped ? REFINE_ECANCELLED : REFINE_OK, "%d", after);
+        cr_expect(l.stopped || after > 0);
+        refine_close(e);
+    }
+}
+
 Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_bands_in_f32)
 {
     invariant(REFINE_F32);

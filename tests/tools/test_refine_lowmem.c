@@ -674,6 +674,108 @@ Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
     bench_close(&b);
 }
 
+/* ---- comparing ---- */
+
+#define COMPARE "-i @in.png -p cat --steps 10 --threads 1 --seed 7 --compare "
+
+Test(tools_refine_lowmem, compares_two_packs)
+{
+    bench b = bench_open();
+    char other[TEMP_NAME], words[1024];
+    tiny_pack(other, sizeof other, "--weights int8");
+    (void)snprintf(words, sizeof words, "-m %s --precision int8 " COMPARE "@ -o @out.png --quiet",
+                   other);
+    outcome o = run(&b, words);
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect_str_eq(o.err, "");
+    cr_expect(strstr(o.out, "in int8\nagainst ") && strstr(o.out, "in f32: 96 x 64, 3 steps"), "%s",
+              o.out);
+    cr_expect(strstr(o.out, "picture  PSNR ") && strstr(o.out, "SSIM 0.99"), "%s", o.out);
+    cr_expect(strstr(o.out, "unet.out") && strstr(o.out, "unet.conv_in"), "%s", o.out);
+    cr_expect(!strstr(o.out, "different weights"), "%s", o.out);
+    outcome_free(&o);
+    (void)snprintf(words, sizeof words,
+                   "-m %s --precision int8 -i @in.png -p cat --steps 10 --threads 1 --seed 7 "
+                   "-o @plain.png",
+                   other);
+    succeeds(&b, words);
+    cr_expect(same_file(&b, "out.png", "plain.png"), "being compared changes the picture");
+    (void)unlink(other);
+    (void)bench_close(&b);
+}
+
+Test(tools_refine_lowmem, compares_for_scripts_without_making_a_picture)
+{
+    bench b = bench_open();
+    outcome o = run(&b, "-m @ --precision f32 " COMPARE "@ --json --quiet");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    json_t *j = json_of(&o), *c = json_object_get(j, "comparison"), *step;
+    size_t i;
+    cr_expect(json_is_true(json_object_get(c, "same_source")));
+    cr_expect_str_eq(string_of(j, "comparison", "reference_precision"), "f32");
+    cr_expect_eq(json_array_size(json_object_get(c, "steps")), 3u);
+    json_array_foreach(json_object_get(c, "steps"), i, step)
+    {
+        cr_expect(json_is_null(json_object_get(step, "psnr")));
+        cr_expect_eq(json_number_value(json_object_get(step, "relative_error")), 0.0);
+    }
+    cr_expect_eq(int_of(c, "picture", "largest_difference"), 0);
+    cr_expect_geq(json_array_size(json_object_get(c, "layers")), 40u);
+    cr_expect(json_is_object(json_object_get(j, "seconds")), "it is the result of a run");
+    json_decref(j);
+    outcome_free(&o);
+    cr_expect_eq(bench_close(&b), 0);
+}
+
+/* The input's memory is the output's: the reference's run must leave it alone. */
+Test(tools_refine_lowmem, compares_from_latents_to_latents)
+{
+    bench b = bench_open();
+    succeeds(&b, JOB "--output-latents @l.npy");
+    outcome o = run(&b, "-m @ -i @l.npy --output-latents @m.npy -p cat --steps 10 --threads 1 "
+                        "--denoising-start 0.8 --precision f32 --compare @ --quiet");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect(strstr(o.out, "PSNR the same, SSIM 1.00000, at most 0 grey"), "%s", o.out);
+    outcome_free(&o);
+    (void)bench_close(&b);
+}
+
+Test(tools_refine_lowmem, warns_when_packs_are_of_different_weights)
+{
+    bench b = bench_open();
+    const char *bin = getenv("REFINE_BIN");
+    char words[1024];
+    (void)snprintf(words, sizeof words,
+                   "'%s/refine-pack' synthetic:tiny:5 --tokenizer docs/sample/demo_merges.txt "
+                   "-o '%s' >/dev/null 2>&1",
+                   bin ? bin : "build/release/bin", in(&b, "other.pack"));
+    cr_assert_eq(system(words), 0);
+    outcome o = run(&b, "-m @ " COMPARE "@other.pack");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect(strstr(o.err, "warning") && strstr(o.err, "different weights"), "%s", o.err);
+    cr_expect(strstr(o.out, "different weights"), "%s", o.out);
+    outcome_free(&o);
+    (void)bench_close(&b);
+}
+
+/* What is wrong with either pack is said as of one. */
+Test(tools_refine_lowmem, refuses_what_cannot_be_compared)
+{
+    static const refusal REFUSALS[] = {
+        { 2, "-m @ -i @in.png " COMPARE "@ -o @out", "--compare is for one input" },
+        { 2, "-m @ " COMPARE "@ --plan", "--plan" },
+        { 2, "-m @ " COMPARE "@ -o -", "stdout" },
+        { 2, "-m @ " COMPARE "@ --precision int8 --quiet", "holds 16-bit weights" },
+        { 4, "-m @ " COMPARE "@in.png", "not a pack" },
+        { 4, "-m @none.pack " COMPARE "@", "none.pack" },
+        { 3, "-m @ " COMPARE "@ --vram 64K", "--vram" },
+    };
+    bench b = bench_open();
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        refuses(&b, &REFUSALS[i]);
+    cr_assert_eq(bench_close(&b), 0);
+}
+
 Test(tools_refine_lowmem, says_what_it_is_and_how_it_is_used)
 {
     bench b = bench_open();
