@@ -1,6 +1,6 @@
 /* tests/bench/bench_step.c -- one job on a real pack: seconds per step, peaks, stalls.
  *
- *     bench_step PACK SIZE f32|bf16 resident|streamed [STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]
+ *     bench_step PACK SIZE f32|bf16|int8 resident|streamed [STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]
  *
  * Prints one line.  `resident` keeps every UNet weight on the device, `streamed` none.
  * PIXELS 0 leaves out the VAE (latents in and out).  docs/speed.md says how its figures
@@ -37,11 +37,18 @@ static void print(const refine_report *r, const char *mode, double rss_mib)
            r->stall_copy, r->reader);
 }
 
+static refine_precision precision_of(const char *word)
+{
+    return strcmp(word, "bf16") == 0   ? REFINE_BF16
+           : strcmp(word, "int8") == 0 ? REFINE_INT8
+                                       : REFINE_F32;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5) {
-        fprintf(stderr, "usage: bench_step PACK SIZE f32|bf16 resident|streamed [STEPS [VRAM_MIB "
-                        "[RAM_MIB [PIXELS]]]]\n");
+        fprintf(stderr, "usage: bench_step PACK SIZE f32|bf16|int8 resident|streamed [STEPS "
+                        "[VRAM_MIB [RAM_MIB [PIXELS]]]]\n");
         return 2;
     }
     const int size = (int)strtol(argv[2], NULL, 10);
@@ -56,7 +63,7 @@ int main(int argc, char **argv)
 
     refine_options o = REFINE_OPTIONS_INIT;
     o.pack_path = argv[1];
-    o.precision = strcmp(argv[3], "bf16") == 0 ? REFINE_BF16 : REFINE_F32;
+    o.precision = precision_of(argv[3]);
     o.resident_bytes = strcmp(argv[4], "resident") == 0 ? 0 : UINT64_MAX;
     o.vram_bytes = argument(argc, argv, 6, 0) << 20;
     o.ram_bytes = argument(argc, argv, 7, 192) << 20;
