@@ -2,6 +2,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/refine.h"
+#include "offload/pack.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
@@ -30,10 +31,10 @@ static const uint8_t *photo(void)
     return rgb;
 }
 
-static refine_options options(const char *pack)
+static refine_options options(const char *path)
 {
     refine_options o = REFINE_OPTIONS_INIT;
-    o.pack_path = pack;
+    o.pack_path = path;
     o.device = REFINE_DEVICE_CPU;
     o.precision = REFINE_F32;
     o.vram_bytes = 256u << 20;
@@ -679,10 +680,10 @@ Test(engine_refine_int8, the_smallest_budget_runs_and_one_page_less_is_refused)
     smallest_budgets(REFINE_INT8);
 }
 
-static uint64_t bytes_of_a_step(const char *pack)
+static uint64_t bytes_of_a_step(const char *path)
 {
     static uint8_t out[PIXELS];
-    refine_options o = options(pack);
+    refine_options o = options(path);
     const refine_job j = job(out);
     refine_report r = REFINE_REPORT_INIT;
     o.resident_bytes = UINT64_MAX;
@@ -776,10 +777,11 @@ static int stop_at_once(void *context, const refine_progress *p)
     return (*left)-- <= 0;
 }
 
-Test(engine_refine, stops_when_asked_at_any_point)
+static void stop_at_any_point(refine_precision precision)
 {
     uint8_t out[PIXELS];
-    const refine_options o = options(pack_file);
+    refine_options o = options(pack_file);
+    o.precision = precision;
     for (int after = 0; after < 2000; after += 97) {
         refine_engine *e;
         refine_error err = { 0 };
@@ -797,11 +799,55 @@ Test(engine_refine, stops_when_asked_at_any_point)
     }
 }
 
-Test(engine_refine, survives_every_failed_allocation_in_open)
+Test(engine_refine, stops_when_asked_at_any_point) { stop_at_any_point(REFINE_F32); }
+Test(engine_refine_int8, stops_when_asked_at_any_point) { stop_at_any_point(REFINE_INT8); }
+
+static void flip(const char *path, uint64_t at)
+{
+    FILE *f = fopen(path, "r+b");
+    cr_assert(f && fseek(f, (long)at, SEEK_SET) == 0);
+    const int c = fgetc(f);
+    cr_assert(fseek(f, (long)at, SEEK_SET) == 0 && fputc(c ^ 4, f) != EOF && fclose(f) == 0);
+}
+
+/* Of every kind of chunk some; rows of tokens that no prompt asks for are not looked at. */
+static void find_flipped_bits(refine_precision precision)
+{
+    enum { TRIED = 12 };
+    uint8_t out[PIXELS];
+    const refine_job j = job(out);
+    refine_options o = options(pack_file);
+    pack *p;
+    int first, end;
+
+    o.precision = precision;
+    cr_assert_eq(pack_open(&p, pack_file, NULL), REFINE_OK);
+    pack_segment(p, PACK_SEGMENT_TOKENS, &first, &end);
+    for (int i = 0; i < TRIED; i++) {
+        const int chunk = i * first / TRIED;
+        const uint64_t at = pack_chunk_at(p, chunk)->file_at + 5;
+        refine_engine *e;
+        refine_error err = { 0 };
+        flip(pack_file, at);
+        refine_status st = refine_open(&e, &o, &j, &err);
+        if (st == REFINE_OK)
+            st = refine_run(e, &j, &err);
+        cr_expect_eq(st, REFINE_EFORMAT, "chunk %d: status %d (%s)", chunk, (int)st, err.text);
+        refine_close(e);
+        flip(pack_file, at);
+    }
+    pack_close(p);
+}
+
+Test(engine_refine, finds_a_flipped_bit_in_any_chunk) { find_flipped_bits(REFINE_F32); }
+Test(engine_refine_int8, finds_a_flipped_bit_in_any_chunk) { find_flipped_bits(REFINE_INT8); }
+
+static void fail_every_allocation(refine_precision precision)
 {
     uint8_t out[PIXELS];
     const refine_job j = job(out);
-    const refine_options o = options(pack_file);
+    refine_options o = options(pack_file);
+    o.precision = precision;
     for (long k = 0;; k++) {
         refine_engine *e;
         refine_error err = { 0 };
@@ -819,6 +865,13 @@ Test(engine_refine, survives_every_failed_allocation_in_open)
         cr_assert_null(e);
         cr_assert_eq(mem_used().now, 0u, "allocation %ld leaks", k);
     }
+}
+
+Test(engine_refine, survives_every_failed_allocation_in_open) { fail_every_allocation(REFINE_F32); }
+
+Test(engine_refine_int8, survives_every_failed_allocation_in_open)
+{
+    fail_every_allocation(REFINE_INT8);
 }
 
 Test(engine_refine, refuses_what_is_no_job)
