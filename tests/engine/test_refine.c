@@ -20,8 +20,8 @@ static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
 static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
 static void drop_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(engine_refine, .init = make_pack, .fini = drop_pack, .timeout = 100);
-TestSuite(engine_refine_int8, .init = make_int8_pack, .fini = drop_pack, .timeout = 100);
+TestSuite(engine_refine, .init = make_pack, .fini = drop_pack, .timeout = 300);
+TestSuite(engine_refine_int8, .init = make_int8_pack, .fini = drop_pack, .timeout = 300);
 
 static const uint8_t *photo(void)
 {
