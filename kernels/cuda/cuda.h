@@ -1,0 +1,77 @@
+/* kernels/cuda/cuda.h -- what the files of the CUDA device share.
+ *
+ * Storage is fp16 and sums are F32 (compute F16), or everything is F32.  Every output is computed
+ * by one thread or warp from start to end, with its sum over k in an order that depends on
+ * nothing but the shape of one image and one row of the matrix, and no float is ever added
+ * atomically: so results do not depend on chunks, on bands, or on how many images travel
+ * together.
+ *
+ * All work is enqueued on two streams; nothing is allocated after opening.  No operator needs
+ * workspace unless it says so.
+ */
+#ifndef REFINE_CUDA_H
+#define REFINE_CUDA_H
+
+#include "kernels/backend.h"
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How products are computed, chosen once when the device is opened (cuda_probe). */
+typedef enum cuda_math {
+    CUDA_TENSOR_CORES, /* mma.sync: fp16 products, F32 sums */
+    CUDA_HALF2,        /* without them: fp16 pairs, their sums carried over to F32 every 16 k */
+    CUDA_F32
+} cuda_math;
+
+typedef struct cuda_dev {
+    dev base;
+    int ordinal;
+    cudaStream_t stream[2]; /* by dev_queue */
+    dtype compute;          /* F16 or F32 */
+    cuda_math math;
+} cuda_dev;
+
+static inline cuda_dev *cuda_of(dev *d) { return (cuda_dev *)(void *)d; }
+static inline const cuda_dev *cuda_peek(const dev *d) { return (const cuda_dev *)(const void *)d; }
+
+/* Makes the device fail, with one line that says what to do; cudaSuccess does nothing.  Returns
+ * whether all is well. */
+bool cuda_check(dev *d, cudaError_t e, const char *doing);
+
+/* Chooses c->math for compute F16 by timing small products both ways. */
+void cuda_probe(cuda_dev *c);
+
+/* Loads the kernels of a file, so that none is loaded, and no device memory taken, later. */
+void cuda_load_products(dev *d);
+void cuda_load_attention(dev *d);
+void cuda_load_norms(dev *d);
+void cuda_load_elements(dev *d);
+
+size_t cuda_linear_workspace(const dev *d, const linear_args *a);
+void cuda_linear(dev *d, const linear_args *a);
+
+size_t cuda_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
+conv_source cuda_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
+size_t cuda_conv2d_workspace(const dev *d, const conv_args *a);
+void cuda_conv2d(dev *d, const conv_args *a);
+
+size_t cuda_attention_workspace(const dev *d, const attention_args *a);
+void cuda_attention(dev *d, const attention_args *a);
+
+size_t cuda_groupnorm_workspace(const dev *d, tensor a, tensor b);
+void cuda_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
+void cuda_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
+                    float eps);
+void cuda_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
+void cuda_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
+void cuda_silu(dev *d, tensor y, tensor x);
+void cuda_convert(dev *d, tensor y, tensor x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

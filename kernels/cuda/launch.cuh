@@ -1,0 +1,47 @@
+/* kernels/cuda/launch.cuh -- kernels and the host: launching, loading, shared memory. */
+#ifndef REFINE_CUDA_LAUNCH_CUH
+#define REFINE_CUDA_LAUNCH_CUH
+
+#include "kernels/cuda/cuda.h"
+
+#include <cuda_runtime.h>
+
+/* The dynamic shared memory of the block, which is all there is: launches give its size. */
+template <class T> __device__ __forceinline__ T *shared_memory()
+{
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    return reinterpret_cast<T *>(dynamic_shared);
+}
+
+/* Enqueues kernel<<<grid, block>>>(args...) on the compute stream. */
+template <class... P, class... A>
+void launch(dev *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... args)
+{
+    cudaLaunchConfig_t c = {};
+    c.gridDim = grid;
+    c.blockDim = block;
+    c.dynamicSmemBytes = shared;
+    c.stream = cuda_of(d)->stream[DEV_COMPUTE];
+    cuda_check(d, cudaLaunchKernelEx(&c, kernel, static_cast<P>(args)...), "starting a kernel");
+}
+
+/* Loads a kernel's code, and allows it so much dynamic shared memory: to be called for each when
+ * the device is opened.  Beyond 48 KiB CUDA wants to be asked. */
+template <class... P> void load_kernel(dev *d, void (*kernel)(P...), size_t shared)
+{
+    cudaFuncAttributes a;
+    if (!cuda_check(d, cudaFuncGetAttributes(&a, kernel), "loading a kernel"))
+        return;
+    if (shared > static_cast<size_t>(48) << 10)
+        cuda_check(d,
+                   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(shared)),
+                   "giving a kernel its shared memory");
+}
+
+static inline unsigned blocks_of(size_t work, size_t each)
+{
+    return static_cast<unsigned>((work + each - 1) / each);
+}
+
+#endif

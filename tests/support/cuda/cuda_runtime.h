@@ -1,0 +1,220 @@
+/* tests/support/cuda/cuda_runtime.h -- CUDA's C++ dialect on this machine's processor.
+ *
+ * Threads of a block are fibers of one host thread; they run one after another until each waits
+ * for others (a barrier, a warp's collective) and go on when all have come.  So between two
+ * meetings any order of threads is a legal one, and emulation_set_order chooses it: a missing
+ * barrier then reads what has not been written.  Blocks run one after another.
+ *
+ * Shared memory is dynamic, poisoned before each block, and as large as the launch asked for:
+ * under AddressSanitizer what lies behind may not be touched.  Collectives need all 32 lanes.
+ */
+#ifndef EMULATED_CUDA_RUNTIME_H
+#define EMULATED_CUDA_RUNTIME_H
+
+#include "cuda_runtime_api.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ const
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+#define __shared__ thread_local
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
+inline float2 make_float2(float x, float y) { return { x, y }; }
+inline float4 make_float4(float x, float y, float z, float w) { return { x, y, z, w }; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return { x, y }; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return { x, y, z, w }; }
+inline int2 make_int2(int x, int y) { return { x, y }; }
+inline int4 make_int4(int x, int y, int z, int w) { return { x, y, z, w }; }
+
+struct cudaLaunchAttribute;
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    size_t dynamicSmemBytes;
+    cudaStream_t stream;
+    cudaLaunchAttribute *attrs;
+    unsigned numAttrs;
+};
+
+namespace emulation {
+
+enum { LANES = 32, MOST_THREADS = 1024, MOST_SHARED = 227 * 1024 };
+
+/* Where in its block the running thread is, beyond threadIdx. */
+struct place {
+    unsigned lane, warp;
+};
+extern thread_local place here;
+
+/* Waits for the other threads of the block. */
+void meet_block();
+
+/* Waits for the other lanes of the warp; the last to come calls `act` with what all brought,
+ * on behalf of all.  All must have come for the same `act`. */
+void meet_warp(void *brought, void (*act)(void *const brought[LANES]));
+
+typedef std::function<void()> kernel_call;
+cudaError_t enqueue_kernel(const cudaLaunchConfig_t *c, const void *kernel, kernel_call call);
+
+/* What a collective over one value per lane brings. */
+template <class T> struct exchange {
+    T value;
+    unsigned other; /* lane whose value is wanted */
+    T got;
+};
+
+template <class T> void exchange_all(void *const brought[LANES])
+{
+    for (int i = 0; i < LANES; i++) {
+        exchange<T> *e = static_cast<exchange<T> *>(brought[i]);
+        e->got = static_cast<exchange<T> *>(brought[e->other % LANES])->value;
+    }
+}
+
+template <class T> T take_from(T value, unsigned lane)
+{
+    exchange<T> e = { value, lane, value };
+    meet_warp(&e, exchange_all<T>);
+    return e.got;
+}
+
+inline void nothing(void *const *) {}
+inline void vote(void *const brought[LANES])
+{
+    unsigned mask = 0;
+    for (int i = 0; i < LANES; i++)
+        mask |= (*static_cast<unsigned *>(brought[i]) != 0 ? 1u : 0u) << i;
+    for (int i = 0; i < LANES; i++)
+        *static_cast<unsigned *>(brought[i]) = mask;
+}
+
+} /* namespace emulation */
+
+extern thread_local unsigned char dynamic_shared[];
+
+extern thread_local uint3 threadIdx, blockIdx;
+extern thread_local dim3 blockDim, gridDim;
+
+inline void __syncthreads() { emulation::meet_block(); }
+inline void __syncwarp(unsigned = ~0u)
+{
+    emulation::meet_warp(nullptr, emulation::nothing);
+}
+
+template <class T> T __shfl_sync(unsigned, T v, int lane)
+{
+    return emulation::take_from(v, static_cast<unsigned>(lane));
+}
+template <class T> T __shfl_xor_sync(unsigned, T v, int mask)
+{
+    return emulation::take_from(v, emulation::here.lane ^ static_cast<unsigned>(mask));
+}
+template <class T> T __shfl_down_sync(unsigned, T v, unsigned delta)
+{
+    const unsigned lane = emulation::here.lane;
+    return emulation::take_from(v, lane + delta < emulation::LANES ? lane + delta : lane);
+}
+template <class T> T __shfl_up_sync(unsigned, T v, unsigned delta)
+{
+    const unsigned lane = emulation::here.lane;
+    return emulation::take_from(v, lane >= delta ? lane - delta : lane);
+}
+inline unsigned __ballot_sync(unsigned, int predicate)
+{
+    unsigned mine = predicate != 0;
+    emulation::meet_warp(&mine, emulation::vote);
+    return mine;
+}
+inline int __any_sync(unsigned m, int predicate) { return __ballot_sync(m, predicate) != 0; }
+inline int __all_sync(unsigned m, int predicate) { return __ballot_sync(m, predicate) == ~0u; }
+
+template <class T> T __ldg(const T *p) { return *p; }
+
+/* Threads never run at the same time here. */
+template <class T> T atomicAdd(T *p, T v)
+{
+    const T old = *p;
+    *p = static_cast<T>(old + v);
+    return old;
+}
+
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __uint_as_float(unsigned u)
+{
+    float f;
+    std::memcpy(&f, &u, sizeof f);
+    return f;
+}
+inline unsigned __float_as_uint(float f)
+{
+    unsigned u;
+    std::memcpy(&u, &f, sizeof u);
+    return u;
+}
+template <class T> inline T min(T a, T b) { return b < a ? b : a; }
+template <class T> inline T max(T a, T b) { return a < b ? b : a; }
+
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute a, int value);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *kernel);
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute a, int value)
+{
+    return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), a, value);
+}
+template <class... P>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, void (*kernel)(P...))
+{
+    return cudaFuncGetAttributes(out, reinterpret_cast<const void *>(kernel));
+}
+
+/* Arguments are copied when the kernel is launched, as on a card. */
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), A &&...args)
+{
+    static_assert((std::is_trivially_copyable<P>::value && ...), "a kernel takes plain values");
+    return emulation::enqueue_kernel(c, reinterpret_cast<const void *>(kernel),
+                                     std::bind(kernel, static_cast<P>(args)...));
+}
+
+#endif
