@@ -3,7 +3,8 @@
  * Fragments of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"), with g = lane / 4 and
  * t = lane % 4; a register holds two halves, the one of lower k below:
  *
- *     A 16x16, row-major    a[0] (g, 2t)   a[1] (g + 8, 2t)   a[2] (g, 2t + 8)   a[3] (g + 8, 2t + 8)
+ *     A 16x16, row-major    a[0] (g, 2t)          a[1] (g + 8, 2t)
+ *                           a[2] (g, 2t + 8)      a[3] (g + 8, 2t + 8)
  *     B 16x8, by columns    b[0] (k = 2t, n = g)              b[1] (k = 2t + 8, n = g)
  *     D 16x8, F32           d[0], d[1] (g, 2t), (g, 2t + 1)   d[2], d[3] (g + 8, ...)
  *
