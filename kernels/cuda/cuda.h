@@ -33,6 +33,7 @@ typedef struct cuda_dev {
     cudaStream_t stream[2]; /* by dev_queue */
     dtype compute;          /* F16 or F32 */
     cuda_math math;
+    int processors;         /* streaming multiprocessors */
 } cuda_dev;
 
 static inline cuda_dev *cuda_of(dev *d) { return (cuda_dev *)(void *)d; }

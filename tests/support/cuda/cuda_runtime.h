@@ -175,6 +175,16 @@ template <class T> T atomicAdd(T *p, T v)
     return old;
 }
 
+/* Four of the eight bytes of (y, x), each chosen by four bits of the selector. */
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
+{
+    const uint64_t both = static_cast<uint64_t>(y) << 32 | x;
+    unsigned out = 0;
+    for (int i = 0; i < 4; i++)
+        out |= static_cast<unsigned>(both >> (8 * (selector >> (4 * i) & 7u)) & 0xffu) << (8 * i);
+    return out;
+}
+
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }

@@ -1,0 +1,13 @@
+/* kernels/cuda/linear.cu -- y[p][r] = sum_k x[p][k] w[r][k]: the product with one tap. */
+#include "kernels/cuda/product.h"
+
+extern "C" size_t cuda_linear_workspace(const dev *, const linear_args *) { return 0; }
+
+extern "C" void cuda_linear(dev *d, const linear_args *a)
+{
+    product_args p = product_begin(a->y, a->w, &a->e);
+    p.in_h = a->x.h;
+    p.in_w = a->x.w;
+    product_source(&p, a->x, tensor(), a->x.h, 0);
+    product_run(d, p);
+}

@@ -1,0 +1,547 @@
+/* kernels/cuda/product.cuh -- linear and convolution as one implicit matrix product.
+ *
+ *     y[m][n] = sum over taps, channels of  x[pixel of m under the tap][c] * w[n][tap][c]
+ *
+ * m counts the output pixels of the band, image after image; n the rows of the chunk.  A linear
+ * operator is the convolution with one tap.  No column matrix is ever in memory: a block gathers
+ * 64 channels of one tap of its pixels at a time, on the way normalises them, and takes 64 of k
+ * of its rows of w, decoding int8 (one group: one slab); shared memory holds two such stages, one
+ * that is multiplied and one that is filled from registers which were loaded a stage earlier.
+ *
+ * The sum over k: taps in order, in each its channels in steps of 64, and within a step as the
+ * multiplier does it; the same for every element whatever the tile or the block it falls into.
+ * Padding is zero in what is multiplied, that is after the norm.
+ *
+ * In shared memory a row is 8 vectors of 8 elements; vector v of row r lies at v ^ (r % 8), so
+ * that eight threads at one vector of eight neighbouring rows meet no bank twice.
+ *
+ * Reference: CUTLASS, "implicit GEMM"; the swizzle is the one of ldmatrix's users everywhere.
+ */
+#ifndef REFINE_CUDA_PRODUCT_CUH
+#define REFINE_CUDA_PRODUCT_CUH
+
+#include "kernels/cuda/product.h"
+#include "kernels/cuda/view.cuh"
+
+enum { STEP = 64, VECTOR = 8, VECTORS = STEP / VECTOR };
+
+/* ---- eight elements of shared memory ---- */
+
+template <class E> struct vec8;
+
+template <> struct __align__(16) vec8<__half> {
+    __half2 pair[4];
+};
+
+template <> struct __align__(16) vec8<float> {
+    float x[8];
+};
+
+__device__ __forceinline__ void encode8(vec8<__half> &v, const float (&x)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v.pair[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
+}
+
+__device__ __forceinline__ void encode8(vec8<float> &v, const float (&x)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        v.x[i] = x[i];
+}
+
+template <class E> __device__ __forceinline__ vec8<E> zero8()
+{
+    const float zeros[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
+    vec8<E> v;
+    encode8(v, zeros);
+    return v;
+}
+
+template <class E, int ROWS> struct operand {
+    vec8<E> at[ROWS][VECTORS];
+
+    __device__ __forceinline__ vec8<E> &vector(int row, int v) { return at[row][v ^ (row % 8)]; }
+};
+
+template <class E, int M, int N> struct stage {
+    operand<E, M> x;
+    operand<E, N> w;
+};
+
+/* Where in k a stage lies. */
+struct k_place {
+    int tap_row, tap_column, tap, c0;
+
+    __device__ __forceinline__ void advance(const product_args &p)
+    {
+        c0 += STEP;
+        if (c0 < p.c)
+            return;
+        c0 = 0;
+        tap++;
+        if (++tap_column == p.kw) {
+            tap_column = 0;
+            tap_row++;
+        }
+    }
+};
+
+/* ---- the pixels: ROWS of them per block, 64 channels a step ---- */
+
+/* The output pixel that a row of the block is: its image, and the input row and column under the
+ * first tap.  Rows beyond the last pixel lie far above the image. */
+struct pixel_place {
+    int image, y, x;
+
+    __device__ __forceinline__ void set(const product_args &p, int m)
+    {
+        const int band = p.rows * p.y_w;
+        image = m / band;
+        const int rest = m % band;
+        y = m < p.pixels ? (p.row0 + rest / p.y_w) * p.stride - p.pad : -(1 << 20);
+        x = rest % p.y_w * p.stride - p.pad;
+    }
+
+    /* The source's pixel under a tap; negative: none, the input is zero there. */
+    __device__ __forceinline__ long long under(const product_args &p, const k_place &k) const
+    {
+        int row = y + k.tap_row, column = x + k.tap_column;
+        if (row < 0 || row >= p.in_h || column < 0 || column >= p.in_w)
+            return -1;
+        if (p.in_h != p.source_h)
+            row = row * p.source_h / p.in_h;
+        if (p.in_w != p.source_w)
+            column = column * p.source_w / p.in_w;
+        return (static_cast<long long>(image) * p.held_h + (row - p.first)) * p.source_w + column;
+    }
+};
+
+/* x * slope + shift of channels [c, c + 8) of an image, and silu. */
+__device__ __forceinline__ void normalise8(float (&x)[8], const product_args &p, int image, int c)
+{
+    const float *slope = p.affine + static_cast<size_t>(image) * 2 * p.c + c, *shift = slope + p.c;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (c + i >= p.c)
+            continue;
+        x[i] = x[i] * __ldg(slope + i) + __ldg(shift + i);
+        if (p.silu)
+            x[i] = silu(x[i]);
+    }
+}
+
+/* Eight channels of [a | b] from c on, of any type and place. */
+__device__ __forceinline__ void gather8(float (&x)[8], const product_args &p, size_t pixel, int c)
+{
+    if (p.whole_vectors) {
+        if (c < p.a.c)
+            load8(x, p.a, pixel, c);
+        else
+            load8(x, p.b, pixel, c - p.a.c);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x[i] = 0.0f;
+        if (c + i < p.a.c)
+            x[i] = load1(p.a, pixel, c + i);
+        else if (c + i < p.c)
+            x[i] = load1(p.b, pixel, c + i - p.a.c);
+    }
+}
+
+/* Sources.  fetch loads the next stage's vectors into registers, keep puts them into shared
+ * memory; between the two lies the multiplication of a stage. */
+
+/* F16 in whole vectors, as it is or to be normalised. */
+template <int ROWS, int THREADS, bool NORM> struct half_pixels {
+    enum { EACH = ROWS * VECTORS / THREADS };
+    typedef __half element;
+
+    pixel_place at[EACH];
+    half8 raw[EACH];
+    unsigned there; /* bit i: raw[i] is of a pixel, not of the padding */
+    int c;
+
+    __device__ __forceinline__ void begin(const product_args &p, int m0)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            at[i].set(p, m0 + static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS));
+    }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    {
+        c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+        const bool second = c >= p.a.c;
+        const view &v = second ? p.b : p.a;
+        const __half *from = static_cast<const __half *>(v.data) + (second ? c - p.a.c : c);
+        there = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const long long pixel = c < p.c ? at[i].under(p, k) : -1;
+            raw[i].all = make_uint4(0, 0, 0, 0);
+            if (pixel < 0)
+                continue;
+            raw[i].all =
+                *reinterpret_cast<const uint4 *>(from + static_cast<size_t>(pixel) * v.stride);
+            there |= 1u << i;
+        }
+    }
+
+    __device__ __forceinline__ vec8<__half> finished(const product_args &p, int i) const
+    {
+        vec8<__half> out;
+        if (NORM && there >> i & 1u) {
+            const float scale = c < p.a.c ? p.a.scale : p.b.scale;
+            float x[8];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float2 f = __half22float2(raw[i].pair[j]);
+                x[2 * j] = f.x * scale;
+                x[2 * j + 1] = f.y * scale;
+            }
+            normalise8(x, p, at[i].image, c);
+            encode8(out, x);
+            return out;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            out.pair[j] = raw[i].pair[j];
+        return out;
+    }
+
+    __device__ __forceinline__ void keep(const product_args &p, operand<__half, ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int row = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
+            to.vector(row, static_cast<int>(threadIdx.x) % VECTORS) = finished(p, i);
+        }
+    }
+};
+
+/* Whatever it is, converted when it is fetched. */
+template <class E, int ROWS, int THREADS> struct any_pixels {
+    enum { EACH = ROWS * VECTORS / THREADS };
+    typedef E element;
+
+    pixel_place at[EACH];
+    vec8<E> have[EACH];
+
+    __device__ __forceinline__ void begin(const product_args &p, int m0)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            at[i].set(p, m0 + static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS));
+    }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    {
+        const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const long long pixel = c < p.c ? at[i].under(p, k) : -1;
+            have[i] = zero8<E>();
+            if (pixel < 0)
+                continue;
+            float x[8];
+            gather8(x, p, static_cast<size_t>(pixel), c);
+            if (p.affine)
+                normalise8(x, p, at[i].image, c);
+            encode8(have[i], x);
+        }
+    }
+
+    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int row = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
+            to.vector(row, static_cast<int>(threadIdx.x) % VECTORS) = have[i];
+        }
+    }
+};
+
+/* ---- the matrix: ROWS rows per block ---- */
+
+/* F16, rows of whole vectors. */
+template <int ROWS, int THREADS> struct half_rows {
+    enum { EACH = ROWS * VECTORS / THREADS };
+
+    half8 raw[EACH];
+    int row;
+
+    __device__ __forceinline__ void begin(const product_args &, int n0)
+    {
+        row = n0 + static_cast<int>(threadIdx.x) / VECTORS;
+    }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    {
+        const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+        const size_t at = static_cast<size_t>(k.tap) * p.c + c;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int r = row + i * (THREADS / VECTORS);
+            raw[i].all = make_uint4(0, 0, 0, 0);
+            if (c < p.c && r < p.n)
+                raw[i].all = *reinterpret_cast<const uint4 *>(
+                    static_cast<const __half *>(p.w) + static_cast<size_t>(r) * p.k + at);
+        }
+    }
+
+    __device__ __forceinline__ void keep(const product_args &, operand<__half, ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int r = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
+            vec8<__half> v;
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                v.pair[j] = raw[i].pair[j];
+            to.vector(r, static_cast<int>(threadIdx.x) % VECTORS) = v;
+        }
+    }
+};
+
+/* Sixteen int8 times a scale.  A byte q + 128 below the byte 0x64 is the half 1024 + q + 128. */
+__device__ __forceinline__ void decode16(vec8<__half> (&v)[2], uint4 q, __half scale)
+{
+    const uint32_t word[4] = { q.x ^ 0x80808080u, q.y ^ 0x80808080u, q.z ^ 0x80808080u,
+                               q.w ^ 0x80808080u };
+    const __half2 bias = __float2half2_rn(-1152.0f), factor = __half2half2(scale);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        union {
+            uint32_t bits;
+            __half2 h;
+        } low, high;
+        low.bits = __byte_perm(word[i], 0x64646464u, 0x4140);
+        high.bits = __byte_perm(word[i], 0x64646464u, 0x4342);
+        v[i / 2].pair[i % 2 * 2] = __hmul2(__hadd2(low.h, bias), factor);
+        v[i / 2].pair[i % 2 * 2 + 1] = __hmul2(__hadd2(high.h, bias), factor);
+    }
+}
+
+__device__ __forceinline__ void decode16(vec8<float> (&v)[2], uint4 q, __half scale)
+{
+    const uint32_t word[4] = { q.x, q.y, q.z, q.w };
+    const float factor = __half2float(scale);
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        v[i / 8].x[i % 8] =
+            static_cast<float>(static_cast<int8_t>(word[i / 4] >> (8 * (i % 4)))) * factor;
+}
+
+/* DT_I8G64 (quant/int8.h): a step of k is a slab. */
+template <class E, int ROWS, int THREADS> struct int8_rows {
+    enum { PER_ROW = STEP / 16, EACH = ROWS * PER_ROW / THREADS };
+
+    const int8_t *group[EACH]; /* of the step to come; NULL: no such row */
+    const __half *scales[EACH];
+    int slab_bytes[EACH];
+    uint4 raw[EACH];
+    __half scale[EACH];
+
+    __device__ __forceinline__ void begin(const product_args &p, int n0)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int r = n0 + static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
+            const int tile = r / p.tile, first = tile * p.tile;
+            const int rows = p.n - first < p.tile ? p.n - first : p.tile;
+            const int stored = (rows + I8_ROW_ALIGN - 1) / I8_ROW_ALIGN * I8_ROW_ALIGN;
+            const int8_t *at = static_cast<const int8_t *>(p.w) +
+                               static_cast<size_t>(tile) * p.tile_bytes;
+            slab_bytes[i] = stored * (I8_GROUP + 2);
+            group[i] = r < p.n ? at + (r - first) * I8_GROUP +
+                                     static_cast<int>(threadIdx.x) % PER_ROW * 16
+                               : NULL;
+            scales[i] = reinterpret_cast<const __half *>(at + stored * I8_GROUP) + (r - first);
+        }
+    }
+
+    __device__ __forceinline__ void fetch(const product_args &, const k_place &)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            raw[i] = make_uint4(0, 0, 0, 0);
+            scale[i] = __float2half_rn(0.0f);
+            if (!group[i])
+                continue;
+            raw[i] = *reinterpret_cast<const uint4 *>(group[i]);
+            scale[i] = *scales[i];
+            group[i] += slab_bytes[i];
+            scales[i] += slab_bytes[i] / 2;
+        }
+    }
+
+    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int r = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
+            const int v = static_cast<int>(threadIdx.x) % PER_ROW * 2;
+            vec8<E> out[2];
+            decode16(out, raw[i], scale[i]);
+            to.vector(r, v) = out[0];
+            to.vector(r, v + 1) = out[1];
+        }
+    }
+};
+
+/* F16, BF16 or F32 of any shape, converted when it is fetched. */
+template <class E, int ROWS, int THREADS> struct any_rows {
+    enum { EACH = ROWS * VECTORS / THREADS };
+
+    vec8<E> have[EACH];
+    int row;
+
+    __device__ __forceinline__ void begin(const product_args &, int n0)
+    {
+        row = n0 + static_cast<int>(threadIdx.x) / VECTORS;
+    }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    {
+        const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int r = row + i * (THREADS / VECTORS);
+            const size_t at = static_cast<size_t>(r) * p.k + static_cast<size_t>(k.tap) * p.c;
+            float x[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                x[j] = r < p.n && c + j < p.c
+                           ? load_element(p.w, p.w_type, at + static_cast<size_t>(c + j))
+                           : 0.0f;
+            encode8(have[i], x);
+        }
+    }
+
+    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            to.vector(static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS),
+                      static_cast<int>(threadIdx.x) % VECTORS) = have[i];
+    }
+};
+
+/* ---- what becomes of the sums ---- */
+
+__device__ __forceinline__ void store4(const view &v, size_t pixel, int c, const float (&x)[4])
+{
+    if (v.vectors && v.type == DT_F16) {
+        union {
+            uint2 all;
+            __half2 pair[2];
+        } h;
+        h.pair[0] = __floats2half2_rn(x[0] * v.inverse, x[1] * v.inverse);
+        h.pair[1] = __floats2half2_rn(x[2] * v.inverse, x[3] * v.inverse);
+        *reinterpret_cast<uint2 *>(static_cast<__half *>(v.data) + pixel * v.stride + c) = h.all;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (c + i < v.c)
+            store1(v, pixel, c + i, x[i]);
+}
+
+/* Sums of row m for rows [n, n + 8) of w: the epilogue of kernels/ops.h, and into y. */
+__device__ __forceinline__ void finish8(const product_args &p, int m, int n, float (&v)[8])
+{
+    if (m >= p.pixels || n >= p.n)
+        return;
+    const int band = p.rows * p.y_w, image = m / band;
+    const size_t pixel = (static_cast<size_t>(image) * p.y_h + p.row0) * p.y_w + m % band;
+    const float *added = p.per_image ? p.per_image + static_cast<size_t>(image) * p.per_image_stride
+                                     : NULL;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        v[i] *= p.scale;
+        if (n + i >= p.n)
+            continue;
+        if (p.bias)
+            v[i] += __ldg(p.bias + n + i);
+        if (added)
+            v[i] += __ldg(added + n + i);
+    }
+    if (p.act == ACT_GEGLU) {
+        float half[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            half[i] = v[2 * i] * gelu(v[2 * i + 1]);
+            if (p.residual.data && n / 2 + i < p.y.c)
+                half[i] += load1(p.residual, pixel, n / 2 + i);
+        }
+        store4(p.y, pixel, n / 2, half);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        v[i] = p.act == ACT_SILU ? silu(v[i]) : p.act == ACT_GELU ? gelu(v[i]) : v[i];
+    if (p.residual.data) {
+        float r[8];
+        load8(r, p.residual, pixel, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            v[i] += r[i];
+    }
+    store8(p.y, pixel, n, v);
+}
+
+/* Sums on their way from those who computed them to those who store them; four more columns, so
+ * that rows begin in different banks. */
+template <int ROWS, int COLUMNS> struct sums {
+    float at[ROWS][COLUMNS + 4];
+
+    /* All `threads` of them together, from one barrier to the next. */
+    __device__ __forceinline__ void store(const product_args &p, int m0, int n0, int thread,
+                                          int threads)
+    {
+        for (int i = thread; i < ROWS * (COLUMNS / 8); i += threads) {
+            const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8;
+            float v[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                v[j] = at[row][column + j];
+            finish8(p, m0 + row, n0 + column, v);
+        }
+    }
+};
+
+/* ---- the loop over k ---- */
+
+/* Multiplies stage after stage.  S, W: who fetches; multiply(stage) adds one to the sums.  Ends
+ * with a barrier: shared memory is free. */
+template <class Stage, class S, class W, class Multiply>
+__device__ __forceinline__ void for_each_stage(const product_args &p, Stage *s, S &x, W &w,
+                                               Multiply multiply)
+{
+    k_place k = { 0, 0, 0, 0 };
+    x.fetch(p, k);
+    w.fetch(p, k);
+    x.keep(p, s[0].x);
+    w.keep(p, s[0].w);
+    __syncthreads();
+    for (int i = 0; i < p.steps; i++) {
+        const bool more = i + 1 < p.steps;
+        if (more) {
+            k.advance(p);
+            x.fetch(p, k);
+            w.fetch(p, k);
+        }
+        multiply(s[i % 2]);
+        if (more) {
+            x.keep(p, s[(i + 1) % 2].x);
+            w.keep(p, s[(i + 1) % 2].w);
+        }
+        __syncthreads();
+    }
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* kernels/cuda/product.h -- what the product kernels are told (kernels/cuda/product.cuh). */
+#ifndef REFINE_CUDA_PRODUCT_H
+#define REFINE_CUDA_PRODUCT_H
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/view.cuh"
+
+struct product_args {
+    /* The input [a | b].  Of the image's source_h rows the memory holds held_h, from row `first`
+     * on; read as if resampled to in_h x in_w.  Where nothing is normalised, a and b are read in
+     * units of `scale`. */
+    view a, b;
+    const float *affine; /* (images, 2, c), or NULL */
+    int silu;
+    int c; /* channels of both */
+    int source_h, source_w, held_h, first, in_h, in_w;
+    bool whole_vectors; /* no group of eight channels lies in both a and b, or across memory */
+
+    /* The matrix: n rows of k = taps * c. */
+    const void *w;
+    int w_type, n, k, kh, kw;
+    int tile;          /* rows of a tile of DT_I8G64, */
+    size_t tile_bytes; /* and of a full one */
+    int steps;         /* stages of k: taps * ceil(c / 64) */
+
+    /* The output: rows [row0, row0 + rows) of images of y_h x y_w. */
+    int stride, pad, row0, rows, y_h, y_w;
+    int pixels; /* images * rows * y_w */
+    view y;
+    float scale;        /* 2^exp2 of what was multiplied */
+    const float *bias;  /* or NULL */
+    const float *per_image; /* or NULL */
+    size_t per_image_stride;
+    view residual;
+    int act;
+};
+
+/* Everything but what is said about the input; y_h... are y's. */
+product_args product_begin(tensor y, tensor w, const epilogue *e);
+/* The input: a and b hold rows [first, ...) of images of h rows.  Called last. */
+void product_source(product_args *p, tensor a, tensor b, int h, int first);
+
+/* Enqueues it. */
+void product_run(dev *d, const product_args &p);
+
+void product_run_simt(dev *d, const product_args &p, bool halves);
+void product_load_simt(dev *d);
+
+#endif

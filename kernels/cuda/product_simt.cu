@@ -1,0 +1,148 @@
+/* kernels/cuda/product_simt.cu -- products without tensor cores.
+ *
+ * A block of 16 x 16 threads computes 16 TM pixels x 16 TN rows of w; a thread's are 16 apart.
+ * Of F32 they are sums of F32 products.  Of halves two neighbouring k are multiplied at once
+ * (HFMA2), and after 16 k the two sums are added in F32: in between they are fp16, which costs
+ * accuracy (docs/numerics.md) and doubles the rate of cards that have no tensor cores.
+ */
+#include "kernels/cuda/product.cuh"
+
+enum { SIDE = 16, SIMT_THREADS = SIDE * SIDE };
+
+template <class E, int TM, int TN> struct simt_tile {
+    enum { M = SIDE * TM, N = SIDE * TN };
+    typedef stage<E, M, N> stages[2];
+    union shared {
+        stages s;
+        sums<M, N> out;
+    };
+};
+
+/* The vectors v and v + 1 of k, 16 of it. */
+template <int TM, int TN>
+__device__ __forceinline__ void multiply16(float (&d)[TM][TN], stage<__half, SIDE * TM, SIDE * TN> &s,
+                                           int v, int tm, int tn)
+{
+    __half2 sum[TM][TN];
+#pragma unroll
+    for (int u = 0; u < 2; u++) {
+        vec8<__half> a[TM], b[TN];
+#pragma unroll
+        for (int i = 0; i < TM; i++)
+            a[i] = s.x.vector(tm + SIDE * i, v + u);
+#pragma unroll
+        for (int j = 0; j < TN; j++)
+            b[j] = s.w.vector(tn + SIDE * j, v + u);
+#pragma unroll
+        for (int i = 0; i < TM; i++)
+#pragma unroll
+            for (int j = 0; j < TN; j++) {
+                if (u == 0)
+                    sum[i][j] = __float2half2_rn(0.0f);
+#pragma unroll
+                for (int q = 0; q < 4; q++)
+                    sum[i][j] = __hfma2(a[i].pair[q], b[j].pair[q], sum[i][j]);
+            }
+    }
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) {
+            const float2 f = __half22float2(sum[i][j]);
+            d[i][j] += f.x + f.y;
+        }
+}
+
+template <int TM, int TN>
+__device__ __forceinline__ void multiply16(float (&d)[TM][TN], stage<float, SIDE * TM, SIDE * TN> &s,
+                                           int v, int tm, int tn)
+{
+#pragma unroll
+    for (int u = 0; u < 2; u++) {
+        vec8<float> b[TN];
+#pragma unroll
+        for (int j = 0; j < TN; j++)
+            b[j] = s.w.vector(tn + SIDE * j, v + u);
+#pragma unroll
+        for (int i = 0; i < TM; i++) {
+            const vec8<float> a = s.x.vector(tm + SIDE * i, v + u);
+#pragma unroll
+            for (int j = 0; j < TN; j++)
+#pragma unroll
+                for (int q = 0; q < 8; q++)
+                    d[i][j] = fmaf(a.x[q], b[j].x[q], d[i][j]);
+        }
+    }
+}
+
+template <class E, int TM, int TN, class S, class W>
+__global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const product_args p)
+{
+    typedef simt_tile<E, TM, TN> tile;
+    typename tile::shared *shared = shared_memory<typename tile::shared>();
+    const int m0 = static_cast<int>(blockIdx.y) * tile::M;
+    const int n0 = static_cast<int>(blockIdx.x) * tile::N;
+    const int thread = static_cast<int>(threadIdx.x), tm = thread % SIDE, tn = thread / SIDE;
+    float d[TM][TN] = {};
+    S x;
+    W w;
+
+    x.begin(p, m0);
+    w.begin(p, n0);
+    for_each_stage(p, shared->s, x, w, [&](stage<E, tile::M, tile::N> &s) {
+        for (int v = 0; v < VECTORS; v += 2)
+            multiply16(d, s, v, tm, tn);
+    });
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++)
+            shared->out.at[tm + SIDE * i][tn + SIDE * j] = d[i][j];
+    __syncthreads();
+    shared->out.store(p, m0, n0, thread, SIMT_THREADS);
+}
+
+/* ---- launching ---- */
+
+template <class E, int TM, int TN> struct simt_kernels {
+    typedef simt_tile<E, TM, TN> tile;
+    typedef any_pixels<E, tile::M, SIMT_THREADS> pixels;
+    typedef int8_rows<E, tile::N, SIMT_THREADS> int8;
+    typedef any_rows<E, tile::N, SIMT_THREADS> other;
+
+    static void run(dev *d, const product_args &p)
+    {
+        const dim3 grid(blocks_of(static_cast<size_t>(p.n), tile::N),
+                        blocks_of(static_cast<size_t>(p.pixels), tile::M));
+        launch(d,
+               p.w_type == DT_I8G64 ? product_simt_kernel<E, TM, TN, pixels, int8>
+                                    : product_simt_kernel<E, TM, TN, pixels, other>,
+               grid, SIMT_THREADS, sizeof(typename tile::shared), p);
+    }
+
+    static void load(dev *d)
+    {
+        load_kernel(d, product_simt_kernel<E, TM, TN, pixels, int8>, sizeof(typename tile::shared));
+        load_kernel(d, product_simt_kernel<E, TM, TN, pixels, other>,
+                    sizeof(typename tile::shared));
+    }
+};
+
+typedef simt_kernels<__half, 8, 4> of_halves;
+typedef simt_kernels<float, 4, 4> of_floats;
+
+void product_run_simt(dev *d, const product_args &p, bool halves)
+{
+    if (halves)
+        of_halves::run(d, p);
+    else
+        of_floats::run(d, p);
+}
+
+void product_load_simt(dev *d)
+{
+    if (cuda_of(d)->compute == DT_F16)
+        of_halves::load(d);
+    else
+        of_floats::load(d);
+}
