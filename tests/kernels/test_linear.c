@@ -5,126 +5,39 @@
  * partial sum of it a magnitude of sqrt(k)/3.  Rounding it errs by 2^-25 of that at most;
  * K such errors add up to a deviation below 2^-25 * K / 4.  K * 2^-24 is eight of these.
  */
-#include "tests/support/field.h"
+#include "tests/support/linear_case.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>
 
-enum { Y, X, W, BIAS, PER_IMAGE, RESIDUAL, N_FIELDS };
-
-typedef struct linear_case {
-    int n, h, w, k, rows;
-    dtype type, weights;
-    act act;
-    bool bias, per_image, residual, views;
-    int exp2;
-} linear_case;
-
-static void run_linear(dev *d, const tensor *t, const void *context)
+static void expect_like_ref(dev *cpu, const linear_case *c, bool exact)
 {
-    const act *f = context;
-    const epilogue e = { t[BIAS], t[PER_IMAGE], t[RESIDUAL], *f };
-    op_linear(d, t[Y], t[X], t[W], &e);
-}
-
-/* The residual is y itself: it holds what is to be added. */
-static void run_in_place(dev *d, const tensor *t, const void *context)
-{
-    const act *f = context;
-    const epilogue e = { t[BIAS], t[PER_IMAGE], t[Y], *f };
-    op_linear(d, t[Y], t[X], t[W], &e);
-}
-
-static bool exact_inputs; /* of the test's own process */
-
-static void make_fields(field f[N_FIELDS], const linear_case *c)
-{
-    const int out = c->act == ACT_GEGLU ? c->rows / 2 : c->rows, wide = c->views ? 7 : 0;
-    const int e = c->exp2;
-    for (int i = 0; i < N_FIELDS; i++)
-        f[i] = (field){ 0 };
-    f[Y] = field_view(1, c->type, c->n, c->h, c->w, out, wide, out + 2 * wide, e, 1);
-    f[X] = field_view(2, c->type, c->n, c->h, c->w, c->k, wide, c->k + 2 * wide, e, 1);
-    if (exact_inputs)
-        field_make_exact(&f[X]);
-    f[W] = field_random(3, c->weights, c->rows, 1, 1, c->k, 1);
-    if (c->bias)
-        f[BIAS] = field_random(4, DT_F32, 1, 1, 1, c->rows, 1);
-    if (c->per_image)
-        f[PER_IMAGE] = field_view(5, DT_F32, c->n, 1, 1, out, 3, out + 5, 0, 1);
-    if (c->residual)
-        f[RESIDUAL] = field_view(6, c->type, c->n, c->h, c->w, out, wide, out + 2 * wide, e, 1);
-}
-
-static void free_fields(field f[N_FIELDS])
-{
-    for (int i = 0; i < N_FIELDS; i++)
-        field_free(&f[i]);
-}
-
-static void run_on(dev *d, field f[N_FIELDS], field_body *body, act a)
-{
-    field *p[N_FIELDS];
-    for (int i = 0; i < N_FIELDS; i++)
-        p[i] = &f[i];
-    field_run(d, p, N_FIELDS, body, &a);
-}
-
-static void expect_like_ref(dev *cpu, const linear_case *c)
-{
-    field f[N_FIELDS];
-    dev *ref = field_ref();
-
-    make_fields(f, c);
-    field mine = field_copy(&f[Y]), theirs = field_copy(&f[Y]);
-    run_on(ref, f, run_linear, c->act);
-    theirs = (field_free(&theirs), field_copy(&f[Y]));
-    memcpy(f[Y].data, mine.data, mine.bytes);
-    run_on(cpu, f, run_linear, c->act);
-
+    double peak;
+    const double distance = linear_distance(cpu, c, exact, &peak);
     /* The product of two sums errs by both times the other's magnitude. */
-    const double peak = field_peak(&theirs);
     const double sum = c->k * 0x1p-24 * (c->act == ACT_GEGLU ? 2 * sqrt(peak) : 1);
     const double tolerance = sum + 1e-6 * peak + 2 * field_rounding(c->type, peak);
-    const double distance = field_distance(&f[Y], &theirs);
     cr_expect(distance <= tolerance, "%dx%dx%d k %d rows %d type %d act %d: off by %g of %g", c->n,
               c->h, c->w, c->k, c->rows, c->type, c->act, distance, tolerance);
-    field_free(&mine);
-    field_free(&theirs);
-    free_fields(f);
-    dev_close(ref);
 }
-
-static const linear_case CASES[] = {
-    { 1, 1, 77, 128, 128, DT_F32, DT_F16, ACT_NONE, true, false, false, false, 0 },
-    { 2, 16, 16, 96, 384, DT_F32, DT_F16, ACT_NONE, false, false, true, false, 0 },
-    { 2, 5, 7, 64, 200, DT_F32, DT_F16, ACT_SILU, true, true, true, false, 0 },
-    { 1, 1, 1, 320, 256, DT_F32, DT_F32, ACT_SILU, true, true, false, false, 0 },
-    { 3, 1, 9, 40, 24, DT_F32, DT_BF16, ACT_GELU, true, false, true, true, 0 },
-    { 2, 8, 8, 64, 512, DT_F32, DT_F16, ACT_GEGLU, true, false, false, false, 0 },
-    { 1, 3, 67, 33, 50, DT_F32, DT_F16, ACT_GEGLU, true, false, true, true, 0 },
-    { 1, 20, 20, 1280, 130, DT_F32, DT_F16, ACT_NONE, true, false, true, true, 0 },
-    { 1, 12, 12, 64, 64, DT_F16, DT_F16, ACT_NONE, true, false, true, false, 4 },
-    { 1, 12, 12, 64, 64, DT_F16, DT_F16, ACT_NONE, true, false, true, true, -3 },
-};
 
 Test(kernels_linear, agrees_with_the_referee)
 {
     dev *cpu = field_cpu(DT_F32, 2);
-    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++)
-        expect_like_ref(cpu, &CASES[i]);
+    for (int i = 0; i < N_LINEAR_CASES; i++)
+        expect_like_ref(cpu, &LINEAR_CASES[i], false);
     dev_close(cpu);
 }
 
 Test(kernels_linear, agrees_with_the_referee_when_activations_are_bf16)
 {
     dev *cpu = field_cpu(DT_BF16, 2);
-    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        linear_case c = CASES[i];
+    for (int i = 0; i < N_LINEAR_CASES; i++) {
+        linear_case c = LINEAR_CASES[i];
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(cpu, &c);
+        expect_like_ref(cpu, &c, false);
     }
     dev_close(cpu);
 }
@@ -134,18 +47,18 @@ Test(kernels_linear, leaves_what_lies_outside_the_view_alone)
     const linear_case c = {
         1, 4, 5, 48, 40, DT_F32, DT_F16, ACT_NONE, true, false, false, true, 0
     };
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
 
-    make_fields(f, &c);
-    field before = field_copy(&f[Y]);
-    run_on(cpu, f, run_linear, c.act);
-    for (size_t p = 0; p < field_pixels(&f[Y]); p++)
-        for (int i = -f[Y].c0; i < f[Y].stride - f[Y].c0; i++)
-            if (i < 0 || i >= f[Y].c)
-                cr_assert(field_at(&f[Y], p, i) == field_at(&before, p, i));
+    linear_fields(f, &c, false);
+    field before = field_copy(&f[LINEAR_Y]);
+    linear_run(cpu, f, c.act);
+    for (size_t p = 0; p < field_pixels(&f[LINEAR_Y]); p++)
+        for (int i = -f[LINEAR_Y].c0; i < f[LINEAR_Y].stride - f[LINEAR_Y].c0; i++)
+            if (i < 0 || i >= f[LINEAR_Y].c)
+                cr_assert(field_at(&f[LINEAR_Y], p, i) == field_at(&before, p, i));
     field_free(&before);
-    free_fields(f);
+    linear_free_fields(f);
     dev_close(cpu);
 }
 
@@ -154,44 +67,33 @@ Test(kernels_linear, may_add_to_what_it_overwrites)
     const linear_case c = {
         2, 9, 9, 96, 160, DT_F32, DT_F16, ACT_NONE, true, false, true, false, 0
     };
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
 
-    make_fields(f, &c);
-    field y = field_copy(&f[RESIDUAL]);
-    run_on(cpu, f, run_linear, c.act);
-    field expected = field_copy(&f[Y]);
-    memcpy(f[Y].data, y.data, y.bytes);
-    run_on(cpu, f, run_in_place, c.act);
-    cr_expect(field_same_bytes(&f[Y], &expected));
+    linear_fields(f, &c, false);
+    field y = field_copy(&f[LINEAR_RESIDUAL]);
+    linear_run(cpu, f, c.act);
+    field expected = field_copy(&f[LINEAR_Y]);
+    memcpy(f[LINEAR_Y].data, y.data, y.bytes);
+    linear_run_in_place(cpu, f, c.act);
+    cr_expect(field_same_bytes(&f[LINEAR_Y], &expected));
     field_free(&y);
     field_free(&expected);
-    free_fields(f);
+    linear_free_fields(f);
     dev_close(cpu);
 }
 
 /* ---- int8 weights ---- */
 
-static const linear_case INT8_CASES[] = {
-    { 1, 1, 77, 128, 128, DT_F32, DT_I8G64, ACT_NONE, true, false, false, false, 0 },
-    { 2, 5, 7, 64, 200, DT_F32, DT_I8G64, ACT_SILU, true, true, true, false, 0 },
-    { 3, 1, 9, 40, 24, DT_F32, DT_I8G64, ACT_GELU, true, false, true, true, 0 },
-    { 1, 3, 67, 130, 50, DT_F32, DT_I8G64, ACT_GEGLU, true, false, true, true, 0 },
-    { 2, 16, 16, 640, 268, DT_F32, DT_I8G64, ACT_NONE, true, false, true, true, 0 },
-    { 1, 12, 12, 64, 64, DT_F16, DT_I8G64, ACT_NONE, true, false, true, false, 4 },
-};
-
-enum { N_INT8 = sizeof INT8_CASES / sizeof INT8_CASES[0] };
-
 Test(kernels_linear, decodes_int8_weights)
 {
     dev *f32 = field_cpu(DT_F32, 2), *bf16 = field_cpu(DT_BF16, 2);
-    for (int i = 0; i < N_INT8; i++) {
-        linear_case c = INT8_CASES[i];
-        expect_like_ref(f32, &c);
+    for (int i = 0; i < N_LINEAR_INT8; i++) {
+        linear_case c = LINEAR_INT8[i];
+        expect_like_ref(f32, &c, false);
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(bf16, &c);
+        expect_like_ref(bf16, &c, false);
     }
     dev_close(f32);
     dev_close(bf16);
@@ -201,9 +103,8 @@ Test(kernels_linear, decodes_int8_weights)
 Test(kernels_linear, multiplies_integers_exactly)
 {
     dev *cpu = field_cpu_ints(DT_F32, 2);
-    exact_inputs = true;
-    for (int i = 0; i < N_INT8; i++)
-        expect_like_ref(cpu, &INT8_CASES[i]);
+    for (int i = 0; i < N_LINEAR_INT8; i++)
+        expect_like_ref(cpu, &LINEAR_INT8[i], true);
     dev_close(cpu);
 }
 
@@ -214,17 +115,17 @@ Test(kernels_linear, loses_what_rounding_the_input_loses)
     const linear_case c = { 1,        24,    24,    640,   256,   DT_F32, DT_I8G64,
                             ACT_NONE, false, false, false, false, 0 };
     dev *exact = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
 
-    make_fields(f, &c);
-    run_on(exact, f, run_linear, c.act);
-    field want = field_copy(&f[Y]);
-    run_on(ints, f, run_linear, c.act);
-    const double deviation = sqrt(c.k) / 127 / 6, distance = field_distance(&f[Y], &want);
+    linear_fields(f, &c, false);
+    linear_run(exact, f, c.act);
+    field want = field_copy(&f[LINEAR_Y]);
+    linear_run(ints, f, c.act);
+    const double deviation = sqrt(c.k) / 127 / 6, distance = field_distance(&f[LINEAR_Y], &want);
     cr_expect(distance < 6 * deviation && distance > 0.2 * deviation, "%g of %g", distance,
               deviation);
     field_free(&want);
-    free_fields(f);
+    linear_free_fields(f);
     dev_close(exact);
     dev_close(ints);
 }
@@ -235,15 +136,15 @@ Test(kernels_linear, multiplies_integers_only_for_inputs_of_the_compute_type)
     const linear_case c = { 1,        12,   12,    64,    64,    DT_F16, DT_I8G64,
                             ACT_NONE, true, false, false, false, 4 };
     dev *plain = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
 
-    make_fields(f, &c);
-    run_on(plain, f, run_linear, c.act);
-    field want = field_copy(&f[Y]);
-    run_on(ints, f, run_linear, c.act);
-    cr_expect(field_same_bytes(&f[Y], &want));
+    linear_fields(f, &c, false);
+    linear_run(plain, f, c.act);
+    field want = field_copy(&f[LINEAR_Y]);
+    linear_run(ints, f, c.act);
+    cr_expect(field_same_bytes(&f[LINEAR_Y], &want));
     field_free(&want);
-    free_fields(f);
+    linear_free_fields(f);
     dev_close(plain);
     dev_close(ints);
 }
@@ -252,12 +153,12 @@ Test(kernels_linear, multiplies_integers_only_for_inputs_of_the_compute_type)
 
 static field result_with_threads(const linear_case *c, int threads)
 {
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
     dev *cpu = field_cpu_ints(DT_F32, threads);
-    make_fields(f, c);
-    run_on(cpu, f, run_linear, c->act);
-    field y = field_copy(&f[Y]);
-    free_fields(f);
+    linear_fields(f, c, false);
+    linear_run(cpu, f, c->act);
+    field y = field_copy(&f[LINEAR_Y]);
+    linear_free_fields(f);
     dev_close(cpu);
     return y;
 }
@@ -281,41 +182,24 @@ Test(kernels_linear, does_not_depend_on_the_number_of_threads)
     expect_same_for_all_threads(DT_I8G64);
 }
 
-typedef struct cut {
-    int rows[4], n;
-} cut;
-
-static void run_chunks(dev *d, const tensor *t, const void *context)
-{
-    const cut *k = context;
-    int row = 0;
-    for (int i = 0; i < k->n; i++) {
-        const tensor w = field_matrix_rows(t[W], row, k->rows[i]);
-        const epilogue e = { .bias = tensor_channels(t[BIAS], row, w.n), .act = ACT_GEGLU };
-        op_linear(d, tensor_channels(t[Y], row / 2, w.n / 2), t[X], w, &e);
-        row += w.n;
-    }
-}
-
 static void expect_same_for_all_cuts(dev *cpu, dtype weights)
 {
     const linear_case c = { 2,         10,   13,    144,   640,   DT_F32, weights,
                             ACT_GEGLU, true, false, false, false, 0 };
-    const cut cuts[] = { { { 640 }, 1 }, { { 128, 384, 128 }, 3 }, { { 256, 128, 256 }, 3 } };
-    field f[N_FIELDS], first = { 0 };
-    field *p[N_FIELDS];
+    const linear_cut cuts[] = { { { 640 }, 1 },
+                                { { 128, 384, 128 }, 3 },
+                                { { 256, 128, 256 }, 3 } };
+    field f[LINEAR_FIELDS], first = { 0 };
 
-    make_fields(f, &c);
-    for (int i = 0; i < N_FIELDS; i++)
-        p[i] = &f[i];
+    linear_fields(f, &c, false);
     for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
-        field_run(cpu, p, N_FIELDS, run_chunks, &cuts[i]);
+        linear_run_chunks(cpu, f, ACT_GEGLU, &cuts[i]);
         if (i == 0)
-            first = field_copy(&f[Y]);
-        cr_expect(field_same_bytes(&f[Y], &first), "cut %zu", i);
+            first = field_copy(&f[LINEAR_Y]);
+        cr_expect(field_same_bytes(&f[LINEAR_Y], &first), "cut %zu", i);
     }
     field_free(&first);
-    free_fields(f);
+    linear_free_fields(f);
 }
 
 Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
@@ -328,29 +212,20 @@ Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
     dev_close(ints);
 }
 
-static void run_each_image(dev *d, const tensor *t, const void *context)
-{
-    (void)context;
-    for (int n = 0; n < t[Y].n; n++) {
-        const epilogue e = { .bias = t[BIAS] };
-        op_linear(d, tensor_images(t[Y], n, 1), tensor_images(t[X], n, 1), t[W], &e);
-    }
-}
-
 Test(kernels_linear, does_not_depend_on_how_many_images_travel_together)
 {
     const linear_case c = { 3,        11,   12,    80,    144,   DT_F32, DT_F16,
                             ACT_NONE, true, false, false, false, 0 };
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
     dev *cpu = field_cpu(DT_F32, 2);
 
-    make_fields(f, &c);
-    run_on(cpu, f, run_linear, ACT_NONE);
-    field together = field_copy(&f[Y]);
-    run_on(cpu, f, run_each_image, ACT_NONE);
-    cr_expect(field_same_bytes(&f[Y], &together));
+    linear_fields(f, &c, false);
+    linear_run(cpu, f, ACT_NONE);
+    field together = field_copy(&f[LINEAR_Y]);
+    linear_run_images(cpu, f);
+    cr_expect(field_same_bytes(&f[LINEAR_Y], &together));
     field_free(&together);
-    free_fields(f);
+    linear_free_fields(f);
     dev_close(cpu);
 }
 
@@ -359,18 +234,18 @@ Test(kernels_linear, fails_the_device_when_the_workspace_is_too_small)
     const linear_case c = {
         1, 8, 8, 64, 64, DT_F32, DT_F16, ACT_NONE, false, false, false, false, 0
     };
-    field f[N_FIELDS];
+    field f[LINEAR_FIELDS];
     dev *cpu = field_cpu(DT_F32, 1);
     const epilogue none = { .act = ACT_NONE };
     static char small[64];
 
-    make_fields(f, &c);
+    linear_fields(f, &c, false);
     dev_workspace_set(cpu, small, sizeof small);
-    op_linear(cpu, tensor_make(f[Y].data, DT_F32, 1, 8, 8, 64),
-              tensor_make(f[X].data, DT_F32, 1, 8, 8, 64),
-              tensor_make(f[W].data, DT_F16, 64, 1, 1, 64), &none);
+    op_linear(cpu, tensor_make(f[LINEAR_Y].data, DT_F32, 1, 8, 8, 64),
+              tensor_make(f[LINEAR_X].data, DT_F32, 1, 8, 8, 64),
+              tensor_make(f[LINEAR_W].data, DT_F16, 64, 1, 1, 64), &none);
     cr_expect(dev_status(cpu) == REFINE_EBUDGET);
     cr_expect(dev_why(cpu)[0] != '\0');
-    free_fields(f);
+    linear_free_fields(f);
     dev_close(cpu);
 }

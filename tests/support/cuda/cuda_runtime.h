@@ -27,7 +27,7 @@
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ thread_local
+#define __shared__ __thread
 
 struct dim3 {
     unsigned x, y, z;
@@ -127,7 +127,7 @@ inline void vote(void *const brought[LANES])
 
 } /* namespace emulation */
 
-extern thread_local unsigned char dynamic_shared[];
+extern __thread unsigned char dynamic_shared[];
 
 extern thread_local uint3 threadIdx, blockIdx;
 extern thread_local dim3 blockDim, gridDim;

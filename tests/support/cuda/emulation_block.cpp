@@ -54,7 +54,7 @@ emulation_switch:
 .size emulation_switch, .-emulation_switch
 )");
 
-alignas(1024) thread_local unsigned char dynamic_shared[emulation::MOST_SHARED];
+alignas(1024) __thread unsigned char dynamic_shared[emulation::MOST_SHARED];
 thread_local uint3 threadIdx, blockIdx;
 thread_local dim3 blockDim, gridDim;
 

@@ -38,7 +38,8 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t *c, const void *kernel, kern
 {
     std::lock_guard<std::mutex> hold(card.lock);
     const auto allowed = card.shared.find(kernel);
-    const size_t most = allowed == card.shared.end() ? SHARED_UNASKED : allowed->second;
+    const size_t most =
+        allowed == card.shared.end() ? static_cast<size_t>(SHARED_UNASKED) : allowed->second;
     if (c->dynamicSmemBytes > most || c->gridDim.x == 0 || c->gridDim.y == 0 ||
         c->gridDim.y > 65535 || c->gridDim.z == 0 || c->gridDim.z > 65535)
         return result(cudaErrorInvalidValue);
