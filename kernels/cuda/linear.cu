@@ -1,5 +1,5 @@
 /* kernels/cuda/linear.cu -- y[p][r] = sum_k x[p][k] w[r][k]: the product with one tap. */
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/product_args.cuh"
 
 extern "C" size_t cuda_linear_workspace(const dev *, const linear_args *) { return 0; }
 

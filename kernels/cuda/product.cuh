@@ -20,7 +20,7 @@
 #ifndef REFINE_CUDA_PRODUCT_CUH
 #define REFINE_CUDA_PRODUCT_CUH
 
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/product_args.cuh"
 #include "kernels/cuda/view.cuh"
 
 enum { STEP = 64, VECTOR = 8, VECTORS = STEP / VECTOR };

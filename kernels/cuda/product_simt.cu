@@ -20,8 +20,9 @@ template <class E, int TM, int TN> struct simt_tile {
 
 /* The vectors v and v + 1 of k, 16 of it. */
 template <int TM, int TN>
-__device__ __forceinline__ void multiply16(float (&d)[TM][TN], stage<__half, SIDE * TM, SIDE * TN> &s,
-                                           int v, int tm, int tn)
+__device__ __forceinline__ void multiply16(float (&d)[TM][TN],
+                                           stage<__half, SIDE * TM, SIDE * TN> &s, int v, int tm,
+                                           int tn)
 {
     __half2 sum[TM][TN];
 #pragma unroll
@@ -54,8 +55,9 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN], stage<__half, SID
 }
 
 template <int TM, int TN>
-__device__ __forceinline__ void multiply16(float (&d)[TM][TN], stage<float, SIDE * TM, SIDE * TN> &s,
-                                           int v, int tm, int tn)
+__device__ __forceinline__ void multiply16(float (&d)[TM][TN],
+                                           stage<float, SIDE * TM, SIDE * TN> &s, int v, int tm,
+                                           int tn)
 {
 #pragma unroll
     for (int u = 0; u < 2; u++) {

@@ -1,6 +1,6 @@
-/* kernels/cuda/product.h -- what the product kernels are told (kernels/cuda/product.cuh). */
-#ifndef REFINE_CUDA_PRODUCT_H
-#define REFINE_CUDA_PRODUCT_H
+/* kernels/cuda/product_args.cuh -- what the product kernels are told (kernels/cuda/product.cuh). */
+#ifndef REFINE_CUDA_PRODUCT_ARGS_CUH
+#define REFINE_CUDA_PRODUCT_ARGS_CUH
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/view.cuh"
