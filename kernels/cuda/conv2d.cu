@@ -3,26 +3,8 @@
  * Nothing is prepared, unless the output will overwrite the input: then the rows that the band
  * reads are copied first, normalised if they are to be, at the resolution they have.
  */
-#include "kernels/cuda/product.cuh"
-
-enum { PREPARE_THREADS = 256 };
-
-/* A thread prepares eight channels of a pixel; y holds the rows from `first` on. */
-__global__ void __launch_bounds__(PREPARE_THREADS) prepare_kernel(const product_args p, view y)
-{
-    const int vectors = (p.c + VECTOR - 1) / VECTOR;
-    const int at = static_cast<int>(blockIdx.x * PREPARE_THREADS + threadIdx.x);
-    const int pixel = at / vectors, c = at % vectors * VECTOR;
-    if (pixel >= p.pixels)
-        return;
-    const int band = p.rows * p.y_w, image = pixel / band;
-    const size_t from = (static_cast<size_t>(image) * p.source_h + p.row0) * p.y_w + pixel % band;
-    float x[8];
-    gather8(x, p, from, c);
-    if (p.affine)
-        normalise8(x, p, image, c);
-    store8(y, static_cast<size_t>(pixel), c, x);
-}
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/product_args.cuh"
 
 /* Rows of the source that a band needs, the first of them in *first: the band's window on the
  * resampled image, through the map of nearest resampling. */
@@ -52,12 +34,6 @@ extern "C" size_t cuda_conv_prepare_bytes(const dev *d, const conv_input *in, co
     return in->detach ? tensor_bytes(prepared(d, NULL, in, g, &first)) : 0;
 }
 
-static void set_norm(product_args *p, const conv_input *in)
-{
-    p->affine = static_cast<const float *>(in->affine.data);
-    p->silu = in->silu;
-}
-
 extern "C" conv_source cuda_conv_prepare(dev *d, void *space, const conv_input *in,
                                          conv_geometry g)
 {
@@ -67,18 +43,9 @@ extern "C" conv_source cuda_conv_prepare(dev *d, void *space, const conv_input *
         return s;
     s.ready = prepared(d, space, in, g, &s.first);
 
-    product_args p = {};
-    p.c = s.ready.c;
-    p.rows = s.ready.h;
-    p.row0 = s.first;
-    p.y_w = in->a.w;
-    set_norm(&p, in);
-    product_source(&p, in->a, in->b, in->a.h, 0);
-    view y = view_of(s.ready);
-    if (!p.affine)
-        y.scale = y.inverse = 1.0f; /* in the units that a is read in */
-    const size_t work = static_cast<size_t>(p.pixels) * ((p.c + VECTOR - 1) / VECTOR);
-    launch(d, prepare_kernel, blocks_of(work, PREPARE_THREADS), PREPARE_THREADS, 0, p, y);
+    element_run(d, view_of(s.ready), s.ready.n, s.ready.h * s.ready.w,
+                normed_of(in->a, in->b, in->affine, in->silu ? ACT_SILU : ACT_NONE),
+                static_cast<size_t>(s.first) * in->a.w, tensor_pixels(in->a));
     return s;
 }
 
@@ -94,11 +61,9 @@ extern "C" void cuda_conv2d(dev *d, const conv_args *a)
     p.rows = a->g.rows;
     p.in_h = x->in.h;
     p.in_w = x->in.w;
-    if (tensor_present(x->ready)) {
-        product_source(&p, x->ready, tensor(), x->in.a.h, x->first);
-    } else {
-        set_norm(&p, &x->in);
-        product_source(&p, x->in.a, x->in.b, x->in.a.h, 0);
-    }
+    if (tensor_present(x->ready))
+        product_source(&p, x->ready, tensor(), tensor(), false, x->in.a.h, x->first);
+    else
+        product_source(&p, x->in.a, x->in.b, x->in.affine, x->in.silu, x->in.a.h, 0);
     product_run(d, p);
 }

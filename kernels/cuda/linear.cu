@@ -8,6 +8,6 @@ extern "C" void cuda_linear(dev *d, const linear_args *a)
     product_args p = product_begin(a->y, a->w, &a->e);
     p.in_h = a->x.h;
     p.in_w = a->x.w;
-    product_source(&p, a->x, tensor(), a->x.h, 0);
+    product_source(&p, a->x, tensor(), tensor(), false, a->x.h, 0);
     product_run(d, p);
 }

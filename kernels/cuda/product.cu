@@ -5,7 +5,6 @@
  * are to be, and changes no bit.
  */
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/ptx.cuh"
 
 /* A block of warps. */
 template <int WARPS_M, int WARPS_N, int I> struct warps {
@@ -20,10 +19,10 @@ template <int WARPS_M, int WARPS_N, int I> struct warps {
         BLOCKS = 256 / THREADS /* of a multiprocessor, at least */
     };
     typedef stage<__half, M, N> stages[2];
-    typedef sums<16, WARP_N> outputs[WARPS]; /* a warp stores 16 rows at a time */
+    typedef outputs<16, WARP_N> results[WARPS]; /* a warp stores 16 rows at a time */
     union shared {
         stages s;
-        outputs out;
+        results out;
     };
     static __device__ __forceinline__ int m_of(int warp) { return warp / WARPS_N * WARP_M; }
     static __device__ __forceinline__ int n_of(int warp) { return warp % WARPS_N * WARP_N; }
@@ -37,36 +36,14 @@ template <class T>
 __device__ __forceinline__ void multiply_stage(float (&d)[T::WARP_M / 16][T::J][4],
                                                stage<__half, T::M, T::N> &s, int m, int n)
 {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int k = 0; k < STEP / 16; k++) {
         uint32_t a[T::WARP_M / 16][4], b[T::J][2];
 #pragma unroll
         for (int i = 0; i < T::WARP_M / 16; i++)
-            load_matrices(a[i], &s.x.vector(m + 16 * i + lane % 16, 2 * k + lane / 16));
-#pragma unroll
-        for (int j = 0; j < T::J; j += 2) {
-            uint32_t two[4];
-            load_matrices(two, &s.w.vector(n + 8 * j + lane / 16 * 8 + lane % 8,
-                                           2 * k + lane / 8 % 2));
-            b[j][0] = two[0];
-            b[j][1] = two[1];
-            b[j + 1][0] = two[2];
-            b[j + 1][1] = two[3];
-        }
+            load_rows(a[i], s.x, m + 16 * i, 2 * k);
+        load_columns(b, s.w, n, 2 * k);
         mma_tile(d, a, b);
-    }
-}
-
-/* Sixteen rows of a warp's sums, as mma leaves them. */
-template <int N, int J>
-__device__ __forceinline__ void put_fragments(sums<16, N> &out, const float (&d)[J][4])
-{
-    const int g = static_cast<int>(threadIdx.x) % 32 / 4, t = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-    for (int j = 0; j < J; j++) {
-        *reinterpret_cast<float2 *>(&out.at[g][8 * j + 2 * t]) = make_float2(d[j][0], d[j][1]);
-        *reinterpret_cast<float2 *>(&out.at[g + 8][8 * j + 2 * t]) = make_float2(d[j][2], d[j][3]);
     }
 }
 
@@ -90,7 +67,7 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) product_tensor_kernel(c
     for (int i = 0; i < T::WARP_M / 16; i++) {
         put_fragments(shared->out[warp], d[i]);
         __syncwarp();
-        shared->out[warp].store(p, m0 + m + 16 * i, n0 + n, lane, 32);
+        finish(p, shared->out[warp], m0 + m + 16 * i, n0 + n, lane, 32);
         __syncwarp();
     }
 }
@@ -101,7 +78,7 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) product_tensor_kernel(c
 template <class T> struct tensor_kernels {
     typedef void kernel(const product_args);
     typedef half_pixels<T::M, T::THREADS, false> plain;
-    typedef half_pixels<T::M, T::THREADS, true> normed;
+    typedef half_pixels<T::M, T::THREADS, true> changed;
     typedef any_pixels<__half, T::M, T::THREADS> any;
     typedef half_rows<T::N, T::THREADS> f16;
     typedef int8_rows<__half, T::N, T::THREADS> int8;
@@ -110,18 +87,19 @@ template <class T> struct tensor_kernels {
     /* F16 weights are best met by F16 pixels; what is not takes the way that reads anything. */
     static kernel *pick(const product_args &p)
     {
-        const bool f16_pixels = p.a.type == DT_F16 && (!p.b.data || p.b.type == DT_F16) &&
-                                p.whole_vectors && (p.affine || p.b.scale == p.a.scale);
-        const bool f16_rows = p.w_type == DT_F16 && p.c % VECTOR == 0 &&
+        const normed &in = p.in;
+        const bool same = !in.b.data || (in.b.type == DT_F16 && in.b.scale == in.a.scale);
+        const bool f16_pixels = in.a.type == DT_F16 && same && in.whole_vectors;
+        const bool f16_rows = p.w_type == DT_F16 && in.c % VECTOR == 0 &&
                               reinterpret_cast<uintptr_t>(p.w) % 16 == 0;
         if (p.w_type == DT_I8G64)
-            return !f16_pixels ? product_tensor_kernel<T, any, int8>
-                   : p.affine  ? product_tensor_kernel<T, normed, int8>
-                               : product_tensor_kernel<T, plain, int8>;
+            return !f16_pixels        ? product_tensor_kernel<T, any, int8>
+                   : normed_raw(in) ? product_tensor_kernel<T, plain, int8>
+                                      : product_tensor_kernel<T, changed, int8>;
         if (!f16_pixels || !f16_rows)
             return product_tensor_kernel<T, any, other>;
-        return p.affine ? product_tensor_kernel<T, normed, f16>
-                        : product_tensor_kernel<T, plain, f16>;
+        return normed_raw(in) ? product_tensor_kernel<T, plain, f16>
+                              : product_tensor_kernel<T, changed, f16>;
     }
 
     static void run(dev *d, const product_args &p)
@@ -135,9 +113,9 @@ template <class T> struct tensor_kernels {
     {
         const size_t bytes = sizeof(typename T::shared);
         load_kernel(d, product_tensor_kernel<T, plain, f16>, bytes);
-        load_kernel(d, product_tensor_kernel<T, normed, f16>, bytes);
+        load_kernel(d, product_tensor_kernel<T, changed, f16>, bytes);
         load_kernel(d, product_tensor_kernel<T, plain, int8>, bytes);
-        load_kernel(d, product_tensor_kernel<T, normed, int8>, bytes);
+        load_kernel(d, product_tensor_kernel<T, changed, int8>, bytes);
         load_kernel(d, product_tensor_kernel<T, any, int8>, bytes);
         load_kernel(d, product_tensor_kernel<T, any, other>, bytes);
     }
@@ -180,7 +158,6 @@ product_args product_begin(tensor y, tensor w, const epilogue *e)
     p.n = w.n;
     p.kh = w.h;
     p.kw = w.w;
-    p.c = w.c;
     p.k = w.h * w.w * w.c;
     p.tile = tile_rows(w.h, w.w);
     p.tile_bytes = i8_bytes(p.tile, w.h * w.w, w.c);
@@ -197,20 +174,19 @@ product_args product_begin(tensor y, tensor w, const epilogue *e)
     return p;
 }
 
-void product_source(product_args *p, tensor a, tensor b, int h, int first)
+void product_source(product_args *p, tensor a, tensor b, tensor affine, bool silu, int h,
+                    int first)
 {
-    p->a = view_of(a);
-    p->b = view_of(b);
+    p->in = normed_of(a, b, affine, silu ? ACT_SILU : ACT_NONE);
     p->source_h = h;
     p->source_w = a.w;
     p->held_h = a.h;
     p->first = first;
     p->pixels = a.n * p->rows * p->y_w;
-    p->whole_vectors = p->a.vectors && (!p->b.data || p->b.vectors);
     p->scale = 1.0f;
-    if (!p->affine) {
-        p->scale = p->a.scale;
-        p->a.scale = 1.0f;
-        p->b.scale *= p->b.data ? p->a.inverse : 0.0f;
+    if (normed_raw(p->in)) {
+        p->scale = p->in.a.scale;
+        p->in.b.scale *= p->in.a.inverse;
+        p->in.a.scale = 1.0f;
     }
 }

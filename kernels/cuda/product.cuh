@@ -12,62 +12,19 @@
  * multiplier does it; the same for every element whatever the tile or the block it falls into.
  * Padding is zero in what is multiplied, that is after the norm.
  *
- * In shared memory a row is 8 vectors of 8 elements; vector v of row r lies at v ^ (r % 8), so
- * that eight threads at one vector of eight neighbouring rows meet no bank twice.
- *
- * Reference: CUTLASS, "implicit GEMM"; the swizzle is the one of ldmatrix's users everywhere.
+ * Reference: CUTLASS, "implicit GEMM".
  */
 #ifndef REFINE_CUDA_PRODUCT_CUH
 #define REFINE_CUDA_PRODUCT_CUH
 
+#include "kernels/cuda/operand.cuh"
 #include "kernels/cuda/product_args.cuh"
-#include "kernels/cuda/view.cuh"
 
-enum { STEP = 64, VECTOR = 8, VECTORS = STEP / VECTOR };
-
-/* ---- eight elements of shared memory ---- */
-
-template <class E> struct vec8;
-
-template <> struct __align__(16) vec8<__half> {
-    __half2 pair[4];
-};
-
-template <> struct __align__(16) vec8<float> {
-    float x[8];
-};
-
-__device__ __forceinline__ void encode8(vec8<__half> &v, const float (&x)[8])
-{
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        v.pair[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
-}
-
-__device__ __forceinline__ void encode8(vec8<float> &v, const float (&x)[8])
-{
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        v.x[i] = x[i];
-}
-
-template <class E> __device__ __forceinline__ vec8<E> zero8()
-{
-    const float zeros[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
-    vec8<E> v;
-    encode8(v, zeros);
-    return v;
-}
-
-template <class E, int ROWS> struct operand {
-    vec8<E> at[ROWS][VECTORS];
-
-    __device__ __forceinline__ vec8<E> &vector(int row, int v) { return at[row][v ^ (row % 8)]; }
-};
+enum { STEP = 64, VECTORS = STEP / VECTOR };
 
 template <class E, int M, int N> struct stage {
-    operand<E, M> x;
-    operand<E, N> w;
+    operand<E, M, VECTORS> x;
+    operand<E, N, VECTORS> w;
 };
 
 /* Where in k a stage lies. */
@@ -77,7 +34,7 @@ struct k_place {
     __device__ __forceinline__ void advance(const product_args &p)
     {
         c0 += STEP;
-        if (c0 < p.c)
+        if (c0 < p.in.c)
             return;
         c0 = 0;
         tap++;
@@ -118,40 +75,6 @@ struct pixel_place {
     }
 };
 
-/* x * slope + shift of channels [c, c + 8) of an image, and silu. */
-__device__ __forceinline__ void normalise8(float (&x)[8], const product_args &p, int image, int c)
-{
-    const float *slope = p.affine + static_cast<size_t>(image) * 2 * p.c + c, *shift = slope + p.c;
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        if (c + i >= p.c)
-            continue;
-        x[i] = x[i] * __ldg(slope + i) + __ldg(shift + i);
-        if (p.silu)
-            x[i] = silu(x[i]);
-    }
-}
-
-/* Eight channels of [a | b] from c on, of any type and place. */
-__device__ __forceinline__ void gather8(float (&x)[8], const product_args &p, size_t pixel, int c)
-{
-    if (p.whole_vectors) {
-        if (c < p.a.c)
-            load8(x, p.a, pixel, c);
-        else
-            load8(x, p.b, pixel, c - p.a.c);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        x[i] = 0.0f;
-        if (c + i < p.a.c)
-            x[i] = load1(p.a, pixel, c + i);
-        else if (c + i < p.c)
-            x[i] = load1(p.b, pixel, c + i - p.a.c);
-    }
-}
-
 /* Sources.  fetch loads the next stage's vectors into registers, keep puts them into shared
  * memory; between the two lies the multiplication of a stage. */
 
@@ -175,13 +98,13 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
     __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
     {
         c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
-        const bool second = c >= p.a.c;
-        const view &v = second ? p.b : p.a;
-        const __half *from = static_cast<const __half *>(v.data) + (second ? c - p.a.c : c);
+        const bool second = c >= p.in.a.c;
+        const view &v = second ? p.in.b : p.in.a;
+        const __half *from = static_cast<const __half *>(v.data) + (second ? c - p.in.a.c : c);
         there = 0;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const long long pixel = c < p.c ? at[i].under(p, k) : -1;
+            const long long pixel = c < p.in.c ? at[i].under(p, k) : -1;
             raw[i].all = make_uint4(0, 0, 0, 0);
             if (pixel < 0)
                 continue;
@@ -195,7 +118,7 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
     {
         vec8<__half> out;
         if (NORM && there >> i & 1u) {
-            const float scale = c < p.a.c ? p.a.scale : p.b.scale;
+            const float scale = c < p.in.a.c ? p.in.a.scale : p.in.b.scale;
             float x[8];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -203,7 +126,7 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
                 x[2 * j] = f.x * scale;
                 x[2 * j + 1] = f.y * scale;
             }
-            normalise8(x, p, at[i].image, c);
+            normalise8(x, p.in, at[i].image, c);
             encode8(out, x);
             return out;
         }
@@ -213,7 +136,7 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
         return out;
     }
 
-    __device__ __forceinline__ void keep(const product_args &p, operand<__half, ROWS> &to) const
+    __device__ __forceinline__ void keep(const product_args &p, operand<__half, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -243,19 +166,18 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
         const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const long long pixel = c < p.c ? at[i].under(p, k) : -1;
+            const long long pixel = c < p.in.c ? at[i].under(p, k) : -1;
             have[i] = zero8<E>();
             if (pixel < 0)
                 continue;
             float x[8];
-            gather8(x, p, static_cast<size_t>(pixel), c);
-            if (p.affine)
-                normalise8(x, p, at[i].image, c);
+            gather8(x, p.in, static_cast<size_t>(pixel), c);
+            normalise8(x, p.in, at[i].image, c);
             encode8(have[i], x);
         }
     }
 
-    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS> &to) const
+    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -282,18 +204,18 @@ template <int ROWS, int THREADS> struct half_rows {
     __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
     {
         const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
-        const size_t at = static_cast<size_t>(k.tap) * p.c + c;
+        const size_t at = static_cast<size_t>(k.tap) * p.in.c + c;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = row + i * (THREADS / VECTORS);
             raw[i].all = make_uint4(0, 0, 0, 0);
-            if (c < p.c && r < p.n)
+            if (c < p.in.c && r < p.n)
                 raw[i].all = *reinterpret_cast<const uint4 *>(
                     static_cast<const __half *>(p.w) + static_cast<size_t>(r) * p.k + at);
         }
     }
 
-    __device__ __forceinline__ void keep(const product_args &, operand<__half, ROWS> &to) const
+    __device__ __forceinline__ void keep(const product_args &, operand<__half, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -379,7 +301,7 @@ template <class E, int ROWS, int THREADS> struct int8_rows {
         }
     }
 
-    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS> &to) const
+    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -411,18 +333,18 @@ template <class E, int ROWS, int THREADS> struct any_rows {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = row + i * (THREADS / VECTORS);
-            const size_t at = static_cast<size_t>(r) * p.k + static_cast<size_t>(k.tap) * p.c;
+            const size_t at = static_cast<size_t>(r) * p.k + static_cast<size_t>(k.tap) * p.in.c;
             float x[8];
 #pragma unroll
             for (int j = 0; j < 8; j++)
-                x[j] = r < p.n && c + j < p.c
+                x[j] = r < p.n && c + j < p.in.c
                            ? load_element(p.w, p.w_type, at + static_cast<size_t>(c + j))
                            : 0.0f;
             encode8(have[i], x);
         }
     }
 
-    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS> &to) const
+    __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
@@ -483,7 +405,7 @@ __device__ __forceinline__ void finish8(const product_args &p, int m, int n, flo
     }
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        v[i] = p.act == ACT_SILU ? silu(v[i]) : p.act == ACT_GELU ? gelu(v[i]) : v[i];
+        v[i] = activate(p.act, v[i]);
     if (p.residual.data) {
         float r[8];
         load8(r, p.residual, pixel, n);
@@ -494,25 +416,20 @@ __device__ __forceinline__ void finish8(const product_args &p, int m, int n, flo
     store8(p.y, pixel, n, v);
 }
 
-/* Sums on their way from those who computed them to those who store them; four more columns, so
- * that rows begin in different banks. */
-template <int ROWS, int COLUMNS> struct sums {
-    float at[ROWS][COLUMNS + 4];
-
-    /* All `threads` of them together, from one barrier to the next. */
-    __device__ __forceinline__ void store(const product_args &p, int m0, int n0, int thread,
-                                          int threads)
-    {
-        for (int i = thread; i < ROWS * (COLUMNS / 8); i += threads) {
-            const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8;
-            float v[8];
+/* Stores a tile of sums: all `threads` of them together, from one barrier to the next. */
+template <int ROWS, int COLUMNS>
+__device__ __forceinline__ void finish(const product_args &p, const outputs<ROWS, COLUMNS> &sums,
+                                       int m0, int n0, int thread, int threads)
+{
+    for (int i = thread; i < ROWS * (COLUMNS / 8); i += threads) {
+        const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8;
+        float v[8];
 #pragma unroll
-            for (int j = 0; j < 8; j++)
-                v[j] = at[row][column + j];
-            finish8(p, m0 + row, n0 + column, v);
-        }
+        for (int j = 0; j < 8; j++)
+            v[j] = sums.at[row][column + j];
+        finish8(p, m0 + row, n0 + column, v);
     }
-};
+}
 
 /* ---- the loop over k ---- */
 

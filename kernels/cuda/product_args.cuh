@@ -3,18 +3,14 @@
 #define REFINE_CUDA_PRODUCT_ARGS_CUH
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/view.cuh"
+#include "kernels/cuda/normed.cuh"
 
 struct product_args {
-    /* The input [a | b].  Of the image's source_h rows the memory holds held_h, from row `first`
-     * on; read as if resampled to in_h x in_w.  Where nothing is normalised, a and b are read in
-     * units of `scale`. */
-    view a, b;
-    const float *affine; /* (images, 2, c), or NULL */
-    int silu;
-    int c; /* channels of both */
+    /* The input.  Of the image's source_h rows the memory holds held_h, from row `first` on; read
+     * as if resampled to in_h x in_w.  Where nothing is normalised, it is read in units of
+     * `scale`. */
+    normed in;
     int source_h, source_w, held_h, first, in_h, in_w;
-    bool whole_vectors; /* no group of eight channels lies in both a and b, or across memory */
 
     /* The matrix: n rows of k = taps * c. */
     const void *w;
@@ -35,10 +31,11 @@ struct product_args {
     int act;
 };
 
-/* Everything but what is said about the input; y_h... are y's. */
+/* Everything but the input; all rows of y. */
 product_args product_begin(tensor y, tensor w, const epilogue *e);
-/* The input: a and b hold rows [first, ...) of images of h rows.  Called last. */
-void product_source(product_args *p, tensor a, tensor b, int h, int first);
+/* The input, which holds rows [first, ...) of images of h rows.  Called last. */
+void product_source(product_args *p, tensor a, tensor b, tensor affine, bool silu, int h,
+                    int first);
 
 /* Enqueues it. */
 void product_run(dev *d, const product_args &p);

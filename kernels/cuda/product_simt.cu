@@ -14,7 +14,7 @@ template <class E, int TM, int TN> struct simt_tile {
     typedef stage<E, M, N> stages[2];
     union shared {
         stages s;
-        sums<M, N> out;
+        outputs<M, N> out;
     };
 };
 
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const pro
         for (int j = 0; j < TN; j++)
             shared->out.at[tm + SIDE * i][tn + SIDE * j] = d[i][j];
     __syncthreads();
-    shared->out.store(p, m0, n0, thread, SIMT_THREADS);
+    finish(p, shared->out, m0, n0, thread, SIMT_THREADS);
 }
 
 /* ---- launching ---- */

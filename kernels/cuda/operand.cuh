@@ -1,0 +1,121 @@
+/* kernels/cuda/operand.cuh -- what a product multiplies, in shared memory.
+ *
+ * Rows of vectors of eight elements.  Vector v of row r lies at v ^ (r % 8), so that eight threads
+ * at one vector of eight neighbouring rows meet no bank twice: those who fill it, ldmatrix, and
+ * those who read it without.
+ */
+#ifndef REFINE_CUDA_OPERAND_CUH
+#define REFINE_CUDA_OPERAND_CUH
+
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/view.cuh"
+
+enum { VECTOR = 8 };
+
+template <class E> struct vec8;
+
+template <> struct __align__(16) vec8<__half> {
+    __half2 pair[4];
+};
+
+template <> struct __align__(16) vec8<float> {
+    float x[8];
+};
+
+__device__ __forceinline__ void encode8(vec8<__half> &v, const float (&x)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v.pair[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
+}
+
+__device__ __forceinline__ void encode8(vec8<float> &v, const float (&x)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        v.x[i] = x[i];
+}
+
+template <class E> __device__ __forceinline__ vec8<E> zero8()
+{
+    const float zeros[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
+    vec8<E> v;
+    encode8(v, zeros);
+    return v;
+}
+
+template <class E, int ROWS, int VECTORS> struct operand {
+    vec8<E> at[ROWS][VECTORS];
+
+    __device__ __forceinline__ vec8<E> &vector(int row, int v) { return at[row][v ^ (row % 8)]; }
+    __device__ __forceinline__ const vec8<E> &vector(int row, int v) const
+    {
+        return at[row][v ^ (row % 8)];
+    }
+};
+
+/* Fragments (kernels/cuda/ptx.cuh) of 16 k, which are vectors v and v + 1. */
+
+/* A: rows [row, row + 16). */
+template <int ROWS, int VECTORS>
+__device__ __forceinline__ void load_rows(uint32_t (&a)[4],
+                                          const operand<__half, ROWS, VECTORS> &s, int row, int v)
+{
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices(a, &s.vector(row + lane % 16, v + lane / 16));
+}
+
+/* B, whose columns are rows [row, row + 8 J) of the operand. */
+template <int J, int ROWS, int VECTORS>
+__device__ __forceinline__ void load_columns(uint32_t (&b)[J][2],
+                                             const operand<__half, ROWS, VECTORS> &s, int row,
+                                             int v)
+{
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int j = 0; j < J; j += 2) {
+        uint32_t two[4];
+        load_matrices(two, &s.vector(row + 8 * j + lane / 16 * 8 + lane % 8, v + lane / 8 % 2));
+        b[j][0] = two[0];
+        b[j][1] = two[1];
+        b[j + 1][0] = two[2];
+        b[j + 1][1] = two[3];
+    }
+}
+
+/* B, whose k are rows [row, row + 16) of the operand and whose columns its vectors [v, v + J). */
+template <int J, int ROWS, int VECTORS>
+__device__ __forceinline__ void load_transposed(uint32_t (&b)[J][2],
+                                                const operand<__half, ROWS, VECTORS> &s, int row,
+                                                int v)
+{
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int j = 0; j < J; j += 2) {
+        uint32_t two[4];
+        load_matrices_transposed(two, &s.vector(row + lane % 16, v + j + lane / 16));
+        b[j][0] = two[0];
+        b[j][1] = two[1];
+        b[j + 1][0] = two[2];
+        b[j + 1][1] = two[3];
+    }
+}
+
+/* 16 rows of F32 on their way from the fragments of a warp to whoever stores them; four more
+ * columns, so that rows begin in different banks. */
+template <int ROWS, int COLUMNS> struct outputs {
+    float at[ROWS][COLUMNS + 4];
+};
+
+template <int J, int COLUMNS>
+__device__ __forceinline__ void put_fragments(outputs<16, COLUMNS> &out, const float (&d)[J][4])
+{
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4, t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int j = 0; j < J; j++) {
+        *reinterpret_cast<float2 *>(&out.at[g][8 * j + 2 * t]) = make_float2(d[j][0], d[j][1]);
+        *reinterpret_cast<float2 *>(&out.at[g + 8][8 * j + 2 * t]) = make_float2(d[j][2], d[j][3]);
+    }
+}
+
+#endif
