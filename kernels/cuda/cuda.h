@@ -49,7 +49,8 @@ void cuda_probe(cuda_dev *c);
 /* Loads the kernels of a file, so that none is loaded, and no device memory taken, later. */
 void cuda_load_products(dev *d);
 void cuda_load_attention(dev *d);
-void cuda_load_norms(dev *d);
+void cuda_load_groupnorm(dev *d);
+void cuda_load_layernorm(dev *d);
 void cuda_load_elements(dev *d);
 
 size_t cuda_linear_workspace(const dev *d, const linear_args *a);

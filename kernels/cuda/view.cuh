@@ -42,6 +42,21 @@ static inline view view_of(tensor t)
     return v;
 }
 
+/* One or the other, field by field: a reference chosen at run time would need an address, and so a
+ * copy of the kernel's arguments in memory. */
+__device__ __forceinline__ view view_either(bool first, const view &a, const view &b)
+{
+    view v;
+    v.data = first ? a.data : b.data;
+    v.stride = first ? a.stride : b.stride;
+    v.type = first ? a.type : b.type;
+    v.c = first ? a.c : b.c;
+    v.scale = first ? a.scale : b.scale;
+    v.inverse = first ? a.inverse : b.inverse;
+    v.vectors = first ? a.vectors : b.vectors;
+    return v;
+}
+
 __device__ __forceinline__ float bf16_float(uint16_t b)
 {
     return __uint_as_float(static_cast<uint32_t>(b) << 16);

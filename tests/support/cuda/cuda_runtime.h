@@ -57,6 +57,7 @@ struct alignas(16) int4 {
 struct alignas(16) double2 {
     double x, y;
 };
+inline double2 make_double2(double x, double y) { return { x, y }; }
 inline float2 make_float2(float x, float y) { return { x, y }; }
 inline float4 make_float4(float x, float y, float z, float w) { return { x, y, z, w }; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return { x, y }; }
