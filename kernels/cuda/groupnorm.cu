@@ -44,11 +44,9 @@ template <> __device__ __forceinline__ void load_few<4>(float (&x)[4], const sum
     const view v = view_either(second, s.b, s.a);
     const size_t at = pixel * v.stride + static_cast<size_t>(second ? c - s.a.c : c);
     if (v.type == DT_F16) {
-        union {
-            uint2 all;
-            __half2 pair[2];
-        } h;
-        h.all = *reinterpret_cast<const uint2 *>(static_cast<const __half *>(v.data) + at);
+        half4 h;
+        *reinterpret_cast<uint2 *>(&h) =
+            *reinterpret_cast<const uint2 *>(static_cast<const __half *>(v.data) + at);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float2 f = __half22float2(h.pair[i]);

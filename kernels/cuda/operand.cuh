@@ -12,24 +12,27 @@
 
 enum { VECTOR = 8 };
 
-template <class E> struct vec8;
-
-template <> struct __align__(16) vec8<__half> {
-    __half2 pair[4];
-};
-
-template <> struct __align__(16) vec8<float> {
+struct __align__(16) float8 {
     float x[8];
 };
 
-__device__ __forceinline__ void encode8(vec8<__half> &v, const float (&x)[8])
+template <class E> struct vector_of;
+template <> struct vector_of<__half> {
+    typedef half8 type;
+};
+template <> struct vector_of<float> {
+    typedef float8 type;
+};
+template <class E> using vec8 = typename vector_of<E>::type;
+
+__device__ __forceinline__ void encode8(half8 &v, const float (&x)[8])
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
         v.pair[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
 }
 
-__device__ __forceinline__ void encode8(vec8<float> &v, const float (&x)[8])
+__device__ __forceinline__ void encode8(float8 &v, const float (&x)[8])
 {
 #pragma unroll
     for (int i = 0; i < 8; i++)

@@ -99,40 +99,35 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
     {
         c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
         const bool second = c >= p.in.a.c;
-        const view &v = second ? p.in.b : p.in.a;
+        const view v = view_either(second, p.in.b, p.in.a);
         const __half *from = static_cast<const __half *>(v.data) + (second ? c - p.in.a.c : c);
         there = 0;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const long long pixel = c < p.in.c ? at[i].under(p, k) : -1;
-            raw[i].all = make_uint4(0, 0, 0, 0);
+            raw[i] = half8_zero();
             if (pixel < 0)
                 continue;
-            raw[i].all =
-                *reinterpret_cast<const uint4 *>(from + static_cast<size_t>(pixel) * v.stride);
+            raw[i] = half8_load(from + static_cast<size_t>(pixel) * v.stride);
             there |= 1u << i;
         }
     }
 
-    __device__ __forceinline__ vec8<__half> finished(const product_args &p, int i) const
+    __device__ __forceinline__ half8 finished(const product_args &p, int i) const
     {
-        vec8<__half> out;
-        if (NORM && there >> i & 1u) {
-            const float scale = c < p.in.a.c ? p.in.a.scale : p.in.b.scale;
-            float x[8];
+        if (!NORM || !(there >> i & 1u))
+            return raw[i];
+        const float scale = c < p.in.a.c ? p.in.a.scale : p.in.b.scale;
+        float x[8];
+        half8 out;
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float2 f = __half22float2(raw[i].pair[j]);
-                x[2 * j] = f.x * scale;
-                x[2 * j + 1] = f.y * scale;
-            }
-            normalise8(x, p.in, at[i].image, c);
-            encode8(out, x);
-            return out;
+        for (int j = 0; j < 4; j++) {
+            const float2 f = __half22float2(raw[i].pair[j]);
+            x[2 * j] = f.x * scale;
+            x[2 * j + 1] = f.y * scale;
         }
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            out.pair[j] = raw[i].pair[j];
+        normalise8(x, p.in, at[i].image, c);
+        encode8(out, x);
         return out;
     }
 
@@ -208,10 +203,10 @@ template <int ROWS, int THREADS> struct half_rows {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = row + i * (THREADS / VECTORS);
-            raw[i].all = make_uint4(0, 0, 0, 0);
+            raw[i] = half8_zero();
             if (c < p.in.c && r < p.n)
-                raw[i].all = *reinterpret_cast<const uint4 *>(
-                    static_cast<const __half *>(p.w) + static_cast<size_t>(r) * p.k + at);
+                raw[i] = half8_load(static_cast<const __half *>(p.w) +
+                                    static_cast<size_t>(r) * p.k + at);
         }
     }
 
@@ -220,35 +215,34 @@ template <int ROWS, int THREADS> struct half_rows {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
-            vec8<__half> v;
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                v.pair[j] = raw[i].pair[j];
-            to.vector(r, static_cast<int>(threadIdx.x) % VECTORS) = v;
+            to.vector(r, static_cast<int>(threadIdx.x) % VECTORS) = raw[i];
         }
     }
 };
 
 /* Sixteen int8 times a scale.  A byte q + 128 below the byte 0x64 is the half 1024 + q + 128. */
-__device__ __forceinline__ void decode16(vec8<__half> (&v)[2], uint4 q, __half scale)
+__device__ __forceinline__ __half2 as_halves(uint32_t bits)
+{
+    __half2 h;
+    *reinterpret_cast<uint32_t *>(&h) = bits;
+    return h;
+}
+
+__device__ __forceinline__ void decode16(half8 (&v)[2], uint4 q, __half scale)
 {
     const uint32_t word[4] = { q.x ^ 0x80808080u, q.y ^ 0x80808080u, q.z ^ 0x80808080u,
                                q.w ^ 0x80808080u };
     const __half2 bias = __float2half2_rn(-1152.0f), factor = __half2half2(scale);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        union {
-            uint32_t bits;
-            __half2 h;
-        } low, high;
-        low.bits = __byte_perm(word[i], 0x64646464u, 0x4140);
-        high.bits = __byte_perm(word[i], 0x64646464u, 0x4342);
-        v[i / 2].pair[i % 2 * 2] = __hmul2(__hadd2(low.h, bias), factor);
-        v[i / 2].pair[i % 2 * 2 + 1] = __hmul2(__hadd2(high.h, bias), factor);
+        const __half2 low = as_halves(__byte_perm(word[i], 0x64646464u, 0x4140));
+        const __half2 high = as_halves(__byte_perm(word[i], 0x64646464u, 0x4342));
+        v[i / 2].pair[i % 2 * 2] = __hmul2(__hadd2(low, bias), factor);
+        v[i / 2].pair[i % 2 * 2 + 1] = __hmul2(__hadd2(high, bias), factor);
     }
 }
 
-__device__ __forceinline__ void decode16(vec8<float> (&v)[2], uint4 q, __half scale)
+__device__ __forceinline__ void decode16(float8 (&v)[2], uint4 q, __half scale)
 {
     const uint32_t word[4] = { q.x, q.y, q.z, q.w };
     const float factor = __half2float(scale);
@@ -358,13 +352,10 @@ template <class E, int ROWS, int THREADS> struct any_rows {
 __device__ __forceinline__ void store4(const view &v, size_t pixel, int c, const float (&x)[4])
 {
     if (v.vectors && v.type == DT_F16) {
-        union {
-            uint2 all;
-            __half2 pair[2];
-        } h;
+        half4 h;
         h.pair[0] = __floats2half2_rn(x[0] * v.inverse, x[1] * v.inverse);
         h.pair[1] = __floats2half2_rn(x[2] * v.inverse, x[3] * v.inverse);
-        *reinterpret_cast<uint2 *>(static_cast<__half *>(v.data) + pixel * v.stride + c) = h.all;
+        *reinterpret_cast<half4 *>(static_cast<__half *>(v.data) + pixel * v.stride + c) = h;
         return;
     }
 #pragma unroll

@@ -27,7 +27,7 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
     __half2 sum[TM][TN];
 #pragma unroll
     for (int u = 0; u < 2; u++) {
-        vec8<__half> a[TM], b[TN];
+        half8 a[TM], b[TN];
 #pragma unroll
         for (int i = 0; i < TM; i++)
             a[i] = s.x.vector(tm + SIDE * i, v + u);
@@ -61,13 +61,13 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
 {
 #pragma unroll
     for (int u = 0; u < 2; u++) {
-        vec8<float> b[TN];
+        float8 b[TN];
 #pragma unroll
         for (int j = 0; j < TN; j++)
             b[j] = s.w.vector(tn + SIDE * j, v + u);
 #pragma unroll
         for (int i = 0; i < TM; i++) {
-            const vec8<float> a = s.x.vector(tm + SIDE * i, v + u);
+            const float8 a = s.x.vector(tm + SIDE * i, v + u);
 #pragma unroll
             for (int j = 0; j < TN; j++)
 #pragma unroll

@@ -100,18 +100,34 @@ __device__ __forceinline__ void store1(const view &v, size_t pixel, int c, float
 }
 
 /* Eight halves, as they lie in memory. */
-union half8 {
-    uint4 all;
+struct __align__(16) half8 {
     __half2 pair[4];
 };
+
+struct __align__(8) half4 {
+    __half2 pair[2];
+};
+
+__device__ __forceinline__ half8 half8_load(const void *from)
+{
+    half8 h;
+    *reinterpret_cast<uint4 *>(&h) = *static_cast<const uint4 *>(from);
+    return h;
+}
+
+__device__ __forceinline__ half8 half8_zero()
+{
+    half8 h;
+    *reinterpret_cast<uint4 *>(&h) = make_uint4(0, 0, 0, 0);
+    return h;
+}
 
 /* Channels [c, c + 8) of a pixel, c a multiple of 8; channels beyond the last are 0. */
 __device__ __forceinline__ void load8(float (&x)[8], const view &v, size_t pixel, int c)
 {
     const size_t at = pixel * v.stride + static_cast<size_t>(c);
     if (v.vectors && v.type == DT_F16) {
-        half8 h;
-        h.all = *reinterpret_cast<const uint4 *>(static_cast<const __half *>(v.data) + at);
+        const half8 h = half8_load(static_cast<const __half *>(v.data) + at);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float2 f = __half22float2(h.pair[i]);
@@ -145,7 +161,7 @@ __device__ __forceinline__ void store8(const view &v, size_t pixel, int c, const
 #pragma unroll
         for (int i = 0; i < 4; i++)
             h.pair[i] = __floats2half2_rn(x[2 * i] * v.inverse, x[2 * i + 1] * v.inverse);
-        *reinterpret_cast<uint4 *>(static_cast<__half *>(v.data) + at) = h.all;
+        *reinterpret_cast<half8 *>(static_cast<__half *>(v.data) + at) = h;
     } else if (v.vectors && v.type == DT_F32) {
 #pragma unroll
         for (int i = 0; i < 2; i++)
