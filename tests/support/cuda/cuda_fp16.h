@@ -4,13 +4,6 @@
 
 #include "cuda_runtime.h"
 
-extern "C" {
-#include "quant/f16.h"
-}
-#ifdef __F16C__
-#include <immintrin.h>
-#endif
-
 struct alignas(2) __half {
     uint16_t bits;
 };
@@ -20,22 +13,40 @@ struct alignas(4) __half2 {
 typedef __half half;
 typedef __half2 half2;
 
+/* The exponent's bias is corrected by a multiplication, which is right for subnormals too. */
 inline float __half2float(__half h)
 {
-#ifdef __F16C__
-    return _cvtsh_ss(h.bits);
-#else
-    return f16_to_f32(h.bits);
-#endif
+    const uint32_t magnitude = (h.bits & 0x7fffu) << 13, sign = (h.bits & 0x8000u) << 16;
+    if (magnitude >= 0x0f800000u) /* infinity, NaN */
+        return __uint_as_float(sign | 0x70000000u | magnitude);
+    return __uint_as_float(sign | __float_as_uint(__uint_as_float(magnitude) * 0x1p112f));
 }
-inline __half __float2half_rn(float f)
+
+namespace emulation {
+
+/* With e the exponent of x, not below that of subnormals, n = x / 2^(e - 10) is rounded where
+ * doubles have no fraction left; n = 2048 carries into the exponent. */
+inline uint16_t half_bits(double x)
 {
-#ifdef __F16C__
-    return { _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT) };
-#else
-    return { f32_to_f16(f) };
-#endif
+    uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const unsigned sign = static_cast<unsigned>(bits >> 48) & 0x8000u;
+    const double magnitude = std::fabs(x);
+    if (!(magnitude < 65520.0))
+        return static_cast<uint16_t>(std::isnan(x) ? 0x7fffu : sign | 0x7c00u);
+    int e = static_cast<int>(bits >> 52 & 0x7ffu) - 1023;
+    e = e < -14 ? -14 : e;
+    const uint64_t scale_bits = static_cast<uint64_t>(10 - e + 1023) << 52;
+    double scale;
+    std::memcpy(&scale, &scale_bits, sizeof scale);
+    const double n = magnitude * scale + 0x1p52 - 0x1p52;
+    const int encoded = (e + 14) * 1024 + static_cast<int>(n);
+    return static_cast<uint16_t>(sign + static_cast<unsigned>(encoded));
 }
+
+} /* namespace emulation */
+
+inline __half __float2half_rn(float f) { return { emulation::half_bits(f) }; }
 inline __half __float2half(float f) { return __float2half_rn(f); }
 inline __half __ushort_as_half(unsigned short u) { return { u }; }
 inline unsigned short __half_as_ushort(__half h) { return h.bits; }
@@ -51,15 +62,15 @@ inline float2 __half22float2(__half2 h) { return { __half2float(h.x), __half2flo
 inline __half __low2half(__half2 h) { return h.x; }
 inline __half __high2half(__half2 h) { return h.y; }
 
-/* A product of halves is exact in float, and a sum of two in double; the last rounding is one. */
+/* A product of halves is exact in float, and a sum of two in double: rounded once. */
 inline __half __hfma(__half a, __half b, __half c)
 {
-    const double v = static_cast<double>(__half2float(a)) * __half2float(b) + __half2float(c);
-    const float f = static_cast<float>(v);
-    return __float2half_rn(f);
+    const float product = __half2float(a) * __half2float(b);
+    return { emulation::half_bits(static_cast<double>(product) + __half2float(c)) };
 }
 inline __half2 __hfma2(__half2 a, __half2 b, __half2 c)
 {
+    emulation::done.half2 += 2;
     return { __hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y) };
 }
 inline __half2 __hmul2(__half2 a, __half2 b)

@@ -3,7 +3,8 @@
  * Threads of a block are fibers of one host thread; they run one after another until each waits
  * for others (a barrier, a warp's collective) and go on when all have come.  So between two
  * meetings any order of threads is a legal one, and emulation_set_order chooses it: a missing
- * barrier then reads what has not been written.  Blocks run one after another.
+ * barrier then reads what has not been written.  Blocks run one after another, and kernels of all
+ * host threads: what is global here is under one lock.
  *
  * Shared memory is dynamic, poisoned before each block, and as large as the launch asked for:
  * under AddressSanitizer what lies behind may not be touched.  Collectives need all 32 lanes.
@@ -27,7 +28,7 @@
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ __thread
+#define __shared__
 
 struct dim3 {
     unsigned x, y, z;
@@ -76,20 +77,29 @@ struct cudaLaunchConfig_t {
 
 namespace emulation {
 
-enum { LANES = 32, MOST_THREADS = 1024, MOST_SHARED = 227 * 1024 };
+enum { LANES = 32, MOST_THREADS = 1024, MOST_SHARED = 227 * 1024, BEHIND_SHARED = 1024 };
 
 /* Where in its block the running thread is, beyond threadIdx. */
 struct place {
     unsigned lane, warp;
 };
-extern thread_local place here;
+extern place here;
 
-/* Waits for the other threads of the block. */
-void meet_block();
+/* Waits for the other threads of the block; where in the source. */
+void meet_block(const char *file, int line);
 
 /* Waits for the other lanes of the warp; the last to come calls `act` with what all brought,
  * on behalf of all.  All must have come for the same `act`. */
 void meet_warp(void *brought, void (*act)(void *const brought[LANES]));
+
+/* Likewise, for nothing but meeting. */
+void sync_warp(const char *file, int line);
+
+/* Multiply-adds so far, by which events measure time. */
+struct work {
+    uint64_t tensor, half2;
+};
+extern work done;
 
 typedef std::function<void()> kernel_call;
 cudaError_t enqueue_kernel(const cudaLaunchConfig_t *c, const void *kernel, kernel_call call);
@@ -128,15 +138,19 @@ inline void vote(void *const brought[LANES])
 
 } /* namespace emulation */
 
-extern __thread unsigned char dynamic_shared[];
+extern unsigned char dynamic_shared[];
 
-extern thread_local uint3 threadIdx, blockIdx;
-extern thread_local dim3 blockDim, gridDim;
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
 
-inline void __syncthreads() { emulation::meet_block(); }
-inline void __syncwarp(unsigned = ~0u)
+inline void __syncthreads(const char *file = __builtin_FILE(), int line = __builtin_LINE())
 {
-    emulation::meet_warp(nullptr, emulation::nothing);
+    emulation::meet_block(file, line);
+}
+inline void __syncwarp(unsigned = ~0u, const char *file = __builtin_FILE(),
+                       int line = __builtin_LINE())
+{
+    emulation::sync_warp(file, line);
 }
 
 template <class T> T __shfl_sync(unsigned, T v, int lane)

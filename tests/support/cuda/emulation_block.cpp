@@ -1,15 +1,23 @@
 /* tests/support/cuda/emulation_block.cpp -- a block of threads as fibers of the calling thread.
+ * Only one runs at a time in the process: the caller holds the card's lock.
  *
- * A fiber runs until it must wait, then gives control back to the loop, which runs the next that
- * can go on.  What it waits for is a counter that moves when the last of a meeting has come.  A
- * round in which nobody could run is a deadlock: threads that wait in different places.
+ * A thread of the block is ready, waits for its warp, waits for the block, or is done:
+ *
+ *     ready --meets its warp--> in warp.come --the last lane has come--> ready
+ *     ready --meets the block-> in warp.held --all live threads have come--> ready
+ *
+ * Who must wait switches straight to a lane of its warp that is ready, else to another warp; the
+ * last to come goes on itself.  When nobody is ready and somebody is not done, threads wait for
+ * each other in different places, and the process is aborted.
+ *
+ * Stacks begin at different places of a page, or else 256 of them would share one set of the
+ * first-level cache; each has a guard page below.
  */
-#include "emulation.h"
 #include "emulation_block.h"
 
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
+#include <string>
 #include <sys/mman.h>
 #include <vector>
 
@@ -34,6 +42,7 @@ extern "C" void emulation_switch(void **from, void *to);
 asm(R"(
 .text
 .globl emulation_switch
+.hidden emulation_switch
 .type emulation_switch, @function
 emulation_switch:
     pushq %rbp
@@ -54,125 +63,188 @@ emulation_switch:
 .size emulation_switch, .-emulation_switch
 )");
 
-alignas(1024) __thread unsigned char dynamic_shared[emulation::MOST_SHARED];
-thread_local uint3 threadIdx, blockIdx;
-thread_local dim3 blockDim, gridDim;
+alignas(1024) unsigned char dynamic_shared[emulation::MOST_SHARED + emulation::BEHIND_SHARED];
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
 
 namespace emulation {
 
-thread_local place here;
+place here;
 
 namespace {
 
-const size_t STACK = 256 << 10;
-
-struct meeting {
-    unsigned come, times; /* how many wait; how often it has taken place */
-};
+const size_t PAGE = 4096, STACK = 256 << 10, COLOUR = 1088, COLOURS = 60;
+const unsigned ALL_LANES = ~0u;
 
 struct fiber {
     void *sp;
     char *stack;
+    size_t stack_bytes;
     uint3 index;
     place at;
-    bool done;
-    const meeting *waits; /* or NULL */
-    unsigned since;       /* of waits->times */
-    void *fake;           /* AddressSanitizer's */
+    void *fake; /* AddressSanitizer's */
 };
 
+/* Lanes as bits. */
 struct warp {
-    meeting m;
-    void *brought[LANES];
+    unsigned ready, come, held, done;
     void (*act)(void *const *);
+    void *brought[LANES];
 };
 
-/* What the calling thread runs; made once for each. */
-struct machine {
-    std::vector<fiber> fibers;
-    std::vector<warp> warps;
-    std::vector<int> order;
-    char *stacks = nullptr;
-    unsigned threads = 0, live = 0;
-    meeting block;
-    fiber *current = nullptr;
-    void *loop = nullptr;
-    const void *loop_stack = nullptr;
-    size_t loop_stack_bytes = 0;
-    void *loop_fake = nullptr;
-    const kernel_call *call = nullptr;
-
-    ~machine()
-    {
-        if (stacks)
-            munmap(stacks, STACK * MOST_THREADS);
-    }
-};
-
-thread_local machine m;
+/* What runs. */
+struct {
+    fiber fibers[MOST_THREADS];
+    warp warps[MOST_THREADS / LANES];
+    char *stacks;
+    unsigned n_warps, live, held; /* threads */
+    fiber *current;
+    fiber outside; /* who called run_block */
+    const kernel_call *call;
+} m;
 
 struct {
-    emulation_order order;
-    uint32_t seed;
+    emulation_order order = EMULATION_FORWARD;
+    uint32_t random = 0;
+    bool watch = false;
+    int skip = -1;
+    std::vector<std::pair<const char *, int>> sites;
+    std::vector<std::string> names;
 } wish;
 
 uint32_t next_random()
 {
-    wish.seed = wish.seed * 1664525u + 1013904223u;
-    return wish.seed >> 8;
+    wish.random = wish.random * 1664525u + 1013904223u;
+    return wish.random >> 8;
 }
 
-void pause()
+[[noreturn]] void give_up(const char *why)
 {
-    fiber *f = m.current;
+    fprintf(stderr, "emulation: block (%u, %u, %u), thread (%u, %u, %u): %s\n", blockIdx.x,
+            blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, why);
+    abort();
+}
+
+/* ---- from fiber to fiber ---- */
+
+void switch_to(fiber *next)
+{
+    fiber *self = m.current;
+    m.current = next;
+    threadIdx = next->index;
+    here = next->at;
 #ifdef WITH_ASAN
-    __sanitizer_start_switch_fiber(f->done ? nullptr : &f->fake, m.loop_stack,
-                                   m.loop_stack_bytes);
+    const bool over = self != &m.outside && m.warps[self->at.warp].done >> self->at.lane & 1u;
+    __sanitizer_start_switch_fiber(over ? nullptr : &self->fake, next->stack, next->stack_bytes);
 #endif
-    emulation_switch(&f->sp, m.loop);
+    emulation_switch(&self->sp, next->sp);
 #ifdef WITH_ASAN
-    __sanitizer_finish_switch_fiber(f->fake, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(self->fake, nullptr, nullptr);
 #endif
 }
+
+unsigned pick_lane(unsigned ready)
+{
+    if (wish.order == EMULATION_FORWARD)
+        return static_cast<unsigned>(__builtin_ctz(ready));
+    if (wish.order == EMULATION_REVERSE)
+        return 31 - static_cast<unsigned>(__builtin_clz(ready));
+    const unsigned turn = next_random() % LANES;
+    const unsigned turned = ready >> turn | ready << (LANES - turn) % LANES;
+    return (static_cast<unsigned>(__builtin_ctz(turned)) + turn) % LANES;
+}
+
+/* A warp with a lane that is ready, or NULL. */
+warp *pick_warp()
+{
+    const unsigned n = m.n_warps;
+    const unsigned first = wish.order == EMULATION_RANDOM ? next_random() % n : 0;
+    for (unsigned i = 0; i < n; i++) {
+        const unsigned at = wish.order == EMULATION_REVERSE ? n - 1 - i : (first + i) % n;
+        if (m.warps[at].ready)
+            return &m.warps[at];
+    }
+    return nullptr;
+}
+
+fiber *fiber_of(const warp *w)
+{
+    return &m.fibers[static_cast<size_t>(w - m.warps) * LANES + pick_lane(w->ready)];
+}
+
+/* The calling thread waits or is done. */
+void go_elsewhere()
+{
+    const warp *w = &m.warps[here.warp];
+    if (!w->ready || (wish.order == EMULATION_RANDOM && next_random() % 8 == 0))
+        w = pick_warp();
+    if (w)
+        switch_to(fiber_of(w));
+    else if (m.live == 0)
+        switch_to(&m.outside);
+    else
+        give_up("threads of the block wait for each other in different places");
+}
+
+/* ---- meetings ---- */
+
+void end_block_meeting()
+{
+    m.held = 0;
+    for (unsigned i = 0; i < m.n_warps; i++) {
+        m.warps[i].ready |= m.warps[i].held;
+        m.warps[i].held = 0;
+    }
+}
+
+void end_thread()
+{
+    warp *w = &m.warps[here.warp];
+    w->ready &= ~(1u << here.lane);
+    w->done |= 1u << here.lane;
+    if (--m.live && m.held == m.live)
+        end_block_meeting();
+}
+
+bool is_skipped(const char *file, int line)
+{
+    size_t i = 0;
+    while (i < wish.sites.size() &&
+           (wish.sites[i].second != line || strcmp(wish.sites[i].first, file) != 0))
+        i++;
+    if (i == wish.sites.size() && wish.watch) {
+        wish.sites.emplace_back(file, line);
+        wish.names.push_back(std::string(file) + ":" + std::to_string(line));
+    }
+    return static_cast<int>(i) == wish.skip;
+}
+
+/* ---- the life of a block ---- */
+
+/* Frames that are never left must hold nothing that AddressSanitizer guards: stacks are used over
+ * and over. */
+#ifdef WITH_ASAN
+__attribute__((noinline)) void say_entered()
+{
+    const void *bottom;
+    size_t bytes;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+    if (!m.outside.stack) { /* the first fiber is entered from there */
+        m.outside.stack = static_cast<char *>(const_cast<void *>(bottom));
+        m.outside.stack_bytes = bytes;
+    }
+}
+#else
+void say_entered() {}
+#endif
 
 void enter_fiber()
 {
-#ifdef WITH_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &m.loop_stack, &m.loop_stack_bytes);
-#endif
+    say_entered();
     (*m.call)();
-    m.current->done = true;
-    m.live--;
-    pause();
+    end_thread();
+    go_elsewhere();
     abort(); /* nobody comes back to what is done */
-}
-
-void resume(fiber *f)
-{
-    m.current = f;
-    threadIdx = f->index;
-    here = f->at;
-    f->waits = nullptr;
-#ifdef WITH_ASAN
-    __sanitizer_start_switch_fiber(&m.loop_fake, f->stack, STACK);
-#endif
-    emulation_switch(&m.loop, f->sp);
-#ifdef WITH_ASAN
-    __sanitizer_finish_switch_fiber(m.loop_fake, nullptr, nullptr);
-#endif
-}
-
-void wait_for(const meeting *w)
-{
-    m.current->waits = w;
-    m.current->since = w->times;
-    pause();
-}
-
-void end_meeting(meeting *w)
-{
-    w->come = 0;
-    w->times++;
 }
 
 void take_stacks()
@@ -184,14 +256,19 @@ void take_stacks()
     if (p == MAP_FAILED)
         abort();
     m.stacks = static_cast<char *>(p);
+    for (size_t i = 0; i < MOST_THREADS; i++)
+        if (mprotect(m.stacks + i * STACK, PAGE, PROT_NONE) != 0)
+            abort();
 }
 
 /* A stack that emulation_switch "returns" from into enter_fiber. */
 void begin_fiber(unsigned i, dim3 threads)
 {
     fiber *f = &m.fibers[i];
-    f->stack = m.stacks + STACK * i;
-    void **top = reinterpret_cast<void **>(f->stack + STACK);
+    const size_t colour = i % COLOURS * COLOUR / 64 * 64;
+    f->stack = m.stacks + STACK * i + PAGE;
+    f->stack_bytes = STACK - PAGE;
+    void **top = reinterpret_cast<void **>(f->stack + f->stack_bytes - colour);
     *--top = nullptr;
     *--top = reinterpret_cast<void *>(enter_fiber);
     for (int k = 0; k < 6; k++)
@@ -199,105 +276,130 @@ void begin_fiber(unsigned i, dim3 threads)
     f->sp = top;
     f->index = { i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y };
     f->at = { i % LANES, i / LANES };
-    f->done = false;
-    f->waits = nullptr;
     f->fake = nullptr;
 }
 
-void choose_order()
-{
-    for (unsigned i = 0; i < m.threads; i++)
-        m.order[i] = static_cast<int>(wish.order == EMULATION_REVERSE ? m.threads - 1 - i : i);
-    if (wish.order == EMULATION_RANDOM)
-        for (unsigned i = m.threads - 1; i > 0; i--)
-            std::swap(m.order[i], m.order[next_random() % (i + 1)]);
-}
-
-void run_all()
-{
-    choose_order();
-    while (m.live) {
-        bool moved = false;
-        for (unsigned i = 0; i < m.threads; i++) {
-            fiber *f = &m.fibers[static_cast<size_t>(m.order[i])];
-            if (f->done || (f->waits && f->waits->times == f->since))
-                continue;
-            resume(f);
-            moved = true;
-        }
-        if (!moved) {
-            fprintf(stderr, "emulation: threads of a block wait for each other in different "
-                            "places\n");
-            abort();
-        }
-        if (wish.order == EMULATION_RANDOM)
-            choose_order();
-    }
-}
-
-void poison_shared(size_t bytes)
-{
+/* What lies behind the block's is not its own. */
 #ifdef WITH_ASAN
-    __asan_unpoison_memory_region(dynamic_shared, MOST_SHARED);
-#endif
+void fill_shared(size_t bytes)
+{
+    __asan_unpoison_memory_region(dynamic_shared, sizeof dynamic_shared);
     memset(dynamic_shared, 0xff, bytes); /* a NaN of every type */
-#ifdef WITH_ASAN
-    __asan_poison_memory_region(dynamic_shared + bytes, MOST_SHARED - bytes);
-#endif
+    __asan_poison_memory_region(dynamic_shared + bytes, sizeof dynamic_shared - bytes);
 }
+
+void check_shared(size_t) {}
+#else
+void fill_shared(size_t bytes)
+{
+    memset(dynamic_shared, 0xff, bytes + BEHIND_SHARED);
+}
+
+void check_shared(size_t bytes)
+{
+    for (size_t i = 0; i < BEHIND_SHARED; i++)
+        if (dynamic_shared[bytes + i] != 0xff)
+            give_up("the block has written behind its shared memory");
+}
+#endif
 
 } /* namespace */
 
-void meet_block()
+void meet_block(const char *file, int line)
 {
-    meeting *w = &m.block;
-    if (++w->come == m.live)
-        end_meeting(w);
-    else
-        wait_for(w);
+    if ((wish.watch || wish.skip >= 0) && is_skipped(file, line))
+        return;
+    if (m.held + 1 == m.live) {
+        end_block_meeting();
+        return;
+    }
+    m.held++;
+    warp *w = &m.warps[here.warp];
+    w->ready &= ~(1u << here.lane);
+    w->held |= 1u << here.lane;
+    go_elsewhere();
 }
 
 void meet_warp(void *brought, void (*act)(void *const *))
 {
     warp *w = &m.warps[here.warp];
-    if (w->m.come == 0)
+    const unsigned self = 1u << here.lane;
+    if (w->come == 0)
         w->act = act;
-    if (w->act != act) {
-        fprintf(stderr, "emulation: lanes of a warp meet in different collectives\n");
-        abort();
-    }
+    if (w->act != act)
+        give_up("lanes of a warp meet in different collectives");
     w->brought[here.lane] = brought;
-    if (++w->m.come < LANES) {
-        wait_for(&w->m);
+    w->come |= self;
+    if (w->come != ALL_LANES) {
+        w->ready &= ~self;
+        go_elsewhere();
         return;
     }
+    w->come = 0;
+    w->ready = ALL_LANES;
     act(w->brought);
-    end_meeting(&w->m);
+}
+
+void sync_warp(const char *file, int line)
+{
+    if ((wish.watch || wish.skip >= 0) && is_skipped(file, line))
+        return;
+    meet_warp(nullptr, nothing);
 }
 
 void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared, const kernel_call &call)
 {
-    m.threads = m.live = threads.x * threads.y * threads.z;
-    if (m.threads > MOST_THREADS || m.threads % LANES)
-        abort();
+    const unsigned n = threads.x * threads.y * threads.z;
     take_stacks();
-    m.fibers.resize(m.threads);
-    m.warps.assign(m.threads / LANES, warp());
-    m.order.resize(m.threads);
-    m.block = meeting();
+    m.n_warps = n / LANES;
+    for (unsigned i = 0; i < m.n_warps; i++)
+        m.warps[i] = { ALL_LANES, 0, 0, 0, nullptr, {} };
+    m.live = n;
+    m.held = 0;
     m.call = &call;
-    poison_shared(shared);
+    fill_shared(shared);
     blockIdx = block;
     blockDim = threads;
     gridDim = blocks;
-    for (unsigned i = 0; i < m.threads; i++)
+    for (unsigned i = 0; i < n; i++)
         begin_fiber(i, threads);
-    run_all();
+    m.current = &m.outside;
+    m.outside.stack = nullptr;
+    switch_to(fiber_of(pick_warp()));
+    check_shared(shared);
+}
+
+void block_reset()
+{
+    wish = {};
 }
 
 } /* namespace emulation */
 
 void emulation_set_order(emulation_order o, uint32_t seed)
 {
-    emulation::wish = { o, seed };
+    emulation::wish.order = o;
+    emulation::wish.random = seed;
+}
+
+void emulation_watch_barriers(void)
+{
+    emulation::wish.watch = true;
+    emulation::wish.sites.clear();
+    emulation::wish.names.clear();
+}
+
+int emulation_barriers(void)
+{
+    return static_cast<int>(emulation::wish.sites.size());
+}
+
+const char *emulation_barrier(int i)
+{
+    return emulation::wish.names[static_cast<size_t>(i)].c_str();
+}
+
+void emulation_skip_barrier(int i)
+{
+    emulation::wish.skip = i;
 }

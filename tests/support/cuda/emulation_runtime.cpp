@@ -1,193 +1,493 @@
-/* tests/support/cuda/emulation_runtime.cpp -- the runtime API of a card that runs all at once. */
-#include "emulation.h"
+/* tests/support/cuda/emulation_runtime.cpp -- the runtime API: what CUDA would say to a call, and
+ * what is then enqueued.  Reference: CUDA Runtime API, "API synchronization behavior". */
 #include "emulation_block.h"
+#include "emulation_card.h"
+#include "emulation_memory.h"
+#include "emulation_streams.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <mutex>
+#include <memory>
+#include <set>
+#include <vector>
 
-struct emulated_stream {};
-struct emulated_event {};
+using namespace emulation;
 
 namespace {
 
-enum { SHARED_UNASKED = 48 << 10, SHARED_MOST = 64 << 10 };
-const size_t TOTAL = static_cast<size_t>(8) << 30;
+const size_t SHARED_UNASKED = 48 << 10;
+const double LAUNCH_NS = 2000, BYTES_PER_NS = 10;
 
-struct {
-    std::mutex lock;
-    std::map<const void *, size_t> shared; /* what kernels were allowed */
-    std::map<void *, size_t> memory;
-    size_t taken = 0;
-} card;
+/* What kernels were loaded, and what they were allowed. */
+std::set<const void *> loaded;
+std::map<const void *, size_t> allowed;
 
-thread_local cudaError_t last;
-
-cudaError_t result(cudaError_t e)
+cudaError_t check_shape(const cudaLaunchConfig_t *c)
 {
-    if (e != cudaSuccess)
-        last = e;
-    return e;
+    const dim3 &g = c->gridDim, &b = c->blockDim;
+    const unsigned long threads = static_cast<unsigned long>(b.x) * b.y * b.z;
+    if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535 ||
+        threads == 0 || threads > MOST_THREADS || b.z > 64)
+        return cudaErrorInvalidConfiguration;
+    if (threads % LANES) {
+        fprintf(stderr, "emulation: %lu threads are no whole warps\n", threads);
+        abort();
+    }
+    return cudaSuccess;
 }
+
+void run_grid(dim3 grid, dim3 block, size_t shared, const kernel_call &call)
+{
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++)
+                run_block(grid, block, { x, y, z }, shared, call);
+}
+
+cudaError_t check_stream(cudaStream_t s)
+{
+    if (!s) {
+        fprintf(stderr, "emulation: the default stream is not emulated\n");
+        abort();
+    }
+    return stream_is(s) ? cudaSuccess : cudaErrorInvalidResourceHandle;
+}
+
+/* When a copy runs, its memory must still be there. */
+void check_there(const void *p, size_t bytes)
+{
+    if (!memory_has(p, bytes)) {
+        fprintf(stderr, "emulation: what a copy was to touch was freed before\n");
+        abort();
+    }
+}
+
+double copy_ns(size_t bytes)
+{
+    return LAUNCH_NS + static_cast<double>(bytes) / BYTES_PER_NS;
+}
+
+/* Pinned memory is read when the copy runs, other memory before the call returns. */
+cudaError_t copy_to_device(void *dst, const void *src, size_t bytes, cudaStream_t s)
+{
+    const host_kind kind = host_kind_of(src, bytes);
+    if (!memory_has(dst, bytes) || kind == HOST_PARTLY_PINNED)
+        return cudaErrorInvalidValue;
+    std::shared_ptr<std::vector<char>> staged;
+    if (kind == HOST_PAGEABLE) {
+        const char *from = static_cast<const char *>(src);
+        staged = std::make_shared<std::vector<char>>(from, from + bytes);
+    }
+    stream_push(s, [=] {
+        check_there(dst, bytes);
+        memcpy(dst, staged ? staged->data() : src, bytes);
+    }, copy_ns(bytes));
+    return cudaSuccess;
+}
+
+/* Into memory that is not pinned the copy is done when the call returns. */
+cudaError_t copy_to_host(void *dst, const void *src, size_t bytes, cudaStream_t s)
+{
+    const host_kind kind = host_kind_of(dst, bytes);
+    if (!memory_has(src, bytes) || kind == HOST_PARTLY_PINNED)
+        return cudaErrorInvalidValue;
+    stream_push(s, [=] {
+        check_there(src, bytes);
+        memcpy(dst, src, bytes);
+    }, copy_ns(bytes));
+    if (kind == HOST_PAGEABLE)
+        stream_drain(s);
+    return cudaSuccess;
+}
+
+cudaError_t copy_on_device(void *dst, const void *src, size_t bytes, cudaStream_t s)
+{
+    if (!memory_has(dst, bytes) || !memory_has(src, bytes))
+        return cudaErrorInvalidValue;
+    stream_push(s, [=] {
+        check_there(dst, bytes);
+        check_there(src, bytes);
+        memmove(dst, src, bytes);
+    }, copy_ns(bytes));
+    return cudaSuccess;
+}
+
+const struct {
+    cudaError_t e;
+    const char *name, *text;
+} ERRORS[] = {
+    { cudaSuccess, "cudaSuccess", "no error" },
+    { cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument" },
+    { cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory" },
+    { cudaErrorInitializationError, "cudaErrorInitializationError", "initialization error" },
+    { cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
+      "invalid configuration argument" },
+    { cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection",
+      "invalid copy direction for memcpy" },
+    { cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+      "CUDA driver version is insufficient for CUDA runtime version" },
+    { cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable",
+      "CUDA-capable device(s) is/are busy or unavailable" },
+    { cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction",
+      "invalid device function" },
+    { cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected" },
+    { cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal" },
+    { cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+      "no kernel image is available for execution on the device" },
+    { cudaErrorECCUncorrectable, "cudaErrorECCUncorrectable",
+      "uncorrectable ECC error encountered" },
+    { cudaErrorUnsupportedPtxVersion, "cudaErrorUnsupportedPtxVersion",
+      "the provided PTX was compiled with an unsupported toolchain." },
+    { cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle",
+      "invalid resource handle" },
+    { cudaErrorNotReady, "cudaErrorNotReady", "device not ready" },
+    { cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+      "an illegal memory access was encountered" },
+    { cudaErrorHostMemoryAlreadyRegistered, "cudaErrorHostMemoryAlreadyRegistered",
+      "part or all of the requested memory range is already mapped" },
+    { cudaErrorHostMemoryNotRegistered, "cudaErrorHostMemoryNotRegistered",
+      "pointer does not correspond to a registered memory region" },
+    { cudaErrorLaunchTimeout, "cudaErrorLaunchTimeout", "the launch timed out and was terminated" },
+    { cudaErrorHardwareStackError, "cudaErrorHardwareStackError", "hardware stack error" },
+    { cudaErrorIllegalInstruction, "cudaErrorIllegalInstruction",
+      "an illegal instruction was encountered" },
+    { cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address" },
+    { cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure" },
+    { cudaErrorSystemNotReady, "cudaErrorSystemNotReady", "system not yet initialized" },
+    { cudaErrorSystemDriverMismatch, "cudaErrorSystemDriverMismatch",
+      "system has unsupported display driver / cuda driver combination" },
+    { cudaErrorUnknown, "cudaErrorUnknown", "unknown error" },
+};
 
 } /* namespace */
 
-namespace emulation {
+/* ---- kernels ---- */
 
-cudaError_t enqueue_kernel(const cudaLaunchConfig_t *c, const void *kernel, kernel_call call)
+void emulation::kernels_forget()
 {
-    std::lock_guard<std::mutex> hold(card.lock);
-    const auto allowed = card.shared.find(kernel);
-    const size_t most =
-        allowed == card.shared.end() ? static_cast<size_t>(SHARED_UNASKED) : allowed->second;
-    if (c->dynamicSmemBytes > most || c->gridDim.x == 0 || c->gridDim.y == 0 ||
-        c->gridDim.y > 65535 || c->gridDim.z == 0 || c->gridDim.z > 65535)
-        return result(cudaErrorInvalidValue);
-    for (unsigned z = 0; z < c->gridDim.z; z++)
-        for (unsigned y = 0; y < c->gridDim.y; y++)
-            for (unsigned x = 0; x < c->gridDim.x; x++)
-                run_block(c->gridDim, c->blockDim, { x, y, z }, c->dynamicSmemBytes, call);
-    return cudaSuccess;
+    loaded.clear();
+    allowed.clear();
 }
 
-} /* namespace emulation */
+cudaError_t emulation::enqueue_kernel(const cudaLaunchConfig_t *c, const void *kernel,
+                                      kernel_call call)
+{
+    const api_call now(NEEDS_CONTEXT);
+    cudaError_t e = now.wrong;
+    if (e == cudaSuccess)
+        e = check_stream(c->stream);
+    if (e == cudaSuccess)
+        e = check_shape(c);
+    if (e != cudaSuccess)
+        return now.end(e);
+    const auto more = allowed.find(kernel);
+    if (c->dynamicSmemBytes > (more == allowed.end() ? SHARED_UNASKED : more->second))
+        return now.end(cudaErrorInvalidValue);
+    if (loaded.insert(kernel).second)
+        card.loaded_late++;
+    const dim3 grid = c->gridDim, block = c->blockDim;
+    const size_t shared = c->dynamicSmemBytes;
+    stream_push(c->stream, [=] { run_grid(grid, block, shared, call); }, LAUNCH_NS);
+    return now.end(cudaSuccess);
+}
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute, int value)
 {
-    if (value > SHARED_MOST)
-        return result(cudaErrorInvalidValue);
-    std::lock_guard<std::mutex> hold(card.lock);
-    card.shared[kernel] = static_cast<size_t>(value);
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong == cudaSuccess && value > card_most_shared())
+        return now.end(cudaErrorInvalidValue);
+    allowed[kernel] = static_cast<size_t>(value);
+    return now.end(cudaSuccess);
 }
 
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *)
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *kernel)
 {
-    memset(out, 0, sizeof *out);
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    *out = {};
+    out->maxThreadsPerBlock = MOST_THREADS;
+    if (now.wrong == cudaSuccess)
+        loaded.insert(kernel);
+    return now.end(cudaSuccess);
 }
 
 extern "C" {
 
-const char *cudaGetErrorName(cudaError_t) { return "cudaError"; }
-const char *cudaGetErrorString(cudaError_t) { return "an error"; }
+/* ---- errors ---- */
+
+const char *cudaGetErrorName(cudaError_t e)
+{
+    for (const auto &known : ERRORS)
+        if (known.e == e)
+            return known.name;
+    return "unrecognized error code";
+}
+
+const char *cudaGetErrorString(cudaError_t e)
+{
+    for (const auto &known : ERRORS)
+        if (known.e == e)
+            return known.text;
+    return "unrecognized error code";
+}
+
 cudaError_t cudaGetLastError(void)
 {
-    const cudaError_t e = last;
-    last = cudaSuccess;
+    const cudaError_t e = last_error();
+    last_error() = card.lost;
     return e;
 }
-cudaError_t cudaPeekAtLastError(void) { return last; }
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    return last_error();
+}
+
+/* ---- the card ---- */
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
-    return cudaSuccess;
+    const api_call now(NEEDS_NOTHING);
+    *version = card.driver;
+    return now.end(cudaSuccess);
 }
+
 cudaError_t cudaRuntimeGetVersion(int *version)
 {
     *version = CUDART_VERSION;
     return cudaSuccess;
 }
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
-    return cudaSuccess;
+    const api_call now(NEEDS_DRIVER);
+    *count = now.wrong == cudaSuccess ? card.devices : 0;
+    return now.end(cudaSuccess);
 }
+
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
-    memset(p, 0, sizeof *p);
-    if (device != 0)
-        return result(cudaErrorInvalidDevice);
-    strcpy(p->name, "emulated card");
-    p->totalGlobalMem = TOTAL;
-    p->sharedMemPerBlockOptin = SHARED_MOST;
-    p->major = 7;
-    p->minor = 5;
-    p->multiProcessorCount = 16;
-    return cudaSuccess;
+    const api_call now(NEEDS_DRIVER);
+    *p = {};
+    if (device < 0 || device >= card.devices)
+        return now.end(cudaErrorInvalidDevice);
+    snprintf(p->name, sizeof p->name, "emulated card %d", device);
+    p->totalGlobalMem = card.total;
+    p->sharedMemPerBlockOptin = static_cast<size_t>(card_most_shared());
+    p->major = card.major;
+    p->minor = card.minor;
+    p->multiProcessorCount = card.processors;
+    p->pciBusID = 1 + device;
+    return now.end(cudaSuccess);
 }
+
 cudaError_t cudaSetDevice(int device)
 {
-    return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+    const bool there = device >= 0 && device < card.devices;
+    const api_call now(there ? NEEDS_CONTEXT : NEEDS_DRIVER);
+    return now.end(there ? cudaSuccess : cudaErrorInvalidDevice);
 }
-cudaError_t cudaSetDeviceFlags(unsigned) { return cudaSuccess; }
-cudaError_t cudaInitDevice(int device, unsigned, unsigned) { return cudaSetDevice(device); }
-cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
-cudaError_t cudaDeviceReset(void) { return cudaSuccess; }
+
+cudaError_t cudaSetDeviceFlags(unsigned)
+{
+    const api_call now(NEEDS_DRIVER);
+    return now.end(cudaSuccess);
+}
+
+cudaError_t cudaInitDevice(int device, unsigned, unsigned)
+{
+    return cudaSetDevice(device);
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong == cudaSuccess)
+        streams_drain();
+    return now.end(cudaSuccess);
+}
+
+cudaError_t cudaDeviceReset(void)
+{
+    const api_call now(NEEDS_DRIVER);
+    card_end_context();
+    return now.end(cudaSuccess);
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    std::lock_guard<std::mutex> hold(card.lock);
-    *free_bytes = TOTAL - card.taken;
-    *total = TOTAL;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong == cudaSuccess) {
+        *free_bytes = card_free_bytes();
+        *total = card.total;
+    }
+    return now.end(cudaSuccess);
 }
+
+/* ---- memory ---- */
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    std::lock_guard<std::mutex> hold(card.lock);
-    *p = bytes <= TOTAL - card.taken ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
-    if (!*p)
-        return result(cudaErrorMemoryAllocation);
-    memset(*p, 0xff, bytes);
-    card.memory[*p] = bytes;
-    card.taken += bytes;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    *p = nullptr;
+    if (now.wrong != cudaSuccess || bytes == 0)
+        return now.end(cudaSuccess);
+    if (bytes <= card_free_bytes())
+        *p = memory_take(bytes);
+    return now.end(*p ? cudaSuccess : cudaErrorMemoryAllocation);
 }
+
 cudaError_t cudaFree(void *p)
 {
-    std::lock_guard<std::mutex> hold(card.lock);
-    const auto at = card.memory.find(p);
-    if (at == card.memory.end())
-        return result(p ? cudaErrorInvalidValue : cudaSuccess);
-    card.taken -= at->second;
-    card.memory.erase(at);
-    free(p);
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    return now.end(!p || memory_give(p) ? cudaSuccess : cudaErrorInvalidValue);
 }
-cudaError_t cudaHostRegister(void *, size_t, unsigned) { return cudaSuccess; }
-cudaError_t cudaHostUnregister(void *) { return cudaSuccess; }
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind,
-                            cudaStream_t)
+
+cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
 {
-    memcpy(dst, src, bytes);
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (!p || bytes == 0)
+        return now.end(cudaErrorInvalidValue);
+    return now.end(host_register(p, bytes) ? cudaSuccess : cudaErrorHostMemoryAlreadyRegistered);
 }
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+
+cudaError_t cudaHostUnregister(void *p)
 {
-    memset(p, value, bytes);
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    return now.end(host_unregister(p) ? cudaSuccess : cudaErrorHostMemoryNotRegistered);
 }
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t s)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    const cudaError_t e = check_stream(s);
+    if (e != cudaSuccess || bytes == 0)
+        return now.end(e);
+    switch (kind) {
+    case cudaMemcpyHostToDevice: return now.end(copy_to_device(dst, src, bytes, s));
+    case cudaMemcpyDeviceToHost: return now.end(copy_to_host(dst, src, bytes, s));
+    case cudaMemcpyDeviceToDevice: return now.end(copy_on_device(dst, src, bytes, s));
+    default: return now.end(cudaErrorInvalidMemcpyDirection);
+    }
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    const cudaError_t e = check_stream(s);
+    if (e != cudaSuccess || bytes == 0)
+        return now.end(e);
+    if (!memory_has(p, bytes))
+        return now.end(cudaErrorInvalidValue);
+    stream_push(s, [=] {
+        check_there(p, bytes);
+        memset(p, value, bytes);
+    }, copy_ns(bytes));
+    return now.end(cudaSuccess);
+}
+
+/* ---- streams and events ---- */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
-    *s = new emulated_stream;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    *s = now.wrong == cudaSuccess ? stream_make() : nullptr;
+    return now.end(cudaSuccess);
 }
+
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
-    delete s;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (!stream_is(s))
+        return now.end(cudaErrorInvalidResourceHandle);
+    stream_give(s);
+    return now.end(cudaSuccess);
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    *e = new emulated_event;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    const cudaError_t e = check_stream(s);
+    if (e == cudaSuccess)
+        stream_drain(s);
+    return now.end(e);
 }
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (check_stream(s) != cudaSuccess || !event_is(e))
+        return now.end(cudaErrorInvalidResourceHandle);
+    stream_wait(s, e);
+    return now.end(cudaSuccess);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
+{
+    const api_call now(NEEDS_CONTEXT);
+    *e = now.wrong == cudaSuccess ? event_make(!(flags & cudaEventDisableTiming)) : nullptr;
+    return now.end(cudaSuccess);
+}
+
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-    delete e;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (!event_is(e))
+        return now.end(cudaErrorInvalidResourceHandle);
+    event_give(e);
+    return now.end(cudaSuccess);
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
-    *ms = 1.0f;
-    return cudaSuccess;
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (check_stream(s) != cudaSuccess || !event_is(e))
+        return now.end(cudaErrorInvalidResourceHandle);
+    event_record(e, s);
+    return now.end(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (!event_is(e))
+        return now.end(cudaErrorInvalidResourceHandle);
+    event_drain(e);
+    return now.end(cudaSuccess);
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (!event_is(e))
+        return now.end(cudaErrorInvalidResourceHandle);
+    return now.end(event_query(e) ? cudaSuccess : cudaErrorNotReady);
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (!event_is(begin) || !event_is(end))
+        return now.end(cudaErrorInvalidResourceHandle);
+    return now.end(event_elapsed(ms, begin, end));
 }
 }

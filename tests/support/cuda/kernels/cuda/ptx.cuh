@@ -11,47 +11,19 @@
 
 namespace emulation {
 
-inline float half_of(uint32_t pair, int which)
-{
-    return __half2float({ static_cast<uint16_t>(pair >> (16 * which)) });
-}
-
-template <int I, int J> struct mma_operands {
-    float (*d)[J][4];
-    const uint32_t (*a)[4];
-    const uint32_t (*b)[2];
+/* A lane's fragments of I x J products: d[I][J][4], a[I][4], b[J][2]. */
+struct fragments {
+    float *d;
+    const uint32_t *a, *b;
 };
 
-/* Lane and place of the element (row, k) of A and (k, column) of B. */
+/* For a whole warp; at most 8 x 8 products. */
+void multiply_fragments(void *const brought[LANES], int i, int j);
+
 template <int I, int J> void mma_all(void *const brought[LANES])
 {
-    static thread_local float a[I * 16][16], b[16][J * 8];
-    const auto of = [&](int lane) {
-        return static_cast<const mma_operands<I, J> *>(brought[lane]);
-    };
-    for (int lane = 0; lane < LANES; lane++) {
-        const int g = lane / 4, t = lane % 4;
-        for (int half = 0; half < 2; half++)
-            for (int upper = 0; upper < 2; upper++) {
-                const int k = 2 * t + 8 * upper + half;
-                for (int i = 0; i < I; i++)
-                    for (int below = 0; below < 2; below++)
-                        a[i * 16 + g + 8 * below][k] =
-                            half_of(of(lane)->a[i][below + 2 * upper], half);
-                for (int j = 0; j < J; j++)
-                    b[k][j * 8 + g] = half_of(of(lane)->b[j][upper], half);
-            }
-    }
-    for (int row = 0; row < I * 16; row++) {
-        float sum[J * 8] = {};
-        for (int k = 0; k < 16; k++)
-            for (int n = 0; n < J * 8; n++)
-                sum[n] += a[row][k] * b[k][n];
-        for (int n = 0; n < J * 8; n++) {
-            const int lane = row % 8 * 4 + n % 8 / 2;
-            of(lane)->d[row / 16][n / 8][row % 16 / 8 * 2 + n % 2] += sum[n];
-        }
-    }
+    static_assert(I <= 8 && J <= 8, "more than multiply_fragments has room for");
+    multiply_fragments(brought, I, J);
 }
 
 struct matrices {
@@ -61,16 +33,17 @@ struct matrices {
 
 template <bool TRANSPOSED> void load_all(void *const brought[LANES])
 {
+    uint16_t element[LANES][8]; /* [8 * matrix + row][column] */
     uint32_t out[LANES][4];
-    const auto element = [&](int matrix, int row, int column) {
-        const void *at = static_cast<const matrices *>(brought[8 * matrix + row])->row;
-        return static_cast<const uint16_t *>(at)[column];
-    };
+    for (int lane = 0; lane < LANES; lane++)
+        std::memcpy(element[lane], static_cast<const matrices *>(brought[lane])->row,
+                    sizeof element[lane]);
     for (int lane = 0; lane < LANES; lane++)
         for (int i = 0; i < 4; i++) {
             const int g = lane / 4, t = 2 * (lane % 4);
-            const uint32_t low = TRANSPOSED ? element(i, t, g) : element(i, g, t);
-            const uint32_t high = TRANSPOSED ? element(i, t + 1, g) : element(i, g, t + 1);
+            const uint32_t low = TRANSPOSED ? element[8 * i + t][g] : element[8 * i + g][t];
+            const uint32_t high =
+                TRANSPOSED ? element[8 * i + t + 1][g] : element[8 * i + g][t + 1];
             out[lane][i] = low | high << 16;
         }
     for (int lane = 0; lane < LANES; lane++)
@@ -88,13 +61,13 @@ inline void check_aligned(const void *row)
 template <int I, int J>
 void mma_tile(float (&d)[I][J][4], const uint32_t (&a)[I][4], const uint32_t (&b)[J][2])
 {
-    emulation::mma_operands<I, J> mine = { d, a, b };
+    emulation::fragments mine = { d[0][0], a[0], b[0] };
     emulation::meet_warp(&mine, emulation::mma_all<I, J>);
 }
 
 inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
-    emulation::mma_operands<1, 1> mine = { reinterpret_cast<float(*)[1][4]>(&d), &a, &b };
+    emulation::fragments mine = { d, a, b };
     emulation::meet_warp(&mine, emulation::mma_all<1, 1>);
 }
 

@@ -1,0 +1,205 @@
+/* tests/support/cuda/emulation_card.cpp -- the card, its driver and its context, and the errors
+ * that a test wants of them. */
+#include "emulation_card.h"
+
+#include "emulation.h"
+#include "emulation_block.h"
+#include "emulation_memory.h"
+#include "emulation_streams.h"
+
+namespace emulation {
+
+namespace {
+
+const card_state USUAL = {
+    CUDART_VERSION, 1, 7, 5, 2, static_cast<size_t>(8) << 30, 0, static_cast<size_t>(64) << 20,
+    false, cudaSuccess, 0
+};
+
+struct {
+    cudaError_t next = cudaSuccess, context = cudaSuccess;
+    int after = 0, calls = 0;
+} failing;
+
+std::mutex lock;
+
+/* A context in which this has happened answers nothing else any more. */
+bool is_fatal(cudaError_t e)
+{
+    return e == cudaErrorECCUncorrectable ||
+           (e >= cudaErrorIllegalAddress && e <= cudaErrorLaunchTimeout) ||
+           (e >= cudaErrorHardwareStackError && e <= cudaErrorLaunchFailure);
+}
+
+cudaError_t find_driver()
+{
+    if (card.driver / 1000 < CUDART_VERSION / 1000)
+        return cudaErrorInsufficientDriver;
+    return card.devices > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+cudaError_t make_context()
+{
+    if (card.has_context)
+        return cudaSuccess;
+    if (failing.context != cudaSuccess)
+        return failing.context;
+    if (card.total - card.used_by_others < card.context_bytes)
+        return cudaErrorMemoryAllocation;
+    card.has_context = true;
+    return cudaSuccess;
+}
+
+cudaError_t begin_call(call_need need)
+{
+    failing.calls++;
+    if (card.lost != cudaSuccess)
+        return card.lost;
+    if (failing.next != cudaSuccess && failing.after-- == 0) {
+        const cudaError_t e = failing.next;
+        failing.next = cudaSuccess;
+        if (is_fatal(e)) {
+            card.lost = e;
+            streams_drop();
+        }
+        return e;
+    }
+    cudaError_t e = cudaSuccess;
+    if (need >= NEEDS_DRIVER)
+        e = find_driver();
+    if (e == cudaSuccess && need >= NEEDS_CONTEXT)
+        e = make_context();
+    return e;
+}
+
+} /* namespace */
+
+card_state card = USUAL;
+
+api_call::api_call(call_need need) : hold(lock), wrong(begin_call(need)) {}
+
+api_call::~api_call()
+{
+    memory_close();
+}
+
+cudaError_t api_call::end(cudaError_t e) const
+{
+    const cudaError_t result = wrong != cudaSuccess ? wrong : e;
+    if (result != cudaSuccess && result != cudaErrorNotReady)
+        last_error() = result;
+    return result;
+}
+
+cudaError_t &last_error()
+{
+    static thread_local cudaError_t last;
+    return last;
+}
+
+size_t card_free_bytes()
+{
+    const size_t used =
+        card.used_by_others + (card.has_context ? card.context_bytes : 0) + memory_taken();
+    return used < card.total ? card.total - used : 0;
+}
+
+/* CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
+int card_most_shared()
+{
+    const int version = 10 * card.major + card.minor;
+    const int kib = version == 75                   ? 64
+                    : version == 80 || version == 87 ? 163
+                    : version == 90 || version == 100 ? 227
+                                                     : 99;
+    return kib << 10;
+}
+
+void card_end_context()
+{
+    streams_drain();
+    memory_close();
+    card.has_context = false;
+    kernels_forget();
+}
+
+} /* namespace emulation */
+
+using namespace emulation;
+
+int emulation_reset(void)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    const int live = memory_live() + streams_live();
+    streams_reset();
+    memory_close();
+    memory_reset();
+    block_reset();
+    kernels_forget();
+    card = USUAL;
+    failing = {};
+    last_error() = cudaSuccess;
+    return live;
+}
+
+int emulation_live(void)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    return memory_live() + streams_live();
+}
+
+void emulation_set_driver(int version)
+{
+    card.driver = version;
+}
+
+void emulation_set_devices(int count)
+{
+    card.devices = count;
+}
+
+void emulation_set_card(int major, int minor, int processors)
+{
+    card.major = major;
+    card.minor = minor;
+    card.processors = processors;
+}
+
+void emulation_set_memory(size_t total, size_t used_by_others, size_t context)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    card.total = total;
+    card.used_by_others = used_by_others;
+    card.context_bytes = context;
+}
+
+int emulation_loaded_late(void)
+{
+    return card.loaded_late;
+}
+
+int emulation_calls(void)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    return failing.calls;
+}
+
+void emulation_fail_next(cudaError_t e, int after_calls)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    failing.next = e;
+    failing.after = after_calls;
+}
+
+void emulation_fail_context(cudaError_t e)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    failing.context = e;
+}
+
+void emulation_lose(cudaError_t e)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    card.lost = e;
+    streams_drop();
+}

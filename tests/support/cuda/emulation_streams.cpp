@@ -1,0 +1,347 @@
+/* tests/support/cuda/emulation_streams.cpp -- work is run as early or as late as is legal.
+ *
+ *     queue   items in order; each runs something, or waits for a mark, or is one
+ *     mark    what an event's record leaves in a queue; passed when the queue came to it
+ *     event   the last mark it was recorded with, or none
+ *
+ * A wait is for the mark that its event has when it is enqueued: so it was enqueued after it, and
+ * no circle can arise.  Time is that of a card whose streams run beside each other: a queue's
+ * clock moves by what its items cost, and a wait moves it to that of the mark.
+ */
+#include "emulation_streams.h"
+
+#include "cuda_runtime.h"
+#include "emulation_memory.h"
+
+#include <deque>
+#include <memory>
+#include <set>
+#include <vector>
+
+namespace emulation {
+
+struct queue;
+typedef std::shared_ptr<queue> queue_ref;
+
+struct mark {
+    queue_ref on;
+    bool passed;
+    double at; /* ns, once passed */
+};
+typedef std::shared_ptr<mark> mark_ref;
+
+struct item {
+    std::function<void()> run;
+    double least_ns;
+    mark_ref waits, marks;
+};
+
+struct queue {
+    int number;
+    std::deque<item> items;
+    double clock;
+};
+
+work done;
+
+} /* namespace emulation */
+
+struct emulated_stream {
+    emulation::queue_ref q;
+};
+
+struct emulated_event {
+    emulation::mark_ref last;
+    bool timed;
+};
+
+namespace emulation {
+
+namespace {
+
+std::vector<queue_ref> queues; /* of open streams, and of others with work left */
+std::set<cudaStream_t> streams;
+std::set<cudaEvent_t> events;
+
+struct {
+    emulation_schedule schedule = EMULATION_EAGER;
+    uint32_t random = 0;
+    emulation_omission omission = EMULATION_NOTHING;
+    int ignored = 0;
+    double tensor = 8000, half2 = 1000;
+} wish;
+
+uint32_t by_chance(uint32_t n)
+{
+    wish.random = wish.random * 1664525u + 1013904223u;
+    return (wish.random >> 8) % n;
+}
+
+bool is_copy(const queue &q)
+{
+    return q.number % 2 == 1;
+}
+
+double nanoseconds(work before)
+{
+    double ns = 0;
+    if (wish.tensor > 0)
+        ns += static_cast<double>(done.tensor - before.tensor) / wish.tensor;
+    if (wish.half2 > 0)
+        ns += static_cast<double>(done.half2 - before.half2) / wish.half2;
+    return ns;
+}
+
+/* Runs what comes next, unless it must wait or there is nothing. */
+bool step(queue &q)
+{
+    if (q.items.empty() || (q.items.front().waits && !q.items.front().waits->passed))
+        return false;
+    item it = std::move(q.items.front());
+    q.items.pop_front();
+    if (it.waits && it.waits->at > q.clock)
+        q.clock = it.waits->at;
+    if (it.run) {
+        const work before = done;
+        memory_open();
+        it.run();
+        q.clock += it.least_ns + nanoseconds(before);
+    }
+    if (it.marks) {
+        it.marks->passed = true;
+        it.marks->at = q.clock;
+    }
+    return true;
+}
+
+/* Runs what comes next, and before it what that must wait for. */
+void force(queue &q)
+{
+    while (!step(q))
+        force(*q.items.front().waits->on);
+}
+
+void pass(const mark_ref &m)
+{
+    while (!m->passed) {
+        streams_advance();
+        if (!m->passed)
+            force(*m->on);
+    }
+}
+
+void advance_all_of(bool copies)
+{
+    for (const queue_ref &q : queues)
+        while (is_copy(*q) == copies && step(*q)) {
+        }
+}
+
+void advance_by_chance()
+{
+    for (uint32_t n = by_chance(2) * by_chance(4); n > 0 && !queues.empty(); n--)
+        step(*queues[by_chance(static_cast<uint32_t>(queues.size()))]);
+}
+
+mark_ref push_mark(const queue_ref &q)
+{
+    const mark_ref m = std::make_shared<mark>(mark{ q, false, 0 });
+    q->items.push_back({ nullptr, 0, nullptr, m });
+    return m;
+}
+
+bool leave_out(emulation_omission o)
+{
+    if (wish.omission != o)
+        return false;
+    wish.ignored++;
+    return true;
+}
+
+/* Forgets queues that no stream has and that have nothing left. */
+void tidy()
+{
+    for (size_t i = queues.size(); i-- > 0;)
+        if (queues[i].use_count() == 1 && queues[i]->items.empty())
+            queues.erase(queues.begin() + static_cast<std::ptrdiff_t>(i));
+}
+
+int free_number()
+{
+    int n = 0;
+    for (bool taken = true; taken; n += taken) {
+        taken = false;
+        for (cudaStream_t s : streams)
+            taken = taken || s->q->number == n;
+    }
+    return n;
+}
+
+} /* namespace */
+
+/* ---- streams ---- */
+
+cudaStream_t stream_make()
+{
+    tidy();
+    cudaStream_t s = new emulated_stream{ std::make_shared<queue>() };
+    s->q->number = free_number();
+    s->q->clock = 0;
+    streams.insert(s);
+    queues.push_back(s->q);
+    return s;
+}
+
+void stream_give(cudaStream_t s)
+{
+    streams.erase(s);
+    delete s;
+    tidy();
+}
+
+bool stream_is(cudaStream_t s)
+{
+    return streams.count(s) != 0;
+}
+
+void stream_push(cudaStream_t s, std::function<void()> run, double least_ns)
+{
+    s->q->items.push_back({ std::move(run), least_ns, nullptr, nullptr });
+    streams_advance();
+}
+
+void stream_drain(cudaStream_t s)
+{
+    pass(push_mark(s->q));
+}
+
+void stream_wait(cudaStream_t s, cudaEvent_t e)
+{
+    if (!e->last || leave_out(is_copy(*s->q) ? EMULATION_COPY_WAITS : EMULATION_COMPUTE_WAITS))
+        return;
+    s->q->items.push_back({ nullptr, 0, e->last, nullptr });
+    streams_advance();
+}
+
+/* ---- events ---- */
+
+cudaEvent_t event_make(bool timed)
+{
+    cudaEvent_t e = new emulated_event{ nullptr, timed };
+    events.insert(e);
+    return e;
+}
+
+void event_give(cudaEvent_t e)
+{
+    events.erase(e);
+    delete e;
+}
+
+bool event_is(cudaEvent_t e)
+{
+    return events.count(e) != 0;
+}
+
+void event_record(cudaEvent_t e, cudaStream_t s)
+{
+    e->last = push_mark(s->q);
+    streams_advance();
+}
+
+void event_drain(cudaEvent_t e)
+{
+    if (e->last && !(is_copy(*e->last->on) && leave_out(EMULATION_HOST_WAITS)))
+        pass(e->last);
+}
+
+bool event_query(cudaEvent_t e)
+{
+    const bool passed = !e->last || e->last->passed;
+    if (!passed)
+        force(*e->last->on);
+    return passed;
+}
+
+cudaError_t event_elapsed(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    if (!begin->timed || !end->timed || !begin->last || !end->last)
+        return cudaErrorInvalidResourceHandle;
+    if (!begin->last->passed || !end->last->passed)
+        return cudaErrorNotReady;
+    *ms = static_cast<float>((end->last->at - begin->last->at) * 1e-6);
+    return cudaSuccess;
+}
+
+/* ---- all of them ---- */
+
+void streams_advance()
+{
+    switch (wish.schedule) {
+    case EMULATION_EAGER: streams_drain(); break;
+    case EMULATION_COPY_FIRST: advance_all_of(true); break;
+    case EMULATION_COMPUTE_FIRST: advance_all_of(false); break;
+    case EMULATION_BY_CHANCE: advance_by_chance(); break;
+    default: break;
+    }
+}
+
+void streams_drain()
+{
+    for (const queue_ref &q : queues)
+        while (!q->items.empty())
+            force(*q);
+}
+
+void streams_drop()
+{
+    for (const queue_ref &q : queues) {
+        for (item &it : q->items)
+            if (it.marks)
+                it.marks->passed = true;
+        q->items.clear();
+    }
+}
+
+int streams_live()
+{
+    return static_cast<int>(streams.size() + events.size());
+}
+
+void streams_reset()
+{
+    streams_drop();
+    for (cudaStream_t s : streams)
+        delete s;
+    for (cudaEvent_t e : events)
+        delete e;
+    streams.clear();
+    events.clear();
+    queues.clear();
+    wish = {};
+}
+
+} /* namespace emulation */
+
+void emulation_set_schedule(emulation_schedule s, uint32_t seed)
+{
+    emulation::wish.schedule = s;
+    emulation::wish.random = seed * 2654435769u + 1;
+}
+
+void emulation_ignore(emulation_omission o)
+{
+    emulation::wish.omission = o;
+    emulation::wish.ignored = 0;
+}
+
+int emulation_ignored(void)
+{
+    return emulation::wish.ignored;
+}
+
+void emulation_set_performance(double tensor, double half2)
+{
+    emulation::wish.tensor = tensor;
+    emulation::wish.half2 = half2;
+}
