@@ -1,0 +1,823 @@
+/* tests/cuda/test_emulation.c -- the emulated card computes what CUDA's documents say, does not
+ * let pass what a card would stumble over, and finds what a program has forgotten. */
+#include "tests/cuda/emulation_kernels.h"
+#include "tests/support/cuda/emulation.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SEEDS = 50 };
+
+static void put_back(void) { (void)emulation_reset(); }
+
+TestSuite(cuda_emulation, .fini = put_back);
+
+/* ---- a card with one or two streams ---- */
+
+static cudaStream_t stream_open(void)
+{
+    cudaStream_t s = NULL;
+    cr_assert_eq(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), cudaSuccess);
+    return s;
+}
+
+static cudaEvent_t event_open(unsigned flags)
+{
+    cudaEvent_t e = NULL;
+    cr_assert_eq(cudaEventCreateWithFlags(&e, flags), cudaSuccess);
+    return e;
+}
+
+static void *take(size_t bytes)
+{
+    void *p = NULL;
+    cr_assert_eq(cudaMalloc(&p, bytes), cudaSuccess);
+    return p;
+}
+
+static void *put(cudaStream_t s, const void *src, size_t bytes)
+{
+    void *p = take(bytes);
+    cr_assert_eq(cudaMemcpyAsync(p, src, bytes, cudaMemcpyHostToDevice, s), cudaSuccess);
+    return p;
+}
+
+static void get(cudaStream_t s, void *dst, const void *src, size_t bytes)
+{
+    cr_assert_eq(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s), cudaSuccess);
+    cr_assert_eq(cudaStreamSynchronize(s), cudaSuccess);
+}
+
+/* Whether a process that does this comes to a bad end; what it says is nobody's business. */
+static bool is_fatal(void (*deed)(cudaStream_t s, void *memory), size_t bytes)
+{
+    int status = 0;
+    const pid_t child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGABRT, SIG_DFL);
+        (void)dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        cudaStream_t s = stream_open();
+        deed(s, bytes ? take(bytes) : NULL);
+        (void)cudaStreamSynchronize(s);
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+/* ---- warps: positions by hand, from the PTX ISA ---- */
+
+Test(cuda_emulation, a_product_of_two_elements_lands_where_the_ptx_isa_says)
+{
+    /* A (9, 13): groupID 1, eighth row below; column 8 + 2 * 2 + 1.  B (13, 5).  D (9, 5). */
+    trial_fragments f[32] = { 0 };
+    f[6].a[3] = 0x3c00u << 16;  /* 1 */
+    f[22].b[1] = 0x4000u << 16; /* 2 */
+    f[6].d[3] = 0.5f;
+
+    cudaStream_t s = stream_open();
+    trial_fragments *lanes = put(s, f, sizeof f);
+    cr_assert_eq(trial_mma(s, lanes), cudaSuccess);
+    get(s, f, lanes, sizeof f);
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++)
+            cr_expect_eq(f[lane].d[i], lane == 6 && i == 3 ? 2.5f : 0.0f, "lane %d, %d", lane, i);
+}
+
+static uint16_t small_half(int n) /* -8..8 */
+{
+    static const uint16_t halves[] = { 0x0000, 0x3c00, 0x4000, 0x4200, 0x4400,
+                                       0x4500, 0x4600, 0x4700, 0x4800 };
+    return (uint16_t)(halves[abs(n)] | (n < 0 ? 0x8000 : 0));
+}
+
+static int element(int which, int row, int column)
+{
+    return (which * 31 + row * 7 + column * 5 + row * column) % 17 - 8;
+}
+
+static uint32_t pair(int low, int high)
+{
+    return (uint32_t)small_half(low) | (uint32_t)small_half(high) << 16;
+}
+
+/* Elements a0..a7, b0..b3 and c0..c3 of a thread, as in the section on mma.m16n8k16. */
+static int a_row(int lane, int i) { return lane / 4 + ((i < 2 || (i >= 4 && i < 6)) ? 0 : 8); }
+static int a_column(int lane, int i) { return lane % 4 * 2 + i % 2 + (i < 4 ? 0 : 8); }
+static int b_row(int lane, int i) { return lane % 4 * 2 + i % 2 + (i < 2 ? 0 : 8); }
+static int d_row(int lane, int i) { return lane / 4 + (i < 2 ? 0 : 8); }
+static int d_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
+
+static uint32_t a_register(int tile, int lane, int r)
+{
+    return pair(element(tile, a_row(lane, 2 * r), a_column(lane, 2 * r)),
+                element(tile, a_row(lane, 2 * r + 1), a_column(lane, 2 * r + 1)));
+}
+
+static uint32_t b_register(int tile, int lane, int r)
+{
+    return pair(element(8 + tile, b_row(lane, 2 * r), lane / 4),
+                element(8 + tile, b_row(lane, 2 * r + 1), lane / 4));
+}
+
+static float expected_d(int i, int j, int lane, int at)
+{
+    int sum = element(20 + i + 2 * j, lane, at);
+    for (int k = 0; k < 16; k++)
+        sum += element(i, d_row(lane, at), k) * element(8 + j, k, d_column(lane, at));
+    return (float)sum;
+}
+
+Test(cuda_emulation, mma_is_a_product_of_matrices)
+{
+    trial_tile t[32];
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 2; i++) {
+            for (int r = 0; r < 4; r++)
+                t[lane].a[i][r] = a_register(i, lane, r);
+            for (int r = 0; r < 2; r++)
+                t[lane].b[i][r] = b_register(i, lane, r);
+            for (int j = 0; j < 2; j++)
+                for (int at = 0; at < 4; at++)
+                    t[lane].d[i][j][at] = (float)element(20 + i + 2 * j, lane, at);
+        }
+    cudaStream_t s = stream_open();
+    trial_tile *lanes = put(s, t, sizeof t);
+    cr_assert_eq(trial_mma_tile(s, lanes), cudaSuccess);
+    get(s, t, lanes, sizeof t);
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 2; i++)
+            for (int j = 0; j < 2; j++)
+                for (int at = 0; at < 4; at++)
+                    cr_expect_eq(t[lane].d[i][j][at], expected_d(i, j, lane, at));
+}
+
+Test(cuda_emulation, matrices_are_loaded_in_rows_and_in_columns)
+{
+    uint16_t rows[32][8];
+    uint32_t out[32][4];
+    for (int r = 0; r < 32; r++)
+        for (int c = 0; c < 8; c++)
+            rows[r][c] = (uint16_t)(100 * r + c);
+    cudaStream_t s = stream_open();
+    const uint16_t(*from)[8] = put(s, rows, sizeof rows);
+    uint32_t(*to)[4] = take(sizeof out);
+
+    cr_assert_eq(trial_load_matrices(s, to, from, false), cudaSuccess);
+    get(s, out, to, sizeof out);
+    cr_expect_eq(out[6][3], 2504u | 2505u << 16); /* row 1 of matrix 3, columns 4 and 5 */
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++) {
+            const uint16_t *row = rows[8 * i + lane / 4] + lane % 4 * 2;
+            cr_expect_eq(out[lane][i], row[0] | (uint32_t)row[1] << 16);
+        }
+
+    cr_assert_eq(trial_load_matrices(s, to, from, true), cudaSuccess);
+    get(s, out, to, sizeof out);
+    cr_expect_eq(out[6][3], 2801u | 2901u << 16); /* column 1, rows 4 and 5 */
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++) {
+            const int row = 8 * i + lane % 4 * 2;
+            cr_expect_eq(out[lane][i],
+                         rows[row][lane / 4] | (uint32_t)rows[row + 1][lane / 4] << 16);
+        }
+}
+
+Test(cuda_emulation, lanes_see_each_other)
+{
+    trial_seen seen[32];
+    cudaStream_t s = stream_open();
+    trial_seen *lanes = take(sizeof seen);
+    cr_assert_eq(trial_collectives(s, lanes), cudaSuccess);
+    get(s, seen, lanes, sizeof seen);
+    for (int lane = 0; lane < 32; lane++) {
+        cr_expect_eq(seen[lane].from_3, 103);
+        cr_expect_eq(seen[lane].from_xor_5, 100 + (lane ^ 5));
+        cr_expect_eq(seen[lane].from_down_4, 100 + (lane + 4 < 32 ? lane + 4 : lane));
+        cr_expect_eq(seen[lane].from_up_4, 100 + (lane >= 4 ? lane - 4 : lane));
+        cr_expect_eq(seen[lane].thirds, 0x49249249u);
+        cr_expect(seen[lane].any && seen[lane].all && !seen[lane].none);
+    }
+}
+
+Test(cuda_emulation, atomic_sums_are_whole_and_everybody_sees_another_value)
+{
+    unsigned sum = 5, before[TRIAL_THREADS];
+    cudaStream_t s = stream_open();
+    unsigned *on_card = put(s, &sum, sizeof sum), *seen = take(sizeof before);
+    emulation_set_order(EMULATION_RANDOM, 3);
+    cr_assert_eq(trial_atomics(s, on_card, seen), cudaSuccess);
+    get(s, &sum, on_card, sizeof sum);
+    get(s, before, seen, sizeof before);
+    cr_expect_eq(sum, 5u + TRIAL_THREADS * (TRIAL_THREADS - 1) / 2);
+    for (int i = 1; i < TRIAL_THREADS; i++)
+        for (int k = 1; k < i; k++)
+            cr_expect_neq(before[i], before[k]);
+}
+
+Test(cuda_emulation, a_fused_multiply_add_of_halves_is_rounded_once)
+{
+    /* (1 + 2^-10) + (1 + 2^-10)(1 - 2^-10) 2^-11 lies below the middle by 2^-31, which a float in
+     * between would not hold. */
+    uint16_t out = 0;
+    cudaStream_t s = stream_open();
+    uint16_t *on_card = take(sizeof out);
+    cr_assert_eq(trial_hfma(s, on_card, 0x3c01, 0x0ffe, 0x3c01), cudaSuccess);
+    get(s, &out, on_card, sizeof out);
+    cr_expect_eq(out, 0x3c01);
+    /* 2^-24, the smallest; too large; infinity less infinity */
+    cr_assert_eq(trial_hfma(s, on_card, 0x0001, 0x3c00, 0x0000), cudaSuccess);
+    get(s, &out, on_card, sizeof out);
+    cr_expect_eq(out, 0x0001);
+    cr_assert_eq(trial_hfma(s, on_card, 0x7bff, 0xbc00, 0xcc00), cudaSuccess);
+    get(s, &out, on_card, sizeof out);
+    cr_expect_eq(out, 0xfc00);
+    cr_assert_eq(trial_hfma(s, on_card, 0x7c00, 0x3c00, 0xfc00), cudaSuccess);
+    get(s, &out, on_card, sizeof out);
+    cr_expect_gt(out & 0x7fff, 0x7c00);
+}
+
+/* ---- barriers ---- */
+
+static unsigned partner_of_block(unsigned t) { return TRIAL_THREADS - 1 - t; }
+static unsigned partner_of_warp(unsigned t) { return t / 32 * 32 + (t + 1) % 32; }
+
+typedef cudaError_t exchange(cudaStream_t s, unsigned *v, bool after_writing, bool after_reading);
+
+static bool exchanges_right(exchange *f, unsigned (*partner)(unsigned), bool writing, bool reading)
+{
+    unsigned v[TRIAL_THREADS], want[TRIAL_THREADS], next[TRIAL_THREADS];
+    for (unsigned t = 0; t < TRIAL_THREADS; t++)
+        v[t] = want[t] = 1000 + t * t;
+    for (int i = 0; i < TRIAL_ROUNDS; i++) {
+        for (unsigned t = 0; t < TRIAL_THREADS; t++)
+            next[t] = 3 * want[partner(t)] + t;
+        memcpy(want, next, sizeof want);
+    }
+    cudaStream_t s = stream_open();
+    unsigned *on_card = put(s, v, sizeof v);
+    cr_assert_eq(f(s, on_card, writing, reading), cudaSuccess);
+    get(s, v, on_card, sizeof v);
+    cr_assert_eq(cudaFree(on_card), cudaSuccess);
+    cr_assert_eq(cudaStreamDestroy(s), cudaSuccess);
+    return memcmp(v, want, sizeof v) == 0;
+}
+
+Test(cuda_emulation, a_missing_barrier_makes_a_wrong_number_in_every_order)
+{
+    for (int order = EMULATION_FORWARD; order <= EMULATION_RANDOM; order++)
+        for (uint32_t seed = 0; seed < (order == EMULATION_RANDOM ? SEEDS : 1); seed++) {
+            emulation_set_order((emulation_order)order, seed);
+            cr_expect(exchanges_right(trial_exchange, partner_of_block, true, true));
+            cr_expect_not(exchanges_right(trial_exchange, partner_of_block, false, true));
+            cr_expect_not(exchanges_right(trial_exchange, partner_of_block, true, false));
+            cr_expect(exchanges_right(trial_rotate, partner_of_warp, true, true));
+            cr_expect_not(exchanges_right(trial_rotate, partner_of_warp, false, true));
+            cr_expect_not(exchanges_right(trial_rotate, partner_of_warp, true, false));
+        }
+}
+
+Test(cuda_emulation, barriers_are_found_and_each_can_be_left_out)
+{
+    emulation_watch_barriers();
+    cr_expect(exchanges_right(trial_exchange, partner_of_block, true, true));
+    cr_expect(exchanges_right(trial_rotate, partner_of_warp, true, true));
+    cr_assert_eq(emulation_barriers(), 4);
+    for (int i = 0; i < 4; i++) {
+        emulation_skip_barrier(i);
+        cr_expect_not_null(strstr(emulation_barrier(i), "emulation_kernels.cpp:"));
+        cr_expect_eq(exchanges_right(trial_exchange, partner_of_block, true, true), i >= 2);
+        cr_expect_eq(exchanges_right(trial_rotate, partner_of_warp, true, true), i < 2);
+    }
+    emulation_skip_barrier(-1);
+    cr_expect(exchanges_right(trial_exchange, partner_of_block, true, true));
+}
+
+static void deadlock(cudaStream_t s, void *memory)
+{
+    (void)memory;
+    (void)trial_deadlock(s);
+}
+
+static void mix_collectives(cudaStream_t s, void *memory)
+{
+    (void)memory;
+    (void)trial_mixed_collectives(s);
+}
+
+Test(cuda_emulation, threads_that_wait_in_different_places_are_a_deadlock)
+{
+    cr_expect(is_fatal(deadlock, 0));
+    cr_expect(is_fatal(mix_collectives, 0));
+}
+
+Test(cuda_emulation, threads_that_have_ended_are_not_waited_for)
+{
+    unsigned v[TRIAL_THREADS];
+    cudaStream_t s = stream_open();
+    unsigned *on_card = take(sizeof v);
+    for (int order = EMULATION_FORWARD; order <= EMULATION_RANDOM; order++) {
+        emulation_set_order((emulation_order)order, 1);
+        cr_assert_eq(trial_early_end(s, on_card), cudaSuccess);
+        get(s, v, on_card, sizeof v);
+        for (unsigned t = 0; t < TRIAL_THREADS; t += 2)
+            cr_expect_eq(v[t], TRIAL_THREADS - 2 - t);
+    }
+}
+
+/* ---- memory ---- */
+
+enum { WHOLE = 4096, ODD = 1000 };
+
+static void write_behind(cudaStream_t s, void *memory) { (void)trial_poke(s, memory, WHOLE, 0); }
+static void read_behind(cudaStream_t s, void *memory)
+{
+    (void)trial_peek(s, memory, memory, WHOLE);
+}
+static void write_before(cudaStream_t s, void *memory) { (void)trial_poke(s, memory, -1, 0); }
+static void write_behind_odd(cudaStream_t s, void *memory)
+{
+    (void)trial_poke(s, memory, ODD, 0);
+    (void)cudaStreamSynchronize(s);
+    (void)cudaFree(memory);
+}
+static void write_freed(cudaStream_t s, void *memory)
+{
+    (void)cudaFree(memory);
+    (void)trial_poke(s, memory, 0, 0);
+}
+static void free_before_copy(cudaStream_t s, void *memory)
+{
+    emulation_set_schedule(EMULATION_LAZY, 0);
+    (void)cudaMemcpyAsync(memory, &(int){ 0 }, sizeof(int), cudaMemcpyHostToDevice, s);
+    (void)cudaFree(memory);
+}
+static void touch_from_host(cudaStream_t s, void *memory)
+{
+    (void)s;
+    *(volatile char *)memory = 0;
+}
+static void behave(cudaStream_t s, void *memory)
+{
+    (void)trial_poke(s, memory, WHOLE - 1, 0);
+    (void)trial_peek(s, memory, memory, WHOLE - 1);
+    (void)cudaFree(memory);
+}
+static void write_behind_shared(cudaStream_t s, void *memory)
+{
+    (void)memory;
+    (void)trial_poke_shared(s, 512, 512);
+}
+
+Test(cuda_emulation, memory_is_touched_by_who_may_and_where_it_is)
+{
+    cr_expect_not(is_fatal(behave, WHOLE));
+    cr_expect(is_fatal(write_behind, WHOLE));
+    cr_expect(is_fatal(read_behind, WHOLE));
+    cr_expect(is_fatal(write_before, WHOLE));
+    cr_expect(is_fatal(write_behind_odd, ODD));
+    cr_expect(is_fatal(write_freed, WHOLE));
+    cr_expect(is_fatal(free_before_copy, WHOLE));
+    cr_expect(is_fatal(touch_from_host, WHOLE));
+    cr_expect(is_fatal(write_behind_shared, 0));
+}
+
+Test(cuda_emulation, fresh_memory_is_nan_and_aligned)
+{
+    cudaStream_t s = stream_open();
+    for (size_t bytes = 1; bytes < 3000; bytes += 97) {
+        unsigned char was[3000];
+        void *p = take(bytes);
+        cr_expect_eq((uintptr_t)p % 256, 0);
+        get(s, was, p, bytes);
+        for (size_t i = 0; i < bytes; i++)
+            cr_assert_eq(was[i], 0xff);
+    }
+}
+
+Test(cuda_emulation, memory_is_accounted_for)
+{
+    const size_t mib = (size_t)1 << 20;
+    size_t free_bytes = 0, total = 0;
+    void *p = NULL, *q = NULL;
+    emulation_set_memory(1000 * mib, 300 * mib, 100 * mib);
+    cr_assert_eq(cudaMemGetInfo(&free_bytes, &total), cudaSuccess);
+    cr_expect_eq(free_bytes, 600 * mib);
+    cr_expect_eq(total, 1000 * mib);
+    cr_expect_eq(cudaMalloc(&p, 601 * mib), cudaErrorMemoryAllocation);
+    cr_expect_null(p);
+    cr_expect_eq(cudaGetLastError(), cudaErrorMemoryAllocation);
+    cr_expect_eq(cudaGetLastError(), cudaSuccess);
+    cr_expect_eq(cudaMalloc(&p, 10 * mib), cudaSuccess);
+    cr_expect_eq(emulation_live(), 1);
+    cr_assert_eq(cudaMemGetInfo(&free_bytes, &total), cudaSuccess);
+    cr_expect_eq(free_bytes, 590 * mib);
+    emulation_set_memory(1000 * mib, 895 * mib, 100 * mib);
+    cr_assert_eq(cudaMemGetInfo(&free_bytes, &total), cudaSuccess);
+    cr_expect_eq(free_bytes, 0);
+    cr_expect_eq(cudaMalloc(&q, 1), cudaErrorMemoryAllocation);
+    cr_expect_eq(cudaFree((char *)p + 256), cudaErrorInvalidValue);
+    cr_expect_eq(cudaFree(p), cudaSuccess);
+    cr_expect_eq(cudaFree(p), cudaErrorInvalidValue);
+    cr_expect_eq(cudaFree(NULL), cudaSuccess);
+    cr_expect_eq(emulation_live(), 0);
+}
+
+Test(cuda_emulation, copies_outside_of_allocations_are_refused)
+{
+    char host[512] = { 0 };
+    cudaStream_t s = stream_open();
+    char *p = take(256);
+    cr_expect_eq(cudaMemcpyAsync(p, host, 256, cudaMemcpyHostToDevice, s), cudaSuccess);
+    cr_expect_eq(cudaMemcpyAsync(p, host, 257, cudaMemcpyHostToDevice, s), cudaErrorInvalidValue);
+    cr_expect_eq(cudaMemcpyAsync(p + 1, host, 256, cudaMemcpyHostToDevice, s),
+                 cudaErrorInvalidValue);
+    cr_expect_eq(cudaMemcpyAsync(host, host + 256, 9, cudaMemcpyHostToDevice, s),
+                 cudaErrorInvalidValue);
+    cr_expect_eq(cudaMemcpyAsync(host, p + 9, 256, cudaMemcpyDeviceToHost, s),
+                 cudaErrorInvalidValue);
+    cr_expect_eq(cudaMemcpyAsync(p, p + 200, 100, cudaMemcpyDeviceToDevice, s),
+                 cudaErrorInvalidValue);
+    cr_expect_eq(cudaMemsetAsync(p, 0, 257, s), cudaErrorInvalidValue);
+    cr_expect_eq(cudaHostRegister(host, 256, cudaHostRegisterDefault), cudaSuccess);
+    cr_expect_eq(cudaMemcpyAsync(p, host + 100, 200, cudaMemcpyHostToDevice, s),
+                 cudaErrorInvalidValue);
+    cr_expect_eq(cudaHostRegister(host + 255, 2, cudaHostRegisterDefault),
+                 cudaErrorHostMemoryAlreadyRegistered);
+    cr_expect_eq(cudaHostUnregister(host + 1), cudaErrorHostMemoryNotRegistered);
+    cr_expect_eq(cudaHostUnregister(host), cudaSuccess);
+}
+
+Test(cuda_emulation, pinned_memory_is_read_late_and_other_memory_at_once)
+{
+    int pinned = 1, plain = 1, out[2];
+    cudaStream_t s = stream_open();
+    int *p = take(sizeof out);
+    emulation_set_schedule(EMULATION_LAZY, 0);
+    cr_assert_eq(cudaHostRegister(&pinned, sizeof pinned, cudaHostRegisterDefault), cudaSuccess);
+    cr_assert_eq(cudaMemcpyAsync(p, &pinned, sizeof *p, cudaMemcpyHostToDevice, s), cudaSuccess);
+    cr_assert_eq(cudaMemcpyAsync(p + 1, &plain, sizeof *p, cudaMemcpyHostToDevice, s), cudaSuccess);
+    pinned = plain = 2;
+    cr_assert_eq(cudaMemcpyAsync(out, p, sizeof out, cudaMemcpyDeviceToHost, s), cudaSuccess);
+    cr_expect_eq(out[0], 2);
+    cr_expect_eq(out[1], 1);
+
+    /* Out of the card: into pinned memory later, into other memory before the call returns. */
+    pinned = 0;
+    cr_assert_eq(cudaMemcpyAsync(&pinned, p, sizeof *p, cudaMemcpyDeviceToHost, s), cudaSuccess);
+    cr_expect_eq(pinned, 0);
+    cr_assert_eq(cudaStreamSynchronize(s), cudaSuccess);
+    cr_expect_eq(pinned, 2);
+    cr_assert_eq(cudaHostUnregister(&pinned), cudaSuccess);
+}
+
+/* ---- streams ---- */
+
+enum { SLOTS = 2, CHUNKS = 9 };
+
+/* Chunk by chunk through pinned memory into a slot of the card, and used there. */
+static unsigned stream_chunks(void)
+{
+    cudaStream_t compute = stream_open(), copy = stream_open();
+    cudaEvent_t copied[SLOTS], used[SLOTS];
+    unsigned staging[SLOTS] = { 0 }, sum = 0, *slot[SLOTS], *total = put(compute, &sum, sizeof sum);
+
+    cr_assert_eq(cudaHostRegister(staging, sizeof staging, cudaHostRegisterDefault), cudaSuccess);
+    for (int i = 0; i < SLOTS; i++) {
+        slot[i] = take(sizeof sum);
+        copied[i] = event_open(cudaEventDisableTiming);
+        used[i] = event_open(cudaEventDisableTiming);
+    }
+    for (unsigned c = 0; c < CHUNKS; c++) {
+        const unsigned i = c % SLOTS;
+        (void)cudaEventSynchronize(copied[i]);
+        staging[i] = c + 1;
+        (void)cudaStreamWaitEvent(copy, used[i], 0);
+        (void)cudaMemcpyAsync(slot[i], &staging[i], sizeof sum, cudaMemcpyHostToDevice, copy);
+        (void)cudaEventRecord(copied[i], copy);
+        (void)cudaStreamWaitEvent(compute, copied[i], 0);
+        (void)trial_accumulate(compute, total, slot[i]);
+        (void)cudaEventRecord(used[i], compute);
+    }
+    get(compute, &sum, total, sizeof sum);
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
+    for (int i = 0; i < SLOTS; i++) {
+        cr_expect_eq(cudaFree(slot[i]), cudaSuccess);
+        cr_expect_eq(cudaEventDestroy(copied[i]), cudaSuccess);
+        cr_expect_eq(cudaEventDestroy(used[i]), cudaSuccess);
+    }
+    cr_expect_eq(cudaFree(total), cudaSuccess);
+    cr_expect_eq(cudaHostUnregister(staging), cudaSuccess);
+    cr_expect_eq(cudaStreamDestroy(compute), cudaSuccess);
+    cr_expect_eq(cudaStreamDestroy(copy), cudaSuccess);
+    return sum;
+}
+
+static bool streams_right(emulation_schedule schedule, uint32_t seed, emulation_omission without)
+{
+    unsigned want = 0;
+    for (unsigned c = 1; c <= CHUNKS; c++)
+        want += c * c + c;
+    emulation_set_schedule(schedule, seed);
+    emulation_ignore(without);
+    const unsigned sum = stream_chunks();
+    cr_expect(without == EMULATION_NOTHING || emulation_ignored() >= CHUNKS - SLOTS);
+    cr_expect_eq(emulation_live(), 0);
+    return sum == want;
+}
+
+Test(cuda_emulation, a_program_with_all_its_waits_is_right_under_every_schedule)
+{
+    for (int s = 0; s < EMULATION_SCHEDULES; s++)
+        for (uint32_t seed = 0; seed < SEEDS; seed++)
+            cr_expect(streams_right((emulation_schedule)s, seed, EMULATION_NOTHING));
+}
+
+Test(cuda_emulation, a_missing_wait_is_found_by_the_schedule_made_for_it_and_by_chance)
+{
+    static const emulation_schedule made_for[] = {
+        [EMULATION_COPY_WAITS] = EMULATION_COPY_FIRST,
+        [EMULATION_COMPUTE_WAITS] = EMULATION_COMPUTE_FIRST,
+        [EMULATION_HOST_WAITS] = EMULATION_LAZY
+    };
+    for (int o = EMULATION_COPY_WAITS; o < EMULATION_OMISSIONS; o++) {
+        const emulation_omission without = (emulation_omission)o;
+        int by_chance = 0;
+        cr_expect(streams_right(EMULATION_EAGER, 0, without));
+        for (uint32_t seed = 0; seed < SEEDS; seed++) {
+            cr_expect_not(streams_right(made_for[o], seed, without), "%d", o);
+            by_chance += !streams_right(EMULATION_BY_CHANCE, seed, without);
+        }
+        cr_expect_geq(by_chance, SEEDS * 9 / 10, "%d: %d of %d", o, by_chance, SEEDS);
+    }
+}
+
+static int peek_int(cudaStream_t s, const int *p)
+{
+    int v;
+    get(s, &v, p, sizeof v);
+    return v;
+}
+
+Test(cuda_emulation, an_event_is_its_last_record_when_the_wait_is_enqueued)
+{
+    static const int ONE = 1, TWO = 2;
+    cudaStream_t first = stream_open(), second = stream_open(), reader = stream_open();
+    cudaEvent_t e = event_open(cudaEventDisableTiming);
+    int zero = 0, *p = put(first, &zero, sizeof zero), *q = put(first, &zero, sizeof zero);
+    cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
+    emulation_set_schedule(EMULATION_LAZY, 0);
+
+    /* never recorded: nothing to wait for */
+    cr_expect_eq(cudaStreamWaitEvent(second, e, 0), cudaSuccess);
+    cr_expect_eq(cudaEventSynchronize(e), cudaSuccess);
+    cr_expect_eq(cudaEventQuery(e), cudaSuccess);
+
+    (void)cudaMemcpyAsync(p, &ONE, sizeof ONE, cudaMemcpyHostToDevice, first);
+    cr_expect_eq(cudaEventRecord(e, first), cudaSuccess);
+    cr_expect_eq(cudaStreamWaitEvent(second, e, 0), cudaSuccess);
+    (void)cudaMemcpyAsync(p, &TWO, sizeof TWO, cudaMemcpyHostToDevice, first);
+    cr_expect_eq(cudaEventRecord(e, first), cudaSuccess);
+    (void)cudaMemcpyAsync(q, p, sizeof *q, cudaMemcpyDeviceToDevice, second);
+
+    /* second has waited for the first record only */
+    cr_expect_eq(peek_int(second, q), 1);
+    cr_expect_eq(peek_int(reader, p), 1);
+    cr_expect_eq(cudaEventSynchronize(e), cudaSuccess);
+    cr_expect_eq(peek_int(reader, p), 2);
+}
+
+Test(cuda_emulation, waiting_for_an_event_runs_what_is_before_it_and_asking_gets_there_too)
+{
+    static const int ONE = 1, TWO = 2;
+    cudaStream_t s = stream_open(), reader = stream_open();
+    cudaEvent_t e = event_open(cudaEventDisableTiming);
+    int zero = 0, *p = put(s, &zero, sizeof zero);
+    cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
+    emulation_set_schedule(EMULATION_LAZY, 0);
+
+    (void)cudaMemcpyAsync(p, &ONE, sizeof ONE, cudaMemcpyHostToDevice, s);
+    cr_expect_eq(cudaEventRecord(e, s), cudaSuccess);
+    (void)cudaMemcpyAsync(p, &TWO, sizeof TWO, cudaMemcpyHostToDevice, s);
+    cr_expect_eq(peek_int(reader, p), 0);
+    int asked = 0;
+    while (cudaEventQuery(e) == cudaErrorNotReady)
+        cr_assert_lt(++asked, 10);
+    cr_expect_gt(asked, 0);
+    cr_expect_eq(cudaGetLastError(), cudaSuccess);
+    cr_expect_eq(peek_int(reader, p), 1);
+    cr_expect_eq(cudaStreamDestroy(s), cudaSuccess); /* what it has to do is done all the same */
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
+    cr_expect_eq(peek_int(reader, p), 2);
+    cr_expect_eq(cudaStreamSynchronize(s), cudaErrorInvalidResourceHandle);
+}
+
+/* ---- threads ---- */
+
+enum { TURNS = 200 };
+
+typedef struct relay {
+    cudaStream_t compute, copy;
+    cudaEvent_t copied[TURNS], used[TURNS];
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    int n_copied, n_used; /* recorded */
+    unsigned *slot, staging;
+} relay;
+
+static void announce(relay *r, int *counter)
+{
+    (void)pthread_mutex_lock(&r->lock);
+    (*counter)++;
+    (void)pthread_cond_broadcast(&r->moved);
+    (void)pthread_mutex_unlock(&r->lock);
+}
+
+static void wait_for(relay *r, const int *counter, int least)
+{
+    (void)pthread_mutex_lock(&r->lock);
+    while (*counter < least)
+        (void)pthread_cond_wait(&r->moved, &r->lock);
+    (void)pthread_mutex_unlock(&r->lock);
+}
+
+static void *copy_chunks(void *context)
+{
+    relay *r = context;
+    for (int i = 0; i < TURNS; i++) {
+        if (i > 0) {
+            (void)cudaEventSynchronize(r->copied[i - 1]);
+            wait_for(r, &r->n_used, i);
+            (void)cudaStreamWaitEvent(r->copy, r->used[i - 1], 0);
+        }
+        r->staging = (unsigned)i;
+        (void)cudaMemcpyAsync(r->slot, &r->staging, sizeof(unsigned), cudaMemcpyHostToDevice,
+                              r->copy);
+        (void)cudaEventRecord(r->copied[i], r->copy);
+        announce(r, &r->n_copied);
+    }
+    return NULL;
+}
+
+Test(cuda_emulation, two_threads_get_on_under_every_schedule, .timeout = 60)
+{
+    for (int schedule = 0; schedule < EMULATION_SCHEDULES; schedule++) {
+        relay r = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
+        unsigned sum = 0, want = 0;
+        pthread_t copier;
+        r.compute = stream_open();
+        r.copy = stream_open();
+        r.slot = take(sizeof sum);
+        unsigned *total = put(r.compute, &sum, sizeof sum);
+        for (int i = 0; i < TURNS; i++) {
+            r.copied[i] = event_open(cudaEventDisableTiming);
+            r.used[i] = event_open(cudaEventDisableTiming);
+        }
+        cr_assert_eq(cudaHostRegister(&r.staging, sizeof sum, cudaHostRegisterDefault),
+                     cudaSuccess);
+        emulation_set_schedule((emulation_schedule)schedule, 4);
+        cr_assert_eq(pthread_create(&copier, NULL, copy_chunks, &r), 0);
+        for (unsigned i = 0; i < TURNS; i++) {
+            wait_for(&r, &r.n_copied, (int)i + 1);
+            (void)cudaStreamWaitEvent(r.compute, r.copied[i], 0);
+            (void)trial_accumulate(r.compute, total, r.slot);
+            (void)cudaEventRecord(r.used[i], r.compute);
+            announce(&r, &r.n_used);
+            want += i * i + i;
+        }
+        get(r.compute, &sum, total, sizeof sum);
+        cr_assert_eq(pthread_join(copier, NULL), 0);
+        cr_expect_eq(sum, want);
+        cr_expect_gt(emulation_reset(), 0);
+    }
+}
+
+/* ---- launches ---- */
+
+Test(cuda_emulation, a_launch_that_a_card_would_refuse_is_refused)
+{
+    cudaStream_t s = stream_open();
+    cr_expect_eq(trial_nothing(s, 1, 32, 48 << 10), cudaSuccess);
+    cr_expect_eq(emulation_loaded_late(), 1);
+    cr_expect_eq(trial_nothing(s, 1, 32, (48 << 10) + 1), cudaErrorInvalidValue);
+    cr_expect_eq(trial_nothing_allow((64 << 10) + 1), cudaErrorInvalidValue);
+    cr_expect_eq(trial_nothing_allow(64 << 10), cudaSuccess);
+    cr_expect_eq(trial_nothing(s, 1, 32, 64 << 10), cudaSuccess);
+    cr_expect_eq(trial_nothing(s, 0, 32, 0), cudaErrorInvalidConfiguration);
+    cr_expect_eq(trial_nothing(s, 1, 1056, 0), cudaErrorInvalidConfiguration);
+    emulation_set_card(8, 6, 20);
+    cr_expect_eq(trial_nothing_allow(99 << 10), cudaSuccess);
+    cr_expect_eq(emulation_loaded_late(), 1);
+}
+
+Test(cuda_emulation, a_kernel_that_was_loaded_is_not_loaded_late)
+{
+    cudaStream_t s = stream_open();
+    cr_expect_eq(trial_nothing_load(), cudaSuccess);
+    cr_expect_eq(trial_nothing(s, 3, 64, 0), cudaSuccess);
+    cr_expect_eq(emulation_loaded_late(), 0);
+}
+
+static float time_of(cudaStream_t s, cudaError_t (*work)(cudaStream_t, float *), float *out)
+{
+    float ms = -1;
+    cudaEvent_t begin = event_open(cudaEventDefault), end = event_open(cudaEventDefault);
+    cr_expect_eq(cudaEventElapsedTime(&ms, begin, end), cudaErrorInvalidResourceHandle);
+    cr_assert_eq(cudaEventRecord(begin, s), cudaSuccess);
+    cr_assert_eq(work(s, out), cudaSuccess);
+    cr_assert_eq(cudaEventRecord(end, s), cudaSuccess);
+    cr_assert_eq(cudaEventSynchronize(end), cudaSuccess);
+    cr_assert_eq(cudaEventElapsedTime(&ms, begin, end), cudaSuccess);
+    return ms;
+}
+
+Test(cuda_emulation, time_is_what_multiply_adds_cost_on_such_a_card)
+{
+    cudaStream_t s = stream_open();
+    float *out = take(32 * sizeof(float));
+    emulation_set_schedule(EMULATION_LAZY, 0);
+    emulation_set_performance(1, 0.25);
+    cr_expect_float_eq(time_of(s, trial_tensor_work, out), 1.0506f, 1e-3f);
+    cr_expect_float_eq(time_of(s, trial_half2_work, out), 4.1963f, 1e-3f);
+}
+
+/* ---- failures ---- */
+
+Test(cuda_emulation, without_a_driver_or_a_card_there_is_no_device)
+{
+    int n = -1, version = -1;
+    emulation_set_driver(0);
+    cr_expect_eq(cudaDriverGetVersion(&version), cudaSuccess);
+    cr_expect_eq(version, 0);
+    cr_expect_eq(cudaGetDeviceCount(&n), cudaErrorInsufficientDriver);
+    emulation_set_driver(CUDART_VERSION);
+    emulation_set_devices(0);
+    cr_expect_eq(cudaGetDeviceCount(&n), cudaErrorNoDevice);
+    emulation_set_devices(2);
+    cr_expect_eq(cudaGetDeviceCount(&n), cudaSuccess);
+    cr_expect_eq(n, 2);
+    cr_expect_eq(cudaSetDevice(2), cudaErrorInvalidDevice);
+    emulation_fail_context(cudaErrorDevicesUnavailable);
+    cr_expect_eq(cudaGetDeviceCount(&n), cudaSuccess);
+    cr_expect_eq(cudaSetDevice(1), cudaErrorDevicesUnavailable);
+    emulation_reset();
+    cr_expect_eq(cudaSetDevice(0), cudaSuccess);
+}
+
+Test(cuda_emulation, the_call_that_is_to_fail_fails_and_no_other)
+{
+    void *p[4];
+    const int before = emulation_calls();
+    emulation_fail_next(cudaErrorMemoryAllocation, 2);
+    for (int i = 0; i < 4; i++)
+        cr_expect_eq(cudaMalloc(&p[i], 8), i == 2 ? cudaErrorMemoryAllocation : cudaSuccess);
+    cr_expect_null(p[2]);
+    cr_expect_eq(emulation_calls() - before, 4);
+    cr_expect_eq(cudaPeekAtLastError(), cudaErrorMemoryAllocation);
+    cr_expect_eq(cudaGetLastError(), cudaErrorMemoryAllocation);
+    cr_expect_eq(cudaPeekAtLastError(), cudaSuccess);
+    emulation_fail_next(cudaErrorUnknown, 0);
+    cr_expect_eq(cudaFree(p[0]), cudaErrorUnknown);
+    cr_expect_eq(emulation_live(), 2);
+}
+
+Test(cuda_emulation, a_lost_card_stays_lost_and_gives_back_what_it_has)
+{
+    int host = 0;
+    cudaStream_t s = stream_open();
+    cudaEvent_t e = event_open(cudaEventDefault);
+    int *p = put(s, &host, sizeof host);
+    emulation_set_schedule(EMULATION_LAZY, 0);
+    cr_assert_eq(cudaMemsetAsync(p, 1, sizeof *p, s), cudaSuccess);
+    cr_assert_eq(cudaEventRecord(e, s), cudaSuccess);
+    emulation_fail_next(cudaErrorIllegalAddress, 0);
+    for (int i = 0; i < 2; i++)
+        cr_expect_eq(cudaEventSynchronize(e), cudaErrorIllegalAddress);
+    cr_expect_eq(cudaGetLastError(), cudaErrorIllegalAddress);
+    cr_expect_eq(cudaGetLastError(), cudaErrorIllegalAddress);
+    cr_expect_eq(cudaMemcpyAsync(&host, p, sizeof host, cudaMemcpyDeviceToHost, s),
+                 cudaErrorIllegalAddress);
+    cr_expect_eq(trial_nothing(s, 1, 32, 0), cudaErrorIllegalAddress);
+    cr_expect_eq(cudaFree(p), cudaErrorIllegalAddress);
+    cr_expect_eq(cudaEventDestroy(e), cudaErrorIllegalAddress);
+    cr_expect_eq(cudaStreamDestroy(s), cudaErrorIllegalAddress);
+    cr_expect_eq(emulation_live(), 0);
+    emulation_reset();
+    emulation_lose(cudaErrorLaunchFailure);
+    cr_expect_eq(cudaSetDevice(0), cudaErrorLaunchFailure);
+}
+
+Test(cuda_emulation, errors_have_their_names)
+{
+    cr_expect_str_eq(cudaGetErrorName(cudaErrorMemoryAllocation), "cudaErrorMemoryAllocation");
+    cr_expect_str_eq(cudaGetErrorString(cudaErrorMemoryAllocation), "out of memory");
+    cr_expect_str_eq(cudaGetErrorString((cudaError_t)12345), "unrecognized error code");
+}
