@@ -157,6 +157,8 @@ __global__ void hfma_kernel(uint16_t *out, uint16_t a, uint16_t b, uint16_t c)
 
 __global__ void nothing_kernel() {}
 
+__device__ int symbol = 7;
+
 __global__ void tensor_work_kernel(float *out)
 {
     const uint32_t a[4] = {}, b[2] = {};
@@ -282,6 +284,16 @@ cudaError_t trial_nothing_allow(int shared)
 {
     return cudaFuncSetAttribute(nothing_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                 shared);
+}
+
+cudaError_t trial_symbol_set(int value)
+{
+    return cudaMemcpyToSymbol(symbol, &value, sizeof value);
+}
+
+cudaError_t trial_symbol_get(int *value)
+{
+    return cudaMemcpyFromSymbol(value, symbol, sizeof *value);
 }
 
 cudaError_t trial_tensor_work(cudaStream_t s, float *out)

@@ -69,6 +69,10 @@ cudaError_t trial_nothing(cudaStream_t s, unsigned blocks, unsigned threads, siz
 cudaError_t trial_nothing_load(void);
 cudaError_t trial_nothing_allow(int shared);
 
+/* A variable of the card, 7 in a fresh context. */
+cudaError_t trial_symbol_set(int value);
+cudaError_t trial_symbol_get(int *value);
+
 /* The same number of multiply-adds, 2^20, with either. */
 cudaError_t trial_tensor_work(cudaStream_t s, float *out);
 cudaError_t trial_half2_work(cudaStream_t s, float *out);

@@ -431,6 +431,23 @@ Test(cuda_emulation, memory_is_accounted_for)
     cr_expect_eq(emulation_live(), 0);
 }
 
+Test(cuda_emulation, variables_of_the_card_live_as_long_as_the_context)
+{
+    int value = 0;
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(trial_symbol_get(&value), cudaSuccess);
+        cr_expect_eq(value, 7);
+        cr_expect_eq(trial_symbol_set(8), cudaSuccess);
+        cr_expect_eq(trial_symbol_set(9), cudaSuccess);
+        cr_expect_eq(trial_symbol_get(&value), cudaSuccess);
+        cr_expect_eq(value, 9);
+        if (i == 0)
+            cr_expect_eq(cudaDeviceReset(), cudaSuccess);
+        else
+            emulation_reset();
+    }
+}
+
 Test(cuda_emulation, copies_outside_of_allocations_are_refused)
 {
     char host[512] = { 0 };

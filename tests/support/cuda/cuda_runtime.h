@@ -104,6 +104,9 @@ extern work done;
 typedef std::function<void()> kernel_call;
 cudaError_t enqueue_kernel(const cudaLaunchConfig_t *c, const void *kernel, kernel_call call);
 
+cudaError_t write_symbol(void *symbol, const void *src, size_t bytes);
+cudaError_t read_symbol(void *dst, const void *symbol, size_t bytes);
+
 /* What a collective over one value per lane brings. */
 template <class T> struct exchange {
     T value;
@@ -230,6 +233,16 @@ template <class... P>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, void (*kernel)(P...))
 {
     return cudaFuncGetAttributes(out, reinterpret_cast<const void *>(kernel));
+}
+
+/* A variable of the card is one of this process, and what it was when the context ends. */
+template <class T> cudaError_t cudaMemcpyToSymbol(T &symbol, const void *src, size_t bytes)
+{
+    return emulation::write_symbol(&symbol, src, bytes);
+}
+template <class T> cudaError_t cudaMemcpyFromSymbol(void *dst, const T &symbol, size_t bytes)
+{
+    return emulation::read_symbol(dst, &symbol, bytes);
 }
 
 /* Arguments are copied when the kernel is launched, as on a card. */

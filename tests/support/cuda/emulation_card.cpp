@@ -119,8 +119,9 @@ void card_end_context()
 {
     streams_drain();
     memory_close();
-    card.has_context = false;
+    symbols_restore();
     kernels_forget();
+    card.has_context = false;
 }
 
 } /* namespace emulation */
@@ -134,6 +135,7 @@ int emulation_reset(void)
     streams_reset();
     memory_close();
     memory_reset();
+    symbols_restore();
     block_reset();
     kernels_forget();
     card = USUAL;

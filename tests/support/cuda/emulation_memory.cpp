@@ -14,6 +14,7 @@
 #include <cstring>
 #include <map>
 #include <sys/mman.h>
+#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -36,6 +37,7 @@ struct allocation {
 
 std::map<uintptr_t, allocation> allocations;
 std::map<uintptr_t, size_t> registered;
+std::map<char *, std::vector<char>> symbols;
 size_t taken;
 bool is_open;
 
@@ -173,6 +175,19 @@ host_kind host_kind_of(const void *p, size_t bytes)
             return at.first <= begin && end <= at.first + at.second ? HOST_PINNED
                                                                     : HOST_PARTLY_PINNED;
     return HOST_PAGEABLE;
+}
+
+void symbol_note(void *symbol, size_t bytes)
+{
+    char *p = static_cast<char *>(symbol);
+    symbols.emplace(p, std::vector<char>(p, p + bytes));
+}
+
+void symbols_restore()
+{
+    for (const auto &at : symbols)
+        memcpy(at.first, at.second.data(), at.second.size());
+    symbols.clear();
 }
 
 void memory_reset()

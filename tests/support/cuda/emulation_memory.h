@@ -24,6 +24,10 @@ bool host_register(const void *p, size_t bytes); /* false: some of it is already
 bool host_unregister(const void *p);             /* false: nothing begins there */
 host_kind host_kind_of(const void *p, size_t bytes);
 
+/* Notes what a variable of the card is before it is written to for the first time. */
+void symbol_note(void *symbol, size_t bytes);
+void symbols_restore();
+
 void memory_reset();
 
 } /* namespace emulation */

@@ -211,6 +211,24 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *kernel)
     return now.end(cudaSuccess);
 }
 
+cudaError_t emulation::write_symbol(void *symbol, const void *src, size_t bytes)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong == cudaSuccess) {
+        symbol_note(symbol, bytes);
+        memcpy(symbol, src, bytes);
+    }
+    return now.end(cudaSuccess);
+}
+
+cudaError_t emulation::read_symbol(void *dst, const void *symbol, size_t bytes)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong == cudaSuccess)
+        memcpy(dst, symbol, bytes);
+    return now.end(cudaSuccess);
+}
+
 extern "C" {
 
 /* ---- errors ---- */
