@@ -32,7 +32,7 @@ target_compile_options(refine_flags INTERFACE
 
 if(REFINE_SANITIZE)
     target_compile_options(refine_flags INTERFACE
-        $<$<COMPILE_LANGUAGE:C>:-fsanitize=${REFINE_SANITIZE} -fno-omit-frame-pointer
+        $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${REFINE_SANITIZE} -fno-omit-frame-pointer
         -fno-sanitize-recover=all>)
     target_link_options(refine_flags INTERFACE -fsanitize=${REFINE_SANITIZE})
 endif()

@@ -7,9 +7,14 @@
 #include "emulation_memory.h"
 #include "emulation_streams.h"
 
+#include <chrono>
+#include <thread>
+
 namespace emulation {
 
 namespace {
+
+enum { MOST_LINGERING = 100 };
 
 const card_state USUAL = {
     CUDART_VERSION, 1, 7, 5, 2, static_cast<size_t>(8) << 30, 0, static_cast<size_t>(64) << 20,
@@ -80,7 +85,7 @@ api_call::api_call(call_need need) : hold(lock), wrong(begin_call(need)) {}
 
 api_call::~api_call()
 {
-    memory_close();
+    memory_close_all();
 }
 
 cudaError_t api_call::end(cudaError_t e) const
@@ -95,6 +100,20 @@ cudaError_t &last_error()
 {
     static thread_local cudaError_t last;
     return last;
+}
+
+std::unique_lock<std::mutex> card_hold()
+{
+    return std::unique_lock<std::mutex>(lock);
+}
+
+void card_linger()
+{
+    int seen = -1;
+    for (int i = 0; i < MOST_LINGERING && seen != emulation_calls(); i++) {
+        seen = emulation_calls();
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
 }
 
 size_t card_free_bytes()
@@ -118,7 +137,7 @@ int card_most_shared()
 void card_end_context()
 {
     streams_drain();
-    memory_close();
+    memory_close_all();
     symbols_restore();
     kernels_forget();
     card.has_context = false;
@@ -133,7 +152,7 @@ int emulation_reset(void)
     const std::lock_guard<std::mutex> hold(lock);
     const int live = memory_live() + streams_live();
     streams_reset();
-    memory_close();
+    memory_close_all();
     memory_reset();
     symbols_restore();
     block_reset();

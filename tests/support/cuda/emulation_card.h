@@ -41,6 +41,13 @@ struct card_state {
 };
 extern card_state card;
 
+/* The lock, for what is no call of the API. */
+std::unique_lock<std::mutex> card_hold();
+
+/* Lets other threads get as far as they can while this one waits for the card: returns when none
+ * has called anything for a while.  Without the lock. */
+void card_linger();
+
 size_t card_free_bytes();
 int card_most_shared(); /* dynamic shared memory of a block, when asked for */
 void card_end_context();

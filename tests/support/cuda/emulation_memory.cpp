@@ -33,13 +33,13 @@ struct allocation {
     size_t bytes;
     unsigned char *pages;
     size_t page_bytes; /* without the guards */
+    bool is_open;
 };
 
 std::map<uintptr_t, allocation> allocations;
 std::map<uintptr_t, size_t> registered;
 std::map<char *, std::vector<char>> symbols;
 size_t taken;
-bool is_open;
 
 size_t round_up(size_t n, size_t unit)
 {
@@ -57,13 +57,12 @@ void protect(const allocation &a, int how)
         abort();
 }
 
-void set_open(bool open)
+void set_open(allocation &a, bool open)
 {
-    if (is_open == open)
+    if (a.is_open == open)
         return;
-    is_open = open;
-    for (const auto &at : allocations)
-        protect(at.second, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+    protect(a, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+    a.is_open = open;
 }
 
 void check_slack(const unsigned char *begin, const unsigned char *end)
@@ -76,40 +75,43 @@ void check_slack(const unsigned char *begin, const unsigned char *end)
         }
 }
 
-void unmap(uintptr_t start, const allocation &a)
+void unmap(uintptr_t start, allocation &a)
 {
     unsigned char *p = reinterpret_cast<unsigned char *>(start);
-    protect(a, PROT_READ | PROT_WRITE);
+    set_open(a, true);
     check_slack(a.pages, p);
     check_slack(p + a.bytes, a.pages + a.page_bytes);
     munmap(a.pages - PAGE, a.page_bytes + 2 * PAGE);
     taken -= a.bytes;
 }
 
-/* The last that begins at or before p, or the end. */
-template <class M> auto find_before(M &map, const void *p)
+/* What holds all of it, or NULL. */
+allocation *find_holder(const void *p, size_t bytes)
 {
-    auto at = map.upper_bound(number(p));
-    return at == map.begin() ? map.end() : --at;
+    auto at = allocations.upper_bound(number(p));
+    if (at == allocations.begin())
+        return nullptr;
+    --at;
+    const size_t offset = number(p) - at->first;
+    return offset < at->second.bytes && bytes <= at->second.bytes - offset ? &at->second : nullptr;
 }
 
 } /* namespace */
 
 void *memory_take(size_t bytes)
 {
-    allocation a = { bytes, nullptr, round_up(round_up(bytes, ALIGNMENT), PAGE) };
+    allocation a = { bytes, nullptr, round_up(round_up(bytes, ALIGNMENT), PAGE), false };
     void *all = mmap(nullptr, a.page_bytes + 2 * PAGE, PROT_NONE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED)
         return nullptr;
     a.pages = static_cast<unsigned char *>(all) + PAGE;
     unsigned char *p = a.pages + a.page_bytes - round_up(bytes, ALIGNMENT);
-    protect(a, PROT_READ | PROT_WRITE);
+    set_open(a, true);
     memset(a.pages, 0xff, a.page_bytes);
     ASAN_POISON_MEMORY_REGION(a.pages, static_cast<size_t>(p - a.pages));
     ASAN_POISON_MEMORY_REGION(p + bytes, static_cast<size_t>(a.pages + a.page_bytes - p) - bytes);
-    if (!is_open)
-        protect(a, PROT_NONE);
+    set_open(a, false);
     allocations[number(p)] = a;
     taken += bytes;
     return p;
@@ -127,11 +129,7 @@ bool memory_give(void *p)
 
 bool memory_has(const void *p, size_t bytes)
 {
-    const auto at = find_before(allocations, p);
-    if (at == allocations.end())
-        return false;
-    const size_t offset = number(p) - at->first;
-    return offset < at->second.bytes && bytes <= at->second.bytes - offset;
+    return find_holder(p, bytes) != nullptr;
 }
 
 size_t memory_taken()
@@ -144,14 +142,24 @@ int memory_live()
     return static_cast<int>(allocations.size() + registered.size());
 }
 
-void memory_open()
+bool memory_open(const void *p, size_t bytes)
 {
-    set_open(true);
+    allocation *a = find_holder(p, bytes);
+    if (a)
+        set_open(*a, true);
+    return a != nullptr;
 }
 
-void memory_close()
+void memory_open_all()
 {
-    set_open(false);
+    for (auto &at : allocations)
+        set_open(at.second, true);
+}
+
+void memory_close_all()
+{
+    for (auto &at : allocations)
+        set_open(at.second, false);
 }
 
 bool host_register(const void *p, size_t bytes)
@@ -192,7 +200,7 @@ void symbols_restore()
 
 void memory_reset()
 {
-    for (const auto &at : allocations)
+    for (auto &at : allocations)
         unmap(at.first, at.second);
     allocations.clear();
     registered.clear();

@@ -15,9 +15,11 @@ bool memory_has(const void *p, size_t bytes);
 size_t memory_taken(); /* bytes */
 int memory_live();     /* allocations and registrations */
 
-/* Between these two it may be touched, by whoever runs. */
-void memory_open();
-void memory_close();
+/* What is not open may not be touched.  Opens what holds all of it, if that is there; opens all;
+ * closes all. */
+bool memory_open(const void *p, size_t bytes);
+void memory_open_all();
+void memory_close_all();
 
 enum host_kind { HOST_PAGEABLE, HOST_PINNED, HOST_PARTLY_PINNED };
 bool host_register(const void *p, size_t bytes); /* false: some of it is already */

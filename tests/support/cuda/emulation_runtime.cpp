@@ -39,6 +39,7 @@ cudaError_t check_shape(const cudaLaunchConfig_t *c)
 
 void run_grid(dim3 grid, dim3 block, size_t shared, const kernel_call &call)
 {
+    memory_open_all();
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++)
@@ -55,12 +56,24 @@ cudaError_t check_stream(cudaStream_t s)
 }
 
 /* When a copy runs, its memory must still be there. */
-void check_there(const void *p, size_t bytes)
+void open_memory(const void *p, size_t bytes)
 {
-    if (!memory_has(p, bytes)) {
+    if (!memory_open(p, bytes)) {
         fprintf(stderr, "emulation: what a copy was to touch was freed before\n");
         abort();
     }
+}
+
+bool is_late(cudaStream_t s)
+{
+    const auto hold = card_hold();
+    return stream_is(s) && stream_is_late(s);
+}
+
+bool is_late(cudaEvent_t e)
+{
+    const auto hold = card_hold();
+    return event_is(e) && event_is_late(e);
 }
 
 double copy_ns(size_t bytes)
@@ -80,7 +93,7 @@ cudaError_t copy_to_device(void *dst, const void *src, size_t bytes, cudaStream_
         staged = std::make_shared<std::vector<char>>(from, from + bytes);
     }
     stream_push(s, [=] {
-        check_there(dst, bytes);
+        open_memory(dst, bytes);
         memcpy(dst, staged ? staged->data() : src, bytes);
     }, copy_ns(bytes));
     return cudaSuccess;
@@ -93,7 +106,7 @@ cudaError_t copy_to_host(void *dst, const void *src, size_t bytes, cudaStream_t 
     if (!memory_has(src, bytes) || kind == HOST_PARTLY_PINNED)
         return cudaErrorInvalidValue;
     stream_push(s, [=] {
-        check_there(src, bytes);
+        open_memory(src, bytes);
         memcpy(dst, src, bytes);
     }, copy_ns(bytes));
     if (kind == HOST_PAGEABLE)
@@ -106,8 +119,8 @@ cudaError_t copy_on_device(void *dst, const void *src, size_t bytes, cudaStream_
     if (!memory_has(dst, bytes) || !memory_has(src, bytes))
         return cudaErrorInvalidValue;
     stream_push(s, [=] {
-        check_there(dst, bytes);
-        check_there(src, bytes);
+        open_memory(dst, bytes);
+        open_memory(src, bytes);
         memmove(dst, src, bytes);
     }, copy_ns(bytes));
     return cudaSuccess;
@@ -405,7 +418,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
     if (!memory_has(p, bytes))
         return now.end(cudaErrorInvalidValue);
     stream_push(s, [=] {
-        check_there(p, bytes);
+        open_memory(p, bytes);
         memset(p, value, bytes);
     }, copy_ns(bytes));
     return now.end(cudaSuccess);
@@ -431,6 +444,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+    if (is_late(s))
+        card_linger();
     const api_call now(NEEDS_CONTEXT);
     if (now.wrong != cudaSuccess)
         return now.end(cudaSuccess);
@@ -480,6 +495,8 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+    if (is_late(e))
+        card_linger();
     const api_call now(NEEDS_CONTEXT);
     if (now.wrong != cudaSuccess)
         return now.end(cudaSuccess);

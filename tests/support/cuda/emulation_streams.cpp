@@ -11,7 +11,6 @@
 #include "emulation_streams.h"
 
 #include "cuda_runtime.h"
-#include "emulation_memory.h"
 
 #include <deque>
 #include <memory>
@@ -103,7 +102,6 @@ bool step(queue &q)
         q.clock = it.waits->at;
     if (it.run) {
         const work before = done;
-        memory_open();
         it.run();
         q.clock += it.least_ns + nanoseconds(before);
     }
@@ -156,6 +154,16 @@ bool leave_out(emulation_omission o)
         return false;
     wish.ignored++;
     return true;
+}
+
+bool is_late(const queue &q)
+{
+    switch (wish.schedule) {
+    case EMULATION_COPY_FIRST: return !is_copy(q);
+    case EMULATION_COMPUTE_FIRST: return is_copy(q);
+    case EMULATION_BY_CHANCE: return by_chance(4) == 0;
+    default: return false;
+    }
 }
 
 /* Forgets queues that no stream has and that have nothing left. */
@@ -215,6 +223,11 @@ void stream_drain(cudaStream_t s)
     pass(push_mark(s->q));
 }
 
+bool stream_is_late(cudaStream_t s)
+{
+    return !s->q->items.empty() && is_late(*s->q);
+}
+
 void stream_wait(cudaStream_t s, cudaEvent_t e)
 {
     if (!e->last || leave_out(is_copy(*s->q) ? EMULATION_COPY_WAITS : EMULATION_COMPUTE_WAITS))
@@ -253,6 +266,11 @@ void event_drain(cudaEvent_t e)
 {
     if (e->last && !(is_copy(*e->last->on) && leave_out(EMULATION_HOST_WAITS)))
         pass(e->last);
+}
+
+bool event_is_late(cudaEvent_t e)
+{
+    return e->last && !e->last->passed && is_late(*e->last->on);
 }
 
 bool event_query(cudaEvent_t e)

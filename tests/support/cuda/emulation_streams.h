@@ -15,6 +15,7 @@ void stream_give(cudaStream_t s); /* what it has enqueued is run all the same */
 bool stream_is(cudaStream_t s);
 void stream_push(cudaStream_t s, std::function<void()> run, double least_ns);
 void stream_drain(cudaStream_t s);
+bool stream_is_late(cudaStream_t s); /* of what is to run next, as event_is_late */
 void stream_wait(cudaStream_t s, cudaEvent_t e);
 
 cudaEvent_t event_make(bool timed);
@@ -22,6 +23,8 @@ void event_give(cudaEvent_t e);
 bool event_is(cudaEvent_t e);
 void event_record(cudaEvent_t e, cudaStream_t s);
 void event_drain(cudaEvent_t e);
+/* Whether it has not passed and the schedule would have it pass as late as can be. */
+bool event_is_late(cudaEvent_t e);
 bool event_query(cudaEvent_t e); /* whether it has passed; if not, its stream gets on */
 cudaError_t event_elapsed(float *ms, cudaEvent_t begin, cudaEvent_t end);
 
