@@ -1,0 +1,138 @@
+/* tests/cuda/test_run.c -- whole pictures on the emulated card: the same under every schedule of
+ * its streams and order of its threads, and an error in one line whatever call of CUDA fails.
+ */
+#include "engine/refine.h"
+#include "tests/support/cuda/emulation.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { W = 72, H = 64, PIXELS = W * H * 3, SEEDS = 3, FAILURES = 40 };
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+
+static void drop_pack(void)
+{
+    (void)unlink(pack_file);
+    (void)emulation_reset();
+}
+
+TestSuite(cuda_run, .init = make_pack, .fini = drop_pack, .timeout = 1200);
+
+static refine_options options(refine_precision precision)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    o.pack_path = pack_file;
+    o.device = REFINE_DEVICE_CUDA;
+    o.precision = precision;
+    o.vram_bytes = 192u << 20;
+    o.ram_bytes = 128u << 20;
+    o.resident_bytes = 1u << 20; /* the others travel */
+    o.threads = 1;
+    return o;
+}
+
+static refine_job job(uint8_t *out)
+{
+    static uint8_t photo[PIXELS];
+    refine_job j = REFINE_JOB_INIT;
+    for (int i = 0; i < PIXELS; i++)
+        photo[i] = (uint8_t)(i * 7 + i / 3 / W * 3 + ((i >> 5) ^ i));
+    j.prompt = "a photo of a cat";
+    j.negative = "blurry";
+    j.width = W;
+    j.height = H;
+    j.steps = 10;
+    j.strength = 0.2;
+    j.seed = 42;
+    j.rgb_in = photo;
+    j.rgb_out = out;
+    return j;
+}
+
+static refine_status run(refine_precision precision, uint8_t *out, refine_error *err)
+{
+    const refine_options o = options(precision);
+    const refine_job j = job(out);
+    refine_engine *e = NULL;
+    refine_status st = refine_open(&e, &o, &j, err);
+    if (st == REFINE_OK)
+        st = refine_run(e, &j, err);
+    refine_close(e);
+    return st;
+}
+
+static void expect_same(refine_precision precision, const uint8_t *want)
+{
+    static uint8_t out[PIXELS];
+    refine_error err = { 0 };
+    memset(out, 0, sizeof out);
+    cr_expect_eq(run(precision, out, &err), REFINE_OK, "%s", err.text);
+    cr_expect_arr_eq(out, want, PIXELS);
+    cr_expect_eq(emulation_live(), 0);
+    cr_expect_eq(emulation_loaded_late(), 0, "%d kernels were loaded late",
+                 emulation_loaded_late());
+}
+
+static void invariant(refine_precision precision)
+{
+    static uint8_t want[PIXELS];
+    refine_error err = { 0 };
+    cr_assert_eq(run(precision, want, &err), REFINE_OK, "%s", err.text);
+    for (int s = EMULATION_LAZY; s < EMULATION_SCHEDULES; s++)
+        for (uint32_t seed = 0; seed < (s == EMULATION_BY_CHANCE ? SEEDS : 1); seed++) {
+            emulation_set_schedule((emulation_schedule)s, seed);
+            emulation_set_order(seed % 2 ? EMULATION_REVERSE : EMULATION_RANDOM, seed);
+            expect_same(precision, want);
+        }
+}
+
+Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)
+{
+    invariant(REFINE_FP16);
+}
+
+Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_f32)
+{
+    invariant(REFINE_F32);
+}
+
+/* One call in some fails; those that the program makes first, and others up to the last. */
+static void fail_calls(cudaError_t e)
+{
+    static uint8_t want[PIXELS], out[PIXELS];
+    refine_error err = { 0 };
+    int failed = 0;
+    const int before = emulation_calls();
+    cr_assert_eq(run(REFINE_F32, want, &err), REFINE_OK, "%s", err.text);
+    const int calls = emulation_calls() - before;
+    for (int i = 0; i < FAILURES; i++) {
+        const int after = i < FAILURES / 2 ? 2 * i : calls / FAILURES * i;
+        (void)emulation_reset();
+        emulation_fail_next(e, after);
+        err = (refine_error){ 0 };
+        memset(out, 0, sizeof out);
+        if (run(REFINE_F32, out, &err) == REFINE_OK) {
+            cr_expect_arr_eq(out, want, PIXELS, "call %d", after);
+        } else {
+            cr_expect(err.text[0] && !strchr(err.text, '\n'), "call %d: '%s'", after, err.text);
+            failed++;
+        }
+        cr_expect_eq(emulation_live(), 0, "call %d: %d are open", after, emulation_live());
+    }
+    cr_expect_gt(failed, FAILURES / 4);
+}
+
+Test(cuda_run, a_call_that_fails_is_told_in_one_line_and_nothing_stays_open)
+{
+    fail_calls(cudaErrorUnknown);
+}
+
+Test(cuda_run, a_card_that_is_lost_is_told_in_one_line_and_nothing_stays_open)
+{
+    fail_calls(cudaErrorIllegalAddress);
+}
