@@ -58,6 +58,12 @@ __global__ void collectives_kernel(trial_seen *lanes)
     mine->none = __any_sync(~0u, lane > 31);
 }
 
+__global__ void turns_kernel(unsigned *count, unsigned *out)
+{
+    if (threadIdx.x == 0)
+        out[(blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x] = atomicAdd(count, 1u);
+}
+
 __global__ void atomics_kernel(unsigned *sum, unsigned *before)
 {
     before[threadIdx.x] = atomicAdd(sum, threadIdx.x);
@@ -199,6 +205,15 @@ cudaError_t trial_load_matrices(cudaStream_t s, uint32_t (*out)[4], const uint16
 cudaError_t trial_collectives(cudaStream_t s, trial_seen *lanes)
 {
     return start(s, collectives_kernel, 32, 0, lanes);
+}
+
+cudaError_t trial_turns(cudaStream_t s, unsigned *count, unsigned *out)
+{
+    cudaLaunchConfig_t c = {};
+    c.gridDim = dim3(2, 3, 4);
+    c.blockDim = 32;
+    c.stream = s;
+    return cudaLaunchKernelEx(&c, turns_kernel, count, out);
 }
 
 cudaError_t trial_atomics(cudaStream_t s, unsigned *sum, unsigned *before)

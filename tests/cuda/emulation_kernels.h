@@ -37,6 +37,9 @@ typedef struct trial_seen {
 } trial_seen;
 cudaError_t trial_collectives(cudaStream_t s, trial_seen *lanes);
 
+/* out[block] = how many blocks came before, in a grid of 2 x 3 x 4. */
+cudaError_t trial_turns(cudaStream_t s, unsigned *count, unsigned *out);
+
 /* *sum += every thread's number; it was `before` when some thread came. */
 cudaError_t trial_atomics(cudaStream_t s, unsigned *sum, unsigned *before);
 

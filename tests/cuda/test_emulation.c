@@ -333,6 +333,35 @@ Test(cuda_emulation, threads_that_have_ended_are_not_waited_for)
     }
 }
 
+enum { BLOCKS = 2 * 3 * 4 };
+
+static void turns(cudaStream_t s, emulation_order order, unsigned out[BLOCKS])
+{
+    const unsigned zero = 0;
+    unsigned seen = 0, *count = put(s, &zero, sizeof zero), *on_card = take(BLOCKS * sizeof *out);
+    emulation_set_order(order, 5);
+    cr_assert_eq(trial_turns(s, count, on_card), cudaSuccess);
+    get(s, out, on_card, BLOCKS * sizeof *out);
+    for (int i = 0; i < BLOCKS; i++)
+        seen |= 1u << out[i];
+    cr_expect_eq(seen, (1u << BLOCKS) - 1);
+}
+
+Test(cuda_emulation, every_block_runs_once_in_the_order_of_choice)
+{
+    cudaStream_t s = stream_open();
+    unsigned forward[BLOCKS], reverse[BLOCKS], random[BLOCKS];
+    turns(s, EMULATION_FORWARD, forward);
+    turns(s, EMULATION_REVERSE, reverse);
+    turns(s, EMULATION_RANDOM, random);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        cr_expect_eq(forward[i], i);
+        cr_expect_eq(reverse[i], BLOCKS - 1 - i);
+    }
+    cr_expect_neq(random[0], forward[0]);
+    cr_expect_neq(random[0], reverse[0]);
+}
+
 /* ---- memory ---- */
 
 enum { WHOLE = 4096, ODD = 1000 };

@@ -26,7 +26,8 @@ int emulation_live(void);
 /* ---- order ---- */
 
 /* Which thread of a block goes first where several may; one warp goes on as far as it can before
- * the next does.  RANDOM also stops in between.  Usually FORWARD. */
+ * the next does.  RANDOM also stops in between.  Likewise of blocks, but each is run to its end.
+ * Usually FORWARD. */
 typedef enum { EMULATION_FORWARD, EMULATION_REVERSE, EMULATION_RANDOM } emulation_order;
 void emulation_set_order(emulation_order o, uint32_t seed);
 

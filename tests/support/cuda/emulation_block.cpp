@@ -347,7 +347,8 @@ void sync_warp(const char *file, int line)
     meet_warp(nullptr, nothing);
 }
 
-void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared, const kernel_call &call)
+static void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared,
+                      const kernel_call &call)
 {
     const unsigned n = threads.x * threads.y * threads.z;
     take_stacks();
@@ -367,6 +368,20 @@ void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared, const kern
     m.outside.stack = nullptr;
     switch_to(fiber_of(pick_warp()));
     check_shared(shared);
+}
+
+void run_grid(dim3 blocks, dim3 threads, size_t shared, const kernel_call &call)
+{
+    const uint64_t layer = static_cast<uint64_t>(blocks.x) * blocks.y, n = layer * blocks.z;
+    const uint64_t first = wish.order == EMULATION_RANDOM ? next_random() % n : 0;
+    for (uint64_t i = 0; i < n; i++) {
+        const uint64_t at = wish.order == EMULATION_FORWARD ? i : n - 1 - (first + i) % n;
+        run_block(blocks, threads,
+                  { static_cast<unsigned>(at % blocks.x),
+                    static_cast<unsigned>(at % layer / blocks.x),
+                    static_cast<unsigned>(at / layer) },
+                  shared, call);
+    }
 }
 
 void block_reset()

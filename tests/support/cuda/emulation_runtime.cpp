@@ -37,15 +37,6 @@ cudaError_t check_shape(const cudaLaunchConfig_t *c)
     return cudaSuccess;
 }
 
-void run_grid(dim3 grid, dim3 block, size_t shared, const kernel_call &call)
-{
-    memory_open_all();
-    for (unsigned z = 0; z < grid.z; z++)
-        for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++)
-                run_block(grid, block, { x, y, z }, shared, call);
-}
-
 cudaError_t check_stream(cudaStream_t s)
 {
     if (!s) {
@@ -201,7 +192,10 @@ cudaError_t emulation::enqueue_kernel(const cudaLaunchConfig_t *c, const void *k
         card.loaded_late++;
     const dim3 grid = c->gridDim, block = c->blockDim;
     const size_t shared = c->dynamicSmemBytes;
-    stream_push(c->stream, [=] { run_grid(grid, block, shared, call); }, LAUNCH_NS);
+    stream_push(c->stream, [=] {
+        memory_open_all();
+        run_grid(grid, block, shared, call);
+    }, LAUNCH_NS);
     return now.end(cudaSuccess);
 }
 
