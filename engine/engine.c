@@ -57,6 +57,7 @@ struct refine_engine {
     double disk_limit, copy_limit;
     refine_report report;
     char device_model[96];
+    char device_note[200]; /* why it is not another device, or "" */
 };
 
 const char *refine_version(void) { return REFINE_VERSION; }
@@ -78,29 +79,82 @@ static uint64_t process_memory(const char *key)
 
 /* ---- opening ---- */
 
-static dtype compute_type(refine_device device, refine_precision p)
+static dtype compute_type(bool cuda, refine_device device, refine_precision p)
 {
     if (p == REFINE_BF16 || p == REFINE_INT8)
         return DT_BF16;
+    if (cuda)
+        return p == REFINE_F32 ? DT_F32 : DT_F16;
     return p == REFINE_PRECISION_AUTO && device != REFINE_DEVICE_REF ? dev_cpu_best() : DT_F32;
+}
+
+/* Precisions that only the other kind of device has. */
+static refine_status check_precision(bool cuda, refine_precision p, refine_error *err)
+{
+    if (!cuda && p == REFINE_FP16)
+        return refine_fail(err, REFINE_EINVAL,
+                           "fp16 is for CUDA devices; this device computes in f32 or bf16");
+    if (cuda && p == REFINE_BF16)
+        return refine_fail(err, REFINE_EINVAL,
+                           "bf16 is for the CPU; a CUDA device computes in fp16 or f32");
+    if (cuda && p == REFINE_INT8)
+        return refine_fail(err, REFINE_EINVAL,
+                           "int8 is for the CPU; a CUDA device multiplies the weights of an int8 "
+                           "pack in fp16: leave --precision out");
+    return REFINE_OK;
+}
+
+static dev *open_kind(refine_engine *e, bool cuda, const refine_options *o, dev_options *want,
+                      refine_error *err)
+{
+    want->compute = compute_type(cuda, o->device, o->precision);
+    if (check_precision(cuda, o->precision, err) != REFINE_OK)
+        return NULL;
+    if (want->ints && !model_quantised(&e->m)) {
+        refine_fail(err, REFINE_EINVAL,
+                    "%s holds 16-bit weights: precision int8 needs a pack made with "
+                    "refine-pack --weights int8",
+                    o->pack_path);
+        return NULL;
+    }
+    if (cuda)
+        return dev_open_cuda(want, o->device_index, err);
+    return o->device == REFINE_DEVICE_REF ? dev_open_ref(want, err) : dev_open_cpu(want, err);
+}
+
+/* `auto` takes the first GPU, unless a precision is asked for that only the CPU has; where there
+ * is none that can be used it takes the CPU and says why. */
+static dev *open_best(refine_engine *e, const refine_options *o, dev_options *want,
+                      refine_error *err)
+{
+    refine_error why = { 0 };
+    dev *d = check_precision(true, o->precision, NULL) == REFINE_OK
+                 ? open_kind(e, true, o, want, &why)
+                 : NULL;
+    if (d)
+        return d;
+    if (o->precision == REFINE_FP16) {
+        refine_fail(err, REFINE_EDEVICE, "%s", why.text);
+        return NULL;
+    }
+    if (why.text[0])
+        (void)snprintf(e->device_note, sizeof e->device_note, "on the CPU: %.180s",
+                       why.text);
+    return open_kind(e, false, o, want, err);
 }
 
 static refine_status open_device(refine_engine *e, const refine_options *o, refine_error *err)
 {
-    const dev_options want = { .compute = compute_type(o->device, o->precision),
-                               .ints = o->precision == REFINE_INT8,
-                               .threads = o->threads };
-    if (o->precision == REFINE_FP16)
-        return refine_fail(err, REFINE_EINVAL,
-                           "fp16 is for CUDA devices; this device computes in f32 or bf16");
-    if (want.ints && !model_quantised(&e->m))
-        return refine_fail(err, REFINE_EINVAL,
-                           "%s holds 16-bit weights: precision int8 needs a pack made with "
-                           "refine-pack --weights int8",
-                           o->pack_path);
-    e->d = o->device == REFINE_DEVICE_REF ? dev_open_ref(&want, err) : dev_open_cpu(&want, err);
+    refine_error mine = { 0 };
+    dev_options want = { .ints = o->precision == REFINE_INT8, .threads = o->threads };
+
+    if (!err)
+        err = &mine;
+    e->d = o->device == REFINE_DEVICE_AUTO
+               ? open_best(e, o, &want, err)
+               : open_kind(e, o->device == REFINE_DEVICE_CUDA, o, &want, err);
     if (!e->d)
-        return err && err->status != REFINE_OK ? err->status : REFINE_EDEVICE;
+        return err->status != REFINE_OK ? err->status : REFINE_EDEVICE;
     e->p = NULL;
     e->ints = want.ints;
     plan_precision(&e->r, e->d, want.compute);
@@ -689,12 +743,13 @@ static void fill_plan_report(refine_engine *e)
     refine_report *r = &e->report;
 
     r->struct_bytes = sizeof *r;
-    r->memory.device_planned = p->arena;
-    r->memory.device_limit = p->device_limit;
+    r->memory.device_overhead = p->overhead;
+    r->memory.device_planned = p->overhead + p->arena;
+    r->memory.device_limit = p->overhead + p->device_limit;
     r->memory.host_planned = p->host;
     r->memory.host_limit = p->host_limit;
-    r->memory.rss_planned = e->rss_before + (p->host - p->caller - e->heap_before) + p->arena +
-                            LIBRARY_BYTES;
+    r->memory.rss_planned = e->rss_before + (p->host - p->caller - e->heap_before) +
+                            (dev_has_memory(e->d) ? 0 : p->arena) + LIBRARY_BYTES;
     r->memory.ring = p->ring;
     r->memory.resident = p->residents;
     r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
@@ -705,7 +760,7 @@ static void fill_plan_report(refine_engine *e)
     r->memory.workspace = p->workspace;
     r->memory.vectors = p->vectors;
     r->memory.staging = p->staging;
-    r->memory.smallest_device = p->smallest_device;
+    r->memory.smallest_device = p->overhead + p->smallest_device;
     r->memory.smallest_host = p->smallest_host;
     r->device = dev_name(e->d);
     snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
@@ -732,8 +787,9 @@ static void fill_plan_report(refine_engine *e)
     r->wrong_rate = "";
     r->source_hash = pack_super(e->m.p)->source_hash;
     r->source_name = e->m.source_name;
-    if (e->s)
-        snprintf(r->note, sizeof r->note, "%s", stream_note(e->s));
+    const char *note = e->s ? stream_note(e->s) : "";
+    snprintf(r->note, sizeof r->note, "%s%s%s", e->device_note,
+             e->device_note[0] && note[0] ? "; " : "", note);
 }
 
 /* Seconds of compute in a step, as the plan assumed and as they were. */
@@ -817,13 +873,13 @@ static void fill_run_report(refine_engine *e)
 {
     refine_report *r = &e->report;
     const stream_stats s = stats_between(e->at_start, stream_get_stats(e->s));
-    const uint64_t heap = mem_used().peak;
+    const uint64_t heap = mem_used().peak, on_host = dev_has_memory(e->d) ? 0 : e->plan.arena;
 
     r->total = clock_seconds() - e->started;
     r->first_step = e->step_seconds[0];
     r->step_median = median(e->step_seconds + e->p->steps, e->step_seconds, e->p->steps);
-    r->memory.device_peak = e->plan.arena;
-    r->memory.host_peak = heap > e->plan.arena ? heap - e->plan.arena : heap;
+    r->memory.device_peak = e->plan.overhead + e->plan.arena;
+    r->memory.host_peak = heap > on_host ? heap - on_host : heap;
     r->memory.rss_peak = process_memory("VmHWM");
     r->disk_bytes = s.disk_bytes;
     r->disk_rate = s.disk_busy > 0 ? (double)s.disk_bytes / s.disk_busy : 0;

@@ -594,18 +594,26 @@ static uint64_t available_memory(void)
     return kib ? (uint64_t)kib << 10 : (uint64_t)4 << 30;
 }
 
+/* What the arena may have of a device's own memory: a margin stays free for the desktop. */
+static uint64_t device_default(planner *k)
+{
+    const uint64_t margin = 256 * MIB;
+    const uint64_t taken = dev_has_memory(k->target) ? margin : margin + k->out->host_limit;
+    const uint64_t free_bytes = dev_has_memory(k->target) ? dev_memory_free(k->target)
+                                                          : available_memory();
+    return free_bytes > taken ? free_bytes - taken : free_bytes / 2;
+}
+
 static void set_limits(planner *k)
 {
     plan *out = k->out;
-    const uint64_t free_bytes = available_memory(), margin = 256 * MIB;
-    const uint64_t host_default = 512 * MIB;
+    const uint64_t host_default = 512 * MIB, ceiling = k->o->vram_bytes;
 
+    out->overhead = dev_overhead(k->target);
     out->host_limit = k->o->ram_bytes ? k->o->ram_bytes : host_default;
-    out->device_limit = k->o->vram_bytes;
-    if (!out->device_limit)
-        out->device_limit = free_bytes > margin + out->host_limit
-                                ? free_bytes - margin - out->host_limit
-                                : free_bytes / 2;
+    out->device_limit = ceiling == 0              ? device_default(k)
+                        : ceiling > out->overhead ? ceiling - out->overhead
+                                                  : 0;
 }
 
 static double mib_up(uint64_t bytes) { return (double)((bytes + MIB - 1) / MIB); }
@@ -668,8 +676,8 @@ static refine_status make(planner *k, refine_error *err)
     TRY(find_smallest(k, &v, &u, err));
     const double smallest_step = predict_smallest(k, &v, &u);
     if (out->arena > out->device_limit)
-        return over(err, "device", "--vram", out->device_limit, out->smallest_device,
-                    smallest_step);
+        return over(err, "device", "--vram", out->device_limit + out->overhead,
+                    out->smallest_device + out->overhead, smallest_step);
     TRY(choose_unet(k, &v, &u, err));
     if (k->o->trace)
         out->trace_events = events_of(k);

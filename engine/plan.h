@@ -25,7 +25,8 @@
 #include "offload/stream.h"
 
 typedef struct plan {
-    uint64_t device_limit, host_limit;
+    uint64_t device_limit, host_limit; /* of the arena; of everything on the host */
+    size_t overhead;                   /* device memory that the device took before the arena */
     size_t vectors, workspace, ring, region, residents; /* bytes, parts of the arena */
     size_t residents_at;                                /* in the region */
     size_t arena;
@@ -36,7 +37,7 @@ typedef struct plan {
     size_t host;                       /* heap and staging at their peak, the arena apart */
     size_t staging, cached, caller;    /* of host; the last for the caller */
     size_t trace_events;
-    size_t smallest_device, smallest_host;
+    size_t smallest_device, smallest_host; /* the arena; the host */
     int slots, workers, band_rows, per_pass;
     bool *is_resident, *is_cached; /* per chunk; owned */
     dev_work *work;                /* per chunk, of a visit; owned */

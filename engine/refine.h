@@ -57,7 +57,8 @@ typedef enum refine_precision {
 typedef enum refine_device {
     REFINE_DEVICE_AUTO,
     REFINE_DEVICE_CPU,
-    REFINE_DEVICE_REF
+    REFINE_DEVICE_REF,
+    REFINE_DEVICE_CUDA
 } refine_device;
 
 /* How weights are read.  auto: io_uring with O_DIRECT, else pread. */
@@ -92,6 +93,7 @@ typedef struct refine_options {
     uint64_t ram_bytes;    /* ceiling on host memory; 0: 512 MiB */
     uint64_t caller_bytes; /* of it, what the caller will take itself beyond what it has now */
     refine_device device;
+    int device_index; /* of the CUDA device: which GPU */
     refine_precision precision;
     refine_reader reader;
     int threads;           /* compute threads; 0: one per core */
@@ -188,7 +190,8 @@ typedef struct refine_job {
 
 /* Bytes.  Planned figures are exact for the device and upper bounds for the host. */
 typedef struct refine_memory {
-    uint64_t device_planned, device_peak, device_limit;
+    uint64_t device_planned, device_peak, device_limit; /* device_overhead included */
+    uint64_t device_overhead; /* a GPU's context and code: taken before anything is planned */
     uint64_t host_planned, host_peak, host_limit; /* host_peak: the heap and staging in use */
     uint64_t rss_planned, rss_peak;               /* of the whole process, as the system sees it */
     uint64_t ring, resident, activations, workspace, vectors, staging;

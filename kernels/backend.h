@@ -41,6 +41,9 @@ struct dev_ops {
     void (*wait)(dev *d, dev_queue q, dev_event *e);
     void (*sync)(dev *d, dev_event *e);
     void (*close)(dev *d);
+    /* Of devices with memory of their own, which run behind; else NULL. */
+    size_t (*memory_free)(dev *d);
+    double (*elapsed)(dev *d, dev_event *from, dev_event *to);
 
     /* Bytes of workspace an operator needs.  Never touches data; of a conv_source only
      * `in` is looked at, so that a plan device may ask before anything is prepared. */
@@ -71,6 +74,7 @@ struct dev {
     char why[256];
     char model[96];
     int threads;
+    size_t overhead; /* device memory it took for itself */
     void *workspace;
     size_t workspace_bytes;
 };

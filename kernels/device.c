@@ -33,6 +33,17 @@ const char *dev_name(const dev *d) { return d->ops->name; }
 const char *dev_model(const dev *d) { return d->model; }
 int dev_threads(const dev *d) { return d->threads > 0 ? d->threads : 1; }
 
+bool dev_has_memory(const dev *d) { return d->ops->memory_free != NULL; }
+size_t dev_overhead(const dev *d) { return d->overhead; }
+size_t dev_memory_free(dev *d) { return d->ops->memory_free ? d->ops->memory_free(d) : 0; }
+bool dev_runs_behind(const dev *d) { return d->ops->elapsed != NULL; }
+
+double dev_elapsed(dev *d, dev_event *from, dev_event *to)
+{
+    assert(from && to && dev_runs_behind(d));
+    return alive(d) ? d->ops->elapsed(d, from, to) : 0.0;
+}
+
 /* Getting and giving back works on a failed device, or nothing could be freed; so does
  * waiting for what was under way when it failed. */
 void *dev_alloc(dev *d, size_t bytes, dev_mem kind)

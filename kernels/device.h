@@ -46,19 +46,39 @@ typedef struct dev_options {
  *   ref   plain C loops in float; the referee.  F32 only.
  *   cpu   oneDNN.  F32, and BF16 (natively where the CPU multiplies it, else
  *         BF16 is what activations are stored in and F32 what is computed).
+ *   cuda  an NVIDIA GPU, by its number.  F16 (sums in F32), or F32.
  *   plan  computes nothing, counts everything; answers every question about
  *         sizes as `target` would, which must outlive it. */
 dev *dev_open_ref(const dev_options *o, refine_error *err);
 dev *dev_open_cpu(const dev_options *o, refine_error *err);
+dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err);
 dev *dev_open_plan(const dev *target, refine_error *err);
 void dev_close(dev *d); /* drains both queues; NULL is fine */
 
 /* What `auto` precision is on this machine's CPU: BF16 if it multiplies that natively. */
 dtype dev_cpu_best(void);
 
+/* A GPU as the system lists it. */
+typedef struct dev_gpu {
+    char name[96];
+    int major, minor; /* compute capability */
+    size_t total;     /* bytes of memory */
+} dev_gpu;
+
+/* Fills in the first `most` GPUs and returns how many there are; 0 and a text in err when there
+ * are none that can be used. */
+int dev_list_gpus(dev_gpu *out, int most, refine_error *err);
+
 const char *dev_name(const dev *d);  /* "cpu", ... */
 const char *dev_model(const dev *d); /* what a person calls it: CPU brand, GPU name */
 int dev_threads(const dev *d);       /* compute threads; 1 where that means nothing */
+
+/* Is its memory apart from the process's?  Then: what the device took of it for itself when it
+ * was opened (its context and code), and what is free now. */
+bool dev_has_memory(const dev *d);
+size_t dev_overhead(const dev *d);
+size_t dev_memory_free(dev *d);
+
 refine_status dev_status(const dev *d);
 const char *dev_why(const dev *d); /* text of the first failure, "" if none */
 void dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
@@ -83,6 +103,11 @@ void dev_event_close(dev *d, dev_event *e);         /* NULL is fine */
 void dev_record(dev *d, dev_event *e, dev_queue q); /* passes when all earlier work on q is done */
 void dev_wait(dev *d, dev_queue q, dev_event *e);   /* q waits; an event never recorded is free */
 void dev_sync(dev *d, dev_event *e);                /* the calling thread waits; NULL is fine */
+
+/* Does work go on when the call that enqueued it has returned?  Then seconds between two events
+ * of the compute queue, once both have passed. */
+bool dev_runs_behind(const dev *d);
+double dev_elapsed(dev *d, dev_event *from, dev_event *to);
 
 /* Memory that operators need for themselves while they run.  The engine replays
  * the model on a plan device, asks it for the largest need so far, takes that

@@ -10,6 +10,7 @@
 #include "engine/refine.h"
 #include "tools/batch.h"
 #include "tools/compare_report.h"
+#include "tools/devices.h"
 #include "tools/exit_code.h"
 #include "tools/interrupt.h"
 #include "tools/job_input.h"
@@ -41,7 +42,7 @@ typedef struct arguments {
     const char **inputs; /* owned; as many as -i was given */
     int n_inputs;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
-    bool plan, json, quiet, seeded, cuda;
+    bool plan, json, quiet, seeded;
 } arguments;
 
 static const char HELP[] =
@@ -78,8 +79,10 @@ static const char HELP[] =
     "                           weights, where that makes a step faster\n"
     "      --batch N            pictures that share the passes over the weights, at most\n"
     "                           (as many as make each cheaper, 8 at most)\n"
-    "      --device auto|cpu    (auto)\n"
-    "      --precision auto|f32|bf16|int8\n"
+    "      --device auto|cuda[:N]|cpu\n"
+    "                           auto: the first GPU if there is one, else the CPU\n"
+    "      --precision auto|f32|fp16|bf16|int8\n"
+    "                           auto: fp16 on a GPU; bf16 on a CPU that multiplies it, else f32\n"
     "      --threads N          compute threads (one per core)\n"
     "      --reader auto|io_uring|pread\n"
     "      --limit-disk SIZE --limit-copy SIZE\n"
@@ -91,6 +94,7 @@ static const char HELP[] =
     "      --plan               say what the run would take, and stop\n"
     "      --json               the result as JSON on stdout\n"
     "      --quiet              no progress\n"
+    "      --list-devices       what --device may name here, and stop\n"
     "      --compare REF.pack   run the job with REF.pack in f32 first, and say how far from it\n"
     "                           latents, layers and picture are: what int8 or bf16 cost\n"
     "      --trace FILE.json    a recording of the run, for refine-memprof, Perfetto or\n"
@@ -124,6 +128,7 @@ enum {
     OPT_JSON,
     OPT_QUIET,
     OPT_VERSION,
+    OPT_LIST,
     OPT_TOKENIZER,
     OPT_THREADS,
     OPT_READER,
@@ -168,6 +173,7 @@ static const struct option OPTIONS[] = {
     { "limit-copy", required_argument, NULL, OPT_LIMIT_COPY },
     { "compare", required_argument, NULL, OPT_COMPARE },
     { "version", no_argument, NULL, OPT_VERSION },
+    { "list-devices", no_argument, NULL, OPT_LIST },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
@@ -202,15 +208,17 @@ static bool choice(const char *s, const char *const list[], int *out)
     return false;
 }
 
-/* "cuda" and "cuda:N" are words of the contract, and refused in plain ones later. */
+/* "cuda" is the first GPU, "cuda:N" the one of that number. */
 static bool set_device(arguments *a, const char *v)
 {
-    static const char *const DEVICES[] = { "auto", "cpu", "ref", NULL };
-    int i = REFINE_DEVICE_AUTO;
-    a->cuda = strcmp(v, "cuda") == 0 || strncmp(v, "cuda:", 5) == 0;
-    if (!a->cuda && !choice(v, DEVICES, &i))
+    static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
+    uint64_t index = 0;
+    int i = REFINE_DEVICE_CUDA;
+    if (strncmp(v, "cuda:", 5) == 0 ? !numbers_whole(v + 5, 0, DEVICES_MOST - 1, &index)
+                                    : !choice(v, DEVICES, &i))
         return false;
     a->o.device = (refine_device)i;
+    a->o.device_index = (int)index;
     return true;
 }
 
@@ -331,6 +339,8 @@ static int parse(arguments *a, int argc, char **argv)
             printf("refine-lowmem %s\n", refine_version());
             return EXIT_DONE;
         }
+        if (option == OPT_LIST)
+            return devices_print(stdout, stderr);
         if (option == '?')
             return EXIT_USAGE;
         if (!set_option(a, option, optarg)) {
@@ -342,8 +352,6 @@ static int parse(arguments *a, int argc, char **argv)
     }
     if (optind < argc)
         return usage("what is '%s' for?", argv[optind]);
-    if (a->cuda)
-        return usage("this version has no %s device; leave --device out, or give cpu", "CUDA");
     const int code = check_arguments(a);
     return code == EXIT_DONE ? -1 : code;
 }

@@ -79,7 +79,8 @@ static json_t *memory_object(const refine_report *r, bool ran)
                           whole(m->activations), "workspace", whole(m->workspace), "vectors",
                           whole(m->vectors), "staging", whole(m->staging), "smallest_device",
                           whole(m->smallest_device), "smallest_host", whole(m->smallest_host));
-    o = join(o, json_pack("{s:I, s:I, s:I, s:I}", "prompt", whole(m->prompt), "cached",
+    o = join(o, json_pack("{s:I, s:I, s:I, s:I, s:I}", "device_overhead",
+                          whole(m->device_overhead), "prompt", whole(m->prompt), "cached",
                           whole(m->cached), "spill_host", whole(m->spill_host), "spill_file",
                           whole(m->spill_file)));
     if (!ran)
@@ -208,10 +209,20 @@ static void print_where(FILE *out, const refine_report *r)
 void result_print_plan(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
-    fprintf(out, "device   %s, %s, %d threads\n", r->device, r->precision, r->threads);
+    fprintf(out, "device   %s", r->device);
+    if (r->device_model && r->device_model[0])
+        fprintf(out, " (%s)", r->device_model);
+    fprintf(out, ", %s", r->precision);
+    if (r->threads > 1)
+        fprintf(out, ", %d threads", r->threads);
+    fputc('\n', out);
+    if (r->note[0])
+        fprintf(out, "         %s\n", r->note);
     fprintf(out, "picture  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
     fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             mib(m->device_planned), mib(m->device_limit), mib(m->smallest_device));
+    if (m->device_overhead > 0)
+        fprintf(out, "  CUDA's own       %9.1f\n", mib(m->device_overhead));
     fprintf(out,
             "  resident weights %9.1f\n  ring             %9.1f\n  activations      %9.1f\n"
             "  workspace        %9.1f\n  norms and biases %9.1f\n",

@@ -39,6 +39,10 @@ typedef struct cuda_dev {
 static inline cuda_dev *cuda_of(dev *d) { return (cuda_dev *)(void *)d; }
 static inline const cuda_dev *cuda_peek(const dev *d) { return (const cuda_dev *)(const void *)d; }
 
+/* One line about an error, and the status that goes with it.  `doing` says what failed, where the
+ * error itself does not. */
+refine_status cuda_explain(char *text, size_t size, cudaError_t e, const char *doing);
+
 /* Makes the device fail, with one line that says what to do; cudaSuccess does nothing.  Returns
  * whether all is well. */
 bool cuda_check(dev *d, cudaError_t e, const char *doing);

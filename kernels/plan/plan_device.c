@@ -184,6 +184,7 @@ dev *dev_open_plan(const dev *target, refine_error *err)
     p->base.ops = &PLAN_OPS;
     p->target = target;
     p->next = FIRST_TOKEN;
+    p->base.overhead = target->overhead;
     (void)snprintf(p->base.model, sizeof p->base.model, "%s", target->model);
     return &p->base;
 }

@@ -1,0 +1,303 @@
+/* kernels/cuda/cuda_device.c -- an NVIDIA GPU as a device.
+ *
+ * Two streams that wait for nobody but by events.  DEV_PINNED memory is the process's own pages,
+ * registered with CUDA so that copies from it run by themselves; io_uring may register the same
+ * pages.  Whoever calls first from a thread of its own makes the card that thread's current one.
+ *
+ * Opening takes the context, the code of all kernels and nothing more; what that comes to is
+ * measured, for the budget counts it.  Afterwards device memory is taken by cuda_alloc alone.
+ */
+#include "kernels/cuda/cuda.h"
+
+#include "engine/base/mem.h"
+#include "kernels/cuda/cuda_memory.h"
+#include "kernels/host_queue.h"
+
+#include <stdio.h>
+
+enum { OLDEST = 75 }; /* compute capability, times ten */
+
+struct dev_event {
+    cudaEvent_t e;
+};
+
+/* Makes the card current in the calling thread. */
+static bool enter(dev *d) { return cuda_check(d, cudaSetDevice(cuda_of(d)->ordinal), "starting"); }
+
+/* ---- memory ---- */
+
+static void *take_pinned(size_t bytes)
+{
+    void *p = host_memory_take(bytes);
+    if (!p || cudaHostRegister(p, bytes, cudaHostRegisterDefault) == cudaSuccess)
+        return p;
+    (void)cudaGetLastError();
+    host_memory_give(p, bytes);
+    return NULL;
+}
+
+static void *cuda_alloc(dev *d, size_t bytes, dev_mem kind)
+{
+    void *p = NULL;
+    if (!enter(d))
+        return NULL;
+    if (kind == DEV_PINNED)
+        return take_pinned(bytes);
+    if (cudaMalloc(&p, bytes) == cudaSuccess)
+        return p;
+    (void)cudaGetLastError();
+    return NULL;
+}
+
+static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
+{
+    (void)cudaSetDevice(cuda_of(d)->ordinal);
+    if (kind == DEV_VRAM) {
+        (void)cudaFree(p);
+        return;
+    }
+    (void)cudaHostUnregister(p);
+    host_memory_give(p, bytes);
+}
+
+static size_t cuda_memory_free(dev *d)
+{
+    size_t free_bytes = 0, total = 0;
+    if (!enter(d) ||
+        !cuda_check(d, cudaMemGetInfo(&free_bytes, &total), "asking for the free memory"))
+        return 0;
+    return free_bytes;
+}
+
+/* ---- order ---- */
+
+static dev_event *cuda_event_open(dev *d)
+{
+    dev_event *e = mem_calloc(1, sizeof *e);
+    if (e && enter(d) &&
+        cudaEventCreateWithFlags(&e->e, cudaEventBlockingSync) == cudaSuccess)
+        return e;
+    (void)cudaGetLastError();
+    mem_free(e);
+    return NULL;
+}
+
+static void cuda_event_close(dev *d, dev_event *e)
+{
+    (void)cudaSetDevice(cuda_of(d)->ordinal);
+    (void)cudaEventDestroy(e->e);
+    mem_free(e);
+}
+
+static void cuda_record(dev *d, dev_event *e, dev_queue q)
+{
+    if (enter(d))
+        cuda_check(d, cudaEventRecord(e->e, cuda_of(d)->stream[q]), "recording an event");
+}
+
+static void cuda_wait(dev *d, dev_queue q, dev_event *e)
+{
+    if (enter(d))
+        cuda_check(d, cudaStreamWaitEvent(cuda_of(d)->stream[q], e->e, 0), "ordering streams");
+}
+
+static void cuda_sync(dev *d, dev_event *e)
+{
+    if (enter(d))
+        cuda_check(d, cudaEventSynchronize(e->e), "computing");
+}
+
+static double cuda_elapsed(dev *d, dev_event *from, dev_event *to)
+{
+    float ms = 0;
+    if (!enter(d) || !cuda_check(d, cudaEventElapsedTime(&ms, from->e, to->e), "timing"))
+        return 0.0;
+    return (double)ms * 1e-3;
+}
+
+/* ---- copies ---- */
+
+static void cuda_copy_in(dev *d, void *dst, const void *src, size_t bytes)
+{
+    if (enter(d))
+        cuda_check(d,
+                   cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice,
+                                   cuda_of(d)->stream[DEV_COPY]),
+                   "copying weights");
+}
+
+/* In order with the compute queue, from or to ordinary memory; done when it returns. */
+static void transfer(dev *d, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
+{
+    const cudaStream_t s = cuda_of(d)->stream[DEV_COMPUTE];
+    if (enter(d) && cuda_check(d, cudaMemcpyAsync(dst, src, bytes, kind, s), "copying"))
+        cuda_check(d, cudaStreamSynchronize(s), "computing");
+}
+
+static void cuda_put(dev *d, void *dst, const void *src, size_t bytes)
+{
+    transfer(d, dst, src, bytes, cudaMemcpyHostToDevice);
+}
+
+static void cuda_get(dev *d, void *dst, const void *src, size_t bytes)
+{
+    transfer(d, dst, src, bytes, cudaMemcpyDeviceToHost);
+}
+
+/* ---- opening ---- */
+
+static void cuda_close(dev *d)
+{
+    cuda_dev *c = cuda_of(d);
+    (void)cudaSetDevice(c->ordinal);
+    for (int i = 0; i < 2; i++)
+        if (c->stream[i]) {
+            (void)cudaStreamSynchronize(c->stream[i]);
+            (void)cudaStreamDestroy(c->stream[i]);
+        }
+    mem_free(c);
+}
+
+static const struct dev_ops CUDA_OPS = {
+    .name = "cuda",
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .event_open = cuda_event_open,
+    .event_close = cuda_event_close,
+    .copy_in = cuda_copy_in,
+    .put = cuda_put,
+    .get = cuda_get,
+    .record = cuda_record,
+    .wait = cuda_wait,
+    .sync = cuda_sync,
+    .close = cuda_close,
+    .memory_free = cuda_memory_free,
+    .elapsed = cuda_elapsed,
+    .linear_workspace = cuda_linear_workspace,
+    .conv2d_workspace = cuda_conv2d_workspace,
+    .attention_workspace = cuda_attention_workspace,
+    .groupnorm_workspace = cuda_groupnorm_workspace,
+    .conv_prepare_bytes = cuda_conv_prepare_bytes,
+    .linear = cuda_linear,
+    .conv_prepare = cuda_conv_prepare,
+    .conv2d = cuda_conv2d,
+    .attention = cuda_attention,
+    .groupnorm_sums = cuda_groupnorm_sums,
+    .groupnorm = cuda_groupnorm,
+    .apply_norm = cuda_apply_norm,
+    .layernorm = cuda_layernorm,
+    .silu = cuda_silu,
+    .convert = cuda_convert,
+};
+
+/* The error of a call that no device is there yet to keep. */
+static bool said(refine_error *err, cudaError_t e, const char *doing)
+{
+    char text[256];
+    if (e == cudaSuccess)
+        return false;
+    (void)cudaGetLastError();
+    const refine_status st = cuda_explain(text, sizeof text, e, doing);
+    refine_fail(err, st, "%s", text);
+    return true;
+}
+
+int dev_list_gpus(dev_gpu *out, int most, refine_error *err)
+{
+    int n = 0;
+    if (said(err, cudaGetDeviceCount(&n), "looking for GPUs"))
+        return 0;
+    for (int i = 0; i < n && i < most; i++) {
+        struct cudaDeviceProp p;
+        if (said(err, cudaGetDeviceProperties(&p, i), "asking for a GPU's properties"))
+            return 0;
+        out[i] = (dev_gpu){ .major = p.major, .minor = p.minor, .total = p.totalGlobalMem };
+        (void)snprintf(out[i].name, sizeof out[i].name, "%.95s", p.name);
+    }
+    return n;
+}
+
+static bool find_card(struct cudaDeviceProp *p, int ordinal, refine_error *err)
+{
+    int n = 0;
+    if (said(err, cudaGetDeviceCount(&n), "looking for GPUs"))
+        return false;
+    if (ordinal < 0 || ordinal >= n)
+        return !said(err, cudaErrorInvalidDevice, "looking for GPUs");
+    if (said(err, cudaGetDeviceProperties(p, ordinal), "asking for a GPU's properties"))
+        return false;
+    return p->major * 10 + p->minor >= OLDEST ||
+           !said(err, cudaErrorNoKernelImageForDevice, "looking for GPUs");
+}
+
+static void load_kernels(dev *d)
+{
+    cuda_load_products(d);
+    cuda_load_attention(d);
+    cuda_load_groupnorm(d);
+    cuda_load_layernorm(d);
+    cuda_load_elements(d);
+}
+
+static void open_streams(cuda_dev *c)
+{
+    for (int i = 0; i < 2; i++)
+        cuda_check(&c->base, cudaStreamCreateWithFlags(&c->stream[i], cudaStreamNonBlocking),
+                   "making a stream");
+}
+
+/* What opening took: what is in use now that was not before; where that is not known, all that
+ * is in use, which is more. */
+static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, size_t before)
+{
+    size_t after = 0, total = 0, free_bytes = 0;
+    if (known && cuda_memory_used(&after, p->pciDomainID, p->pciBusID, p->pciDeviceID))
+        return after > before ? after - before : 0;
+    if (!cuda_check(&c->base, cudaMemGetInfo(&free_bytes, &total), "asking for the free memory"))
+        return 0;
+    return total - free_bytes;
+}
+
+static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
+{
+    size_t before = 0;
+    const bool known = cuda_memory_used(&before, p->pciDomainID, p->pciBusID, p->pciDeviceID);
+    /* A thread that waits gives its core away: decoding needs it. */
+    if (!cuda_check(&c->base, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, 1),
+                    "opening the GPU") ||
+        !enter(&c->base))
+        return;
+    open_streams(c);
+    load_kernels(&c->base);
+    cuda_probe(c);
+    c->base.overhead = measure(c, p, known, before);
+}
+
+dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
+{
+    struct cudaDeviceProp p;
+    if (o->compute != DT_F16 && o->compute != DT_F32) {
+        refine_fail(err, REFINE_EINVAL,
+                    "device cuda computes in fp16 or f32; choose one of these");
+        return NULL;
+    }
+    if (!find_card(&p, ordinal, err))
+        return NULL;
+    cuda_dev *c = mem_calloc(1, sizeof *c);
+    if (!c) {
+        refine_fail(err, REFINE_ENOMEM, "device cuda: out of memory (%zu bytes)", sizeof *c);
+        return NULL;
+    }
+    c->base.ops = &CUDA_OPS;
+    c->base.threads = 1;
+    c->ordinal = ordinal;
+    c->compute = o->compute;
+    c->processors = p.multiProcessorCount;
+    (void)snprintf(c->base.model, sizeof c->base.model, "%.95s", p.name);
+    take_card(c, &p);
+    if (dev_status(&c->base) == REFINE_OK)
+        return &c->base;
+    refine_fail(err, dev_status(&c->base), "%s", dev_why(&c->base));
+    cuda_close(&c->base);
+    return NULL;
+}

@@ -1,0 +1,15 @@
+/* kernels/cuda/cuda_memory.h -- how much of a card is in use, before CUDA has touched it.
+ *
+ * CUDA itself can only be asked once its context has taken its part.  The driver's management
+ * library (NVML) knows without one; it is loaded where it is found.
+ */
+#ifndef REFINE_CUDA_MEMORY_H
+#define REFINE_CUDA_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Bytes in use by all processes on the card at this PCI address; false: cannot be found out. */
+bool cuda_memory_used(size_t *used, int domain, int bus, int device);
+
+#endif
