@@ -138,8 +138,7 @@ static dev *open_best(refine_engine *e, const refine_options *o, dev_options *wa
         return NULL;
     }
     if (why.text[0])
-        (void)snprintf(e->device_note, sizeof e->device_note, "on the CPU: %.180s",
-                       why.text);
+        (void)snprintf(e->device_note, sizeof e->device_note, "on the CPU: %.180s", why.text);
     return open_kind(e, false, o, want, err);
 }
 

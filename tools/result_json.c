@@ -79,10 +79,9 @@ static json_t *memory_object(const refine_report *r, bool ran)
                           whole(m->activations), "workspace", whole(m->workspace), "vectors",
                           whole(m->vectors), "staging", whole(m->staging), "smallest_device",
                           whole(m->smallest_device), "smallest_host", whole(m->smallest_host));
-    o = join(o, json_pack("{s:I, s:I, s:I, s:I, s:I}", "device_overhead",
-                          whole(m->device_overhead), "prompt", whole(m->prompt), "cached",
-                          whole(m->cached), "spill_host", whole(m->spill_host), "spill_file",
-                          whole(m->spill_file)));
+    o = join(o, json_pack("{s:I, s:I, s:I, s:I, s:I}", "device_overhead", whole(m->device_overhead),
+                          "prompt", whole(m->prompt), "cached", whole(m->cached), "spill_host",
+                          whole(m->spill_host), "spill_file", whole(m->spill_file)));
     if (!ran)
         return o;
     return join(o, json_pack("{s:I, s:I, s:I}", "device_peak", whole(m->device_peak), "host_peak",

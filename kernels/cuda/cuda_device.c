@@ -74,8 +74,7 @@ static size_t cuda_memory_free(dev *d)
 static dev_event *cuda_event_open(dev *d)
 {
     dev_event *e = mem_calloc(1, sizeof *e);
-    if (e && enter(d) &&
-        cudaEventCreateWithFlags(&e->e, cudaEventBlockingSync) == cudaSuccess)
+    if (e && enter(d) && cudaEventCreateWithFlags(&e->e, cudaEventBlockingSync) == cudaSuccess)
         return e;
     (void)cudaGetLastError();
     mem_free(e);
@@ -120,10 +119,10 @@ static double cuda_elapsed(dev *d, dev_event *from, dev_event *to)
 static void cuda_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
     if (enter(d))
-        cuda_check(d,
-                   cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice,
-                                   cuda_of(d)->stream[DEV_COPY]),
-                   "copying weights");
+        cuda_check(
+            d,
+            cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, cuda_of(d)->stream[DEV_COPY]),
+            "copying weights");
 }
 
 /* In order with the compute queue, from or to ordinary memory; done when it returns. */
@@ -277,8 +276,7 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
 {
     struct cudaDeviceProp p;
     if (o->compute != DT_F16 && o->compute != DT_F32) {
-        refine_fail(err, REFINE_EINVAL,
-                    "device cuda computes in fp16 or f32; choose one of these");
+        refine_fail(err, REFINE_EINVAL, "device cuda computes in fp16 or f32; choose one of these");
         return NULL;
     }
     if (!find_card(&p, ordinal, err))

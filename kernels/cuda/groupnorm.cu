@@ -115,7 +115,8 @@ template <int V> __global__ void __launch_bounds__(THREADS) sums_kernel(const su
                 shared->mean[g] = total / count;
             if (thread % 32 == 0 && pass == 1) {
                 /* The squares are about the mean as float; these about the mean itself. */
-                const double m = shared->mean[g], off = m - static_cast<double>(static_cast<float>(m));
+                const double m = shared->mean[g];
+                const double off = m - static_cast<double>(static_cast<float>(m));
                 s.out[(static_cast<size_t>(n) * s.units + first / BAND_UNIT) * s.groups + group0 +
                       g] = make_double2(m, total - count * off * off);
             }

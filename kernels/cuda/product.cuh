@@ -131,7 +131,8 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
         return out;
     }
 
-    __device__ __forceinline__ void keep(const product_args &p, operand<__half, ROWS, VECTORS> &to) const
+    __device__ __forceinline__ void keep(const product_args &p,
+                                         operand<__half, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -210,7 +211,8 @@ template <int ROWS, int THREADS> struct half_rows {
         }
     }
 
-    __device__ __forceinline__ void keep(const product_args &, operand<__half, ROWS, VECTORS> &to) const
+    __device__ __forceinline__ void keep(const product_args &,
+                                         operand<__half, ROWS, VECTORS> &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {

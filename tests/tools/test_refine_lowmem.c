@@ -346,6 +346,26 @@ static void refuses(const bench *b, const refusal *r)
     outcome_free(&o);
 }
 
+/* Whatever this build and machine lack of a GPU: a GPU of this number they do not have. */
+Test(tools_refine_lowmem, says_in_one_line_that_there_is_no_such_gpu)
+{
+    const refusal r = { 1, JOB "-o @o.png --device cuda:63", "" };
+    bench b = bench_open();
+    refuses(&b, &r);
+    cr_assert_eq(bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem, lists_the_devices_there_are)
+{
+    bench b = bench_open();
+    outcome o = run(&b, "--list-devices");
+    cr_assert_eq(o.code, 0);
+    cr_assert_not_null(strstr(o.out, "cpu      "), "%s", o.out);
+    cr_assert(strstr(o.out, "cuda:0") || strstr(o.err, "no GPU: "), "%s%s", o.out, o.err);
+    outcome_free(&o);
+    cr_assert_eq(bench_close(&b), 0);
+}
+
 Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
 {
     static const refusal REFUSALS[] = {
@@ -369,7 +389,9 @@ Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
         { 2, JOB "-o @o.png --rng numpy", "--rng" },
         { 2, JOB "-o @o.png --scheduler ddim", "--scheduler" },
         { 2, JOB "-o @o.png --device tpu", "--device" },
-        { 2, JOB "-o @o.png --device cuda:0", "no CUDA device" },
+        { 2, JOB "-o @o.png --device cuda:", "'cuda:' is no value for --device" },
+        { 2, JOB "-o @o.png --device cuda:-1", "--device" },
+        { 2, JOB "-o @o.png --device cpu --precision fp16", "fp16 is for CUDA devices" },
         { 2, JOB "-o @o.png --precision f64", "--precision" },
         { 2, JOB "-o - --json", "stdout" },
         { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
