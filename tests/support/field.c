@@ -167,6 +167,17 @@ static dev *open_cpu(dtype compute, bool ints, int threads)
 dev *field_cpu(dtype compute, int threads) { return open_cpu(compute, false, threads); }
 dev *field_cpu_ints(dtype compute, int threads) { return open_cpu(compute, true, threads); }
 
+#ifdef REFINE_WITH_CUDA
+dev *field_cuda(dtype compute)
+{
+    const dev_options o = { .compute = compute };
+    refine_error err;
+    dev *d = dev_open_cuda(&o, 0, &err);
+    cr_assert(d, "%s", err.text);
+    return d;
+}
+#endif
+
 dev *field_ref(void)
 {
     refine_error err = { 0 };

@@ -53,6 +53,9 @@ bool field_same_bytes(const field *a, const field *b);
 dev *field_cpu(dtype compute, int threads);
 dev *field_cpu_ints(dtype compute, int threads); /* products of int8 in integers */
 dev *field_ref(void);
+#ifdef REFINE_WITH_CUDA
+dev *field_cuda(dtype compute);
+#endif
 
 /* Half an ulp of what `type` can hold of a value up to `peak`. */
 double field_rounding(dtype type, double peak);

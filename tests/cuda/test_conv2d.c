@@ -1,0 +1,137 @@
+/* tests/cuda/test_conv2d.c -- op_conv_prepare and op_conv2d on the CUDA device against the referee,
+ * in each way of multiplying, and against itself cut up differently.
+ *
+ * Tolerance: that of tests/kernels/test_conv2d.c, and what fp16 operands cost.
+ */
+#include "tests/support/conv_case.h"
+#include "tests/support/cuda_math.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static void expect_like_ref(dev *d, cuda_math m, const conv_case *c)
+{
+    const conv_cut whole = { .c = c };
+    double peak;
+    const double distance = conv_distance(d, &whole, &peak), input = c->norm ? 2 : 1;
+    const double tolerance = (conv_k(c) * 0x1p-24 + cuda_math_error(m, conv_k(c))) * input +
+                             2e-6 * peak + 2 * field_rounding(c->type, peak);
+    cr_expect(distance <= tolerance,
+              "math %d: %d x %dx%d %d+%d -> %d, %dx%d stride %d type %d: off by %g of %g", m, c->n,
+              c->h, c->w, c->a, c->b, c->rows, c->kh, c->kh, c->stride, c->type, distance,
+              tolerance);
+}
+
+static void expect_cases(cuda_math m, const conv_case *cases, int n)
+{
+    dev *d = cuda_math_open(m);
+    if (!d)
+        cr_skip_test("this card multiplies otherwise");
+    for (int i = 0; i < n; i++) {
+        conv_case c = cases[i];
+        expect_like_ref(d, m, &c);
+        c.type = DT_F16;
+        expect_like_ref(d, m, &c);
+    }
+    dev_close(d);
+}
+
+Test(cuda_conv2d, agrees_with_the_referee_on_tensor_cores)
+{
+    expect_cases(CUDA_TENSOR_CORES, CONV_CASES, N_CONV_CASES);
+    expect_cases(CUDA_TENSOR_CORES, CONV_INT8, N_CONV_INT8);
+}
+
+Test(cuda_conv2d, agrees_with_the_referee_in_pairs_of_halves)
+{
+    expect_cases(CUDA_HALF2, CONV_CASES, N_CONV_CASES);
+    expect_cases(CUDA_HALF2, CONV_INT8, N_CONV_INT8);
+}
+
+Test(cuda_conv2d, agrees_with_the_referee_in_f32)
+{
+    expect_cases(CUDA_F32, CONV_CASES, N_CONV_CASES);
+    expect_cases(CUDA_F32, CONV_INT8, N_CONV_INT8);
+}
+
+/* Real widths: the lowest level, and concatenation on the way up. */
+Test(cuda_conv2d, agrees_with_the_referee_on_layers_of_the_model)
+{
+    static const conv_case LAYERS[] = {
+        { 2, 8, 8, 1536, 0, 64, 3, 1, 1, 0, 0, DT_F16, DT_F16, true, true, false, false, 0 },
+        { 1, 8, 8, 768, 384, 64, 3, 1, 1, 0, 0, DT_F16, DT_I8G64, true, true, false, false, 0 },
+        { 1, 8, 8, 1536, 768, 128, 1, 1, 0, 0, 0, DT_F16, DT_F16, false, false, false, false, 0 },
+        { 1, 8, 8, 512, 0, 64, 3, 1, 1, 16, 16, DT_F16, DT_F16, false, false, false, false, 5 },
+    };
+    expect_cases(CUDA_TENSOR_CORES, LAYERS, sizeof LAYERS / sizeof LAYERS[0]);
+}
+
+/* ---- invariances: not one bit may differ ---- */
+
+static void expect_same(dev *d, const conv_cut *k, const field *whole, const char *what, int size)
+{
+    field y = conv_result(d, k);
+    cr_expect(field_same_bytes(&y, whole), "%s %d of %d+%d channels, type %d", what, size, k->c->a,
+              k->c->b, k->c->type);
+    field_free(&y);
+}
+
+static void expect_same_for_all_cuts(dev *d, const conv_case *c)
+{
+    const conv_cut whole = { .c = c }, images = { .c = c, .per_image_calls = true };
+    const conv_cut copied = { .c = c, .detach = true };
+    field all = conv_result(d, &whole);
+    for (int band = BAND_UNIT; band <= 4 * BAND_UNIT; band *= 2) {
+        const conv_cut k = { .c = c, .band = band };
+        expect_same(d, &k, &all, "band", band);
+    }
+    for (int tiles = 1; tiles <= 2; tiles++) {
+        const conv_cut k = { .c = c, .chunk = tiles * tile_rows(c->kh, c->kh) };
+        expect_same(d, &k, &all, "chunk", k.chunk);
+    }
+    expect_same(d, &images, &all, "images", 1);
+    expect_same(d, &copied, &all, "detached", 1);
+    field_free(&all);
+}
+
+static void expect_invariance(cuda_math m)
+{
+    dev *d = cuda_math_open(m);
+    if (!d)
+        cr_skip_test("this card multiplies otherwise");
+    for (int i = 0; i < N_CONV_INVARIANT; i++) {
+        conv_case c = CONV_INVARIANT[i];
+        if (m != CUDA_F32)
+            c.type = DT_F16;
+        expect_same_for_all_cuts(d, &c);
+    }
+    dev_close(d);
+}
+
+Test(cuda_conv2d, does_not_depend_on_how_it_is_cut_on_tensor_cores)
+{
+    expect_invariance(CUDA_TENSOR_CORES);
+}
+
+Test(cuda_conv2d, does_not_depend_on_how_it_is_cut_in_f32) { expect_invariance(CUDA_F32); }
+
+Test(cuda_conv2d, may_add_to_what_it_overwrites)
+{
+    const conv_case c = { 2, 13, 14,     32,     0,    80,    3,    1,     1,
+                          0, 0,  DT_F16, DT_F16, true, false, true, false, 0 };
+    const conv_cut apart = { .c = &c }, over = { .c = &c, .in_place = true };
+    field f[CONV_FIELDS];
+    dev *d = field_cuda(DT_F16);
+
+    conv_fields(f, &apart);
+    field y = field_copy(&f[CONV_RESIDUAL]);
+    conv_run(d, f, &apart);
+    field expected = field_copy(&f[CONV_Y]);
+    memcpy(f[CONV_Y].data, y.data, y.bytes);
+    conv_run(d, f, &over);
+    cr_expect(field_same_bytes(&f[CONV_Y], &expected));
+    field_free(&y);
+    field_free(&expected);
+    conv_free_fields(f);
+    dev_close(d);
+}

@@ -1,0 +1,119 @@
+/* tests/cuda/test_linear.c -- op_linear on the CUDA device against the referee, in each way of
+ * multiplying, and against itself cut up differently.
+ *
+ * Tolerance: that of tests/kernels/test_linear.c, and what fp16 operands cost.
+ */
+#include "tests/support/cuda_math.h"
+#include "tests/support/linear_case.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+static void expect_like_ref(dev *d, cuda_math m, const linear_case *c)
+{
+    double peak;
+    const double distance = linear_distance(d, c, false, &peak);
+    const double sum = c->k * 0x1p-24 + cuda_math_error(m, c->k);
+    const double tolerance = sum * (c->act == ACT_GEGLU ? 2 * sqrt(peak) : 1) + 1e-6 * peak +
+                             2 * field_rounding(c->type, peak);
+    cr_expect(distance <= tolerance,
+              "math %d: %dx%dx%d k %d rows %d type %d act %d: off by %g of %g", m, c->n, c->h, c->w,
+              c->k, c->rows, c->type, c->act, distance, tolerance);
+}
+
+static void expect_cases(cuda_math m, const linear_case *cases, int n)
+{
+    dev *d = cuda_math_open(m);
+    if (!d)
+        cr_skip_test("this card multiplies otherwise");
+    for (int i = 0; i < n; i++) {
+        linear_case c = cases[i];
+        expect_like_ref(d, m, &c);
+        c.type = DT_F16;
+        expect_like_ref(d, m, &c);
+    }
+    dev_close(d);
+}
+
+Test(cuda_linear, agrees_with_the_referee_on_tensor_cores)
+{
+    expect_cases(CUDA_TENSOR_CORES, LINEAR_CASES, N_LINEAR_CASES);
+    expect_cases(CUDA_TENSOR_CORES, LINEAR_INT8, N_LINEAR_INT8);
+}
+
+Test(cuda_linear, agrees_with_the_referee_in_pairs_of_halves)
+{
+    expect_cases(CUDA_HALF2, LINEAR_CASES, N_LINEAR_CASES);
+    expect_cases(CUDA_HALF2, LINEAR_INT8, N_LINEAR_INT8);
+}
+
+Test(cuda_linear, agrees_with_the_referee_in_f32)
+{
+    expect_cases(CUDA_F32, LINEAR_CASES, N_LINEAR_CASES);
+    expect_cases(CUDA_F32, LINEAR_INT8, N_LINEAR_INT8);
+}
+
+/* Real widths: 1536 in, GEGLU; and few rows, as chunks of the lowest level have. */
+Test(cuda_linear, agrees_with_the_referee_on_layers_of_the_model)
+{
+    static const linear_case LAYERS[] = {
+        { 2, 8, 8, 1536, 256, DT_F16, DT_F16, ACT_GEGLU, true, false, false, false, 0 },
+        { 2, 8, 8, 1536, 128, DT_F16, DT_I8G64, ACT_NONE, true, false, true, false, 0 },
+        { 1, 1, 77, 1280, 128, DT_F32, DT_F16, ACT_GELU, true, false, false, false, 0 },
+    };
+    expect_cases(CUDA_TENSOR_CORES, LAYERS, sizeof LAYERS / sizeof LAYERS[0]);
+}
+
+/* ---- invariances: not one bit may differ ---- */
+
+static void expect_same_for_all_cuts(cuda_math m, dtype type, dtype weights)
+{
+    const linear_case c = { 2,         10,   13,    144,   640,   type, weights,
+                            ACT_GEGLU, true, false, false, false, 0 };
+    const linear_cut cuts[] = { { { 640 }, 1 },
+                                { { 128, 384, 128 }, 3 },
+                                { { 256, 128, 256 }, 3 } };
+    field f[LINEAR_FIELDS], first = { 0 };
+    dev *d = cuda_math_open(m);
+    if (!d)
+        cr_skip_test("this card multiplies otherwise");
+
+    linear_fields(f, &c, false);
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        linear_run_chunks(d, f, ACT_GEGLU, &cuts[i]);
+        if (i == 0)
+            first = field_copy(&f[LINEAR_Y]);
+        cr_expect(field_same_bytes(&f[LINEAR_Y], &first), "math %d, cut %zu", m, i);
+    }
+    field_free(&first);
+    linear_free_fields(f);
+    dev_close(d);
+}
+
+Test(cuda_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
+{
+    expect_same_for_all_cuts(CUDA_TENSOR_CORES, DT_F16, DT_F16);
+    expect_same_for_all_cuts(CUDA_TENSOR_CORES, DT_F32, DT_I8G64);
+    expect_same_for_all_cuts(CUDA_HALF2, DT_F16, DT_F16);
+    expect_same_for_all_cuts(CUDA_F32, DT_F32, DT_I8G64);
+}
+
+Test(cuda_linear, does_not_depend_on_how_many_images_travel_together)
+{
+    for (cuda_math m = CUDA_TENSOR_CORES; m <= CUDA_F32; m++) {
+        const linear_case c = { 3,        11,   12,    80,    144,   DT_F16, DT_F16,
+                                ACT_NONE, true, false, false, false, 0 };
+        field f[LINEAR_FIELDS];
+        dev *d = cuda_math_open(m);
+        if (!d)
+            continue;
+        linear_fields(f, &c, false);
+        linear_run(d, f, ACT_NONE);
+        field together = field_copy(&f[LINEAR_Y]);
+        linear_run_images(d, f);
+        cr_expect(field_same_bytes(&f[LINEAR_Y], &together), "math %d", m);
+        field_free(&together);
+        linear_free_fields(f);
+        dev_close(d);
+    }
+}
