@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { W = 72, H = 64, PIXELS = W * H * 3, SEEDS = 3, FAILURES = 40 };
+enum { W = 64, H = 64, PIXELS = W * H * 3, SEEDS = 2, FAILURES = 20 };
 
 static char pack_file[256];
 
