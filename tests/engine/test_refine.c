@@ -3,6 +3,7 @@
 #include "engine/base/mem.h"
 #include "engine/refine.h"
 #include "offload/pack.h"
+#include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { W = 72, H = 104, PIXELS = W * H * 3, LATENTS = 4 * (W / 8) * (H / 8) };
+enum { W = PICTURE_W, H = PICTURE_H, PIXELS = PICTURE_BYTES, LATENTS = PICTURE_LATENTS };
 
 static char pack_file[256];
 
@@ -23,159 +24,46 @@ static void drop_pack(void) { (void)unlink(pack_file); }
 TestSuite(engine_refine, .init = make_pack, .fini = drop_pack, .timeout = 300);
 TestSuite(engine_refine_int8, .init = make_int8_pack, .fini = drop_pack, .timeout = 300);
 
-static const uint8_t *photo(void)
-{
-    static uint8_t rgb[PIXELS];
-    for (int i = 0; i < PIXELS; i++)
-        rgb[i] = (uint8_t)(i * 7 + (i / 3 / W) * 3 + ((i >> 5) ^ i));
-    return rgb;
-}
-
 static refine_options options(const char *path)
 {
-    refine_options o = REFINE_OPTIONS_INIT;
-    o.pack_path = path;
-    o.device = REFINE_DEVICE_CPU;
-    o.precision = REFINE_F32;
-    o.vram_bytes = 256u << 20;
-    o.ram_bytes = 128u << 20;
-    o.threads = 2;
-    return o;
+    return picture_options(path, REFINE_DEVICE_CPU, REFINE_F32);
 }
 
-static refine_job job(uint8_t *out)
+static refine_options options_in(refine_precision precision)
 {
-    refine_job j = REFINE_JOB_INIT;
-    j.prompt = "a photo of a cat";
-    j.negative = "blurry";
-    j.width = W;
-    j.height = H;
-    j.steps = 10;
-    j.strength = 0.3;
-    j.seed = 42;
-    j.rgb_in = photo();
-    j.rgb_out = out;
-    return j;
-}
-
-static void run_ok(const refine_options *o, const refine_job *j, refine_report *report)
-{
-    refine_engine *e;
-    refine_error err = { 0 };
-    cr_assert_eq(refine_open(&e, o, j, &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(refine_run(e, j, &err), REFINE_OK, "%s", err.text);
-    if (report)
-        refine_get_report(e, report);
-    refine_close(e);
+    return picture_options(pack_file, REFINE_DEVICE_CPU, precision);
 }
 
 static const uint8_t *expected(refine_precision precision)
 {
     static uint8_t rgb[PIXELS];
-    refine_options o = options(pack_file);
-    const refine_job j = job(rgb);
-    o.precision = precision;
-    run_ok(&o, &j, NULL);
+    const refine_options o = options_in(precision);
+    const refine_job j = picture_job(rgb);
+    picture_run(&o, &j, NULL);
     return rgb;
-}
-
-static void same_picture(const refine_options *o, const uint8_t *want, const char *what)
-{
-    static uint8_t rgb[PIXELS];
-    const refine_job j = job(rgb);
-    memset(rgb, 0, sizeof rgb);
-    run_ok(o, &j, NULL);
-    cr_assert_eq(memcmp(rgb, want, PIXELS), 0, "the picture depends on %s", what);
 }
 
 /* ---- the picture does not depend on anything but the job ---- */
 
 static void invariant(refine_precision precision)
 {
-    const uint8_t *want = expected(precision);
-    refine_options base = options(pack_file);
-    base.precision = precision;
-    refine_report plan = REFINE_REPORT_INIT;
-    uint8_t out[PIXELS];
-    const refine_job j = job(out);
-    cr_assert_eq(refine_plan(&plan, &base, &j, NULL), REFINE_OK);
-
-    refine_options o = base;
-    o.vram_bytes = plan.memory.smallest_device;
-    same_picture(&o, want, "the smallest device ceiling");
-    o.vram_bytes = plan.memory.smallest_device + (3u << 20);
-    same_picture(&o, want, "a middling device ceiling");
-    o = base;
-    o.ram_bytes = plan.memory.smallest_host + (64u << 10);
-    same_picture(&o, want, "the host ceiling");
-    o = base;
-    o.resident_bytes = UINT64_MAX;
-    same_picture(&o, want, "having no resident weights");
-    o.ring_bytes = 12u << 20;
-    same_picture(&o, want, "the size of the ring");
-    o = base;
-    o.resident_bytes = 1u << 20;
-    same_picture(&o, want, "having some resident weights");
-    o = base;
-    o.reader = REFINE_READER_PREAD;
-    same_picture(&o, want, "the reader");
-    for (int t = 1; t <= 4; t++) {
-        o = base;
-        o.threads = t;
-        o.decode_threads = t;
-        same_picture(&o, want, "the number of threads");
-    }
-    for (int band = 8; band <= 128; band *= 2) {
-        o = base;
-        o.band_rows = band;
-        same_picture(&o, want, "the height of the VAE's bands");
-    }
-    o = base;
-    o.per_pass = 1;
-    same_picture(&o, want, "the halves of guidance going one after the other");
-    o = base;
-    o.resident_bytes = UINT64_MAX;
-    o.cached_bytes = 2u << 20;
-    same_picture(&o, want, "keeping weights in host memory");
-    o.disk_limit = o.copy_limit = 200e6;
-    same_picture(&o, want, "how fast weights come");
-    o = base;
-    o.trace = true;
-    same_picture(&o, want, "being watched");
+    const refine_options o = options_in(precision);
+    const refine_job j = picture_job(NULL);
+    picture_invariant(&o, &j);
 }
 
-static refine_memory memory_of(const refine_options *o)
-{
-    static uint8_t out[PIXELS];
-    const refine_job j = job(out);
-    refine_report r = REFINE_REPORT_INIT;
-    refine_error err = { 0 };
-    cr_assert_eq(refine_plan(&r, o, &j, &err), REFINE_OK, "%s", err.text);
-    return r.memory;
-}
-
-/* Pictures off the device: all in memory, all in the file, and split between the two. */
 static void invariant_to_spill(refine_precision precision)
 {
-    const uint8_t *want = expected(precision);
-    refine_options o = options(pack_file);
-    o.precision = precision;
-    o.cached_bytes = UINT64_MAX;
-    o.spill = 2;
-    const refine_memory all = memory_of(&o);
-    cr_assert(all.spill_host > 0 && all.spill_file == 0);
-    for (int band = 8; band <= 64; band *= 2) {
-        o.band_rows = band;
-        same_picture(&o, want, "pictures in host memory");
-    }
-    o.band_rows = 0;
-    o.ram_bytes = all.smallest_host + (256u << 10);
-    const refine_memory split = memory_of(&o);
-    cr_assert(split.spill_file > 0 && split.host_planned <= o.ram_bytes);
-    same_picture(&o, want, "pictures partly in a file");
-    o.ram_bytes = all.smallest_host;
-    cr_assert(memory_of(&o).spill_file > split.spill_file);
-    same_picture(&o, want, "pictures in a file");
+    const refine_options o = options_in(precision);
+    const refine_job j = picture_job(NULL);
+    picture_invariant_to_spill(&o, &j);
+}
+
+static void invariant_to_company(refine_precision precision, int per_pass)
+{
+    const refine_options o = options_in(precision);
+    const refine_job j = picture_job(NULL);
+    picture_invariant_to_company(&o, &j, per_pass);
 }
 
 Test(engine_refine, the_picture_does_not_depend_on_where_the_vae_keeps_its_pictures_in_f32)
@@ -192,12 +80,12 @@ Test(engine_refine, says_when_there_is_no_room_for_what_leaves_the_device)
 {
     refine_options o = options(pack_file);
     static uint8_t out[PIXELS];
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     refine_engine *e;
     refine_error err = { 0 };
     o.spill = 2;
     o.cached_bytes = UINT64_MAX;
-    o.ram_bytes = memory_of(&o).smallest_host;
+    o.ram_bytes = picture_memory(&o, &j).smallest_host;
     o.spill_dir = "/no/such/place";
     cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_ENOMEM);
     cr_expect(strstr(err.text, "/no/such/place") && strstr(err.text, "TMPDIR"), "%s", err.text);
@@ -205,52 +93,12 @@ Test(engine_refine, says_when_there_is_no_room_for_what_leaves_the_device)
 
 /* ---- many pictures ---- */
 
-enum { MANY = 3 };
-
-static refine_job job_number(int i, uint8_t *out)
-{
-    static const char *const PROMPTS[MANY] = { "a cat", "a dog on a lawn", "rain" };
-    refine_job j = job(out);
-    j.prompt = PROMPTS[i];
-    j.negative = i == 1 ? "" : "blurry";
-    j.seed = 7u * (unsigned)i;
-    j.guidance = 4.0f + (float)i;
-    j.aesthetic_score = 5.0f + (float)i;
-    return j;
-}
-
-static void many_are_like_each_alone(refine_precision precision, int per_pass)
-{
-    static uint8_t alone[MANY][PIXELS], together[MANY][PIXELS];
-    refine_options o = options(pack_file);
-    refine_job j[MANY];
-    refine_engine *e;
-    refine_error err = { 0 };
-
-    o.precision = precision;
-    for (int i = 0; i < MANY; i++) {
-        j[i] = job_number(i, alone[i]);
-        run_ok(&o, &j[i], NULL);
-        j[i].rgb_out = together[i];
-    }
-    o.images = MANY;
-    o.per_pass = per_pass;
-    cr_assert_eq(refine_open(&e, &o, &j[0], &err), REFINE_OK, "%s", err.text);
-    for (int again = 0; again < 2; again++) {
-        memset(together, 0, sizeof together);
-        cr_assert_eq(refine_run_many(e, j, MANY, &err), REFINE_OK, "%s", err.text);
-        cr_expect_eq(memcmp(alone, together, sizeof alone), 0, "%d in a pass", per_pass);
-    }
-    cr_expect_eq(refine_run_many(e, j, 2, &err), REFINE_EINVAL);
-    refine_close(e);
-}
-
 Test(engine_refine, a_picture_does_not_depend_on_its_company)
 {
-    for (int per_pass = 0; per_pass <= 2 * MANY; per_pass += 2)
-        many_are_like_each_alone(REFINE_F32, per_pass);
-    many_are_like_each_alone(REFINE_F32, 1);
-    many_are_like_each_alone(REFINE_BF16, 5);
+    for (int per_pass = 0; per_pass <= 2 * PICTURE_MANY; per_pass += 2)
+        invariant_to_company(REFINE_F32, per_pass);
+    invariant_to_company(REFINE_F32, 1);
+    invariant_to_company(REFINE_BF16, 5);
 }
 
 Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
@@ -261,7 +109,7 @@ Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
     for (int i = 0; i < 2; i++)
         for (int budget = 0; budget < 4; budget++) {
             refine_options o = options(pack_file);
-            refine_job j = job(out);
+            refine_job j = picture_job(out);
             refine_report r = REFINE_REPORT_INIT;
             o.precision = precisions[i];
             j.width = WIDEST - 8 * budget;
@@ -269,7 +117,7 @@ Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
             refine_report p = REFINE_REPORT_INIT;
             cr_assert_eq(refine_plan(&p, &o, &j, NULL), REFINE_OK);
             o.vram_bytes = p.memory.smallest_device + ((uint64_t)budget << 20);
-            run_ok(&o, &j, &r);
+            picture_run(&o, &j, &r);
             cr_expect(r.memory.device_peak == r.memory.device_planned);
             cr_expect(r.memory.device_peak <= o.vram_bytes);
         }
@@ -299,7 +147,7 @@ Test(engine_refine, leaves_a_trace_of_everything)
 {
     static uint8_t out[PIXELS];
     refine_options o = options(pack_file);
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     refine_engine *e;
     refine_chunk c;
     size_t n, lost, lanes[REFINE_LANES] = { 0 };
@@ -375,7 +223,7 @@ static int listen(void *context, const refine_stage *s)
 
 static refine_job watched(listener *l, uint8_t *out)
 {
-    refine_job j = job(out);
+    refine_job j = picture_job(out);
     *l = (listener){ .stop_after = -1 };
     j.stage = listen;
     j.stage_context = l;
@@ -415,7 +263,7 @@ Test(engine_refine, tells_of_every_stage_of_every_input_and_step)
     const refine_options o = options(pack_file);
     refine_job j = watched(&l, out);
     j.latents_out = latents;
-    run_ok(&o, &j, NULL);
+    picture_run(&o, &j, NULL);
     for (int i = 0; i < l.n; i++)
         cr_expect_eq(l.of[i].seen, (size_t)(l.of[i].h * l.of[i].w * l.of[i].c), "%s is not whole",
                      l.of[i].name);
@@ -440,9 +288,9 @@ Test(engine_refine, stages_are_the_same_however_inputs_go_together)
     static uint8_t out[PIXELS];
     refine_options o = options(pack_file);
     const refine_job a = watched(&together, out), b = watched(&apart, out);
-    run_ok(&o, &a, NULL);
+    picture_run(&o, &a, NULL);
     o.per_pass = 1;
-    run_ok(&o, &b, NULL);
+    picture_run(&o, &b, NULL);
     cr_assert_eq(together.n, apart.n);
     for (int i = 0; i < together.n; i++) {
         const told *t = &together.of[i];
@@ -457,9 +305,9 @@ Test(engine_refine, tells_the_values_whatever_they_are_kept_in)
     static uint8_t out[PIXELS];
     refine_options o = options(pack_file);
     const refine_job a = watched(&f32, out), b = watched(&bf16, out);
-    run_ok(&o, &a, NULL);
+    picture_run(&o, &a, NULL);
     o.precision = REFINE_BF16;
-    run_ok(&o, &b, NULL);
+    picture_run(&o, &b, NULL);
     for (int i = 0; i < f32.n; i++) {
         const told *t = &f32.of[i];
         if (t->step == 0 && strcmp(t->name, "latents") != 0)
@@ -498,13 +346,13 @@ Test(engine_refine, being_looked_into_takes_memory_and_changes_no_picture)
     refine_report plan = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     refine_engine *e;
-    const refine_job plain = job(out), j = watched(&l, out);
+    const refine_job plain = picture_job(out), j = watched(&l, out);
 
-    run_ok(&o, &j, NULL);
+    picture_run(&o, &j, NULL);
     cr_expect_eq(memcmp(out, want, PIXELS), 0);
     o.cached_bytes = UINT64_MAX;
     cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_OK, "%s", err.text);
-    cr_expect_gt(plan.memory.smallest_host, memory_of(&o).smallest_host);
+    cr_expect_gt(plan.memory.smallest_host, picture_memory(&o, &plain).smallest_host);
     o.ram_bytes = plan.memory.smallest_host - 1;
     cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
     cr_assert_eq(refine_open(&e, &o, &plain, &err), REFINE_OK, "%s", err.text);
@@ -543,6 +391,7 @@ Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_band
 static void invariant_to_packing(refine_precision precision, const char *weights)
 {
     const uint8_t *want = expected(precision);
+    const refine_job j = picture_job(NULL);
     const char *const variants[] = { "--codec raw", "--codec zstd --chunk 64K", "--chunk 256K",
                                      "--codec raw --chunk 1M" };
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
@@ -551,7 +400,7 @@ static void invariant_to_packing(refine_precision precision, const char *weights
         tiny_pack(other, sizeof other, how);
         refine_options o = options(other);
         o.precision = precision;
-        same_picture(&o, want, how);
+        picture_same(&o, &j, want, how);
         (void)unlink(other);
     }
 }
@@ -567,7 +416,7 @@ Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
     uint8_t out[PIXELS];
     const refine_options o = options(pack_file);
     for (int i = 0; i < 5; i++) {
-        refine_job j = job(out);
+        refine_job j = picture_job(out);
         if (i == 0)
             j.prompt = "a drawing";
         if (i == 1)
@@ -578,7 +427,7 @@ Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
             j.aesthetic_score = 1.0f;
         if (i == 4)
             j.rng = REFINE_RNG_PHILOX;
-        run_ok(&o, &j, NULL);
+        picture_run(&o, &j, NULL);
         cr_assert_neq(memcmp(out, want, PIXELS), 0, "change %d made no difference", i);
     }
 }
@@ -587,30 +436,10 @@ Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
 
 static void smallest_budgets(refine_precision precision)
 {
+    const refine_options o = options_in(precision);
     uint8_t out[PIXELS];
-    const refine_job j = job(out);
-    refine_options o = options(pack_file);
-    o.precision = precision;
-    refine_report plan = REFINE_REPORT_INIT, run = REFINE_REPORT_INIT;
-    refine_error err = { 0 };
-    refine_engine *e;
-
-    cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_OK, "%s", err.text);
-    o.vram_bytes = plan.memory.smallest_device;
-    run_ok(&o, &j, &run);
-    cr_assert_leq(run.memory.device_peak, o.vram_bytes);
-    cr_assert_eq(run.memory.device_peak, run.memory.device_planned);
-
-    o.vram_bytes = plan.memory.smallest_device - 256;
-    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
-    cr_assert_not_null(strstr(err.text, "--vram"));
-    cr_assert_eq(refine_plan(&plan, &o, &j, &err), REFINE_EBUDGET);
-    cr_assert_gt(plan.memory.smallest_device, o.vram_bytes, "the refusal names what would do");
-
-    o.vram_bytes = 256u << 20;
-    o.ram_bytes = 1 << 20;
-    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET);
-    cr_assert_not_null(strstr(err.text, "--ram"));
+    const refine_job j = picture_job(out);
+    picture_smallest_budgets(&o, &j);
 }
 
 Test(engine_refine, the_smallest_budget_runs_and_one_page_less_is_refused)
@@ -621,10 +450,10 @@ Test(engine_refine, the_smallest_budget_runs_and_one_page_less_is_refused)
 Test(engine_refine, the_host_keeps_below_its_plan)
 {
     uint8_t out[PIXELS];
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     const refine_options o = options(pack_file);
     refine_report run = REFINE_REPORT_INIT;
-    run_ok(&o, &j, &run);
+    picture_run(&o, &j, &run);
     cr_assert_leq(run.memory.host_peak, run.memory.host_planned);
     cr_assert_leq(run.memory.host_planned, run.memory.host_limit);
 }
@@ -635,7 +464,7 @@ Test(engine_refine, a_run_allocates_nothing_and_repeats_itself)
     refine_engine *e;
     refine_error err = { 0 };
     const refine_options o = options(pack_file);
-    refine_job j = job(first);
+    refine_job j = picture_job(first);
 
     cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
     cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
@@ -670,8 +499,8 @@ Test(engine_refine_int8, the_picture_does_not_depend_on_where_the_vae_keeps_its_
 
 Test(engine_refine_int8, a_picture_does_not_depend_on_its_company)
 {
-    many_are_like_each_alone(REFINE_INT8, 0);
-    many_are_like_each_alone(REFINE_INT8, 5);
+    invariant_to_company(REFINE_INT8, 0);
+    invariant_to_company(REFINE_INT8, 5);
 }
 
 Test(engine_refine_int8, the_smallest_budget_runs_and_one_page_less_is_refused)
@@ -684,7 +513,7 @@ static uint64_t bytes_of_a_step(const char *path)
 {
     static uint8_t out[PIXELS];
     refine_options o = options(path);
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     refine_report r = REFINE_REPORT_INIT;
     o.resident_bytes = UINT64_MAX;
     cr_assert_eq(refine_plan(&r, &o, &j, NULL), REFINE_OK);
@@ -700,8 +529,8 @@ Test(engine_refine_int8, fewer_bytes_travel_and_the_picture_is_nearly_the_same)
     memcpy(ints, expected(REFINE_INT8), PIXELS);
     tiny_pack(wide_pack, sizeof wide_pack, "");
     const refine_options o = options(wide_pack);
-    const refine_job j = job(wide);
-    run_ok(&o, &j, NULL);
+    const refine_job j = picture_job(wide);
+    picture_run(&o, &j, NULL);
     cr_expect_lt(bytes_of_a_step(pack_file), bytes_of_a_step(wide_pack) * 3 / 4);
 
     double by_coding = 0, by_ints = 0;
@@ -719,7 +548,7 @@ Test(engine_refine, integers_need_a_pack_of_integers)
 {
     static uint8_t out[PIXELS];
     refine_options o = options(pack_file);
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     refine_engine *e;
     refine_error err = { 0 };
     o.precision = REFINE_INT8;
@@ -734,7 +563,7 @@ Test(engine_refine, takes_up_latents_where_another_run_left_them)
     static float half_way[LATENTS], whole[LATENTS], second[LATENTS];
     static uint8_t out[PIXELS];
     const refine_options o = options(pack_file);
-    refine_job j = job(out);
+    refine_job j = picture_job(out);
 
     for (int i = 0; i < LATENTS; i++)
         half_way[i] = sinf((float)i * 0.37f);
@@ -743,10 +572,10 @@ Test(engine_refine, takes_up_latents_where_another_run_left_them)
     j.latents_out = whole;
     j.steps = 20;
     j.denoising_start = 0.8;
-    run_ok(&o, &j, NULL);
+    picture_run(&o, &j, NULL);
     j.rgb_out = NULL;
     j.latents_out = second;
-    run_ok(&o, &j, NULL);
+    picture_run(&o, &j, NULL);
     cr_assert_eq(memcmp(whole, second, sizeof whole), 0, "decoding changes no latents");
     cr_assert_neq(memcmp(whole, half_way, sizeof whole), 0);
 }
@@ -757,11 +586,11 @@ Test(engine_refine, the_cpu_device_agrees_with_the_referee)
 {
     static uint8_t cpu[PIXELS], ref[PIXELS];
     refine_options o = options(pack_file);
-    refine_job j = job(cpu);
-    run_ok(&o, &j, NULL);
+    refine_job j = picture_job(cpu);
+    picture_run(&o, &j, NULL);
     j.rgb_out = ref;
     o.device = REFINE_DEVICE_REF;
-    run_ok(&o, &j, NULL);
+    picture_run(&o, &j, NULL);
     int worst = 0;
     for (int i = 0; i < PIXELS; i++)
         worst = abs(cpu[i] - ref[i]) > worst ? abs(cpu[i] - ref[i]) : worst;
@@ -785,7 +614,7 @@ static void stop_at_any_point(refine_precision precision)
     for (int after = 0; after < 2000; after += 97) {
         refine_engine *e;
         refine_error err = { 0 };
-        refine_job j = job(out);
+        refine_job j = picture_job(out);
         int left = after;
         cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
         j.progress = stop_at_once;
@@ -815,7 +644,7 @@ static void find_flipped_bits(refine_precision precision)
 {
     enum { TRIED = 12 };
     uint8_t out[PIXELS];
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     refine_options o = options(pack_file);
     pack *p;
     int first, end;
@@ -845,7 +674,7 @@ Test(engine_refine_int8, finds_a_flipped_bit_in_any_chunk) { find_flipped_bits(R
 static void fail_every_allocation(refine_precision precision)
 {
     uint8_t out[PIXELS];
-    const refine_job j = job(out);
+    const refine_job j = picture_job(out);
     refine_options o = options(pack_file);
     o.precision = precision;
     for (long k = 0;; k++) {
@@ -880,7 +709,7 @@ Test(engine_refine, refuses_what_is_no_job)
     const refine_options o = options(pack_file);
     refine_engine *e;
     for (int i = 0; i < 8; i++) {
-        refine_job j = job(out);
+        refine_job j = picture_job(out);
         refine_error err = { 0 };
         if (i == 0)
             j.width = 70;

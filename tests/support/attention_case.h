@@ -1,5 +1,5 @@
-/* tests/support/attention_case.h -- attentions of the refiner's kinds and of awkward shapes, and how
- * to run one on a device.
+/* tests/support/attention_case.h -- attentions of the refiner's kinds and of awkward shapes,
+ * and how to run one on a device.
  */
 #ifndef TEST_ATTENTION_CASE_H
 #define TEST_ATTENTION_CASE_H

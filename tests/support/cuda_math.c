@@ -1,5 +1,4 @@
 /* tests/support/cuda_math.c -- opening the device as the case wants it. */
-#ifdef REFINE_WITH_CUDA
 #include "tests/support/cuda_math.h"
 
 #include <math.h>
@@ -23,4 +22,3 @@ double cuda_math_error(cuda_math m, int k)
 {
     return m == CUDA_F32 ? 0.0 : 8 * 0x1p-11 * sqrt(k) / (m == CUDA_HALF2 ? 1 : 3);
 }
-#endif

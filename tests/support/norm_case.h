@@ -1,5 +1,5 @@
-/* tests/support/norm_case.h -- inputs of norms and elementwise operators, of the refiner's kinds and
- * awkward ones, and how to run them on a device.
+/* tests/support/norm_case.h -- inputs of norms and elementwise operators, of the refiner's
+ * kinds and awkward ones, and how to run them on a device.
  */
 #ifndef TEST_NORM_CASE_H
 #define TEST_NORM_CASE_H

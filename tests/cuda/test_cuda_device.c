@@ -1,0 +1,225 @@
+/* tests/cuda/test_cuda_device.c -- a card that cannot be had or is lost: one line that says what to
+ * do, the right status, and `auto` goes to the CPU only where there is no card.
+ */
+#include "kernels/device.h"
+#include "tests/support/cuda/emulation.h"
+#include "tests/support/picture_rig.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MIB = 1 << 20 };
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+
+static void drop_pack(void)
+{
+    (void)unlink(pack_file);
+    (void)emulation_reset();
+}
+
+TestSuite(cuda_device, .init = make_pack, .fini = drop_pack, .timeout = 600);
+
+static void no_driver(void) { emulation_set_driver(0); }
+static void old_driver(void) { emulation_set_driver(11020); }
+static void no_card(void) { emulation_set_devices(0); }
+static void old_card(void) { emulation_set_card(7, 0, 2); }
+static void reserved(void) { emulation_fail_context(cudaErrorDevicesUnavailable); }
+static void not_ready(void) { emulation_fail_context(cudaErrorSystemNotReady); }
+static void driver_updated(void) { emulation_fail_context(cudaErrorSystemDriverMismatch); }
+static void other_ptx(void) { emulation_fail_context(cudaErrorUnsupportedPtxVersion); }
+static void no_room_to_open(void) { emulation_fail_context(cudaErrorMemoryAllocation); }
+static void unknown(void) { emulation_fail_context(cudaErrorUnknown); }
+
+typedef struct trouble {
+    void (*make)(void);
+    refine_status status;
+    const char *says; /* part of the line */
+    bool to_cpu;      /* is there no card at all for `auto`? */
+} trouble;
+
+static const trouble TROUBLES[] = {
+    { no_driver, REFINE_EDEVICE, "no NVIDIA driver is installed", true },
+    { old_driver, REFINE_EDEVICE, "too old: it knows CUDA 11.2, this program needs", true },
+    { no_card, REFINE_EDEVICE, "no NVIDIA GPU is to be seen", true },
+    { old_card, REFINE_EDEVICE, "older than the program was built for", true },
+    { reserved, REFINE_EDEVICE, "reserved by another process", true },
+    { not_ready, REFINE_EDEVICE, "not ready yet", true },
+    { driver_updated, REFINE_EDEVICE, "restart the computer", true },
+    { other_ptx, REFINE_EDEVICE, "update the driver", true },
+    { no_room_to_open, REFINE_EBUDGET, "memory is used up, perhaps by another process", true },
+    { unknown, REFINE_EDEVICE, "Xid", true },
+};
+
+static refine_options options(refine_device d)
+{
+    refine_options o = picture_options(pack_file, d, REFINE_F32);
+    o.threads = 1;
+    return o;
+}
+
+static void expect_line(const refine_error *err, const char *says)
+{
+    cr_expect_not_null(strstr(err->text, says), "'%s' does not say '%s'", err->text, says);
+    cr_expect_null(strchr(err->text, '\n'), "'%s'", err->text);
+}
+
+Test(cuda_device, says_in_one_line_why_a_card_cannot_be_had)
+{
+    for (size_t i = 0; i < sizeof TROUBLES / sizeof TROUBLES[0]; i++) {
+        const dev_options o = { .compute = DT_F32 };
+        refine_error err = { 0 };
+        TROUBLES[i].make();
+        cr_expect_null(dev_open_cuda(&o, 0, &err));
+        cr_expect_eq(err.status, TROUBLES[i].status, "%s", err.text);
+        expect_line(&err, TROUBLES[i].says);
+        cr_expect_eq(emulation_reset(), 0);
+    }
+}
+
+Test(cuda_device, says_so_of_a_number_that_no_card_has)
+{
+    const dev_options o = { .compute = DT_F32 };
+    const int wrong[] = { -1, 1, 99 };
+    for (int i = 0; i < 3; i++) {
+        refine_error err = { 0 };
+        cr_expect_null(dev_open_cuda(&o, wrong[i], &err));
+        expect_line(&err, "--list-devices");
+    }
+}
+
+Test(cuda_device, multiplies_in_fp16_and_f32_alone)
+{
+    const dtype wrong[] = { DT_BF16, DT_I8G64 };
+    for (int i = 0; i < 2; i++) {
+        const dev_options o = { .compute = wrong[i] };
+        refine_error err = { 0 };
+        cr_expect_null(dev_open_cuda(&o, 0, &err));
+        cr_expect_eq(err.status, REFINE_EINVAL);
+        expect_line(&err, "fp16 or f32");
+    }
+}
+
+Test(cuda_device, is_listed_by_name_size_and_capability)
+{
+    dev_gpu g[4];
+    refine_error err = { 0 };
+    emulation_set_devices(2);
+    emulation_set_card(8, 6, 2);
+    emulation_set_memory(6ull << 30, 0, 0);
+    cr_assert_eq(dev_list_gpus(g, 4, &err), 2);
+    for (int i = 0; i < 2; i++)
+        cr_expect(g[i].name[0] && g[i].major == 8 && g[i].minor == 6 && g[i].total == 6ull << 30);
+    cr_expect_eq(dev_list_gpus(g, 1, &err), 2, "there are more than fit");
+    emulation_set_driver(0);
+    cr_expect_eq(dev_list_gpus(g, 4, &err), 0);
+    expect_line(&err, "driver");
+}
+
+/* ---- the engine: which device, and at what price ---- */
+
+static refine_report planned(const refine_options *o)
+{
+    static uint8_t out[PICTURE_BYTES];
+    const refine_job j = picture_job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_plan(&r, o, &j, &err), REFINE_OK, "%s", err.text);
+    return r;
+}
+
+Test(cuda_device, is_what_auto_takes)
+{
+    const refine_options o = options(REFINE_DEVICE_AUTO);
+    const refine_report r = planned(&o);
+    cr_expect_str_eq(r.device, "cuda");
+    cr_expect_str_eq(r.note, "");
+}
+
+Test(cuda_device, leaves_auto_to_the_cpu_in_one_line_that_says_why)
+{
+    const refine_options o = options(REFINE_DEVICE_AUTO);
+    for (size_t i = 0; i < sizeof TROUBLES / sizeof TROUBLES[0]; i++) {
+        TROUBLES[i].make();
+        const refine_report r = planned(&o);
+        cr_expect_str_eq(r.device, "cpu");
+        cr_expect_not_null(strstr(r.note, "on the CPU: "), "'%s'", r.note);
+        cr_expect_not_null(strstr(r.note, TROUBLES[i].says), "'%s'", r.note);
+        cr_expect_null(strchr(r.note, '\n'), "'%s'", r.note);
+        cr_expect_eq(emulation_reset(), 0);
+    }
+}
+
+Test(cuda_device, is_not_exchanged_for_the_cpu_when_it_was_asked_for)
+{
+    const refine_options o = options(REFINE_DEVICE_CUDA);
+    static uint8_t out[PICTURE_BYTES];
+    const refine_job j = picture_job(out);
+    refine_engine *e = NULL;
+    refine_error err = { 0 };
+    emulation_set_devices(0);
+    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EDEVICE);
+    cr_expect_null(e);
+    expect_line(&err, "no NVIDIA GPU");
+}
+
+Test(cuda_device, counts_its_context_against_the_ceiling)
+{
+    refine_options o = options(REFINE_DEVICE_CUDA);
+    emulation_set_memory(8ull << 30, 0, 64 * (size_t)MIB);
+    const refine_memory small = planned(&o).memory;
+    emulation_set_memory(8ull << 30, 0, 100 * (size_t)MIB);
+    const refine_memory large = planned(&o).memory;
+    cr_expect_eq(small.device_overhead, 64 * (uint64_t)MIB);
+    cr_expect_eq(large.device_overhead, 100 * (uint64_t)MIB);
+    cr_expect_eq(large.smallest_device - small.smallest_device, 36 * (uint64_t)MIB);
+    cr_expect_leq(large.device_planned, o.vram_bytes);
+
+    static uint8_t out[PICTURE_BYTES];
+    const refine_job j = picture_job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    o.vram_bytes = large.smallest_device;
+    picture_run(&o, &j, &r);
+    cr_expect_eq(r.memory.device_peak, r.memory.device_planned);
+}
+
+Test(cuda_device, whose_memory_others_have_taken_is_refused_with_what_would_help)
+{
+    refine_options o = options(REFINE_DEVICE_CUDA);
+    static uint8_t out[PICTURE_BYTES];
+    const refine_job j = picture_job(out);
+    refine_engine *e = NULL;
+    refine_error err = { 0 };
+    o.vram_bytes = 0; /* what is free */
+    emulation_set_memory(8ull << 30, (8ull << 30) - 66 * (size_t)MIB, 64 * (size_t)MIB);
+    cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EBUDGET, "%s", err.text);
+    cr_expect(err.text[0] && !strchr(err.text, '\n'), "'%s'", err.text);
+    cr_expect_eq(emulation_live(), 0);
+}
+
+static int lose_it(void *context, const refine_progress *p)
+{
+    (void)context;
+    if (p->phase == REFINE_DENOISING && p->step == 1)
+        emulation_lose(cudaErrorIllegalAddress);
+    return 0;
+}
+
+Test(cuda_device, when_lost_ends_the_run_in_one_line)
+{
+    const refine_options o = options(REFINE_DEVICE_CUDA);
+    static uint8_t out[PICTURE_BYTES];
+    refine_job j = picture_job(out);
+    refine_engine *e = NULL;
+    refine_error err = { 0 };
+    j.progress = lose_it;
+    cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(refine_run(e, &j, &err), REFINE_EDEVICE);
+    expect_line(&err, "the GPU failed while");
+    refine_close(e);
+    cr_expect_eq(emulation_live(), 0);
+}

@@ -1,0 +1,116 @@
+/* tests/cuda/test_picture.c -- whole pictures on the CUDA device, the emulated card or a real one:
+ * they depend on the job alone, and are those of the CPU device but for rounding.
+ */
+#include "tests/support/picture_rig.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <unistd.h>
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(cuda_picture, .init = make_pack, .fini = drop_pack, .timeout = 1200);
+TestSuite(cuda_picture_int8, .init = make_int8_pack, .fini = drop_pack, .timeout = 1200);
+
+static refine_options options(refine_precision p)
+{
+    refine_options o = picture_options(pack_file, REFINE_DEVICE_CUDA, p);
+    o.vram_bytes = 1u << 30; /* a context takes most of it */
+    return o;
+}
+
+/* Small, for the emulated card takes its time. */
+static refine_job job(void)
+{
+    static uint8_t out[PICTURE_BYTES];
+    refine_job j = picture_job(out);
+    j.width = j.height = 64;
+    j.strength = 0.2;
+    return j;
+}
+
+/* ---- the same, whatever the budget ---- */
+
+Test(cuda_picture, does_not_depend_on_budget_threads_reader_or_bands)
+{
+    const refine_options o = options(REFINE_FP16);
+    const refine_job j = job();
+    picture_invariant(&o, &j);
+}
+
+Test(cuda_picture, does_not_depend_on_where_the_vae_keeps_its_pictures)
+{
+    const refine_options o = options(REFINE_FP16);
+    const refine_job j = job();
+    picture_invariant_to_spill(&o, &j);
+}
+
+Test(cuda_picture, does_not_depend_on_its_company)
+{
+    const refine_options o = options(REFINE_FP16);
+    const refine_job j = job();
+    picture_invariant_to_company(&o, &j, 0);
+}
+
+Test(cuda_picture_int8, does_not_depend_on_its_company)
+{
+    const refine_options o = options(REFINE_FP16);
+    const refine_job j = job();
+    picture_invariant_to_company(&o, &j, 5);
+}
+
+Test(cuda_picture, the_smallest_budget_runs_and_one_page_less_is_refused)
+{
+    const refine_options o = options(REFINE_FP16);
+    const refine_job j = job();
+    picture_smallest_budgets(&o, &j);
+}
+
+/* ---- as on the CPU ---- */
+
+static void latents_of(const refine_options *o, float *out)
+{
+    refine_job j = job();
+    j.rgb_out = NULL;
+    j.latents_out = out;
+    picture_run(o, &j, NULL);
+}
+
+/* Decibels of the CPU device's latents in f32 over their difference to the CUDA device's. */
+static double agreement(refine_precision p)
+{
+    static float want[PICTURE_LATENTS], got[PICTURE_LATENTS];
+    refine_options o = options(REFINE_F32);
+    double signal = 0.0, error = 0.0;
+    const refine_job j = job();
+    o.device = REFINE_DEVICE_CPU;
+    latents_of(&o, want);
+    o = options(p);
+    latents_of(&o, got);
+    for (int i = 0; i < 4 * (j.width / 8) * (j.height / 8); i++) {
+        signal += (double)want[i] * want[i];
+        error += (double)(got[i] - want[i]) * (got[i] - want[i]);
+    }
+    return 10.0 * log10(signal / error);
+}
+
+Test(cuda_picture, is_that_of_the_cpu_but_for_rounding)
+{
+    const double fp16 = agreement(REFINE_FP16), f32 = agreement(REFINE_F32);
+    cr_log_info("fp16: %.1f dB, f32: %.1f dB", fp16, f32);
+    cr_expect_gt(fp16, 45.0, "fp16: %.1f dB", fp16);
+    cr_expect_gt(f32, 100.0, "f32: %.1f dB", f32);
+}
+
+Test(cuda_picture_int8, is_that_of_the_cpu_but_for_rounding)
+{
+    const double fp16 = agreement(REFINE_FP16), f32 = agreement(REFINE_F32);
+    cr_log_info("fp16: %.1f dB, f32: %.1f dB", fp16, f32);
+    cr_expect_gt(fp16, 45.0, "fp16: %.1f dB", fp16);
+    cr_expect_gt(f32, 100.0, "f32: %.1f dB", f32);
+}

@@ -1,0 +1,220 @@
+/* tests/support/picture_rig.c -- one job, run again and again. */
+#include "tests/support/picture_rig.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+const uint8_t *picture_photo(void)
+{
+    static uint8_t rgb[PICTURE_BYTES];
+    for (int i = 0; i < PICTURE_BYTES; i++)
+        rgb[i] = (uint8_t)(i * 7 + (i / 3 / PICTURE_W) * 3 + ((i >> 5) ^ i));
+    return rgb;
+}
+
+refine_options picture_options(const char *pack, refine_device d, refine_precision p)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    o.pack_path = pack;
+    o.device = d;
+    o.precision = p;
+    o.vram_bytes = 256u << 20;
+    o.ram_bytes = 128u << 20;
+    o.threads = 2;
+    return o;
+}
+
+refine_job picture_job(uint8_t *rgb_out)
+{
+    refine_job j = REFINE_JOB_INIT;
+    j.prompt = "a photo of a cat";
+    j.negative = "blurry";
+    j.width = PICTURE_W;
+    j.height = PICTURE_H;
+    j.steps = 10;
+    j.strength = 0.3;
+    j.seed = 42;
+    j.rgb_in = picture_photo();
+    j.rgb_out = rgb_out;
+    return j;
+}
+
+void picture_run(const refine_options *o, const refine_job *j, refine_report *report)
+{
+    refine_engine *e;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_open(&e, o, j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(refine_run(e, j, &err), REFINE_OK, "%s", err.text);
+    if (report)
+        refine_get_report(e, report);
+    refine_close(e);
+}
+
+static refine_report plan_of(const refine_options *o, const refine_job *j)
+{
+    static uint8_t rgb[PICTURE_BYTES];
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_job own = *j;
+    own.rgb_out = rgb;
+    cr_assert_eq(refine_plan(&r, o, &own, &err), REFINE_OK, "%s", err.text);
+    return r;
+}
+
+refine_memory picture_memory(const refine_options *o, const refine_job *j)
+{
+    return plan_of(o, j).memory;
+}
+
+/* Fills all of rgb, which holds the largest picture there is. */
+static void draw(const refine_options *o, const refine_job *j, uint8_t *rgb)
+{
+    refine_job own = *j;
+    own.rgb_out = rgb;
+    memset(rgb, 0, PICTURE_BYTES);
+    picture_run(o, &own, NULL);
+}
+
+void picture_same(const refine_options *o, const refine_job *j, const uint8_t *want,
+                  const char *what)
+{
+    static uint8_t rgb[PICTURE_BYTES];
+    draw(o, j, rgb);
+    cr_assert_eq(memcmp(rgb, want, PICTURE_BYTES), 0, "the picture depends on %s", what);
+}
+
+void picture_invariant(const refine_options *base, const refine_job *j)
+{
+    static uint8_t want[PICTURE_BYTES];
+    const refine_memory plan = picture_memory(base, j);
+    draw(base, j, want);
+
+    refine_options o = *base;
+    o.vram_bytes = plan.smallest_device;
+    picture_same(&o, j, want, "the smallest device ceiling");
+    o.vram_bytes = plan.smallest_device + (3u << 20);
+    picture_same(&o, j, want, "a middling device ceiling");
+    o = *base;
+    o.ram_bytes = plan.smallest_host + (64u << 10);
+    picture_same(&o, j, want, "the host ceiling");
+    o = *base;
+    o.resident_bytes = UINT64_MAX;
+    picture_same(&o, j, want, "having no resident weights");
+    o.ring_bytes = 12u << 20;
+    picture_same(&o, j, want, "the size of the ring");
+    o = *base;
+    o.resident_bytes = 1u << 20;
+    picture_same(&o, j, want, "having some resident weights");
+    o = *base;
+    o.reader = REFINE_READER_PREAD;
+    picture_same(&o, j, want, "the reader");
+    for (int t = 1; t <= 4; t++) {
+        o = *base;
+        o.threads = t;
+        o.decode_threads = t;
+        picture_same(&o, j, want, "the number of threads");
+    }
+    for (int band = 8; band <= 128; band *= 2) {
+        o = *base;
+        o.band_rows = band;
+        picture_same(&o, j, want, "the height of the VAE's bands");
+    }
+    o = *base;
+    o.per_pass = 1;
+    picture_same(&o, j, want, "the halves of guidance going one after the other");
+    o = *base;
+    o.resident_bytes = UINT64_MAX;
+    o.cached_bytes = 2u << 20;
+    picture_same(&o, j, want, "keeping weights in host memory");
+    o.disk_limit = o.copy_limit = 200e6;
+    picture_same(&o, j, want, "how fast weights come");
+    o = *base;
+    o.trace = true;
+    picture_same(&o, j, want, "being watched");
+}
+
+/* Pictures off the device: all in memory, all in the file, and split between the two. */
+void picture_invariant_to_spill(const refine_options *base, const refine_job *j)
+{
+    static uint8_t want[PICTURE_BYTES];
+    draw(base, j, want);
+    refine_options o = *base;
+    o.cached_bytes = UINT64_MAX;
+    o.spill = 2;
+    const refine_memory all = picture_memory(&o, j);
+    cr_assert(all.spill_host > 0 && all.spill_file == 0);
+    for (int band = 8; band <= 64; band *= 2) {
+        o.band_rows = band;
+        picture_same(&o, j, want, "pictures in host memory");
+    }
+    o.band_rows = 0;
+    o.ram_bytes = all.smallest_host + (256u << 10);
+    const refine_memory split = picture_memory(&o, j);
+    cr_assert(split.spill_file > 0 && split.host_planned <= o.ram_bytes);
+    picture_same(&o, j, want, "pictures partly in a file");
+    o.ram_bytes = all.smallest_host;
+    cr_assert(picture_memory(&o, j).spill_file > split.spill_file);
+    picture_same(&o, j, want, "pictures in a file");
+}
+
+static refine_job job_number(const refine_job *like, int i, uint8_t *out)
+{
+    static const char *const PROMPTS[PICTURE_MANY] = { "a cat", "a dog on a lawn", "rain" };
+    refine_job j = *like;
+    j.rgb_out = out;
+    j.prompt = PROMPTS[i];
+    j.negative = i == 1 ? "" : "blurry";
+    j.seed = 7u * (unsigned)i;
+    j.guidance = 4.0f + (float)i;
+    j.aesthetic_score = 5.0f + (float)i;
+    return j;
+}
+
+void picture_invariant_to_company(const refine_options *base, const refine_job *j, int per_pass)
+{
+    static uint8_t alone[PICTURE_MANY][PICTURE_BYTES], together[PICTURE_MANY][PICTURE_BYTES];
+    refine_options o = *base;
+    refine_job jobs[PICTURE_MANY];
+    refine_engine *e;
+    refine_error err = { 0 };
+
+    for (int i = 0; i < PICTURE_MANY; i++) {
+        jobs[i] = job_number(j, i, alone[i]);
+        picture_run(&o, &jobs[i], NULL);
+        jobs[i].rgb_out = together[i];
+    }
+    o.images = PICTURE_MANY;
+    o.per_pass = per_pass;
+    cr_assert_eq(refine_open(&e, &o, &jobs[0], &err), REFINE_OK, "%s", err.text);
+    for (int again = 0; again < 2; again++) {
+        memset(together, 0, sizeof together);
+        cr_assert_eq(refine_run_many(e, jobs, PICTURE_MANY, &err), REFINE_OK, "%s", err.text);
+        cr_expect_eq(memcmp(alone, together, sizeof alone), 0, "%d in a pass", per_pass);
+    }
+    cr_expect_eq(refine_run_many(e, jobs, 2, &err), REFINE_EINVAL);
+    refine_close(e);
+}
+
+void picture_smallest_budgets(const refine_options *base, const refine_job *j)
+{
+    refine_report plan = plan_of(base, j), run = REFINE_REPORT_INIT;
+    refine_options o = *base;
+    refine_error err = { 0 };
+    refine_engine *e;
+
+    o.vram_bytes = plan.memory.smallest_device;
+    picture_run(&o, j, &run);
+    cr_assert_leq(run.memory.device_peak, o.vram_bytes);
+    cr_assert_eq(run.memory.device_peak, run.memory.device_planned);
+
+    o.vram_bytes = plan.memory.smallest_device - 256;
+    cr_assert_eq(refine_open(&e, &o, j, &err), REFINE_EBUDGET);
+    cr_assert_not_null(strstr(err.text, "--vram"));
+    cr_assert_eq(refine_plan(&plan, &o, j, &err), REFINE_EBUDGET);
+    cr_assert_gt(plan.memory.smallest_device, o.vram_bytes, "the refusal names what would do");
+
+    o.vram_bytes = base->vram_bytes;
+    o.ram_bytes = 1 << 20;
+    cr_assert_eq(refine_open(&e, &o, j, &err), REFINE_EBUDGET);
+    cr_assert_not_null(strstr(err.text, "--ram"));
+}
