@@ -497,8 +497,8 @@ static void begin(refine_engine *e, refine_phase phase, int seg, int visits)
 /* Seconds the phase took. */
 static double finish(refine_engine *e)
 {
+    stream_pause(e->s);
     const double now = clock_seconds();
-    stream_end_phase(e->s);
     trace_add(e->t, REFINE_LANE_PHASE, (int)e->phase, e->phase_started, now, 0);
     return now - e->phase_started;
 }
@@ -608,8 +608,10 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
         pipeline_advance(e->p, step, i, j[i].guidance);
         tap_latents(e, i);
     }
-    e->step_seconds[step] = clock_seconds() - t;
-    trace_add(e->t, REFINE_LANE_STEP, step, t, clock_seconds(), 0);
+    stream_pause(e->s);
+    const double now = clock_seconds();
+    e->step_seconds[step] = now - t;
+    trace_add(e->t, REFINE_LANE_STEP, step, t, now, 0);
     return REFINE_OK;
 }
 

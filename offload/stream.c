@@ -64,44 +64,52 @@ static refine_lane cause_of_stall(const stream *s, uint64_t t)
     return sl->trip == t && sl->state == READ ? REFINE_LANE_STALL_DECODE : REFINE_LANE_STALL_COPY;
 }
 
-/* Compute has waited since then. */
-static void count_stall(stream *s, refine_lane cause, int chunk, double since)
+/* A stretch of the compute queue is over. */
+void stream_count(void *stream_, refine_lane lane, int chunk, double begin, double end)
 {
-    const double now = clock_seconds();
-    double *const sum[] = { &s->stats.stall_disk, &s->stats.stall_decode, &s->stats.stall_copy };
-    *sum[cause - REFINE_LANE_STALL_DISK] += now - since;
-    trace_add(s->t, cause, chunk, since, now, 0);
+    stream *s = stream_;
+    double *const stall[] = { &s->stats.stall_disk, &s->stats.stall_decode, &s->stats.stall_copy };
+    trace_add(s->t, lane, chunk, begin, end, 0);
+    if (lane == REFINE_LANE_COMPUTE) {
+        s->times[chunk].seconds += end - begin;
+        s->times[chunk].visits++;
+        return;
+    }
+    pthread_mutex_lock(&s->lock);
+    *stall[lane - REFINE_LANE_STALL_DISK] += end - begin;
+    pthread_mutex_unlock(&s->lock);
 }
 
-static void await_copied(stream *s, uint64_t t)
+/* Waits, if trip t has not been copied, for something to change; *cause says for what. */
+static bool wait_for_copied(stream *s, uint64_t t, refine_lane *cause)
 {
     pthread_mutex_lock(&s->lock);
     s->awaited = t;
-    while (s->n_copied <= t && !s->failed) { /* (6) */
-        s->waiting = true;
+    s->waiting = s->n_copied <= t && !s->failed; /* (6) */
+    const bool waits = s->waiting;
+    if (waits) {
         stream_wake(s, COPY);
-        const refine_lane cause = cause_of_stall(s, t);
-        const double since = clock_seconds();
+        *cause = cause_of_stall(s, t);
         stream_wait(s, COMPUTE);
-        count_stall(s, cause, s->entering.chunk, since);
+    } else {
+        s->stats.chunks++;
     }
-    s->waiting = false;
-    s->stats.chunks++;
     pthread_mutex_unlock(&s->lock);
+    return waits;
 }
 
 static const void *enter_trip(stream *s, uint64_t t)
 {
     const flight *f = stream_flight(s, t);
+    const int chunk = s->entering.chunk;
+    refine_lane cause;
 
-    await_copied(s, t);
+    while (wait_for_copied(s, t, &cause))
+        queue_clock_mark(&s->clock, cause, chunk);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
-    const double since = clock_seconds();
     dev_wait(s->d, DEV_COMPUTE, f->ready); /* (7) */
-    pthread_mutex_lock(&s->lock);
-    count_stall(s, REFINE_LANE_STALL_COPY, s->entering.chunk, since);
-    pthread_mutex_unlock(&s->lock);
+    queue_clock_mark(&s->clock, REFINE_LANE_STALL_COPY, chunk);
     return f->at;
 }
 
@@ -116,22 +124,15 @@ static const void *enter_resident(stream *s, int chunk)
 /* The time up to now was the compute of the chunk entered last. */
 static void end_visit(stream *s)
 {
-    const double now = clock_seconds();
-    if (s->inside < 0)
-        return;
-    s->times[s->inside].seconds += now - s->entered;
-    s->times[s->inside].visits++;
-    trace_add(s->t, REFINE_LANE_COMPUTE, s->inside, s->entered, now, 0);
+    queue_clock_mark(&s->clock, REFINE_LANE_COMPUTE, s->inside);
     s->inside = -1;
 }
 
-static void begin_visit(stream *s, int chunk)
+void stream_pause(stream *s)
 {
-    s->entered = clock_seconds();
-    s->inside = chunk;
+    end_visit(s);
+    queue_clock_settle(&s->clock);
 }
-
-void stream_end_phase(stream *s) { end_visit(s); }
 
 double stream_compute_seconds(const stream *s, int chunk)
 {
@@ -151,7 +152,7 @@ const void *stream_enter(weights *w, int chunk)
     const void *at = script_is_trip(&s->script, &s->entering) ? enter_trip(s, s->entering.trip)
                                                               : enter_resident(s, chunk);
     script_next(&s->script, &s->entering);
-    begin_visit(s, chunk);
+    s->inside = chunk;
     return dev_status(s->d) == REFINE_OK ? at : NULL;
 }
 

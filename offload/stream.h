@@ -54,7 +54,8 @@ typedef struct stream_stats {
     double disk_busy;               /* seconds with at least one request under way */
     double decode_busy;             /* summed over the workers */
     double copy_busy;               /* with at least one copy enqueued and not finished */
-    double stall_disk, stall_decode, stall_copy; /* compute waited, by what it waited for */
+    double stall_disk, stall_decode, stall_copy; /* compute waited, by what it waited for; those
+                                                    since the last pause may be missing */
 } stream_stats;
 
 /* Host memory (staging, threads' contexts) a stream of this shape takes. */
@@ -79,11 +80,12 @@ void stream_close(stream *s);
 
 weights *stream_weights(stream *s); /* the interface the engine sees */
 
-/* Nothing is computed with weights until the next entry. */
-void stream_end_phase(stream *s);
+/* Nothing is computed with weights until the next entry.  Waits for the compute so far, whose
+ * times and stalls are then known. */
+void stream_pause(stream *s);
 
 /* Seconds of compute behind the entry of a chunk, up to that of the next and without stalls,
- * on average over its visits so far; 0: not visited.  The compute thread's. */
+ * on average over its visits up to the last pause; 0: not visited.  The compute thread's. */
 double stream_compute_seconds(const stream *s, int chunk);
 
 stream_stats stream_get_stats(stream *s); /* any time */

@@ -35,7 +35,8 @@ size_t stream_host_bytes(const pack *p, int slots, int workers)
     const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(visit_time);
     return stream_staging_bytes(p, slots) + sizeof(stream) + (size_t)slots * sizeof(slot) +
            (size_t)workers * (sizeof(worker) + codec_memory()) + (chunks + 1) * each +
-           script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) + (2 * FLIGHTS + 1) * EVENT;
+           script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
+           (2 * FLIGHTS + 1 + QUEUE_CLOCK_MARKS) * EVENT;
 }
 
 size_t stream_ring_min(const pack *p, size_t inside_bytes)
@@ -91,6 +92,7 @@ static refine_status open_flights(stream *s, refine_error *err)
         s->flights[i].done = dev_event_open(s->d);
         ok = s->flights[i].ready && s->flights[i].done;
     }
+    ok = ok && queue_clock_open(&s->clock, s->d, stream_count, s);
     return ok ? REFINE_OK : out_of_memory(err);
 }
 
@@ -252,6 +254,7 @@ void stream_close(stream *s)
         dev_event_close(s->d, s->flights[i].ready);
         dev_event_close(s->d, s->flights[i].done);
     }
+    queue_clock_close(&s->clock);
     dev_event_close(s->d, s->fresh);
     dev_free(s->d, s->staging, s->staging_bytes, DEV_PINNED);
     mem_free(s->slots);

@@ -8,6 +8,7 @@
 #include "engine/base/num.h"
 #include "engine/base/thread.h"
 #include "offload/codec.h"
+#include "offload/queue_clock.h"
 #include "offload/ring.h"
 #include "offload/stream.h"
 
@@ -91,8 +92,8 @@ struct stream {
     trace *t;
     pace disk, copy;   /* of the I/O thread; of the copy thread */
     visit_time *times; /* per chunk; the compute thread's, as is */
-    double entered;    /* when the last chunk was entered, after its stall */
-    int inside;        /* that chunk; -1: none yet */
+    queue_clock clock; /* the compute thread's, as is */
+    int inside;        /* the chunk entered last; -1: its compute has ended */
 
     bool has_lock;
     int n_conditions;
@@ -126,6 +127,7 @@ void stream_copy(void *s);
 
 const void *stream_enter(weights *w, int chunk);
 void stream_leave(weights *w, int chunk);
+void stream_count(void *stream_, refine_lane lane, int chunk, double begin, double end);
 
 /* Everything as before the first trip; nobody else runs. */
 void stream_reset(stream *s);

@@ -3,6 +3,7 @@
 #
 #   release   optimised build, all tests, the lints of tests/lint
 #   debug     address and undefined-behaviour sanitizers, all tests
+#   emulated  the CUDA device on an emulated card, sanitizers on, the tests labelled cuda
 #   tsan      thread sanitizer, the tests labelled threads
 #   clang     a clean build under clang's warnings
 #   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
@@ -95,6 +96,9 @@ run_tests() {
 
 check_release() { configure_and_build release && run_tests release; }
 check_debug() { configure_and_build debug && run_tests debug; }
+check_emulated() {
+    configure_and_build emulated --target cuda_tests && run_tests emulated -L cuda
+}
 check_tsan() { configure_and_build tsan && run_tests tsan -L threads; }
 check_clang() { configure_and_build clang && pass; }
 
@@ -163,7 +167,7 @@ check_install() {
 }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(release debug tsan clang fuzz install)
+[ ${#steps[@]} -gt 0 ] || steps=(release debug emulated tsan clang fuzz install)
 install_packages "${build_packages[@]}" "${test_packages[@]}"
 install_clang_runtime
 install_optional

@@ -237,7 +237,7 @@ extern "C" void cuda_attention(dev *d, const attention_args *a)
 extern "C" void cuda_load_attention(dev *d)
 {
     if (cuda_of(d)->compute == DT_F16) {
-        load_kernel(d, flash_kernel, sizeof(flash_shared));
+        load_kernel<sizeof(flash_shared)>(d, flash_kernel);
         flash_wide_load(d);
     }
     flash_simt_load(d);

@@ -213,6 +213,6 @@ void flash_simt(dev *d, const flash_args &a, int images)
 
 void flash_simt_load(dev *d)
 {
-    load_kernel(d, flash_simt_kernel, sizeof(simt_shared));
-    load_kernel(d, flash_simt_wide_kernel, sizeof(wide_shared));
+    load_kernel<sizeof(simt_shared)>(d, flash_simt_kernel);
+    load_kernel<sizeof(wide_shared)>(d, flash_simt_wide_kernel);
 }

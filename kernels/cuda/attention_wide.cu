@@ -215,4 +215,4 @@ void flash_wide(dev *d, const flash_args &a, int images)
            THREADS, sizeof(wide_shared), a);
 }
 
-void flash_wide_load(dev *d) { load_kernel(d, flash_wide_kernel, sizeof(wide_shared)); }
+void flash_wide_load(dev *d) { load_kernel<sizeof(wide_shared)>(d, flash_wide_kernel); }

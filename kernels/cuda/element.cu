@@ -61,4 +61,4 @@ extern "C" void cuda_convert(dev *d, tensor y, tensor x)
     whole(d, y, x, tensor(), tensor(), ACT_NONE);
 }
 
-extern "C" void cuda_load_elements(dev *d) { load_kernel(d, element_kernel, 0); }
+extern "C" void cuda_load_elements(dev *d) { load_kernel<0>(d, element_kernel); }

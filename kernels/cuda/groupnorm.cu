@@ -227,7 +227,7 @@ extern "C" void cuda_groupnorm(dev *d, tensor affine, tensor sums, int h, int w,
 
 extern "C" void cuda_load_groupnorm(dev *d)
 {
-    load_kernel(d, sums_kernel<4>, sizeof(sums_shared));
-    load_kernel(d, sums_kernel<1>, sizeof(sums_shared));
-    load_kernel(d, affine_kernel, 0);
+    load_kernel<sizeof(sums_shared)>(d, sums_kernel<4>);
+    load_kernel<sizeof(sums_shared)>(d, sums_kernel<1>);
+    load_kernel<0>(d, affine_kernel);
 }

@@ -25,17 +25,21 @@ void launch(dev *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, 
     cuda_check(d, cudaLaunchKernelEx(&c, kernel, static_cast<P>(args)...), "starting a kernel");
 }
 
+/* What a block of any card of compute capability 7.5 or later can have. */
+enum { SHARED_MOST = 64 << 10 };
+
 /* Loads a kernel's code, and allows it so much dynamic shared memory: to be called for each when
  * the device is opened.  Beyond 48 KiB CUDA wants to be asked. */
-template <class... P> void load_kernel(dev *d, void (*kernel)(P...), size_t shared)
+template <size_t SHARED, class... P> void load_kernel(dev *d, void (*kernel)(P...))
 {
+    static_assert(SHARED <= SHARED_MOST, "more shared memory than the oldest cards have");
     cudaFuncAttributes a;
     if (!cuda_check(d, cudaFuncGetAttributes(&a, kernel), "loading a kernel"))
         return;
-    if (shared > static_cast<size_t>(48) << 10)
+    if (SHARED > static_cast<size_t>(48) << 10)
         cuda_check(d,
                    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        static_cast<int>(shared)),
+                                        static_cast<int>(SHARED)),
                    "giving a kernel its shared memory");
 }
 

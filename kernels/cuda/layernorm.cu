@@ -71,4 +71,4 @@ extern "C" void cuda_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor b
     launch(d, layernorm_kernel, blocks_of(a.pixels, WARPS), THREADS, 0, a);
 }
 
-extern "C" void cuda_load_layernorm(dev *d) { load_kernel(d, layernorm_kernel, 0); }
+extern "C" void cuda_load_layernorm(dev *d) { load_kernel<0>(d, layernorm_kernel); }

@@ -112,12 +112,12 @@ template <class T> struct tensor_kernels {
     static void load(dev *d)
     {
         const size_t bytes = sizeof(typename T::shared);
-        load_kernel(d, product_tensor_kernel<T, plain, f16>, bytes);
-        load_kernel(d, product_tensor_kernel<T, changed, f16>, bytes);
-        load_kernel(d, product_tensor_kernel<T, plain, int8>, bytes);
-        load_kernel(d, product_tensor_kernel<T, changed, int8>, bytes);
-        load_kernel(d, product_tensor_kernel<T, any, int8>, bytes);
-        load_kernel(d, product_tensor_kernel<T, any, other>, bytes);
+        load_kernel<bytes>(d, product_tensor_kernel<T, plain, f16>);
+        load_kernel<bytes>(d, product_tensor_kernel<T, changed, f16>);
+        load_kernel<bytes>(d, product_tensor_kernel<T, plain, int8>);
+        load_kernel<bytes>(d, product_tensor_kernel<T, changed, int8>);
+        load_kernel<bytes>(d, product_tensor_kernel<T, any, int8>);
+        load_kernel<bytes>(d, product_tensor_kernel<T, any, other>);
     }
 };
 

@@ -126,7 +126,7 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
             x[2 * j] = f.x * scale;
             x[2 * j + 1] = f.y * scale;
         }
-        normalise8(x, p.in, at[i].image, c);
+        normalise_vector(x, p.in, at[i].image, c);
         encode8(out, x);
         return out;
     }

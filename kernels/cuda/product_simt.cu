@@ -124,9 +124,9 @@ template <class E, int TM, int TN> struct simt_kernels {
 
     static void load(dev *d)
     {
-        load_kernel(d, product_simt_kernel<E, TM, TN, pixels, int8>, sizeof(typename tile::shared));
-        load_kernel(d, product_simt_kernel<E, TM, TN, pixels, other>,
-                    sizeof(typename tile::shared));
+        const size_t bytes = sizeof(typename tile::shared);
+        load_kernel<bytes>(d, product_simt_kernel<E, TM, TN, pixels, int8>);
+        load_kernel<bytes>(d, product_simt_kernel<E, TM, TN, pixels, other>);
     }
 };
 

@@ -192,7 +192,7 @@ static refine_status try_way(bench *b, way *w, refine_error *err)
     (void)compute_step(b); /* brings the residents */
     for (int i = 0; i < b->steps && w->n < SAMPLES; i++)
         w->step[w->n++] = compute_step(b);
-    stream_end_phase(s);
+    stream_pause(s);
     const stream_stats stats = stream_get_stats(s);
     b->decode = (double)stats.decoded_bytes / stats.decode_busy * b->plan.workers;
     double *seconds = b->seconds + (size_t)b->runs++ * (size_t)n_pack_chunks(b->m.p);

@@ -129,7 +129,7 @@ static void play_slowly(rig *r, int slow, double seconds)
                     compute_for(seconds);
                 w->leave(w, c);
             }
-    stream_end_phase(r->s);
+    stream_pause(r->s);
 }
 
 Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
@@ -172,7 +172,7 @@ Test(offload_stream_time, what_comes_after_a_phase_is_nobodys_compute)
     const int last = r.script[3].end - 1;
     const double seconds = stream_compute_seconds(r.s, last);
     compute_for(0.01);
-    stream_end_phase(r.s);
+    stream_pause(r.s);
     cr_assert_gt(seconds, 0);
     cr_assert_eq(stream_compute_seconds(r.s, last), seconds);
     rig_close(&r);

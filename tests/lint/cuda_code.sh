@@ -1,0 +1,80 @@
+#!/bin/sh
+# tests/lint/cuda_code.sh BUILD_DIR NVCC -- fail unless what nvcc made of every kernel, for every
+# architecture it was built for, spills no register and keeps to its ceiling of registers, and the
+# kernels for tensor cores are the ones with mma.sync.  Run from the source root.
+#
+# Registers are as of ptxas, which cmake/keep_report.sh kept; shared memory is all dynamic, and
+# load_kernel (kernels/cuda/launch.cuh) asserts that it is no more than the oldest cards have.
+reports=$(find "$1" -name '*.cu.o.ptxas' 2>/dev/null)
+if [ -z "$reports" ]; then
+    echo "SKIP the CUDA device was not built by nvcc"
+    exit 77
+fi
+bad=0
+
+# shellcheck disable=SC2086 # a list of files
+awk '
+    # The most registers that a kernel may take; what is not here must not exist.
+    BEGIN {
+        most["product_tensor_kernel"] = 248; most["product_simt_kernel"] = 208
+        most["flash_kernel"] = 208; most["flash_wide_kernel"] = 200
+        most["flash_simt_kernel"] = 112; most["flash_simt_wide_kernel"] = 128
+        most["sums_kernel"] = 64; most["affine_kernel"] = 104
+        most["layernorm_kernel"] = 64; most["element_kernel"] = 48
+    }
+    function complain(what) { print kernel " for " arch ": " what; bad = 1 }
+    /Compiling entry function/ {
+        match($0, /sm_[0-9]+/); arch = substr($0, RSTART, RLENGTH)
+        split($0, quoted, "\047"); kernel = quoted[2]; ceiling = 0
+        for (name in most)
+            if (index(kernel, length(name) name)) ceiling = most[name]
+        of[arch]++; all++
+        if (!ceiling) complain("has no ceiling of registers in tests/lint/cuda_code.sh")
+    }
+    /bytes stack frame/ && !/ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads/ {
+        sub(/^ */, ""); complain($0)
+    }
+    match($0, /Used [0-9]+ registers/) {
+        used = substr($0, RSTART + 5, RLENGTH - 15) + 0
+        if (used > ceiling) complain(used " registers, " ceiling " are allowed")
+        if (match($0, /[0-9]+ bytes smem/)) complain("has static shared memory")
+        seen++
+    }
+    END {
+        for (arch in of) {
+            n++
+            if (of[arch] != of["sm_75"]) {
+                print arch ": " of[arch] " kernels, sm_75 has " of["sm_75"]
+                bad = 1
+            }
+        }
+        if (seen != all || n == 0) {
+            print "the reports are not as expected: registers of " seen " kernels of " all
+            bad = 1
+        }
+        print all " kernels for " n " architectures"
+        exit bad
+    }' $reports || bad=1
+
+# mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16.
+count_mma() {
+    "$nvcc" -std=c++17 -I. -ptx -arch="compute_$2" "kernels/cuda/$1.cu" -o - | awk -v of="$1 $2" \
+        -v form="$3" '
+        function check() {
+            if (entry == "") return
+            wanted = entry ~ /product_tensor_kernel|12flash_kernel|17flash_wide_kernel/
+            if ((n > 0) != wanted || n != right) {
+                print of ": " entry " has " n " mma.sync, " right " of them " form; bad = 1
+            }
+        }
+        /\.entry/ { check(); entry = $0; n = right = 0; kernels++ }
+        /mma\.sync/ { n++; if (index($0, form)) right++ }
+        END { check(); if (!kernels) { print of ": no kernels"; bad = 1 } exit bad }' || bad=1
+}
+
+nvcc=$2
+for source in product attention attention_wide product_simt attention_simt; do
+    count_mma $source 75 .m16n8k8.
+    count_mma $source 80 .m16n8k16.
+done
+exit $bad

@@ -1,0 +1,190 @@
+/* tests/offload/test_queue_clock.c -- stretches of a queue, by a clock that the test sets. */
+#include "offload/queue_clock.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "kernels/backend.h"
+
+#include <criterion/criterion.h>
+
+/* The queue's own clock: `now` is when what has been enqueued so far will have run. */
+struct dev_event {
+    double at;
+    bool synced;
+};
+
+typedef struct made_up {
+    dev base;
+    double now;
+    int open, left; /* events; left < 0: as many as are wanted */
+} made_up;
+
+static made_up *made_up_of(dev *d) { return (made_up *)d; }
+
+static dev_event *event_open(dev *d)
+{
+    made_up *m = made_up_of(d);
+    if (m->left == 0)
+        return NULL;
+    m->left--;
+    m->open++;
+    return mem_calloc(1, sizeof(dev_event));
+}
+
+static void event_close(dev *d, dev_event *e)
+{
+    made_up_of(d)->open--;
+    mem_free(e);
+}
+
+static void record(dev *d, dev_event *e, dev_queue q)
+{
+    cr_assert_eq(q, DEV_COMPUTE);
+    *e = (dev_event){ .at = made_up_of(d)->now };
+}
+
+static void sync(dev *d, dev_event *e)
+{
+    (void)d;
+    e->synced = true;
+}
+
+static double elapsed(dev *d, dev_event *from, dev_event *to)
+{
+    (void)d;
+    cr_assert(from->synced && to->synced, "asked before both had passed");
+    return to->at - from->at;
+}
+
+static const struct dev_ops BEHIND = { .name = "behind",
+                                       .event_open = event_open,
+                                       .event_close = event_close,
+                                       .record = record,
+                                       .sync = sync,
+                                       .elapsed = elapsed };
+static const struct dev_ops AT_ONCE = { .name = "at once" };
+
+/* What was told. */
+typedef struct ear {
+    struct {
+        refine_lane lane;
+        int chunk;
+        double begin, end;
+    } told[4 * QUEUE_CLOCK_MARKS];
+    int n;
+} ear;
+
+static void listen(void *context, refine_lane lane, int chunk, double begin, double end)
+{
+    ear *e = context;
+    e->told[e->n].lane = lane;
+    e->told[e->n].chunk = chunk;
+    e->told[e->n].begin = begin;
+    e->told[e->n++].end = end;
+}
+
+static made_up device(const struct dev_ops *ops)
+{
+    return (made_up){ .base = { .ops = ops }, .left = -1 };
+}
+
+static void expect_told(const ear *e, int i, refine_lane lane, int chunk, double seconds)
+{
+    cr_assert_lt(i, e->n);
+    cr_expect_eq(e->told[i].lane, lane);
+    cr_expect_eq(e->told[i].chunk, chunk);
+    cr_expect_float_eq(e->told[i].end - e->told[i].begin, seconds, 1e-6, "%d: %g s", i,
+                       e->told[i].end - e->told[i].begin);
+}
+
+Test(offload_queue_clock, tells_the_queues_own_times_and_not_the_hosts)
+{
+    static queue_clock q;
+    static ear e;
+    made_up m = device(&BEHIND);
+    const double begun = clock_seconds();
+    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, -1);
+    const double first = clock_seconds();
+    m.now += 0.5;
+    queue_clock_mark(&q, REFINE_LANE_STALL_DISK, 7);
+    m.now += 2.0;
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 7);
+    m.now += 10.0;
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, -1); /* idle */
+    m.now += 0.25;
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 8);
+    cr_expect_eq(e.n, 0, "nothing has passed yet");
+    queue_clock_settle(&q);
+    cr_assert_eq(e.n, 3);
+    expect_told(&e, 0, REFINE_LANE_STALL_DISK, 7, 0.5);
+    expect_told(&e, 1, REFINE_LANE_COMPUTE, 7, 2.0);
+    expect_told(&e, 2, REFINE_LANE_COMPUTE, 8, 0.25);
+    cr_expect(e.told[0].begin >= begun && e.told[0].begin <= first, "from the first mark on");
+    cr_expect_eq(e.told[1].begin, e.told[0].end);
+    cr_expect_float_eq(e.told[2].begin, e.told[1].end + 10.0, 1e-6);
+    queue_clock_close(&q);
+    cr_expect_eq(m.open, 0);
+}
+
+Test(offload_queue_clock, loses_nothing_when_the_queue_is_far_behind)
+{
+    enum { ALL = 3 * QUEUE_CLOCK_MARKS };
+    static queue_clock q;
+    static ear e;
+    made_up m = device(&BEHIND);
+    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
+    for (int i = 0; i <= ALL; i++) {
+        queue_clock_mark(&q, REFINE_LANE_COMPUTE, i - 1);
+        cr_expect_geq(e.n, i - QUEUE_CLOCK_MARKS);
+        m.now += 1.0 + i;
+    }
+    queue_clock_settle(&q);
+    cr_assert_eq(e.n, ALL);
+    for (int i = 0; i < ALL; i++)
+        expect_told(&e, i, REFINE_LANE_COMPUTE, i, 1.0 + i);
+    queue_clock_close(&q);
+}
+
+Test(offload_queue_clock, tells_at_once_on_a_device_that_does)
+{
+    static queue_clock q;
+    static ear e;
+    made_up m = device(&AT_ONCE);
+    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, -1);
+    const double before = clock_seconds();
+    clock_sleep_until(before + 0.01);
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 3);
+    cr_assert_eq(e.n, 1);
+    cr_expect_geq(e.told[0].end - e.told[0].begin, 0.01);
+    cr_expect_leq(e.told[0].end, clock_seconds());
+    queue_clock_close(&q);
+}
+
+Test(offload_queue_clock, of_a_device_that_failed_comes_to_an_end)
+{
+    static queue_clock q;
+    static ear e;
+    made_up m = device(&BEHIND);
+    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 1);
+    m.now += 1.0;
+    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 2);
+    dev_fail(&m.base, REFINE_EDEVICE, "lost");
+    queue_clock_settle(&q);
+    cr_expect_eq(e.n, 2);
+    expect_told(&e, 1, REFINE_LANE_COMPUTE, 2, 0.0);
+    queue_clock_close(&q);
+    cr_expect_eq(m.open, 0);
+}
+
+Test(offload_queue_clock, gives_back_what_it_had_when_there_is_not_enough)
+{
+    static queue_clock q;
+    made_up m = device(&BEHIND);
+    m.left = 100;
+    cr_expect_not(queue_clock_open(&q, &m.base, listen, NULL));
+    queue_clock_close(&q);
+    cr_expect_eq(m.open, 0);
+}
