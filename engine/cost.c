@@ -1,8 +1,9 @@
 /* engine/cost.c -- four small operators, each with a clock beside it.
  *
  * Their shapes are those of the UNet's lower levels, where most of its time goes, cut down to
- * a few milliseconds.  Where a ceiling leaves no room for that, they are smaller still: so are
- * then the model and the picture that fit below it.
+ * a few milliseconds of a CPU.  Where a ceiling leaves no room for that, they are smaller still:
+ * so are then the model and the picture that fit below it.  A GPU is done with them before it has
+ * got going, and is given as much as a layer of the UNet.
  */
 #include "engine/cost.h"
 
@@ -14,7 +15,6 @@ enum {
     LINEAR_OUT = 128,
     CONV_IN = 512,
     CONV_OUT = 64,
-    HEADS = 1,
     HEAD = 64,
     CHANNELS = 512, /* of the norm */
     LIST = 4        /* tensors at most */
@@ -24,14 +24,18 @@ enum {
 typedef struct extent {
     int side;   /* pixels */
     int shrink; /* what the channels above are divided by */
+    int widen;  /* what those of results are multiplied with */
 } extent;
 
-static const extent EXTENTS[] = { { 32, 1 }, { 16, 1 }, { 16, 2 }, { 16, 4 } };
+static const extent EXTENTS[] = {
+    { 64, 1, 8 }, { 32, 1, 1 }, { 16, 1, 1 }, { 16, 2, 1 }, { 16, 4, 1 }
+};
 
-enum { N_EXTENTS = sizeof EXTENTS / sizeof EXTENTS[0] };
+enum { WIDE, USUAL, N_EXTENTS = sizeof EXTENTS / sizeof EXTENTS[0] };
 
-/* Seconds of a trial after which no run of it begins, and runs at most. */
-static const double LONGEST = 0.02;
+/* Seconds of a trial after which no run of it begins, and runs at most; seconds of a usual trial
+ * below which a wide one tells more. */
+static const double LONGEST = 0.02, TOO_SHORT = 0.002;
 enum { RUNS = 4 };
 
 static const epilogue PLAIN = { .act = ACT_NONE };
@@ -73,7 +77,7 @@ static void run_conv_trial(dev *d, const tensor *t, void *space)
 static void run_attention_trial(dev *d, const tensor *t, void *space)
 {
     (void)space;
-    op_attention(d, t[0], t[1], t[2], t[3], HEADS, 0.125f, false);
+    op_attention(d, t[0], t[1], t[2], t[3], t[0].c / HEAD, 0.125f, false);
 }
 
 static void run_memory_trial(dev *d, const tensor *t, void *space)
@@ -92,7 +96,7 @@ static tensor square(extent x, dtype type, int channels)
 
 static trial make_linear(extent x, cost_types k)
 {
-    const int in = LINEAR_IN / x.shrink, out = LINEAR_OUT / x.shrink;
+    const int in = LINEAR_IN / x.shrink, out = LINEAR_OUT * x.widen / x.shrink;
     return (trial){ .t = { square(x, k.act, out), square(x, k.act, in),
                            tensor_make(NULL, k.weights, out, 1, 1, in) },
                     .n = 3,
@@ -101,7 +105,7 @@ static trial make_linear(extent x, cost_types k)
 
 static trial make_conv(extent x, dev *d, cost_types k)
 {
-    const int channels = CONV_IN / x.shrink, out = CONV_OUT / x.shrink;
+    const int channels = CONV_IN / x.shrink, out = CONV_OUT * x.widen / x.shrink;
     trial t = { .t = { square(x, k.act, out), square(x, k.act, channels),
                        tensor_make(NULL, k.weights, out, 3, 3, channels) },
                 .n = 3,
@@ -113,13 +117,13 @@ static trial make_conv(extent x, dev *d, cost_types k)
 
 static trial make_attention(extent x, dtype type)
 {
-    const tensor t = square(x, type, HEADS * HEAD);
+    const tensor t = square(x, type, HEAD * x.widen);
     return (trial){ .t = { t, t, t, t }, .n = 4, .run = run_attention_trial };
 }
 
 static trial make_memory(extent x, dtype type)
 {
-    const int channels = CHANNELS / x.shrink;
+    const int channels = CHANNELS * x.widen / x.shrink;
     const tensor t = square(x, type, channels);
     const tensor v = tensor_make(NULL, DT_F32, 1, 1, 1, channels);
     return (trial){ .t = { t, t, v, v }, .n = 4, .run = run_memory_trial };
@@ -170,11 +174,11 @@ static size_t memory_of(extent x, dev *d, cost_types k)
     return most + workspace;
 }
 
-/* The bytes of the largest problems that fit; 0: none do. */
-static size_t choose_extent(extent *x, dev *d, cost_types k, uint64_t most)
+/* The bytes of the largest problems that fit and are of use; 0: none do. */
+static size_t choose_extent(int *x, dev *d, cost_types k, uint64_t most)
 {
-    for (int i = 0; i < N_EXTENTS; i++) {
-        const size_t bytes = memory_of(*x = EXTENTS[i], d, k);
+    for (*x = dev_runs_behind(d) ? WIDE : USUAL; *x < N_EXTENTS; ++*x) {
+        const size_t bytes = memory_of(EXTENTS[*x], d, k);
         if (bytes <= most)
             return bytes;
     }
@@ -183,13 +187,33 @@ static size_t choose_extent(extent *x, dev *d, cost_types k, uint64_t most)
 
 size_t cost_probe_memory(dev *d, cost_types k, uint64_t most)
 {
-    extent x;
+    int x;
     return choose_extent(&x, d, k, most);
 }
 
-/* Seconds of the best run but the first, which makes what a library makes on first use and
- * counts only where it is long by itself. */
-static double time_trial(trial *t, dev *d, char *at, dev_event *e)
+/* What a probe has while it runs. */
+typedef struct probe {
+    dev *d, *plan;
+    cost_types k;
+    char *space;
+    dev_event *begun, *ended;
+} probe;
+
+/* Seconds of a run; *waited: by the clock of whoever waits for it. */
+static double run_once(const probe *b, const trial *t, char *at, double *waited)
+{
+    const double t0 = clock_seconds();
+    dev_record(b->d, b->begun, DEV_COMPUTE);
+    t->run(b->d, t->t, at);
+    dev_record(b->d, b->ended, DEV_COMPUTE);
+    dev_sync(b->d, b->ended);
+    *waited = clock_seconds() - t0;
+    return dev_runs_behind(b->d) ? dev_elapsed(b->d, b->begun, b->ended) : *waited;
+}
+
+/* Of the best run but the first, which makes what a library makes on first use and counts only
+ * where it is long by itself. */
+static double time_trial(const probe *b, trial *t, char *at, double *waited)
 {
     const double begun = clock_seconds();
     double best = 0;
@@ -198,11 +222,7 @@ static double time_trial(trial *t, dev *d, char *at, dev_event *e)
         at += num_align(tensor_bytes(t->t[i]), ALIGN);
     }
     for (int i = 0; i < RUNS && (i == 0 || clock_seconds() - begun < LONGEST); i++) {
-        const double t0 = clock_seconds();
-        t->run(d, t->t, at);
-        dev_record(d, e, DEV_COMPUTE);
-        dev_sync(d, e);
-        const double seconds = clock_seconds() - t0;
+        const double seconds = run_once(b, t, at, waited);
         if (i <= 1 || seconds < best)
             best = seconds;
     }
@@ -225,28 +245,48 @@ static void clear(dev *d, char *p, size_t bytes)
         dev_put(d, p + at, ZEROS, num_min(sizeof ZEROS, bytes - at));
 }
 
+static double run_trial(const probe *b, int kind, int x, dev_work *w, double *waited)
+{
+    trial t = make(kind, EXTENTS[x], b->d, b->k);
+    *w = plan_trial(&t, b->plan);
+    const size_t need = num_align(dev_workspace_needed(b->plan), ALIGN);
+    dev_workspace_set(b->d, b->space, need);
+    return time_trial(b, &t, b->space + need, waited);
+}
+
+/* A device that might do the wide problems is tried with the usual ones first: these may be more
+ * than enough. */
+static void probe_kind(const probe *b, int kind, int largest, refine_rates *r)
+{
+    dev_work w;
+    double waited;
+    double seconds = run_trial(b, kind, largest == WIDE ? USUAL : largest, &w, &waited);
+    if (largest == WIDE && waited < TOO_SHORT)
+        seconds = run_trial(b, kind, WIDE, &w, &waited);
+    set_rate(r, kind, w, seconds);
+}
+
 void cost_probe(refine_rates *r, dev *d, cost_types k, uint64_t most)
 {
-    extent x;
-    const size_t bytes = choose_extent(&x, d, k, most);
-    dev *plan = dev_open_plan(d, NULL);
-    dev_event *e = dev_event_open(d);
-    char *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
+    int largest;
+    const size_t bytes = choose_extent(&largest, d, k, most);
+    const probe b = { .d = d,
+                      .plan = dev_open_plan(d, NULL),
+                      .k = k,
+                      .space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL,
+                      .begun = dev_event_open(d),
+                      .ended = dev_event_open(d) };
 
-    if (plan && e && space) {
-        clear(d, space, bytes);
-        for (int i = 0; i < TRIALS; i++) {
-            trial t = make(i, x, d, k);
-            const dev_work w = plan_trial(&t, plan);
-            const size_t need = num_align(dev_workspace_needed(plan), ALIGN);
-            dev_workspace_set(d, space, need);
-            set_rate(r, i, w, time_trial(&t, d, space + need, e));
-        }
+    if (b.plan && b.begun && b.ended && b.space) {
+        clear(d, b.space, bytes);
+        for (int i = 0; i < TRIALS; i++)
+            probe_kind(&b, i, largest, r);
         dev_workspace_set(d, NULL, 0);
     }
-    dev_free(d, space, bytes, DEV_VRAM);
-    dev_event_close(d, e);
-    dev_close(plan);
+    dev_free(d, b.space, bytes, DEV_VRAM);
+    dev_event_close(d, b.begun);
+    dev_event_close(d, b.ended);
+    dev_close(b.plan);
 }
 
 bool cost_known(const refine_rates *r)

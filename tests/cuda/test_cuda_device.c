@@ -1,7 +1,7 @@
 /* tests/cuda/test_cuda_device.c -- a card that cannot be had or is lost: one line that says what to
  * do, the right status, and `auto` goes to the CPU only where there is no card.
  */
-#include "kernels/device.h"
+#include "engine/cost.h"
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
@@ -118,6 +118,25 @@ Test(cuda_device, is_listed_by_name_size_and_capability)
     emulation_set_driver(0);
     cr_expect_eq(dev_list_gpus(g, 4, &err), 0);
     expect_line(&err, "driver");
+}
+
+Test(cuda_device, is_measured_within_any_room_and_gives_it_back)
+{
+    const dev_options o = { .compute = DT_F16 };
+    const cost_types types = { DT_F16, DT_F16 };
+    const uint64_t rooms[] = { 1 * MIB, 4 * MIB, 256 * MIB };
+    dev *d = dev_open_cuda(&o, 0, NULL);
+    cr_assert_not_null(d);
+    for (int i = 0; i < 3; i++) {
+        refine_rates r = { 0 };
+        const size_t before = dev_memory_free(d);
+        cost_probe(&r, d, types, rooms[i]);
+        cr_expect_leq(cost_probe_memory(d, types, rooms[i]), rooms[i]);
+        cr_expect(r.linear > 1e9 && r.conv > 1e9 && r.attention > 1e6 && r.memory > 1e6,
+                  "%g %g %g %g", r.linear, r.conv, r.attention, r.memory);
+        cr_expect_eq(dev_memory_free(d), before);
+    }
+    dev_close(d);
 }
 
 /* ---- the engine: which device, and at what price ---- */

@@ -24,14 +24,10 @@ static refine_options options(refine_precision p)
     return o;
 }
 
-/* Small, for the emulated card takes its time. */
 static refine_job job(void)
 {
     static uint8_t out[PICTURE_BYTES];
-    refine_job j = picture_job(out);
-    j.width = j.height = 64;
-    j.strength = 0.2;
-    return j;
+    return picture_small_job(out);
 }
 
 /* ---- the same, whatever the budget ---- */

@@ -1,15 +1,15 @@
 /* tests/cuda/test_run.c -- whole pictures on the emulated card: the same under every schedule of
  * its streams and order of its threads, and an error in one line whatever call of CUDA fails.
  */
-#include "engine/refine.h"
 #include "tests/support/cuda/emulation.h"
+#include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { W = 64, H = 64, PIXELS = W * H * 3, SEEDS = 2, FAILURES = 20 };
+enum { PIXELS = 64 * 64 * 3, SEEDS = 2, FAILURES = 14 };
 
 static char pack_file[256];
 
@@ -25,39 +25,17 @@ TestSuite(cuda_run, .init = make_pack, .fini = drop_pack, .timeout = 1200);
 
 static refine_options options(refine_precision precision)
 {
-    refine_options o = REFINE_OPTIONS_INIT;
-    o.pack_path = pack_file;
-    o.device = REFINE_DEVICE_CUDA;
-    o.precision = precision;
+    refine_options o = picture_options(pack_file, REFINE_DEVICE_CUDA, precision);
     o.vram_bytes = 192u << 20;
-    o.ram_bytes = 128u << 20;
     o.resident_bytes = 1u << 20; /* the others travel */
     o.threads = 1;
     return o;
 }
 
-static refine_job job(uint8_t *out)
-{
-    static uint8_t photo[PIXELS];
-    refine_job j = REFINE_JOB_INIT;
-    for (int i = 0; i < PIXELS; i++)
-        photo[i] = (uint8_t)(i * 7 + i / 3 / W * 3 + ((i >> 5) ^ i));
-    j.prompt = "a photo of a cat";
-    j.negative = "blurry";
-    j.width = W;
-    j.height = H;
-    j.steps = 10;
-    j.strength = 0.2;
-    j.seed = 42;
-    j.rgb_in = photo;
-    j.rgb_out = out;
-    return j;
-}
-
 static refine_status run(refine_precision precision, uint8_t *out, refine_error *err)
 {
     const refine_options o = options(precision);
-    const refine_job j = job(out);
+    const refine_job j = picture_small_job(out);
     refine_engine *e = NULL;
     refine_status st = refine_open(&e, &o, &j, err);
     if (st == REFINE_OK)

@@ -18,8 +18,10 @@ enum {
 };
 
 const uint8_t *picture_photo(void); /* what goes in */
+/* Of the CUDA device the rates are given, for the plan to assume. */
 refine_options picture_options(const char *pack, refine_device d, refine_precision p);
-refine_job picture_job(uint8_t *rgb_out); /* three steps, with guidance */
+refine_job picture_job(uint8_t *rgb_out);       /* three steps, with guidance */
+refine_job picture_small_job(uint8_t *rgb_out); /* 64 x 64, two steps: for the emulated card */
 
 /* Opens, runs, reports (NULL: nobody asks) and closes. */
 void picture_run(const refine_options *o, const refine_job *j, refine_report *report);
