@@ -6,7 +6,7 @@
 #             this machine's processor: for tests
 
 set(REFINE_WITH_CUDA OFF)
-set(REFINE_CUDA_ARCHITECTURES 75 80 86 89 90 120)
+set(REFINE_CUDA_ARCHITECTURES 75 80 86 89 90 120 CACHE STRING "Cards to compile kernels for")
 
 # What this nvcc knows of them, as machine code, and the last as PTX for cards to come.
 function(refine_cuda_architectures out)

@@ -1,36 +1,91 @@
 # Third-party libraries, each as an imported target dep_<name>.  All are Debian and Ubuntu
 # packages; tools/setup.sh names them.
+#
+# REFINE_PARTIAL, for a machine that is lent and not set up: what is missing leaves no target and
+# one line "left out: ...", and the layers that need it are left out too (refine_needs).  Then
+# neither pkg-config is needed, and libraries may lie in REFINE_DEPS, put there by
+# tools/gpu_check.sh --collect; REFINE_WITHOUT names some to do without although they are here.
 
-find_package(PkgConfig REQUIRED)
+set(REFINE_DEPS "" CACHE PATH "Where else headers (include) and static libraries (lib) lie")
+set(REFINE_WITHOUT "" CACHE STRING "With REFINE_PARTIAL: libraries not to look for, to try it")
+
 find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS C)
+set(needed REQUIRED)
+if(REFINE_PARTIAL)
+    set(needed QUIET)
+endif()
+find_package(PkgConfig ${needed})
 
-function(refine_pkg name module)
-    pkg_check_modules(dep_${name} REQUIRED IMPORTED_TARGET ${module})
-    add_library(dep_${name} INTERFACE)
-    target_link_libraries(dep_${name} INTERFACE PkgConfig::dep_${name})
+function(refine_leave_out what why)
+    message(STATUS "left out: ${what} (${why})")
 endfunction()
 
-refine_pkg(uring liburing)
-refine_pkg(zstd libzstd)
-refine_pkg(png libpng)
-refine_pkg(jpeg libjpeg)
-refine_pkg(jansson jansson)
-refine_pkg(utf8proc libutf8proc)
-refine_pkg(xxhash libxxhash)
-refine_pkg(zlib zlib)
-refine_pkg(exif libexif)
+# Sets out_var to whether all these libraries are here; if not, says that `what` is left out.
+function(refine_needs out_var what)
+    set(missing "")
+    foreach(name IN LISTS ARGN)
+        if(NOT TARGET dep_${name})
+            list(APPEND missing ${name})
+        endif()
+    endforeach()
+    if(missing)
+        list(JOIN missing " " missing)
+        refine_leave_out("${what}" "without ${missing}")
+        set(${out_var} OFF PARENT_SCOPE)
+    else()
+        set(${out_var} ON PARENT_SCOPE)
+    endif()
+endfunction()
 
-# oneDNN: some packages carry neither a pkg-config file nor a usable CMake one.
-find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.h)
-find_library(DNNL_LIBRARY dnnl)
-if(NOT DNNL_INCLUDE_DIR OR NOT DNNL_LIBRARY)
+# By its header and its library, the static one first in REFINE_DEPS.
+function(refine_find_by_hand name header library)
+    find_path(REFINE_${name}_INCLUDE ${header} HINTS ${REFINE_DEPS}/include)
+    find_library(REFINE_${name}_LIBRARY NAMES ${library} HINTS ${REFINE_DEPS}/lib)
+    if(REFINE_${name}_INCLUDE AND REFINE_${name}_LIBRARY)
+        add_library(dep_${name} INTERFACE)
+        target_include_directories(dep_${name} SYSTEM INTERFACE ${REFINE_${name}_INCLUDE})
+        target_link_libraries(dep_${name} INTERFACE ${REFINE_${name}_LIBRARY} m)
+    endif()
+endfunction()
+
+function(refine_pkg name module header library)
+    if(name IN_LIST REFINE_WITHOUT)
+        return()
+    endif()
+    if(PKG_CONFIG_FOUND)
+        pkg_check_modules(dep_${name} ${needed} IMPORTED_TARGET ${module})
+        if(dep_${name}_FOUND)
+            add_library(dep_${name} INTERFACE)
+            target_link_libraries(dep_${name} INTERFACE PkgConfig::dep_${name})
+            return()
+        endif()
+    endif()
+    refine_find_by_hand(${name} ${header} ${library})
+endfunction()
+
+refine_pkg(uring liburing liburing.h uring)
+refine_pkg(zstd libzstd zstd.h zstd)
+refine_pkg(zlib zlib zlib.h z)
+refine_pkg(png libpng png.h png)
+refine_pkg(jpeg libjpeg jpeglib.h jpeg)
+refine_pkg(jansson jansson jansson.h jansson)
+refine_pkg(utf8proc libutf8proc utf8proc.h utf8proc)
+refine_pkg(xxhash libxxhash xxhash.h xxhash)
+refine_pkg(exif libexif libexif/exif-data.h exif)
+
+# oneDNN: some packages carry neither a pkg-config file nor a usable CMake one.  It brings an
+# OpenMP runtime; kernels/cpu/onednn.c tells it to stay on one thread.
+if(NOT dnnl IN_LIST REFINE_WITHOUT)
+    find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.h)
+    find_library(DNNL_LIBRARY dnnl)
+    find_package(OpenMP ${needed} COMPONENTS C)
+endif()
+if(DNNL_INCLUDE_DIR AND DNNL_LIBRARY AND OpenMP_C_FOUND)
+    add_library(dep_dnnl INTERFACE)
+    target_include_directories(dep_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
+    target_link_libraries(dep_dnnl INTERFACE ${DNNL_LIBRARY})
+    add_library(dep_openmp INTERFACE)
+    target_link_libraries(dep_openmp INTERFACE OpenMP::OpenMP_C)
+elseif(NOT REFINE_PARTIAL)
     message(FATAL_ERROR "oneDNN is not installed: apt-get install libdnnl-dev")
 endif()
-add_library(dep_dnnl INTERFACE)
-target_include_directories(dep_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
-target_link_libraries(dep_dnnl INTERFACE ${DNNL_LIBRARY})
-
-# oneDNN brings an OpenMP runtime; kernels/cpu/onednn.c tells it to stay on one thread.
-add_library(dep_openmp INTERFACE)
-target_link_libraries(dep_openmp INTERFACE OpenMP::OpenMP_C)

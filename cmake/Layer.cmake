@@ -1,5 +1,6 @@
-# refine_layer(NAME GLOBS... USES... NEEDS...): one static library per directory of the layering
-# (tests/lint/layers.txt).  USES are the layers below, NEEDS what its sources alone include.
+# refine_layer(NAME GLOBS... EXCEPT... USES... NEEDS...): one static library per directory of the
+# layering (tests/lint/layers.txt).  EXCEPT are files that another configuration compiles, USES the
+# layers below, NEEDS what its sources alone include.
 # A directory without sources yet makes no target, and links to a
 # target that does not exist are left out, so every layer builds by itself.
 
@@ -12,8 +13,11 @@ function(refine_link target scope)
 endfunction()
 
 function(refine_layer name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "GLOBS;USES;NEEDS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "GLOBS;EXCEPT;USES;NEEDS")
     file(GLOB sources CONFIGURE_DEPENDS ${arg_GLOBS})
+    foreach(file IN LISTS arg_EXCEPT)
+        list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+    endforeach()
     if(NOT sources)
         message(STATUS "${name}: no sources")
         return()
