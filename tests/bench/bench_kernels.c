@@ -12,56 +12,14 @@
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/ops.h"
 #include "quant/f16.h"
+#include "tests/support/unet_shapes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-typedef enum { LINEAR, GEGLU, CONV, SHORTCUT, SELF, CROSS } kind;
-
-typedef struct shape {
-    kind kind;
-    const char *name;
-    int size; /* output pixels in a row and rows */
-    int c_in, c_out, stride;
-    int times; /* in a step */
-} shape;
-
-static const shape SHAPES[] = {
-    { CONV, "conv_in", 64, 4, 384, 1, 1 },
-    { CONV, "conv 384", 64, 384, 384, 1, 9 },
-    { CONV, "conv 768 -> 384", 64, 768, 384, 1, 2 },
-    { CONV, "conv 1152 -> 384", 64, 1152, 384, 1, 1 },
-    { CONV, "conv up 768", 64, 768, 768, 1, 1 },
-    { CONV, "conv down 384", 32, 384, 384, 2, 1 },
-    { CONV, "conv_out", 64, 384, 4, 1, 1 },
-    { CONV, "conv 768", 32, 768, 768, 1, 6 },
-    { CONV, "conv 1536 -> 768", 32, 1536, 768, 1, 2 },
-    { CONV, "conv up 1536", 32, 1536, 1536, 1, 1 },
-    { CONV, "conv down 768", 16, 768, 768, 2, 1 },
-    { CONV, "conv 1536", 16, 1536, 1536, 1, 6 },
-    { CONV, "conv 3072 -> 1536", 16, 3072, 1536, 1, 2 },
-    { CONV, "conv 1536 (8x8)", 8, 1536, 1536, 1, 11 },
-    { CONV, "conv 3072 (8x8)", 8, 3072, 1536, 1, 3 },
-    { SHORTCUT, "shortcut 1536 -> 768", 32, 1536, 768, 1, 2 },
-    { SHORTCUT, "shortcut 3072 -> 1536", 16, 3072, 1536, 1, 2 },
-    { LINEAR, "qkv 768", 32, 768, 2304, 1, 20 },
-    { LINEAR, "out 768", 32, 768, 768, 1, 70 },
-    { GEGLU, "ff1 768", 32, 768, 6144, 1, 20 },
-    { LINEAR, "ff2 768", 32, 3072, 768, 1, 20 },
-    { LINEAR, "qkv 1536", 16, 1536, 4608, 1, 20 },
-    { LINEAR, "out 1536", 16, 1536, 1536, 1, 70 },
-    { GEGLU, "ff1 1536", 16, 1536, 12288, 1, 20 },
-    { LINEAR, "ff2 1536", 16, 6144, 1536, 1, 20 },
-    { GEGLU, "ff1 1536 (8x8)", 8, 1536, 12288, 1, 4 },
-    { SELF, "self 768", 32, 768, 768, 1, 20 },
-    { SELF, "self 1536", 16, 1536, 1536, 1, 20 },
-    { SELF, "self 768 at 1024", 64, 768, 768, 1, 0 },
-    { CROSS, "cross 768", 32, 768, 768, 1, 20 },
-};
-
-enum { BATCH = 2, N_SHAPES = sizeof SHAPES / sizeof SHAPES[0] };
+enum { BATCH = 2 };
 
 typedef struct operands {
     dev *d;
@@ -75,31 +33,29 @@ static double seconds(clockid_t clock)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static bool is_conv(const shape *s) { return s->kind == CONV || s->kind == SHORTCUT; }
-
-static void run(const operands *o, const shape *s)
+static void run(const operands *o, const unet_shape *s)
 {
     const epilogue plain = { .act = ACT_NONE }, pairs = { .act = ACT_GEGLU };
     const int heads = s->c_in / 64;
 
-    if (is_conv(s)) {
-        const int k = s->kind == CONV ? 3 : 1;
+    if (unet_shape_is_conv(s)) {
+        const int k = s->kind == UNET_CONV ? 3 : 1;
         const conv_geometry g = { k, k, s->stride, k / 2, 0, o->y.h };
         const conv_input in = { .a = o->x,
                                 .h = o->x.h,
                                 .w = o->x.w,
-                                .silu = s->kind == CONV,
-                                .affine = s->kind == CONV ? o->affine : (tensor){ 0 },
+                                .silu = s->kind == UNET_CONV,
+                                .affine = s->kind == UNET_CONV ? o->affine : (tensor){ 0 },
                                 .quantised = o->w.type == DT_I8G64 };
         const size_t bytes = op_conv_prepare_bytes(o->d, &in, g);
         void *space = bytes ? dev_alloc(o->d, bytes, DEV_VRAM) : NULL;
         const conv_source src = op_conv_prepare(o->d, space, &in, g);
         op_conv2d(o->d, o->y, &src, o->w, g, &plain);
         dev_free(o->d, space, bytes, DEV_VRAM);
-    } else if (s->kind == SELF || s->kind == CROSS) {
+    } else if (s->kind == UNET_SELF || s->kind == UNET_CROSS) {
         op_attention(o->d, o->y, o->x, o->kv, o->kv, heads, 0.125f, false);
     } else {
-        op_linear(o->d, o->y, o->x, o->w, s->kind == GEGLU ? &pairs : &plain);
+        op_linear(o->d, o->y, o->x, o->w, s->kind == UNET_GEGLU ? &pairs : &plain);
     }
 }
 
@@ -144,7 +100,7 @@ static void give(dev *d, tensor t)
 }
 
 /* As a pack has it: the first and the last convolution are never int8. */
-static bool is_int8(const shape *s, bool wanted)
+static bool is_int8(const unet_shape *s, bool wanted)
 {
     return wanted && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
 }
@@ -162,17 +118,17 @@ static const mode MODES[] = {
     { "w8a8", DT_BF16, true, true },
 };
 
-static operands make(dev *d, const mode *m, const shape *s, int size)
+static operands make(dev *d, const mode *m, const unet_shape *s, int size)
 {
-    const int in = size * s->stride, k = s->kind == CONV ? 3 : 1;
-    const bool attends = s->kind == SELF || s->kind == CROSS;
+    const int in = size * s->stride, k = s->kind == UNET_CONV ? 3 : 1;
+    const bool attends = s->kind == UNET_SELF || s->kind == UNET_CROSS;
     const dtype type = m->type;
     operands o = { .d = d };
 
     o.x = take(d, type, BATCH, in, in, s->c_in);
-    o.y = take(d, type, BATCH, size, size, s->kind == GEGLU ? s->c_out / 2 : s->c_out);
+    o.y = take(d, type, BATCH, size, size, s->kind == UNET_GEGLU ? s->c_out / 2 : s->c_out);
     if (attends)
-        o.kv = take(d, type, BATCH, 1, s->kind == CROSS ? 77 : size * size, s->c_in);
+        o.kv = take(d, type, BATCH, 1, s->kind == UNET_CROSS ? 77 : size * size, s->c_in);
     else
         o.w = is_int8(s, m->int8) ? take_int8(d, s->c_out, k, k, s->c_in)
                                   : take(d, DT_F16, s->c_out, k, k, s->c_in);
@@ -195,7 +151,7 @@ typedef struct timing {
 } timing;
 
 /* Asks the plan for work and workspace. */
-static timing plan(const operands *o, const shape *s)
+static timing plan(const operands *o, const unet_shape *s)
 {
     operands p = *o;
     p.d = dev_open_plan(o->d, NULL);
@@ -209,7 +165,7 @@ static timing plan(const operands *o, const shape *s)
 }
 
 /* The best of the runs that fit `budget` seconds, after one that makes the products. */
-static timing measure(dev *d, const mode *m, const shape *s, int size, double budget)
+static timing measure(dev *d, const mode *m, const unet_shape *s, int size, double budget)
 {
     operands o = make(d, m, s, size);
     timing best = plan(&o, s);
@@ -261,14 +217,15 @@ int main(int argc, char **argv)
     }
     printf("%s\n%-22s %8s %9s %9s %7s %9s\n", dev_model(d), "shape", "GFLOP", "GF/s wall",
            "GF/s cpu", "decode", "workspace");
-    for (int i = 0; i < N_SHAPES; i++) {
-        const shape *s = &SHAPES[i];
+    for (int i = 0; i < N_UNET_SHAPES; i++) {
+        const unet_shape *s = &UNET_SHAPES[i];
         if (!strstr(s->name, only))
             continue;
         const timing t = measure(d, m, s, s->size, budget);
         const timing one = measure(d, m, s, 1, budget / 4);
         printf("%-22s %8.2f %9.1f %9.1f %6.1f%% %8.1fM\n", s->name, t.gflop, t.gflop / t.wall,
-               t.gflop / t.cpu, s->kind == SELF || s->kind == CROSS ? 0 : 100 * one.cpu / t.cpu,
+               t.gflop / t.cpu,
+               s->kind == UNET_SELF || s->kind == UNET_CROSS ? 0 : 100 * one.cpu / t.cpu,
                (double)t.workspace / 1048576);
         fflush(stdout);
         wall += s->times * t.wall;

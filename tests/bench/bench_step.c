@@ -1,93 +1,284 @@
 /* tests/bench/bench_step.c -- one job on a real pack: seconds per step, peaks, stalls.
  *
- *     bench_step PACK SIZE f32|bf16|int8 resident|streamed [STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]
+ *     bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold]
+ *                PACK SIZE f32|bf16|fp16|int8|auto resident|streamed|cached|planned
+ *                [STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]
  *
- * Prints one line.  `resident` keeps every UNet weight on the device, `streamed` none.
- * PIXELS 0 leaves out the VAE (latents in and out).  docs/speed.md says how its figures
- * were made: interleaved calls, medians.
+ * Prints one line.  `resident` and `planned` keep what fits of the UNet's weights on the device,
+ * `streamed` none, `cached` none either but all in host memory.  PIXELS 0 leaves out the VAE
+ * (latents in and out).  --link is a limit on copies, --cold drops the pack from the page cache.
+ * A budget that is refused is an answer too: with --json it is the line, and no failure.
+ * docs/speed.md says how its figures were made: interleaved calls, medians.
+ *
+ * On a GPU `measured` is what the driver says was taken while the engine lived, to be set beside
+ * `planned`.  `digest` is of what came out (FNV-1a): every budget must give the same.
  */
+#define _GNU_SOURCE /* getopt_long */
 #include "engine/refine.h"
+#include "tests/support/card_memory.h"
 
+#include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static uint64_t argument(int argc, char **argv, int i, uint64_t otherwise)
+typedef struct arguments {
+    bool cuda, json, cold;
+    double link;
+    const char *pack, *precision, *mode;
+    int size, steps;
+    uint64_t vram, ram;
+    bool with_vae;
+} arguments;
+
+typedef struct output {
+    uint8_t *rgb;
+    float *latents;
+    size_t pixels; /* bytes */
+} output;
+
+static uint64_t number(int argc, char **argv, int i, uint64_t otherwise)
 {
     return argc > i ? strtoull(argv[i], NULL, 10) : otherwise;
 }
 
-static int fail(const refine_error *err)
-{
-    fprintf(stderr, "bench_step: %s\n", err->text);
-    return 1;
-}
+/* ---- what is printed ---- */
 
-static void print(const refine_report *r, const char *mode, double rss_mib)
+static double mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
+
+static void print_line(const refine_report *r, const char *mode)
 {
     const double stall = r->stall_disk + r->stall_decode + r->stall_copy;
     printf("%-8s %4dx%-4d %-4s step %.3f first %.3f unet %.2f encode %.2f text %.2f decode %.2f "
            "open %.2f | rss %.1f planned %.1f arena %.1f host %.1f MiB | disk %.2f GB/s, %.2f GB "
            "a step, stalled %.2f s (disk %.2f decode %.2f copy %.2f) %s\n",
            mode, r->width, r->height, r->precision, r->step_median, r->first_step, r->unet,
-           r->vae_encode, r->text, r->vae_decode, r->open, rss_mib,
-           (double)r->memory.rss_planned / 1048576.0, (double)r->memory.device_planned / 1048576.0,
-           (double)r->memory.host_planned / 1048576.0, r->disk_rate / 1e9,
-           (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk, r->stall_decode,
-           r->stall_copy, r->reader);
+           r->vae_encode, r->text, r->vae_decode, r->open, mib(r->memory.rss_peak),
+           mib(r->memory.rss_planned), mib(r->memory.device_planned), mib(r->memory.host_planned),
+           r->disk_rate / 1e9, (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk,
+           r->stall_decode, r->stall_copy, r->reader);
 }
+
+static void print_text(const char *key, const char *text)
+{
+    printf(",\"%s\":\"", key);
+    for (; *text; text++)
+        if ((unsigned char)*text >= ' ')
+            printf(*text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+    putchar('"');
+}
+
+static void print_number(const char *key, double v) { printf(",\"%s\":%.6g", key, v); }
+
+static void begin_json(const arguments *a)
+{
+    printf("{\"stage\":\"step\",\"size\":%d,\"vae\":%s,\"link_limit\":%g,\"vram_mib\":%llu,"
+           "\"ram_mib\":%llu",
+           a->size, a->with_vae ? "true" : "false", a->link, (unsigned long long)a->vram,
+           (unsigned long long)a->ram);
+    print_text("mode", a->mode);
+    print_text("pack", a->pack);
+}
+
+static void print_memory(const refine_memory *m, uint64_t measured)
+{
+    print_number("overhead_mib", mib(m->device_overhead));
+    print_number("planned_mib", mib(m->device_planned));
+    print_number("measured_mib", mib(measured));
+    print_number("resident_mib", mib(m->resident));
+    print_number("host_planned_mib", mib(m->host_planned));
+    print_number("host_peak_mib", mib(m->host_peak));
+    print_number("rss_planned_mib", mib(m->rss_planned));
+    print_number("rss_peak_mib", mib(m->rss_peak));
+}
+
+static void print_json(const arguments *a, const refine_report *r, uint64_t measured,
+                       uint64_t digest)
+{
+    begin_json(a);
+    print_text("device", r->device_model);
+    print_text("precision", r->precision);
+    print_text("reader", r->reader);
+    print_text("note", r->note);
+    print_number("steps", r->steps_run);
+    print_number("step_s", r->step_median);
+    print_number("first_step_s", r->first_step);
+    print_number("predicted_s", r->predicted_step);
+    print_number("open_s", r->open);
+    print_number("text_s", r->text);
+    print_number("encode_s", r->vae_encode);
+    print_number("decode_s", r->vae_decode);
+    print_number("copy_bytes_per_step", (double)r->copy_bytes_per_step);
+    print_number("disk_bytes_per_step", (double)r->disk_bytes_per_step);
+    print_number("copy_gbps", 1e-9 * r->copy_rate);
+    print_number("disk_gbps", 1e-9 * r->disk_rate);
+    print_number("stall_disk_s", r->stall_disk);
+    print_number("stall_decode_s", r->stall_decode);
+    print_number("stall_copy_s", r->stall_copy);
+    print_number("per_pass", r->per_pass);
+    print_memory(&r->memory, measured);
+    printf(",\"digest\":\"%016llx\"}\n", (unsigned long long)digest);
+}
+
+static int fail(const arguments *a, const refine_error *err)
+{
+    if (a->json && err->status == REFINE_EBUDGET) {
+        begin_json(a);
+        print_text("refused", err->text);
+        printf("}\n");
+        return 0;
+    }
+    fprintf(stderr, "bench_step: %s\n", err->text);
+    return 1;
+}
+
+static uint64_t digest_of(const void *data, size_t bytes)
+{
+    const unsigned char *p = data;
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < bytes; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* ---- the job ---- */
 
 static refine_precision precision_of(const char *word)
 {
     return strcmp(word, "bf16") == 0   ? REFINE_BF16
+           : strcmp(word, "fp16") == 0 ? REFINE_FP16
            : strcmp(word, "int8") == 0 ? REFINE_INT8
+           : strcmp(word, "auto") == 0 ? REFINE_PRECISION_AUTO
                                        : REFINE_F32;
+}
+
+static refine_options options_of(const arguments *a)
+{
+    const bool cached = strcmp(a->mode, "cached") == 0;
+    refine_options o = REFINE_OPTIONS_INIT;
+    o.pack_path = a->pack;
+    o.device = a->cuda ? REFINE_DEVICE_CUDA : REFINE_DEVICE_CPU;
+    o.precision = precision_of(a->precision);
+    o.resident_bytes = cached || strcmp(a->mode, "streamed") == 0 ? UINT64_MAX : 0;
+    o.cached_bytes = cached ? UINT64_MAX - 1 : 0;
+    o.copy_limit = 1e9 * a->link;
+    o.vram_bytes = a->vram << 20;
+    o.ram_bytes = a->ram << 20;
+    return o;
+}
+
+static refine_job job_of(const arguments *a, const output *out)
+{
+    refine_job j = REFINE_JOB_INIT;
+    j.prompt = "a cup of coffee";
+    j.width = j.height = a->size;
+    j.steps = 100;
+    j.strength = (double)a->steps / 100.0 + 0.001;
+    if (a->with_vae)
+        j.rgb_in = j.rgb_out = out->rgb;
+    else
+        j.latents_in = j.latents_out = out->latents;
+    return j;
+}
+
+static bool take_output(output *out, int size)
+{
+    out->pixels = (size_t)size * (size_t)size * 3;
+    out->rgb = malloc(out->pixels);
+    out->latents = calloc(out->pixels / 48, sizeof *out->latents);
+    for (size_t i = 0; out->rgb && i < out->pixels; i++)
+        out->rgb[i] = (uint8_t)(i * 2654435761u >> 13);
+    return out->rgb && out->latents;
+}
+
+static void drop_from_page_cache(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    (void)close(fd);
+}
+
+static int run(const arguments *a, const output *out)
+{
+    const refine_options o = options_of(a);
+    const refine_job j = job_of(a, out);
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_engine *e;
+    size_t before = 0, after = 0;
+
+    if (a->cuda && !card_memory_used(&before, false))
+        before = 0;
+    if (refine_open(&e, &o, &j, &err) != REFINE_OK)
+        return fail(a, &err);
+    if (refine_run(e, &j, &err) != REFINE_OK) {
+        refine_close(e);
+        return fail(a, &err);
+    }
+    if (a->cuda && !card_memory_used(&after, true))
+        after = before;
+    refine_get_report(e, &r);
+    const uint64_t digest = a->with_vae ? digest_of(out->rgb, out->pixels)
+                                        : digest_of(out->latents, out->pixels / 48 * sizeof(float));
+    if (a->json)
+        print_json(a, &r, after > before ? after - before : 0, digest);
+    else
+        print_line(&r, a->mode);
+    refine_close(e);
+    return 0;
+}
+
+static bool parse(arguments *a, int argc, char **argv)
+{
+    static const struct option LONG[] = { { "cuda", no_argument, NULL, 'c' },
+                                          { "json", no_argument, NULL, 'j' },
+                                          { "link", required_argument, NULL, 'l' },
+                                          { "cold", no_argument, NULL, 'd' },
+                                          { NULL, 0, NULL, 0 } };
+    int c;
+    while ((c = getopt_long(argc, argv, "", LONG, NULL)) != -1) {
+        if (c == '?')
+            return false;
+        a->cuda |= c == 'c';
+        a->json |= c == 'j';
+        a->cold |= c == 'd';
+        a->link = c == 'l' ? strtod(optarg, NULL) : a->link;
+    }
+    argc -= optind;
+    argv += optind;
+    if (argc < 4)
+        return false;
+    a->pack = argv[0];
+    a->size = (int)strtol(argv[1], NULL, 10);
+    a->precision = argv[2];
+    a->mode = argv[3];
+    a->steps = (int)number(argc, argv, 4, 3);
+    a->vram = number(argc, argv, 5, 0);
+    a->ram = number(argc, argv, 6, 192);
+    a->with_vae = number(argc, argv, 7, 1) != 0;
+    return true;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 5) {
-        fprintf(stderr, "usage: bench_step PACK SIZE f32|bf16|int8 resident|streamed [STEPS "
-                        "[VRAM_MIB [RAM_MIB [PIXELS]]]]\n");
+    arguments a = { 0 };
+    output out;
+
+    if (!parse(&a, argc, argv)) {
+        fprintf(stderr,
+                "usage: bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold] PACK SIZE "
+                "f32|bf16|fp16|int8|auto resident|streamed|cached|planned "
+                "[STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]\n");
         return 2;
     }
-    const int size = (int)strtol(argv[2], NULL, 10);
-    const size_t pixels = (size_t)size * (size_t)size * 3;
-    const bool with_vae = argument(argc, argv, 8, 1) != 0;
-    uint8_t *rgb = malloc(pixels);
-    float *latents = calloc(pixels / 48, sizeof *latents);
-    if (!rgb || !latents)
-        return 1;
-    for (size_t i = 0; i < pixels; i++)
-        rgb[i] = (uint8_t)(i * 2654435761u >> 13);
-
-    refine_options o = REFINE_OPTIONS_INIT;
-    o.pack_path = argv[1];
-    o.precision = precision_of(argv[3]);
-    o.resident_bytes = strcmp(argv[4], "resident") == 0 ? 0 : UINT64_MAX;
-    o.vram_bytes = argument(argc, argv, 6, 0) << 20;
-    o.ram_bytes = argument(argc, argv, 7, 192) << 20;
-    refine_job j = REFINE_JOB_INIT;
-    j.prompt = "a cup of coffee";
-    j.width = j.height = size;
-    j.steps = 100;
-    j.strength = (double)argument(argc, argv, 5, 3) / 100.0 + 0.001;
-    if (with_vae)
-        j.rgb_in = j.rgb_out = rgb;
-    else
-        j.latents_in = j.latents_out = latents;
-
-    refine_engine *e;
-    refine_error err = { 0 };
-    refine_report r = REFINE_REPORT_INIT;
-    if (refine_open(&e, &o, &j, &err) != REFINE_OK)
-        return fail(&err);
-    if (refine_run(e, &j, &err) != REFINE_OK)
-        return fail(&err);
-    refine_get_report(e, &r);
-    print(&r, argv[4], (double)r.memory.rss_peak / 1048576.0);
-    refine_close(e);
-    free(rgb);
-    free(latents);
-    return 0;
+    if (a.cold)
+        drop_from_page_cache(a.pack);
+    const int status = take_output(&out, a.size) ? run(&a, &out) : 1;
+    free(out.rgb);
+    free(out.latents);
+    return status;
 }

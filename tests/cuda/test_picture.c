@@ -1,6 +1,7 @@
 /* tests/cuda/test_picture.c -- whole pictures on the CUDA device, the emulated card or a real one:
  * they depend on the job alone, and are those of the CPU device but for rounding.
  */
+#include "tests/support/field.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
 
@@ -10,8 +11,18 @@
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
+static void make_pack(void)
+{
+    field_needs_gpu();
+    tiny_pack(pack_file, sizeof pack_file, "");
+}
+
+static void make_int8_pack(void)
+{
+    field_needs_gpu();
+    tiny_pack(pack_file, sizeof pack_file, "--weights int8");
+}
+
 static void drop_pack(void) { (void)unlink(pack_file); }
 
 TestSuite(cuda_picture, .init = make_pack, .fini = drop_pack, .timeout = 1200);
@@ -77,6 +88,15 @@ static void latents_of(const refine_options *o, float *out)
     picture_run(o, &j, NULL);
 }
 
+/* A build without oneDNN has the referee instead. */
+static refine_device cpu_or_ref(void)
+{
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
+    dev *d = dev_open_cpu(&o, NULL);
+    dev_close(d);
+    return d ? REFINE_DEVICE_CPU : REFINE_DEVICE_REF;
+}
+
 /* Decibels of the CPU device's latents in f32 over their difference to the CUDA device's. */
 static double agreement(refine_precision p)
 {
@@ -84,7 +104,7 @@ static double agreement(refine_precision p)
     refine_options o = options(REFINE_F32);
     double signal = 0.0, error = 0.0;
     const refine_job j = job();
-    o.device = REFINE_DEVICE_CPU;
+    o.device = cpu_or_ref();
     latents_of(&o, want);
     o = options(p);
     latents_of(&o, got);

@@ -1,6 +1,7 @@
 /* tests/plain_runner/plain_runner.c -- runs tests where criterion cannot; see its header.
  *
- * Each test is a child process: 0 passed, SKIPPED, or anything else failed.
+ * Each test is a child process: 0 passed, SKIPPED, or anything else failed.  The program ends with
+ * SKIPPED too when all were.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -127,5 +128,5 @@ int main(void)
     if (tap)
         fclose(tap);
     printf("%d tests, %d failed, %d skipped\n", n, n_failed, n_skipped);
-    return n_failed > 0;
+    return n_failed > 0 ? FAILED : n > 0 && n_skipped == n ? SKIPPED : 0;
 }

@@ -168,10 +168,19 @@ dev *field_cpu(dtype compute, int threads) { return open_cpu(compute, false, thr
 dev *field_cpu_ints(dtype compute, int threads) { return open_cpu(compute, true, threads); }
 
 #ifdef REFINE_WITH_CUDA
+void field_needs_gpu(void)
+{
+    refine_error err = { 0 };
+    dev_gpu gpu;
+    if (dev_list_gpus(&gpu, 1, &err) == 0)
+        cr_skip_test("no GPU to test on: %s", err.text);
+}
+
 dev *field_cuda(dtype compute)
 {
     const dev_options o = { .compute = compute };
     refine_error err;
+    field_needs_gpu();
     dev *d = dev_open_cuda(&o, 0, &err);
     cr_assert(d, "%s", err.text);
     return d;

@@ -55,6 +55,7 @@ dev *field_cpu_ints(dtype compute, int threads); /* products of int8 in integers
 dev *field_ref(void);
 #ifdef REFINE_WITH_CUDA
 dev *field_cuda(dtype compute);
+void field_needs_gpu(void); /* without one the test is skipped; field_cuda asks too */
 #endif
 
 /* Half an ulp of what `type` can hold of a value up to `peak`. */

@@ -1,8 +1,8 @@
 /* tests/plain_runner/criterion/criterion.h -- the words of criterion that our tests use.
  *
- * Criterion's sandbox cannot start under ThreadSanitizer.  There the tests are
- * built against this header and plain_runner.c instead: each test in a forked
- * child, the same exit status and the same TAP file (CRITERION_OUTPUTS=tap:PATH).
+ * Criterion's sandbox cannot start under ThreadSanitizer, and not every machine has it.  There the
+ * tests are built against this header and plain_runner.c instead: each test in a forked child, the
+ * same exit status and the same TAP file (CRITERION_OUTPUTS=tap:PATH).
  */
 #ifndef REFINE_PLAIN_RUNNER_H
 #define REFINE_PLAIN_RUNNER_H

@@ -1,0 +1,32 @@
+/* tests/bench/gemm.h -- products by cuBLAS, to set our kernels beside.
+ *
+ *     c[i] = a[i] * b[i]^T        i = 0..batch-1, fp16, summed in F32
+ *
+ * a: m rows of k, b: n rows of k (transposed: k rows of n), c: m rows of n; rows lie lda, ldb, ldc
+ * elements apart, members of a batch a_step, b_step, c_step.
+ */
+#ifndef BENCH_GEMM_H
+#define BENCH_GEMM_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+
+typedef struct gemm gemm;
+
+typedef struct gemm_args {
+    const void *a, *b;
+    void       *c;
+    int         m, n, k, lda, ldb, ldc;
+    bool        b_transposed;
+    int         batch;
+    long long   a_step, b_step, c_step;
+} gemm_args;
+
+/* NULL: there is no cuBLAS here. */
+gemm *gemm_open(cudaStream_t s);
+void  gemm_close(gemm *g); /* NULL is fine */
+
+/* False: cuBLAS does not do this. */
+bool gemm_run(gemm *g, const gemm_args *a);
+
+#endif
