@@ -2,8 +2,8 @@
 # packages; tools/setup.sh names them.
 #
 # REFINE_PARTIAL, for a machine that is lent and not set up: what is missing leaves no target and
-# one line "left out: ...", and the layers that need it are left out too (refine_needs).  Then
-# neither pkg-config is needed, and libraries may lie in REFINE_DEPS, put there by
+# one line "left out: ...", and the layers that need it are left out too (refine_needs).  There
+# pkg-config is not needed either, and libraries may lie in REFINE_DEPS, put there by
 # tools/gpu_check.sh --collect; REFINE_WITHOUT names some to do without although they are here.
 
 set(REFINE_DEPS "" CACHE PATH "Where else headers (include) and static libraries (lib) lie")

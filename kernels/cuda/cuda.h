@@ -50,6 +50,10 @@ bool cuda_check(dev *d, cudaError_t e, const char *doing);
 /* Chooses c->math for compute F16 by timing small products both ways. */
 void cuda_probe(cuda_dev *c);
 
+/* Bytes that the card's context took, noted by the device that was the first on it; 0: none was. */
+size_t cuda_context_noted(dev *d);
+void cuda_context_note(dev *d, size_t bytes);
+
 /* Loads the kernels of a file, so that none is loaded, and no device memory taken, later. */
 void cuda_load_products(dev *d);
 void cuda_load_attention(dev *d);

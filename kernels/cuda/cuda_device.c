@@ -5,7 +5,8 @@
  * pages.  Whoever calls first from a thread of its own makes the card that thread's current one.
  *
  * Opening takes the context, the code of all kernels and nothing more; what that comes to is
- * measured, for the budget counts it.  Afterwards device memory is taken by cuda_alloc alone.
+ * measured, for the budget counts it (context_note.cu).  Afterwards device memory is taken by
+ * cuda_alloc alone.
  */
 #include "kernels/cuda/cuda.h"
 
@@ -259,7 +260,7 @@ static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, s
 
 static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
 {
-    size_t before = 0;
+    size_t before = 0, noted = 0;
     const bool known = cuda_memory_used(&before, p->pciDomainID, p->pciBusID, p->pciDeviceID);
     /* A thread that waits gives its core away: decoding needs it. */
     if (!cuda_check(&c->base, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, 1),
@@ -269,7 +270,10 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
     open_streams(c);
     load_kernels(&c->base);
     cuda_probe(c);
-    c->base.overhead = measure(c, p, known, before);
+    noted = cuda_context_noted(&c->base);
+    c->base.overhead = noted ? noted : measure(c, p, known, before);
+    if (!noted && dev_status(&c->base) == REFINE_OK)
+        cuda_context_note(&c->base, c->base.overhead);
 }
 
 dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)

@@ -191,6 +191,7 @@ Test(cuda_device, counts_its_context_against_the_ceiling)
     refine_options o = options(REFINE_DEVICE_CUDA);
     emulation_set_memory(8ull << 30, 0, 64 * (size_t)MIB);
     const refine_memory small = planned(&o).memory;
+    cr_assert_eq(emulation_reset(), 0);
     emulation_set_memory(8ull << 30, 0, 100 * (size_t)MIB);
     const refine_memory large = planned(&o).memory;
     cr_expect_eq(small.device_overhead, 64 * (uint64_t)MIB);
@@ -204,6 +205,24 @@ Test(cuda_device, counts_its_context_against_the_ceiling)
     o.vram_bytes = large.smallest_device;
     picture_run(&o, &j, &r);
     cr_expect_eq(r.memory.device_peak, r.memory.device_planned);
+}
+
+Test(cuda_device, counts_its_context_once_and_not_what_others_take_later)
+{
+    const dev_options o = { .compute = DT_F32 };
+    refine_error err = { 0 };
+    emulation_set_memory(8ull << 30, 0, 64 * (size_t)MIB);
+    dev *first = dev_open_cuda(&o, 0, &err);
+    cr_assert_not_null(first, "%s", err.text);
+    emulation_set_memory(8ull << 30, 500 * (size_t)MIB, 64 * (size_t)MIB);
+    dev *beside = dev_open_cuda(&o, 0, &err);
+    cr_assert_not_null(beside, "%s", err.text);
+    dev_close(first);
+    dev_close(beside);
+    dev *later = dev_open_cuda(&o, 0, &err);
+    cr_assert_not_null(later, "%s", err.text);
+    cr_expect_eq(dev_overhead(later), 64 * (size_t)MIB);
+    dev_close(later);
 }
 
 Test(cuda_device, whose_memory_others_have_taken_is_refused_with_what_would_help)
