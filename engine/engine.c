@@ -1,7 +1,6 @@
 /* engine/engine.c -- the public API: plan, open, run, report, close.
  *
- * The composition root: the only file that picks a device.  What refine_open takes, in
- * order: the pack's index, the device, host buffers (pipeline), the plan, the arena, the
+ * The composition root.  What refine_open takes, in order: the pack's index, the device, host buffers (pipeline), the plan, the arena, the
  * stream with its staging.  Closing goes backwards.  refine_run allocates nothing.
  */
 #include "engine/refine.h"
@@ -10,6 +9,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "engine/device_choice.h"
 #include "engine/plan.h"
 #include "engine/rng.h"
 #include "engine/stages.h"
@@ -29,7 +29,8 @@ enum { MAX_SCRIPT = 5 };
 
 struct refine_engine {
     model m;
-    dev *d;
+    device_choice device;
+    dev *d; /* device.d */
     pipeline *p;
     tokenizer *tok;
     plan plan;
@@ -39,7 +40,6 @@ struct refine_engine {
     trace *t;
     stages *stages; /* NULL: nobody looks */
     run r;
-    bool ints; /* the UNet multiplies integers */
     bool used; /* a run has consumed the stream's script */
 
     const refine_job *job; /* the first one, during a run */
@@ -57,7 +57,6 @@ struct refine_engine {
     double disk_limit, copy_limit;
     refine_report report;
     char device_model[96];
-    char device_note[200]; /* why it is not another device, or "" */
 };
 
 const char *refine_version(void) { return REFINE_VERSION; }
@@ -79,84 +78,11 @@ static uint64_t process_memory(const char *key)
 
 /* ---- opening ---- */
 
-static dtype compute_type(bool cuda, refine_device device, refine_precision p)
-{
-    if (p == REFINE_BF16 || p == REFINE_INT8)
-        return DT_BF16;
-    if (cuda)
-        return p == REFINE_F32 ? DT_F32 : DT_F16;
-    return p == REFINE_PRECISION_AUTO && device != REFINE_DEVICE_REF ? dev_cpu_best() : DT_F32;
-}
-
-/* Precisions that only the other kind of device has. */
-static refine_status check_precision(bool cuda, refine_precision p, refine_error *err)
-{
-    if (!cuda && p == REFINE_FP16)
-        return refine_fail(err, REFINE_EINVAL,
-                           "fp16 is for CUDA devices; this device computes in f32 or bf16");
-    if (cuda && p == REFINE_BF16)
-        return refine_fail(err, REFINE_EINVAL,
-                           "bf16 is for the CPU; a CUDA device computes in fp16 or f32");
-    if (cuda && p == REFINE_INT8)
-        return refine_fail(err, REFINE_EINVAL,
-                           "int8 is for the CPU; a CUDA device multiplies the weights of an int8 "
-                           "pack in fp16: leave --precision out");
-    return REFINE_OK;
-}
-
-static dev *open_kind(refine_engine *e, bool cuda, const refine_options *o, dev_options *want,
-                      refine_error *err)
-{
-    want->compute = compute_type(cuda, o->device, o->precision);
-    if (check_precision(cuda, o->precision, err) != REFINE_OK)
-        return NULL;
-    if (want->ints && !model_quantised(&e->m)) {
-        refine_fail(err, REFINE_EINVAL,
-                    "%s holds 16-bit weights: precision int8 needs a pack made with "
-                    "refine-pack --weights int8",
-                    o->pack_path);
-        return NULL;
-    }
-    if (cuda)
-        return dev_open_cuda(want, o->device_index, err);
-    return o->device == REFINE_DEVICE_REF ? dev_open_ref(want, err) : dev_open_cpu(want, err);
-}
-
-/* `auto` takes the first GPU, unless a precision is asked for that only the CPU has; where there
- * is none that can be used it takes the CPU and says why. */
-static dev *open_best(refine_engine *e, const refine_options *o, dev_options *want,
-                      refine_error *err)
-{
-    refine_error why = { 0 };
-    dev *d = check_precision(true, o->precision, NULL) == REFINE_OK
-                 ? open_kind(e, true, o, want, &why)
-                 : NULL;
-    if (d)
-        return d;
-    if (o->precision == REFINE_FP16) {
-        refine_fail(err, REFINE_EDEVICE, "%s", why.text);
-        return NULL;
-    }
-    if (why.text[0])
-        (void)snprintf(e->device_note, sizeof e->device_note, "on the CPU: %.180s", why.text);
-    return open_kind(e, false, o, want, err);
-}
-
 static refine_status open_device(refine_engine *e, const refine_options *o, refine_error *err)
 {
-    refine_error mine = { 0 };
-    dev_options want = { .ints = o->precision == REFINE_INT8, .threads = o->threads };
-
-    if (!err)
-        err = &mine;
-    e->d = o->device == REFINE_DEVICE_AUTO
-               ? open_best(e, o, &want, err)
-               : open_kind(e, o->device == REFINE_DEVICE_CUDA, o, &want, err);
-    if (!e->d)
-        return err->status != REFINE_OK ? err->status : REFINE_EDEVICE;
-    e->p = NULL;
-    e->ints = want.ints;
-    plan_precision(&e->r, e->d, want.compute);
+    TRY(device_choose(&e->device, &e->m, o, err));
+    e->d = e->device.d;
+    plan_precision(&e->r, e->d, e->device.compute);
     return REFINE_OK;
 }
 
@@ -766,7 +692,7 @@ static void fill_plan_report(refine_engine *e)
     r->device = dev_name(e->d);
     snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
     r->device_model = e->device_model;
-    r->precision = e->ints ? "int8" : PRECISION[e->r.act];
+    r->precision = e->device.ints ? "int8" : PRECISION[e->r.act];
     r->reader = e->s ? stream_reader_name(e->s) : "";
     r->width = e->p->width;
     r->height = e->p->height;
@@ -789,8 +715,8 @@ static void fill_plan_report(refine_engine *e)
     r->source_hash = pack_super(e->m.p)->source_hash;
     r->source_name = e->m.source_name;
     const char *note = e->s ? stream_note(e->s) : "";
-    snprintf(r->note, sizeof r->note, "%s%s%s", e->device_note,
-             e->device_note[0] && note[0] ? "; " : "", note);
+    snprintf(r->note, sizeof r->note, "%s%s%s", e->device.note,
+             e->device.note[0] && note[0] ? "; " : "", note);
 }
 
 /* Seconds of compute in a step, as the plan assumed and as they were. */

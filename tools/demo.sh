@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 
 image=${1:-docs/sample/coffee.jpg}
 small=56M large=256M
-bin=build/release/bin
+build=build/cpu-only # the demo's model is too small for a GPU to be of use
+bin=$build/bin
 pack=demo/demo.pack
 picture=demo/refined.png
 threads=$(nproc)
@@ -19,12 +20,12 @@ threads=$(nproc)
 
 install_packages "${build_packages[@]}"
 
-step "building (log: build/release/build.log)"
-mkdir -p build/release demo
-if ! { cmake --preset release &&
-    cmake --build build/release -j "$(nproc)" --target refine-lowmem refine-pack; } \
-    >build/release/build.log 2>&1; then
-    tail -n 40 build/release/build.log
+step "building (log: $build/build.log)"
+mkdir -p "$build" demo
+if ! { cmake --preset cpu-only &&
+    cmake --build "$build" -j "$(nproc)" --target refine-lowmem refine-pack; } \
+    >"$build/build.log" 2>&1; then
+    tail -n 40 "$build/build.log"
     die "the build failed"
 fi
 

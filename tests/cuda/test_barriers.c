@@ -7,16 +7,13 @@
  */
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/linear_case.h"
+#include "tests/support/own_process.h"
 
 #include <criterion/criterion.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static void put_back(void) { (void)emulation_reset(); }
 
@@ -69,23 +66,25 @@ static bool is_same_in_every_order(dev *d, trial *t, const field *want, const fi
     return true;
 }
 
+/* An operator without one of its barriers, and what it is with all of them. */
+typedef struct loss {
+    dev *d;
+    trial *t;
+    const field *want, *before;
+    int barrier;
+} loss;
+
+static bool differs(const void *context)
+{
+    const loss *l = context;
+    emulation_skip_barrier(l->barrier);
+    return !is_same_in_every_order(l->d, l->t, l->want, l->before);
+}
+
 static bool is_noticed(dev *d, trial *t, const field *want, const field *before, int barrier)
 {
-    int status = 0;
-    const pid_t child = fork();
-    cr_assert_geq(child, 0);
-    if (child == 0) {
-        signal(SIGSEGV, SIG_DFL);
-        signal(SIGABRT, SIG_DFL);
-        signal(SIGALRM, SIG_DFL);
-        (void)alarm(SECONDS);
-        (void)dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
-        emulation_skip_barrier(barrier);
-        _exit(!is_same_in_every_order(d, t, want, before));
-    }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert_not(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM, "stands still");
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    const loss l = { d, t, want, before, barrier };
+    return own_process_fails(differs, &l, SECONDS);
 }
 
 /* ---- which were tried ---- */

@@ -2,15 +2,12 @@
  * let pass what a card would stumble over, and finds what a program has forgotten. */
 #include "tests/cuda/emulation_kernels.h"
 #include "tests/support/cuda/emulation.h"
+#include "tests/support/own_process.h"
 
 #include <criterion/criterion.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { SEEDS = 50 };
 
@@ -54,23 +51,25 @@ static void get(cudaStream_t s, void *dst, const void *src, size_t bytes)
     cr_assert_eq(cudaStreamSynchronize(s), cudaSuccess);
 }
 
-/* Whether a process that does this comes to a bad end; what it says is nobody's business. */
+/* Something done with a stream and so much memory, if any. */
+typedef struct misdeed {
+    void (*commit)(cudaStream_t s, void *memory);
+    size_t bytes;
+} misdeed;
+
+static bool commit(const void *context)
+{
+    const misdeed *what = context;
+    cudaStream_t s = stream_open();
+    what->commit(s, what->bytes ? take(what->bytes) : NULL);
+    (void)cudaStreamSynchronize(s);
+    return false;
+}
+
 static bool is_fatal(void (*deed)(cudaStream_t s, void *memory), size_t bytes)
 {
-    int status = 0;
-    const pid_t child = fork();
-    cr_assert_geq(child, 0);
-    if (child == 0) {
-        signal(SIGSEGV, SIG_DFL);
-        signal(SIGABRT, SIG_DFL);
-        (void)dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
-        cudaStream_t s = stream_open();
-        deed(s, bytes ? take(bytes) : NULL);
-        (void)cudaStreamSynchronize(s);
-        _exit(0);
-    }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    const misdeed what = { deed, bytes };
+    return own_process_fails(commit, &what, 60);
 }
 
 /* ---- warps: positions by hand, from the PTX ISA ---- */

@@ -9,13 +9,10 @@
 #include "kernels/cuda/cuda.h"
 #include "tests/cuda/streams_kernels.h"
 #include "tests/support/cuda/emulation.h"
+#include "tests/support/own_process.h"
 #include "tests/support/stream_rig.h"
 
 #include <criterion/criterion.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { SEEDS = 50, SECONDS = 60 };
 
@@ -127,24 +124,25 @@ Test(cuda_streams, every_chunk_is_there_when_compute_comes_under_every_schedule)
     rig_close(&b.r);
 }
 
-/* In a process of its own, which without a wait may come to any end but standing still. */
+/* Streams that go without a wait. */
+typedef struct loss {
+    bench *b;
+    emulation_schedule schedule;
+    uint32_t seed;
+    emulation_omission without;
+} loss;
+
+static bool goes_wrong(const void *context)
+{
+    const loss *l = context;
+    return !streams_right(l->b, l->schedule, l->seed, l->without, l->seed % 2 == 1);
+}
+
 static bool is_found(bench *b, emulation_schedule schedule, uint32_t seed,
                      emulation_omission without)
 {
-    int status = 0;
-    const pid_t child = fork();
-    cr_assert_geq(child, 0);
-    if (child == 0) {
-        signal(SIGSEGV, SIG_DFL);
-        signal(SIGABRT, SIG_DFL);
-        signal(SIGALRM, SIG_DFL);
-        (void)alarm(SECONDS);
-        (void)dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
-        _exit(!streams_right(b, schedule, seed, without, seed % 2 == 1));
-    }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert_not(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM, "stands still");
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    const loss l = { b, schedule, seed, without };
+    return own_process_fails(goes_wrong, &l, SECONDS);
 }
 
 static void expect_found(emulation_omission without, emulation_schedule made_for)
