@@ -1,7 +1,8 @@
 /* engine/engine.c -- the public API: plan, open, run, report, close.
  *
- * The composition root.  What refine_open takes, in order: the pack's index, the device, host buffers (pipeline), the plan, the arena, the
- * stream with its staging.  Closing goes backwards.  refine_run allocates nothing.
+ * The composition root.  What refine_open takes, in order: the pack's index, the device, host
+ * buffers (pipeline), the plan, the arena, the stream with its staging.  Closing goes backwards.
+ * refine_run allocates nothing.
  */
 #include "engine/refine.h"
 
