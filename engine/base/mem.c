@@ -6,6 +6,7 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "engine/base/mem.h"
 
+#include "engine/base/guard.h"
 #include "engine/base/num.h"
 
 #include <stdatomic.h>
@@ -112,6 +113,7 @@ void mem_unmap(void *p, size_t bytes)
     if (!p)
         return;
     atomic_fetch_sub(&now_bytes, bytes);
+    guard_open(p, bytes); /* what is mapped there next has other zones */
     munmap(p, bytes);
 }
 

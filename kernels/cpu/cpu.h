@@ -6,11 +6,19 @@
  * end, so results do not depend on how many threads there are, on chunks, on bands, or on
  * how many images travel together.
  *
- * Workspace is cut by the same function that says how much is needed.
+ * Workspace is cut by the same function that says how much is needed (engine/base/carve.h):
+ *
+ *     size_t cpu_thing_workspace(...) { return cpu_workspace_bytes(lay_out, &state); }
+ *
+ *     if (!cpu_workspace_cut(c, lay_out, &state))
+ *         return;
+ *     ... run the tasks, whether they fail or not ...
+ *     cpu_workspace_check(c, "thing", lay_out, &state);
  */
 #ifndef REFINE_CPU_H
 #define REFINE_CPU_H
 
+#include "engine/base/carve.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/int8.h"
 #include "kernels/cpu/onednn.h"
@@ -36,8 +44,14 @@ static inline const cpu_dev *cpu_peek(const dev *d) { return (const cpu_dev *)(c
 
 /* The workspace, 64-aligned; NULL and the device failed when it is smaller than `bytes`,
  * which count the alignment (CPU_ALIGN more than what is used). */
-enum { CPU_ALIGN = 64 };
+enum { CPU_ALIGN = CARVE_ALIGN };
 char *cpu_workspace(cpu_dev *c, size_t bytes);
+
+/* What `walk` takes, with the alignment.  Cut: the workspace as blocks of `plan`; false and the
+ * device failed when it is smaller.  Check: fails the device when `op` wrote beside a block. */
+size_t cpu_workspace_bytes(carve_walk *walk, void *plan);
+bool cpu_workspace_cut(cpu_dev *c, carve_walk *walk, void *plan);
+void cpu_workspace_check(cpu_dev *c, const char *op, carve_walk *walk, void *plan);
 
 size_t cpu_linear_workspace(const dev *d, const linear_args *a);
 void cpu_linear(dev *d, const linear_args *a);

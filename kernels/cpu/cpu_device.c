@@ -9,18 +9,47 @@
 #include <cpuid.h>
 #endif
 
+static char *aligned_workspace(const cpu_dev *c)
+{
+    const uintptr_t at = (uintptr_t)c->base.workspace;
+    return (char *)c->base.workspace + (-at & (CPU_ALIGN - 1));
+}
+
 char *cpu_workspace(cpu_dev *c, size_t bytes)
 {
-    if (bytes <= c->base.workspace_bytes) {
-        const uintptr_t at = (uintptr_t)c->base.workspace;
-        return (char *)c->base.workspace + (-at & (CPU_ALIGN - 1));
-    }
+    if (bytes <= c->base.workspace_bytes)
+        return aligned_workspace(c);
     char why[160];
     (void)snprintf(why, sizeof why,
                    "cpu: an operator needs %zu bytes of workspace, %zu were planned", bytes,
                    c->base.workspace_bytes);
     dev_fail(&c->base, REFINE_EBUDGET, why);
     return NULL;
+}
+
+size_t cpu_workspace_bytes(carve_walk *walk, void *plan)
+{
+    return CPU_ALIGN + carve_bytes(walk, plan);
+}
+
+bool cpu_workspace_cut(cpu_dev *c, carve_walk *walk, void *plan)
+{
+    char *region = cpu_workspace(c, cpu_workspace_bytes(walk, plan));
+    if (region)
+        carve_cut(walk, plan, region);
+    return region != NULL;
+}
+
+void cpu_workspace_check(cpu_dev *c, const char *op, carve_walk *walk, void *plan)
+{
+    char why[160];
+    const carve_fault f = carve_check(walk, plan, aligned_workspace(c));
+    if (f.block < 0)
+        return;
+    (void)snprintf(why, sizeof why,
+                   "cpu: %s wrote byte %td of block %d of its workspace, which has %zu bytes", op,
+                   f.at, f.block, f.bytes);
+    dev_fail(&c->base, REFINE_EDEVICE, why);
 }
 
 static void *cpu_alloc(dev *d, size_t bytes, dev_mem kind)

@@ -23,16 +23,6 @@ typedef struct group_sums {
     double sum, squares;
 } group_sums;
 
-static size_t thread_bytes(tensor a, tensor b)
-{
-    return num_align((size_t)(a.c + b.c) * 2 * sizeof(double), CPU_ALIGN);
-}
-
-size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b)
-{
-    return CPU_ALIGN + (size_t)cpu_peek(d)->threads * thread_bytes(a, b);
-}
-
 static group_sums *sums_at(tensor sums, int n, int unit)
 {
     group_sums *all = sums.data;
@@ -40,14 +30,48 @@ static group_sums *sums_at(tensor sums, int n, int unit)
 }
 
 typedef struct group_state {
-    cpu_dev *c;
+    const cpu_dev *c;
     tensor sums, a, b;
-    int unit0, units; /* of the band */
-    char *threads;    /* scratch: [2][c] doubles each */
+    int unit0, units;    /* of the band */
+    carve_parts threads; /* channel_sums each */
 } group_state;
 
+/* A thread's, of one unit: [c] each. */
+typedef struct channel_sums {
+    int c;
+    double *sum, *squares;
+} channel_sums;
+
+static void lay_out_thread(carver *at, void *context)
+{
+    channel_sums *s = context;
+    s->sum = carve(at, (size_t)s->c * sizeof *s->sum);
+    s->squares = carve(at, (size_t)s->c * sizeof *s->squares);
+}
+
+static void lay_out_sums(carver *at, void *context)
+{
+    group_state *s = context;
+    channel_sums each = { .c = s->a.c + s->b.c };
+    s->threads = carve_each(at, s->c->threads, lay_out_thread, &each);
+}
+
+size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b)
+{
+    group_state s = { .c = cpu_peek(d), .a = a, .b = b };
+    return cpu_workspace_bytes(lay_out_sums, &s);
+}
+
+static channel_sums sums_of_thread(const group_state *s, int thread)
+{
+    channel_sums mine = { .c = s->a.c + s->b.c };
+    carver at = carve_part(s->threads, thread);
+    lay_out_thread(&at, &mine);
+    return mine;
+}
+
 /* sum[i] and squares[i] of the channels of t over pixels [p0, p1). */
-static void channel_sums(const vec *v, double *sum, double *squares, tensor t, size_t p0, size_t p1)
+static void add_pixels(const vec *v, double *sum, double *squares, tensor t, size_t p0, size_t p1)
 {
     float wide[PART];
     const bool plain = t.type == DT_F32 && t.exp2 == 0;
@@ -67,39 +91,40 @@ static void channel_sums(const vec *v, double *sum, double *squares, tensor t, s
 static void sum_task(void *context, int task, int thread)
 {
     const group_state *s = context;
-    const int unit = s->unit0 + task % s->units, n = task / s->units, c_all = s->a.c + s->b.c;
-    const int size = c_all / s->sums.w;
+    const int unit = s->unit0 + task % s->units, n = task / s->units;
+    const channel_sums mine = sums_of_thread(s, thread);
+    const int size = mine.c / s->sums.w;
     const int end = unit * BAND_UNIT + BAND_UNIT < s->a.h ? unit * BAND_UNIT + BAND_UNIT : s->a.h;
     const size_t w = (size_t)s->a.w, image = (size_t)n * tensor_pixels(s->a);
     const size_t p0 = image + (size_t)unit * BAND_UNIT * w, p1 = image + (size_t)end * w;
-    double *sum = (double *)(void *)(s->threads + (size_t)thread * thread_bytes(s->a, s->b));
-    double *squares = sum + c_all;
     group_sums *out = sums_at(s->sums, n, unit);
 
-    memset(sum, 0, (size_t)c_all * 2 * sizeof *sum);
-    channel_sums(s->c->v, sum, squares, s->a, p0, p1);
+    memset(mine.sum, 0, (size_t)mine.c * sizeof *mine.sum);
+    memset(mine.squares, 0, (size_t)mine.c * sizeof *mine.squares);
+    add_pixels(s->c->v, mine.sum, mine.squares, s->a, p0, p1);
     if (tensor_present(s->b))
-        channel_sums(s->c->v, sum + s->a.c, squares + s->a.c, s->b, p0, p1);
+        add_pixels(s->c->v, mine.sum + s->a.c, mine.squares + s->a.c, s->b, p0, p1);
     for (int g = 0; g < s->sums.w; g++) {
         out[g] = (group_sums){ 0, 0 };
         for (int c = g * size; c < (g + 1) * size; c++) {
-            out[g].sum += sum[c];
-            out[g].squares += squares[c];
+            out[g].sum += mine.sum[c];
+            out[g].squares += mine.squares[c];
         }
     }
 }
 
 void cpu_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    group_state s = { .c = cpu_of(d),
+    group_state s = { .c = cpu_peek(d),
                       .sums = sums,
                       .a = a,
                       .b = b,
                       .unit0 = row0 / BAND_UNIT,
                       .units = band_units(rows) };
-    s.threads = cpu_workspace(s.c, cpu_groupnorm_workspace(d, a, b));
-    if (s.threads)
-        pool_run(s.c->pool, a.n * s.units, sum_task, &s);
+    if (!cpu_workspace_cut(cpu_of(d), lay_out_sums, &s))
+        return;
+    pool_run(s.c->pool, a.n * s.units, sum_task, &s);
+    cpu_workspace_check(cpu_of(d), "groupnorm_sums", lay_out_sums, &s);
 }
 
 static group_sums fold(tensor sums, int n, int g)

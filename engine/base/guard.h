@@ -1,0 +1,28 @@
+/* engine/base/guard.h -- red zones, for memory that is cut into blocks by hand.
+ *
+ * Guarded builds (REFINE_GUARDS, the presets for tests) leave a zone around each such block and
+ * look at it when the block is done with.  A zone finds what it is for in two ways: its bytes are
+ * a pattern, which also shows what code without a sanitizer wrote (generated code, a GPU's); and
+ * AddressSanitizer, where the build has it, is told that nobody may touch it, which also shows
+ * reads.  In other builds zones have no bytes and all of this is nothing.
+ */
+#ifndef REFINE_GUARD_H
+#define REFINE_GUARD_H
+
+#include <stddef.h>
+
+#ifdef REFINE_GUARDS
+enum { GUARDED = 1, GUARD_ZONE = 256 };
+#else
+enum { GUARDED = 0, GUARD_ZONE = 0 };
+#endif
+
+/* The pattern: any two bytes at an even address are a NaN in every floating type. */
+void guard_fill(void *zone, size_t bytes);
+size_t guard_spoilt(const void *zone, size_t bytes); /* the first other byte; `bytes`: none */
+
+/* May instrumented code touch it? */
+void guard_shut(const void *p, size_t bytes);
+void guard_open(const void *p, size_t bytes);
+
+#endif
