@@ -91,7 +91,8 @@ WIDE static size_t bf16_decode_wide(float *dst, const uint16_t *src, size_t n)
     return i;
 }
 
-WIDE static __m256i bf16_round(__m256i u)
+/* Rounded, in the lower half of each word. */
+WIDE static __m256i bf16_lanes(__m256i u)
 {
     const __m256i magnitude = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
     const __m256i nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
@@ -105,10 +106,20 @@ WIDE static size_t bf16_encode_wide(uint16_t *dst, const float *src, size_t n)
 {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
-        const __m256i u = bf16_round(_mm256_castps_si256(_mm256_loadu_ps(src + i)));
+        const __m256i u = bf16_lanes(_mm256_castps_si256(_mm256_loadu_ps(src + i)));
         const __m128i h = _mm_packus_epi32(_mm256_castsi256_si128(u),
                                            _mm256_extracti128_si256(u, 1));
         _mm_storeu_si128((__m128i *)(void *)(dst + i), h);
+    }
+    return i;
+}
+
+WIDE static size_t bf16_round_wide(float *dst, const float *src, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256i u = bf16_lanes(_mm256_castps_si256(_mm256_loadu_ps(src + i)));
+        _mm256_storeu_ps(dst + i, _mm256_castsi256_ps(_mm256_slli_epi32(u, 16)));
     }
     return i;
 }
@@ -143,4 +154,10 @@ void bf16_encode(uint16_t *dst, const float *src, size_t n)
 {
     for (size_t i = START(bf16_encode_wide, dst, src, n); i < n; i++)
         dst[i] = f32_to_bf16(src[i]);
+}
+
+void bf16_round(float *dst, const float *src, size_t n)
+{
+    for (size_t i = START(bf16_round_wide, dst, src, n); i < n; i++)
+        dst[i] = bf16_to_f32(f32_to_bf16(src[i]));
 }

@@ -48,4 +48,7 @@ void f16_encode(uint16_t *dst, const float *src, size_t n);
 void bf16_decode(float *dst, const uint16_t *src, size_t n);
 void bf16_encode(uint16_t *dst, const float *src, size_t n);
 
+/* The floats that encoding and decoding leave; dst may be src. */
+void bf16_round(float *dst, const float *src, size_t n);
+
 #endif

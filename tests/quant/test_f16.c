@@ -174,3 +174,20 @@ Test(quant_f16, bulk_takes_any_length_and_writes_no_further)
             cr_assert(w[i] == (i >= 1 && i <= n ? f16_to_f32(h[i]) : v[i]));
     }
 }
+
+Test(quant_f16, rounding_is_encoding_and_decoding)
+{
+    enum { N = 1 << 16, STEP = 65521 };
+    static float v[N], rounded[N], decoded[N];
+    static uint16_t half[N];
+    for (uint32_t i = 0; i < N; i++)
+        v[i] = f32_from_bits(i * STEP);
+    for (size_t n = N - 9; n <= N; n++) {
+        bf16_encode(half, v, n);
+        bf16_decode(decoded, half, n);
+        bf16_round(rounded, v, n);
+        cr_assert(memcmp(rounded, decoded, n * sizeof *v) == 0, "%zu", n);
+    }
+    bf16_round(v, v, N);
+    cr_expect(memcmp(v, rounded, sizeof v) == 0, "in place");
+}
