@@ -1,0 +1,39 @@
+/* tests/kernels/test_isa.c -- REFINE_ISA takes away what a lesser processor would not have. */
+#define _POSIX_C_SOURCE 200809L /* setenv */
+#include "kernels/cpu/isa.h"
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/int8.h"
+#include "kernels/cpu/vec.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned capped(const char *name)
+{
+    cr_assert(setenv("REFINE_ISA", name, 1) == 0);
+    return isa_available();
+}
+
+Test(kernels_isa, is_capped_by_the_environment)
+{
+    cr_assert(unsetenv("REFINE_ISA") == 0);
+    const unsigned all = isa_available();
+    cr_expect(capped("base") == 0);
+    cr_expect(capped("avx2") == (all & ISA_AVX2));
+    cr_expect((capped("avxvnni") & (ISA_AVX512 | ISA_AVX512VNNI | ISA_AVX512BF16)) == 0);
+    cr_expect((capped("avx512") & (ISA_AVXVNNI | ISA_AVX512VNNI | ISA_AVX512BF16)) == 0);
+    cr_expect((capped("avx512vnni") & ISA_AVX512BF16) == 0);
+    cr_expect(capped("avx512bf16") == (all & ~(unsigned)ISA_AVXVNNI));
+    cr_expect(capped("no such thing") == all);
+}
+
+Test(kernels_isa, is_what_the_kernels_are_picked_by)
+{
+    (void)capped("base");
+    cr_expect(strcmp(gemm_pick(DT_F32)->name, "plain") == 0);
+    cr_expect(strcmp(gemm_pick(DT_BF16)->name, "plain") == 0);
+    cr_expect(strcmp(int8_pick()->name, "plain") == 0);
+    cr_expect(vec_pick() == &VEC_BASE);
+}
