@@ -25,8 +25,8 @@
 enum { MAX_SCRIPT = 5 };
 
 /* What libraries and threads' stacks take once a run is under way, and what malloc keeps of
- * what is freed while opening: 0.5 to 1.7 MiB, measured (docs/memory.md). */
-#define LIBRARY_BYTES ((uint64_t)5 << 18)
+ * what is freed while opening: 0.0 to 1.1 MiB, measured (docs/memory.md). */
+#define LIBRARY_BYTES ((uint64_t)5 << 17)
 
 struct refine_engine {
     model m;

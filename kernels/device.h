@@ -44,8 +44,8 @@ typedef struct dev_options {
 
 /* NULL and a text in err when the device cannot be had.
  *   ref   plain C loops in float; the referee.  F32 only.
- *   cpu   oneDNN.  F32, and BF16 (natively where the CPU multiplies it, else
- *         BF16 is what activations are stored in and F32 what is computed).
+ *   cpu   this machine's processor.  F32, or BF16: the same bits on every processor with FMA,
+ *         fast where it multiplies pairs of BF16, else at the speed of F32.
  *   cuda  an NVIDIA GPU, by its number.  F16 (sums in F32), or F32.
  *   plan  computes nothing, counts everything; answers every question about
  *         sizes as `target` would, which must outlive it. */
@@ -55,7 +55,7 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err);
 dev *dev_open_plan(const dev *target, refine_error *err);
 void dev_close(dev *d); /* drains both queues; NULL is fine */
 
-/* What `auto` precision is on this machine's CPU: BF16 if it multiplies that natively. */
+/* What `auto` precision is on this machine's CPU: BF16 if it has instructions for that. */
 dtype dev_cpu_best(void);
 
 /* A GPU as the system lists it. */

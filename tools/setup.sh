@@ -3,10 +3,10 @@
 
 build_packages=(
     gcc libc6-dev cmake ninja-build pkg-config
-    libdnnl-dev liburing-dev libzstd-dev libpng-dev libjpeg-dev libjansson-dev
+    liburing-dev libzstd-dev libpng-dev libjpeg-dev libjansson-dev
     libutf8proc-dev libxxhash-dev libexif-dev zlib1g-dev
 )
-test_packages=(libcriterion-dev g++ clang libomp-dev binutils)
+test_packages=(libcriterion-dev g++ clang binutils)
 optional_packages=(clang-format-14 shellcheck)
 
 say() { printf '%s\n' "$*"; }

@@ -20,8 +20,8 @@
 
 #include "engine/base/carve.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/int8.h"
-#include "kernels/cpu/onednn.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/cpu/vec.h"
 #include "kernels/host_queue.h"
@@ -30,12 +30,11 @@ typedef struct cpu_dev {
     dev base;
     host_queue *queue;
     pool *pool;
-    onednn *dnnl;
     const vec *v;
+    const gemm *f32, *bf16; /* which product takes which: kernels/cpu/operand.h */
     const int8_variant *int8;
-    dtype compute;  /* what was asked for */
-    dtype multiply; /* F32 or BF16: what products take */
-    bool ints;      /* except where they run in integers (kernels/cpu/operand.h) */
+    dtype compute; /* what activations are kept in */
+    bool ints;     /* they are quantised where int8 weights meet them */
     int threads;
 } cpu_dev;
 

@@ -28,7 +28,7 @@ typedef struct plane_layout {
 
 static operand operand_for(const cpu_dev *c, const conv_input *in)
 {
-    return operand_of(c, operand_ints(c, in->a.type, in->quantised), in->a.c + in->b.c);
+    return operand_of(c, in->a.type, in->quantised, in->a.c + in->b.c);
 }
 
 static plane_layout planes_of(const cpu_dev *c, const conv_input *in, conv_geometry g)
@@ -102,7 +102,7 @@ conv_source cpu_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometr
         return out;
     prepare_state s = { cpu_of(d), in, g, planes_of(cpu_of(d), in, g), p };
     pool_run(s.c->pool, in->a.n * g.stride * g.stride * s.p.rows, prepare_task, &s);
-    out.ready = tensor_make(p, s.c->multiply, in->a.n, g.stride * g.stride * s.p.rows, s.p.pitch,
+    out.ready = tensor_make(p, in->a.type, in->a.n, g.stride * g.stride * s.p.rows, s.p.pitch,
                             s.p.x.k);
     out.first = g.row0;
     return out;
@@ -125,11 +125,11 @@ static void read_prepared(const cpu_dev *c, matrix_job *j, const conv_args *a)
     }
 }
 
-static void read_in_place(const cpu_dev *c, matrix_job *j, const conv_args *a)
+static void read_in_place(matrix_job *j, const conv_args *a)
 {
     const tensor x = a->x.in.a;
     j->pitch = a->y.w;
-    j->gather = tensor_present(a->x.in.b) || !operand_is(c, operand_for(c, &a->x.in), x);
+    j->gather = tensor_present(a->x.in.b) || !operand_is(j->x, x);
     j->in = a->x.in;
     j->image_bytes = tensor_bytes(tensor_images(x, 0, 1));
     if (x.data)
@@ -143,7 +143,7 @@ static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
         .w = a->w,
         .e = a->e,
         .taps = a->g.kh * a->g.kw,
-        .ints = operand_for(c, &a->x.in).ints,
+        .x = operand_for(c, &a->x.in),
         .height = a->y.h,
         .width = a->y.w,
         .unit_rows = BAND_UNIT,
@@ -153,7 +153,7 @@ static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
     if (must_prepare(&a->x.in, a->g))
         read_prepared(c, &j, a);
     else
-        read_in_place(c, &j, a);
+        read_in_place(&j, a);
     return j;
 }
 

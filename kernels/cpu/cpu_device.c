@@ -101,7 +101,6 @@ static void cpu_close(dev *d)
     cpu_dev *c = cpu_of(d);
     host_queue_close(c->queue);
     pool_close(c->pool);
-    onednn_close(c->dnnl);
     mem_free(c);
 }
 
@@ -156,13 +155,7 @@ static void read_brand(char *out, size_t size)
     (void)snprintf(out, size, "%.*s", (int)n, from);
 }
 
-dtype dev_cpu_best(void)
-{
-    onednn *o = onednn_open(DT_BF16, 1, NULL);
-    const dtype best = o && onednn_type(o) == DT_BF16 ? DT_BF16 : DT_F32;
-    onednn_close(o);
-    return best;
-}
+dtype dev_cpu_best(void) { return gemm_pick(DT_BF16)->element == DT_BF16 ? DT_BF16 : DT_F32; }
 
 dev *dev_open_cpu(const dev_options *o, refine_error *err)
 {
@@ -177,17 +170,16 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
     }
     c->base.ops = &CPU_OPS;
     c->v = vec_pick();
+    c->f32 = gemm_pick(DT_F32);
+    c->bf16 = gemm_pick(DT_BF16);
     c->int8 = int8_pick();
     c->compute = o->compute;
     c->ints = o->ints;
     read_brand(c->base.model, sizeof c->base.model);
-    if (!(c->queue = host_queue_open(err)) ||
-        !(c->pool = pool_open(o->threads, onednn_thread, err)) ||
-        !(c->dnnl = onednn_open(o->compute, pool_threads(c->pool), err))) {
+    if (!(c->queue = host_queue_open(err)) || !(c->pool = pool_open(o->threads, err))) {
         cpu_close(&c->base);
         return NULL;
     }
     c->threads = c->base.threads = pool_threads(c->pool);
-    c->multiply = onednn_type(c->dnnl);
     return &c->base;
 }

@@ -4,7 +4,7 @@
 static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
 {
     const int pixels = (int)tensor_pixels(a->x);
-    const bool ints = operand_ints(c, a->x.type, a->w.type == DT_I8G64);
+    const operand x = operand_of(c, a->x.type, a->w.type == DT_I8G64, a->w.c);
     return (matrix_job){
         .y = a->y,
         .w = a->w,
@@ -16,8 +16,8 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
         .unit_rows = 1,
         .row0 = 0,
         .rows = 1,
-        .ints = ints,
-        .gather = !operand_is(c, operand_of(c, ints, a->w.c), a->x),
+        .x = x,
+        .gather = !operand_is(x, a->x),
         .in = { .a = a->x },
         .ready = a->x.data,
         .image_bytes = tensor_bytes(tensor_images(a->x, 0, 1)),

@@ -1,8 +1,8 @@
 /* kernels/cpu/matrix.c -- decode and lay out some tiles, multiply, finish; next tiles.
  *
- * Weights arrive as the pack holds them.  As many tiles as fit PACKED_BYTES are decoded into the
- * layout products want, in parallel, and used at once; then the next.  Each thread has room
- * for one piece's result, for a fetched piece of input, and for the library's scratch.
+ * Weights arrive as the pack holds them.  As many tiles as fit PACKED_BYTES are decoded into
+ * panels, in parallel, and used at once; then the next.  Each thread has room for one piece's
+ * result and for a fetched piece of input, whichever unit the piece is of.
  */
 #include "kernels/cpu/matrix.h"
 
@@ -11,27 +11,41 @@
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/pieces.h"
 
+#include <assert.h>
+
 enum {
-    PIECE_1 = 128, /* pixels of a piece, about: products with one tap */
-    PIECE_9 = 512, /* and with nine, where more pixels share a tap's weights */
+    PIECE = 128, /* pixels of a piece, about */
     PACKED_BYTES = 8 << 20,
-    PACK_ELEMENTS = 64 << 10, /* of one packing task, about */
-    MAX_SHAPES = 16
+    PACK_ELEMENTS = 64 << 10 /* of one packing task, about */
 };
 
-typedef struct matrix_plan {
+static_assert((int)INT8_PANEL == (int)GEMM_PANEL, "a tile has as many panels either way");
+
+/* One matrix_run: its plan, its workspace, and where it is. */
+typedef struct matrix_state {
+    const cpu_dev *c;
+    const matrix_job *j;
+
     pieces split[2]; /* of a full unit and of the image's last */
     int units;
-    operand x;
+    int most_pieces, most_pixels; /* of a unit; of a piece */
     int tile, tiles, last_rows;
-    const product *of[2][2][2][2]; /* unit, last piece, tile, add; of floats */
-    product_layout layout[2];      /* of a tile's tap; of floats */
-    int panels[2];                 /* of a tile */
-    size_t tap_bytes[2];           /* of a packed tile */
-    size_t tile_bytes;             /* of a packed tile, all taps */
+    size_t panel_bytes, tap_bytes, tile_bytes; /* packed, of a full tile */
     int tiles_at_once;
-    size_t result_bytes, gather_bytes, thread_bytes, bytes;
-} matrix_plan;
+
+    char *packed;
+    carve_parts threads; /* thread_room each */
+
+    int tile0, n_tiles; /* of this pass */
+    int panels_per_task, tasks_per_tile;
+    int tiles_per_task, groups;
+} matrix_state;
+
+typedef struct thread_room {
+    const matrix_state *s;
+    float *result; /* [pixel of a piece][row of a tile] */
+    char *fetched; /* [pixel of a piece]: operands */
+} thread_room;
 
 /* Pixels of a unit of `rows` rows, as they lie in the input. */
 static int unit_pixels(const matrix_job *j, int rows) { return (rows - 1) * j->pitch + j->width; }
@@ -42,118 +56,76 @@ static int rows_of_unit(const matrix_job *j, int unit)
     return left < j->unit_rows ? left : j->unit_rows;
 }
 
-static bool is_tail(const matrix_job *j, int unit) { return rows_of_unit(j, unit) < j->unit_rows; }
+static int larger(int a, int b) { return a > b ? a : b; }
 
-static bool find_product(const cpu_dev *c, matrix_plan *p, int unit, int last, int tile, int add)
+static int panels_of(int rows) { return (rows + GEMM_PANEL - 1) / GEMM_PANEL; }
+
+static size_t panel_bytes(const cpu_dev *c, operand x)
 {
-    const pieces s = p->split[unit];
-    const product_shape shape = {
-        .pixels = last ? s.last : s.size,
-        .k = p->x.k,
-        .rows = matrix_channels(tile == FULL ? p->tile : p->last_rows),
-        .add = add,
-    };
-    const product *found = onednn_product(c->dnnl, shape);
-    if (!found)
-        return false;
-    p->of[unit][last][tile][add] = found;
-    p->layout[tile] = product_weights(found);
-    p->panels[tile] = pack_panels(p->layout[tile]);
-    p->tap_bytes[tile] = p->layout[tile].bytes;
-    p->thread_bytes = num_max(p->thread_bytes, product_scratch(found));
-    return true;
+    return x.ints ? int8_panel_bytes(c->int8, x.k / I8_GROUP)
+                  : gemm_panel_bytes(x.gemm->element, x.k);
 }
 
-/* All shapes this job can meet, whatever band it is: a plan then needs what a run does. */
-static bool find_products(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
+/* Both kinds of unit that the image has count, whatever band it is: a plan then needs what a run
+ * does. */
+static matrix_state make_plan(const cpu_dev *c, const matrix_job *j)
 {
-    const bool tail_unit = j->height % j->unit_rows != 0;
-    const bool full_unit = j->height >= j->unit_rows;
-    const bool full_tile = p->tiles > 1 || p->last_rows == p->tile;
-    const bool tail_tile = p->last_rows != p->tile;
-
-    onednn_make_room(c->dnnl, MAX_SHAPES);
-    for (int i = 0; i < MAX_SHAPES; i++) {
-        const int unit = i & 1, last = i >> 1 & 1, tile = i >> 2 & 1, add = i >> 3;
-        if ((unit == TAIL ? !tail_unit : !full_unit) || (tile == TAIL ? !tail_tile : !full_tile) ||
-            (add && j->taps == 1))
-            continue;
-        if (!find_product(c, p, unit, last, tile, add))
-            return false;
-    }
-    return true;
-}
-
-/* Integers are multiplied whatever the shape. */
-static void lay_out_ints(const cpu_dev *c, matrix_plan *p)
-{
-    const size_t panel = int8_panel_bytes(c->int8, p->x.k / I8_GROUP);
-    const int rows[] = { [FULL] = p->tile, [TAIL] = p->last_rows };
-    for (int i = 0; i < 2; i++) {
-        p->panels[i] = (rows[i] + INT8_PANEL - 1) / INT8_PANEL;
-        p->tap_bytes[i] = (size_t)p->panels[i] * panel;
-    }
-}
-
-static bool make_plan(const cpu_dev *c, const matrix_job *j, matrix_plan *p)
-{
-    const int about = j->taps == 1 ? PIECE_1 : PIECE_9;
     const int tail_rows = j->height % j->unit_rows;
-
-    *p = (matrix_plan){
+    const int full_rows = j->height < j->unit_rows ? tail_rows : j->unit_rows;
+    matrix_state s = {
+        .c = c,
+        .j = j,
         .units = (j->rows + j->unit_rows - 1) / j->unit_rows,
-        .x = operand_of(c, j->ints, j->w.c),
         .tile = tile_rows(j->w.h, j->w.w),
+        .panel_bytes = panel_bytes(c, j->x),
     };
-    p->split[FULL] = pieces_of(unit_pixels(j, j->unit_rows), about);
-    p->split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : 1), about);
-    p->tiles = (j->w.n + p->tile - 1) / p->tile;
-    p->last_rows = j->w.n - (p->tiles - 1) * p->tile;
-    if (j->ints)
-        lay_out_ints(c, p);
-    else if (!find_products(c, j, p))
-        return false;
+    s.split[FULL] = pieces_of(unit_pixels(j, full_rows), PIECE);
+    s.split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : full_rows), PIECE);
+    s.most_pieces = larger(s.split[FULL].n, s.split[TAIL].n);
+    s.most_pixels = larger(s.split[FULL].size, s.split[TAIL].size);
+    s.tiles = (j->w.n + s.tile - 1) / s.tile;
+    s.last_rows = j->w.n - (s.tiles - 1) * s.tile;
+    s.tap_bytes = (size_t)panels_of(s.tiles > 1 ? s.tile : s.last_rows) * s.panel_bytes;
+    s.tile_bytes = (size_t)j->taps * s.tap_bytes;
+    s.tiles_at_once = (int)num_max(1, num_min(PACKED_BYTES / s.tile_bytes, (size_t)s.tiles));
+    return s;
+}
 
-    const int widest = p->split[j->height >= j->unit_rows ? FULL : TAIL].size;
-    const size_t taps = (size_t)j->taps;
-    p->tile_bytes = num_align(taps * num_max(p->tap_bytes[FULL], p->tap_bytes[TAIL]), CPU_ALIGN);
-    p->tiles_at_once = (int)num_max(1, num_min(PACKED_BYTES / p->tile_bytes, (size_t)p->tiles));
-    p->result_bytes = num_align((size_t)widest * (size_t)matrix_channels(p->tile) * sizeof(float),
-                                CPU_ALIGN);
-    p->gather_bytes = j->gather ? num_align((size_t)widest * p->x.bytes, CPU_ALIGN) : 0;
-    p->thread_bytes += p->result_bytes + p->gather_bytes;
-    p->bytes = CPU_ALIGN + (size_t)p->tiles_at_once * p->tile_bytes +
-               (size_t)c->threads * p->thread_bytes;
-    return true;
+static void lay_out_thread(carver *at, void *context)
+{
+    thread_room *r = context;
+    const matrix_state *s = r->s;
+    const size_t rows = (size_t)gemm_padded(s->tiles > 1 ? s->tile : s->last_rows);
+
+    r->result = carve(at, (size_t)s->most_pixels * rows * sizeof(float));
+    r->fetched = carve(at, s->j->gather ? (size_t)s->most_pixels * s->j->x.bytes : 0);
+}
+
+static void lay_out(carver *at, void *context)
+{
+    matrix_state *s = context;
+    thread_room room = { .s = s };
+
+    s->packed = carve(at, (size_t)s->tiles_at_once * s->tile_bytes);
+    s->threads = carve_each(at, s->c->threads, lay_out_thread, &room);
 }
 
 size_t matrix_workspace(const cpu_dev *c, const matrix_job *j)
 {
-    matrix_plan p;
-    return make_plan(c, j, &p) ? p.bytes : 0;
+    matrix_state s = make_plan(c, j);
+    return cpu_workspace_bytes(lay_out, &s);
 }
 
-/* ---- running ---- */
-
-typedef struct matrix_state {
-    cpu_dev *c;
-    const matrix_job *j;
-    matrix_plan p;
-    char *packed, *threads;
-    int tile0, n_tiles; /* of this pass */
-    int panels_per_task, tasks_per_tile;
-    int most_pieces; /* of a unit */
-    int tiles_per_task, groups;
-} matrix_state;
-
-static int tile_kind(const matrix_state *s, int tile)
-{
-    return tile == s->p.tiles - 1 && s->p.last_rows != s->p.tile ? TAIL : FULL;
-}
+/* ---- packing ---- */
 
 static int rows_of_tile(const matrix_state *s, int tile)
 {
-    return tile == s->p.tiles - 1 ? s->p.last_rows : s->p.tile;
+    return tile == s->tiles - 1 ? s->last_rows : s->tile;
+}
+
+static int panels_of_tile(const matrix_state *s, int tile)
+{
+    return panels_of(rows_of_tile(s, tile));
 }
 
 /* Where a tile begins in the matrix. */
@@ -166,20 +138,23 @@ static const char *tile_at(const matrix_job *j, int tile, int tile_rows)
            (size_t)tile * (size_t)tile_rows * (size_t)j->taps * (size_t)w.c * dtype_bytes(w.type);
 }
 
+static char *packed_at(const matrix_state *s, int tile, int tap)
+{
+    return s->packed + (size_t)(tile - s->tile0) * s->tile_bytes + (size_t)tap * s->tap_bytes;
+}
+
 static void pack_one(const matrix_state *s, int tile, int panel, int tap)
 {
     const matrix_job *j = s->j;
-    const int kind = tile_kind(s, tile), rows = rows_of_tile(s, tile);
-    char *to = s->packed + (size_t)(tile - s->tile0) * s->p.tile_bytes +
-               (size_t)tap * s->p.tap_bytes[kind];
-    const char *from = tile_at(j, tile, s->p.tile);
+    const int rows = rows_of_tile(s, tile), row = panel * GEMM_PANEL;
+    const char *from = tile_at(j, tile, s->tile);
+    char *to = packed_at(s, tile, tap) + (size_t)panel * s->panel_bytes;
 
-    if (j->ints) {
-        const int groups = s->p.x.k / I8_GROUP;
-        s->c->int8->pack(to + (size_t)panel * int8_panel_bytes(s->c->int8, groups), from, rows,
-                         panel * INT8_PANEL, tap * groups, groups);
+    if (j->x.ints) {
+        const int groups = j->x.k / I8_GROUP;
+        s->c->int8->pack(to, from, rows, row, tap * groups, groups);
     } else {
-        pack_panel(s->c->v, s->p.layout[kind], s->c->multiply, to, panel,
+        pack_panel(j->x.gemm, s->c->v, to, row, j->x.k,
                    pack_source_tap(from, j->w.type, rows, j->taps, j->w.c, tap));
     }
 }
@@ -188,9 +163,8 @@ static void pack_task(void *context, int task, int thread)
 {
     (void)thread;
     const matrix_state *s = context;
-    const int tile = s->tile0 + task / s->tasks_per_tile;
+    const int tile = s->tile0 + task / s->tasks_per_tile, panels = panels_of_tile(s, tile);
     const int first = task % s->tasks_per_tile * s->panels_per_task;
-    const int panels = s->p.panels[tile_kind(s, tile)];
 
     for (int panel = first; panel < first + s->panels_per_task && panel < panels; panel++)
         for (int t = 0; t < s->j->taps; t++)
@@ -199,22 +173,17 @@ static void pack_task(void *context, int task, int thread)
 
 static void pack(matrix_state *s)
 {
-    const int kind = tile_kind(s, s->tile0);
-    const int elements = matrix_channels(rows_of_tile(s, s->tile0)) / s->p.panels[kind] * s->p.x.k *
-                         s->j->taps;
-    int most = s->p.panels[kind];
-
-    for (int t = s->tile0; t < s->tile0 + s->n_tiles; t++)
-        most = (int)num_max((size_t)most, (size_t)s->p.panels[tile_kind(s, t)]);
-    s->panels_per_task = elements < PACK_ELEMENTS ? PACK_ELEMENTS / elements : 1;
-    s->tasks_per_tile = (most + s->panels_per_task - 1) / s->panels_per_task;
+    const int elements = GEMM_PANEL * s->j->x.k * s->j->taps;
+    s->panels_per_task = larger(1, PACK_ELEMENTS / elements);
+    s->tasks_per_tile = (panels_of_tile(s, s->tile0) - 1) / s->panels_per_task + 1;
     pool_run(s->c->pool, s->n_tiles * s->tasks_per_tile, pack_task, s);
 }
+
+/* ---- multiplying ---- */
 
 /* Where a task is. */
 typedef struct place {
     int n, row;       /* image; first row of the unit */
-    int unit, last;   /* kind of unit, of piece */
     int first, count; /* pixels of the unit, as they lie in the input */
     int tile;
 } place;
@@ -225,15 +194,15 @@ static void gather(const matrix_state *s, char *to, const place *at)
     const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)at->row) * (size_t)j->width +
                          (size_t)at->first;
 
-    for (int i = 0; i < at->count; i++, to += s->p.x.bytes)
-        operand_fill(s->c, s->p.x, to, &j->in, (size_t)at->n, pixel + (size_t)i);
+    for (int i = 0; i < at->count; i++, to += j->x.bytes)
+        operand_fill(s->c, j->x, to, &j->in, (size_t)at->n, pixel + (size_t)i);
 }
 
 /* Pixels that lie between the rows of y have been computed for nothing. */
 static void finish(const matrix_state *s, const place *at, float *result)
 {
     const matrix_job *j = s->j;
-    const int stride = matrix_channels(rows_of_tile(s, at->tile));
+    const int stride = gemm_padded(rows_of_tile(s, at->tile));
 
     for (int i = 0; i < at->count; i++, result += stride) {
         const int row = (at->first + i) / j->pitch, column = (at->first + i) % j->pitch;
@@ -242,7 +211,7 @@ static void finish(const matrix_state *s, const place *at, float *result)
         const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)(at->row + row)) *
                                  (size_t)j->width +
                              (size_t)column;
-        epilogue_store(s->c->v, &j->e, j->y, pixel, (size_t)at->n, at->tile * s->p.tile,
+        epilogue_store(s->c->v, &j->e, j->y, pixel, (size_t)at->n, at->tile * s->tile,
                        rows_of_tile(s, at->tile), result);
     }
 }
@@ -250,22 +219,19 @@ static void finish(const matrix_state *s, const place *at, float *result)
 /* Task number `task` takes the tiles [at->tile, *end).  False: there is no such piece. */
 static bool locate(const matrix_state *s, int task, place *at, int *end)
 {
-    const int most = s->most_pieces;
-    const int group = task % s->groups, piece = task / s->groups % most;
-    const int unit = task / s->groups / most % s->p.units;
+    const int group = task % s->groups, piece = task / s->groups % s->most_pieces;
+    const int unit = task / s->groups / s->most_pieces % s->units;
+    const bool tail = rows_of_unit(s->j, unit) < s->j->unit_rows;
+    const pieces p = s->split[tail ? TAIL : FULL];
 
     at->tile = s->tile0 + group * s->tiles_per_task;
     *end = at->tile + s->tiles_per_task;
     if (*end > s->tile0 + s->n_tiles)
         *end = s->tile0 + s->n_tiles;
-    at->n = task / s->groups / most / s->p.units;
-    at->unit = is_tail(s->j, unit) ? TAIL : FULL;
+    at->n = task / s->groups / s->most_pieces / s->units;
     at->row = s->j->row0 + unit * s->j->unit_rows;
-
-    const pieces p = s->p.split[at->unit];
-    at->last = piece == p.n - 1;
     at->first = piece * p.size;
-    at->count = at->last ? p.last : p.size;
+    at->count = piece == p.n - 1 ? p.last : p.size;
     return piece < p.n;
 }
 
@@ -273,50 +239,51 @@ static const char *input_of(const matrix_state *s, const place *at)
 {
     const matrix_job *j = s->j;
     const size_t pixel = (size_t)(at->row - j->row0) * (size_t)j->pitch + (size_t)at->first;
-    return j->ready + (size_t)at->n * j->image_bytes + pixel * s->p.x.bytes;
+    return j->ready + (size_t)at->n * j->image_bytes + pixel * j->x.bytes;
 }
 
-/* D (+)= the piece's pixels times one tap of the tile.  False: the library failed. */
-static bool multiply_tap(const matrix_state *s, const place *at, int thread, float *result,
-                         const char *input, int tap, void *scratch)
+/* D (+)= the piece's pixels times one tap of the tile. */
+static void multiply_tap(const matrix_state *s, const place *at, float *result, const char *input,
+                         int tap)
 {
-    const int kind = tile_kind(s, at->tile);
-    const char *w = s->packed + (size_t)(at->tile - s->tile0) * s->p.tile_bytes +
-                    (size_t)tap * s->p.tap_bytes[kind];
+    const operand x = s->j->x;
+    const int panels = panels_of_tile(s, at->tile);
+    const size_t stride = (size_t)panels * GEMM_PANEL;
+    const char *w = packed_at(s, at->tile, tap);
 
     input += s->j->tap_at[tap];
-    if (!s->j->ints)
-        return product_run(s->p.of[at->unit][at->last][kind][tap > 0], thread, result, input, w,
-                           scratch);
-    s->c->int8->product(result, (size_t)matrix_channels(rows_of_tile(s, at->tile)), input,
-                        s->p.x.bytes, at->count, w, s->p.panels[kind], s->p.x.k / I8_GROUP,
-                        tap > 0);
-    return true;
+    if (x.ints)
+        s->c->int8->product(result, stride, input, x.bytes, at->count, w, panels, x.k / I8_GROUP,
+                            tap > 0);
+    else
+        x.gemm->multiply(result, stride, input, x.bytes, at->count, w, panels, x.k, tap > 0);
+}
+
+static thread_room room_of(const matrix_state *s, int thread)
+{
+    thread_room room = { .s = s };
+    carver at = carve_part(s->threads, thread);
+    lay_out_thread(&at, &room);
+    return room;
 }
 
 static void multiply_task(void *context, int task, int thread)
 {
     const matrix_state *s = context;
-    const matrix_job *j = s->j;
-    char *mine = s->threads + (size_t)thread * s->p.thread_bytes;
-    float *result = (float *)(void *)mine;
-    char *fetched = mine + s->p.result_bytes, *scratch = fetched + s->p.gather_bytes;
+    const thread_room mine = room_of(s, thread);
     place at;
     int end;
 
     if (!locate(s, task, &at, &end))
         return;
-    if (j->gather)
-        gather(s, fetched, &at);
-    const char *input = j->gather ? fetched : input_of(s, &at);
+    if (s->j->gather)
+        gather(s, mine.fetched, &at);
+    const char *input = s->j->gather ? mine.fetched : input_of(s, &at);
 
     for (; at.tile < end; at.tile++) {
-        for (int t = 0; t < j->taps; t++)
-            if (!multiply_tap(s, &at, thread, result, input, t, scratch)) {
-                dev_fail(&s->c->base, REFINE_EDEVICE, "cpu: oneDNN failed to execute a product");
-                return;
-            }
-        finish(s, &at, result);
+        for (int t = 0; t < s->j->taps; t++)
+            multiply_tap(s, &at, mine.result, input, t);
+        finish(s, &at, mine.result);
     }
 }
 
@@ -324,7 +291,7 @@ static void multiply_task(void *context, int task, int thread)
  * thread still has a few tasks. */
 static void multiply(matrix_state *s)
 {
-    const int spots = s->j->y.n * s->p.units * s->most_pieces;
+    const int spots = s->j->y.n * s->units * s->most_pieces;
     s->tiles_per_task = 1;
     if (s->j->gather)
         s->tiles_per_task = (int)num_min((size_t)s->n_tiles,
@@ -335,20 +302,13 @@ static void multiply(matrix_state *s)
 
 void matrix_run(cpu_dev *c, const matrix_job *j)
 {
-    matrix_state s = { .c = c, .j = j };
-    if (!make_plan(c, j, &s.p)) {
-        dev_fail(&c->base, REFINE_EDEVICE, "cpu: oneDNN has no product of a shape that is needed");
+    matrix_state s = make_plan(c, j);
+    if (!cpu_workspace_cut(c, lay_out, &s))
         return;
-    }
-    s.packed = cpu_workspace(c, s.p.bytes);
-    if (!s.packed)
-        return;
-    s.threads = s.packed + (size_t)s.p.tiles_at_once * s.p.tile_bytes;
-
-    s.most_pieces = (int)num_max((size_t)s.p.split[FULL].n, (size_t)s.p.split[TAIL].n);
-    for (; s.tile0 < s.p.tiles; s.tile0 += s.n_tiles) {
-        s.n_tiles = (int)num_min((size_t)s.p.tiles_at_once, (size_t)(s.p.tiles - s.tile0));
+    for (; s.tile0 < s.tiles; s.tile0 += s.n_tiles) {
+        s.n_tiles = (int)num_min((size_t)s.tiles_at_once, (size_t)(s.tiles - s.tile0));
         pack(&s);
         multiply(&s);
     }
+    cpu_workspace_check(c, "matrix", lay_out, &s);
 }

@@ -25,22 +25,19 @@ typedef struct matrix_job {
     int unit_rows;
     int row0, rows; /* of y, to compute; row0 a multiple of unit_rows */
 
-    bool ints; /* multiply int8 groups */
+    operand x; /* what is multiplied */
 
     /* Either pixels of `in` (its a and b, may be normalised), fetched for each task, */
     bool gather;
     conv_input in;
-    /* or pixels that are operands (kernels/cpu/operand.h), dense: where the input of pixel
-     * (row0, 0) of image 0 begins, and how far the next image and the taps are. */
+    /* or pixels that are operands, dense: where the input of pixel (row0, 0) of image 0 begins,
+     * and how far the next image and the taps are. */
     const char *ready;
     size_t image_bytes;
     size_t tap_at[MATRIX_TAPS];
 } matrix_job;
 
-/* Channels as products take them. */
-static inline int matrix_channels(int c) { return (c + PRODUCT_ALIGN - 1) & -PRODUCT_ALIGN; }
-
-size_t matrix_workspace(const cpu_dev *c, const matrix_job *j); /* 0 when it cannot be done */
+size_t matrix_workspace(const cpu_dev *c, const matrix_job *j);
 void matrix_run(cpu_dev *c, const matrix_job *j);
 
 #endif

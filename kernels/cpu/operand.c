@@ -12,20 +12,25 @@ static_assert(PART % I8_GROUP == 0, "groups do not straddle parts");
 
 static int padded(int channels, int to) { return (channels + to - 1) / to * to; }
 
-operand operand_of(const cpu_dev *c, bool ints, int channels)
+const gemm *operand_gemm(const cpu_dev *c, dtype input)
 {
-    const int k = padded(channels, ints ? I8_GROUP : PRODUCT_ALIGN);
-    return (operand){
-        .ints = ints,
-        .k = k,
-        .bytes = ints ? int8_pixel_bytes(c->int8, k / I8_GROUP)
-                      : (size_t)k * dtype_bytes(c->multiply),
-    };
+    return input == DT_BF16 ? c->bf16 : c->f32;
 }
 
-bool operand_is(const cpu_dev *c, operand o, tensor t)
+operand operand_of(const cpu_dev *c, dtype input, bool quantised, int channels)
 {
-    return !o.ints && t.type == c->multiply && t.exp2 == 0 && t.stride == t.c && t.c == o.k;
+    const gemm *g = operand_gemm(c, input);
+    if (c->ints && quantised && input == c->compute) {
+        const int k = padded(channels, I8_GROUP);
+        return (operand){ .ints = true, .k = k, .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
+    }
+    const int k = padded(channels, GEMM_ALIGN);
+    return (operand){ .gemm = g, .k = k, .bytes = (size_t)k * dtype_bytes(g->element) };
+}
+
+bool operand_is(operand o, tensor t)
+{
+    return !o.ints && gemm_takes(o.gemm, t.type) && t.exp2 == 0 && t.stride == t.c && t.c == o.k;
 }
 
 /* Channels [c0, c0 + n) of [a | b]. */
@@ -65,30 +70,29 @@ static void quantise(const cpu_dev *c, operand o, char *pixel, int c0, float *v,
 }
 
 /* Nothing has to be done to it. */
-static bool is_plain(const cpu_dev *c, const conv_input *in)
+static bool is_plain(operand o, const conv_input *in)
 {
-    return in->a.type == c->multiply && in->a.exp2 == 0 && !tensor_present(in->b) &&
+    return gemm_takes(o.gemm, in->a.type) && in->a.exp2 == 0 && !tensor_present(in->b) &&
            !tensor_present(in->affine) && !in->silu;
 }
 
 static void fill_floats(const cpu_dev *c, operand o, char *to, const conv_input *in, size_t image,
                         size_t pixel)
 {
-    const size_t size = dtype_bytes(c->multiply);
+    const size_t size = dtype_bytes(o.gemm->element);
     const int channels = in->a.c + in->b.c;
     float wide[PART];
 
-    if (is_plain(c, in)) {
+    if (is_plain(o, in)) {
         memcpy(to, row_at(in->a, pixel, 0), (size_t)channels * size);
     } else {
         for (int k = 0; k < channels; k += PART) {
             const int n = channels - k < PART ? channels - k : PART;
             char *part = to + (size_t)k * size;
-            float *v = c->multiply == DT_F32 ? (float *)(void *)part : wide;
+            float *v = o.gemm->element == DT_F32 ? (float *)(void *)part : wide;
             load(c, v, in, pixel, k, n);
             normalise(c, v, in, image, k, n);
-            if (v == wide)
-                row_encode(part, c->multiply, wide, (size_t)n);
+            gemm_encode(o.gemm, part, v, (size_t)n);
         }
     }
     memset(to + (size_t)channels * size, 0, (size_t)(o.k - channels) * size);

@@ -1,7 +1,8 @@
 /* kernels/cpu/operand.h -- a pixel's channels as a product reads them.
  *
- * Either in the multiplied type, padded with zeros to a multiple of PRODUCT_ALIGN, or as int8
- * groups with their scales (kernels/cpu/int8.h).
+ * Either as floats for one of the device's products (kernels/cpu/gemm.h), padded with zeros to a
+ * multiple of GEMM_ALIGN, or as int8 groups with their scales (kernels/cpu/int8.h).  Which, is
+ * decided by the type of the input: what is kept in BF16 is multiplied in BF16, all else in F32.
  */
 #ifndef REFINE_OPERAND_H
 #define REFINE_OPERAND_H
@@ -10,24 +11,22 @@
 
 typedef struct operand {
     bool ints;
-    int k;        /* channels, padded */
-    size_t bytes; /* of a pixel */
+    const gemm *gemm; /* of floats */
+    int k;            /* channels, padded */
+    size_t bytes;     /* of a pixel */
 } operand;
 
-operand operand_of(const cpu_dev *c, bool ints, int channels);
+/* quantised: the weights it will meet are DT_I8G64. */
+operand operand_of(const cpu_dev *c, dtype input, bool quantised, int channels);
+
+const gemm *operand_gemm(const cpu_dev *c, dtype input);
 
 /* Do the pixels of t lie as the operand wants them? */
-bool operand_is(const cpu_dev *c, operand o, tensor t);
+bool operand_is(operand o, tensor t);
 
 /* Pixel `pixel` of image `image` of what a convolution reads (images flattened; its resampling
  * is the caller's business). */
 void operand_fill(const cpu_dev *c, operand o, char *to, const conv_input *in, size_t image,
                   size_t pixel);
-
-/* Does a product run in integers? */
-static inline bool operand_ints(const cpu_dev *c, dtype input, bool quantised)
-{
-    return c->ints && quantised && input == c->compute;
-}
 
 #endif

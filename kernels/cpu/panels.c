@@ -1,8 +1,7 @@
 /* kernels/cpu/panels.c -- decode a few rows into the cache, transpose them into a panel.
  *
- * A panel's unit is the group: one F32, or the two BF16 that one instruction multiplies.
- * Both are 32 bits, so one transposition of words serves both; whatever else a library
- * may ask for goes element by element.
+ * A panel's unit is the word: one F32, or the two BF16 that one instruction multiplies, so that
+ * one transposition of words serves both.
  */
 #include "kernels/cpu/panels.h"
 
@@ -55,106 +54,72 @@ static void fetch_floats(float *out, const pack_source *s, int r, int k0, int n)
                    s->type, (size_t)n);
 }
 
-/* Elements [k0, k0 + n) of row r in the multiplied type; zeros where there is no source. */
-static void fetch(void *out, dtype multiply, const pack_source *s, int r, int k0, int n)
+static bool needs_rounding(const gemm *g, dtype source)
 {
-    const size_t size = dtype_bytes(multiply);
+    return g->type == DT_BF16 && source != DT_BF16;
+}
+
+/* Elements [k0, k0 + n) of row r as operands; zeros where there is no source. */
+static void fetch(const gemm *g, void *out, const pack_source *s, int r, int k0, int n)
+{
+    const size_t size = dtype_bytes(g->element);
     int have = 0;
 
     if (r < s->rows && k0 < s->k) {
         have = n < s->k - k0 ? n : s->k - k0;
-        if (multiply == s->type) {
+        if (s->type == g->element && !needs_rounding(g, s->type)) {
             memcpy(out, (const char *)s->data + ((size_t)r * s->stride + (size_t)k0) * size,
                    (size_t)have * size);
-        } else if (multiply == DT_F32) {
+        } else if (g->element == DT_F32) {
             fetch_floats(out, s, r, k0, have);
+            if (needs_rounding(g, s->type))
+                gemm_encode(g, out, out, (size_t)have);
         } else {
             float wide[CHUNK];
             fetch_floats(wide, s, r, k0, have);
-            row_encode(out, multiply, wide, (size_t)have);
+            gemm_encode(g, out, wide, (size_t)have);
         }
     }
     memset((char *)out + (size_t)have * size, 0, (size_t)(n - have) * size);
 }
 
-/* Rows [r, r + STRIP) of the panel, a chunk of k at a time. */
-static void pack_strip(const vec *v, product_layout l, dtype multiply, uint32_t *panel, int first,
-                       int r, const pack_source *s)
+static int per_word(const gemm *g) { return GEMM_WORD / (int)dtype_bytes(g->element); }
+
+void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_source s)
 {
     uint32_t strip[STRIP * CHUNK];
-    const int per_word = l.group;
 
-    for (int k = 0; k < l.k; k += CHUNK) {
-        const int n = CHUNK < l.k - k ? CHUNK : l.k - k;
-        for (int i = 0; i < STRIP; i++)
-            fetch(strip + i * CHUNK, multiply, s, first + r + i, k, n);
-        v->transpose(panel + (size_t)(k / per_word) * (size_t)l.panel + (size_t)r, (size_t)l.panel,
-                     strip, CHUNK, STRIP, (size_t)(n / per_word));
-    }
-}
-
-/* The definition of the layout. */
-static size_t place(product_layout l, int r, int k)
-{
-    return (size_t)(k / l.group) * (size_t)(l.panel * l.group) + (size_t)(r * l.group) +
-           (size_t)(k % l.group);
-}
-
-static void pack_elements(product_layout l, dtype multiply, char *panel, int first,
-                          const pack_source *s)
-{
-    const size_t size = dtype_bytes(multiply);
-    char element[4];
-
-    for (int r = 0; r < l.panel; r++)
-        for (int k = 0; k < l.k; k++) {
-            fetch(element, multiply, s, first + r, k, 1);
-            memcpy(panel + place(l, r, k) * size, element, size);
+    for (int r = 0; r < GEMM_PANEL; r += STRIP)
+        for (int at = 0; at < k; at += CHUNK) {
+            const int n = CHUNK < k - at ? CHUNK : k - at;
+            uint32_t *to = (uint32_t *)panel + (size_t)(at / per_word(g)) * GEMM_PANEL + r;
+            for (int i = 0; i < STRIP; i++)
+                fetch(g, strip + i * CHUNK, &s, row + r + i, at, n);
+            v->transpose(to, GEMM_PANEL, strip, CHUNK, STRIP, (size_t)(n / per_word(g)));
         }
 }
 
-void pack_panel(const vec *v, product_layout l, dtype multiply, void *w, int panel, pack_source s)
+/* The words of rows [row, row + GEMM_PANEL) of W at k: elements of one row of the source, or of
+ * two. */
+static void fetch_words(const gemm *g, uint32_t *word, const pack_source *s, int row, int k)
 {
-    const size_t size = dtype_bytes(multiply);
-    char *to = (char *)w + (size_t)panel * (size_t)l.panel * (size_t)l.k * size;
-    const int first = panel * l.panel;
+    uint16_t low[GEMM_PANEL], high[GEMM_PANEL];
 
-    if (l.panel % STRIP != 0 || (size_t)l.group * size != sizeof(uint32_t)) {
-        pack_elements(l, multiply, to, first, &s);
+    if (g->element == DT_F32) {
+        fetch(g, word, s, k, row, GEMM_PANEL);
         return;
     }
-    for (int r = 0; r < l.panel; r += STRIP)
-        pack_strip(v, l, multiply, (uint32_t *)(void *)to, first, r, &s);
+    fetch(g, low, s, k, row, GEMM_PANEL);
+    fetch(g, high, s, k + 1, row, GEMM_PANEL);
+    for (int i = 0; i < GEMM_PANEL; i++)
+        word[i] = low[i] | (uint32_t)high[i] << 16;
 }
 
-/* One group of k for every row: `row` holds the group's source rows, zero-padded. */
-static void place_group(product_layout l, dtype multiply, void *w, int k, const float *row)
+void pack_transposed(const gemm *g, void *w, int rows, int k, pack_source s)
 {
-    const size_t size = dtype_bytes(multiply);
-    const size_t panel_bytes = (size_t)l.panel * (size_t)l.k * size;
+    uint32_t *word = w;
 
-    for (int p = 0; p < pack_panels(l); p++) {
-        char *to = (char *)w + (size_t)p * panel_bytes + place(l, 0, k) * size;
-        const float *from = row + (size_t)p * (size_t)l.panel;
-        if (l.group == 1) {
-            row_encode(to, multiply, from, (size_t)l.panel);
-            continue;
-        }
-        for (int r = 0; r < l.panel; r++)
-            for (int g = 0; g < l.group; g++)
-                row_encode(to + (size_t)(r * l.group + g) * size, multiply,
-                           from + (size_t)g * (size_t)l.rows + r, 1);
-    }
-}
-
-void pack_transposed(product_layout l, dtype multiply, void *w, pack_source s, float *row)
-{
-    for (int k = 0; k < l.k; k += l.group) {
-        memset(row, 0, (size_t)l.group * (size_t)l.rows * sizeof *row);
-        for (int g = 0; g < l.group && k + g < s.rows; g++)
-            row_decode(row + (size_t)g * (size_t)l.rows,
-                       (const char *)s.data + (size_t)(k + g) * s.stride * dtype_bytes(s.type),
-                       s.type, (size_t)s.k);
-        place_group(l, multiply, w, k, row);
-    }
+    for (int row = 0; row < rows; row += GEMM_PANEL)
+        for (int at = 0; at < k; at += per_word(g), word += GEMM_PANEL)
+            fetch_words(g, word, &s, row, at);
 }

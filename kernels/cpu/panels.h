@@ -1,12 +1,12 @@
 /* kernels/cpu/panels.h -- weights (and keys and values) as a product wants them.
  *
- * The layout is kernels/cpu/onednn.h's: panels of rows, k outermost inside.  Rows and k
- * beyond the source's are filled with zeros.
+ * The layout is kernels/cpu/gemm.h's: panels of rows, k outermost inside.  Rows and k beyond
+ * the source's are filled with zeros.
  */
 #ifndef REFINE_PANELS_H
 #define REFINE_PANELS_H
 
-#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vec.h"
 
 /* A matrix of any type: element (r, k) lies r * stride + k elements behind `data`.  Of
@@ -23,13 +23,11 @@ typedef struct pack_source {
 pack_source pack_source_tap(const void *tile, dtype type, int rows, int taps, int channels,
                             int tap);
 
-/* Panel number `panel` of W = source, into the whole W at `w`. */
-void pack_panel(const vec *v, product_layout l, dtype multiply, void *w, int panel, pack_source s);
+/* One panel: rows [row, row + GEMM_PANEL) of the source, k elements of each. */
+void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_source s);
 
-/* All of W = transposed source: W[r][k] = source[k][r].  `row` holds l.rows floats per k of a
- * group, that is l.group * l.rows. */
-void pack_transposed(product_layout l, dtype multiply, void *w, pack_source s, float *row);
-
-static inline int pack_panels(product_layout l) { return l.rows / l.panel; }
+/* All `rows` rows, k elements of each, of the transposed source: W[r][k] = source[k][r].  Both are
+ * multiples of GEMM_ALIGN. */
+void pack_transposed(const gemm *g, void *w, int rows, int k, pack_source s);
 
 #endif

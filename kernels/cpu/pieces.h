@@ -1,21 +1,22 @@
-/* kernels/cpu/pieces.h -- pixels (or queries) as pieces that one product takes each. */
+/* kernels/cpu/pieces.h -- pixels as pieces that one product takes each. */
 #ifndef REFINE_PIECES_H
 #define REFINE_PIECES_H
 
-/* n - 1 pieces of `size` and one of `last`. */
+/* n - 1 pieces of `size` and one of `last`; 0 < last <= size. */
 typedef struct pieces {
     int n, size, last;
 } pieces;
 
-/* `length` as pieces of about so many, as even as can be. */
+/* `length` > 0 as pieces of about so many, as even as can be. */
 static inline pieces pieces_of(int length, int about)
 {
-    const int nearest = (length + about / 2) / about, n = nearest > 1 ? nearest : 1;
-    const int size = (length + n - 1) / n;
+    const int nearest = (length + about / 2) / about;
+    const int size = nearest > 1 ? (length - 1) / nearest + 1 : length;
+    const int n = (length - 1) / size + 1; /* fewer than wished for, where size was rounded up far */
     return (pieces){ n, size, length - (n - 1) * size };
 }
 
-/* Of units, super-blocks and tiles there are full ones and perhaps, at the end, a shorter. */
+/* Of units there are full ones and perhaps, at the end, a shorter. */
 enum { FULL, TAIL };
 
 #endif

@@ -36,7 +36,6 @@ struct pool {
     atomic_int next;
     pool_task *f;
     void *context;
-    void (*prepare)(void);
     int threads; /* that were started */
     worker worker[];
 };
@@ -66,8 +65,6 @@ static void work(void *context)
     pool *p = w->p;
     uint64_t seen = 0;
 
-    if (p->prepare)
-        p->prepare();
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (p->run == seen && !p->stop)
@@ -101,7 +98,7 @@ no_started:
     return false;
 }
 
-pool *pool_open(int threads, void (*prepare)(void), refine_error *err)
+pool *pool_open(int threads, refine_error *err)
 {
     const int wanted = threads > 0 ? threads : cores();
     const int n = wanted < MAX_THREADS ? wanted : MAX_THREADS;
@@ -112,7 +109,6 @@ pool *pool_open(int threads, void (*prepare)(void), refine_error *err)
         refine_fail(err, REFINE_ENOMEM, "compute threads: out of memory");
         return NULL;
     }
-    p->prepare = prepare;
     for (; p->threads < n; p->threads++) {
         worker *w = &p->worker[p->threads];
         *w = (worker){ .p = p, .index = p->threads };

@@ -2,9 +2,8 @@
  *
  * A run hands out 0, 1, 2, ... to whichever thread is free and returns when all are done.
  * Which thread gets which task is not determined; results must not depend on it.  The
- * caller does not compute: its OpenMP settings are its own, those of the pool's threads
- * are set once (prepare).  One run at a time, from one thread.  Nothing is allocated
- * after opening.
+ * caller does not compute.  One run at a time, from one thread.  Nothing is allocated after
+ * opening.
  */
 #ifndef REFINE_POOL_H
 #define REFINE_POOL_H
@@ -16,9 +15,8 @@ typedef struct pool pool;
 /* thread: 0 .. pool_threads - 1, which scratch memory is whose. */
 typedef void pool_task(void *context, int task, int thread);
 
-/* threads: 0 = one per core this process may run on.  prepare: called once in each
- * thread, or NULL. */
-pool *pool_open(int threads, void (*prepare)(void), refine_error *err);
+/* threads: 0 = one per core this process may run on. */
+pool *pool_open(int threads, refine_error *err);
 void pool_close(pool *p); /* NULL is fine */
 int pool_threads(const pool *p);
 void pool_run(pool *p, int tasks, pool_task *f, void *context);

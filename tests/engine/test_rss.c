@@ -28,16 +28,6 @@ enum { SANITIZED = 0 };
 
 static const double MIB = 1048576.0, WITHIN = 0.01;
 
-/* oneDNN generates other code for AVX-512, which nobody has measured: more of it is forgiven. */
-static double forgiven(void)
-{
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        return 2 * MIB;
-#endif
-    return 0;
-}
-
 static char pack_file[256];
 
 static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
@@ -114,7 +104,7 @@ static void foretells(sizes z)
         const refine_report r = run_in_child(z, PRECISIONS[i].type);
         const double planned = (double)r.memory.rss_planned, peak = (double)r.memory.rss_peak;
         cr_expect_gt(peak, 64 * MIB);
-        cr_expect(fabs(peak - planned) < WITHIN * planned + forgiven(),
+        cr_expect(fabs(peak - planned) < WITHIN * planned,
                   "%d, %d and %d MiB, %s: %.1f MiB, not %.1f", z.side, (int)z.vram_mib,
                   (int)z.ram_mib, PRECISIONS[i].name, peak / MIB, planned / MIB);
     }

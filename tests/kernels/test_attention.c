@@ -4,14 +4,21 @@
  * Tolerance.  Scores of q and k in [-1, 1] are sums of hd products: after the scale they err
  * by hd * 2^-24 at most, and a weight by as much of itself (plus 2e-7 for exp); a weighted
  * mean of values in [-1, 1] then errs by twice that.  With 16-bit storage two half ulps more.
+ *
+ * In BF16 the scaled q and the weights are rounded, by 2^-9 of themselves at most.  A score of
+ * hd products then deviates by 2^-9 * amplitude / 3 / sqrt(3) whatever hd is, and its weight by as
+ * much of itself; six of these, and the rounding of the weight, twice.
  */
 #include "tests/support/attention_case.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 
 static void expect_like_ref(dev *cpu, const attention_case *c)
 {
-    const double tolerance = 2 * (c->hd * 0x1p-24 * (double)c->amplitude + 2e-7) +
+    const double amplitude = (double)c->amplitude;
+    const double rounded = c->type == DT_BF16 ? 6 * 0x1p-9 * amplitude / 3 / sqrt(3) + 0x1p-9 : 0;
+    const double tolerance = 2 * (c->hd * 0x1p-24 * amplitude + 2e-7 + rounded) +
                              2 * field_rounding(c->type, 1);
     const double distance = attention_distance(cpu, c);
     cr_expect(distance <= tolerance, "%d x %dx%d, %d keys, %d heads of %d: off by %g of %g", c->n,

@@ -2,7 +2,8 @@
  * referee, and against itself cut up differently.
  *
  * Tolerance: as in test_linear.c, K * 2^-24 * (the input's magnitude) for K products of
- * weights in [-1, 1]; the normalised input errs by 2^-22 of its own magnitude more.
+ * weights in [-1, 1]; the normalised input errs by 2^-22 of its own magnitude more.  In BF16 the
+ * weights and the normalised input are rounded, both by 2^-9 of themselves at most.
  */
 #include "tests/support/conv_case.h"
 
@@ -15,7 +16,9 @@ static void expect_like_ref(dev *cpu, const conv_case *c, bool exact)
     const conv_cut whole = { .c = c, .exact = exact };
     double peak;
     const double distance = conv_distance(cpu, &whole, &peak), input = c->norm ? 2 : 1;
-    const double tolerance = conv_k(c) * 0x1p-24 * input + 1e-6 * peak +
+    const double rounded = c->type == DT_BF16 ? 6 * 0x1p-9 * sqrt(conv_k(c) / 3.0) / 3 * sqrt(2)
+                                              : 0;
+    const double tolerance = (conv_k(c) * 0x1p-24 + rounded) * input + 1e-6 * peak +
                              2 * field_rounding(c->type, peak);
     cr_expect(distance <= tolerance,
               "%d x %dx%d %d+%d -> %d, %dx%d stride %d type %d: off by %g of %g", c->n, c->h, c->w,

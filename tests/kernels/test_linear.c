@@ -4,6 +4,9 @@
  * Tolerance.  x and w are uniform in [-1, 1], so a product has variance 1/9 and the k-th
  * partial sum of it a magnitude of sqrt(k)/3.  Rounding it errs by 2^-25 of that at most;
  * K such errors add up to a deviation below 2^-25 * K / 4.  K * 2^-24 is eight of these.
+ *
+ * In BF16 weights are rounded, by 2^-9 of themselves at most: each product then deviates by
+ * 2^-9 / 3 / sqrt(3), their sum by sqrt(K) times as much; six of these.
  */
 #include "tests/support/linear_case.h"
 
@@ -16,7 +19,8 @@ static void expect_like_ref(dev *cpu, const linear_case *c, bool exact)
     double peak;
     const double distance = linear_distance(cpu, c, exact, &peak);
     /* The product of two sums errs by both times the other's magnitude. */
-    const double sum = c->k * 0x1p-24 * (c->act == ACT_GEGLU ? 2 * sqrt(peak) : 1);
+    const double rounded = c->type == DT_BF16 ? 6 * 0x1p-9 * sqrt(c->k) / 3 / sqrt(3) : 0;
+    const double sum = (c->k * 0x1p-24 + rounded) * (c->act == ACT_GEGLU ? 2 * sqrt(peak) : 1);
     const double tolerance = sum + 1e-6 * peak + 2 * field_rounding(c->type, peak);
     cr_expect(distance <= tolerance, "%dx%dx%d k %d rows %d type %d act %d: off by %g of %g", c->n,
               c->h, c->w, c->k, c->rows, c->type, c->act, distance, tolerance);

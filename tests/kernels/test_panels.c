@@ -3,99 +3,128 @@
 
 #include "quant/f16.h"
 #include "tests/support/field.h"
+#include "tests/support/gemm_twin.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
-enum { MOST = 96 * 704, GUARD = 64 };
+enum { MOST_ROWS = 96, MOST_K = 704, GUARD = 64, SPOIL = 0x7f };
 
-static float w[MOST + GUARD], row[16384];
+static char packed[MOST_ROWS * MOST_K * sizeof(float) + GUARD];
 
-static float packed_at(product_layout l, dtype multiply, int r, int k)
+/* What operand lies at row r, element k of panels that are `k_all` long. */
+static float packed_at(const gemm *g, int k_all, int r, int k)
 {
-    const size_t at = (size_t)(r / l.panel) * (size_t)l.panel * (size_t)l.k +
-                      (size_t)(k / l.group) * (size_t)(l.panel * l.group) +
-                      (size_t)(r % l.panel * l.group) + (size_t)(k % l.group);
-    return multiply == DT_F32 ? w[at] : bf16_to_f32(((const uint16_t *)(const void *)w)[at]);
+    const int per_word = GEMM_WORD / (int)dtype_bytes(g->element);
+    const char *panel = packed + (size_t)(r / GEMM_PANEL) * gemm_panel_bytes(g->element, k_all);
+    const int at = (k / per_word * GEMM_PANEL + r % GEMM_PANEL) * per_word + k % per_word;
+    float v;
+
+    if (g->element == DT_F32)
+        memcpy(&v, panel + at * (int)sizeof v, sizeof v);
+    else
+        v = bf16_to_f32(((const uint16_t *)(const void *)panel)[at]);
+    return v;
 }
 
-static float rounded(dtype multiply, float v)
+static float as_operand(const gemm *g, float v)
 {
-    return multiply == DT_F32 ? v : bf16_to_f32(f32_to_bf16(v));
+    return g->type == DT_F32 ? v : bf16_to_f32(f32_to_bf16(v));
 }
 
-static const product_layout LAYOUTS[] = {
-    { 8, 1, 48, 64, 0 },   /* AVX2 */
-    { 16, 1, 48, 80, 0 },  /* AVX-512 */
-    { 16, 2, 48, 96, 0 },  /* BF16 */
-    { 64, 2, 64, 704, 0 }, /* AMX; k longer than is decoded at a time */
-    { 1, 1, 33, 50, 0 },   /* plain, k innermost */
-    { 40, 1, 40, 7, 0 },   /* plain, rows innermost */
-};
-
-enum { N_LAYOUTS = sizeof LAYOUTS / sizeof LAYOUTS[0] };
-
-static void expect_packed(product_layout l, dtype multiply, dtype source)
+static void expect_untouched_behind(const gemm *g, int rows, int k)
 {
-    const int rows = l.rows - 3, k = l.k - 5; /* the rest is to become zeros */
-    field f = field_view(3, source, 1, 1, rows, k, 0, k + 9, 0, 1);
+    const char *end = packed + (size_t)rows * (size_t)k * dtype_bytes(g->element);
+    for (int i = 0; i < GUARD; i++)
+        cr_assert(end[i] == SPOIL);
+}
+
+static void pack_rows(const gemm *g, int rows, int k, pack_source s)
+{
+    memset(packed, SPOIL, sizeof packed);
+    for (int r = 0; r < rows; r += GEMM_PANEL)
+        pack_panel(g, vec_pick(),
+                   packed + (size_t)(r / GEMM_PANEL) * gemm_panel_bytes(g->element, k), r, k, s);
+}
+
+static void expect_packed(const gemm *g, int rows, int k, dtype source)
+{
+    const int have_rows = rows - 3, have_k = k - 5; /* the rest is to become zeros */
+    field f = field_view(3, source, 1, 1, have_rows, have_k, 0, have_k + 9, 0, 1);
     const pack_source s = {
-        .data = f.data, .type = source, .stride = (size_t)f.stride, .rows = rows, .k = k
+        .data = f.data, .type = source, .stride = (size_t)f.stride, .rows = have_rows, .k = have_k
     };
 
-    memset(w, 0x7f, sizeof w);
-    for (int p = 0; p < pack_panels(l); p++)
-        pack_panel(vec_pick(), l, multiply, w, p, s);
-    for (int r = 0; r < l.rows; r++)
-        for (int i = 0; i < l.k; i++) {
-            const float want = r < rows && i < k ? rounded(multiply, field_at(&f, (size_t)r, i))
-                                                 : 0;
-            cr_assert(packed_at(l, multiply, r, i) == want, "panel %d group %d: %d, %d", l.panel,
-                      l.group, r, i);
+    pack_rows(g, rows, k, s);
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < k; i++) {
+            const bool there = r < have_rows && i < have_k;
+            const float want = there ? as_operand(g, field_at(&f, (size_t)r, i)) : 0;
+            cr_assert(packed_at(g, k, r, i) == want, "%s, from type %d: %d, %d", g->name, source, r,
+                      i);
         }
-    const unsigned char *end = (const unsigned char *)w +
-                               (size_t)l.rows * (size_t)l.k * dtype_bytes(multiply);
-    cr_expect(end[0] == 0x7f && end[GUARD - 1] == 0x7f);
+    expect_untouched_behind(g, rows, k);
     field_free(&f);
 }
 
-Test(kernels_panels, lays_out_rows_as_the_layout_says)
+static void expect_transposed(const gemm *g, int rows, int k, dtype source)
+{
+    const int have_rows = rows - 3, have_k = k - 5;
+    field f = field_view(4, source, 1, 1, have_k, have_rows, 0, have_rows + 2, 0, 1);
+    const pack_source s = {
+        .data = f.data, .type = source, .stride = (size_t)f.stride, .rows = have_k, .k = have_rows
+    };
+
+    memset(packed, SPOIL, sizeof packed);
+    pack_transposed(g, packed, rows, k, s);
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < k; i++) {
+            const bool there = r < have_rows && i < have_k;
+            const float want = there ? as_operand(g, field_at(&f, (size_t)i, r)) : 0;
+            cr_assert(packed_at(g, k, r, i) == want, "%s, from type %d: %d, %d", g->name, source, r,
+                      i);
+        }
+    expect_untouched_behind(g, rows, k);
+    field_free(&f);
+}
+
+static void for_each(void expect(const gemm *, int, int, dtype))
 {
     const dtype sources[] = { DT_F32, DT_F16, DT_BF16 };
-    for (int i = 0; i < N_LAYOUTS; i++)
+    const gemm *g;
+    for (int i = 0; (g = gemm_testable(i)); i++)
         for (int s = 0; s < 3; s++) {
-            expect_packed(LAYOUTS[i], DT_F32, sources[s]);
-            expect_packed(LAYOUTS[i], DT_BF16, sources[s]);
+            expect(g, 48, 64, sources[s]);
+            expect(g, 16, 16, sources[s]);
+            expect(g, MOST_ROWS, MOST_K, sources[s]); /* longer than is decoded at a time */
         }
 }
 
-static void expect_transposed(product_layout l, dtype multiply, dtype source)
-{
-    const int rows = l.k - 5, k = l.rows - 3;
-    field f = field_view(4, source, 1, 1, rows, k, 0, k + 2, 0, 1);
-    const pack_source s = {
-        .data = f.data, .type = source, .stride = (size_t)f.stride, .rows = rows, .k = k
-    };
+Test(kernels_panels, lay_out_rows) { for_each(expect_packed); }
 
-    memset(w, 0x7f, sizeof w);
-    pack_transposed(l, multiply, w, s, row);
-    for (int r = 0; r < l.rows; r++)
-        for (int i = 0; i < l.k; i++) {
-            const float want = i < rows && r < k ? rounded(multiply, field_at(&f, (size_t)i, r))
-                                                 : 0;
-            cr_assert(packed_at(l, multiply, r, i) == want, "panel %d group %d: %d, %d", l.panel,
-                      l.group, r, i);
+Test(kernels_panels, lay_out_columns) { for_each(expect_transposed); }
+
+/* Of 16-bit weights and of groups, which lose up to half a step of 1/127. */
+Test(kernels_panels, take_one_tap_of_a_tile)
+{
+    const int rows = 21, taps = 9, channels = 70, rows_all = 32, k = 80;
+    const gemm *g = gemm_pick(DT_F32);
+    field wide = field_random(5, DT_F32, rows, 3, 3, channels, 1);
+    field groups = field_random(5, DT_I8G64, rows, 3, 3, channels, 1);
+
+    for (int tap = 0; tap < taps; tap++)
+        for (int quantised = 0; quantised < 2; quantised++) {
+            const field *f = quantised ? &groups : &wide;
+            pack_rows(g, rows_all, k, pack_source_tap(f->data, f->type, rows, taps, channels, tap));
+            for (int r = 0; r < rows_all; r++)
+                for (int i = 0; i < k; i++) {
+                    const bool there = r < rows && i < channels;
+                    const float want = there ? field_at(&wide, (size_t)(r * taps + tap), i) : 0;
+                    cr_assert(fabsf(packed_at(g, k, r, i) - want) <= (quantised ? 0x1p-7f : 0),
+                              "tap %d: %d, %d", tap, r, i);
+                }
         }
-    field_free(&f);
-}
-
-Test(kernels_panels, lays_out_columns_as_the_layout_says)
-{
-    for (int i = 0; i < N_LAYOUTS; i++) {
-        product_layout l = LAYOUTS[i];
-        l.k -= l.k % l.group;
-        expect_transposed(l, DT_F32, DT_F32);
-        expect_transposed(l, DT_BF16, DT_BF16);
-        expect_transposed(l, DT_BF16, DT_F16);
-    }
+    field_free(&wide);
+    field_free(&groups);
 }

@@ -25,10 +25,10 @@ static void count(void *context, int task, int thread)
     atomic_fetch_sub(&t->inside[thread], 1);
 }
 
-static pool *open_pool(int threads, void (*prepare)(void))
+static pool *open_pool(int threads)
 {
     refine_error err = { 0 };
-    pool *p = pool_open(threads, prepare, &err);
+    pool *p = pool_open(threads, &err);
     cr_assert(p, "%s", err.text);
     return p;
 }
@@ -38,7 +38,7 @@ Test(kernels_pool, does_every_task_once)
     for (int threads = 1; threads <= THREADS; threads++) {
         static tally t;
         t = (tally){ .clashes = 0 };
-        pool *p = open_pool(threads, NULL);
+        pool *p = open_pool(threads);
         cr_assert(pool_threads(p) == threads);
         pool_run(p, TASKS, count, &t);
         for (int i = 0; i < TASKS; i++)
@@ -51,7 +51,7 @@ Test(kernels_pool, does_every_task_once)
 Test(kernels_pool, sees_what_was_written_before_a_run_and_shows_what_tasks_wrote)
 {
     static tally t;
-    pool *p = open_pool(THREADS, NULL);
+    pool *p = open_pool(THREADS);
     for (int round = 1; round <= 300; round++) {
         pool_run(p, round, count, &t);
         cr_assert(t.done[0] == round && t.done[round - 1] == 1);
@@ -61,26 +61,9 @@ Test(kernels_pool, sees_what_was_written_before_a_run_and_shows_what_tasks_wrote
     pool_close(p);
 }
 
-static atomic_int prepared;
-
-static void prepare(void) { atomic_fetch_add(&prepared, 1); }
-
-static void nothing(void *context, int task, int thread)
-{
-    (void)context, (void)task, (void)thread;
-}
-
-Test(kernels_pool, prepares_each_thread_once)
-{
-    pool *p = open_pool(3, prepare);
-    pool_run(p, 1, nothing, NULL);
-    pool_close(p);
-    cr_expect(atomic_load(&prepared) == 3);
-}
-
 Test(kernels_pool, takes_as_many_threads_as_there_are_cores_by_default)
 {
-    pool *p = open_pool(0, NULL);
+    pool *p = open_pool(0);
     cr_expect(pool_threads(p) >= 1);
     pool_close(p);
 }
@@ -88,7 +71,7 @@ Test(kernels_pool, takes_as_many_threads_as_there_are_cores_by_default)
 Test(kernels_pool, allocates_nothing_while_it_runs)
 {
     static tally t;
-    pool *p = open_pool(2, NULL);
+    pool *p = open_pool(2);
     pool_run(p, 10, count, &t);
     const uint64_t calls = mem_used().calls;
     for (int i = 0; i < 100; i++)
@@ -103,7 +86,7 @@ Test(kernels_pool, survives_every_failure_to_open)
         refine_error err = { 0 };
         const uint64_t before = mem_used().now;
         mem_fail_after(k, MEM_FAIL_ONCE);
-        cr_expect(pool_open(THREADS, NULL, &err) == NULL);
+        cr_expect(pool_open(THREADS, &err) == NULL);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         cr_expect(err.status == REFINE_ENOMEM && err.text[0]);
         cr_expect(mem_used().now == before, "allocation %d", k);
