@@ -3,7 +3,7 @@
  * Where the processor multiplies pairs of BF16, operands are stored in 16 bits and attention keeps
  * its weights apart; elsewhere they are floats.  A device with the twin of such a product
  * (tests/support/gemm_twin.h) goes the former way on any machine with AVX2: every kind of operator
- * must give what it gives on this machine's own.  And what is not kept in BF16 is not rounded to it.
+ * must give what it gives on this machine's own.  And what is not kept in BF16 is not rounded.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/isa.h"

@@ -1,8 +1,8 @@
 /* tests/kernels/test_gemm.c -- every product of floats against its definition, to the bit.
  *
  * The definition is a chain of fmaf (of roundings after each product and each sum for the variant
- * without FMA) over numbers of every kind: subnormal ones, zeros of either sign, infinities.  Shapes
- * are random, from a fixed seed.
+ * without FMA) over numbers of every kind: subnormal ones, zeros of either sign, infinities.
+ * Shapes are random, from a fixed seed.
  */
 #include "quant/f16.h"
 #include "tests/support/gemm_twin.h"

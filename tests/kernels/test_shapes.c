@@ -2,8 +2,8 @@
  *
  * A picture may have any size and a run any number of threads.  Sizes are drawn on a logarithmic
  * scale, from one pixel to a long row of pixels, with as few channels as keep a case short; each
- * case must agree with the referee and must not depend on threads, to the bit.  One thread alone is no
- * witness: it may be wrong in the same way.
+ * case must agree with the referee and must not depend on threads, to the bit.  One thread alone
+ * is no witness: it may be wrong in the same way.
  *
  * The seed is fixed; REFINE_SEED=n draws other cases, REFINE_ROUNDS=n more.  What failed is shrunk:
  * halved and lessened while it still fails, and printed.
