@@ -15,14 +15,13 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <zlib.h>
 
-enum { MAX_FILE = 16 << 20, MAX_PATH_LEN = 4096 };
+enum { MAX_FILE = 16 << 20 };
 
 /* ---- bytes ---- */
 
@@ -230,18 +229,18 @@ static refine_status check_vocabulary(const char *path, const json_t *vocab, con
 static refine_status load_text_file(const char *path, buffer *out, refine_error *err);
 
 /* "DIR/name" where `path` is "DIR/something"; false when it does not fit. */
-static bool sibling(const char *path, const char *name, char out[MAX_PATH_LEN])
+static bool sibling(const char *path, const char *name, char out[MERGES_PATH])
 {
     const char *slash = strrchr(path, '/');
     const int dir = slash ? (int)(slash - path) + 1 : 0;
-    const int n = snprintf(out, MAX_PATH_LEN, "%.*s%s", dir, path, name);
-    return n > 0 && n < MAX_PATH_LEN;
+    const int n = snprintf(out, MERGES_PATH, "%.*s%s", dir, path, name);
+    return n > 0 && n < MERGES_PATH;
 }
 
 static refine_status from_json(const char *path, const buffer *in, buffer *out, refine_error *err)
 {
     json_error_t where;
-    char beside[MAX_PATH_LEN];
+    char beside[MERGES_PATH];
     refine_status st = REFINE_OK;
     json_t *root = json_loadb(in->at, in->len, 0, &where);
     if (!root)
@@ -317,7 +316,7 @@ static bool is_file(const char *path)
 }
 
 /* The tokenizer file in directory `dir`; false if there is none. */
-static bool find_in(const char *dir, char out[MAX_PATH_LEN])
+static bool find_in(const char *dir, char out[MERGES_PATH])
 {
     static const char *const sub[] = { "tokenizer_2/", "", "tokenizer/" };
     static const char *const name[] = { "vocab.json", "merges.txt", "tokenizer.json",
@@ -325,8 +324,8 @@ static bool find_in(const char *dir, char out[MAX_PATH_LEN])
                                         "bpe_simple_vocab_16e6.txt" };
     for (size_t s = 0; s < sizeof sub / sizeof sub[0]; s++)
         for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
-            const int n = snprintf(out, MAX_PATH_LEN, "%s/%s%s", dir, sub[s], name[i]);
-            if (n > 0 && n < MAX_PATH_LEN && is_file(out))
+            const int n = snprintf(out, MERGES_PATH, "%s/%s%s", dir, sub[s], name[i]);
+            if (n > 0 && n < MERGES_PATH && is_file(out))
                 return true;
         }
     return false;
@@ -334,7 +333,7 @@ static bool find_in(const char *dir, char out[MAX_PATH_LEN])
 
 refine_status merges_load(const char *path, char **text, size_t *len, refine_error *err)
 {
-    char found[MAX_PATH_LEN];
+    char found[MERGES_PATH];
     buffer out = { 0 };
     tokenizer *check = NULL;
     refine_status st;
@@ -358,4 +357,17 @@ refine_status merges_load(const char *path, char **text, size_t *len, refine_err
 done:
     mem_free(out.at);
     return st;
+}
+
+bool merges_files(char file[MERGES_PATH], char beside[MERGES_PATH], const char *path)
+{
+    const size_t len = strlen(path);
+    const bool directory = is_directory(path);
+    if (directory ? !find_in(path, file) : len >= MERGES_PATH)
+        return false;
+    if (!directory)
+        memcpy(file, path, len + 1);
+    if (!sibling(file, "merges.txt", beside))
+        beside[0] = '\0';
+    return true;
 }

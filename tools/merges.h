@@ -4,6 +4,7 @@
 
 #include "engine/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* `path` is one of
@@ -19,5 +20,10 @@
  * whose first line is "#version: demo" may have fewer lines, for models that nobody
  * trained; nothing else may. */
 refine_status merges_load(const char *path, char **text, size_t *len, refine_error *err);
+
+/* The files that merges_load may read: what it finds at `path`, and merges.txt beside that.
+ * False: there is nothing to find. */
+enum { MERGES_PATH = 4096 };
+bool merges_files(char file[MERGES_PATH], char beside[MERGES_PATH], const char *path);
 
 #endif

@@ -18,6 +18,7 @@
 #include "tools/new_file.h"
 #include "tools/numbers.h"
 #include "tools/output.h"
+#include "tools/places.h"
 #include "tools/progress.h"
 #include "tools/result_json.h"
 #include "tools/sizes.h"
@@ -31,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { TOKENS_READ = 77 }; /* of a prompt, start and end included */
 
@@ -58,7 +60,8 @@ static const char HELP[] =
     "      --manifest FILE      one JSON object a line: \"input\", and if wanted \"output\",\n"
     "                           \"prompt\", \"negative\", \"seed\"\n"
     "  -o, --output OUT.png     the refined picture, '-' for stdout; of several inputs, the\n"
-    "                           directory they go to: what is there already is not made again\n"
+    "                           directory they go to: what is there already is not made again.\n"
+    "                           No file that the run reads is ever replaced\n"
     "  -p, --prompt TEXT        what the picture shows\n"
     "  -n, --negative TEXT      what it should not show\n"
     "      --strength F         how much is changed, 0 to 1 (0.3)\n"
@@ -604,6 +607,65 @@ static refine_status load_tokenizer(arguments *a, char **merges, refine_error *e
     return st;
 }
 
+/* ---- files that are read and written ---- */
+
+static void add_read(places *p, const char *role, const char *name)
+{
+    if (name && strcmp(name, "-") == 0)
+        places_add_open(p, PLACE_READ, "standard input", STDIN_FILENO);
+    else
+        places_add(p, PLACE_READ, role, name);
+}
+
+static void add_written(places *p, const char *role, const char *name)
+{
+    if (name && strcmp(name, "-") != 0) /* standard output is added whatever goes there */
+        places_add(p, PLACE_WRITTEN, role, name);
+}
+
+static void add_tokenizer(places *p, const char *tokenizer)
+{
+    static const char ROLE[] = "the tokenizer (--tokenizer)";
+    char file[MERGES_PATH], beside[MERGES_PATH];
+    if (!tokenizer || !merges_files(file, beside, tokenizer))
+        return;
+    places_add(p, PLACE_READ, ROLE, file);
+    places_add(p, PLACE_READ, ROLE, beside);
+}
+
+/* Of a directory its files, and itself: were it the output's too, the next run would find there
+ * what this one made. */
+static void add_inputs(places *p, const arguments *a, const work_list *l)
+{
+    for (int i = 0; i < a->n_inputs; i++)
+        add_read(p, "the input (-i)", a->inputs[i]);
+    for (int i = 0; i < l->n; i++)
+        add_read(p, "the input", l->item[i].input);
+}
+
+/* No original is replaced, and no result by another. */
+static refine_status check_places(const arguments *a, const work_list *l, refine_error *err)
+{
+    places p = { 0 };
+    places_add(&p, PLACE_READ, "the model (-m)", a->o.pack_path);
+    places_add(&p, PLACE_READ, "the reference (--compare)", a->reference);
+    places_add(&p, PLACE_READ, "the manifest (--manifest)", a->manifest);
+    add_tokenizer(&p, a->tokenizer);
+    add_inputs(&p, a, l);
+    if (l->several)
+        places_add(&p, PLACE_WRITTEN, "the directory (-o)", a->output);
+    else
+        add_written(&p, "the picture (-o)", a->output);
+    for (int i = 0; i < l->n; i++)
+        add_written(&p, "the picture", l->item[i].output);
+    add_written(&p, "the latents (--output-latents)", a->output_latents);
+    add_written(&p, "the trace (--trace)", a->trace);
+    places_add_open(&p, PLACE_WRITTEN, "standard output", STDOUT_FILENO);
+    const refine_status st = places_check(&p, err);
+    places_free(&p);
+    return st;
+}
+
 /* ---- several pictures ---- */
 
 static void on_finished(void *context, const refine_report *r, const refine_job *jobs,
@@ -686,20 +748,24 @@ static int refine_several(arguments *a, work_list *l)
     interrupt_hold();
     refine_status st = work_list_name_outputs(l, a->output, &err);
     if (st == REFINE_OK)
+        st = check_places(a, l, &err);
+    if (st == REFINE_OK)
         st = make_directory(a->output, &err);
     return st == REFINE_OK ? run_list(a, l) : complain(&err, exit_code(st, true));
 }
 
 /* ---- one picture ---- */
 
-static int refine_one(arguments *a, const char *input)
+static int refine_one(arguments *a, const work_list *l)
 {
     job_input in = { 0 };
     refine_error err = { 0 };
     if (!a->seeded)
         a->j.seed = batch_draw_seed();
-    const refine_status st = job_input_load(&in, &a->j, input, a->plan || a->output || a->reference,
-                                            a->output_latents != NULL, SCALING_FACTOR, &err);
+    refine_status st = check_places(a, l, &err);
+    if (st == REFINE_OK)
+        st = job_input_load(&in, &a->j, l->item[0].input, a->plan || a->output || a->reference,
+                            a->output_latents != NULL, SCALING_FACTOR, &err);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
     const int code = st != REFINE_OK ? complain(&err, exit_code(st, true))
                      : a->plan       ? plan(a)
@@ -728,7 +794,7 @@ static int refine(arguments *a)
     if (st != REFINE_OK)
         code = complain(&err, exit_code(st, true));
     else
-        code = l.several ? refine_several(a, &l) : refine_one(a, l.item[0].input);
+        code = l.several ? refine_several(a, &l) : refine_one(a, &l);
     work_list_free(&l);
     mem_free(merges);
     return code;

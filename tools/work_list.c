@@ -3,7 +3,6 @@
 #include "tools/work_list.h"
 
 #include "engine/base/mem.h"
-#include "engine/base/num.h"
 #include "engine/base/try.h"
 
 #include <dirent.h>
@@ -218,27 +217,6 @@ static char *name_after(const char *dir, const char *input)
     return path;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static refine_status check_distinct(const work_list *l, refine_error *err)
-{
-    refine_status st = REFINE_OK;
-    const char **all = mem_alloc((size_t)num_max((size_t)l->n, 1) * sizeof *all);
-    if (!all)
-        return out_of_memory(err);
-    for (int i = 0; i < l->n; i++)
-        all[i] = l->item[i].output;
-    qsort(all, (size_t)l->n, sizeof *all, by_text);
-    for (int i = 1; i < l->n && st == REFINE_OK; i++)
-        if (strcmp(all[i - 1], all[i]) == 0)
-            st = refine_fail(err, REFINE_EINVAL, "two inputs would both be written to %s", all[i]);
-    mem_free(all);
-    return st;
-}
-
 refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error *err)
 {
     for (int i = 0; i < l->n; i++) {
@@ -252,7 +230,7 @@ refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error
         if (!item->output)
             return out_of_memory(err);
     }
-    return check_distinct(l, err);
+    return REFINE_OK;
 }
 
 void work_list_free(work_list *l)

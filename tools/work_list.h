@@ -31,8 +31,8 @@ refine_status work_list_add(work_list *l, const char *input, refine_error *err);
  * as seen from the manifest's directory.  REFINE_EFORMAT names the line. */
 refine_status work_list_add_manifest(work_list *l, const char *path, refine_error *err);
 
-/* Gives every item that has none the name DIR/<stem of input>.png.  REFINE_EINVAL: two items
- * would have one output; dir NULL: an item has no output. */
+/* Gives every item that has none the name DIR/<stem of input>.png.  REFINE_EINVAL, dir NULL: an
+ * item has no output. */
 refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error *err);
 
 void work_list_free(work_list *l); /* a zeroed one is fine */

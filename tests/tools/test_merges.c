@@ -285,6 +285,23 @@ Test(tools_merges, survives_every_failed_allocation)
     mem_free(text);
 }
 
+Test(tools_merges, says_which_files_it_would_read)
+{
+    char dir[64], file[MERGES_PATH], beside[MERGES_PATH];
+    enter(dir);
+    cr_expect(!merges_files(file, beside, "."));
+    cr_assert_eq(mkdir("tokenizer_2", 0700), 0);
+    write_file("tokenizer_2/merges.txt", "", "", 0);
+    cr_assert(merges_files(file, beside, "."));
+    cr_expect_str_eq(file, "./tokenizer_2/merges.txt");
+    cr_assert(merges_files(file, beside, "vocab.json"));
+    cr_expect_str_eq(file, "vocab.json");
+    cr_expect_str_eq(beside, "merges.txt");
+    cr_assert(merges_files(file, beside, "tokenizer_2/vocab.json"));
+    cr_expect_str_eq(beside, "tokenizer_2/merges.txt");
+    leave(dir);
+}
+
 Test(tools_merges, reads_the_published_vocabulary)
 {
     char path[VECTORS_PATH], *text;

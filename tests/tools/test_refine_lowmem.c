@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -679,6 +680,193 @@ Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
         (void)rmdir(in(&b, "out"));
     }
     bench_close(&b);
+}
+
+/* ---- originals ---- */
+
+enum { ORIGINALS_MOST = 8 };
+
+/* Files of a bench, as they were. */
+typedef struct originals {
+    const char *const *names;
+    int n;
+    unsigned char *bytes[ORIGINALS_MOST];
+    size_t len[ORIGINALS_MOST];
+} originals;
+
+static originals originals_of(const bench *b, const char *const *names, int n)
+{
+    originals o = { .names = names, .n = n };
+    cr_assert_leq(n, ORIGINALS_MOST);
+    for (int i = 0; i < n; i++)
+        o.bytes[i] = temp_read(in(b, names[i]), &o.len[i]);
+    return o;
+}
+
+static void are_as_they_were(const bench *b, const originals *o, const char *words)
+{
+    for (int i = 0; i < o->n; i++) {
+        size_t len;
+        unsigned char *now = temp_read(in(b, o->names[i]), &len);
+        cr_expect(len == o->len[i] && memcmp(now, o->bytes[i], len) == 0, "%s: %s was replaced",
+                  words, o->names[i]);
+        free(now);
+    }
+}
+
+static void originals_free(originals *o)
+{
+    for (int i = 0; i < o->n; i++)
+        free(o->bytes[i]);
+}
+
+static void copy_file(const bench *b, const char *from, const char *to)
+{
+    size_t len;
+    unsigned char *bytes = temp_read(from, &len);
+    temp_write(in(b, to), bytes, len);
+    free(bytes);
+}
+
+/* `input`: what standard input comes from; `says`: both roles. */
+typedef struct clash {
+    const char *words, *input, *says[2];
+} clash;
+
+static void leaves_alone(const bench *b, const originals *o, const clash *c)
+{
+    outcome got = finish(b, start(b, c->words, c->input));
+    cr_expect_eq(got.code, 2, "%s: %d: %s", c->words, got.code, got.err);
+    const char *line = strchr(got.err, '\n');
+    cr_expect(line && line[1] == 0, "%s: not one line: %s", c->words, got.err);
+    for (int i = 0; i < 2; i++)
+        cr_expect(strstr(got.err, c->says[i]), "%s: no '%s' in %s", c->words, c->says[i], got.err);
+    outcome_free(&got);
+    are_as_they_were(b, o, c->words);
+}
+
+/* in.png has two more names; the pack is called m.png. */
+Test(tools_refine_lowmem, replaces_nothing_that_it_reads)
+{
+    static const char *const NAMES[] = { "in.png", "m.png", "r.png", "merges.txt", "l.npy" };
+    bench b = bench_open();
+    cr_assert(link(b.picture, in(&b, "hard.png")) == 0 &&
+              symlink("in.png", in(&b, "soft.png")) == 0);
+    copy_file(&b, b.pack, "m.png");
+    copy_file(&b, b.pack, "r.png");
+    copy_file(&b, "docs/sample/demo_merges.txt", "merges.txt");
+    succeeds(&b, JOB "--output-latents @l.npy");
+    const clash CLASHES[] = {
+        { JOB "-o @in.png", NULL, { "the picture (-o) ", "the input (-i) " } },
+        { JOB "-o @./in.png", NULL, { "the picture (-o) ", "the input (-i) " } },
+        { JOB "-o @hard.png", NULL, { "hard.png would replace", "in.png" } },
+        { JOB "-o @soft.png", NULL, { "soft.png would replace", "in.png" } },
+        { JOB "-o @in.png --plan", NULL, { "the picture (-o) ", "the input (-i) " } },
+        { "-m @ -i @soft.png -p cat --steps 10 -o @in.png",
+          NULL,
+          { "in.png would replace", "soft.png" } },
+        { "-m @ -i - -p cat --steps 10 -o @in.png",
+          b.picture,
+          { "the picture (-o) ", "would replace standard input" } },
+        { "-m @m.png -i @in.png -p cat --steps 10 -o @m.png",
+          NULL,
+          { "the picture (-o) ", "the model (-m) " } },
+        { JOB "-o @r.png --compare @r.png", NULL, { "the picture (-o) ", "(--compare) " } },
+        { JOB "-o @merges.txt --tokenizer @merges.txt", NULL, { "(-o) ", "(--tokenizer) " } },
+        { JOB "-o @merges.txt --tokenizer @.", NULL, { "(-o) ", "(--tokenizer) " } },
+        { JOB "-o @o.png --trace @in.png", NULL, { "the trace (--trace) ", "(-i) " } },
+        { "-m @ -i @l.npy -p cat --steps 10 --denoising-start 0.8 --output-latents @./l.npy",
+          NULL,
+          { "the latents (--output-latents) ", "the input (-i) " } },
+    };
+    originals o = originals_of(&b, NAMES, 5);
+    for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
+        leaves_alone(&b, &o, &CLASHES[i]);
+    originals_free(&o);
+    cr_expect_eq(bench_close(&b), 6, "something was made");
+}
+
+Test(tools_refine_lowmem, writes_every_output_to_a_file_of_its_own)
+{
+    static const clash CLASHES[] = {
+        { JOB "-o @o.png --trace @./o.png", NULL, { "(-o) ", "(--trace) " } },
+        { JOB "-o @o.png --trace @new.png", NULL, { "(-o) ", "(--trace) " } },
+        { JOB "-o @l.npy --output-latents @l.npy", NULL, { "(-o) ", "(--output-latents) " } },
+        { JOB "--output-latents @l.npy --trace @l.npy",
+          NULL,
+          { "(--output-latents)", "(--trace)" } },
+        { JOB "-o @stdout", NULL, { "(-o) ", "standard output" } },
+    };
+    bench b = bench_open();
+    const originals none = { 0 };
+    cr_assert_eq(symlink("o.png", in(&b, "new.png")), 0);
+    for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
+        leaves_alone(&b, &none, &CLASHES[i]);
+    cr_expect_eq(bench_close(&b), 1, "something was made");
+}
+
+/* The pictures lie in d, which is also e. */
+Test(tools_refine_lowmem, replaces_nothing_that_a_list_names)
+{
+    static const char *const NAMES[] = { "in.png", "d/1.png", "d/2.png", "m.png" };
+    static const struct {
+        clash c;
+        const char *list;
+    } CASES[] = {
+        { { MANY "-i @d -o @d", NULL, { "the directory (-o) ", "the input (-i) " } }, "" },
+        { { MANY "-i @d -o @e", NULL, { "the directory (-o) ", "the input (-i) " } }, "" },
+        { { MANY "-i @d/1.png -i @d/2.png -o @e", NULL, { "e/1.png would replace", "(-i) " } },
+          "" },
+        { { MANY "-i @links -o @d", NULL, { "d/1.png would replace", "links/1.png" } }, "" },
+        { { MANY "-i @in.png -i @d -o @in.png", NULL, { "the directory (-o) ", "(-i) " } }, "" },
+        { { MANY "--manifest @list", NULL, { "d/./2.png would replace", "the input " } },
+          "{\"input\": \"d/1.png\", \"output\": \"o.png\"}\n"
+          "{\"input\": \"in.png\", \"output\": \"d/./2.png\"}\n"
+          "{\"input\": \"d/2.png\", \"output\": \"p.png\"}\n" },
+        { { "-p cat --steps 10 -m @m.png --manifest @list", NULL, { "the picture ", "(-m) " } },
+          "{\"input\": \"in.png\", \"output\": \"d/../m.png\"}\n" },
+        { { MANY "--manifest @list", NULL, { "the picture ", "the manifest (--manifest) " } },
+          "{\"input\": \"in.png\", \"output\": \"list\"}\n" },
+        { { MANY "--manifest @list", NULL, { "d/o.png and", "e/o.png are one file" } },
+          "{\"input\": \"in.png\", \"output\": \"d/o.png\"}\n"
+          "{\"input\": \"d/1.png\", \"output\": \"e/o.png\"}\n" },
+        { { MANY "-i @d --manifest @list -o @new", NULL, { "new/2.png and", "new/../new/2.png" } },
+          "{\"input\": \"in.png\", \"output\": \"new/../new/2.png\"}\n" },
+    };
+    bench b = bench_open();
+    cr_assert(mkdir(in(&b, "d"), 0700) == 0 && symlink("d", in(&b, "e")) == 0 &&
+              mkdir(in(&b, "links"), 0700) == 0 &&
+              symlink("../d/1.png", in(&b, "links/1.png")) == 0);
+    add_picture(&b, "d/1.png", 64, 64);
+    add_picture(&b, "d/2.png", 64, 64);
+    copy_file(&b, b.pack, "m.png");
+    originals o = originals_of(&b, NAMES, 4);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        write_file(&b, "list", CASES[i].list);
+        leaves_alone(&b, &o, &CASES[i].c);
+        cr_expect_eq(access(in(&b, "new"), F_OK), -1, "a directory was made");
+    }
+    originals_free(&o);
+    (void)unlink(in(&b, "links/1.png"));
+    (void)unlink(in(&b, "d/1.png"));
+    (void)unlink(in(&b, "d/2.png"));
+    cr_expect(rmdir(in(&b, "links")) == 0 && rmdir(in(&b, "d")) == 0, "something was made");
+    cr_expect_eq(bench_close(&b), 3, "something was made");
+}
+
+/* Named one by one, what was made is not taken for an input when the command is repeated. */
+Test(tools_refine_lowmem, refines_beside_the_originals_when_they_are_named)
+{
+    bench b = bench_open();
+    add_picture(&b, "1.jpg", 64, 64);
+    add_picture(&b, "2.jpg", 64, 64);
+    outcome o = run(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
+    outcome_free(&o);
+    o = run(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    cr_expect(o.code == 0 && strstr(o.err, "0 made, 2 there already"), "%s", o.err);
+    outcome_free(&o);
+    cr_expect_eq(bench_close(&b), 4);
 }
 
 Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
