@@ -6,6 +6,7 @@
 #include "offload/pack_format.h"
 #include "refine_version.h"
 #include "tools/checkpoint.h"
+#include "tools/checkpoint_files.h"
 #include "tools/disk_advice.h"
 #include "tools/exit_code.h"
 #include "tools/interrupt.h"
@@ -13,6 +14,7 @@
 #include "tools/numbers.h"
 #include "tools/pack_inspect.h"
 #include "tools/pack_write.h"
+#include "tools/places.h"
 #include "tools/progress.h"
 #include "tools/sizes.h"
 #include "tools/synthetic.h"
@@ -25,6 +27,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { THREADS_MOST = 256, PATH_BYTES = 4096 };
 
@@ -71,7 +74,7 @@ static const char HELP[] =
     "                         Default: the source directory's own; a single file has none\n"
     "      --chunk SIZE       bytes that travel at a time, 64K to 64M; default 4M\n"
     "      --threads N        default: one per core\n"
-    "      --force            replace OUT.pack\n"
+    "      --force            replace OUT.pack, unless it is a file of SOURCE or --tokenizer\n"
     "      --json             the result as JSON on stdout\n"
     "      --quiet            no progress\n"
     "      --inspect PACK     say what is in a pack\n"
@@ -387,6 +390,26 @@ static refine_status pack_source(const arguments *a, const weight_source *s, con
     return st;
 }
 
+/* Nothing that the pack is made from is replaced by it, --force or not. */
+static refine_status check_places(const arguments *a, refine_error *err)
+{
+    static const char ROLE[] = "the tokenizer (--tokenizer)";
+    char file[MERGES_PATH], beside[MERGES_PATH];
+    places p = { 0 };
+
+    if (!synthetic_named(a->input))
+        checkpoint_files(&p, "the source", a->input);
+    if (a->tokenizer && merges_files(file, beside, a->tokenizer)) {
+        places_add(&p, PLACE_READ, ROLE, file);
+        places_add(&p, PLACE_READ, ROLE, beside);
+    }
+    places_add(&p, PLACE_WRITTEN, "the pack (-o)", a->output);
+    places_add_open(&p, PLACE_WRITTEN, "standard output", STDOUT_FILENO);
+    const refine_status st = places_check(&p, err);
+    places_free(&p);
+    return st;
+}
+
 static int run_pack(const arguments *a)
 {
     weight_source *s = NULL;
@@ -396,7 +419,9 @@ static int run_pack(const arguments *a)
     bool opening = true;
 
     interrupt_hold();
-    refine_status st = open_source(&s, a->input, &err);
+    refine_status st = check_places(a, &err);
+    if (st == REFINE_OK)
+        st = open_source(&s, a->input, &err);
     if (st == REFINE_OK)
         st = load_tokenizer(a, &merges, &merges_len, &err);
     if (st == REFINE_OK) {

@@ -2,6 +2,7 @@
  * packs, nothing left behind by a run that failed. */
 #define _XOPEN_SOURCE 700
 #include "offload/pack.h"
+#include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temp_file.h"
 
 #include <criterion/criterion.h>
@@ -45,7 +46,7 @@ static void close_place(const place *w)
 static int run(const place *w, const char *before, const char *arguments)
 {
     const char *bin = getenv("REFINE_BIN");
-    char command[3 * COMMAND];
+    char command[4 * COMMAND];
     (void)snprintf(command, sizeof command, "%s '%s/refine-pack' %s >'%s' 2>&1", before,
                    bin ? bin : "build/release/bin", arguments, w->said);
     const int status = system(command);
@@ -200,6 +201,75 @@ Test(tools_refine_pack, replaces_a_pack_only_when_told)
     free(kept);
     cr_assert_eq(pack_tiny(&w, "", "--force"), 0);
     cr_assert_eq(read_mode(&w, "--verify"), 0);
+    close_place(&w);
+}
+
+/* With --force, to `output` in the directory, from `source` in it. */
+static int pack_into(const place *w, const char *source, const char *output, const char *options)
+{
+    char arguments[3 * COMMAND];
+    (void)snprintf(arguments, sizeof arguments, "'%s/%s' --force -o '%s/%s' %s", w->dir, source,
+                   w->dir, output, options);
+    return run(w, "", arguments);
+}
+
+/* The original, under whatever name, is what it was. */
+static void keeps(const place *w, const char *source, const char *output, const char *role)
+{
+    char path[COMMAND], options[COMMAND];
+    size_t before, after;
+    (void)snprintf(path, sizeof path, "%s/%s", w->dir, output);
+    (void)snprintf(options, sizeof options, "--tokenizer '%s/merges.txt'", w->dir);
+    unsigned char *was = temp_read(path, &before);
+    cr_expect_eq(pack_into(w, source, output, options), 2, "%s to %s", source, output);
+    cr_expect(said(w, "refine-pack: the pack (-o) ") && said(w, role), "%s to %s", source, output);
+    size_t len;
+    unsigned char *text = temp_read(w->said, &len);
+    cr_expect_eq(memchr(text, '\n', len), text + len - 1, "one line");
+    unsigned char *is = temp_read(path, &after);
+    cr_expect(before == after && memcmp(was, is, after) == 0, "%s was replaced", output);
+    free(text);
+    free(was);
+    free(is);
+}
+
+Test(tools_refine_pack, never_replaces_what_it_packs)
+{
+    static const char *const OF_DIRECTORY[] = {
+        "d/model_index.json",
+        "d/unet/config.json",
+        "d/unet/diffusion_pytorch_model.safetensors.index.json",
+        "d/unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+        "d/vae/../unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "d/text_encoder_2/model.safetensors",
+        "d/scheduler/scheduler_config.json",
+        "link/vae/diffusion_pytorch_model.safetensors",
+        "blob",
+    };
+    const place w = open_place();
+    char command[2 * COMMAND], path[COMMAND];
+    (void)snprintf(path, sizeof path, "%s/one.safetensors", w.dir);
+    fixture_single_file(path, 0);
+    (void)snprintf(path, sizeof path, "%s/d", w.dir);
+    fixture_directory(path, 1, 2);
+    (void)snprintf(command, sizeof command,
+                   "cp docs/sample/demo_merges.txt '%s/merges.txt' && cd '%s' && "
+                   "ln -s one.safetensors soft && ln one.safetensors hard && ln -s d link && "
+                   "mv d/vae/config.json blob && ln -s ../../blob d/vae/config.json",
+                   w.dir, w.dir);
+    cr_assert_eq(system(command), 0);
+    keeps(&w, "one.safetensors", "one.safetensors", " would replace the source ");
+    keeps(&w, "one.safetensors", "d/../one.safetensors", " would replace the source ");
+    keeps(&w, "one.safetensors", "hard", " would replace the source ");
+    keeps(&w, "one.safetensors", "soft", " would replace the source ");
+    keeps(&w, "soft", "one.safetensors", " would replace the source ");
+    keeps(&w, "one.safetensors", "merges.txt", " would replace the tokenizer (--tokenizer) ");
+    for (size_t i = 0; i < sizeof OF_DIRECTORY / sizeof OF_DIRECTORY[0]; i++)
+        keeps(&w, "d", OF_DIRECTORY[i], " would replace the source ");
+
+    /* A pack that was put beside its source is no part of it. */
+    cr_assert_eq(pack_into(&w, "d", "d/m.pack", ""), 0);
+    cr_assert_eq(pack_into(&w, "d", "d/m.pack", ""), 0);
     close_place(&w);
 }
 

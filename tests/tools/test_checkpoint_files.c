@@ -1,0 +1,86 @@
+/* tests/tools/test_checkpoint_files.c -- which files count as the checkpoint's. */
+#define _XOPEN_SOURCE 700
+#include "tools/checkpoint_files.h"
+
+#include "engine/base/mem.h"
+#include "tests/support/temp_place.h"
+
+#include <criterion/criterion.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const DIRS[] = { "d", "d/unet", "d/unet/deeper", "beside" };
+
+static temp_place enter(void)
+{
+    const temp_place p = temp_place_make("unused");
+    cr_assert_eq(chdir(p.dir), 0);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(mkdir(DIRS[i], 0700), 0);
+    return p;
+}
+
+static void leave(const temp_place *p)
+{
+    for (int i = 3; i >= 0; i--)
+        cr_assert_eq(rmdir(DIRS[i]), 0, "%s", DIRS[i]);
+    cr_assert_eq(chdir("/"), 0);
+    cr_assert_eq(rmdir(p->dir), 0);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
+static bool is_of(const char *checkpoint, const char *file)
+{
+    places p = { 0 };
+    checkpoint_files(&p, "the source", checkpoint);
+    places_add(&p, PLACE_WRITTEN, "the pack", file);
+    const refine_status st = places_check(&p, NULL);
+    places_free(&p);
+    return st != REFINE_OK;
+}
+
+static void make(const char *name, const char *text) { temp_write(name, text, strlen(text)); }
+
+Test(tools_checkpoint_files, a_file_is_its_own)
+{
+    const temp_place p = enter();
+    make("one.safetensors", "weights");
+    cr_expect(is_of("one.safetensors", "d/../one.safetensors"));
+    cr_expect(!is_of("one.safetensors", "other"));
+    cr_expect(!is_of("none.safetensors", "one.safetensors"));
+    (void)unlink("one.safetensors");
+    leave(&p);
+}
+
+Test(tools_checkpoint_files, a_directorys_are_all_but_packs)
+{
+    const temp_place p = enter();
+    make("d/README.md", "a card");
+    make("d/m.pack", "RFNPACK\nand so on");
+    make("d/short", "RFN");
+    make("d/unet/weights", "");
+    make("d/unet/deeper/x", "");
+    make("beside/x", "");
+    cr_assert(symlink("../../beside/x", "d/unet/blob") == 0 && mkfifo("d/fifo", 0600) == 0);
+    cr_expect(is_of("d", "d/README.md"));
+    cr_expect(is_of("d/", "d/short"));
+    cr_expect(is_of("d", "d/unet/weights"));
+    cr_expect(is_of("d", "beside/x"), "what a link leads to is read");
+    cr_expect(is_of(".", "d/README.md"));
+    cr_expect(!is_of("d", "d/m.pack"));
+    cr_expect(!is_of("d", "d/new"));
+    cr_expect(!is_of("d", "d/unet/deeper/x"), "no checkpoint has it");
+    cr_expect(!is_of("beside", "d/README.md"));
+    (void)unlink("d/README.md");
+    (void)unlink("d/m.pack");
+    (void)unlink("d/short");
+    (void)unlink("d/fifo");
+    (void)unlink("d/unet/weights");
+    (void)unlink("d/unet/blob");
+    (void)unlink("d/unet/deeper/x");
+    (void)unlink("beside/x");
+    leave(&p);
+}
