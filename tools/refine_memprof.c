@@ -12,6 +12,7 @@
 #include "tools/memprof_text.h"
 #include "tools/new_file.h"
 #include "tools/numbers.h"
+#include "tools/places.h"
 #include "tools/sizes.h"
 
 #include <errno.h>
@@ -41,7 +42,8 @@ static const char HELP[] =
     "Shows where every byte and every millisecond of a run goes, and predicts other budgets and\n"
     "other cards.\n"
     "\n"
-    "      --html OUT.html      the report as a web page, in one file\n"
+    "      --html OUT.html      the report as a web page, in one file; no file that is read, or\n"
+    "                           that the job names\n"
     "      --json               the report as JSON on stdout, instead of text\n"
     "\n"
     "Running a job:\n"
@@ -331,18 +333,46 @@ static int run_job(const arguments *a)
     return code;
 }
 
+/* Any word of the job's may name a file of its: "-i FILE", "-iFILE", "--input=FILE". */
+static void add_job(places *p, char *const argv[])
+{
+    static const char ROLE[] = "the job's file";
+    for (int i = 1; argv[i]; i++) {
+        const char *equals = strchr(argv[i], '=');
+        places_add(p, PLACE_READ, ROLE, argv[i]);
+        if (argv[i][0] == '-' && argv[i][1])
+            places_add(p, PLACE_READ, ROLE, equals ? equals + 1 : argv[i] + 2);
+    }
+}
+
+/* The report and the recording replace nothing that this program or the job reads or makes. */
+static refine_status check_places(const arguments *a, refine_error *err)
+{
+    places p = { 0 };
+    places_add(&p, PLACE_READ, "the recording (--from)", a->from);
+    places_add(&p, PLACE_READ, "the model (--plan)", a->o.pack_path);
+    if (a->child)
+        add_job(&p, a->child);
+    places_add(&p, PLACE_WRITTEN, "the report (--html)", a->html);
+    places_add(&p, PLACE_WRITTEN, "the recording (--trace)", a->trace);
+    places_add_open(&p, PLACE_WRITTEN, "standard output", STDOUT_FILENO);
+    const refine_status st = places_check(&p, err);
+    places_free(&p);
+    return st;
+}
+
 /* A run may take an hour: that its report cannot be written must be known before. */
 static int try_output(const arguments *a)
 {
     new_file f;
     refine_error err = { 0 };
-    if (!a->html)
-        return EXIT_DONE;
-    const refine_status st = new_file_open(&f, a->html, true, &err);
-    if (st != REFINE_OK)
-        return complain(&err, exit_code(st, false));
-    new_file_abandon(&f);
-    return EXIT_DONE;
+    refine_status st = check_places(a, &err);
+    if (st == REFINE_OK && a->html) {
+        st = new_file_open(&f, a->html, true, &err);
+        if (st == REFINE_OK)
+            new_file_abandon(&f);
+    }
+    return st == REFINE_OK ? EXIT_DONE : complain(&err, exit_code(st, false));
 }
 
 int main(int argc, char **argv)

@@ -198,6 +198,63 @@ Test(tools_refine_memprof, runs_a_job_and_reports_it)
     bench_close(&b);
 }
 
+/* A job that leaves a new recording. */
+#define RECORDS "tests/tools/child.sh \"cp $TRACE \\$2.x; mv \\$2.x \\$2\""
+
+/* TRACE and its other name LINK, PACK and PHOTO are in the environment of the words. */
+Test(tools_refine_memprof, replaces_nothing_that_it_or_the_job_reads)
+{
+    static const struct {
+        const char *words, *why;
+    } CASES[] = {
+        { "--from $TRACE --html $TRACE", " would replace the recording (--from) " },
+        { "--from $TRACE --html $LINK", " would replace the recording (--from) " },
+        { "--from $LINK --html $TRACE", " would replace the recording (--from) " },
+        { "--plan $PACK --size 64x64 --html $PACK", " would replace the model (--plan) " },
+        { "--html $PHOTO -- " RECORDS " -i $PHOTO", "the report (--html) " },
+        { "--html $PHOTO -- " RECORDS " -i$PHOTO", " would replace the job's file " },
+        { "--html $PHOTO -- " RECORDS " --input=$PHOTO", " would replace the job's file " },
+        { "--trace $PHOTO -- " RECORDS " -i $PHOTO", "the recording (--trace) " },
+        { "--html $NEW --trace $NEW -- " RECORDS "", " are one file; give each its own" },
+        { "--html $NEW -- " RECORDS " --trace $NEW", " would replace the job's file " },
+    };
+    bench b;
+    bench_open(&b);
+    char photo[TEMP_NAME], new[TEMP_NAME];
+    size_t len[3];
+    temp_file(photo, ".png");
+    temp_file(new, ".new");
+    (void)unlink(new);
+    unsigned char *fixture = temp_read(TRACE_FIXTURE, &len[0]);
+    temp_write(b.trace, fixture, len[0]);
+    temp_write(photo, "a photo", 7);
+    free(fixture);
+    cr_assert_eq(link(b.trace, b.html), 0);
+    cr_assert(setenv("TRACE", b.trace, 1) == 0 && setenv("LINK", b.html, 1) == 0 &&
+              setenv("PACK", b.pack, 1) == 0 && setenv("PHOTO", photo, 1) == 0 &&
+              setenv("NEW", new, 1) == 0);
+    const char *const names[] = { b.trace, b.pack, photo };
+    unsigned char *was[3];
+    for (int i = 0; i < 3; i++)
+        was[i] = temp_read(names[i], &len[i]);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        cr_expect_eq(run(&b, CASES[i].words), 2, "%s", CASES[i].words);
+        expect_error(&b, CASES[i].why);
+        for (int k = 0; k < 3; k++) {
+            size_t now;
+            unsigned char *is = temp_read(names[k], &now);
+            cr_expect(now == len[k] && memcmp(is, was[k], now) == 0, "%s: %s was replaced",
+                      CASES[i].words, names[k]);
+            free(is);
+        }
+        cr_expect_neq(access(new, F_OK), 0, "%s", CASES[i].words);
+    }
+    for (int i = 0; i < 3; i++)
+        free(was[i]);
+    (void)unlink(photo);
+    bench_close(&b);
+}
+
 Test(tools_refine_memprof, hands_on_how_a_job_failed)
 {
     bench b;
