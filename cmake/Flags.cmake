@@ -34,7 +34,7 @@ target_compile_options(refine_flags INTERFACE
     $<$<COMPILE_LANGUAGE:C>:-ffp-contract=off -fno-math-errno>)
 
 if(REFINE_GUARDS) # engine/base/guard.h
-    target_compile_definitions(refine_flags INTERFACE REFINE_GUARDS=1)
+    target_compile_definitions(refine_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:REFINE_GUARDS=1>)
 endif()
 
 if(REFINE_SANITIZE)

@@ -436,9 +436,9 @@ static void fresh_region(refine_engine *e)
 {
     const plan *p = &e->plan;
     const size_t at = p->vectors + p->workspace + p->ring;
+    scratch_close(&e->r.mem);
     scratch_open(&e->r.mem, e->d, e->arena + at, p->region);
-    scratch_open(&e->r.spilled, e->d, (void *)(uintptr_t)SCRATCH_ALIGN,
-                 p->spill_host + p->spill_file);
+    scratch_open(&e->r.spilled, e->d, SCRATCH_TOKEN, p->spill_host + p->spill_file);
 }
 
 static refine_status device_status(const refine_engine *e, refine_error *err)
@@ -625,10 +625,8 @@ static refine_status start_stream(refine_engine *e, refine_error *err)
     return REFINE_OK;
 }
 
-refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refine_error *err)
+static refine_status run_phases(refine_engine *e, const refine_job *j, int n, refine_error *err)
 {
-    TRY(check_jobs(e, j, n, err));
-    e->job = j;
     TRY(start_stream(e, err));
     for (int i = 0; i < n; i++)
         TRY(set_prompts(e, &j[i], i, err));
@@ -641,6 +639,16 @@ refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refi
                    (size_t)(4 * e->p->h * e->p->w) * sizeof *j->latents_out);
     if (e->p->decodes)
         TRY(decode(e, j, err));
+    return REFINE_OK;
+}
+
+refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refine_error *err)
+{
+    TRY(check_jobs(e, j, n, err));
+    e->job = j;
+    const refine_status st = run_phases(e, j, n, err);
+    scratch_close(&e->r.mem); /* of a failed run too: the next one's residents come where it lay */
+    TRY(st);
     fill_run_report(e);
     begin(e, REFINE_FINISHED, -1, 0);
     return device_status(e, err);

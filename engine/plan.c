@@ -92,7 +92,7 @@ static rehearsal *rehearsal_open(const planner *k, dev_work *work, refine_error 
     recorder_open(&h->rec, k->m->p, d, work);
     h->r.m = k->m;
     h->r.w = &h->rec.w;
-    h->r.vectors = (char *)(uintptr_t)SCRATCH_ALIGN;
+    h->r.vectors = SCRATCH_TOKEN;
     return h;
 }
 
@@ -114,10 +114,7 @@ static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *insi
 }
 
 /* Starts a phase (or a group of them) on an empty region. */
-static void fresh(run *r)
-{
-    scratch_open(&r->mem, r->d, (void *)(uintptr_t)SCRATCH_ALIGN, SIZE_MAX);
-}
+static void fresh(run *r) { scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX); }
 
 static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
 {
@@ -126,7 +123,7 @@ static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
         return REFINE_ENOMEM;
     h->r.band_rows = y->band;
     h->r.spill_from = y->spill_from;
-    scratch_open(&h->r.spilled, h->r.d, (void *)(uintptr_t)SCRATCH_ALIGN, SIZE_MAX);
+    scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX);
     if (k->p->encodes) {
         fresh(&h->r);
         pipeline_encode(k->p, &h->r, NULL);

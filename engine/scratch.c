@@ -1,10 +1,111 @@
-/* engine/scratch.c -- first fit over a sorted list of live blocks. */
+/* engine/scratch.c -- first fit over a sorted list of live blocks.
+ *
+ *     a block:  zone | asked | what aligning left over, zone
+ */
 #include "engine/scratch.h"
 
+#include "engine/base/guard.h"
 #include "engine/base/num.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
+
+/* ---- zones ---- */
+
+enum { ZONE_MOST = GUARD_ZONE + SCRATCH_ALIGN };
+
+/* A part of the region. */
+typedef struct span {
+    size_t at, bytes;
+} span;
+
+static span zone_before(scratch_block b) { return (span){ b.at, GUARD_ZONE }; }
+
+static span zone_behind(scratch_block b)
+{
+    const size_t end = GUARD_ZONE + b.asked;
+    return (span){ b.at + end, b.bytes - end };
+}
+
+static bool guarded(const scratch *s) { return GUARDED && s->base && s->base != SCRATCH_TOKEN; }
+
+/* Instrumented code reaches the memory of a device without any of its own, and is done with a
+ * block that is given unless the device runs behind. */
+static bool reachable(const scratch *s, span part)
+{
+    return guarded(s) && part.at + part.bytes <= s->size && !dev_has_memory(s->d) &&
+           !dev_runs_behind(s->d);
+}
+
+static void shut_out(const scratch *s, span part)
+{
+    if (reachable(s, part))
+        guard_shut(s->base + part.at, part.bytes);
+}
+
+static void let_in(const scratch *s, span part)
+{
+    if (reachable(s, part))
+        guard_open(s->base + part.at, part.bytes);
+}
+
+/* The pattern goes by addresses, of which only the lowest bit counts. */
+static char *image_of(char buffer[ZONE_MOST + 2], const scratch *s, span zone)
+{
+    const size_t odd = (uintptr_t)(s->base + zone.at) & 1;
+    return buffer + (((uintptr_t)buffer & 1) != odd);
+}
+
+static void lay_zone(scratch *s, span zone)
+{
+    char buffer[ZONE_MOST + 2], *image = image_of(buffer, s, zone);
+    guard_fill(image, zone.bytes);
+    dev_put(s->d, s->base + zone.at, image, zone.bytes);
+    shut_out(s, zone);
+}
+
+static void check_zone(scratch *s, scratch_block b, span zone)
+{
+    char buffer[ZONE_MOST + 2], *image = image_of(buffer, s, zone), why[160];
+
+    let_in(s, zone);
+    if (dev_status(s->d) != REFINE_OK)
+        return;
+    dev_get(s->d, image, s->base + zone.at, zone.bytes);
+    const size_t spoilt = guard_spoilt(image, zone.bytes);
+    if (spoilt == zone.bytes || dev_status(s->d) != REFINE_OK)
+        return;
+    (void)snprintf(why, sizeof why,
+                   "activations: byte %td of the block of %zu bytes at %zu was written, which is "
+                   "beside it",
+                   (ptrdiff_t)(zone.at + spoilt) - (ptrdiff_t)(b.at + GUARD_ZONE), b.asked, b.at);
+    dev_fail(s->d, REFINE_EDEVICE, why);
+}
+
+static void lay_zones(scratch *s, scratch_block b)
+{
+    if (!guarded(s))
+        return;
+    let_in(s, (span){ b.at, b.bytes });
+    lay_zone(s, zone_before(b));
+    lay_zone(s, zone_behind(b));
+}
+
+static void check_zones(scratch *s, scratch_block b)
+{
+    if (!guarded(s))
+        return;
+    check_zone(s, b, zone_before(b));
+    check_zone(s, b, zone_behind(b));
+}
+
+/* ---- blocks ---- */
+
+size_t scratch_span(size_t bytes)
+{
+    return num_align(num_max(bytes, 1), SCRATCH_ALIGN) + 2 * GUARD_ZONE;
+}
 
 void scratch_open(scratch *s, dev *d, void *base, size_t size)
 {
@@ -15,10 +116,19 @@ void scratch_open(scratch *s, dev *d, void *base, size_t size)
     s->n = 0;
 }
 
-void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes)
+void scratch_close(scratch *s)
 {
-    const size_t want = num_align(num_max(bytes, 1), SCRATCH_ALIGN);
-    size_t at = num_align(floor, SCRATCH_ALIGN);
+    for (int i = 0; i < s->n; i++)
+        check_zones(s, s->live[i]);
+    let_in(s, (span){ 0, num_min(s->peak, s->size) });
+    s->n = 0;
+    s->base = NULL;
+}
+
+void *scratch_bytes_above(scratch *s, size_t below, size_t bytes)
+{
+    const size_t want = scratch_span(bytes);
+    size_t at = below > 0 ? scratch_span(below) : 0;
     int i = 0;
 
     assert(s->n < SCRATCH_BLOCKS);
@@ -27,20 +137,22 @@ void *scratch_bytes_above(scratch *s, size_t floor, size_t bytes)
         i++;
     }
     memmove(&s->live[i + 1], &s->live[i], (size_t)(s->n - i) * sizeof s->live[0]);
-    s->live[i] = (scratch_block){ at, want };
+    s->live[i] = (scratch_block){ at, want, bytes };
     s->n++;
     s->peak = num_max(s->peak, at + want);
     s->high = num_max(s->high, at + want);
     if (at + want > s->size)
         dev_fail(s->d, REFINE_EBUDGET, "activations: the plan and the run disagree");
-    return s->base + at;
+    else
+        lay_zones(s, s->live[i]);
+    return s->base + at + GUARD_ZONE;
 }
 
 void *scratch_bytes(scratch *s, size_t bytes) { return scratch_bytes_above(s, 0, bytes); }
 
 static int find_block(const scratch *s, const void *p)
 {
-    const size_t at = (size_t)((const char *)p - s->base);
+    const size_t at = (size_t)((const char *)p - s->base) - GUARD_ZONE;
     for (int i = 0; i < s->n; i++)
         if (s->live[i].at == at)
             return i;
@@ -53,6 +165,8 @@ void scratch_give_bytes(scratch *s, void *p)
     if (!p)
         return;
     const int i = find_block(s, p);
+    check_zones(s, s->live[i]);
+    shut_out(s, (span){ s->live[i].at, s->live[i].bytes });
     s->n--;
     memmove(&s->live[i], &s->live[i + 1], (size_t)(s->n - i) * sizeof s->live[0]);
 }
@@ -88,7 +202,12 @@ void scratch_give(scratch *s, tensor t)
 void scratch_trim(scratch *s, void *p, size_t bytes)
 {
     scratch_block *b = &s->live[find_block(s, p)];
-    const size_t keep = num_align(num_max(bytes, 1), SCRATCH_ALIGN);
-    assert(keep <= b->bytes);
-    b->bytes = keep;
+    const size_t had = b->bytes;
+
+    assert(bytes <= b->asked);
+    check_zones(s, *b);
+    b->bytes = scratch_span(bytes);
+    b->asked = bytes;
+    lay_zones(s, *b);
+    shut_out(s, (span){ b->at + b->bytes, had - b->bytes });
 }

@@ -199,6 +199,7 @@ static refine_status try_way(bench *b, way *w, refine_error *err)
     for (int i = b->chunks.first; i < b->chunks.end; i++)
         seconds[i] = stream_compute_seconds(s, i);
     stream_close(s);
+    scratch_close(&b->r.mem);
     return dev_status(b->d);
 }
 

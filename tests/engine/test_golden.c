@@ -262,6 +262,7 @@ static void rig_open(rig *k, const char *name, const char *flow, bool reference,
 
 static void rig_close(rig *k)
 {
+    scratch_close(&k->r.mem);
     empty_shelf(k);
     dev_free(k->d, k->arena, k->plan.arena, DEV_VRAM);
     plan_close(&k->plan);
@@ -273,7 +274,11 @@ static void rig_close(rig *k)
     mem_free(k->rgb_out);
 }
 
-static void fresh_region(rig *k) { scratch_open(&k->r.mem, k->d, k->region, k->plan.region); }
+static void fresh_region(rig *k)
+{
+    scratch_close(&k->r.mem);
+    scratch_open(&k->r.mem, k->d, k->region, k->plan.region);
+}
 
 static void device_is_fine(const rig *k)
 {

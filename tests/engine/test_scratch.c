@@ -1,23 +1,29 @@
 /* tests/engine/test_scratch.c -- blocks never overlap, and the replay finds the run's addresses. */
 #include "engine/scratch.h"
 
+#include "engine/base/guard.h"
+
 #include <criterion/criterion.h>
+#include <string.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
-enum { TOKEN = SCRATCH_ALIGN };
-
-static void open_planning(scratch *s) { scratch_open(s, NULL, (void *)(uintptr_t)TOKEN, SIZE_MAX); }
+static void open_planning(scratch *s) { scratch_open(s, NULL, SCRATCH_TOKEN, SIZE_MAX); }
 
 Test(engine_scratch, reuses_the_lowest_gap_that_fits)
 {
     scratch s;
     open_planning(&s);
     char *a = scratch_bytes(&s, 1000), *b = scratch_bytes(&s, 300), *c = scratch_bytes(&s, 5000);
-    cr_assert_eq(b - a, 1024);
-    cr_assert_eq(c - b, 512);
+    cr_assert_eq(b - a, scratch_span(1000));
+    cr_assert_eq(c - b, scratch_span(300));
     scratch_give_bytes(&s, a);
-    cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + 5120), "1025 bytes do not fit in 1024");
+    cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + scratch_span(5000)),
+                 "1025 bytes do not fit in 1024");
     cr_assert_eq(scratch_bytes(&s, 1024), (void *)a);
-    cr_assert_eq(s.peak, 1024 + 512 + 5120 + 1280);
+    cr_assert_eq(s.peak,
+                 scratch_span(1000) + scratch_span(300) + scratch_span(5000) + scratch_span(1025));
 }
 
 Test(engine_scratch, trim_frees_the_tail)
@@ -26,20 +32,27 @@ Test(engine_scratch, trim_frees_the_tail)
     open_planning(&s);
     char *a = scratch_bytes(&s, 4096), *b = scratch_bytes(&s, 256);
     scratch_trim(&s, a, 1000);
-    cr_assert_eq(scratch_bytes(&s, 3072), (void *)(a + 1024));
-    cr_assert_eq(b - a, 4096);
+    cr_assert_eq(scratch_bytes(&s, 3072 - 2 * GUARD_ZONE), (void *)(a + scratch_span(1000)));
+    cr_assert_eq(b - a, scratch_span(4096));
 }
 
 Test(engine_scratch, leaves_room_below_a_floor)
 {
     scratch s;
     open_planning(&s);
-    char *base = (char *)(uintptr_t)TOKEN;
     char *high = scratch_bytes_above(&s, 5000, 1000);
-    cr_assert_eq(high - base, 5120);
-    cr_assert_eq((char *)scratch_bytes(&s, 5120) - base, 0);
-    cr_assert_eq((char *)scratch_bytes_above(&s, 5000, 1) - base, 6144);
-    cr_assert_eq(s.peak, 6400);
+    char *low = scratch_bytes(&s, 5120);
+    cr_assert_eq(high - low, scratch_span(5120));
+    cr_assert_eq((char *)scratch_bytes_above(&s, 5000, 1) - low,
+                 scratch_span(5120) + scratch_span(1000));
+    cr_assert_eq(s.peak, scratch_span(5120) + scratch_span(1000) + scratch_span(1));
+}
+
+Test(engine_scratch, a_block_takes_its_bytes_aligned_and_no_more_in_a_release)
+{
+    cr_assert_eq(scratch_span(0), SCRATCH_ALIGN + 2 * GUARD_ZONE);
+    cr_assert_eq(scratch_span(1000), 1024 + 2 * GUARD_ZONE);
+    cr_assert(GUARDED || GUARD_ZONE == 0);
 }
 
 Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresses)
@@ -67,3 +80,147 @@ Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresse
         }
     }
 }
+
+#ifdef REFINE_GUARDS
+
+/* A scratch over memory of the referee, with three blocks; the last is of `BYTES`. */
+enum { REGION = 64 << 10, BYTES = 1001 };
+
+typedef struct rig {
+    dev *d;
+    char *region, *block[3];
+    scratch s;
+} rig;
+
+static void rig_open(rig *k)
+{
+    const dev_options o = { .compute = DT_F32 };
+    memset(k, 0, sizeof *k);
+    cr_assert_not_null(k->d = dev_open_ref(&o, NULL));
+    cr_assert_not_null(k->region = dev_alloc(k->d, REGION, DEV_VRAM));
+    scratch_open(&k->s, k->d, k->region, REGION);
+    k->block[0] = scratch_bytes(&k->s, 512);
+    k->block[1] = scratch_bytes(&k->s, 3);
+    k->block[2] = scratch_bytes(&k->s, BYTES);
+    for (int i = 0; i < 3; i++)
+        memset(k->block[i], 0, i == 0 ? 512 : i == 1 ? 3 : BYTES);
+}
+
+static void rig_close(rig *k)
+{
+    scratch_close(&k->s);
+    dev_free(k->d, k->region, REGION, DEV_VRAM);
+    dev_close(k->d);
+}
+
+/* As code does that no sanitizer sees. */
+__attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p = 0; }
+
+static void expect_fine(const rig *k) { cr_expect_eq(dev_status(k->d), REFINE_OK); }
+
+static void expect_found(const rig *k, const char *why)
+{
+    cr_expect_eq(dev_status(k->d), REFINE_EDEVICE);
+    cr_expect_str_eq(dev_why(k->d), why);
+}
+
+#define OF_THE_LAST "of the block of 1001 bytes at 1792 was written, which is beside it"
+
+Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
+{
+    rig k;
+    rig_open(&k);
+    spoil(k.block[2] + BYTES);
+    scratch_give_bytes(&k.s, k.block[0]);
+    scratch_give_bytes(&k.s, k.block[1]);
+    expect_fine(&k);
+    scratch_give_bytes(&k.s, k.block[2]);
+    expect_found(&k, "activations: byte 1001 " OF_THE_LAST);
+    rig_close(&k);
+}
+
+Test(engine_scratch, a_byte_written_before_a_block_is_found_where_nothing_is_lent_out_there)
+{
+    rig k;
+    rig_open(&k);
+    scratch_give_bytes(&k.s, k.block[1]);
+    spoil(k.block[2] - 1);
+    scratch_give_bytes(&k.s, k.block[2]);
+    expect_found(&k, "activations: byte -1 " OF_THE_LAST);
+    rig_close(&k);
+}
+
+Test(engine_scratch, a_byte_written_before_the_first_block_is_found)
+{
+    rig k;
+    rig_open(&k);
+    spoil(k.region);
+    scratch_give_bytes(&k.s, k.block[0]);
+    expect_found(&k, "activations: byte -256 of the block of 512 bytes at 0 was written, which is "
+                     "beside it");
+    rig_close(&k);
+}
+
+Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
+{
+    for (int late = 0; late < 2; late++) {
+        rig k;
+        rig_open(&k);
+        if (late)
+            scratch_trim(&k.s, k.block[2], 100);
+        expect_fine(&k);
+        spoil(k.block[2] + (late ? 100 : BYTES));
+        if (late)
+            scratch_give_bytes(&k.s, k.block[2]);
+        else
+            scratch_trim(&k.s, k.block[2], 100);
+        cr_expect_eq(dev_status(k.d), REFINE_EDEVICE, "%d", late);
+        rig_close(&k);
+    }
+}
+
+Test(engine_scratch, what_is_lent_out_to_the_end_is_looked_at_then)
+{
+    rig k;
+    rig_open(&k);
+    spoil(k.block[1] + 3);
+    scratch_close(&k.s);
+    expect_found(&k, "activations: byte 3 of the block of 3 bytes at 1024 was written, which is "
+                     "beside it");
+    rig_close(&k);
+}
+
+Test(engine_scratch, all_bytes_of_blocks_are_free_to_be_written_and_then_the_region)
+{
+    rig k;
+    rig_open(&k);
+    scratch_trim(&k.s, k.block[2], 77);
+    memset(k.block[2], 1, 77);
+    for (int i = 0; i < 3; i++)
+        scratch_give_bytes(&k.s, k.block[i]);
+    k.block[0] = scratch_bytes(&k.s, 4000);
+    memset(k.block[0], 1, 4000);
+    scratch_close(&k.s);
+    expect_fine(&k);
+    memset(k.region, 1, REGION);
+    rig_close(&k);
+}
+
+#ifdef __SANITIZE_ADDRESS__
+Test(engine_scratch, the_sanitizer_stops_whoever_touches_what_is_not_lent_out)
+{
+    rig k;
+    rig_open(&k);
+    cr_expect(__asan_region_is_poisoned(k.block[2], BYTES) == NULL);
+    cr_expect(__asan_address_is_poisoned(k.block[2] - 1));
+    cr_expect(__asan_address_is_poisoned(k.block[2] + BYTES));
+    scratch_trim(&k.s, k.block[2], 100);
+    cr_expect(__asan_region_is_poisoned(k.block[2], BYTES) == k.block[2] + 100);
+    scratch_give_bytes(&k.s, k.block[1]);
+    cr_expect(__asan_address_is_poisoned(k.block[1]));
+    cr_expect(!__asan_address_is_poisoned(k.block[2]));
+    rig_close(&k);
+}
+#endif
+
+#endif
