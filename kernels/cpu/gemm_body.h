@@ -10,8 +10,8 @@
  *     BEGIN, END       around a call: its floating-point environment
  *     NAME, TYPE, ELEMENT, VARIANT
  *
- * A tile is PIXELS pixels times VECTORS vectors of rows.  Its sums stay in registers for DEPTH words
- * of k, which are added to D then: the chain of sums goes on where it was, so DEPTH changes no bit.
+ * A tile is PIXELS pixels times VECTORS vectors of rows.  Its sums stay in registers for DEPTH
+ * words of k and go to D then; the next DEPTH words go on from there, so DEPTH changes no bit.
  * DEPTH words of a panel stay in the first cache while all pixels pass, those of all pixels in the
  * second while all panels pass:
  *
@@ -55,8 +55,8 @@ INLINE vf splat(const char *p)
 }
 #endif
 
-/* `words` words of n pixels and `vectors` vectors of rows.  Inlined with constant n and vectors, and
- * unrolled, so that d[][] is registers.  w: where the first panel's words begin. */
+/* `words` words of n pixels and `vectors` vectors of rows; w: where the first panel's words begin.
+ * Inlined with constant n and vectors, and unrolled, so that d[][] is registers. */
 INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_bytes, int n,
                        const char *w, size_t panel_bytes, int vectors, int words, bool add)
 {
@@ -123,8 +123,8 @@ INLINE void BODY(all_pixels)(float *d, size_t d_stride, const char *a, size_t a_
     int groups = (pixels + PIXELS - 1) / PIXELS;
     for (int p = 0; p < pixels; groups--) {
         const int n = (pixels - p + groups - 1) / groups;
-        BODY(some_pixels)(d + (size_t)p * d_stride, d_stride, a + (size_t)p * a_bytes, a_bytes, n, w,
-                          panel_bytes, vectors, words, add);
+        BODY(some_pixels)(d + (size_t)p * d_stride, d_stride, a + (size_t)p * a_bytes, a_bytes, n,
+                          w, panel_bytes, vectors, words, add);
         p += n;
     }
 }

@@ -12,7 +12,7 @@ static inline pieces pieces_of(int length, int about)
 {
     const int nearest = (length + about / 2) / about;
     const int size = nearest > 1 ? (length - 1) / nearest + 1 : length;
-    const int n = (length - 1) / size + 1; /* fewer than wished for, where size was rounded up far */
+    const int n = (length - 1) / size + 1; /* fewer than wished for where size was rounded up */
     return (pieces){ n, size, length - (n - 1) * size };
 }
 
