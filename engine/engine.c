@@ -11,6 +11,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "engine/device_choice.h"
+#include "engine/finite.h"
 #include "engine/plan.h"
 #include "engine/rng.h"
 #include "engine/stages.h"
@@ -449,6 +450,73 @@ static refine_status device_status(const refine_engine *e, refine_error *err)
     return st;
 }
 
+/* ---- what phases hand over ---- */
+
+static const char TRY_F32[] = "the precision's range may be too small: try --precision f32";
+static const char TRY_VERIFY[] = "the model's weights may be damaged: try refine-pack --verify";
+
+/* Past the text, less than f32 is the likelier cause. */
+static const char *advice(const refine_engine *e)
+{
+    const bool narrow = e->r.act != DT_F32 || e->device.ints;
+    return narrow && e->phase != REFINE_TEXT ? TRY_F32 : TRY_VERIFY;
+}
+
+static finite_place place(const refine_engine *e, const char *what, int image)
+{
+    return (finite_place){ .what = what,
+                           .advice = advice(e),
+                           .step = e->step,
+                           .steps = e->phase == REFINE_DENOISING ? e->p->steps : 0,
+                           .image = image,
+                           .images = e->p->images };
+}
+
+static void look(const refine_engine *e, const char *what, int image, const float *v, size_t n)
+{
+    const finite_place at = place(e, what, image);
+    finite_judge(e->d, &at, finite_bad(v, n), n);
+}
+
+static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size_t)p->w; }
+
+/* The states and the pooled prompt, of all halves of an image. */
+static void look_at_text(const refine_engine *e)
+{
+    const pipeline *p = e->p;
+    const size_t states = (size_t)p->halves * TEXT_TOKENS * (size_t)p->text.c->width;
+    const size_t pooled = (size_t)p->halves * (size_t)p->text.c->projection;
+    for (int i = 0; i < p->images; i++) {
+        look(e, "the text encoder's result", i, p->embedded + (size_t)i * states, states);
+        look(e, "the pooled prompt", i, p->pooled + (size_t)i * pooled, pooled);
+    }
+}
+
+/* The UNet's, of all halves of an image. */
+static void look_at_noise(const refine_engine *e)
+{
+    const pipeline *p = e->p;
+    const size_t n = (size_t)p->halves * latent_values(p);
+    for (int i = 0; i < p->images; i++)
+        look(e, "the UNet's result", i, p->unet_out + (size_t)i * n, n);
+}
+
+/* Of finite noise. */
+static void look_at_latents(const refine_engine *e, int image)
+{
+    const size_t n = latent_values(e->p);
+    finite_place at = place(e, "what guidance made of the latents", image);
+    at.advice = "try a smaller --guidance";
+    finite_judge(e->d, &at, finite_bad(pipeline_latents(e->p, image), n), n);
+}
+
+/* `bad` of its values were not finite. */
+static void look_at_picture(const refine_engine *e, int image, size_t bad)
+{
+    const finite_place at = place(e, "the decoded picture", image);
+    finite_judge(e->d, &at, bad, 3 * (size_t)e->p->width * (size_t)e->p->height);
+}
+
 /* Prompts of image `image`; the report counts the tokens of the first one's. */
 static refine_status set_prompts(refine_engine *e, const refine_job *j, int image,
                                  refine_error *err)
@@ -477,7 +545,7 @@ static refine_status start_latents(refine_engine *e, const refine_job *j, int im
                                    refine_error *err)
 {
     pipeline *p = e->p;
-    const size_t n = (size_t)(4 * p->h * p->w);
+    const size_t n = latent_values(p);
     float *latents = pipeline_latents(p, image);
     rng g;
 
@@ -486,6 +554,7 @@ static refine_status start_latents(refine_engine *e, const refine_job *j, int im
     if (j->rgb_in) {
         fresh_region(e);
         pipeline_encode(p, &e->r, j->rgb_in);
+        look(e, "the encoded picture", image, p->moments, 2 * n);
         TRY(device_status(e, err));
         rng_randn(&g, p->noise, n);
         pipeline_sample_moments(p, image);
@@ -516,6 +585,7 @@ static refine_status read_prompts(refine_engine *e, const refine_job *j, refine_
     e->image = 0;
     fresh_region(e);
     pipeline_text(e->p, &e->r, j);
+    look_at_text(e);
     TRY(device_status(e, err));
     e->report.text = finish(e);
     return REFINE_OK;
@@ -530,11 +600,14 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
     pipeline_scale_input(e->p, step);
     for (int pass = 0; pass < pipeline_passes(e->p); pass++)
         pipeline_pass(e->p, &e->r, step, pass);
+    look_at_noise(e);
     TRY(device_status(e, err));
     for (int i = 0; i < e->p->images; i++) {
         pipeline_advance(e->p, step, i, j[i].guidance);
+        look_at_latents(e, i);
         tap_latents(e, i);
     }
+    TRY(device_status(e, err));
     stream_pause(e->s);
     const double now = clock_seconds();
     e->step_seconds[step] = now - t;
@@ -585,11 +658,20 @@ static refine_status decode(refine_engine *e, const refine_job *j, refine_error 
     for (int i = 0; i < e->p->images; i++) {
         e->image = i;
         fresh_region(e);
-        pipeline_decode(e->p, &e->r, i, j[i].rgb_out);
+        look_at_picture(e, i, pipeline_decode(e->p, &e->r, i, j[i].rgb_out));
         TRY(device_status(e, err));
     }
     e->report.vae_decode = finish(e);
     return REFINE_OK;
+}
+
+static refine_status check_latents(const refine_engine *e, const refine_job *j, refine_error *err)
+{
+    const size_t n = latent_values(e->p), bad = j->latents_in ? finite_bad(j->latents_in, n) : 0;
+    return bad == 0
+               ? REFINE_OK
+               : refine_fail(err, REFINE_EINVAL,
+                             "the latents given hold NaN or infinity in %zu of %zu values", bad, n);
 }
 
 static refine_status check_jobs(const refine_engine *e, const refine_job *j, int n,
@@ -601,6 +683,8 @@ static refine_status check_jobs(const refine_engine *e, const refine_job *j, int
     for (int i = 0; i < n; i++)
         if (j[i].struct_bytes != sizeof *j || !pipeline_fits(e->p, &j[i]))
             return refine_fail(err, REFINE_EINVAL, "the job is not of the shape that was opened");
+    for (int i = 0; i < n; i++)
+        TRY(check_latents(e, &j[i], err));
     if (j[0].stage && !e->stages)
         return refine_fail(err, REFINE_EINVAL, "the engine was not opened to be looked into");
     return REFINE_OK;
@@ -636,7 +720,7 @@ static refine_status run_phases(refine_engine *e, const refine_job *j, int n, re
     for (int i = 0; i < n; i++)
         if (j[i].latents_out)
             memcpy(j[i].latents_out, pipeline_latents(e->p, i),
-                   (size_t)(4 * e->p->h * e->p->w) * sizeof *j->latents_out);
+                   latent_values(e->p) * sizeof *j->latents_out);
     if (e->p->decodes)
         TRY(decode(e, j, err));
     return REFINE_OK;

@@ -9,6 +9,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "engine/embed.h"
+#include "engine/finite.h"
 
 #include <math.h>
 #include <string.h>
@@ -185,18 +186,22 @@ static uint8_t pixel(float y)
     return v >= 1.0f ? 255 : (uint8_t)nearbyintf(v * 255.0f);
 }
 
-static void get_pixels(pipeline *p, run *r, tensor pixels, uint8_t *rgb)
+/* Says how many values are not finite. */
+static size_t get_pixels(pipeline *p, run *r, tensor pixels, uint8_t *rgb)
 {
+    size_t bad = 0;
     for (int row = 0; row < p->height; row += PIXEL_ROWS) {
         const tensor band = run_rows(pixels, row, rows_from(p, row));
         const size_t n = tensor_bytes(band) / sizeof(float);
         uint8_t *dst = rgb + (size_t)row * (size_t)p->width * 3;
         dev_get(r->d, p->pixel_rows, band.data, tensor_bytes(band));
         if (dev_status(r->d) != REFINE_OK)
-            return;
+            break;
+        bad += finite_bad(p->pixel_rows, n);
         for (size_t i = 0; i < n; i++)
             dst[i] = pixel(p->pixel_rows[i]);
     }
+    return bad;
 }
 
 /* ---- phases ---- */
@@ -243,6 +248,7 @@ void pipeline_text(pipeline *p, run *r, const refine_job *j)
 
     dev_put(r->d, text.data, p->embedded, tensor_bytes(text));
     text_forward(r, &p->text, text, p->eos, pooled);
+    dev_get(r->d, p->embedded, text.data, tensor_bytes(text));
     dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));
     scratch_give(&r->mem, pooled);
 
@@ -285,15 +291,17 @@ static void unscale_latents(pipeline *p, const float *latents)
             p->unet_in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
 }
 
-void pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb)
+size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb)
 {
+    size_t bad = 0;
     tensor z = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
     unscale_latents(p, pipeline_latents(p, image));
     dev_put(r->d, z.data, p->unet_in, tensor_bytes(z));
     tensor pixels = vae_decode(r, &p->vae, z);
     if (rgb)
-        get_pixels(p, r, pixels, rgb);
+        bad = get_pixels(p, r, pixels, rgb);
     scratch_give(&r->mem, pixels);
+    return bad;
 }
 
 /* ---- between the phases ---- */

@@ -38,7 +38,7 @@ typedef struct pipeline {
 
     /* Host buffers, the pipeline's; shapes in floats. */
     float *positions;          /* 77 * width of the text tower */
-    float *embedded;           /* items * 77 * width */
+    float *embedded;           /* items * 77 * width; then the prompt's states */
     float *pooled;             /* items * projection */
     float *vectors;            /* items * add_embed_dim */
     float *sinusoids;          /* items * steps * channels[0] */
@@ -68,7 +68,8 @@ int pipeline_passes(const pipeline *p);
 void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb);
 void pipeline_text(pipeline *p, run *r, const refine_job *j); /* one an image; NULL: plan */
 void pipeline_pass(pipeline *p, run *r, int step, int pass);  /* p->unet_in -> p->unet_out */
-void pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb);
+/* Says how many values of the picture were NaN or infinite. */
+size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb);
 
 /* Host mathematics between the phases. */
 refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],

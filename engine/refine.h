@@ -239,6 +239,8 @@ REFINE_API refine_status refine_plan(refine_report *out, const refine_options *o
 
 REFINE_API refine_status refine_open(refine_engine **out, const refine_options *o,
                                      const refine_job *j, refine_error *err);
+/* A result that is not finite ends the run (REFINE_EDEVICE).  What a run that failed left in its
+ * outputs is of no use, and neither is the engine but to be closed. */
 REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err);
 /* As many jobs as the options announced images, in lock step: all of one shape, each with its
  * own prompt, input and output.  The callbacks are the first job's.  A picture does not depend

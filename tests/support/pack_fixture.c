@@ -3,6 +3,7 @@
 #include "tests/support/pack_fixture.h"
 
 #include "kernels/tensor.h"
+#include "quant/f16.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -260,6 +261,41 @@ pack_chunk *fixture_chunks(const pack_fixture *f)
 pack_frame *fixture_frames(const pack_fixture *f)
 {
     return (pack_frame *)(void *)(fixture_chunks(f) + fixture_super(f)->n_chunks);
+}
+
+static const pack_tensor *find_tensor(const pack_fixture *f, const char *name)
+{
+    const pack_superblock *s = fixture_super(f);
+    const char *names = (const char *)(fixture_frames(f) + s->n_frames);
+    for (uint32_t i = 0; i < s->n_tensors; i++)
+        if (strcmp(names + fixture_tensors(f)[i].name_at, name) == 0)
+            return &fixture_tensors(f)[i];
+    cr_assert_fail("%s is no tensor of the pack", name);
+    return NULL;
+}
+
+void fixture_set_weight(pack_fixture *f, const char *name, float value)
+{
+    const pack_tensor *t = find_tensor(f, name);
+    const pack_chunk *c = &fixture_chunks(f)[t->first_chunk];
+    pack_frame *fr = &fixture_frames(f)[c->first_frame];
+    uint64_t at = c->file_at;
+    uint32_t left = t->at;
+    uint16_t half;
+
+    cr_assert(t->dtype == DT_F32 || t->dtype == DT_F16);
+    for (; left >= fr->bytes; fr++) {
+        left -= fr->bytes;
+        at += fr->stored_bytes;
+    }
+    cr_assert_eq(fr->codec, PACK_RAW);
+    f16_encode(&half, &value, 1);
+    if (t->dtype == DT_F32)
+        memcpy(f->file + at + left, &value, sizeof value);
+    else
+        memcpy(f->file + at + left, &half, sizeof half);
+    fr->hash = XXH3_64bits(f->file + at, fr->stored_bytes);
+    pack_fixture_rehash(f->file, f->bytes);
 }
 
 static void hash_section(const uint8_t *file, size_t bytes, uint64_t at, uint64_t n, uint64_t *hash)

@@ -49,6 +49,10 @@ pack_tensor *fixture_tensors(const pack_fixture *f);
 pack_chunk *fixture_chunks(const pack_fixture *f);
 pack_frame *fixture_frames(const pack_fixture *f);
 
+/* Sets the first weight of tensor `name`, of 16 or 32 bits, in the image of any pack whose frames
+ * are raw, and makes its hashes right. */
+void fixture_set_weight(pack_fixture *f, const char *name, float value);
+
 /* Makes every hash but those of frames right again; leaves what does not lie in the file. */
 void pack_fixture_rehash(uint8_t *file, size_t bytes);
 

@@ -1,6 +1,7 @@
 /* tests/tools/test_refine_lowmem.c -- the program as a script sees it: exit codes, what goes to
  * stdout and what to stderr, files made and not made. */
 #define _XOPEN_SOURCE 700
+#include "tests/support/pack_fixture.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_pack.h"
 #include "tools/image_io.h"
@@ -429,6 +430,26 @@ Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         refuses(&b, &REFUSALS[i]);
     cr_assert_eq(bench_close(&b), 2);
+}
+
+Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
+{
+    static const refusal FAILURES[] = {
+        { 1, JOB "-o @o.png --precision f32", "the decoded picture is not finite" },
+        { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded picture is not finite" },
+        { 1, JOB "-o - --precision bf16", "try --precision f32" },
+    };
+    bench b = bench_open();
+    pack_fixture f = { 0 };
+    (void)unlink(b.pack);
+    tiny_pack(b.pack, sizeof b.pack, "--codec raw");
+    f.file = temp_read(b.pack, &f.bytes);
+    fixture_set_weight(&f, "vae.decoder.conv_in.weight", NAN);
+    temp_write(b.pack, f.file, f.bytes);
+    free(f.file);
+    for (size_t i = 0; i < sizeof FAILURES / sizeof FAILURES[0]; i++)
+        refuses(&b, &FAILURES[i]);
+    cr_assert_eq(bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, refuses_a_budget_with_3_and_names_one_that_will_do)
