@@ -148,11 +148,13 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
                                       outputs<16, HEAD> &out, int query0)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32;
+    const float scale[2] = { a.v.scale * reciprocal_fast(f.sum[0]),
+                             a.v.scale * reciprocal_fast(f.sum[1]) };
 #pragma unroll
     for (int j = 0; j < J; j++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            f.o[0][j][e] *= a.v.scale / f.sum[e / 2];
+            f.o[0][j][e] *= scale[e / 2];
     put_fragments(out, f.o[0]);
     __syncwarp();
 #pragma unroll
@@ -198,9 +200,6 @@ __global__ void __launch_bounds__(THREADS) flash_kernel(const flash_args a)
 }
 
 /* ---- launching ---- */
-
-/* log2(e) */
-static const float LOG2E = 1.44269504088896340736f;
 
 static bool head_vectors(const view &v, int hd)
 {

@@ -108,13 +108,16 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_kernel(const flash_args
     if (thread % 4 == 0)
         shared->sum[thread / 4] = sum;
     __syncthreads();
-    for (int i = 0; i < T; i++)
+    for (int i = 0; i < T; i++) {
+        const int query = ty + SIDE * i;
+        const float scale = a.v.scale * reciprocal_fast(shared->sum[query]);
         for (int j = 0; j < T; j++) {
-            const int query = ty + SIDE * i, c = tx + SIDE * j;
+            const int c = tx + SIDE * j;
             if (at.query0 + query < a.tq && c < a.hd)
                 store1(a.y, static_cast<size_t>(at.image) * a.tq + at.query0 + query,
-                       at.head * a.hd + c, o[i][j] * a.v.scale / shared->sum[query]);
+                       at.head * a.hd + c, o[i][j] * scale);
         }
+    }
 }
 
 /* ---- wide heads ---- */
@@ -188,11 +191,12 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash
             __syncthreads();
         }
     }
+    const float scale = a.v.scale * reciprocal_fast(sum);
 #pragma unroll
     for (int i = 0; i < LANE; i++)
         if (query < a.tq && lane + 32 * i < a.hd)
             store1(a.y, static_cast<size_t>(at.image) * a.tq + query,
-                   at.head * a.hd + lane + 32 * i, o[i] * a.v.scale / sum);
+                   at.head * a.hd + lane + 32 * i, o[i] * scale);
 }
 
 /* ---- launching ---- */

@@ -157,7 +157,7 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
         __syncwarp();
         for (int n = lane; n < 16 * vectors; n += 32) {
             const int row = 16 * i + n / vectors;
-            const float scale = a.v.scale / shared->sum[row];
+            const float scale = a.v.scale * reciprocal_fast(shared->sum[row]);
             float x[8];
 #pragma unroll
             for (int e = 0; e < 8; e++)

@@ -10,8 +10,8 @@ struct element_args {
     size_t first, in_pixels;
 };
 
-/* A thread computes eight channels of a pixel. */
-__global__ void __launch_bounds__(ELEMENT_THREADS) element_kernel(const element_args e)
+/* A thread computes eight channels of a pixel.  Unasked for blocks, ptxas spills for 8.0. */
+__global__ void __launch_bounds__(ELEMENT_THREADS, 4) element_kernel(const element_args e)
 {
     const size_t at = static_cast<size_t>(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
     const int pixel = static_cast<int>(at / e.vectors), c = static_cast<int>(at % e.vectors) * 8;
@@ -21,6 +21,7 @@ __global__ void __launch_bounds__(ELEMENT_THREADS) element_kernel(const element_
     float x[8];
     gather8(x, e.in, static_cast<size_t>(image) * e.in_pixels + e.first + pixel % e.pixels, c);
     normalise8(x, e.in, image, c);
+    activate8(x, e.in.act);
     store8(e.y, static_cast<size_t>(pixel), c, x);
 }
 

@@ -12,7 +12,7 @@ struct layernorm_args {
     view y, x;
     const float *gain, *bias;
     size_t pixels;
-    float eps;
+    float each, eps; /* 1 / channels */
 };
 
 __device__ __forceinline__ float warp_sum(float v)
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(THREADS) layernorm_kernel(const layernorm_args
         for (int i = 0; i < 8; i++)
             sum += x[i];
     }
-    const float mean = warp_sum(sum) / channels;
+    const float mean = warp_sum(sum) * a.each;
     for (int c = first; c < channels; c += 32 * 8) {
         float x[8];
         load8(x, a.x, pixel, c);
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(THREADS) layernorm_kernel(const layernorm_args
             if (c + i < channels)
                 squares += (x[i] - mean) * (x[i] - mean);
     }
-    const float scale = 1.0f / sqrtf(warp_sum(squares) / channels + a.eps);
+    const float scale = rsqrtf(warp_sum(squares) * a.each + a.eps);
     for (int c = first; c < channels; c += 32 * 8) {
         float x[8];
         load8(x, a.x, pixel, c);
@@ -67,6 +67,7 @@ extern "C" void cuda_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor b
     a.gain = static_cast<const float *>(gain.data);
     a.bias = static_cast<const float *>(bias.data);
     a.pixels = static_cast<size_t>(x.n) * tensor_pixels(x);
+    a.each = 1.0f / static_cast<float>(x.c);
     a.eps = eps;
     launch(d, layernorm_kernel, blocks_of(a.pixels, WARPS), THREADS, 0, a);
 }

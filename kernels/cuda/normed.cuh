@@ -27,8 +27,9 @@ static inline normed normed_of(tensor a, tensor b, tensor affine, int act)
     return n;
 }
 
-/* Is it [a | b] itself? */
+/* Is it [a | b] itself, or what most convolutions read, silu of the norm? */
 static inline bool normed_raw(const normed &n) { return !n.affine && n.act == ACT_NONE; }
+static inline bool normed_silu(const normed &n) { return n.affine && n.act == ACT_SILU; }
 
 /* Channels [c, c + 8) of a pixel; 0 beyond the last. */
 __device__ __forceinline__ void gather8(float (&x)[8], const normed &in, size_t pixel, int c)
@@ -50,44 +51,69 @@ __device__ __forceinline__ void gather8(float (&x)[8], const normed &in, size_t 
     }
 }
 
-__device__ __forceinline__ float activate(int act, float x)
+__device__ __forceinline__ void silu8(float (&x)[8])
 {
-    return act == ACT_SILU ? silu(x) : act == ACT_GELU ? gelu(x) : x;
-}
-
-/* The norm and what follows it, for channels [c, c + 8) of an image: in whole vectors, */
-__device__ __forceinline__ void normalise_vector(float (&x)[8], const normed &in, int image, int c)
-{
-    if (in.affine) {
-        const float *slope = in.affine + static_cast<size_t>(image) * 2 * in.c + c;
-#pragma unroll
-        for (int i = 0; i < 8; i += 4) {
-            const float4 a = __ldg(reinterpret_cast<const float4 *>(slope + i));
-            const float4 b = __ldg(reinterpret_cast<const float4 *>(slope + in.c + i));
-            x[i] = x[i] * a.x + b.x;
-            x[i + 1] = x[i + 1] * a.y + b.y;
-            x[i + 2] = x[i + 2] * a.z + b.z;
-            x[i + 3] = x[i + 3] * a.w + b.w;
-        }
-    }
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        x[i] = activate(in.act, x[i]);
+        x[i] = silu(x[i]);
 }
 
-/* and of any shape. */
+/* One branch for all eight, so that they do not wait for each other. */
+__device__ __forceinline__ void activate8(float (&x)[8], int act)
+{
+    if (act == ACT_SILU) {
+        silu8(x);
+    } else if (act == ACT_GELU) {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            x[i] = gelu(x[i]);
+    }
+}
+
+/* The norm of channels [c, c + 8) of an image.  The product is added to without being rounded in
+ * between, here as in whole vectors (affine8): so that a value does not depend on who normalises
+ * it. */
 __device__ __forceinline__ void normalise8(float (&x)[8], const normed &in, int image, int c)
 {
     const float *slope = in.affine + static_cast<size_t>(image) * 2 * in.c + c;
     const float *shift = slope + in.c;
+    if (!in.affine)
+        return;
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        if (c + i >= in.c)
-            continue;
-        if (in.affine)
-            x[i] = x[i] * __ldg(slope + i) + __ldg(shift + i);
-        x[i] = activate(in.act, x[i]);
-    }
+    for (int i = 0; i < 8; i++)
+        if (c + i < in.c)
+            x[i] = fmaf(x[i], __ldg(slope + i), __ldg(shift + i));
 }
+
+/* The affine of eight channels in whole vectors, which many pixels share. */
+struct affine8 {
+    float slope[8], shift[8];
+
+    __device__ __forceinline__ void load(const normed &in, int image, int c)
+    {
+        const float *at = in.affine + static_cast<size_t>(image) * 2 * in.c + c;
+#pragma unroll
+        for (int i = 0; i < 8; i += 4) {
+            const float4 a = __ldg(reinterpret_cast<const float4 *>(at + i));
+            const float4 b = __ldg(reinterpret_cast<const float4 *>(at + in.c + i));
+            slope[i] = a.x, slope[i + 1] = a.y, slope[i + 2] = a.z, slope[i + 3] = a.w;
+            shift[i] = b.x, shift[i + 1] = b.y, shift[i + 2] = b.z, shift[i + 3] = b.w;
+        }
+    }
+
+    /* silu(x * scale * slope + shift); scale is a power of two. */
+    __device__ __forceinline__ half8 silu_of(const half8 &raw, float scale) const
+    {
+        half8 out;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 x = __half22float2(raw.pair[i]);
+            out.pair[i] = __floats2half2_rn(
+                silu(fmaf(x.x, scale * slope[2 * i], shift[2 * i])),
+                silu(fmaf(x.y, scale * slope[2 * i + 1], shift[2 * i + 1])));
+        }
+        return out;
+    }
+};
 
 #endif

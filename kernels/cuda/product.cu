@@ -6,8 +6,9 @@
  */
 #include "kernels/cuda/product.cuh"
 
-/* A block of warps. */
-template <int WARPS_M, int WARPS_N, int I> struct warps {
+/* A block of warps, of which a multiprocessor is to have room for BLOCKS: three leave a thread 168
+ * registers. */
+template <int WARPS_M, int WARPS_N, int I, int BLOCKS> struct warps {
     enum {
         J = 4,
         WARP_M = 16 * I,
@@ -16,7 +17,7 @@ template <int WARPS_M, int WARPS_N, int I> struct warps {
         N = WARPS_N * WARP_N,
         WARPS = WARPS_M * WARPS_N,
         THREADS = 32 * WARPS,
-        BLOCKS = 256 / THREADS /* of a multiprocessor, at least */
+        RESIDENT = BLOCKS
     };
     typedef stage<__half, M, N> stages[2];
     typedef outputs<16, WARP_N> results[WARPS]; /* a warp stores 16 rows at a time */
@@ -28,8 +29,8 @@ template <int WARPS_M, int WARPS_N, int I> struct warps {
     static __device__ __forceinline__ int n_of(int warp) { return warp % WARPS_N * WARP_N; }
 };
 
-typedef warps<2, 4, 4> large; /* 128 x 128 */
-typedef warps<2, 2, 2> small; /* 64 x 64 */
+typedef warps<2, 4, 4, 1> large; /* 128 x 128 */
+typedef warps<2, 2, 2, 3> small; /* 64 x 64 */
 
 /* Adds a stage to a warp's sums. */
 template <class T>
@@ -48,7 +49,8 @@ __device__ __forceinline__ void multiply_stage(float (&d)[T::WARP_M / 16][T::J][
 }
 
 template <class T, class S, class W>
-__global__ void __launch_bounds__(T::THREADS, T::BLOCKS) product_tensor_kernel(const product_args p)
+__global__ void __launch_bounds__(T::THREADS, T::RESIDENT)
+    product_tensor_kernel(const product_args p)
 {
     typename T::shared *shared = shared_memory<typename T::shared>();
     const int m0 = static_cast<int>(blockIdx.y) * T::M, n0 = static_cast<int>(blockIdx.x) * T::N;
@@ -78,7 +80,7 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) product_tensor_kernel(c
 template <class T> struct tensor_kernels {
     typedef void kernel(const product_args);
     typedef half_pixels<T::M, T::THREADS, false> plain;
-    typedef half_pixels<T::M, T::THREADS, true> changed;
+    typedef half_pixels<T::M, T::THREADS, true> changed; /* silu of the norm */
     typedef any_pixels<__half, T::M, T::THREADS> any;
     typedef half_rows<T::N, T::THREADS> f16;
     typedef int8_rows<__half, T::N, T::THREADS> int8;
@@ -89,7 +91,8 @@ template <class T> struct tensor_kernels {
     {
         const normed &in = p.in;
         const bool same = !in.b.data || (in.b.type == DT_F16 && in.b.scale == in.a.scale);
-        const bool f16_pixels = in.a.type == DT_F16 && same && in.whole_vectors;
+        const bool f16_pixels = in.a.type == DT_F16 && same && in.whole_vectors &&
+                                (normed_raw(in) || normed_silu(in));
         const bool f16_rows = p.w_type == DT_F16 && in.c % VECTOR == 0 &&
                               reinterpret_cast<uintptr_t>(p.w) % 16 == 0;
         if (p.w_type == DT_I8G64)

@@ -55,7 +55,7 @@ struct pixel_place {
     __device__ __forceinline__ void set(const product_args &p, int m)
     {
         const int band = p.rows * p.y_w;
-        image = m / band;
+        image = m < p.pixels ? m / band : 0;
         const int rest = m % band;
         y = m < p.pixels ? (p.row0 + rest / p.y_w) * p.stride - p.pad : -(1 << 20);
         x = rest % p.y_w * p.stride - p.pad;
@@ -78,7 +78,8 @@ struct pixel_place {
 /* Sources.  fetch loads the next stage's vectors into registers, keep puts them into shared
  * memory; between the two lies the multiplication of a stage. */
 
-/* F16 in whole vectors, as it is or to be normalised. */
+/* F16 in whole vectors, as it is or silu of its norm.  What a thread has of a step is of one group
+ * of channels, and nearly always of one image. */
 template <int ROWS, int THREADS, bool NORM> struct half_pixels {
     enum { EACH = ROWS * VECTORS / THREADS };
     typedef __half element;
@@ -113,31 +114,28 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
         }
     }
 
-    __device__ __forceinline__ half8 finished(const product_args &p, int i) const
-    {
-        if (!NORM || !(there >> i & 1u))
-            return raw[i];
-        const float scale = c < p.in.a.c ? p.in.a.scale : p.in.b.scale;
-        float x[8];
-        half8 out;
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const float2 f = __half22float2(raw[i].pair[j]);
-            x[2 * j] = f.x * scale;
-            x[2 * j + 1] = f.y * scale;
-        }
-        normalise_vector(x, p.in, at[i].image, c);
-        encode8(out, x);
-        return out;
-    }
-
+    /* The affine is read once, and again only where the next image begins. */
     __device__ __forceinline__ void keep(const product_args &p,
                                          operand<__half, ROWS, VECTORS> &to) const
     {
+        const float scale = c < p.in.a.c ? p.in.a.scale : p.in.b.scale;
+        int image = at[0].image;
+        affine8 norm;
+        if (NORM)
+            norm.load(p.in, image, c < p.in.c ? c : 0);
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int row = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
-            to.vector(row, static_cast<int>(threadIdx.x) % VECTORS) = finished(p, i);
+            const bool is_there = there >> i & 1u;
+            half8 x = raw[i];
+            if (NORM) {
+                if (i > 0 && is_there && at[i].image != image) {
+                    image = at[i].image;
+                    norm.load(p.in, image, c);
+                }
+                x = half8_if(is_there, norm.silu_of(raw[i], scale));
+            }
+            to.vector(row, static_cast<int>(threadIdx.x) % VECTORS) = x;
         }
     }
 };
@@ -169,6 +167,8 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
             float x[8];
             gather8(x, p.in, static_cast<size_t>(pixel), c);
             normalise8(x, p.in, at[i].image, c);
+            if (p.in.act == ACT_SILU)
+                silu8(x);
             encode8(have[i], x);
         }
     }
@@ -396,9 +396,7 @@ __device__ __forceinline__ void finish8(const product_args &p, int m, int n, flo
         store4(p.y, pixel, n / 2, half);
         return;
     }
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        v[i] = activate(p.act, v[i]);
+    activate8(v, p.act);
     if (p.residual.data) {
         float r[8];
         load8(r, p.residual, pixel, n);

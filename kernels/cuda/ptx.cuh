@@ -79,4 +79,12 @@ __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
+/* 1 / x to 1 ulp; 0 from 2^126 on, infinity included. */
+__device__ __forceinline__ float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 #endif

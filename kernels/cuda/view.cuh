@@ -9,6 +9,7 @@
 #ifndef REFINE_CUDA_VIEW_CUH
 #define REFINE_CUDA_VIEW_CUH
 
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/tensor.h"
 
 #include <cuda_fp16.h>
@@ -16,6 +17,8 @@
 
 #include <math.h>
 #include <stdint.h>
+
+#define LOG2E 1.44269504088896340736f
 
 struct view {
     void *data; /* NULL: absent */
@@ -122,6 +125,16 @@ __device__ __forceinline__ half8 half8_zero()
     return h;
 }
 
+/* h or zeros, without a branch. */
+__device__ __forceinline__ half8 half8_if(bool is_there, const half8 &h)
+{
+    const uint4 bits = *reinterpret_cast<const uint4 *>(&h);
+    half8 out;
+    *reinterpret_cast<uint4 *>(&out) = make_uint4(is_there ? bits.x : 0, is_there ? bits.y : 0,
+                                                  is_there ? bits.z : 0, is_there ? bits.w : 0);
+    return out;
+}
+
 /* Channels [c, c + 8) of a pixel, c a multiple of 8; channels beyond the last are 0. */
 __device__ __forceinline__ void load8(float (&x)[8], const view &v, size_t pixel, int c)
 {
@@ -176,8 +189,12 @@ __device__ __forceinline__ void store8(const view &v, size_t pixel, int c, const
     }
 }
 
-/* x / (1 + e^-x). */
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+/* x / (1 + e^-x).  No branch, and no NaN while x is finite: where e^-x overflows, its reciprocal
+ * is 0. */
+__device__ __forceinline__ float silu(float x)
+{
+    return x * reciprocal_fast(1.0f + exp2_fast(x * -LOG2E));
+}
 
 /* x Phi(x), by erf. */
 __device__ __forceinline__ float gelu(float x)

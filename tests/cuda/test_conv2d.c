@@ -9,11 +9,11 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static void expect_like_ref(dev *d, cuda_math m, const conv_case *c)
+static void expect_like_ref(dev *d, cuda_math m, const conv_cut *k)
 {
-    const conv_cut whole = { .c = c };
+    const conv_case *c = k->c;
     double peak;
-    const double distance = conv_distance(d, &whole, &peak), input = c->norm ? 2 : 1;
+    const double distance = conv_distance(d, k, &peak), input = c->norm ? 2 : 1;
     const double tolerance = (conv_k(c) * 0x1p-24 + cuda_math_error(m, conv_k(c))) * input +
                              2e-6 * peak + 2 * field_rounding(c->type, peak);
     cr_expect(distance <= tolerance,
@@ -29,9 +29,10 @@ static void expect_cases(cuda_math m, const conv_case *cases, int n)
         cr_skip_test("this card multiplies otherwise");
     for (int i = 0; i < n; i++) {
         conv_case c = cases[i];
-        expect_like_ref(d, m, &c);
+        const conv_cut whole = { .c = &c };
+        expect_like_ref(d, m, &whole);
         c.type = DT_F16;
-        expect_like_ref(d, m, &c);
+        expect_like_ref(d, m, &whole);
     }
     dev_close(d);
 }
@@ -52,6 +53,20 @@ Test(cuda_conv2d, agrees_with_the_referee_in_f32)
 {
     expect_cases(CUDA_F32, CONV_CASES, N_CONV_CASES);
     expect_cases(CUDA_F32, CONV_INT8, N_CONV_INT8);
+}
+
+/* The engine has no such layers; the operator allows them. */
+Test(cuda_conv2d, agrees_with_the_referee_where_norm_and_silu_do_not_go_together)
+{
+    static const conv_case C = { 2, 9, 7,      64,     0,    72,    3,     1,     1,
+                                 0, 0, DT_F16, DT_F16, true, false, false, false, 0 };
+    const conv_cut cuts[] = { { .c = &C, .no_silu = true }, { .c = &C, .no_affine = true } };
+    for (int m = CUDA_TENSOR_CORES; m <= CUDA_HALF2; m++) {
+        dev *d = cuda_math_open((cuda_math)m);
+        for (int i = 0; d && i < 2; i++)
+            expect_like_ref(d, (cuda_math)m, &cuts[i]);
+        dev_close(d);
+    }
 }
 
 /* Real widths: the lowest level, and concatenation on the way up. */

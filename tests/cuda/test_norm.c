@@ -7,6 +7,7 @@
 #include "tests/support/norm_case.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 
 static void expect_like_ref(dev *d, field_body *body, const norm_case *c, double ulps)
 {
@@ -39,6 +40,30 @@ Test(cuda_norm, groupnorm_agrees_with_the_referee) { expect_cases(norm_group, tr
 Test(cuda_norm, apply_norm_agrees_with_the_referee) { expect_cases(norm_apply, true, 8); }
 Test(cuda_norm, layernorm_agrees_with_the_referee) { expect_cases(norm_layer, false, 8); }
 Test(cuda_norm, silu_agrees_with_the_referee) { expect_cases(norm_silu, false, 8); }
+
+/* Where e^-x overflows or vanishes, silu is 0 or its argument, and never NaN. */
+Test(cuda_norm, silu_of_any_finite_value_is_finite_and_right)
+{
+    static const float FAR[] = { 0,     -0.0f,  17,   -17,   80,    -80,    87,     -87,
+                                 88,    -88,    89,   -89,   104,   -104,   700,    -700,
+                                 65504, -65504, 1e9f, -1e9f, 3e38f, -3e38f, 1e-38f, -1e-38f };
+    enum { N = sizeof FAR / sizeof FAR[0] };
+    dev *d = field_cuda(DT_F32);
+    field x = field_random(1, DT_F32, 1, 1, 1, N, 1), y = field_random(2, DT_F32, 1, 1, 1, N, 1);
+    for (int i = 0; i < N; i++)
+        field_set(&x, 0, i, FAR[i]);
+    field f[NORM_FIELDS] = { [NORM_Y] = y, [NORM_A] = x };
+    norm_run(d, f, norm_silu, NULL);
+    for (int i = 0; i < N; i++) {
+        const double right = (double)FAR[i] / (1 + exp(-(double)FAR[i]));
+        const double got = (double)field_at(&f[NORM_Y], 0, i);
+        cr_expect(fabs(got - right) <= 1e-5 * fabs(right) + 0x1p-120, "silu(%g) is %g",
+                  (double)FAR[i], got);
+    }
+    field_free(&x);
+    field_free(&y);
+    dev_close(d);
+}
 
 /* Widths and groups of the model: 384, 768, 1536 and what concatenation makes of them; the VAE. */
 Test(cuda_norm, agrees_with_the_referee_on_layers_of_the_model)

@@ -20,7 +20,7 @@ awk '
         most["flash_kernel"] = 208; most["flash_wide_kernel"] = 200
         most["flash_simt_kernel"] = 112; most["flash_simt_wide_kernel"] = 128
         most["sums_kernel"] = 64; most["affine_kernel"] = 104
-        most["layernorm_kernel"] = 64; most["element_kernel"] = 48
+        most["layernorm_kernel"] = 64; most["element_kernel"] = 56
     }
     function complain(what) { print kernel " for " arch ": " what; bad = 1 }
     /Compiling entry function/ {
@@ -56,25 +56,34 @@ awk '
         exit bad
     }' $reports || bad=1
 
-# mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16.
-count_mma() {
-    "$nvcc" -std=c++17 -I. -ptx -arch="compute_$2" "kernels/cuda/$1.cu" -o - | awk -v of="$1 $2" \
+# mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16.  IEEE division and the like,
+# which are a call or a branch each, have no place where every element passes: of floats none, of
+# doubles in the two kernels that take a quotient or two for a whole group.
+read_ptx() {
+    "$nvcc" -std=c++17 -I. -ptx -arch="compute_$2" "$1" -o - | awk -v of="$1 $2" \
         -v form="$3" '
+        function complain(what) { print of ": " entry " has " what; bad = 1 }
         function check() {
             if (entry == "") return
             wanted = entry ~ /product_tensor_kernel|12flash_kernel|17flash_wide_kernel/
-            if ((n > 0) != wanted || n != right) {
-                print of ": " entry " has " n " mma.sync, " right " of them " form; bad = 1
-            }
+            if ((n > 0) != wanted || n != right)
+                complain(n " mma.sync, " right " of them " form)
+            if (slow)
+                complain(slow " divisions or roots rounded as IEEE has it")
+            if (slow64 && entry !~ /11sums_kernel|13affine_kernel/)
+                complain(slow64 " divisions or roots of doubles")
         }
-        /\.entry/ { check(); entry = $0; n = right = 0; kernels++ }
+        /\.entry/ { check(); entry = $0; n = right = slow = slow64 = 0; kernels++ }
         /mma\.sync/ { n++; if (index($0, form)) right++ }
-        END { check(); if (!kernels) { print of ": no kernels"; bad = 1 } exit bad }' || bad=1
+        /(div|rcp|sqrt)\.rn\.(ftz\.)?f32/ { slow++ }
+        /(div|rcp|sqrt)\.rn\.f64/ { slow64++ }
+        END { check(); print of ": " kernels + 0 " kernels"; exit bad }' || bad=1
 }
 
 nvcc=$2
-for source in product attention attention_wide product_simt attention_simt; do
-    count_mma $source 75 .m16n8k8.
-    count_mma $source 80 .m16n8k16.
+for source in kernels/cuda/*.cu; do
+    grep -q __global__ "$source" || continue
+    read_ptx "$source" 75 .m16n8k8.
+    read_ptx "$source" 80 .m16n8k16.
 done
 exit $bad

@@ -66,8 +66,8 @@ static void run_band(dev *d, const tensor *t, const conv_cut *k, int row0, int r
     const conv_geometry g = { c->kh, c->kh, c->stride, c->pad, row0, rows };
     const conv_input in = { t[CONV_A],
                             t[CONV_B],
-                            t[CONV_AFFINE],
-                            c->norm,
+                            k->no_affine ? (tensor){ 0 } : t[CONV_AFFINE],
+                            c->norm && !k->no_silu,
                             k->detach,
                             size_in(c->h, c->to_h),
                             size_in(c->w, c->to_w),

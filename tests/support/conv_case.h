@@ -21,6 +21,7 @@ typedef struct conv_cut {
     int band, chunk; /* rows at a time; 0: all */
     bool detach, in_place, per_image_calls;
     bool exact; /* inputs that int8 holds exactly */
+    bool no_affine, no_silu; /* of a norm only the other half */
 } conv_cut;
 
 enum { CONV_Y, CONV_A, CONV_B, CONV_AFFINE, CONV_W, CONV_BIAS, CONV_PER_IMAGE, CONV_RESIDUAL,

@@ -85,6 +85,10 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void *row)
     emulation::meet_warp(&mine, emulation::load_all<true>);
 }
 
-inline float exp2_fast(float x) { return std::exp2(x); }
+/* Subnormal results are 0. */
+inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+
+inline float exp2_fast(float x) { return flushed(std::exp2(flushed(x))); }
+inline float reciprocal_fast(float x) { return flushed(1.0f / flushed(x)); }
 
 #endif
