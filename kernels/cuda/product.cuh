@@ -20,7 +20,7 @@
 #include "kernels/cuda/operand.cuh"
 #include "kernels/cuda/product_args.cuh"
 
-enum { STEP = 64, VECTORS = STEP / VECTOR };
+enum { VECTORS = STEP / VECTOR };
 
 template <class E, int M, int N> struct stage {
     operand<E, M, VECTORS> x;

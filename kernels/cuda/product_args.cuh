@@ -5,6 +5,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/normed.cuh"
 
+enum { STEP = 64 }; /* k of a stage, at most */
+
 struct product_args {
     /* The input.  Of the image's source_h rows the memory holds held_h, from row `first` on; read
      * as if resampled to in_h x in_w.  Where nothing is normalised, it is read in units of
@@ -17,7 +19,7 @@ struct product_args {
     int w_type, n, k, kh, kw;
     int tile;          /* rows of a tile of DT_I8G64, */
     size_t tile_bytes; /* and of a full one */
-    int steps;         /* stages of k: taps * ceil(c / 64) */
+    int steps;         /* stages of k: taps * ceil(c / STEP) */
 
     /* The output: rows [row0, row0 + rows) of images of y_h x y_w. */
     int stride, pad, row0, rows, y_h, y_w;
@@ -40,7 +42,15 @@ void product_source(product_args *p, tensor a, tensor b, tensor affine, bool sil
 /* Enqueues it. */
 void product_run(dev *d, const product_args &p);
 
-void product_run_simt(dev *d, const product_args &p, bool halves);
-void product_load_simt(dev *d);
+enum { PRODUCT_LARGE = 128 }; /* pixels and rows of the large tile */
+
+/* The kernels of a tile for some kinds of operands. */
+struct product_way {
+    void (*run)(dev *d, const product_args &p);
+    void (*load)(dev *d);
+};
+/* What product.cu calls in vectors; and everything. */
+extern const product_way product_large, product_small, product_halves;
+extern const product_way product_large_any, product_small_any, product_halves_any, product_floats;
 
 #endif

@@ -1,16 +1,20 @@
-/* kernels/cuda/product_simt.cu -- products without tensor cores.
+/* kernels/cuda/product_simt.cuh -- products without tensor cores.
  *
  * A block of 16 x 16 threads computes 16 TM pixels x 16 TN rows of w; a thread's are 16 apart.
  * Of F32 they are sums of F32 products.  Of halves two neighbouring k are multiplied at once
  * (HFMA2), and after 16 k the two sums are added in F32: in between they are fp16, which costs
  * accuracy (docs/numerics.md) and doubles the rate of cards that have no tensor cores.
  */
-#include "kernels/cuda/product.cuh"
+#ifndef REFINE_CUDA_PRODUCT_SIMT_CUH
+#define REFINE_CUDA_PRODUCT_SIMT_CUH
+
+#include "kernels/cuda/product_kernels.cuh"
 
 enum { SIDE = 16, SIMT_THREADS = SIDE * SIDE };
 
-template <class E, int TM, int TN> struct simt_tile {
-    enum { M = SIDE * TM, N = SIDE * TN };
+template <class E, int TM, int TN> struct threads {
+    typedef E element;
+    enum { M = SIDE * TM, N = SIDE * TN, THREADS = SIMT_THREADS };
     typedef stage<E, M, N> stages[2];
     union shared {
         stages s;
@@ -80,7 +84,7 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
 template <class E, int TM, int TN, class S, class W>
 __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const product_args p)
 {
-    typedef simt_tile<E, TM, TN> tile;
+    typedef threads<E, TM, TN> tile;
     typename tile::shared *shared = shared_memory<typename tile::shared>();
     const int m0 = static_cast<int>(blockIdx.y) * tile::M;
     const int n0 = static_cast<int>(blockIdx.x) * tile::N;
@@ -104,47 +108,15 @@ __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const pro
     finish(p, shared->out, m0, n0, thread, SIMT_THREADS);
 }
 
-/* ---- launching ---- */
-
-template <class E, int TM, int TN> struct simt_kernels {
-    typedef simt_tile<E, TM, TN> tile;
-    typedef any_pixels<E, tile::M, SIMT_THREADS> pixels;
-    typedef int8_rows<E, tile::N, SIMT_THREADS> int8;
-    typedef any_rows<E, tile::N, SIMT_THREADS> other;
-
-    static void run(dev *d, const product_args &p)
+/* Its kernels, by what they read. */
+template <class E, int TM, int TN> struct simt_tile : threads<E, TM, TN> {
+    template <class S, class W> static product_kernel *kernel()
     {
-        const dim3 grid(blocks_of(static_cast<size_t>(p.n), tile::N),
-                        blocks_of(static_cast<size_t>(p.pixels), tile::M));
-        launch(d,
-               p.w_type == DT_I8G64 ? product_simt_kernel<E, TM, TN, pixels, int8>
-                                    : product_simt_kernel<E, TM, TN, pixels, other>,
-               grid, SIMT_THREADS, sizeof(typename tile::shared), p);
-    }
-
-    static void load(dev *d)
-    {
-        const size_t bytes = sizeof(typename tile::shared);
-        load_kernel<bytes>(d, product_simt_kernel<E, TM, TN, pixels, int8>);
-        load_kernel<bytes>(d, product_simt_kernel<E, TM, TN, pixels, other>);
+        return product_simt_kernel<E, TM, TN, S, W>;
     }
 };
 
-typedef simt_kernels<__half, 8, 4> of_halves;
-typedef simt_kernels<float, 4, 4> of_floats;
+typedef simt_tile<__half, 8, 4> halves_tile; /* 128 x 64 */
+typedef simt_tile<float, 4, 4> floats_tile;  /* 64 x 64 */
 
-void product_run_simt(dev *d, const product_args &p, bool halves)
-{
-    if (halves)
-        of_halves::run(d, p);
-    else
-        of_floats::run(d, p);
-}
-
-void product_load_simt(dev *d)
-{
-    if (cuda_of(d)->compute == DT_F16)
-        of_halves::load(d);
-    else
-        of_floats::load(d);
-}
+#endif

@@ -1,0 +1,7 @@
+/* kernels/cuda/product_floats.cu -- products of 64 x 64 in F32, of operands of any type and
+ * shape. */
+#include "kernels/cuda/product_simt.cuh"
+
+typedef any_kernels<floats_tile> kernels;
+
+const product_way product_floats = { kernels::run, kernels::load };

@@ -1,0 +1,7 @@
+/* kernels/cuda/product_halves.cu -- products of 128 x 64 in pairs of halves, of F16 or int8 in
+ * whole vectors. */
+#include "kernels/cuda/product_simt.cuh"
+
+typedef vector_kernels<halves_tile> kernels;
+
+const product_way product_halves = { kernels::run, kernels::load };

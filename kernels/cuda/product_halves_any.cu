@@ -1,0 +1,7 @@
+/* kernels/cuda/product_halves_any.cu -- products of 128 x 64 in pairs of halves, of operands of any
+ * type and shape. */
+#include "kernels/cuda/product_simt.cuh"
+
+typedef any_kernels<halves_tile> kernels;
+
+const product_way product_halves_any = { kernels::run, kernels::load };

@@ -1,0 +1,7 @@
+/* kernels/cuda/product_small.cu -- products of 64 x 64 on tensor cores, of F16 or int8 in whole
+ * vectors. */
+#include "kernels/cuda/product_tensor.cuh"
+
+typedef vector_kernels<small_tile> kernels;
+
+const product_way product_small = { kernels::run, kernels::load };

@@ -1,0 +1,92 @@
+/* kernels/cuda/product_tensor.cuh -- products on tensor cores.
+ *
+ * A block computes M pixels x N rows of w with warps of 64 x 32 or 32 x 32; each warp's fragments
+ * are read from shared memory by ldmatrix.
+ */
+#ifndef REFINE_CUDA_PRODUCT_TENSOR_CUH
+#define REFINE_CUDA_PRODUCT_TENSOR_CUH
+
+#include "kernels/cuda/product_kernels.cuh"
+
+/* A block of warps, of which a multiprocessor is to have room for BLOCKS: three leave a thread 168
+ * registers. */
+template <int WARPS_M, int WARPS_N, int I, int BLOCKS> struct warps {
+    enum {
+        J = 4,
+        WARP_M = 16 * I,
+        WARP_N = 8 * J,
+        M = WARPS_M * WARP_M,
+        N = WARPS_N * WARP_N,
+        WARPS = WARPS_M * WARPS_N,
+        THREADS = 32 * WARPS,
+        RESIDENT = BLOCKS
+    };
+    typedef stage<__half, M, N> stages[2];
+    typedef outputs<16, WARP_N> results[WARPS]; /* a warp stores 16 rows at a time */
+    union shared {
+        stages s;
+        results out;
+    };
+    static __device__ __forceinline__ int m_of(int warp) { return warp / WARPS_N * WARP_M; }
+    static __device__ __forceinline__ int n_of(int warp) { return warp % WARPS_N * WARP_N; }
+};
+
+typedef warps<2, 4, 4, 1> large_warps; /* 128 x 128 */
+typedef warps<2, 2, 2, 3> small_warps; /* 64 x 64 */
+
+/* Adds a stage to a warp's sums. */
+template <class T>
+__device__ __forceinline__ void multiply_stage(float (&d)[T::WARP_M / 16][T::J][4],
+                                               stage<__half, T::M, T::N> &s, int m, int n)
+{
+#pragma unroll
+    for (int k = 0; k < STEP / 16; k++) {
+        uint32_t a[T::WARP_M / 16][4], b[T::J][2];
+#pragma unroll
+        for (int i = 0; i < T::WARP_M / 16; i++)
+            load_rows(a[i], s.x, m + 16 * i, 2 * k);
+        load_columns(b, s.w, n, 2 * k);
+        mma_tile(d, a, b);
+    }
+}
+
+template <class T, class S, class W>
+__global__ void __launch_bounds__(T::THREADS, T::RESIDENT)
+    product_tensor_kernel(const product_args p)
+{
+    typename T::shared *shared = shared_memory<typename T::shared>();
+    const int m0 = static_cast<int>(blockIdx.y) * T::M, n0 = static_cast<int>(blockIdx.x) * T::N;
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const int m = T::m_of(warp), n = T::n_of(warp);
+    float d[T::WARP_M / 16][T::J][4] = {};
+    S x;
+    W w;
+
+    x.begin(p, m0);
+    w.begin(p, n0);
+    for_each_stage(p, shared->s, x, w, [&](stage<__half, T::M, T::N> &s) {
+        multiply_stage<T>(d, s, m, n);
+    });
+#pragma unroll
+    for (int i = 0; i < T::WARP_M / 16; i++) {
+        put_fragments(shared->out[warp], d[i]);
+        __syncwarp();
+        finish(p, shared->out[warp], m0 + m + 16 * i, n0 + n, lane, 32);
+        __syncwarp();
+    }
+}
+
+/* Its kernels, by what they read. */
+template <class T> struct tensor_tile : T {
+    typedef __half element;
+
+    template <class S, class W> static product_kernel *kernel()
+    {
+        return product_tensor_kernel<T, S, W>;
+    }
+};
+
+typedef tensor_tile<large_warps> large_tile;
+typedef tensor_tile<small_warps> small_tile;
+
+#endif
