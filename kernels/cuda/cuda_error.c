@@ -24,8 +24,9 @@ static const meaning MEANINGS[] = {
     { cudaErrorSystemNotReady, REFINE_EDEVICE,
       "the GPU is not ready yet; `nvidia-smi` tells more; try again" },
     { cudaErrorNoKernelImageForDevice, REFINE_EDEVICE,
-      "this GPU is older than the program was built for; it must be of compute capability 7.5 "
-      "(GTX 16, RTX 20) or later" },
+      "the program has no code for this GPU; if it is older than GTX 16 and RTX 20 (compute "
+      "capability 7.5), use --device cpu; if it is newer than the program, build that anew with a "
+      "newer CUDA" },
     { cudaErrorUnsupportedPtxVersion, REFINE_EDEVICE,
       "the NVIDIA driver is too old for this GPU and program; update the driver" },
     { cudaErrorMemoryAllocation, REFINE_EBUDGET,

@@ -28,6 +28,7 @@ static void no_driver(void) { emulation_set_driver(0); }
 static void old_driver(void) { emulation_set_driver(11020); }
 static void no_card(void) { emulation_set_devices(0); }
 static void old_card(void) { emulation_set_card(7, 0, 2); }
+static void no_code(void) { emulation_fail_context(cudaErrorNoKernelImageForDevice); }
 static void reserved(void) { emulation_fail_context(cudaErrorDevicesUnavailable); }
 static void not_ready(void) { emulation_fail_context(cudaErrorSystemNotReady); }
 static void driver_updated(void) { emulation_fail_context(cudaErrorSystemDriverMismatch); }
@@ -45,7 +46,8 @@ static const trouble TROUBLES[] = {
     { no_driver, REFINE_EDEVICE, "no NVIDIA driver is installed" },
     { old_driver, REFINE_EDEVICE, "too old: it knows CUDA 11.2, this program needs" },
     { no_card, REFINE_EDEVICE, "no NVIDIA GPU is to be seen" },
-    { old_card, REFINE_EDEVICE, "older than the program was built for" },
+    { old_card, REFINE_EDEVICE, "if it is older than GTX 16" },
+    { no_code, REFINE_EDEVICE, "if it is newer than the program" },
     { reserved, REFINE_EDEVICE, "reserved by another process" },
     { not_ready, REFINE_EDEVICE, "not ready yet" },
     { driver_updated, REFINE_EDEVICE, "restart the computer" },
