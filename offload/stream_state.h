@@ -18,7 +18,8 @@ enum {
     DEPTH = 16,        /* requests in flight, */
     LIMITED_DEPTH = 2, /* with a limit on the disk's rate */
     REQUEST = 1 << 20, /* bytes of one; so a 4 MiB chunk is read four ways at once */
-    COPIES = 2,        /* copies enqueued and not yet waited for */
+    COPIES = 4,        /* copies enqueued and not yet waited for: a fast link takes less than
+                          0.1 ms for a chunk, a thread about as long to wake up */
     FLIGHTS = 256,     /* chunks in the ring; more are inside only if tiny */
     PASSES = 64,       /* of a script, for stream_host_bytes */
     EVENT = 64,        /* bytes of an event, likewise */
