@@ -17,7 +17,8 @@ static float load_at(tensor t, size_t i)
 
 float ref_load(tensor t, size_t p, int c)
 {
-    return ldexpf(load_at(t, p * (size_t)t.stride + (size_t)c), t.exp2);
+    const float v = load_at(t, p * (size_t)t.stride + (size_t)c);
+    return t.exp2 == 0 ? v : ldexpf(v, t.exp2);
 }
 
 void ref_store(tensor t, size_t p, int c, float v)
