@@ -50,6 +50,10 @@ bool cuda_check(dev *d, cudaError_t e, const char *doing);
 /* Chooses c->math for compute F16 by timing small products both ways. */
 void cuda_probe(cuda_dev *c);
 
+/* Computes with every family of kernels, in the way of multiplying that was chosen, what must come
+ * out to the bit; where it does not the device fails with one line that names the card. */
+void cuda_self_test(cuda_dev *c);
+
 /* Bytes that the card's context took, noted by the device that was the first on it; 0: none was. */
 size_t cuda_context_noted(dev *d);
 void cuda_context_note(dev *d, size_t bytes);

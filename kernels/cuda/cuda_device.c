@@ -5,7 +5,8 @@
  * pages.  Whoever calls first from a thread of its own makes the card that thread's current one.
  *
  * Opening takes the context, the code of all kernels and nothing more; what that comes to is
- * measured, for the budget counts it (context_note.cu).  Afterwards device memory is taken by
+ * measured, for the budget counts it (context_note.cu).  A card that computes wrongly is refused
+ * (cuda_self_test.c).  Afterwards device memory is taken by
  * cuda_alloc alone.
  */
 #include "kernels/cuda/cuda.h"
@@ -270,6 +271,7 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
     open_streams(c);
     load_kernels(&c->base);
     cuda_probe(c);
+    cuda_self_test(c);
     noted = cuda_context_noted(&c->base);
     c->base.overhead = noted ? noted : measure(c, p, known, before);
     if (!noted && dev_status(&c->base) == REFINE_OK)

@@ -5,6 +5,7 @@
  */
 #include "kernels/cuda/cuda_memory.h"
 
+#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <stdio.h>
 
@@ -15,6 +16,7 @@ typedef struct nvml_memory {
 typedef int nvml_call(void);
 typedef int nvml_find(const char *pci, void **device);
 typedef int nvml_ask(void *device, nvml_memory *out);
+typedef int nvml_name(char *version, unsigned size);
 
 /* dlsym gives an object pointer where a function's is wanted: POSIX has them alike. */
 typedef union symbol {
@@ -22,6 +24,7 @@ typedef union symbol {
     nvml_call *call;
     nvml_find *find;
     nvml_ask *ask;
+    nvml_name *name;
 } symbol;
 
 static symbol look_up(void *library, const char *name)
@@ -29,33 +32,69 @@ static symbol look_up(void *library, const char *name)
     return (symbol){ .object = dlsym(library, name) };
 }
 
-static bool ask(void *library, size_t *used, const char *pci)
+/* What is asked while the library is loaded and ready: `about` says of what. */
+typedef bool question(void *library, void *about);
+
+static bool ask(question *q, void *about)
 {
+    void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    bool known = false;
+    if (!library)
+        return false;
+    const symbol begin = look_up(library, "nvmlInit_v2"), end = look_up(library, "nvmlShutdown");
+    if (begin.object && end.object && begin.call() == 0) {
+        known = q(library, about);
+        (void)end.call();
+    }
+    (void)dlclose(library);
+    return known;
+}
+
+typedef struct memory_question {
+    char pci[32];
+    size_t used;
+} memory_question;
+
+static bool ask_memory(void *library, void *about)
+{
+    memory_question *q = about;
     const symbol find = look_up(library, "nvmlDeviceGetHandleByPciBusId_v2");
     const symbol memory = look_up(library, "nvmlDeviceGetMemoryInfo");
     nvml_memory m = { 0, 0, 0 };
     void *device = NULL;
-    if (!find.object || !memory.object || find.find(pci, &device) != 0 ||
+    if (!find.object || !memory.object || find.find(q->pci, &device) != 0 ||
         memory.ask(device, &m) != 0)
         return false;
-    *used = (size_t)m.used;
+    q->used = (size_t)m.used;
     return true;
 }
 
 bool cuda_memory_used(size_t *used, int domain, int bus, int device)
 {
-    char pci[32];
-    void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    bool known = false;
-    if (!library)
-        return false;
-    (void)snprintf(pci, sizeof pci, "%08x:%02x:%02x.0", (unsigned)domain, (unsigned)bus,
+    memory_question q = { .used = 0 };
+    (void)snprintf(q.pci, sizeof q.pci, "%08x:%02x:%02x.0", (unsigned)domain, (unsigned)bus,
                    (unsigned)device);
-    const symbol begin = look_up(library, "nvmlInit_v2"), end = look_up(library, "nvmlShutdown");
-    if (begin.object && end.object && begin.call() == 0) {
-        known = ask(library, used, pci);
-        (void)end.call();
-    }
-    (void)dlclose(library);
+    const bool known = ask(ask_memory, &q);
+    *used = known ? q.used : *used;
     return known;
+}
+
+enum { VERSION = 80 }; /* NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE */
+
+static bool ask_driver(void *library, void *about)
+{
+    const symbol version = look_up(library, "nvmlSystemGetDriverVersion");
+    return version.object && version.name(about, VERSION) == 0;
+}
+
+void cuda_driver_name(char *text, size_t size)
+{
+    char version[VERSION] = "";
+    int cuda = 0;
+    if (ask(ask_driver, version)) {
+        (void)snprintf(text, size, "driver %.32s", version);
+        return;
+    }
+    (void)cudaDriverGetVersion(&cuda);
+    (void)snprintf(text, size, "a driver for CUDA %d.%d", cuda / 1000, cuda % 1000 / 10);
 }

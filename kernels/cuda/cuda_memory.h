@@ -1,6 +1,7 @@
-/* kernels/cuda/cuda_memory.h -- how much of a card is in use, before CUDA has touched it.
+/* kernels/cuda/cuda_memory.h -- what CUDA itself does not tell: how much of a card is in use
+ * before CUDA has touched it, and which driver this is.
  *
- * CUDA itself can only be asked once its context has taken its part.  The driver's management
+ * CUDA can only be asked for memory once its context has taken its part.  The driver's management
  * library (NVML) knows without one; it is loaded where it is found.
  */
 #ifndef REFINE_CUDA_MEMORY_H
@@ -11,5 +12,8 @@
 
 /* Bytes in use by all processes on the card at this PCI address; false: cannot be found out. */
 bool cuda_memory_used(size_t *used, int domain, int bus, int device);
+
+/* "driver 550.54.14"; without NVML "a driver for CUDA 12.4". */
+void cuda_driver_name(char *text, size_t size);
 
 #endif

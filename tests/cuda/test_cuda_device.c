@@ -35,6 +35,7 @@ static void driver_updated(void) { emulation_fail_context(cudaErrorSystemDriverM
 static void other_ptx(void) { emulation_fail_context(cudaErrorUnsupportedPtxVersion); }
 static void no_room_to_open(void) { emulation_fail_context(cudaErrorMemoryAllocation); }
 static void unknown(void) { emulation_fail_context(cudaErrorUnknown); }
+static void computes_wrongly(void) { emulation_flip_bit(0); }
 
 typedef struct trouble {
     void (*make)(void);
@@ -54,6 +55,7 @@ static const trouble TROUBLES[] = {
     { other_ptx, REFINE_EDEVICE, "update the driver" },
     { no_room_to_open, REFINE_EBUDGET, "memory is used up, perhaps by another process" },
     { unknown, REFINE_EDEVICE, "Xid" },
+    { computes_wrongly, REFINE_EDEVICE, "computes linear layers with fp16 weights wrongly" },
 };
 
 static refine_options options(refine_device d)

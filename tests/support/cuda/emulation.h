@@ -82,6 +82,14 @@ int emulation_loaded_late(void);
 
 /* ---- failures ---- */
 
+/* A card that computes wrongly: after so many others, one launch does nothing, or one copy to the
+ * host brings a wrong bit.  -1: none; usually so. */
+void emulation_lose_launch(int after_launches);
+void emulation_flip_bit(int after_copies);
+/* Launches, and copies to the host, so far. */
+int emulation_launches(void);
+int emulation_copies(void);
+
 /* Calls of the runtime so far that may fail, kernel launches included. */
 int emulation_calls(void);
 /* The call after `after_calls` others fails, and does nothing but give back what it is asked to

@@ -18,7 +18,7 @@ enum { MOST_LINGERING = 100 };
 
 const card_state USUAL = {
     CUDART_VERSION, 1, 7, 5, 2, static_cast<size_t>(8) << 30, 0, static_cast<size_t>(64) << 20,
-    false, cudaSuccess, 0
+    false, cudaSuccess, 0, 0, -1, 0, -1
 };
 
 struct {
@@ -197,6 +197,28 @@ void emulation_set_memory(size_t total, size_t used_by_others, size_t context)
 int emulation_loaded_late(void)
 {
     return card.loaded_late;
+}
+
+int emulation_launches(void)
+{
+    return card.launches;
+}
+
+int emulation_copies(void)
+{
+    return card.copies;
+}
+
+void emulation_lose_launch(int after_launches)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    card.lost_launch = after_launches < 0 ? -1 : card.launches + after_launches;
+}
+
+void emulation_flip_bit(int after_copies)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    card.flipped_copy = after_copies < 0 ? -1 : card.copies + after_copies;
 }
 
 int emulation_calls(void)

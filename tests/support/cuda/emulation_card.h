@@ -38,6 +38,7 @@ struct card_state {
     bool has_context;
     cudaError_t lost; /* or cudaSuccess */
     int loaded_late;
+    int launches, lost_launch, copies, flipped_copy; /* so far, and which of them; -1: none */
 };
 extern card_state card;
 
