@@ -2,11 +2,17 @@
  *
  * Each test is a child process: 0 passed, SKIPPED, or anything else failed.  The program ends with
  * SKIPPED too when all were.
+ *
+ * PLAIN_RUNNER=in-process runs them in this process, one after the other, each named before it
+ * begins: for tools that look into one process, as compute-sanitizer does, and where starting a
+ * process costs more than its test.  A test that dies then takes the others with it, one that is
+ * to die is skipped, and what a failed one has taken is not given back.
  */
 #define _POSIX_C_SOURCE 200809L
 
 #include <criterion/criterion.h>
 
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/wait.h>
@@ -18,6 +24,9 @@ enum { FAILED = 1, SKIPPED = 77, SLOWER = 10 };
 static plain_test *tests;
 static plain_suite *suites;
 static bool failed; /* in the child */
+static bool in_process;
+static jmp_buf after; /* in-process: the end of the test, */
+static int ended;     /* and how it ended */
 
 void plain_add_test(plain_test *t)
 {
@@ -31,6 +40,15 @@ void plain_add_suite(plain_suite *s)
     suites = s;
 }
 
+/* Ends the test with 0, SKIPPED or FAILED. */
+_Noreturn static void leave(int result)
+{
+    if (!in_process)
+        exit(result);
+    ended = result;
+    longjmp(after, 1);
+}
+
 void plain_skip(const char *fmt, ...)
 {
     va_list args;
@@ -39,7 +57,7 @@ void plain_skip(const char *fmt, ...)
     vprintf(fmt, args);
     va_end(args);
     putchar('\n');
-    exit(SKIPPED);
+    leave(SKIPPED);
 }
 
 void plain_check(bool held, bool fatal, const char *file, int line, const char *what,
@@ -56,7 +74,7 @@ void plain_check(bool held, bool fatal, const char *file, int line, const char *
     va_end(args);
     putchar('\n');
     if (fatal)
-        exit(FAILED);
+        leave(FAILED);
 }
 
 static const plain_options *suite_of(const plain_test *t)
@@ -70,7 +88,7 @@ static const plain_options *suite_of(const plain_test *t)
 }
 
 /* The child's whole life.  Sanitizers slow a test down, so its time is stretched. */
-static void run_here(const plain_test *t)
+_Noreturn static void run_here(const plain_test *t)
 {
     const plain_options *suite = suite_of(t);
     const double seconds = t->options.timeout > 0 ? t->options.timeout : suite->timeout;
@@ -85,16 +103,27 @@ static void run_here(const plain_test *t)
         t->options.fini();
     if (suite->fini)
         suite->fini();
-    exit(failed ? FAILED : 0);
+    leave(failed ? FAILED : 0);
 }
 
-/* 0, SKIPPED or FAILED. */
-static int run(const plain_test *t)
+static int run_in_process(const plain_test *t)
+{
+    if (t->options.signal || t->options.exit_code)
+        return SKIPPED;
+    if (setjmp(after) == 0) {
+        printf("[RUN] %s::%s\n", t->suite, t->name);
+        fflush(NULL);
+        failed = false;
+        run_here(t);
+    }
+    alarm(0);
+    return ended;
+}
+
+static int run_apart(const plain_test *t)
 {
     int status;
 
-    if (t->options.disabled || suite_of(t)->disabled)
-        return SKIPPED;
     fflush(NULL);
     const pid_t child = fork();
     if (child == 0)
@@ -108,12 +137,21 @@ static int run(const plain_test *t)
     return WEXITSTATUS(status) == t->options.exit_code ? 0 : FAILED;
 }
 
+/* 0, SKIPPED or FAILED. */
+static int run(const plain_test *t)
+{
+    if (t->options.disabled || suite_of(t)->disabled)
+        return SKIPPED;
+    return in_process ? run_in_process(t) : run_apart(t);
+}
+
 int main(void)
 {
-    const char *outputs = getenv("CRITERION_OUTPUTS");
+    const char *outputs = getenv("CRITERION_OUTPUTS"), *way = getenv("PLAIN_RUNNER");
     FILE *tap = outputs && strncmp(outputs, "tap:", 4) == 0 ? fopen(outputs + 4, "w") : NULL;
     int n = 0, n_failed = 0, n_skipped = 0;
 
+    in_process = way && strcmp(way, "in-process") == 0;
     for (const plain_test *t = tests; t; t = t->next, n++) {
         const int result = run(t);
 
