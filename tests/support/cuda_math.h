@@ -1,7 +1,8 @@
 /* tests/support/cuda_math.h -- the ways in which the CUDA device multiplies, for tests of each.
  *
- * On the emulated card the device is made to find them; on a real one it is what it is, and the
- * others are skipped.
+ * The emulated card is made to be one of which the device chooses that way.  On a real one it is
+ * told to: the kernels of all ways are loaded on every card, so what a GTX 16 runs is tried on one
+ * with tensor cores too.
  */
 #ifndef TEST_CUDA_MATH_H
 #define TEST_CUDA_MATH_H
@@ -9,11 +10,15 @@
 #include "kernels/cuda/cuda.h"
 #include "tests/support/field.h"
 
-/* A device that multiplies so; NULL: not on this card. */
+/* A device that multiplies so.  One that cannot be opened fails the test. */
 dev *cuda_math_open(cuda_math m);
 
 /* What rounding operands (and, for halves, sums of eight products) to fp16 adds to a sum of k
  * products of values in [-1, 1]: a deviation of 2^-11 sqrt(k) / 6 and less, eight of which. */
 double cuda_math_error(cuda_math m, int k);
+
+/* Adds a line of JSON to the file that REFINE_ERRORS names, if it does: how far a kernel was off,
+ * how far it may be, and the largest value there was. */
+void cuda_math_note(const char *kernel, cuda_math m, double off, double allowed, double peak);
 
 #endif
