@@ -22,7 +22,7 @@ typedef struct gemm_args {
     long long   a_step, b_step, c_step;
 } gemm_args;
 
-/* NULL: there is no cuBLAS here. */
+/* NULL: there is no cuBLAS here when it runs. */
 gemm *gemm_open(cudaStream_t s);
 void  gemm_close(gemm *g); /* NULL is fine */
 
