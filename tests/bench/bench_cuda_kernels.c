@@ -1,10 +1,12 @@
 /* tests/bench/bench_cuda_kernels.c -- speed of the CUDA device's kernels on the shapes of the real
  * UNet and VAE, beside cuBLAS.
  *
- *     bench_cuda_kernels [PICTURE [RUNS [PART_OF_A_NAME]]]
+ *     bench_cuda_kernels [PICTURE [RUNS [PART_OF_A_NAME [CHUNK_MIB]]]]
  *
  * A line of JSON for each shape and way: fp16 or int8 weights, a convolution with the norm in front
  * applied as it reads and without.  Both halves of the guidance are in one call, as in a step.
+ * With CHUNK_MIB a matrix has only the rows that one chunk of a pack holds of it: what the engine
+ * launches when it does not take several chunks at once.
  * Times are medians between events of the compute stream, after something else has filled the
  * card's caches.
  *
@@ -42,7 +44,7 @@ typedef struct bench {
     void *flush; /* FLUSH bytes */
     char *pattern;
     dev_event *from, *to;
-    int runs;
+    int runs, chunk; /* MiB; 0: whole matrices */
 } bench;
 
 typedef struct problem {
@@ -280,13 +282,14 @@ static void print(const problem *p, int picture, double gflop, double ours, doub
     static const char *const KINDS[] = { "linear", "geglu", "conv3", "conv1", "self", "cross" };
     printf(
         "{\"stage\":\"kernel\",\"picture\":%d,\"name\":\"%s\",\"kind\":\"%s\",\"weights\":\"%s\","
-        "\"norm\":%s,\"times\":%d,\"gflop\":%.3f,\"large\":%s,\"us\":%.2f,\"tflops\":%.2f",
+        "\"norm\":%s,\"times\":%d,\"chunk_mib\":%d,\"rows\":%d,\"gflop\":%.3f,\"large\":%s,"
+        "\"us\":%.2f,\"tflops\":%.2f",
         picture, p->s->name, KINDS[p->s->kind],
         attends(p->s) ? "none"
         : p->way.int8 ? "int8"
                       : "fp16",
-        p->way.norm ? "true" : "false", p->s->times, gflop, gflop >= LARGE_GFLOP ? "true" : "false",
-        1e6 * ours, 1e-3 * gflop / ours);
+        p->way.norm ? "true" : "false", p->s->times, p->b->chunk, p->s->c_out, gflop,
+        gflop >= LARGE_GFLOP ? "true" : "false", 1e6 * ours, 1e-3 * gflop / ours);
     if (theirs > 0)
         printf(",\"cublas_us\":%.2f,\"cublas_tflops\":%.2f,\"of_cublas\":%.3f", 1e6 * theirs,
                1e-3 * gflop / theirs, theirs / ours);
@@ -334,6 +337,26 @@ static bool measure(bench *b, const unet_shape *s, int picture, way w)
     return done;
 }
 
+/* Rows of a matrix that a chunk holds: whole tiles, one at least (tools/pack_cut.c). */
+static int rows_of_chunk(const bench *b, const unet_shape *s, bool int8)
+{
+    const int k = side(s), tile = tile_rows(k, k);
+    const size_t bytes = int8 ? i8_bytes(tile, k * k, s->c_in)
+                              : 2 * (size_t)tile * (size_t)(k * k * s->c_in);
+    const size_t tiles = ((size_t)b->chunk << 20) / bytes;
+    const size_t rows = (tiles > 0 ? tiles : 1) * (size_t)tile;
+    return rows < (size_t)s->c_out ? (int)rows : s->c_out;
+}
+
+static bool measure_cut(bench *b, const unet_shape *s, int picture, way w)
+{
+    unet_shape cut = *s;
+    if (b->chunk == 0 || attends(s))
+        return measure(b, s, picture, w);
+    cut.c_out = rows_of_chunk(b, s, w.int8);
+    return measure(b, &cut, picture, w);
+}
+
 /* As a pack has it: the first and the last convolution are never int8. */
 static bool may_be_int8(const unet_shape *s)
 {
@@ -343,11 +366,11 @@ static bool may_be_int8(const unet_shape *s)
 static bool measure_ways(bench *b, const unet_shape *s, int picture)
 {
     const bool norm = s->kind == UNET_CONV && s->stride == 1;
-    bool done = measure(b, s, picture, (way){ false, false });
+    bool done = measure_cut(b, s, picture, (way){ false, false });
     if (done && norm)
-        done = measure(b, s, picture, (way){ false, true });
+        done = measure_cut(b, s, picture, (way){ false, true });
     if (done && may_be_int8(s))
-        done = measure(b, s, picture, (way){ true, norm });
+        done = measure_cut(b, s, picture, (way){ true, norm });
     return done;
 }
 
@@ -397,7 +420,10 @@ int main(int argc, char **argv)
 {
     const int picture = argument(argc, argv, 1, 1024), runs = argument(argc, argv, 2, 15);
     const char *only = argc > 3 ? argv[3] : "";
-    bench b = { .runs = runs < 1 ? 1 : runs > RUNS_MOST ? RUNS_MOST : runs };
+    bench b = { .runs = runs < 1           ? 1
+                        : runs > RUNS_MOST ? RUNS_MOST
+                                           : runs,
+                .chunk = argument(argc, argv, 4, 0) };
     refine_error err = { 0 };
     bool done = open_bench(&b, &err);
 

@@ -1,6 +1,6 @@
 /* tests/bench/bench_step.c -- one job on a real pack: seconds per step, peaks, stalls.
  *
- *     bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold]
+ *     bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold] [--save FILE | --against FILE]
  *                PACK SIZE f32|bf16|fp16|int8|auto resident|streamed|cached|planned
  *                [STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]
  *
@@ -8,6 +8,8 @@
  * `streamed` none, `cached` none either but all in host memory.  PIXELS 0 leaves out the VAE
  * (latents in and out).  --link is a limit on copies, --cold drops the pack from the page cache.
  * A budget that is refused is an answer too: with --json it is the line, and no failure.
+ * --save writes the latents down, --against says how far these are from those written down, in
+ * decibels: 10 log10(sum of theirs^2 / sum of the difference^2).
  * docs/speed.md says how its figures were made: interleaved calls, medians.
  *
  * On a GPU `measured` is what the driver says was taken while the engine lived, to be set beside
@@ -19,6 +21,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +30,7 @@
 typedef struct arguments {
     bool cuda, json, cold;
     double link;
-    const char *pack, *precision, *mode;
+    const char *pack, *precision, *mode, *save, *against;
     int size, steps;
     uint64_t vram, ram;
     bool with_vae;
@@ -95,7 +98,7 @@ static void print_memory(const refine_memory *m, uint64_t measured)
 }
 
 static void print_json(const arguments *a, const refine_report *r, uint64_t measured,
-                       uint64_t digest)
+                       uint64_t digest, double decibels)
 {
     begin_json(a);
     print_text("device", r->device_model);
@@ -119,6 +122,8 @@ static void print_json(const arguments *a, const refine_report *r, uint64_t meas
     print_number("stall_copy_s", r->stall_copy);
     print_number("per_pass", r->per_pass);
     print_memory(&r->memory, measured);
+    if (a->against)
+        print_number("against_db", decibels);
     printf(",\"digest\":\"%016llx\"}\n", (unsigned long long)digest);
 }
 
@@ -141,6 +146,54 @@ static uint64_t digest_of(const void *data, size_t bytes)
     for (size_t i = 0; i < bytes; i++)
         h = (h ^ p[i]) * 0x100000001b3u;
     return h;
+}
+
+/* ---- latents on disk ---- */
+
+static bool save(const char *path, const float *v, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        return false;
+    const bool written = fwrite(v, sizeof *v, n, f) == n;
+    return fclose(f) == 0 && written;
+}
+
+static bool read_all(const char *path, float *v, size_t n)
+{
+    FILE *f = fopen(path, "rb");
+    const bool done = f && fread(v, sizeof *v, n, f) == n && getc(f) == EOF;
+    if (f)
+        (void)fclose(f);
+    return done;
+}
+
+/* NAN: there is nothing to set them beside.  1000: the same. */
+static double decibels(const char *path, const float *v, size_t n)
+{
+    float *other = malloc(n * sizeof *other);
+    double signal = 0, error = 0;
+    const bool done = other && read_all(path, other, n);
+    for (size_t i = 0; done && i < n; i++) {
+        signal += (double)other[i] * (double)other[i];
+        error += ((double)other[i] - (double)v[i]) * ((double)other[i] - (double)v[i]);
+    }
+    free(other);
+    return !done ? (double)NAN : error > 0 ? 10 * log10(signal / error) : 1000;
+}
+
+/* What --save and --against ask for. */
+static bool keep_latents(const arguments *a, const output *out, double *db)
+{
+    const size_t n = out->pixels / 48;
+    if (a->save && !save(a->save, out->latents, n)) {
+        fprintf(stderr, "bench_step: %s cannot be written\n", a->save);
+        return false;
+    }
+    *db = a->against ? decibels(a->against, out->latents, n) : 0;
+    if (isnan(*db))
+        fprintf(stderr, "bench_step: %s does not hold %zu floats\n", a->against, n);
+    return !isnan(*db);
 }
 
 /* ---- the job ---- */
@@ -210,6 +263,7 @@ static int run(const arguments *a, const output *out)
     refine_error err = { 0 };
     refine_engine *e;
     size_t before = 0, after = 0;
+    double db;
 
     if (a->cuda && !card_memory_used(&before, false))
         before = 0;
@@ -224,12 +278,13 @@ static int run(const arguments *a, const output *out)
     refine_get_report(e, &r);
     const uint64_t digest = a->with_vae ? digest_of(out->rgb, out->pixels)
                                         : digest_of(out->latents, out->pixels / 48 * sizeof(float));
-    if (a->json)
-        print_json(a, &r, after > before ? after - before : 0, digest);
-    else
+    const bool kept = keep_latents(a, out, &db);
+    if (kept && a->json)
+        print_json(a, &r, after > before ? after - before : 0, digest, db);
+    else if (kept)
         print_line(&r, a->mode);
     refine_close(e);
-    return 0;
+    return !kept;
 }
 
 static bool parse(arguments *a, int argc, char **argv)
@@ -238,6 +293,8 @@ static bool parse(arguments *a, int argc, char **argv)
                                           { "json", no_argument, NULL, 'j' },
                                           { "link", required_argument, NULL, 'l' },
                                           { "cold", no_argument, NULL, 'd' },
+                                          { "save", required_argument, NULL, 's' },
+                                          { "against", required_argument, NULL, 'a' },
                                           { NULL, 0, NULL, 0 } };
     int c;
     while ((c = getopt_long(argc, argv, "", LONG, NULL)) != -1) {
@@ -247,6 +304,8 @@ static bool parse(arguments *a, int argc, char **argv)
         a->json |= c == 'j';
         a->cold |= c == 'd';
         a->link = c == 'l' ? strtod(optarg, NULL) : a->link;
+        a->save = c == 's' ? optarg : a->save;
+        a->against = c == 'a' ? optarg : a->against;
     }
     argc -= optind;
     argv += optind;
@@ -269,10 +328,10 @@ int main(int argc, char **argv)
     output out;
 
     if (!parse(&a, argc, argv)) {
-        fprintf(stderr,
-                "usage: bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold] PACK SIZE "
-                "f32|bf16|fp16|int8|auto resident|streamed|cached|planned "
-                "[STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]\n");
+        fprintf(stderr, "usage: bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold] "
+                        "[--save FILE | --against FILE] PACK SIZE "
+                        "f32|bf16|fp16|int8|auto resident|streamed|cached|planned "
+                        "[STEPS [VRAM_MIB [RAM_MIB [PIXELS]]]]\n");
         return 2;
     }
     if (a.cold)
