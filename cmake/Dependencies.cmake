@@ -4,7 +4,7 @@
 # REFINE_PARTIAL, for a machine that is lent and not set up: what is missing leaves no target and
 # one line "left out: ...", and the layers that need it are left out too (refine_needs).  There
 # pkg-config is not needed either, and libraries may lie in REFINE_DEPS, put there by
-# tools/gpu_check.sh --collect; REFINE_WITHOUT names some to do without although they are here.
+# tools/gpu_check.sh collect; REFINE_WITHOUT names some to do without although they are here.
 
 set(REFINE_DEPS "" CACHE PATH "Where else headers (include) and static libraries (lib) lie")
 set(REFINE_WITHOUT "" CACHE STRING "With REFINE_PARTIAL: libraries not to look for, to try it")
