@@ -100,15 +100,6 @@ static void latents_of(const refine_options *o, float *out)
     picture_run(o, &j, NULL);
 }
 
-/* A build without oneDNN has the referee instead. */
-static refine_device cpu_or_ref(void)
-{
-    const dev_options o = { .compute = DT_F32, .threads = 1 };
-    dev *d = dev_open_cpu(&o, NULL);
-    dev_close(d);
-    return d ? REFINE_DEVICE_CPU : REFINE_DEVICE_REF;
-}
-
 /* Decibels of the CPU device's latents in f32 over their difference to the CUDA device's. */
 static double agreement(refine_precision p)
 {
@@ -116,7 +107,7 @@ static double agreement(refine_precision p)
     refine_options o = options(REFINE_F32);
     double signal = 0.0, error = 0.0;
     const refine_job j = job();
-    o.device = cpu_or_ref();
+    o.device = REFINE_DEVICE_CPU;
     latents_of(&o, want);
     o = options(p);
     latents_of(&o, got);

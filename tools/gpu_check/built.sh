@@ -48,11 +48,10 @@ configure_way() {
     local generator='Unix Makefiles' kind=ON
     ! command -v ninja >/dev/null || generator=Ninja
     [ -z "$emulated" ] || kind=EMULATED
-    # Without oneDNN: the CPU device is the machine's own affair, and large.
     cmake -S . -B "$objects/$1" -G "$generator" -DCMAKE_BUILD_TYPE=Release \
         -DREFINE_PARTIAL=ON -DREFINE_GPU_TESTS=ON -DREFINE_CUDA=$kind \
         -DREFINE_CUDA_ARCHITECTURES="$2" -DREFINE_DEPS="$with" \
-        -DREFINE_WITHOUT="${GPU_CHECK_WITHOUT:-};dnnl" \
+        -DREFINE_WITHOUT="${GPU_CHECK_WITHOUT:-}" \
         "-DCMAKE_BUILD_RPATH=\$ORIGIN/../../lib" \
         -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags
 }

@@ -1,0 +1,92 @@
+/* tests/engine/test_sizes.c -- whole pictures of sizes that people ask for, and of odd ones.
+ *
+ * Sizes whose last rows of pixels are cut otherwise than the rest, in some level of the UNet or the
+ * VAE.  Each is made with one, two and three threads, anew each time: all must be equal, to the
+ * bit, and finite.  What they should be is shown elsewhere: operators against the referee in
+ * tests/kernels/test_shapes.c, whole pictures against diffusers in test_golden.c.
+ */
+#include "engine/refine.h"
+#include "tests/support/picture_rig.h"
+#include "tests/support/random.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST = 1920 * 1080 * 3, THREADS = 3 };
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(engine_sizes, .init = make_pack, .fini = drop_pack);
+TestSuite(engine_sizes_int8, .init = make_int8_pack, .fini = drop_pack);
+
+static uint8_t photo[MOST], one[MOST], many[MOST];
+
+static void fill_photo(void)
+{
+    uint64_t seed = 5;
+    for (size_t i = 0; i < MOST; i++)
+        photo[i] = (uint8_t)(random_bits(&seed) >> 56);
+}
+
+static bool is_all_black(const uint8_t *rgb, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (rgb[i])
+            return false;
+    return true;
+}
+
+/* One step, without guidance: each operator meets its shape once. */
+static refine_job job_of(int width, int height, uint8_t *out)
+{
+    refine_job j = picture_job(out);
+    j.width = width;
+    j.height = height;
+    j.rgb_in = photo;
+    j.strength = 0.1;
+    j.guidance = 1;
+    return j;
+}
+
+static void expect_same_for_all_threads(int width, int height, refine_precision precision)
+{
+    const size_t bytes = (size_t)width * (size_t)height * 3;
+    cr_assert(bytes <= MOST);
+    fill_photo();
+    for (int threads = 1; threads <= THREADS; threads++) {
+        refine_options o = picture_options(pack_file, REFINE_DEVICE_CPU, precision);
+        const refine_job j = job_of(width, height, threads == 1 ? one : many);
+        o.vram_bytes = (uint64_t)2 << 30;
+        o.ram_bytes = (uint64_t)1 << 30;
+        o.threads = threads;
+        picture_run(&o, &j, NULL);
+        cr_assert(!is_all_black(j.rgb_out, bytes), "%dx%d, %d threads", width, height, threads);
+        cr_expect(threads == 1 || memcmp(one, many, bytes) == 0, "%dx%d: %d threads", width, height,
+                  threads);
+    }
+}
+
+static void small_ones(refine_precision precision)
+{
+    expect_same_for_all_threads(248, 200, precision);
+    expect_same_for_all_threads(320, 264, precision);
+}
+
+Test(engine_sizes, small_and_odd_in_f32) { small_ones(REFINE_F32); }
+Test(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
+Test(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
+
+/* Large ones only where they take seconds. */
+#if !defined(__SANITIZE_ADDRESS__)
+Test(engine_sizes, vga) { expect_same_for_all_threads(640, 480, REFINE_F32); }
+Test(engine_sizes, hd) { expect_same_for_all_threads(1280, 720, REFINE_F32); }
+Test(engine_sizes, sdxl_wide) { expect_same_for_all_threads(1216, 832, REFINE_F32); }
+Test(engine_sizes, over_a_megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }
+Test(engine_sizes, full_hd) { expect_same_for_all_threads(1920, 1080, REFINE_F32); }
+#endif
