@@ -9,6 +9,12 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+/* Bytes from one block to another. */
+static size_t apart(const void *from, const void *to)
+{
+    return (size_t)((const char *)to - (const char *)from);
+}
+
 static void open_planning(scratch *s) { scratch_open(s, NULL, SCRATCH_TOKEN, SIZE_MAX); }
 
 Test(engine_scratch, reuses_the_lowest_gap_that_fits)
@@ -16,8 +22,8 @@ Test(engine_scratch, reuses_the_lowest_gap_that_fits)
     scratch s;
     open_planning(&s);
     char *a = scratch_bytes(&s, 1000), *b = scratch_bytes(&s, 300), *c = scratch_bytes(&s, 5000);
-    cr_assert_eq(b - a, scratch_span(1000));
-    cr_assert_eq(c - b, scratch_span(300));
+    cr_assert_eq(apart(a, b), scratch_span(1000));
+    cr_assert_eq(apart(b, c), scratch_span(300));
     scratch_give_bytes(&s, a);
     cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + scratch_span(5000)),
                  "1025 bytes do not fit in 1024");
@@ -33,7 +39,7 @@ Test(engine_scratch, trim_frees_the_tail)
     char *a = scratch_bytes(&s, 4096), *b = scratch_bytes(&s, 256);
     scratch_trim(&s, a, 1000);
     cr_assert_eq(scratch_bytes(&s, 3072 - 2 * GUARD_ZONE), (void *)(a + scratch_span(1000)));
-    cr_assert_eq(b - a, scratch_span(4096));
+    cr_assert_eq(apart(a, b), scratch_span(4096));
 }
 
 Test(engine_scratch, leaves_room_below_a_floor)
@@ -42,8 +48,8 @@ Test(engine_scratch, leaves_room_below_a_floor)
     open_planning(&s);
     char *high = scratch_bytes_above(&s, 5000, 1000);
     char *low = scratch_bytes(&s, 5120);
-    cr_assert_eq(high - low, scratch_span(5120));
-    cr_assert_eq((char *)scratch_bytes_above(&s, 5000, 1) - low,
+    cr_assert_eq(apart(low, high), scratch_span(5120));
+    cr_assert_eq(apart(low, scratch_bytes_above(&s, 5000, 1)),
                  scratch_span(5120) + scratch_span(1000));
     cr_assert_eq(s.peak, scratch_span(5120) + scratch_span(1000) + scratch_span(1));
 }
