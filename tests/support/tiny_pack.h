@@ -5,7 +5,13 @@
 #include <stddef.h>
 
 /* Packs synthetic:tiny with the demo's tokenizer and `options` (refine-pack's own) to a new
- * temporary file, whose name goes to `path`.  Fails the test when that fails. */
+ * temporary file, whose name goes to `path`.  Fails the test when that fails.
+ *
+ * It is a copy, to be damaged and removed as one likes: a pack is made once for each `options` and
+ * kept in packs/ of the build, until refine-pack or the tokenizer is newer. */
 void tiny_pack(char *path, size_t size, const char *options);
+
+/* The same of another source than synthetic:tiny. */
+void made_pack(char *path, size_t size, const char *source, const char *options);
 
 #endif

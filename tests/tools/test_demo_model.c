@@ -1,33 +1,18 @@
 /* tests/tools/test_demo_model.c -- what the demo promises to show. */
-#define _GNU_SOURCE /* mkstemp */
 #include "tools/demo_model.h"
 
 #include "engine/refine.h"
+#include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum { SIDE = 256, PIXELS = SIDE * SIDE * 3 };
 
-static char pack_file[] = "/tmp/refine-demo-XXXXXX";
+static char pack_file[256];
 
-static void make_pack(void)
-{
-    const char *bin = getenv("REFINE_BIN");
-    char command[512];
-    const int fd = mkstemp(pack_file);
-
-    cr_assert_geq(fd, 0);
-    (void)close(fd);
-    snprintf(command, sizeof command,
-             "'%s/refine-pack' synthetic:demo --force --tokenizer docs/sample/demo_merges.txt "
-             "-o '%s' >/dev/null 2>&1",
-             bin ? bin : "build/release/bin", pack_file);
-    cr_assert_eq(system(command), 0, "%s", command);
-}
-
+static void make_pack(void) { made_pack(pack_file, sizeof pack_file, "synthetic:demo", ""); }
 static void drop_pack(void) { (void)unlink(pack_file); }
 
 TestSuite(tools_demo_model, .init = make_pack, .fini = drop_pack, .timeout = 60);
