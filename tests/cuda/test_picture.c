@@ -73,14 +73,16 @@ Test(cuda_picture, does_not_depend_on_its_company)
 {
     const refine_options o = options(REFINE_FP16);
     const refine_job j = job();
-    picture_invariant_to_company(&o, &j, 0);
+    static const int PER_PASS[] = { 0 };
+    picture_invariant_to_company(&o, &j, PER_PASS, 1);
 }
 
 Test(cuda_picture_int8, does_not_depend_on_its_company)
 {
     const refine_options o = options(REFINE_FP16);
     const refine_job j = job();
-    picture_invariant_to_company(&o, &j, 5);
+    static const int PER_PASS[] = { 5 };
+    picture_invariant_to_company(&o, &j, PER_PASS, 1);
 }
 
 Test(cuda_picture, the_smallest_budget_runs_and_one_page_less_is_refused)

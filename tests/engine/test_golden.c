@@ -14,6 +14,7 @@
 #include "engine/rng.h"
 #include "quant/f16.h"
 #include "tests/support/compare.h"
+#include "tests/support/sanitized.h"
 #include "tools/pack_write.h"
 #include "tools/synthetic.h"
 
@@ -431,17 +432,17 @@ Test(engine_golden, every_stage_of_tiny_on_the_reference_device_is_diffusers)
     every_stage("tiny", true, DT_F32, "tiny ref f32");
 }
 
-Test(engine_golden, every_stage_of_tiny_on_the_cpu_in_f32_is_diffusers)
+ReleaseTest(engine_golden, every_stage_of_tiny_on_the_cpu_in_f32_is_diffusers)
 {
     every_stage("tiny", false, DT_F32, "tiny cpu f32");
 }
 
-Test(engine_golden, every_stage_of_tiny_on_the_cpu_in_bf16_is_diffusers_but_for_rounding)
+ReleaseTest(engine_golden, every_stage_of_tiny_on_the_cpu_in_bf16_is_diffusers_but_for_rounding)
 {
     every_stage("tiny", false, DT_BF16, "tiny cpu bf16");
 }
 
-Test(engine_golden, every_stage_of_odd_sizes_on_the_reference_device_is_diffusers)
+ReleaseTest(engine_golden, every_stage_of_odd_sizes_on_the_reference_device_is_diffusers)
 {
     every_stage("odd", true, DT_F32, "odd ref f32");
 }
@@ -536,7 +537,7 @@ static void both_flows(const char *name, bool reference, dtype compute, const ch
     whole_picture(name, "refine", reference, compute, what);
 }
 
-Test(engine_golden, pictures_of_tiny_on_the_reference_device_are_diffusers)
+ReleaseTest(engine_golden, pictures_of_tiny_on_the_reference_device_are_diffusers)
 {
     both_flows("tiny", true, DT_F32, "tiny ref f32");
 }
@@ -546,23 +547,23 @@ Test(engine_golden, pictures_of_tiny_on_the_cpu_in_f32_are_diffusers)
     both_flows("tiny", false, DT_F32, "tiny cpu f32");
 }
 
-Test(engine_golden, pictures_of_tiny_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
+ReleaseTest(engine_golden, pictures_of_tiny_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
 {
     both_flows("tiny", false, DT_BF16, "tiny cpu bf16");
 }
 
 /* The other flow there takes long, and has no stage of its own. */
-Test(engine_golden, a_picture_of_odd_size_refined_on_the_reference_device_is_diffusers)
+ReleaseTest(engine_golden, a_picture_of_odd_size_refined_on_the_reference_device_is_diffusers)
 {
     whole_picture("odd", "refine", true, DT_F32, "odd ref f32");
 }
 
-Test(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_f32_are_diffusers)
+ReleaseTest(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_f32_are_diffusers)
 {
     both_flows("odd", false, DT_F32, "odd cpu f32");
 }
 
-Test(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
+ReleaseTest(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
 {
     both_flows("odd", false, DT_BF16, "odd cpu bf16");
 }

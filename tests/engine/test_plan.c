@@ -1,9 +1,10 @@
 /* tests/engine/test_plan.c -- what is foretold comes true.
  *
  * Transfers are limited so that they, and not the noise of a busy machine, decide; still this
- * runs alone.
+ * runs alone, and where a sanitizer makes everything slow it does not compare times.
  */
 #include "engine/refine.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
@@ -96,17 +97,17 @@ static void foretells(double disk, double copy, uint64_t cached, const char *wha
     cr_expect(!blamed && r.predicted_stall > 0.3, "%s: %s", what, r.wrong_rate);
 }
 
-Test(engine_plan, foretells_a_step_that_waits_for_the_disk)
+ReleaseTest(engine_plan, foretells_a_step_that_waits_for_the_disk)
 {
     foretells(5e6, 0, UINT64_MAX, "slow disk");
 }
 
-Test(engine_plan, foretells_a_step_that_waits_for_the_link)
+ReleaseTest(engine_plan, foretells_a_step_that_waits_for_the_link)
 {
     foretells(0, 5e6, UINT64_MAX, "slow link");
 }
 
-Test(engine_plan, foretells_a_step_with_some_weights_in_host_memory)
+ReleaseTest(engine_plan, foretells_a_step_with_some_weights_in_host_memory)
 {
     foretells(4e6, 10e6, 3u << 20, "slow disk, some weights cached");
 }
@@ -147,7 +148,7 @@ Test(engine_plan, caches_only_what_helps)
 
 /* One pass over the weights serves all pictures: where the disk decides, a picture of eight
  * costs an eighth. */
-Test(engine_plan, many_pictures_share_what_the_disk_takes)
+ReleaseTest(engine_plan, many_pictures_share_what_the_disk_takes)
 {
     refine_options o = options();
     o.cached_bytes = UINT64_MAX;

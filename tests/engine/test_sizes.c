@@ -8,6 +8,7 @@
 #include "engine/refine.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/random.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
@@ -83,10 +84,8 @@ Test(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
 Test(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
 
 /* Large ones only where they take seconds. */
-#if !defined(__SANITIZE_ADDRESS__)
-Test(engine_sizes, vga) { expect_same_for_all_threads(640, 480, REFINE_F32); }
-Test(engine_sizes, hd) { expect_same_for_all_threads(1280, 720, REFINE_F32); }
-Test(engine_sizes, sdxl_wide) { expect_same_for_all_threads(1216, 832, REFINE_F32); }
-Test(engine_sizes, over_a_megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }
-Test(engine_sizes, full_hd) { expect_same_for_all_threads(1920, 1080, REFINE_F32); }
-#endif
+ReleaseTest(engine_sizes, vga) { expect_same_for_all_threads(640, 480, REFINE_F32); }
+ReleaseTest(engine_sizes, hd) { expect_same_for_all_threads(1280, 720, REFINE_F32); }
+ReleaseTest(engine_sizes, sdxl_wide) { expect_same_for_all_threads(1216, 832, REFINE_F32); }
+ReleaseTest(engine_sizes, megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }
+ReleaseTest(engine_sizes, full_hd) { expect_same_for_all_threads(1920, 1080, REFINE_F32); }

@@ -2,6 +2,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/num.h"
 #include "engine/base/trace.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/stream_rig.h"
 
 #include <criterion/criterion.h>
@@ -77,7 +78,7 @@ static uint64_t travelling(const rig *r, bool stored)
     return sum;
 }
 
-Test(offload_stream_time, a_disk_limit_is_kept_and_made_use_of)
+ReleaseTest(offload_stream_time, a_disk_limit_is_kept_and_made_use_of)
 {
     for (int which = 0; which <= 2; which += 2) {
         rig r;
@@ -90,7 +91,7 @@ Test(offload_stream_time, a_disk_limit_is_kept_and_made_use_of)
     }
 }
 
-Test(offload_stream_time, a_copy_limit_is_kept_and_made_use_of)
+ReleaseTest(offload_stream_time, a_copy_limit_is_kept_and_made_use_of)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
@@ -100,7 +101,7 @@ Test(offload_stream_time, a_copy_limit_is_kept_and_made_use_of)
     rig_close(&r);
 }
 
-Test(offload_stream_time, cached_chunks_do_not_count_for_the_disk_limit)
+ReleaseTest(offload_stream_time, cached_chunks_do_not_count_for_the_disk_limit)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);

@@ -72,7 +72,7 @@ const attention_case ATTENTION_CASES[] = {
     { 2, 9, 31, 77, 2, 64, false, DT_F32, 0, 1 },    /* to the prompt */
     { 2, 1, 77, 77, 4, 64, true, DT_F32, 0, 1 },     /* text */
     { 1, 1, 600, 600, 1, 32, true, DT_F32, 0, 8 },   /* causal over several tiles */
-    { 1, 20, 30, 600, 1, 512, false, DT_F32, 0, 1 }, /* VAE */
+    { 1, 15, 20, 300, 1, 512, false, DT_F32, 0, 1 }, /* VAE */
     { 1, 1, 1, 1, 1, 8, false, DT_F32, 0, 1 },
     { 1, 5, 7, 300, 2, 20, false, DT_F32, 0, 60 }, /* one key takes it all */
     { 1, 16, 17, 272, 1, 64, false, DT_F16, 1, 1 },

@@ -18,7 +18,7 @@ enum {
 };
 
 const uint8_t *picture_photo(void); /* what goes in */
-/* Of the CUDA device the rates are given, for the plan to assume. */
+/* The rates are given, for the plan to assume. */
 refine_options picture_options(const char *pack, refine_device d, refine_precision p);
 refine_job picture_job(uint8_t *rgb_out);       /* three steps, with guidance */
 refine_job picture_small_job(uint8_t *rgb_out); /* 64 x 64, two steps: for the emulated card */
@@ -33,11 +33,13 @@ void picture_same(const refine_options *o, const refine_job *j, const uint8_t *w
                   const char *what);
 
 /* The picture is the same for every budget, ring, tier of the weights, band of the VAE, thread
- * count and reader; wherever the VAE's pictures are kept; and in any company, per_pass inputs
- * going through the weights together. */
+ * count and reader; wherever the VAE's pictures are kept; and in any company, for each of `n` times
+ * per_pass inputs going through the weights together.  Under AddressSanitizer fewer pictures walk
+ * the same paths; of per_pass it is the last that is tried. */
 void picture_invariant(const refine_options *base, const refine_job *j);
 void picture_invariant_to_spill(const refine_options *base, const refine_job *j);
-void picture_invariant_to_company(const refine_options *base, const refine_job *j, int per_pass);
+void picture_invariant_to_company(const refine_options *base, const refine_job *j,
+                                  const int *per_pass, int n);
 
 /* The smallest device ceiling that the plan names is kept, to the byte; less is refused, with what
  * would do; so is too little host memory. */
