@@ -5,18 +5,20 @@
 #   debug     address and undefined-behaviour sanitizers, all tests
 #   emulated  the CUDA device on an emulated card, sanitizers on, the tests labelled cuda
 #   tsan      thread sanitizer, the tests labelled threads
-#   clang     a clean build under clang's warnings
+#   clang     every source compiled under clang's warnings
 #   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
 #   install   install to a temporary prefix; build a C and a C++ program against it
 #
 # All of them by default.  Packages that are missing are installed.  Where CI is set, warnings
-# are errors.  Exits non-zero when anything failed; the last line counts test cases.
+# are errors.  Exits non-zero when anything failed.  In the end come the minutes that each step
+# took, the ten slowest tests and, in the last line, the count of test cases.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/setup.sh
 . tools/setup.sh
 
 passed=0 failed=0 skipped=0
+test_times='' step_times='' build_seconds=0
 fuzz_seconds=${FUZZ_SECONDS:-2}
 werror=OFF
 if [ -n "${CI:-}" ]; then
@@ -31,10 +33,9 @@ fail() {
     say "FAILED: $*"
 }
 
-# configure_and_build PRESET [CMAKE_BUILD_ARGUMENT...]
-configure_and_build() {
+# configure PRESET
+configure() {
     local preset=$1 log=build/$1/configure.log
-    shift
     step "$preset: build"
     mkdir -p "build/$preset"
     if ! cmake --preset "$preset" -DREFINE_WERROR=$werror >"$log" 2>&1; then
@@ -42,17 +43,26 @@ configure_and_build() {
         fail "$preset: configuring"
         return 1
     fi
+}
+
+# configure_and_build PRESET [CMAKE_BUILD_ARGUMENT...]
+configure_and_build() {
+    local preset=$1 began=$SECONDS
+    shift
+    configure "$preset" || return
     if ! cmake --build "build/$preset" -j "$jobs" "$@"; then
         fail "$preset: building"
         return 1
     fi
+    build_seconds=$((build_seconds + SECONDS - began))
 }
 
 # count_results BUILD_DIR: adds up ctest's verdicts.  A test that left a TAP file counts with its
 # cases; one that died without saying which case did counts as one more failure.
 count_results() {
-    local name status tap p f s
-    while read -r name status; do
+    local name status seconds tap p f s
+    while read -r name seconds status; do
+        test_times+="$seconds ${1#build/} $name"$'\n'
         tap=$1/tap/$name.tap
         p=0 f=0 s=0
         if [ -s "$tap" ]; then
@@ -71,11 +81,12 @@ count_results() {
         /<testcase / {
             for (i = 1; i < NF; i += 2) {
                 if ($i ~ / name=$/) name = $(i + 1)
+                if ($i ~ / time=$/) seconds = $(i + 1)
                 if ($i ~ / status=$/) status = $(i + 1)
             }
         }
         /<skipped / && !/SKIP_RETURN_CODE/ { status = "could not be run" }
-        /<\/testcase>/ { print name, status }' "$1/junit.xml")
+        /<\/testcase>/ { print name, seconds, status }' "$1/junit.xml")
 }
 
 # run_tests PRESET [CTEST_ARGUMENT...]
@@ -99,8 +110,22 @@ check_debug() { configure_and_build debug && run_tests debug; }
 check_emulated() {
     configure_and_build emulated --target cuda_tests && run_tests emulated -L cuda
 }
-check_tsan() { configure_and_build tsan && run_tests tsan -L threads; }
-check_clang() { configure_and_build clang && pass; }
+check_tsan() { configure_and_build tsan --target threads_tests && run_tests tsan -L threads; }
+
+# Objects alone: clang links in the other steps.
+check_clang() {
+    local objects began=$SECONDS
+    configure clang || return
+    objects=$(ninja -C build/clang -t targets all | sed -n 's/: C_COMPILER__.*//p')
+    # The answer is a list of words.
+    # shellcheck disable=SC2086
+    if [ -n "$objects" ] && ninja -C build/clang -j "$jobs" $objects; then
+        pass
+    else
+        fail "clang: compiling"
+    fi
+    build_seconds=$((SECONDS - began))
+}
 
 check_fuzz() {
     local target name work
@@ -109,7 +134,7 @@ check_fuzz() {
         skipped=$((skipped + 1))
         return
     fi
-    configure_and_build fuzz || return
+    configure_and_build fuzz --target fuzzers || return
     for target in build/fuzz/fuzz/fuzz_*; do
         [ -x "$target" ] || continue
         name=$(basename "$target")
@@ -173,8 +198,18 @@ install_clang_runtime
 install_optional
 for name in "${steps[@]}"; do
     declare -F "check_$name" >/dev/null || die "no step $name; see the head of tools/check.sh"
+    began=$SECONDS build_seconds=0
     "check_$name" || true
+    step_times+="$((SECONDS - began)) $build_seconds $name"$'\n'
 done
+
+step "minutes, and of them building"
+printf %s "$step_times" |
+    awk '{ printf "%6.1f %6.1f  %s\n", $1 / 60, $2 / 60, $3; all += $1 }
+         END { printf "%6.1f         in all\n", all / 60 }'
+[ -z "$test_times" ] || step "seconds of the ten slowest tests"
+printf %s "$test_times" | sort -rn |
+    awk 'NR <= 10 { printf "%6.1f  %-9s %s\n", $1, $2, $3 }'
 
 echo
 say "$passed passed, $failed failed, $skipped skipped"
