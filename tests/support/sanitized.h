@@ -4,8 +4,10 @@
  * code is walked, once: that results are the same the tenth time too, equal to reference values, or
  * come in time is shown without it.
  */
-#ifndef SANITIZED_H
-#define SANITIZED_H
+#ifndef TEST_SANITIZED_H
+#define TEST_SANITIZED_H
+
+#include <criterion/criterion.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
