@@ -324,9 +324,12 @@ static bool find_in(const char *dir, char out[MERGES_PATH])
                                         "bpe_simple_vocab_16e6.txt" };
     for (size_t s = 0; s < sizeof sub / sizeof sub[0]; s++)
         for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
-            const int n = snprintf(out, MERGES_PATH, "%s/%s%s", dir, sub[s], name[i]);
-            if (n > 0 && n < MERGES_PATH && is_file(out))
+            char path[MERGES_PATH];
+            const int n = snprintf(path, sizeof path, "%s/%s%s", dir, sub[s], name[i]);
+            if (n > 0 && n < MERGES_PATH && is_file(path)) {
+                memcpy(out, path, (size_t)n + 1);
                 return true;
+            }
         }
     return false;
 }
