@@ -37,7 +37,7 @@
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 
-enum { DEPTH = 256, PER_PANEL = GEMM_PANEL / LANES };
+enum { DEPTH = 256, PER_PANEL = GEMM_PANEL / LANES }; /* DEPTH: even, for FLIP */
 
 INLINE vf load(const void *p)
 {

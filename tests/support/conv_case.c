@@ -140,7 +140,7 @@ const conv_case CONV_CASES[] = {
     { 1, 19, 10, 20, 13, 50, 3, 1, 1, 0, 0, DT_F32, DT_F32, true, false, true, true, 0 },
     /* shortcuts */
     { 2, 10, 10, 64, 32, 48, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, false, false, 0 },
-    { 1, 17, 13, 64, 0, 200, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, true, false, 0 },
+    { 2, 17, 13, 64, 0, 200, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, true, false, 0 },
     { 1, 5, 7, 30, 0, 33, 1, 1, 0, 0, 0, DT_F32, DT_F16, true, false, false, true, 0 },
     { 1, 6, 5, 384, 330, 40, 1, 1, 0, 0, 0, DT_F32, DT_F16, false, false, false, false, 0 },
     /* down: UNet pads in front, VAE does not; even and odd */
