@@ -11,6 +11,7 @@
 
 #include "quant/f16.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef float vf __attribute__((vector_size(4 * LANES)));
@@ -51,32 +52,45 @@ INLINE vi splat_word(const char *p)
 
 /* ---- activations ---- */
 
-INLINE vf largest(vf a, vf b)
+INLINE vi largest(vi a, vi b)
 {
     const vi more = a > b;
-    return (vf)((more & (vi)a) | (~more & (vi)b));
+    return (more & a) | (~more & b);
 }
 
-static float quantise_group(void *q, const float *v)
+/* The bits of the largest magnitude.  As integers, infinity and NaN are above all numbers. */
+INLINE uint32_t largest_magnitude(const float *v)
 {
-    const float MAGIC = 0x1.8p23f; /* added, it rounds to an integer */
-    ELEMENT *to = q;
-    float lane[LANES], most = 0;
-    vf m = { 0 };
+    int32_t lane[LANES], most = 0;
+    vi m = { 0 };
 
     for (int i = 0; i < I8_GROUP; i += LANES)
-        m = largest((vf)((vi)load_floats(v + i) & 0x7fffffff), m);
+        m = largest(load_words(v + i) & 0x7fffffff, m);
     memcpy(lane, &m, sizeof lane);
     for (int i = 0; i < LANES; i++)
         most = lane[i] > most ? lane[i] : most;
+    return (uint32_t)most;
+}
+
+/* A group that is not finite has a scale that is none either, and so has what it is multiplied
+ * into. */
+static float quantise_group(void *q, const float *v)
+{
+    const float MAGIC = 0x1.8p23f; /* added, it rounds to an integer */
+    const uint32_t bits = largest_magnitude(v);
+    const bool finite = bits < 0x7f800000;
+    const float most = finite ? f32_from_bits(bits) : 0;
+    ELEMENT *to = q;
 
     const float by = most > 0x1p-100f ? I8_MOST / most : 0;
     for (int i = 0; i < I8_GROUP; i += LANES) {
-        const vf shifted = load_floats(v + i) * by + MAGIC;
+        const vf shifted = (finite ? load_floats(v + i) : (vf){ 0 }) * by + MAGIC;
         const vi n = (vi)shifted - (vi)(MAGIC - (vf){ 0 }) + ZERO;
         for (int j = 0; j < LANES; j++)
             to[i + j] = (ELEMENT)n[j];
     }
+    if (!finite)
+        return NAN;
     return by > 0 ? most / I8_MOST : 0;
 }
 

@@ -231,3 +231,20 @@ Test(kernels_int8, a_group_of_zeros_stays_zero_and_tiny_ones_do_not_trap)
         cr_expect(x->quantise(q, v) == 0);
     }
 }
+
+/* One value is enough, wherever it is in its group. */
+Test(kernels_int8, what_is_not_finite_does_not_become_a_number)
+{
+    const float bad[] = { NAN, -NAN, INFINITY, -INFINITY };
+    const int8_variant *v;
+    bool runs;
+    for (int i = 0; (v = int8_nth(i, &runs)); i++)
+        for (int k = 0; runs && k < I8_GROUP; k++)
+            for (int b = 0; b < 4; b++) {
+                float x[I8_GROUP] = { 1, -2 };
+                char q[I8_GROUP * 2];
+                cr_assert(isfinite(v->quantise(q, x)), "%s", v->name);
+                x[k] = bad[b];
+                cr_assert(isnan(v->quantise(q, x)), "%s: %g at %d", v->name, (double)bad[b], k);
+            }
+}
