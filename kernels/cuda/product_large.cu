@@ -4,7 +4,7 @@
 
 typedef vector_kernels<large_tile> kernels;
 
-static_assert(large_tile::M == PRODUCT_LARGE && large_tile::N == PRODUCT_LARGE,
+static_assert(int(large_tile::M) == PRODUCT_LARGE && int(large_tile::N) == PRODUCT_LARGE,
               "product.cu counts blocks of another size");
 
 const product_way product_large = { kernels::run, kernels::load };
