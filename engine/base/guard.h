@@ -2,7 +2,7 @@
  *
  * Guarded builds (REFINE_GUARDS, the presets for tests) leave a zone around each such block and
  * look at it when the block is done with.  A zone finds what it is for in two ways: its bytes are
- * a pattern, which also shows what code without a sanitizer wrote (generated code, a GPU's); and
+ * a pattern, which also shows what code without a sanitizer wrote (a library's, a GPU's); and
  * AddressSanitizer, where the build has it, is told that nobody may touch it, which also shows
  * reads.  In other builds zones have no bytes and all of this is nothing.
  */

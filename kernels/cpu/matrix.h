@@ -8,7 +8,8 @@
  * computed too and thrown away.
  *
  *     image = units of unit_rows rows     unit = pieces of about as many pixels
- *     matrix = tiles of rows              task = one piece of one unit of one image, one tile
+ *     matrix = tiles of rows              task = one piece of one unit of one image,
+ *                                         one tile, or some where the input is fetched
  */
 #ifndef REFINE_MATRIX_H
 #define REFINE_MATRIX_H
