@@ -15,7 +15,7 @@ static char pack_file[256];
 static void make_pack(void) { made_pack(pack_file, sizeof pack_file, "synthetic:demo", ""); }
 static void drop_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(tools_demo_model, .init = make_pack, .fini = drop_pack, .timeout = 60);
+TestSuite(tools_demo_model, .init = make_pack, .fini = drop_pack, .timeout = 300);
 
 /* A disc on a slope: flat parts, an edge, three different channels. */
 static void draw(uint8_t *rgb)
