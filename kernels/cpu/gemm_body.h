@@ -39,6 +39,9 @@ typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 
 enum { DEPTH = 256, PER_PANEL = GEMM_PANEL / LANES }; /* DEPTH: even, for FLIP */
 
+typedef void gemm_tile(float *d, size_t d_stride, const char *a, size_t a_bytes, const char *w,
+                       size_t panel_bytes, int vectors, int words, bool add);
+
 INLINE vf load(const void *p)
 {
     vf v;
@@ -56,7 +59,9 @@ INLINE vf splat(const char *p)
 #endif
 
 /* `words` words of n pixels and `vectors` vectors of rows; w: where the first panel's words begin.
- * Inlined with constant n and vectors, and unrolled, so that d[][] is registers. */
+ * Inlined with constant n and vectors, and unrolled, so that d[][] is registers.  Its thousands of
+ * address sums are not watched, which takes compilers minutes; its loads and stores are. */
+__attribute__((no_sanitize("undefined")))
 INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_bytes, int n,
                        const char *w, size_t panel_bytes, int vectors, int words, bool add)
 {
@@ -93,38 +98,41 @@ INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_byte
             memcpy(to + (size_t)p * to_stride + v * LANES, &d[p][v], sizeof(vf));
 }
 
-/* The same for n pixels that are known at run time. */
-INLINE void BODY(some_pixels)(float *d, size_t d_stride, const char *a, size_t a_bytes, int n,
-                              const char *w, size_t panel_bytes, int vectors, int words, bool add)
-{
-    switch (n) {
-#define CASE(i)                                                                                    \
-    case i:                                                                                        \
-        BODY(tile)(d, d_stride, a, a_bytes, i, w, panel_bytes, vectors, words, add);              \
-        break;
-#if PIXELS > 6
-        CASE(14) CASE(13) CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7)
-#endif
-#if PIXELS > 4
-        CASE(6) CASE(5)
-#endif
-#if PIXELS > 2
-        CASE(4) CASE(3)
-#endif
-        CASE(2) CASE(1)
-#undef CASE
+/* tiles[n]: the same for n pixels.  Each is a function of its own, since compilers take minutes
+ * over one that holds them all. */
+#define TILE(n)                                                                                    \
+    static void BODY(tile_##n)(float *d, size_t d_stride, const char *a, size_t a_bytes,          \
+                               const char *w, size_t panel_bytes, int vectors, int words,         \
+                               bool add)                                                           \
+    {                                                                                              \
+        if (VECTORS == PER_PANEL || vectors == VECTORS)                                            \
+            BODY(tile)(d, d_stride, a, a_bytes, n, w, panel_bytes, VECTORS, words, add);          \
+        else                                                                                       \
+            BODY(tile)(d, d_stride, a, a_bytes, n, w, panel_bytes, PER_PANEL, words, add);        \
     }
-}
+#define ENTRY(n) [n] = BODY(tile_##n),
+#if PIXELS == 14
+#define EACH(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#elif PIXELS == 6
+#define EACH(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#elif PIXELS == 2
+#define EACH(X) X(1) X(2)
+#endif
+EACH(TILE)
+static gemm_tile *const BODY(tiles)[PIXELS + 1] = { EACH(ENTRY) };
+#undef TILE
+#undef ENTRY
+#undef EACH
 
 /* All pixels, as few groups and as even as can be. */
-INLINE void BODY(all_pixels)(float *d, size_t d_stride, const char *a, size_t a_bytes, int pixels,
+static void BODY(all_pixels)(float *d, size_t d_stride, const char *a, size_t a_bytes, int pixels,
                              const char *w, size_t panel_bytes, int vectors, int words, bool add)
 {
     int groups = (pixels + PIXELS - 1) / PIXELS;
     for (int p = 0; p < pixels; groups--) {
         const int n = (pixels - p + groups - 1) / groups;
-        BODY(some_pixels)(d + (size_t)p * d_stride, d_stride, a + (size_t)p * a_bytes, a_bytes, n,
-                          w, panel_bytes, vectors, words, add);
+        BODY(tiles)[n](d + (size_t)p * d_stride, d_stride, a + (size_t)p * a_bytes, a_bytes, w,
+                       panel_bytes, vectors, words, add);
         p += n;
     }
 }

@@ -148,14 +148,14 @@ static bool is_found(bench *b, emulation_schedule schedule, uint32_t seed,
 static void expect_found(emulation_omission without, emulation_schedule made_for)
 {
     bench b;
-    int by_chance = 0;
+    bool by_chance = false;
     rig_open_pack(&b.r, FIXTURE_MIXED);
     cr_expect_not(is_found(&b, made_for, 0, EMULATION_NOTHING));
     for (uint32_t seed = 0; seed < SEEDS; seed++) {
         cr_expect(is_found(&b, made_for, seed, without), "seed %u", seed);
-        by_chance += is_found(&b, EMULATION_BY_CHANCE, seed, without);
+        by_chance = by_chance || is_found(&b, EMULATION_BY_CHANCE, seed, without);
     }
-    cr_expect_gt(by_chance, 0);
+    cr_expect(by_chance);
     rig_close(&b.r);
 }
 

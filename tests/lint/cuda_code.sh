@@ -1,10 +1,11 @@
 #!/bin/sh
-# tests/lint/cuda_code.sh BUILD_DIR NVCC -- fail unless what nvcc made of every kernel, for every
+# tests/lint/cuda_code.sh BUILD_DIR -- fail unless what nvcc made of every kernel, for every
 # architecture it was built for, spills no register and keeps to its ceiling of registers, and the
 # kernels for tensor cores are the ones with mma.sync.  Run from the source root.
 #
-# Registers are as of ptxas, which cmake/keep_report.sh kept; shared memory is all dynamic, and
-# load_kernel (kernels/cuda/launch.cuh) asserts that it is no more than the oldest cards have.
+# Registers are as of ptxas, which cmake/keep_report.sh kept, with the PTX; shared memory is all
+# dynamic, and load_kernel (kernels/cuda/launch.cuh) asserts that it is no more than the oldest
+# cards have.
 reports=$(find "$1" -name '*.cu.o.ptxas' 2>/dev/null)
 if [ -z "$reports" ]; then
     echo "SKIP the CUDA device was not built by nvcc"
@@ -55,12 +56,12 @@ awk '
         exit bad
     }' $reports || bad=1
 
-# read_ptx SOURCE ARCHITECTURE FORM -- mma.sync by kernel: of 7.5 with k of 8, of later ones with k
-# of 16.  IEEE division and the like, which are a branch and a call each, have no place where every
-# element passes: of floats none, of doubles in the two kernels that take a quotient or two for a
-# whole group.
+# read_ptx FILE FORM -- mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16.  IEEE
+# division and the like, which are a branch and a call each, have no place where every element
+# passes: of floats none, of doubles in the two kernels that take a quotient or two for a whole
+# group.
 read_ptx() {
-    "$nvcc" -std=c++17 -I. -ptx -arch="compute_$2" "$1" -o - | awk -v of="$1 $2" -v form="$3" '
+    awk -v of="$1" -v form="$2" '
         function complain(what) { print of ": " entry " has " what }
         function check() {
             if (entry == "") return
@@ -76,25 +77,25 @@ read_ptx() {
         /mma\.sync/ { n++; if (index($0, form)) right++ }
         /(div|rcp|sqrt)\.rn\.(ftz\.)?f32/ { slow++ }
         /(div|rcp|sqrt)\.rn\.f64/ { slow64++ }
-        END { check(); print of ": " kernels + 0 " kernels" }'
+        END { check(); print of ": " kernels + 0 " kernels" }' "$1"
 }
 
-# Where kernels are: in a source, or in what it includes.
-nvcc=$2
-sources=$(grep -lE '__global__|product_(tensor|simt)\.cuh' kernels/cuda/*.cu)
-found=$(printf '%s\n' "$sources" | while read -r source; do
-    read_ptx "$source" 75 .m16n8k8. &
-    read_ptx "$source" 80 .m16n8k16. &
-    wait
+files=$(find "$1" -name '*.cu.o.*.ptx')
+found=$(printf '%s\n' "$files" | while read -r ptx; do
+    case $ptx in
+    *.75.ptx) read_ptx "$ptx" .m16n8k8. ;;
+    *) read_ptx "$ptx" .m16n8k16. ;;
+    esac
 done)
 # shellcheck disable=SC2086 # a list of files
 kernels=$(grep -h 'Compiling entry function' $reports | sed "s/' for .*//" | sort -u | wc -l)
-printf '%s\n' "$found" | awk -v all="$kernels" '
+steps=$(printf '%s\n' "$files" | sed 's/.*\.\([0-9]*\)\.ptx$/\1/' | sort -u | wc -l)
+printf '%s\n' "$found" | awk -v all=$((kernels * steps)) '
     /: [0-9]+ kernels$/ { n += $(NF - 1); next }
     { print; bad = 1 }
     END {
         print n + 0 " kernels in PTX"
-        if (n != 2 * all) { print "there should be " 2 * all; bad = 1 }
+        if (n != all) { print "there should be " all; bad = 1 }
         exit bad
     }' || bad=1
 exit $bad

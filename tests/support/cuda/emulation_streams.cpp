@@ -62,9 +62,13 @@ std::vector<queue_ref> queues; /* of open streams, and of others with work left 
 std::set<cudaStream_t> streams;
 std::set<cudaEvent_t> events;
 
+/* Calls of the runtime that a standstill by chance lasts, on average. */
+constexpr uint32_t STANDSTILL = 32;
+
 struct {
     emulation_schedule schedule = EMULATION_EAGER;
     uint32_t random = 0;
+    int still = -1; /* the queue's number */
     emulation_omission omission = EMULATION_NOTHING;
     int ignored = 0;
     double tensor = 8000, half2 = 1000;
@@ -135,10 +139,17 @@ void advance_all_of(bool copies)
         }
 }
 
+/* One queue stands still for a while, then perhaps another: were the next step everybody's at
+ * every call, none would ever fall far behind. */
 void advance_by_chance()
 {
-    for (uint32_t n = by_chance(2) * by_chance(4); n > 0 && !queues.empty(); n--)
-        step(*queues[by_chance(static_cast<uint32_t>(queues.size()))]);
+    if (by_chance(STANDSTILL) == 0)
+        wish.still = static_cast<int>(by_chance(3)) - 1;
+    for (uint32_t n = by_chance(2) * by_chance(4); n > 0 && !queues.empty(); n--) {
+        queue &q = *queues[by_chance(static_cast<uint32_t>(queues.size()))];
+        if (q.number != wish.still)
+            step(q);
+    }
 }
 
 mark_ref push_mark(const queue_ref &q)
@@ -345,6 +356,7 @@ void emulation_set_schedule(emulation_schedule s, uint32_t seed)
 {
     emulation::wish.schedule = s;
     emulation::wish.random = seed * 2654435769u + 1;
+    emulation::wish.still = -1;
 }
 
 void emulation_ignore(emulation_omission o)
