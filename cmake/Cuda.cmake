@@ -64,7 +64,7 @@ if(REFINE_CUDA STREQUAL "EMULATED")
     target_include_directories(refine_cuda INTERFACE ${PROJECT_SOURCE_DIR}/tests/support/cuda)
     # CUDA's dialect puns types.
     target_compile_options(refine_cuda INTERFACE
-        "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-march=native -ffp-contract=off -fno-strict-aliasing>"
+        "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-march=native -ffp-contract=off -fno-strict-aliasing -ftls-model=initial-exec>"
         "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Wall -Wextra -Wno-unknown-pragmas>")
 elseif(NOT REFINE_CUDA STREQUAL "OFF")
     include(CheckLanguage)
