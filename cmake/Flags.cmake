@@ -12,6 +12,7 @@ set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 set(CMAKE_C_FLAGS_RELEASE "-O3 -g1")
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g") # enough for the sanitizers; -O0 takes too long
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1") # the emulated CUDA device
+set(CMAKE_CXX_FLAGS_DEBUG "-O3 -g1")
 
 find_program(REFINE_CCACHE ccache)
 if(REFINE_CCACHE AND NOT CMAKE_C_COMPILER_LAUNCHER)

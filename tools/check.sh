@@ -2,8 +2,8 @@
 # tools/check.sh [STEP]... -- build the tests in every configuration and run them.
 #
 #   release   optimised build, all tests, the lints of tests/lint
-#   debug     address and undefined-behaviour sanitizers, all tests
-#   emulated  the CUDA device on an emulated card, sanitizers on, the tests labelled cuda
+#   debug     address and undefined-behaviour sanitizers, all tests, and those labelled cuda with an
+#             emulated card
 #   tsan      thread sanitizer, the tests labelled threads
 #   clang     every source compiled under clang's warnings
 #   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
@@ -107,9 +107,6 @@ run_tests() {
 
 check_release() { configure_and_build release && run_tests release; }
 check_debug() { configure_and_build debug && run_tests debug; }
-check_emulated() {
-    configure_and_build emulated --target cuda_tests && run_tests emulated -L cuda
-}
 check_tsan() { configure_and_build tsan --target threads_tests && run_tests tsan -L threads; }
 
 # Objects alone: clang links in the other steps.
@@ -127,28 +124,44 @@ check_clang() {
     build_seconds=$((SECONDS - began))
 }
 
+# fuzz TARGET: what it says goes to build/fuzz/NAME.log
+fuzz() {
+    local name work
+    name=$(basename "$1")
+    work=build/fuzz/corpus/$name
+    mkdir -p "$work" "tests/fuzz/corpora/${name#fuzz_}"
+    "$1" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
+        -verbosity=0 -artifact_prefix="build/fuzz/$name-" \
+        "$work" "tests/fuzz/corpora/${name#fuzz_}" </dev/null >"build/fuzz/$name.log" 2>&1
+}
+
+# As many targets at once as there are processors.
 check_fuzz() {
-    local target name work
+    local target name running=()
     if ! clang_can_fuzz; then
         say "skipped: fuzz, clang here has no libFuzzer"
         skipped=$((skipped + 1))
         return
     fi
     configure_and_build fuzz --target fuzzers || return
+    step "fuzz: each target for $fuzz_seconds s"
     for target in build/fuzz/fuzz/fuzz_*; do
         [ -x "$target" ] || continue
-        name=$(basename "$target")
-        step "fuzz: $name for $fuzz_seconds s"
-        work=build/fuzz/corpus/$name
-        mkdir -p "$work" "tests/fuzz/corpora/${name#fuzz_}"
-        if "$target" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=2048 \
-            -verbosity=0 -artifact_prefix="build/fuzz/$name-" \
-            "$work" "tests/fuzz/corpora/${name#fuzz_}" </dev/null >"build/fuzz/$name.log" 2>&1; then
+        while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
+            wait -n || true
+        done
+        fuzz "$target" &
+        running+=($! "$(basename "$target")")
+    done
+    while [ ${#running[@]} -gt 0 ]; do
+        name=${running[1]}
+        if wait "${running[0]}"; then
             pass
         else
             tail -n 40 "build/fuzz/$name.log"
             fail "$name: the input is kept in build/fuzz/$name-*"
         fi
+        running=("${running[@]:2}")
     done
 }
 
@@ -192,7 +205,7 @@ check_install() {
 }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(release debug emulated tsan clang fuzz install)
+[ ${#steps[@]} -gt 0 ] || steps=(release debug tsan clang fuzz install)
 install_packages "${build_packages[@]}" "${test_packages[@]}"
 install_clang_runtime
 install_optional

@@ -9,11 +9,14 @@
 #define HAS_FEATURE(f) 0
 #endif
 
-#if defined(REFINE_GUARDS) && (defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer))
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
+#define WATCHES 1
 #include <sanitizer/asan_interface.h>
 #else
+#define WATCHES                               0
 #define ASAN_POISON_MEMORY_REGION(p, bytes)   ((void)(p), (void)(bytes))
 #define ASAN_UNPOISON_MEMORY_REGION(p, bytes) ((void)(p), (void)(bytes))
+#define __asan_region_is_poisoned(p, bytes)   ((void)(p), (void)(bytes), NULL)
 #endif
 
 /* 0x7fe5, the low byte first. */
@@ -35,5 +38,23 @@ size_t guard_spoilt(const void *zone, size_t bytes)
     return i;
 }
 
-void guard_shut(const void *p, size_t bytes) { ASAN_POISON_MEMORY_REGION(p, bytes); }
-void guard_open(const void *p, size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(p, bytes); }
+void guard_shut(const void *p, size_t bytes)
+{
+    if (GUARDED)
+        ASAN_POISON_MEMORY_REGION(p, bytes);
+}
+
+void guard_open(const void *p, size_t bytes)
+{
+    if (GUARDED)
+        ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+}
+
+bool guard_watches(void) { return WATCHES; }
+
+void guard_touch(const void *p, size_t bytes)
+{
+    const volatile char *shut = __asan_region_is_poisoned((void *)(uintptr_t)p, bytes);
+    if (shut)
+        (void)*shut;
+}

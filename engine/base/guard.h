@@ -9,6 +9,7 @@
 #ifndef REFINE_GUARD_H
 #define REFINE_GUARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef REFINE_GUARDS
@@ -24,5 +25,12 @@ size_t guard_spoilt(const void *zone, size_t bytes); /* the first other byte; `b
 /* May instrumented code touch it? */
 void guard_shut(const void *p, size_t bytes);
 void guard_open(const void *p, size_t bytes);
+
+/* Innermost loops that sanitizers make many times slower, and compilers take minutes over, are
+ * compiled without: all that they read and write is touched before, a region at a time, which
+ * ends in AddressSanitizer's report where a loop's own access would have. */
+#define GUARD_UNWATCHED __attribute__((no_sanitize("address", "undefined")))
+void guard_touch(const void *p, size_t bytes);
+bool guard_watches(void);
 
 #endif

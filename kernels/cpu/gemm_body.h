@@ -19,6 +19,8 @@
  */
 #include "kernels/cpu/gemm_variants.h"
 
+#include "engine/base/guard.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -59,9 +61,8 @@ INLINE vf splat(const char *p)
 #endif
 
 /* `words` words of n pixels and `vectors` vectors of rows; w: where the first panel's words begin.
- * Inlined with constant n and vectors, and unrolled, so that d[][] is registers.  Its thousands of
- * address sums are not watched, which takes compilers minutes; its loads and stores are. */
-__attribute__((no_sanitize("undefined")))
+ * Inlined with constant n and vectors, and unrolled, so that d[][] is registers. */
+GUARD_UNWATCHED
 INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_bytes, int n,
                        const char *w, size_t panel_bytes, int vectors, int words, bool add)
 {
@@ -101,6 +102,7 @@ INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_byte
 /* tiles[n]: the same for n pixels.  Each is a function of its own, since compilers take minutes
  * over one that holds them all. */
 #define TILE(n)                                                                                    \
+    GUARD_UNWATCHED                                                                                \
     static void BODY(tile_##n)(float *d, size_t d_stride, const char *a, size_t a_bytes,          \
                                const char *w, size_t panel_bytes, int vectors, int words,         \
                                bool add)                                                           \
@@ -124,6 +126,19 @@ static gemm_tile *const BODY(tiles)[PIXELS + 1] = { EACH(ENTRY) };
 #undef ENTRY
 #undef EACH
 
+/* What a tile of n pixels is about to read and write. */
+static void BODY(touch)(const float *d, size_t d_stride, const char *a, size_t a_bytes, int n,
+                        const char *w, size_t panel_bytes, int vectors, int words)
+{
+    const size_t read = (size_t)(words + (words & FLIP)) * GEMM_WORD;
+    for (int p = 0; p < n; p++) {
+        guard_touch(a + (size_t)p * a_bytes, read);
+        guard_touch(d + (size_t)p * d_stride, (size_t)vectors * sizeof(vf));
+    }
+    for (int v = 0; v < vectors; v += PER_PANEL)
+        guard_touch(w + (size_t)(v / PER_PANEL) * panel_bytes, GEMM_PANEL * read);
+}
+
 /* All pixels, as few groups and as even as can be. */
 static void BODY(all_pixels)(float *d, size_t d_stride, const char *a, size_t a_bytes, int pixels,
                              const char *w, size_t panel_bytes, int vectors, int words, bool add)
@@ -131,8 +146,11 @@ static void BODY(all_pixels)(float *d, size_t d_stride, const char *a, size_t a_
     int groups = (pixels + PIXELS - 1) / PIXELS;
     for (int p = 0; p < pixels; groups--) {
         const int n = (pixels - p + groups - 1) / groups;
-        BODY(tiles)[n](d + (size_t)p * d_stride, d_stride, a + (size_t)p * a_bytes, a_bytes, w,
-                       panel_bytes, vectors, words, add);
+        float *to = d + (size_t)p * d_stride;
+        const char *from = a + (size_t)p * a_bytes;
+        if (guard_watches())
+            BODY(touch)(to, d_stride, from, a_bytes, n, w, panel_bytes, vectors, words);
+        BODY(tiles)[n](to, d_stride, from, a_bytes, w, panel_bytes, vectors, words, add);
         p += n;
     }
 }

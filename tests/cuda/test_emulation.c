@@ -1,5 +1,7 @@
 /* tests/cuda/test_emulation.c -- the emulated card computes what CUDA's documents say, does not
  * let pass what a card would stumble over, and finds what a program has forgotten. */
+#define _POSIX_C_SOURCE 200809L
+
 #include "tests/cuda/emulation_kernels.h"
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/own_process.h"
@@ -807,6 +809,9 @@ Test(cuda_emulation, without_a_driver_or_a_card_there_is_no_device)
     emulation_set_devices(0);
     cr_expect_eq(cudaGetDeviceCount(&n), cudaErrorNoDevice);
     emulation_set_devices(2);
+    cr_assert_eq(setenv("CUDA_VISIBLE_DEVICES", "-1", 1), 0);
+    cr_expect_eq(cudaGetDeviceCount(&n), cudaErrorNoDevice);
+    cr_assert_eq(unsetenv("CUDA_VISIBLE_DEVICES"), 0);
     cr_expect_eq(cudaGetDeviceCount(&n), cudaSuccess);
     cr_expect_eq(n, 2);
     cr_expect_eq(cudaSetDevice(2), cudaErrorInvalidDevice);

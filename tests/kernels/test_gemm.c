@@ -4,8 +4,10 @@
  * without FMA) over numbers of every kind: subnormal ones, zeros of either sign, infinities.
  * Shapes are random, from a fixed seed.
  */
+#include "engine/base/guard.h"
 #include "quant/f16.h"
 #include "tests/support/gemm_twin.h"
+#include "tests/support/own_process.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PIXELS = 33, MOST_PANELS = 5, MOST_K = 1104, GAP = 5, ROUNDS = 60 };
+enum { MOST_PIXELS = 33, MOST_PANELS = 5, MOST_K = 1104, GAP = 5, ROUNDS = 60, SECONDS = 20 };
 enum { SPOIL = 0x7f };
 
 /* A product, its operands as numbers, and what is to be added to. */
@@ -165,6 +167,52 @@ static void expect_defined(const gemm *g, const shape *s, int round)
     free(w);
     free(d);
 }
+
+/* ---- operands that are too short ---- */
+
+typedef struct excess {
+    const gemm *g;
+    int pixels, panels, k;
+    size_t less[3]; /* bytes that A, W and D lack */
+} excess;
+
+static bool exceed(const void *context)
+{
+    const excess *e = context;
+    const size_t row = (size_t)e->k * dtype_bytes(e->g->element);
+    const size_t stride = (size_t)e->panels * GEMM_PANEL;
+    char *a = calloc((size_t)e->pixels * row - e->less[0], 1);
+    char *w = calloc((size_t)e->panels * gemm_panel_bytes(e->g->element, e->k) - e->less[1], 1);
+    float *d = calloc((size_t)e->pixels * stride * sizeof *d - e->less[2], 1);
+    if (a && w && d)
+        e->g->multiply(d, stride, a, row, e->pixels, w, e->panels, e->k, false);
+    free(a);
+    free(w);
+    free(d);
+    return false;
+}
+
+/* The innermost loop is not instrumented. */
+Test(kernels_gemm, a_byte_too_far_is_found_where_somebody_watches)
+{
+    const gemm *g;
+    uint64_t seed = 13;
+    for (int i = 0; guard_watches() && (g = gemm_testable(i)); i++) {
+        excess e = { .g = g };
+        e.pixels = 1 + random_below(&seed, MOST_PIXELS);
+        e.panels = 1 + random_below(&seed, MOST_PANELS);
+        e.k = GEMM_ALIGN * (1 + random_below(&seed, MOST_K / GEMM_ALIGN));
+        cr_expect_not(own_process_fails(exceed, &e, SECONDS));
+        for (int of = 0; of < 3; of++) {
+            e.less[of] = 1;
+            cr_expect(own_process_fails(exceed, &e, SECONDS), "%s: %d pixels, %d panels, k %d: %c",
+                      g->name, e.pixels, e.panels, e.k, "AWD"[of]);
+            e.less[of] = 0;
+        }
+    }
+}
+
+/* ---- what is right ---- */
 
 Test(kernels_gemm, every_variant_is_the_chain_of_sums_that_is_defined)
 {

@@ -8,6 +8,8 @@
 #include "emulation_streams.h"
 
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <thread>
 
 namespace emulation {
@@ -36,11 +38,18 @@ bool is_fatal(cudaError_t e)
            (e >= cudaErrorHardwareStackError && e <= cudaErrorLaunchFailure);
 }
 
+/* As the driver is told: no card, or whichever there is. */
+bool is_hidden()
+{
+    const char *visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    return visible && std::strcmp(visible, "-1") == 0;
+}
+
 cudaError_t find_driver()
 {
     if (card.driver / 1000 < CUDART_VERSION / 1000)
         return cudaErrorInsufficientDriver;
-    return card.devices > 0 ? cudaSuccess : cudaErrorNoDevice;
+    return card.devices > 0 && !is_hidden() ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t make_context()
