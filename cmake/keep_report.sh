@@ -1,7 +1,8 @@
 #!/bin/sh
 # cmake/keep_report.sh COMPILER ARGUMENT... -o OBJECT -- runs nvcc; what ptxas reports of each
-# kernel's registers, shared memory and spills goes to OBJECT.ptxas, the rest is shown.  The PTX
-# goes to OBJECT.ptx, that of several architectures to OBJECT.NUMBER.ptx.
+# kernel's registers, shared memory and spills goes to OBJECT.ptxas, the rest is shown.  The PTX of
+# an architecture goes to OBJECT.NUMBER.ptx.
+object='' last=''
 for argument in "$@"; do
     [ "$last" != -o ] || object=$argument
     last=$argument
@@ -19,7 +20,7 @@ if [ $result -ne 0 ]; then
     exit $result
 fi
 for ptx in "$kept"/*.ptx; do
-    architecture=$(expr "$ptx" : '.*compute_\([0-9]*\)\.ptx$')
-    mv "$ptx" "$object.${architecture:+$architecture.}ptx"
+    [ -e "$ptx" ] || continue
+    mv "$ptx" "$object.$(sed -n 's/^\.target sm_\([0-9]*\).*/\1/p' "$ptx").ptx"
 done
 rm -rf "$kept"

@@ -176,48 +176,59 @@ static void expect_defined(const gemm *g, const shape *s, int round)
     free(d);
 }
 
-/* ---- operands that are too short ---- */
+/* ---- operands with a part that nobody may touch ---- */
 
 typedef struct excess {
     const gemm *g;
     int pixels, panels, k;
-    size_t less[3]; /* bytes that A, W and D lack */
+    int of;    /* A, W or D; -1: none */
+    bool end;  /* its last byte is missing */
+    double at; /* else eight bytes are shut there: 0 to 1 of all */
 } excess;
+
+enum { OPERANDS = 3, GRANULE = 8 };
 
 static bool exceed(const void *context)
 {
     const excess *e = context;
     const size_t row = (size_t)e->k * dtype_bytes(e->g->element);
     const size_t stride = (size_t)e->panels * GEMM_PANEL;
-    char *a = calloc((size_t)e->pixels * row - e->less[0], 1);
-    char *w = calloc((size_t)e->panels * gemm_panel_bytes(e->g->element, e->k) - e->less[1], 1);
-    float *d = calloc((size_t)e->pixels * stride * sizeof *d - e->less[2], 1);
-    if (a && w && d)
-        e->g->multiply(d, stride, a, row, e->pixels, w, e->panels, e->k, false);
-    free(a);
-    free(w);
-    free(d);
+    const size_t bytes[OPERANDS] = { (size_t)e->pixels * row,
+                                     (size_t)e->panels * gemm_panel_bytes(e->g->element, e->k),
+                                     (size_t)e->pixels * stride * sizeof(float) };
+    char *p[OPERANDS];
+    for (int i = 0; i < OPERANDS; i++) {
+        p[i] = calloc(bytes[i] - (i == e->of && e->end), 1);
+        if (!p[i])
+            return false;
+        if (i == e->of && !e->end)
+            guard_shut(p[i] + (size_t)(e->at * (double)(bytes[i] / GRANULE)) * GRANULE, GRANULE);
+    }
+    e->g->multiply((float *)(void *)p[2], stride, p[0], row, e->pixels, p[1], e->panels, e->k,
+                   false);
     return false;
 }
 
 /* The innermost loop is not instrumented. */
-Test(kernels_gemm, a_byte_too_far_is_found_where_somebody_watches)
+Test(kernels_gemm, every_byte_that_is_touched_is_watched_where_somebody_watches)
 {
     const gemm *g;
     uint64_t seed = 13;
-    for (int i = 0; guard_watches() && (g = gemm_testable(i)); i++) {
-        excess e = { .g = g };
-        e.pixels = 1 + random_below(&seed, MOST_PIXELS);
-        e.panels = 1 + random_below(&seed, MOST_PANELS);
-        e.k = GEMM_ALIGN * (1 + random_below(&seed, MOST_K / GEMM_ALIGN));
-        cr_expect_not(own_process_fails(exceed, &e, SECONDS));
-        for (int of = 0; of < 3; of++) {
-            e.less[of] = 1;
-            cr_expect(own_process_fails(exceed, &e, SECONDS), "%s: %d pixels, %d panels, k %d: %c",
-                      g->name, e.pixels, e.panels, e.k, "AWD"[of]);
-            e.less[of] = 0;
+    for (int i = 0; guard_watches() && (g = gemm_testable(i)); i++)
+        for (int panels = 1; panels <= 3; panels++) {
+            excess e = { .g = g, .panels = panels, .of = -1 };
+            e.pixels = 1 + random_below(&seed, MOST_PIXELS);
+            e.k = GEMM_ALIGN * (1 + random_below(&seed, MOST_K / GEMM_ALIGN));
+            cr_expect_not(own_process_fails(exceed, &e, SECONDS));
+            for (int n = 0; n < OPERANDS * (GUARDED ? 2 : 1); n++) {
+                e.of = n % OPERANDS;
+                e.end = n < OPERANDS;
+                e.at = random_below(&seed, 1000) / 1000.0;
+                cr_expect(own_process_fails(exceed, &e, SECONDS),
+                          "%s: %d pixels, %d panels, k %d: %c at %g", g->name, e.pixels, e.panels,
+                          e.k, "AWD"[e.of], e.end ? 1.0 : e.at);
+            }
         }
-    }
 }
 
 /* ---- what is right ---- */

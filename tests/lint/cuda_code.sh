@@ -1,7 +1,8 @@
 #!/bin/sh
-# tests/lint/cuda_code.sh BUILD_DIR -- fail unless what nvcc made of every kernel, for every
-# architecture it was built for, spills no register and keeps to its ceiling of registers, and the
-# kernels for tensor cores are the ones with mma.sync.  Run from the source root.
+# tests/lint/cuda_code.sh BUILD_DIR STEP... -- fail unless what nvcc made of every kernel spills no
+# register and keeps to its ceiling of registers, for every architecture it was built for, and the
+# kernels for tensor cores are the ones with mma.sync, in the PTX of each step (cmake/Cuda.cmake).
+# Run from the source root.
 #
 # Registers are as of ptxas, which cmake/keep_report.sh kept, with the PTX; shared memory is all
 # dynamic, and load_kernel (kernels/cuda/launch.cuh) asserts that it is no more than the oldest
@@ -80,22 +81,23 @@ read_ptx() {
         END { check(); print of ": " kernels + 0 " kernels" }' "$1"
 }
 
-files=$(find "$1" -name '*.cu.o.*.ptx')
-found=$(printf '%s\n' "$files" | while read -r ptx; do
-    case $ptx in
-    *.75.ptx) read_ptx "$ptx" .m16n8k8. ;;
-    *) read_ptx "$ptx" .m16n8k16. ;;
-    esac
-done)
 # shellcheck disable=SC2086 # a list of files
 kernels=$(grep -h 'Compiling entry function' $reports | sed "s/' for .*//" | sort -u | wc -l)
-steps=$(printf '%s\n' "$files" | sed 's/.*\.\([0-9]*\)\.ptx$/\1/' | sort -u | wc -l)
-printf '%s\n' "$found" | awk -v all=$((kernels * steps)) '
-    /: [0-9]+ kernels$/ { n += $(NF - 1); next }
-    { print; bad = 1 }
-    END {
-        print n + 0 " kernels in PTX"
-        if (n != all) { print "there should be " all; bad = 1 }
-        exit bad
-    }' || bad=1
+dir=$1
+shift
+[ $# -gt 0 ] || bad=1
+for step in "$@"; do
+    form=.m16n8k16.
+    [ "$step" -ge 80 ] || form=.m16n8k8.
+    find "$dir" -name "*.cu.o.$step.ptx" | while read -r ptx; do
+        read_ptx "$ptx" $form
+    done | awk -v all="$kernels" -v step="$step" '
+        /: [0-9]+ kernels$/ { n += $(NF - 1); next }
+        { print; bad = 1 }
+        END {
+            print n + 0 " kernels in PTX of " step
+            if (n != all) { print "there should be " all; bad = 1 }
+            exit bad
+        }' || bad=1
+done
 exit $bad
