@@ -22,8 +22,8 @@ function(refine_newest out most)
     set(${out} "${newest}" PARENT_SCOPE)
 endfunction()
 
-# nvcc's options, and REFINE_CUDA_STEPS_TAKEN: machine code of those cards that this nvcc knows; PTX of all steps taken, bar the
-# oldest of several, for others and for cards to come.
+# nvcc's options: machine code of those cards that this nvcc knows; PTX of all steps taken, bar the
+# oldest of several, for others and for cards to come.  Sets REFINE_CUDA_STEPS_TAKEN too.
 function(refine_cuda_code out)
     execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE listed)
     string(REGEX MATCHALL "[0-9]+" known "${listed}")
@@ -71,7 +71,8 @@ if(REFINE_CUDA STREQUAL "EMULATED")
     target_include_directories(refine_cuda INTERFACE ${PROJECT_SOURCE_DIR}/tests/support/cuda)
     # CUDA's dialect puns types.
     target_compile_options(refine_cuda INTERFACE
-        "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-march=native -ffp-contract=off -fno-strict-aliasing -ftls-model=initial-exec>"
+        "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-march=native -ffp-contract=off -fno-strict-aliasing>"
+        "$<$<COMPILE_LANGUAGE:CXX>:-ftls-model=initial-exec>" # a call each time otherwise
         "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Wall -Wextra -Wno-unknown-pragmas>")
 elseif(NOT REFINE_CUDA STREQUAL "OFF")
     include(CheckLanguage)
