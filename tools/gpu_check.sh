@@ -15,6 +15,7 @@
 # -o DIR         where results go (build/gpu/diagnose, build/gpu/accept)
 # --work DIR     where packs of 12 GB are made, and deleted afterwards (build/gpu/work)
 # --seconds N    the time for a run; its stages' limits stretch or shrink with it
+# --help         this text
 #
 # Nothing is installed, and no network is needed.  What is missing is left out, and named.  A stage
 # that hangs is ended at its limit.  Results are written after each stage: results.md, results.json
@@ -169,7 +170,7 @@ read_options() {
         --built) built=$2 ;;
         --arch) architectures=$2 ;;
         --seconds) seconds=$2 ;;
-        *) die "unknown argument $1; the head of tools/gpu_check.sh says what there is" ;;
+        *) die "unknown argument $1; see tools/gpu_check.sh --help" ;;
         esac
         shift 2
     done
@@ -183,9 +184,16 @@ build() {
     build_all
 }
 
+# The head of this file.
+help() { sed -n '2,/^set /s/^# \{0,1\}//p' tools/gpu_check.sh; }
+
 # Read whole before it runs, or changing the file would change a run under way.
 main() {
     case ${1:-} in
+    -h | --help)
+        help
+        return
+        ;;
     collect)
         [ $# -eq 2 ] || die "collect needs a directory"
         collect "$2"

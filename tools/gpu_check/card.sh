@@ -32,6 +32,9 @@ describe() {
         "\"ram_gib\":$(memory_gib),\"commit\":$(quoted "$(cat "$built/commit")")," \
         "\"date\":\"$(date -u +%Y-%m-%dT%H:%MZ)\"}"
     say "$card, driver $driver, commit $(cat "$built/commit")"
+    case $(cat "$built/commit") in
+    *-dirty | unknown) left_out "a commit (built from a tree with changes, or without git)" ;;
+    esac
 }
 
 # ---- clocks ----
