@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools/check.sh [STEP]... -- build the tests in every configuration and run them.
+# tools/check.sh [STEP | --minutes N]... -- build the tests in every configuration and run them.
 #
 #   release   optimised build, all tests, the lints of tests/lint
 #   debug     address and undefined-behaviour sanitizers, all tests, and those labelled cuda with an
@@ -8,8 +8,10 @@
 #   clang     every source compiled under clang's warnings
 #   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
 #   install   install to a temporary prefix; build a C and a C++ program against it
+#   property  the properties of tests/property alone, in the release and the debug build, from a fresh
+#             seed (REFINE_SEED) and for as long as --minutes N says (10)
 #
-# All of them by default.  Packages that are missing are installed.  Where CI is set, warnings
+# All but the last by default.  Packages that are missing are installed.  Where CI is set, warnings
 # are errors.  Exits non-zero when anything failed.  In the end come the minutes that each step
 # took, the ten slowest tests and, in the last line, the count of test cases.
 set -euo pipefail
@@ -204,7 +206,33 @@ check_install() {
     fi
 }
 
-steps=("$@")
+# Both builds have the same properties: half of the time each, and of that each an equal share.
+check_property() {
+    local preset n
+    export REFINE_SEED=${REFINE_SEED:-$(date +%s)}
+    say "properties: seed $REFINE_SEED, $minutes minutes"
+    for preset in release debug; do
+        configure_and_build "$preset" || return
+        n=$(sed -n 's/^Property(.*/x/p' tests/property/test_*.c | wc -l)
+        REFINE_SECONDS=$((minutes * 30 * jobs / n)) run_tests "$preset" -L property --timeout 86400
+    done
+}
+
+minutes=10
+steps=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --minutes)
+        minutes=${2:-}
+        case $minutes in
+        '' | *[!0-9]*) die "--minutes needs a number" ;;
+        esac
+        shift
+        ;;
+    *) steps+=("$1") ;;
+    esac
+    shift
+done
 [ ${#steps[@]} -gt 0 ] || steps=(release debug tsan clang fuzz install)
 install_packages "${build_packages[@]}" "${test_packages[@]}"
 install_clang_runtime

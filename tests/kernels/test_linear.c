@@ -46,26 +46,6 @@ Test(kernels_linear, agrees_with_the_referee_when_activations_are_bf16)
     dev_close(cpu);
 }
 
-Test(kernels_linear, leaves_what_lies_outside_the_view_alone)
-{
-    const linear_case c = {
-        1, 4, 5, 48, 40, DT_F32, DT_F16, ACT_NONE, true, false, false, true, 0
-    };
-    field f[LINEAR_FIELDS];
-    dev *cpu = field_cpu(DT_F32, 2);
-
-    linear_fields(f, &c, false);
-    field before = field_copy(&f[LINEAR_Y]);
-    linear_run(cpu, f, c.act);
-    for (size_t p = 0; p < field_pixels(&f[LINEAR_Y]); p++)
-        for (int i = -f[LINEAR_Y].c0; i < f[LINEAR_Y].stride - f[LINEAR_Y].c0; i++)
-            if (i < 0 || i >= f[LINEAR_Y].c)
-                cr_assert(field_at(&f[LINEAR_Y], p, i) == field_at(&before, p, i));
-    field_free(&before);
-    linear_free_fields(f);
-    dev_close(cpu);
-}
-
 Test(kernels_linear, may_add_to_what_it_overwrites)
 {
     const linear_case c = {

@@ -7,11 +7,14 @@
  * begins: for tools that look into one process, as compute-sanitizer does, and where starting a
  * process costs more than its test.  A test that dies then takes the others with it, one that is
  * to die is skipped, and what a failed one has taken is not given back.
+ *
+ * --filter SUITE/NAME, as criterion has it, runs those tests alone; the two are patterns.
  */
 #define _POSIX_C_SOURCE 200809L
 
 #include <criterion/criterion.h>
 
+#include <fnmatch.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -145,16 +148,31 @@ static int run(const plain_test *t)
     return in_process ? run_in_process(t) : run_apart(t);
 }
 
-int main(void)
+static bool matches(const plain_test *t, const char *filter)
 {
+    char name[256];
+    (void)snprintf(name, sizeof name, "%s/%s", t->suite, t->name);
+    return !filter || fnmatch(filter, name, 0) == 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *filter = argc == 3 && strcmp(argv[1], "--filter") == 0 ? argv[2] : NULL;
     const char *outputs = getenv("CRITERION_OUTPUTS"), *way = getenv("PLAIN_RUNNER");
     FILE *tap = outputs && strncmp(outputs, "tap:", 4) == 0 ? fopen(outputs + 4, "w") : NULL;
     int n = 0, n_failed = 0, n_skipped = 0;
 
     in_process = way && strcmp(way, "in-process") == 0;
-    for (const plain_test *t = tests; t; t = t->next, n++) {
+    if (argc > 1 && !filter) {
+        fprintf(stderr, "usage: %s [--filter SUITE/NAME]\n", argv[0]);
+        return 2;
+    }
+    for (const plain_test *t = tests; t; t = t->next) {
+        if (!matches(t, filter))
+            continue;
         const int result = run(t);
 
+        n++;
         n_failed += result == FAILED;
         n_skipped += result == SKIPPED;
         if (tap)

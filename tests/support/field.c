@@ -1,6 +1,7 @@
 /* tests/support/field.c -- tensors of a test: host memory, copied to any device. */
 #include "tests/support/field.h"
 
+#include "engine/base/guard.h"
 #include "engine/base/mem.h"
 #include "quant/f16.h"
 #include "quant/int8.h"
@@ -236,42 +237,97 @@ static size_t workspace_needed(dev *d, field *const *f, int n, field_body *body,
     return need;
 }
 
-/* The bytes behind the workspace are still as field_poison left them. */
-static bool guard_holds(dev *d, const char *workspace, size_t need)
+/* Memory of a device between two guards. */
+typedef struct guarded {
+    char *block;
+    size_t bytes;
+} guarded;
+
+static void *inside(guarded g) { return g.block + GUARD; }
+
+/* Nobody may even read the guards, where a sanitizer can tell. */
+static void shut_guards(dev *d, guarded g, bool shut)
+{
+    void (*const set)(const void *, size_t) = shut ? guard_shut : guard_open;
+    if (dev_has_memory(d))
+        return;
+    set(g.block, GUARD);
+    set(g.block + GUARD + g.bytes, GUARD);
+}
+
+static guarded take_guarded(dev *d, size_t bytes)
+{
+    const size_t room = bytes + 2 * (size_t)GUARD;
+    const guarded g = { dev_alloc(d, room, DEV_VRAM), bytes };
+    cr_assert(g.block);
+    field_poison(d, g.block, room);
+    shut_guards(d, g, true);
+    return g;
+}
+
+/* Its bytes are as field_poison left them. */
+static bool is_poison(dev *d, const char *at)
 {
     unsigned char guard[GUARD];
-    dev_get(d, guard, workspace + need, sizeof guard);
+    dev_get(d, guard, at, sizeof guard);
     for (size_t i = 0; i < sizeof guard; i++)
         if (guard[i] != 0xff)
             return false;
     return true;
 }
 
+static void give_guarded(dev *d, guarded g, const char *what, int i)
+{
+    shut_guards(d, g, false);
+    cr_assert(is_poison(d, g.block), "written before %s %d", what, i);
+    cr_assert(is_poison(d, g.block + GUARD + g.bytes), "written behind %s %d", what, i);
+    dev_free(d, g.block, g.bytes + 2 * (size_t)GUARD, DEV_VRAM);
+}
+
+/* The channels beside the view are what they were. */
+static void expect_gaps_kept(const field *f, const char *before)
+{
+    const size_t size = dtype_bytes(f->type), pixel = (size_t)f->stride * size;
+    const size_t from = (size_t)f->c0 * size, to = from + (size_t)f->c * size;
+    const char *after = f->data;
+    for (size_t p = 0; f->c < f->stride && p < field_pixels(f); p++)
+        cr_assert(memcmp(after + p * pixel, before + p * pixel, from) == 0 &&
+                      memcmp(after + p * pixel + to, before + p * pixel + to, pixel - to) == 0,
+                  "written beside the channels of pixel %zu", p);
+}
+
+static void fetch(dev *d, field *f, const void *from)
+{
+    void *before = f->data;
+    f->data = mem_alloc(f->bytes);
+    assert(f->data);
+    dev_get(d, f->data, from, f->bytes);
+    cr_assert(dev_status(d) == REFINE_OK, "%s", dev_why(d));
+    expect_gaps_kept(f, before);
+    mem_free(before);
+}
+
 void field_run(dev *d, field *const *f, int n, field_body *body, const void *context)
 {
     tensor t[FIELDS];
-    void *data[FIELDS] = { NULL };
+    guarded data[FIELDS];
     assert(n <= FIELDS);
     const size_t need = workspace_needed(d, f, n, body, context);
-    void *workspace = dev_alloc(d, need + GUARD, DEV_VRAM);
+    const guarded workspace = take_guarded(d, need);
 
-    cr_assert(workspace);
-    field_poison(d, workspace, need + GUARD);
-    dev_workspace_set(d, workspace, need);
+    dev_workspace_set(d, inside(workspace), need);
     for (int i = 0; i < n; i++) {
         if (f[i]->c > 0) {
-            data[i] = dev_alloc(d, f[i]->bytes, DEV_VRAM);
-            cr_assert(data[i]);
-            dev_put(d, data[i], f[i]->data, f[i]->bytes);
+            data[i] = take_guarded(d, f[i]->bytes);
+            dev_put(d, inside(data[i]), f[i]->data, f[i]->bytes);
         }
-        t[i] = as_tensor(f[i], data[i]);
+        t[i] = as_tensor(f[i], f[i]->c > 0 ? inside(data[i]) : NULL);
     }
     body(d, t, context);
-    dev_get(d, f[0]->data, data[0], f[0]->bytes);
-    cr_assert(dev_status(d) == REFINE_OK, "%s", dev_why(d));
-    cr_assert(guard_holds(d, workspace, need), "more than the planned workspace was used");
+    fetch(d, f[0], inside(data[0]));
     for (int i = 0; i < n; i++)
-        dev_free(d, data[i], f[i]->bytes, DEV_VRAM);
+        if (f[i]->c > 0)
+            give_guarded(d, data[i], "field", i);
     dev_workspace_set(d, NULL, 0);
-    dev_free(d, workspace, need + GUARD, DEV_VRAM);
+    give_guarded(d, workspace, "the workspace", 0);
 }

@@ -68,8 +68,9 @@ void field_poison(dev *d, void *p, size_t bytes);
 typedef void field_body(dev *d, const tensor *t, const void *context);
 
 /* Puts fields f[0], f[1], ... on d (an absent one, c == 0, is an absent tensor), runs body
- * with the very workspace that a plan device asks for, poisoned, and fetches f[0] back.  A
- * device that has failed, or used more workspace than planned, fails the test. */
+ * with the very workspace that a plan device asks for, poisoned, and fetches f[0] back.  Fields and
+ * workspace lie apart, NaN between them.  A device that has failed, or has written beside f[0]'s
+ * channels, beside a field, or more workspace than planned, fails the test. */
 void field_run(dev *d, field *const *f, int n, field_body *body, const void *context);
 
 #endif

@@ -1,0 +1,599 @@
+/* tests/property/test_operators.c -- every operator, on every device, of any shape.
+ *
+ * A case is an operator, a shape with its views and sources, a device, and a way to do the work:
+ * threads, bands, chunks, images one by one.  Three things must hold:
+ *
+ *   - done plainly, it agrees with the referee within what rounding can do;
+ *   - done in the other way, or by the device's twin, it has the same bits;
+ *   - nothing beside the output's channels is written (field_run looks).
+ *
+ * Devices: the CPU in F32, BF16 and with products of int8 in integers, as any of this machine's
+ * instruction sets allows and with AVX-512's shapes; the emulated card in each way of multiplying,
+ * its threads in any order.
+ *
+ * Tolerances are those of tests/kernels and tests/cuda, whose heads derive them.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
+#include "tests/property/property.h"
+#include "tests/support/attention_case.h"
+#include "tests/support/conv_case.h"
+#include "tests/support/gemm_twin.h"
+#include "tests/support/linear_case.h"
+#include "tests/support/norm_case.h"
+#include "tests/support/sanitized.h"
+#ifdef REFINE_CUDA_EMULATED
+#include "tests/support/cuda/emulation.h"
+#include "tests/support/cuda_math.h"
+#endif
+
+/* Multiply-adds of a case at most, which the referee and the emulated card do one by one. */
+enum { MOST_MACS = (SANITIZED ? 1 : 8) << 20, MOST_PIXELS = 20000, MOST_THREADS = 7 };
+
+/* ---- devices ---- */
+
+typedef enum kind {
+    CPU_F32,
+    CPU_BF16,
+    CPU_INTS,
+    CPU_BF16_INTS,
+    CARD_TENSOR,
+    CARD_HALF2,
+    CARD_F32
+} kind;
+
+typedef struct place {
+    kind kind;
+    const char *isa; /* what REFINE_ISA says; of a CPU */
+    bool twin;       /* of AVX-512's products */
+    int threads;
+    int order; /* of a card's threads */
+} place;
+
+static const char *const KINDS[] = { "cpu in f32",
+                                     "cpu in bf16",
+                                     "cpu in integers",
+                                     "cpu in bf16 and integers",
+                                     "card with tensor cores",
+                                     "card in halves",
+                                     "card in f32" };
+
+/* From the best down. */
+static const char *const ISAS[] = {
+    "avx512bf16", "avx512vnni", "avx512", "avxvnni", "avx2", "base"
+};
+
+#ifdef REFINE_CUDA_EMULATED
+enum { N_KINDS = CARD_F32 + 1 };
+#else
+enum { N_KINDS = CPU_BF16_INTS + 1 };
+#endif
+
+static bool on_card(const place *p) { return p->kind >= CARD_TENSOR; }
+static bool in_ints(const place *p) { return p->kind == CPU_INTS || p->kind == CPU_BF16_INTS; }
+
+/* What activations are kept in. */
+static dtype activations(const place *p)
+{
+    return p->kind == CPU_BF16 || p->kind == CPU_BF16_INTS   ? DT_BF16
+           : p->kind == CARD_TENSOR || p->kind == CARD_HALF2 ? DT_F16
+                                                             : DT_F32;
+}
+
+static place draw_place(draws *d)
+{
+    place p = { .kind = (kind)draw_below(d, N_KINDS) };
+    if (on_card(&p)) {
+        p.order = draw_below(d, 3);
+        return p;
+    }
+    p.threads = draw(d, 1, MOST_THREADS);
+    p.isa = ISAS[draw_below(d, 6)];
+    p.twin = draw_once_in(d, 3);
+    return p;
+}
+
+/* Opening the emulated card takes longer than a case: its devices are opened before the first, and
+ * the process of each case has them as they then were. */
+static dev *cards[2]; /* in halves, in F32 */
+
+#ifdef REFINE_CUDA_EMULATED
+static void open_cards(void)
+{
+    cards[0] = cuda_math_open(CUDA_TENSOR_CORES);
+    cards[1] = cuda_math_open(CUDA_F32);
+}
+
+static dev *take_card(const place *p, bool plain)
+{
+    dev *d = cards[p->kind == CARD_F32];
+    cuda_of(d)->math = (cuda_math)(p->kind - CARD_TENSOR);
+    emulation_set_order(plain ? EMULATION_FORWARD : (emulation_order)p->order, 7);
+    return d;
+}
+#else
+static void open_cards(void) {}
+
+static dev *take_card(const place *p, bool plain)
+{
+    (void)p, (void)plain;
+    return NULL;
+}
+#endif
+
+TestSuite(property, .init = open_cards);
+
+static void close_place(dev *d)
+{
+    if (d != cards[0] && d != cards[1])
+        dev_close(d);
+}
+
+#if defined(__x86_64__)
+static void put_twins(dev *d)
+{
+    if (!(isa_available() & ISA_AVX2))
+        return;
+    cpu_of(d)->f32 = &GEMM_F32_TWIN;
+    cpu_of(d)->bf16 = &GEMM_BF16_TWIN;
+}
+#else
+static void put_twins(dev *d) { (void)d; }
+#endif
+
+/* plain: one thread; a card's threads in their order. */
+static dev *open_place(const place *p, bool plain)
+{
+    const int threads = plain ? 1 : p->threads;
+    if (on_card(p))
+        return take_card(p, plain);
+    (void)setenv("REFINE_ISA", p->isa, 1);
+    dev *d = in_ints(p) ? field_cpu_ints(activations(p), threads)
+                        : field_cpu(activations(p), threads);
+    if (!plain && p->twin)
+        put_twins(d);
+    return d;
+}
+
+static void name_place(char out[128], const place *p)
+{
+    if (on_card(p))
+        (void)snprintf(out, 128, "%s, order %d", KINDS[p->kind], p->order);
+    else
+        (void)snprintf(out, 128, "%s (%s%s), %d threads", KINDS[p->kind], p->isa,
+                       p->twin ? ", twin" : "", p->threads);
+}
+
+/* What rounding the operands of k products costs, of values in [-1, 1]: eight deviations. */
+static double operand_error(const place *p, int k)
+{
+#ifdef REFINE_CUDA_EMULATED
+    if (on_card(p))
+        return cuda_math_error((cuda_math)(p->kind - CARD_TENSOR), k);
+#endif
+    const double bf16 = activations(p) == DT_BF16 ? 8 * 0x1p-9 * sqrt(k) / 3 * sqrt(2.0 / 3) : 0;
+    return bf16;
+}
+
+/* ---- shapes ---- */
+
+/* Pixels, most of them few. */
+static void draw_image(draws *d, int *n, int *h, int *w)
+{
+    *n = draw(d, 1, 3);
+    *h = draw_scale(d, 1, 400);
+    *w = draw_scale(d, 1, 400);
+    while (*n * *h * *w > MOST_PIXELS)
+        *h = (*h + 1) / 2;
+}
+
+static dtype draw_weights(draws *d, const place *p)
+{
+    static const dtype TYPES[] = { DT_F16, DT_I8G64, DT_BF16, DT_F32 };
+    if (in_ints(p))
+        return DT_I8G64;
+    return TYPES[draw_below(d, 4)];
+}
+
+/* The device's own, or what the VAE keeps its images in. */
+static dtype draw_type(draws *d, const place *p, int *exp2)
+{
+    *exp2 = 0;
+    if (!draw_once_in(d, 6))
+        return activations(p);
+    *exp2 = draw(d, 0, 8) - 3;
+    return DT_F16;
+}
+
+static int halved(int x) { return (x + 1) / 2; }
+
+/* ---- judging ---- */
+
+typedef struct verdict {
+    field want, plain, other;
+} verdict;
+
+static void judge_fields(draws *d, verdict *v, double most)
+{
+    const double off = field_distance(&v->plain, &v->want);
+    if (!(off <= most))
+        wrong(d, "off the referee by %g, where %g may be", off, most);
+    if (!field_same_bytes(&v->plain, &v->other))
+        wrong(d, "done in another way it is off by %g", field_distance(&v->plain, &v->other));
+    field_free(&v->want);
+    field_free(&v->plain);
+    field_free(&v->other);
+}
+
+/* ---- linear ---- */
+
+enum { CHUNKS = 4 };
+
+typedef enum way { WHOLE, BY_CHUNKS, BY_IMAGES, N_WAYS } way;
+
+static linear_case draw_linear(draws *d, const place *p)
+{
+    const int most = draw_scale(d, 1 << 12, MOST_MACS);
+    static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU };
+    linear_case c = { .act = ACTS[draw_below(d, 4)] };
+    draw_image(d, &c.n, &c.h, &c.w);
+    c.k = draw_scale(d, 1, 600);
+    c.rows = draw_scale(d, 1, 700);
+    c.type = draw_type(d, p, &c.exp2);
+    c.weights = draw_weights(d, p);
+    c.bias = draw_once_in(d, 2);
+    c.per_image = draw_once_in(d, 3);
+    c.residual = draw_once_in(d, 2);
+    c.views = draw_once_in(d, 2);
+    while ((int64_t)c.n * c.h * c.w * c.k * c.rows > most)
+        *(c.h > 8 ? &c.h : c.rows > 8 ? &c.rows : c.k > 8 ? &c.k : &c.w) /= 2;
+    if (c.act == ACT_GEGLU) {
+        c.rows += c.rows % 2;
+        c.per_image = false;
+    }
+    return c;
+}
+
+/* Chunks have the bias alone. */
+static linear_case for_way(linear_case c, way w)
+{
+    if (w != WHOLE) {
+        c.bias = true;
+        c.per_image = c.residual = false;
+    }
+    if (w == BY_IMAGES)
+        c.act = ACT_NONE;
+    return c;
+}
+
+static linear_cut draw_cut(draws *d, int rows)
+{
+    linear_cut cut = { .n = 0 };
+    while (rows > 0) {
+        const int tiles = cut.n == CHUNKS - 1 ? rows : draw(d, 1, 4) * TILE_ROWS_LINEAR;
+        cut.rows[cut.n++] = tiles < rows ? tiles : rows;
+        rows -= tiles < rows ? tiles : rows;
+    }
+    return cut;
+}
+
+static field linear_done(dev *d, const linear_case *c, bool exact, way w, const linear_cut *cut)
+{
+    field f[LINEAR_FIELDS];
+    linear_fields(f, c, exact);
+    switch (w) {
+    case BY_CHUNKS: linear_run_chunks(d, f, c->act, cut); break;
+    case BY_IMAGES: linear_run_images(d, f); break;
+    default: linear_run(d, f, c->act);
+    }
+    field y = field_copy(&f[LINEAR_Y]);
+    linear_free_fields(f);
+    close_place(d);
+    return y;
+}
+
+/* Half a step of 1/127 for each of k inputs, where these are rounded to int8. */
+static double int8_error(const place *p, dtype type, bool exact, int k)
+{
+    return in_ints(p) && type == activations(p) && !exact ? 8 * sqrt(k) / 127 / 6 : 0;
+}
+
+static double linear_tolerance(const place *p, const linear_case *c, bool exact, double peak)
+{
+    const double own = c->type == activations(p) || on_card(p) ? operand_error(p, c->k) : 0;
+    const double sum = c->k * 0x1p-24 + own + int8_error(p, c->type, exact, c->k);
+    return sum * (c->act == ACT_GEGLU ? 2 + 2 * sqrt(peak) : 1.2) + 4e-6 * peak +
+           2 * field_rounding(c->type, peak) + 1e-7;
+}
+
+Property(any_linear)
+{
+    const place p = draw_place(d);
+    const way w = (way)draw_below(d, N_WAYS);
+    const linear_case c = for_way(draw_linear(d, &p), w);
+    const linear_cut cut = draw_cut(d, c.rows);
+    const bool exact = in_ints(&p) && activations(&p) == DT_F32 && draw_once_in(d, 2);
+    char where[128];
+
+    name_place(where, &p);
+    tried(d,
+          "linear %d x %dx%d, %d -> %d, types %d and %d, act %d%s%s%s%s, exp2 %d, way %d of %d "
+          "chunks%s, %s",
+          c.n, c.h, c.w, c.k, c.rows, c.type, c.weights, c.act, c.bias ? ", bias" : "",
+          c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
+          c.views ? ", views" : "", c.exp2, w, cut.n, exact ? ", exact" : "", where);
+    verdict v = { linear_done(field_ref(), &c, exact, WHOLE, NULL),
+                  linear_done(open_place(&p, true), &c, exact, WHOLE, NULL),
+                  linear_done(open_place(&p, false), &c, exact, w, &cut) };
+    judge_fields(d, &v, linear_tolerance(&p, &c, exact, field_peak(&v.want)));
+}
+
+/* ---- convolutions ---- */
+
+static void draw_resampling(draws *d, conv_case *c)
+{
+    if (c->stride == 2 || !draw_once_in(d, 4))
+        return;
+    c->to_h = draw(d, c->h, 2 * c->h);
+    c->to_w = draw(d, c->w, 2 * c->w);
+}
+
+static int64_t macs_of(const conv_case *c)
+{
+    const int64_t h = c->to_h ? c->to_h : c->h, w = c->to_w ? c->to_w : c->w;
+    return c->n * h * w * conv_k(c) * c->rows / (c->stride * c->stride);
+}
+
+static conv_case draw_conv(draws *d, const place *p)
+{
+    const int most = draw_scale(d, 1 << 12, MOST_MACS);
+    conv_case c = { .stride = 1 };
+    draw_image(d, &c.n, &c.h, &c.w);
+    c.kh = draw_once_in(d, 3) ? 1 : 3;
+    c.pad = c.kh / 2;
+    c.a = draw_scale(d, 1, 200);
+    c.b = draw_once_in(d, 3) ? draw_scale(d, 1, 100) : 0;
+    c.rows = draw_scale(d, 1, 300);
+    if (c.kh == 3 && draw_once_in(d, 4) && c.h > 1 && c.w > 1) {
+        c.stride = 2;
+        c.pad = draw(d, 0, 1);
+    }
+    c.type = draw_type(d, p, &c.exp2);
+    c.weights = draw_weights(d, p);
+    c.norm = draw_once_in(d, 2);
+    c.per_image = draw_once_in(d, 3);
+    c.residual = draw_once_in(d, 3);
+    c.views = draw_once_in(d, 3);
+    while (macs_of(&c) > most) {
+        int *const large = c.rows > 8 ? &c.rows
+                           : c.a > 8  ? &c.a
+                           : c.b > 8  ? &c.b
+                           : c.h > 1  ? &c.h
+                                      : &c.w;
+        *large = halved(*large);
+    }
+    draw_resampling(d, &c);
+    return c;
+}
+
+/* Bands are of output rows; chunks of whole tiles. */
+static conv_cut draw_conv_cut(draws *d, const conv_case *c)
+{
+    return (conv_cut){ .c = c,
+                       .band = draw_once_in(d, 2) ? BAND_UNIT * draw(d, 1, 6) : 0,
+                       .chunk = draw_once_in(d, 2) ? tile_rows(c->kh, c->kh) * draw(d, 1, 3) : 0,
+                       .detach = draw_once_in(d, 3),
+                       .per_image_calls = draw_once_in(d, 3) };
+}
+
+static field conv_done(dev *d, const conv_cut *k)
+{
+    field y = conv_result(d, k);
+    close_place(d);
+    return y;
+}
+
+/* What is normalised reaches beyond [-1, 1], by its affine's two numbers of that range. */
+static double conv_tolerance(const place *p, const conv_case *c, bool exact, double peak)
+{
+    const int k = conv_k(c);
+    const double own = c->type == activations(p) || on_card(p) ? operand_error(p, k) : 0;
+    const double sum = k * 0x1p-24 + own + int8_error(p, c->type, exact, k);
+    return sum * (c->norm ? 2 : 1) + 4e-6 * peak + 2 * field_rounding(c->type, peak) + 1e-7;
+}
+
+Property(any_convolution)
+{
+    const place p = draw_place(d);
+    conv_case c = draw_conv(d, &p);
+    const bool exact = in_ints(&p) && activations(&p) == DT_F32 && !c.norm && draw_once_in(d, 2);
+    if (exact && c.b)
+        c.a = 64 * ((c.a + 63) / 64); /* groups of b begin at its first channel */
+    conv_cut cut = draw_conv_cut(d, &c), whole = { .c = &c };
+    char where[128];
+
+    cut.exact = whole.exact = exact;
+    cut.no_affine = whole.no_affine = c.norm && draw_once_in(d, 6);
+    cut.no_silu = whole.no_silu = c.norm && draw_once_in(d, 6);
+    name_place(where, &p);
+    tried(d,
+          "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and %d%s%s%s%s, "
+          "exp2 %d, bands of %d, chunks of %d%s%s%s, %s",
+          c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad, c.type,
+          c.weights, c.norm ? ", norm" : "", c.per_image ? ", per image" : "",
+          c.residual ? ", residual" : "", c.views ? ", views" : "", c.exp2, cut.band, cut.chunk,
+          cut.detach ? ", detached" : "", cut.per_image_calls ? ", by images" : "",
+          exact ? ", exact" : "", where);
+    verdict v = { conv_done(field_ref(), &whole), conv_done(open_place(&p, true), &whole),
+                  conv_done(open_place(&p, false), &cut) };
+    judge_fields(d, &v, conv_tolerance(&p, &c, exact, field_peak(&v.want)));
+}
+
+/* ---- attention ---- */
+
+static attention_case draw_attention(draws *d, const place *p)
+{
+    const int most = draw_scale(d, 1 << 12, MOST_MACS);
+    static const int HEADS[] = { 64, 8, 32, 40, 80, 512 };
+    attention_case c = { .heads = draw(d, 1, 4), .hd = HEADS[draw_below(d, 6)] };
+    draw_image(d, &c.n, &c.h, &c.w);
+    c.causal = draw_once_in(d, 4);
+    c.amplitude = (float)draw_scale(d, 1, 40);
+    c.type = draw_type(d, p, &c.exp2);
+    while (c.h * c.w > 1500)
+        *(c.h > c.w ? &c.h : &c.w) /= 2;
+    c.tk = c.causal || draw_once_in(d, 2) ? c.h * c.w : draw_scale(d, 1, 1200);
+    while ((int64_t)c.n * c.h * c.w * c.tk * c.heads * c.hd > most && (c.heads > 1 || c.hd > 8))
+        *(c.heads > 1 ? &c.heads : &c.hd) /= 2;
+    return c;
+}
+
+static field attention_done(dev *d, const attention_case *c, bool images)
+{
+    field f[ATTENTION_FIELDS];
+    attention_fields(f, c);
+    if (images)
+        attention_run_images(d, f, c);
+    else
+        attention_run(d, f, c);
+    field y = field_copy(&f[ATTENTION_Y]);
+    attention_free_fields(f);
+    close_place(d);
+    return y;
+}
+
+/* tests/kernels/test_attention.c, tests/cuda/test_attention.c. */
+static double attention_tolerance(const place *p, const attention_case *c)
+{
+    const double amplitude = (double)c->amplitude, stored = 2 * field_rounding(c->type, 1);
+    if (p->kind == CARD_TENSOR)
+        return 2 * (0x1p-11 * 2 * amplitude + 0x1p-10) + stored;
+    if (on_card(p))
+        return 2 * (c->hd * 0x1p-24 / sqrt(c->hd) * 2 * amplitude + 4e-7) + stored;
+    const double bf16 = c->type == DT_BF16 ? 8 * 0x1p-9 * amplitude / 3 / sqrt(3) + 0x1p-9 : 0;
+    return 2 * (c->hd * 0x1p-24 * amplitude + 2e-7 + bf16) + stored;
+}
+
+Property(any_attention)
+{
+    const place p = draw_place(d);
+    const attention_case c = draw_attention(d, &p);
+    const bool images = draw_once_in(d, 2);
+    char where[128];
+
+    name_place(where, &p);
+    tried(d,
+          "attention %d x %dx%d, %d keys, %d heads of %d%s, amplitude %g, type %d, exp2 %d%s, %s",
+          c.n, c.h, c.w, c.tk, c.heads, c.hd, c.causal ? ", causal" : "", (double)c.amplitude,
+          c.type, c.exp2, images ? ", by images" : "", where);
+    verdict v = { attention_done(field_ref(), &c, false),
+                  attention_done(open_place(&p, true), &c, false),
+                  attention_done(open_place(&p, false), &c, images) };
+    judge_fields(d, &v, attention_tolerance(&p, &c));
+}
+
+/* ---- norms and elementwise operators ---- */
+
+typedef struct simple_op {
+    const char *name;
+    field_body *plain, *other;
+    bool groups, second; /* it has groups; it may have a second source */
+    double ulps;
+} simple_op;
+
+static const simple_op SIMPLE[] = {
+    { "silu", norm_silu, norm_silu, false, false, 8 },
+    { "apply_norm", norm_apply, norm_apply, false, true, 8 },
+    { "layernorm", norm_layer, norm_layer, false, false, 8 },
+    { "groupnorm by images", norm_group, norm_group_images, true, true, 4 },
+    { "groupnorm in bands", norm_group, norm_group_bands, true, true, 4 },
+};
+
+static norm_case draw_norm(draws *d, const place *p, const simple_op *op)
+{
+    const int most = draw_scale(d, 1 << 10, MOST_MACS / 4);
+    static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU };
+    norm_case c = { .act = ACTS[draw_below(d, 3)] };
+    draw_image(d, &c.n, &c.h, &c.w);
+    c.type = draw_type(d, p, &c.exp2);
+    c.groups = op->groups ? draw(d, 1, 32) : 0;
+    const int channels = op->groups ? c.groups * draw_scale(d, 1, 40) : draw_scale(d, 1, 1500);
+    c.b = op->second && channels > 1 && draw_once_in(d, 3) ? draw(d, 1, channels - 1) : 0;
+    c.a = channels - c.b;
+    c.offset = (float)draw(d, 0, 2);
+    while (c.n * c.h * c.w > 1 && (int64_t)c.n * c.h * c.w * channels > most)
+        *(c.h > 1 ? &c.h : c.w > 1 ? &c.w : &c.n) /= 2;
+    return c;
+}
+
+static field norm_done(dev *d, field_body *body, const norm_case *c)
+{
+    field f[NORM_FIELDS];
+    norm_fields(f, c, body);
+    norm_run(d, f, body, c);
+    field y = field_copy(&f[NORM_Y]);
+    norm_free_fields(f);
+    close_place(d);
+    return y;
+}
+
+/* A mean far from zero takes digits of what differs from it by little; what is left is divided by
+ * a deviation, which is small by chance where few values are. */
+static double norm_tolerance(const simple_op *op, const norm_case *c, double peak)
+{
+    const int values = op->groups ? (c->a + c->b) / c->groups * c->h * c->w : c->a;
+    const double blown_up = values < 16 ? 1 / sqrt(1e-5) : 6, far = 1 + (double)c->offset;
+    const double lost = op->plain == norm_silu || op->plain == norm_apply ? 0
+                        : op->plain == norm_layer                         ? far * blown_up
+                                                                          : far * peak;
+    return op->ulps * 0x1p-23 * (peak + lost) + 2 * norm_rounding(op->plain, c, peak) + 1e-7;
+}
+
+Property(any_norm)
+{
+    const place p = draw_place(d);
+    const simple_op *op = &SIMPLE[draw_below(d, sizeof SIMPLE / sizeof SIMPLE[0])];
+    const norm_case c = draw_norm(d, &p, op);
+    char where[128];
+
+    name_place(where, &p);
+    tried(d, "%s %d x %dx%d, %d+%d in %d groups, type %d, exp2 %d, act %d, offset %g, %s", op->name,
+          c.n, c.h, c.w, c.a, c.b, c.groups, c.type, c.exp2, c.act, (double)c.offset, where);
+    verdict v = { norm_done(field_ref(), op->plain, &c),
+                  norm_done(open_place(&p, true), op->plain, &c),
+                  norm_done(open_place(&p, false), op->other, &c) };
+    judge_fields(d, &v, norm_tolerance(op, &c, field_peak(&v.want)));
+}
+
+/* Between any two types it is what storing says, and exact but for that. */
+Property(any_conversion)
+{
+    static const dtype TYPES[] = { DT_F32, DT_F16, DT_BF16 };
+    const place p = draw_place(d);
+    const dtype from = TYPES[draw_below(d, 3)], to = TYPES[draw_below(d, 3)];
+    const int e = draw(d, 0, 8), c = draw_scale(d, 1, 300), c0 = draw(d, 0, 9);
+    char where[128];
+    int n, h, w;
+
+    draw_image(d, &n, &h, &w);
+    while (n * h * w > 3000)
+        h = halved(h);
+    name_place(where, &p);
+    tried(d, "%d x %dx%d, %d channels at %d, type %d to %d, exp2 %d, %s", n, h, w, c, c0, from, to,
+          e, where);
+    field x = field_view(1, from, n, h, w, c, c0, c + c0 + 3, e, 3);
+    field y = field_view(2, to, n, h, w, c, 1, c + c0 + 1, -e, 1), expected = field_copy(&y);
+    field *f[] = { &y, &x };
+    dev *on = open_place(&p, false);
+    for (size_t i = 0; i < field_pixels(&x); i++)
+        for (int k = 0; k < c; k++)
+            field_set(&expected, i, k, field_at(&x, i, k));
+    field_run(on, f, 2, norm_convert, NULL);
+    if (!field_same_bytes(&y, &expected))
+        wrong(d, "other bits than the format says");
+    close_place(on);
+    field_free(&x);
+    field_free(&y);
+    field_free(&expected);
+}
