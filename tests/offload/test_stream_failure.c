@@ -2,59 +2,18 @@
 #define _POSIX_C_SOURCE 200809L
 #include "engine/base/mem.h"
 #include "tests/support/stream_rig.h"
+#include "tests/support/trouble.h"
 
 #include <criterion/criterion.h>
-#include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 /* ---- what the world does ---- */
 
-/* Fails, shortens or interrupts one read. */
-typedef struct trouble {
-    atomic_int reads, at; /* `at`: number of the read that has it */
-    enum { NONE, FAILS, ENDS, IS_SHORT, IS_INTERRUPTED } kind;
-} trouble;
-
-static ssize_t troubled_pread(void *context, int fd, void *dst, size_t bytes, off_t at)
-{
-    trouble *t = context;
-    const int n = atomic_fetch_add(&t->reads, 1);
-    const bool now = t->at < 0 || n == t->at;
-    if (now && t->kind == FAILS)
-        return errno = EIO, -1;
-    if (now && t->kind == ENDS)
-        return 0;
-    if (now && t->kind == IS_INTERRUPTED && n % 2)
-        return errno = EINTR, -1;
-    if (now && t->kind == IS_SHORT && bytes > PACK_ALIGN)
-        bytes = bytes / 2 / PACK_ALIGN * PACK_ALIGN;
-    return pread(fd, dst, bytes, at);
-}
-
-static int troubled_completion(void *context, int result)
-{
-    trouble *t = context;
-    const int n = atomic_fetch_add(&t->reads, 1);
-    const bool now = t->at < 0 || n == t->at;
-    if (now && t->kind == FAILS)
-        return -EIO;
-    if (now && t->kind == ENDS)
-        return 0;
-    if (now && t->kind == IS_INTERRUPTED && n % 2)
-        return -EINTR;
-    if (now && t->kind == IS_SHORT && result > PACK_ALIGN)
-        return result / 2 / PACK_ALIGN * PACK_ALIGN;
-    return result;
-}
-
 static void rig_trouble(rig *r, trouble *t, reader_calls *calls, int which, int o)
 {
-    *calls = (reader_calls){ .context = t,
-                             .pread = troubled_pread,
-                             .completion = troubled_completion };
+    *calls = trouble_calls(t);
     rig_configure(r, dev_open_order((order)o, 1), 2 << 20);
     r->c.reader = which;
     r->c.calls = calls;
@@ -67,8 +26,8 @@ Test(offload_stream_failure, short_and_interrupted_reads_change_nothing)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int which = 0; which <= 2; which += 2)
-        for (int kind = IS_SHORT; kind <= IS_INTERRUPTED; kind++) {
-            trouble t = { .at = -1, .kind = kind };
+        for (int kind = TROUBLE_SHORT; kind <= TROUBLE_INTERRUPTED; kind++) {
+            trouble t = { .at = -1, .kind = (trouble_kind)kind };
             rig_trouble(&r, &t, &calls, which, ORDER_RANDOM);
             cr_assert(rig_play(&r, 1), "%s", dev_why(r.d));
             rig_expect_right(&r, 1);
@@ -85,7 +44,7 @@ Test(offload_stream_failure, each_failing_read_ends_the_run_with_a_text)
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int which = 0; which <= 2; which += 2)
         for (int at = 0; at < 60; at++) {
-            trouble t = { .at = at, .kind = at % 2 ? FAILS : ENDS };
+            trouble t = { .at = at, .kind = at % 2 ? TROUBLE_FAILS : TROUBLE_ENDS };
             rig_trouble(&r, &t, &calls, which, at % N_ORDERS);
             if (rig_play(&r, 1)) {
                 rig_expect_right(&r, 1);
@@ -101,18 +60,6 @@ Test(offload_stream_failure, each_failing_read_ends_the_run_with_a_text)
     rig_close(&r);
 }
 
-/* Bytes of the file in which chunk c lies. */
-static void flip(rig *r, int c)
-{
-    const pack_chunk *k = pack_chunk_at(r->p, c);
-    const size_t at = (size_t)k->file_at + k->stored_bytes * 2 / 3;
-    FILE *f = fopen(r->f.path, "r+b");
-    cr_assert_not_null(f);
-    cr_assert_eq(fseek(f, (long)at, SEEK_SET), 0);
-    fputc(r->f.file[at] ^ 0x10, f);
-    cr_assert_eq(fclose(f), 0);
-}
-
 Test(offload_stream_failure, a_flipped_bit_in_any_chunk_is_found)
 {
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
@@ -120,7 +67,7 @@ Test(offload_stream_failure, a_flipped_bit_in_any_chunk_is_found)
         rig_open_pack(&r, (fixture_codec)codec);
         for (int c = rig_pass(&r, TEXT, 1).first; c < rig_pass(&r, VAE, 1).end; c++) {
             rig_configure(&r, dev_open_order((order)(c % N_ORDERS), 1), 2 << 20);
-            flip(&r, c);
+            rig_flip(&r, c);
             rig_open_stream(&r);
             cr_assert_not(rig_play(&r, 1), "chunk %d", c);
             cr_assert_eq(dev_status(r.d), REFINE_EFORMAT);

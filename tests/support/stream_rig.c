@@ -4,6 +4,7 @@
 #include "engine/base/num.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Chunks of different sizes, one of them of several requests and of several frames. */
@@ -18,13 +19,15 @@ static const fixture_tensor TENSORS[] = {
 
 enum { N_TENSORS = sizeof TENSORS / sizeof TENSORS[0] };
 
-void rig_open_pack(rig *r, fixture_codec codec)
+void rig_open_pack_of(rig *r, const fixture_tensor *t, int n, fixture_codec codec)
 {
     memset(r, 0, sizeof *r);
-    pack_fixture_make(&r->f, TENSORS, N_TENSORS, codec, NULL);
+    pack_fixture_make(&r->f, t, n, codec, NULL);
     pack_fixture_write(&r->f);
     cr_assert_eq(pack_open(&r->p, r->f.path, &r->err), REFINE_OK, "%s", r->err.text);
 }
+
+void rig_open_pack(rig *r, fixture_codec codec) { rig_open_pack_of(r, TENSORS, N_TENSORS, codec); }
 
 stream_pass rig_pass(const rig *r, int segment, int passes)
 {
@@ -205,4 +208,15 @@ uint64_t rig_stored(const rig *r, const bool *b, stream_pass p)
         if (b[i])
             sum += num_align(pack_chunk_at(r->p, i)->stored_bytes, PACK_ALIGN);
     return sum;
+}
+
+void rig_flip(rig *r, int c)
+{
+    const pack_chunk *k = pack_chunk_at(r->p, c);
+    const size_t at = (size_t)k->file_at + k->stored_bytes * 2 / 3;
+    FILE *f = fopen(r->f.path, "r+b");
+    cr_assert_not_null(f);
+    cr_assert_eq(fseek(f, (long)at, SEEK_SET), 0);
+    fputc(r->f.file[at] ^ 0x10, f);
+    cr_assert_eq(fclose(f), 0);
 }

@@ -27,6 +27,7 @@ typedef struct rig {
 
 /* Pack and nothing else; then one or several times rig_configure, rig_open_stream, rig_stop. */
 void rig_open_pack(rig *r, fixture_codec codec);
+void rig_open_pack_of(rig *r, const fixture_tensor *t, int n, fixture_codec codec);
 stream_pass rig_pass(const rig *r, int segment, int passes);
 void rig_configure(rig *r, dev *d, size_t ring_bytes);
 void rig_open_stream(rig *r);
@@ -53,6 +54,8 @@ void rig_make_resident(rig *r);
 void rig_begin_to_play(rig *r, int n);
 /* Every chunk that is not resident, but for some of the UNet's. */
 void rig_make_cached(rig *r);
+/* Flips a bit of the file in which chunk c lies. */
+void rig_flip(rig *r, int c);
 /* Stored bytes of a pass's chunks that are in `b`. */
 uint64_t rig_stored(const rig *r, const bool *b, stream_pass p);
 
