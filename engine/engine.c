@@ -129,6 +129,7 @@ static refine_status prepare(refine_engine *e, const refine_options *o, const re
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     TRY(plan_make(&e->plan, &e->m, e->p, e->d, o, j, err));
     e->p->per_pass = e->plan.per_pass;
+    mem_trim(); /* or what is freed already would be taken again, and foretold twice */
     e->rss_before = process_memory("VmRSS");
     e->heap_before = mem_used().now;
     return REFINE_OK;

@@ -210,9 +210,15 @@ static size_t useful_ring(const planner *k, const bool *resident)
 
 static size_t ring_of(const planner *k, size_t wish, size_t smallest, const bool *resident)
 {
-    const size_t ring = k->o->ring_bytes ? (size_t)k->o->ring_bytes
-                                         : num_min(wish, useful_ring(k, resident));
+    const size_t asked = k->o->ring_bytes ? (size_t)k->o->ring_bytes : wish;
+    const size_t ring = num_min(asked, useful_ring(k, resident));
     return num_align(num_max(ring, smallest), SCRATCH_ALIGN);
+}
+
+/* The smallest that the options leave. */
+static size_t least_ring(const planner *k, const vae_way *v, const unet_way *u)
+{
+    return ring_of(k, 0, smallest_ring(k, v, u), NULL);
 }
 
 /* ---- time ---- */
@@ -443,7 +449,7 @@ static refine_status choose_vae(planner *k, const unet_way *u, vae_way *v, refin
                             .spill_from = SPILLS[s] };
             TRY(replay_vae(k, v, err));
             set_ways(k, v, u);
-            set_ring(k->out, ring_of(k, 0, smallest_ring(k, v, u), NULL), 0);
+            set_ring(k->out, least_ring(k, v, u), 0);
             if (k->out->arena <= k->out->device_limit)
                 return REFINE_OK;
         }
@@ -469,7 +475,7 @@ static refine_status find_smallest(planner *k, vae_way *least, unet_way *u, refi
             continue;
         TRY(replay_vae(k, &v, err));
         set_ways(k, &v, u);
-        set_ring(k->out, smallest_ring(k, &v, u), 0);
+        set_ring(k->out, least_ring(k, &v, u), 0);
         if (k->out->arena < smallest) {
             smallest = k->out->arena;
             *least = v;
@@ -526,7 +532,7 @@ static void choose_staging(planner *k, size_t others)
         out->workers = 1;
     out->staging = stream_staging_bytes(p, out->slots);
     out->host = fixed + stream_host_bytes(p, out->slots, out->workers);
-    out->smallest_host = fixed + stream_host_bytes(p, SMALLEST_SLOTS, 1);
+    out->smallest_host = fixed + stream_host_bytes(p, SMALLEST_SLOTS, wanted > 0 ? wanted : 1);
 }
 
 static size_t host_left(const plan *p)
@@ -632,7 +638,7 @@ static refine_status over(refine_error *err, const char *what, const char *optio
 static double predict_smallest(planner *k, const vae_way *v, const unet_way *u)
 {
     set_ways(k, v, u);
-    set_ring(k->out, smallest_ring(k, v, u), 0);
+    set_ring(k->out, least_ring(k, v, u), 0);
     set_seconds(k);
     return predict(k);
 }

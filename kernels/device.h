@@ -85,7 +85,8 @@ void dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
 
 /* Memory.  NULL: not to be had (or, on a plan device, always a token that must
  * not be dereferenced).  `bytes` must be the same in both calls.  Freshly
- * allocated memory has unspecified content. */
+ * allocated memory has unspecified content.  Freeing waits for what was enqueued, which may be
+ * under way although the device has failed. */
 void *dev_alloc(dev *d, size_t bytes, dev_mem kind);
 void dev_free(dev *d, void *p, size_t bytes, dev_mem kind); /* NULL is fine */
 

@@ -20,7 +20,8 @@
 
 struct codec {
     ZSTD_DCtx *zstd;
-    uint8_t planes[PACK_FRAME];
+    size_t split;
+    uint8_t planes[]; /* split of them */
 };
 
 static void *zstd_take(void *opaque, size_t bytes)
@@ -37,11 +38,12 @@ static void zstd_give(void *opaque, void *p)
 
 static const ZSTD_customMem COUNTED = { zstd_take, zstd_give, NULL };
 
-codec *codec_open(void)
+codec *codec_open(size_t split)
 {
-    codec *c = mem_alloc(sizeof *c);
+    codec *c = mem_alloc(sizeof *c + split);
     if (!c)
         return NULL;
+    c->split = split;
     c->zstd = ZSTD_createDCtx_advanced(COUNTED);
     if (!c->zstd) {
         mem_free(c);
@@ -58,7 +60,7 @@ void codec_close(codec *c)
     mem_free(c);
 }
 
-size_t codec_memory(void) { return sizeof(codec) + ZSTD_estimateDCtxSize(); }
+size_t codec_memory(size_t split) { return sizeof(codec) + split + ZSTD_estimateDCtxSize(); }
 
 uint64_t codec_hash(const void *data, size_t bytes) { return XXH3_64bits(data, bytes); }
 
@@ -81,7 +83,7 @@ static void zip_planes(uint8_t *restrict dst, const uint8_t *restrict high,
 static bool decode_split(codec *c, void *dst, const void *stored, const pack_frame *f)
 {
     const size_t n = f->bytes / 2;
-    if (f->bytes > PACK_FRAME || f->bytes % 2)
+    if (f->bytes > c->split || f->bytes % 2)
         return false;
     if (!unzip(c, c->planes, f->bytes, stored, f->stored_bytes))
         return false;
@@ -135,7 +137,7 @@ refine_status codec_text(char **out, size_t *len, const void *stored, size_t sto
     *out = NULL;
     if (bytes == ZSTD_CONTENTSIZE_UNKNOWN || bytes == ZSTD_CONTENTSIZE_ERROR || bytes > most)
         return REFINE_EFORMAT;
-    codec *c = codec_open();
+    codec *c = codec_open(0);
     char *text = mem_alloc((size_t)bytes + 1);
     refine_status st = c && text ? REFINE_OK : REFINE_ENOMEM;
     if (st == REFINE_OK && !unzip(c, text, (size_t)bytes, stored, stored_bytes))

@@ -7,12 +7,13 @@
 
 #include <stddef.h>
 
-/* Memory of one decoding thread: a zstd context and one frame's planes. */
+/* Memory of one decoding thread: a zstd context and the planes of frames of PACK_SPLIT, of which
+ * none may have more than `split` bytes (0: there are none). */
 typedef struct codec codec;
 
-codec *codec_open(void);    /* NULL: out of memory */
-void codec_close(codec *c); /* NULL is fine */
-size_t codec_memory(void);  /* bytes one codec takes, zstd's own included */
+codec *codec_open(size_t split);   /* NULL: out of memory */
+void codec_close(codec *c);        /* NULL is fine */
+size_t codec_memory(size_t split); /* bytes one codec takes, zstd's own included */
 
 /* Checks the hashes of `n` frames that lie one behind the other at `stored` and decodes
  * them one behind the other to `dst`, which may be `stored` if all are PACK_RAW.

@@ -39,9 +39,9 @@ enum {
 /* pack_read_row's own memory: the frame it decoded last, and room to read one. */
 typedef struct row_reader {
     codec *c;
-    int64_t frame; /* which one `plain` holds; -1: none */
-    uint8_t plain[PACK_FRAME];
-    uint8_t stored[PACK_FRAME];
+    int64_t frame;           /* which one `plain` holds; -1: none */
+    uint8_t *plain, *stored; /* in `space`, as large as the largest frame of the table */
+    uint8_t space[];
 } row_reader;
 
 struct pack {
@@ -389,18 +389,46 @@ static refine_status read_texts(pack *p, refine_error *err)
     return st;
 }
 
+/* The largest frame of PACK_SPLIT of a chunk. */
+static size_t split_of(const pack *p, const pack_chunk *c)
+{
+    size_t most = 0;
+    for (uint32_t k = 0; k < c->n_frames; k++) {
+        const pack_frame *f = &p->frame[c->first_frame + k];
+        if (f->codec == PACK_SPLIT)
+            most = num_max(most, f->bytes);
+    }
+    return most;
+}
+
+/* Of chunks [first, end). */
+static void largest_frame(const pack *p, int first, int end, size_t *plain, size_t *stored)
+{
+    *plain = *stored = 0;
+    for (int i = first; i < end; i++)
+        for (uint32_t k = 0; k < p->chunk[i].n_frames; k++) {
+            const pack_frame *f = &p->frame[p->chunk[i].first_frame + k];
+            *plain = num_max(*plain, f->bytes);
+            *stored = num_max(*stored, f->stored_bytes);
+        }
+}
+
 static refine_status open_rows(pack *p, refine_error *err)
 {
+    size_t plain, stored;
     int first, end;
     pack_segment(p, PACK_SEGMENT_TOKENS, &first, &end);
     if (first == end)
         return REFINE_OK;
-    p->rows = mem_alloc(sizeof *p->rows);
+    largest_frame(p, first, end, &plain, &stored);
+    p->rows = mem_alloc(sizeof *p->rows + plain + stored);
     if (!p->rows)
-        return out_of_memory(p, sizeof *p->rows, err);
+        return out_of_memory(p, sizeof *p->rows + plain + stored, err);
     p->rows->frame = -1;
-    p->rows->c = codec_open();
-    return p->rows->c ? REFINE_OK : out_of_memory(p, codec_memory(), err);
+    p->rows->plain = p->rows->space;
+    p->rows->stored = p->rows->space + plain;
+    p->rows->c = codec_open(plain);
+    return p->rows->c ? REFINE_OK : out_of_memory(p, codec_memory(plain), err);
 }
 
 refine_status pack_open(pack **out, const char *path, refine_error *err)
@@ -504,6 +532,15 @@ size_t pack_biggest_stored(const pack *p)
     return num_align(most, PACK_ALIGN);
 }
 
+size_t pack_biggest_split(const pack *p)
+{
+    size_t most = 0;
+    for (int i = 0; i < n_pack_chunks(p); i++)
+        if (p->chunk[i].segment != PACK_SEGMENT_TOKENS)
+            most = num_max(most, split_of(p, &p->chunk[i]));
+    return most;
+}
+
 const char *pack_meta(const pack *p, size_t *len)
 {
     *len = p->meta_len;
@@ -530,9 +567,9 @@ static refine_status decode_chunk(const pack *p, const pack_chunk *c, void *dst,
                                   refine_error *err)
 {
     int bad = 0;
-    codec *k = codec_open();
+    codec *k = codec_open(split_of(p, c));
     if (!k)
-        return out_of_memory(p, codec_memory(), err);
+        return out_of_memory(p, codec_memory(split_of(p, c)), err);
     refine_status st = codec_decode(k, dst, stored, &p->frame[c->first_frame], (int)c->n_frames,
                                     &bad);
     if (st != REFINE_OK)

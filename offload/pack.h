@@ -48,6 +48,9 @@ void pack_segment(const pack *p, int segment, int *first, int *end);
 size_t pack_biggest(const pack *p);
 size_t pack_biggest_stored(const pack *p);
 
+/* Largest frame of PACK_SPLIT of the same chunks, decoded; 0: there is none. */
+size_t pack_biggest_split(const pack *p);
+
 /* The JSON text, and the tokenizer's merges (NULL, 0 when the pack has none).
  * Owned by the pack, zero-terminated. */
 const char *pack_meta(const pack *p, size_t *len);

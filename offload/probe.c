@@ -31,7 +31,7 @@ typedef struct probe {
 
 size_t probe_host_memory(size_t request)
 {
-    return DEPTH * request + PACK_FRAME + codec_memory() + reader_memory(DEPTH);
+    return DEPTH * request + PACK_FRAME + codec_memory(PACK_FRAME) + reader_memory(DEPTH);
 }
 
 /* What the buffer is copied to. */
@@ -155,7 +155,7 @@ probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind,
 
     b.buffer = dev_alloc(d, bytes, DEV_PINNED);
     b.frame = mem_alloc(PACK_FRAME);
-    b.c = codec_open();
+    b.c = codec_open(pack_biggest_split(p));
     if (b.buffer && b.frame && b.c && first < end) {
         memset(b.buffer, 0, bytes);
         r.copy = copy_rate(&b);

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BOUNCE = 1 << 20 };
+enum { BOUNCE = 1 << 18 };
 
 struct spill {
     dev *d;

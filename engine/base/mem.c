@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 enum { HEADER = 16 };
 
@@ -126,4 +129,11 @@ void mem_fail_after(long n, mem_fault kind)
 {
     atomic_store(&fault_kind, (int)kind);
     atomic_store(&until_fault, n);
+}
+
+void mem_trim(void)
+{
+#if defined(__GLIBC__)
+    (void)malloc_trim(0);
+#endif
 }

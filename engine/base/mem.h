@@ -21,6 +21,9 @@ void mem_free(void *p); /* NULL is fine */
 void *mem_map(size_t bytes);
 void mem_unmap(void *p, size_t bytes); /* NULL is fine */
 
+/* Gives back to the system what the heap keeps of what was freed, as far as it can. */
+void mem_trim(void);
+
 typedef struct mem_usage {
     uint64_t now, peak; /* bytes asked for and not yet given back */
     uint64_t calls;     /* successful allocations ever: unchanged across a run */

@@ -51,9 +51,17 @@ static void *cuda_alloc(dev *d, size_t bytes, dev_mem kind)
     return NULL;
 }
 
-static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
+static void drain(dev *d)
 {
     (void)cudaSetDevice(cuda_of(d)->ordinal);
+    for (int i = 0; i < 2; i++)
+        if (cuda_of(d)->stream[i])
+            (void)cudaStreamSynchronize(cuda_of(d)->stream[i]);
+}
+
+static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
+{
+    drain(d);
     if (kind == DEV_VRAM) {
         (void)cudaFree(p);
         return;
@@ -150,12 +158,10 @@ static void cuda_get(dev *d, void *dst, const void *src, size_t bytes)
 static void cuda_close(dev *d)
 {
     cuda_dev *c = cuda_of(d);
-    (void)cudaSetDevice(c->ordinal);
+    drain(d);
     for (int i = 0; i < 2; i++)
-        if (c->stream[i]) {
-            (void)cudaStreamSynchronize(c->stream[i]);
+        if (c->stream[i])
             (void)cudaStreamDestroy(c->stream[i]);
-        }
     mem_free(c);
 }
 

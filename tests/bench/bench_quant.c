@@ -118,7 +118,7 @@ static double zstd(const char *data, size_t bytes, pack_codec how, double *ratio
 {
     static char planes[PACK_FRAME], out[PACK_FRAME];
     static char stored[2 * PACK_FRAME];
-    codec *c = codec_open();
+    codec *c = codec_open(PACK_FRAME);
     double raw = 0, coded = 0, seconds = 0;
     int bad;
 

@@ -46,7 +46,7 @@ static sample *make(pack_codec coding, size_t bytes)
 static refine_status decode(const sample *s, uint8_t *out)
 {
     int bad = -1;
-    codec *c = codec_open();
+    codec *c = codec_open(PACK_FRAME);
     cr_assert_not_null(c);
     const refine_status st = codec_decode(c, out, s->stored, &s->f, 1, &bad);
     codec_close(c);
@@ -136,7 +136,7 @@ Test(offload_codec, frames_follow_each_other_and_the_bad_one_is_named)
     pack_frame f[3];
     size_t at = 0;
     int bad = -1;
-    codec *c = codec_open();
+    codec *c = codec_open(PACK_FRAME);
     for (int i = 0; i < 3; i++) {
         sample *s = make((pack_codec)i, 1000);
         f[i] = s->f;
@@ -159,7 +159,7 @@ Test(offload_codec, raw_frames_may_be_decoded_in_place)
 {
     int bad;
     sample *s = make(PACK_RAW, BYTES);
-    codec *c = codec_open();
+    codec *c = codec_open(PACK_FRAME);
     cr_assert_eq(codec_decode(c, s->stored, s->stored, &s->f, 1, &bad), REFINE_OK);
     cr_assert_arr_eq(s->stored, s->plain, BYTES);
     codec_close(c);
@@ -171,12 +171,12 @@ Test(offload_codec, it_takes_the_memory_it_said_and_answers_each_failing_allocat
     const uint64_t before = mem_used().now;
     for (long k = 0; k < 2; k++) {
         mem_fail_after(k, MEM_FAIL_ONCE);
-        cr_assert_null(codec_open());
+        cr_assert_null(codec_open(PACK_FRAME));
         cr_assert_eq(mem_used().now, before);
     }
     mem_fail_after(-1, MEM_FAIL_ONCE);
-    codec *c = codec_open();
-    cr_assert_leq(mem_used().now - before, codec_memory());
+    codec *c = codec_open(PACK_FRAME);
+    cr_assert_leq(mem_used().now - before, codec_memory(PACK_FRAME));
     codec_close(c);
     cr_assert_eq(mem_used().now, before);
 }

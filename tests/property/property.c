@@ -168,8 +168,19 @@ typedef struct shrinker {
     const trier *k;
     int n, tries;
     unsigned choice[MOST_CHOICES];
+    char what[sizeof((trial *)NULL)->what], fault[sizeof((trial *)NULL)->fault];
     double until;
 } shrinker;
+
+/* The failed case in k->t. */
+static void keep(shrinker *s)
+{
+    const trial *t = s->k->t;
+    s->n = t->n;
+    memcpy(s->choice, t->choice, (size_t)t->n * sizeof *t->choice);
+    memcpy(s->what, t->what, sizeof s->what);
+    memcpy(s->fault, t->fault, sizeof s->fault);
+}
 
 static double now(void)
 {
@@ -199,8 +210,7 @@ static bool take(shrinker *s, const unsigned *choice, int n)
     s->tries++;
     if (!fails(s->k, d) || !is_simpler(s, t))
         return false;
-    s->n = t->n;
-    memcpy(s->choice, t->choice, (size_t)t->n * sizeof *t->choice);
+    keep(s);
     return true;
 }
 
@@ -265,14 +275,20 @@ static bool lessen(shrinker *s)
     return any;
 }
 
-/* From the failed case in k->t to the simplest, which is then there. */
+/* From the failed case in k->t to the simplest, which is then there.  What fails now and then is
+ * told as it was when it last did. */
 static void shrink(const trier *k)
 {
-    shrinker s = { .k = k, .n = k->t->n, .until = now() + SHRINK_SECONDS };
-    memcpy(s.choice, k->t->choice, sizeof s.choice);
+    enum { AGAIN = 5 };
+    shrinker s = { .k = k, .until = now() + SHRINK_SECONDS };
+    keep(&s);
     while (may_go_on(&s) && (leave_out(&s) | lessen(&s)))
         ;
-    (void)fails(k, (draws){ .given = s.choice, .n_given = s.n });
+    for (int i = 0; i < AGAIN; i++)
+        if (fails(k, (draws){ .given = s.choice, .n_given = s.n }))
+            return;
+    memcpy(k->t->what, s.what, sizeof s.what);
+    (void)snprintf(k->t->fault, sizeof k->t->fault, "(now and then) %.900s", s.fault);
 }
 
 /* ---- a property ---- */

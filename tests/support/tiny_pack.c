@@ -82,14 +82,28 @@ static void copy(int to, const char *from)
     (void)close(fd);
 }
 
+/* Where it is now, made anew if need be. */
+static void keep(char *kept, const char *source, const char *options)
+{
+    kept_name(kept, source, options);
+    if (!is_kept(kept))
+        make(kept, source, options);
+}
+
+void kept_pack(char *path, size_t size, const char *options)
+{
+    char kept[PATH];
+    keep(kept, "synthetic:tiny", options);
+    cr_assert_lt(strlen(kept), size);
+    memcpy(path, kept, strlen(kept) + 1);
+}
+
 void made_pack(char *path, size_t size, const char *source, const char *options)
 {
     const char *tmp = getenv("TMPDIR");
     char kept[PATH];
 
-    kept_name(kept, source, options);
-    if (!is_kept(kept))
-        make(kept, source, options);
+    keep(kept, source, options);
     (void)snprintf(path, size, "%s/refine-tiny-XXXXXX", tmp ? tmp : "/tmp");
     const int fd = mkstemp(path);
     cr_assert_geq(fd, 0);

@@ -11,7 +11,10 @@
  * kept in packs/ of the build, until refine-pack or the tokenizer is newer. */
 void tiny_pack(char *path, size_t size, const char *options);
 
-/* The same of another source than synthetic:tiny. */
+/* The kept one itself, which must stay as it is. */
+void kept_pack(char *path, size_t size, const char *options);
+
+/* The same as tiny_pack of another source than synthetic:tiny. */
 void made_pack(char *path, size_t size, const char *source, const char *options);
 
 #endif

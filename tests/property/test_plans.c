@@ -1,0 +1,111 @@
+/* tests/property/test_plans.c -- what is foretold of memory comes true.
+ *
+ *   - A job that the plan accepts is run to its end, and one that it refuses names ceilings that
+ *     do, of which a granule less is refused.
+ *   - The device's peak is the planned one, to the byte, and within its ceiling; so is the host's
+ *     within what is planned for it.
+ *   - The process takes what is foretold, within 1 % or 2 MiB.
+ */
+#include "tests/property/any_job.h"
+
+#include <math.h>
+
+TestSuite(property, .init = any_job_packs);
+
+enum { GRANULE = 256 };
+
+static const double MIB = 1 << 20;
+
+static void expect_kept(draws *d, const refine_options *o, const refine_memory *plan,
+                        const refine_memory *m)
+{
+    const double off = fabs((double)m->rss_peak - (double)m->rss_planned);
+    if (m->device_peak != m->device_planned || m->device_planned != plan->device_planned)
+        wrong(d, "%llu bytes of the device, planned %llu, foretold %llu",
+              (unsigned long long)m->device_peak, (unsigned long long)m->device_planned,
+              (unsigned long long)plan->device_planned);
+    if (m->device_peak > o->vram_bytes)
+        wrong(d, "%llu bytes of the device, above its ceiling", (unsigned long long)m->device_peak);
+    if (m->host_peak > m->host_planned || m->host_planned > o->ram_bytes)
+        wrong(d, "%llu bytes of the host, planned %llu", (unsigned long long)m->host_peak,
+              (unsigned long long)m->host_planned);
+    if (!SANITIZED && off > fmax(2 * MIB, 0.01 * (double)m->rss_planned))
+        wrong(d, "the process took %.1f MiB, foretold %.1f", (double)m->rss_peak / MIB,
+              (double)m->rss_planned / MIB);
+}
+
+static void expect_run(draws *d, const any_job *a, const refine_options *o,
+                       const refine_memory *plan)
+{
+    any_result r;
+    refine_error err = { 0 };
+    const refine_status st = any_job_run(a, o, &r, &err);
+    if (st != REFINE_OK)
+        wrong(d, "was planned, and ends with %d: %s", st, err.text);
+    else
+        expect_kept(d, o, plan, &r.report.memory);
+    any_job_free(&r);
+}
+
+static bool is_planned(const any_job *a, const refine_options *o)
+{
+    refine_report r;
+    refine_error err = { 0 };
+    return any_job_plan(a, o, &r, &err) == REFINE_OK;
+}
+
+/* With all of the other memory, the smallest ceiling of each kind does, and no less. */
+static void expect_smallest(draws *d, const any_job *a, const refine_memory *m)
+{
+    refine_options o = a->o;
+    o.vram_bytes = m->smallest_device;
+    if (!is_planned(a, &o))
+        wrong(d, "the smallest device ceiling, %llu, is refused", (unsigned long long)o.vram_bytes);
+    o.vram_bytes -= GRANULE;
+    if (is_planned(a, &o))
+        wrong(d, "less than the smallest device ceiling is accepted, %llu",
+              (unsigned long long)o.vram_bytes);
+    o = a->o;
+    o.ram_bytes = m->smallest_host;
+    if (!is_planned(a, &o))
+        wrong(d, "the smallest host ceiling, %llu, is refused", (unsigned long long)o.ram_bytes);
+    o.ram_bytes -= GRANULE;
+    if (is_planned(a, &o))
+        wrong(d, "less than the smallest host ceiling is accepted, %llu",
+              (unsigned long long)o.ram_bytes);
+}
+
+Property(any_plan_is_kept)
+{
+    any_job a;
+    refine_report r;
+    refine_error err = { 0 };
+    draw_job(d, &a, draw_once_in(d, 4) ? 2 : 1, ANY_JOB_PIXELS);
+    draw_ways(d, &a, &a.o);
+    refine_options o = a.o;
+    o.vram_bytes = (uint64_t)draw_scale(d, 1 << 10, 1 << 20) << 10;
+    o.ram_bytes = (uint64_t)draw_scale(d, 1 << 10, 1 << 20) << 10;
+    tried(d, "%s, %llu and %llu bytes", a.text, (unsigned long long)o.vram_bytes,
+          (unsigned long long)o.ram_bytes);
+    const refine_status st = any_job_plan(&a, &o, &r, &err);
+    if (st == REFINE_OK)
+        expect_run(d, &a, &o, &r.memory);
+    else if (st != REFINE_EBUDGET || !err.text[0])
+        wrong(d, "is refused with %d: %s", st, err.text);
+    any_job_close(&a);
+}
+
+Property(any_plan_names_the_smallest_ceilings)
+{
+    any_job a;
+    refine_report r;
+    refine_error err = { 0 };
+    draw_job(d, &a, draw_once_in(d, 4) ? 2 : 1, ANY_JOB_PIXELS * 4);
+    draw_ways(d, &a, &a.o);
+    tried(d, "%s", a.text);
+    if (any_job_plan(&a, &a.o, &r, &err) != REFINE_OK)
+        wrong(d, "is refused with all memory: %s", err.text);
+    else
+        expect_smallest(d, &a, &r.memory);
+    any_job_close(&a);
+}
