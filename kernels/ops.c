@@ -8,10 +8,12 @@
 
 #include <assert.h>
 
+static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
+
 /* Whether an operator of this kind is to be enqueued: then whoever listens has been told. */
 static bool begins(dev *d, dev_kind kind)
 {
-    if (dev_status(d) != REFINE_OK)
+    if (!alive(d))
         return false;
     if (d->told && d->kind != kind)
         d->told(d->told_context, kind);
@@ -149,7 +151,7 @@ size_t op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g)
 conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
 {
     assert(is_conv_input(in) && is_geometry(g));
-    if (begins(d, DEV_MEMORY))
+    if (p ? begins(d, DEV_MEMORY) : alive(d)) /* without a place for it nothing is done */
         return d->ops->conv_prepare(d, p, in, g);
     return (conv_source){ .in = *in };
 }
