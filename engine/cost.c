@@ -24,8 +24,8 @@ enum {
     ALIGN = 256
 };
 
-/* Multiply-adds of a trial, at most: a small one goes first, and a larger one follows where that was
- * too short to tell.  Norms count a byte as so many. */
+/* Multiply-adds of a trial, at most: a small one goes first, and a larger one follows where that
+ * was too short to tell.  Norms count a byte as so many. */
 static const uint64_t SMALL = (uint64_t)16 << 20, USUAL = (uint64_t)256 << 20,
                       WIDE = (uint64_t)4 << 30, BYTE = 16;
 

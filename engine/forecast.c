@@ -139,6 +139,7 @@ void forecast_phase(forecast *f, refine_phase p, int first, int end, int visits,
     f->now = p;
     f->phase_began = f->step_began = now;
     f->step = 0;
+    f->steps_taken = f->steps_predicted = 0;
     begin_chunks(f, first, end, visits);
 }
 
@@ -161,7 +162,7 @@ double forecast_share(const forecast *f) { return f->all > 0 ? fmin(f->done / f-
 static double slow(const forecast *f)
 {
     const double prior = PRIOR * forecast_total(f);
-    return (f->taken + prior) / (f->predicted + prior);
+    return (f->taken + f->steps_taken + prior) / (f->predicted + f->steps_predicted + prior);
 }
 
 /* Of something of which a share is done. */
@@ -297,7 +298,8 @@ void forecast_step(forecast *f, stream *s, int step, double now)
 void forecast_step_over(forecast *f, stream *s, double seconds)
 {
     const parts *predicted = f->step == 0 ? &f->first_parts : &f->step_parts;
-    const double by = over(seconds, f->step == 0 ? f->first_step : f->plan->predicted.step);
+    const double expected = f->step == 0 ? f->first_step : f->plan->predicted.step;
+    const double by = over(seconds, expected);
     const parts took = since(&f->before, s);
     for (int i = 0; i < PARTS; i++)
         f->steps.seconds[i] += took.seconds[i];
@@ -307,6 +309,8 @@ void forecast_step_over(forecast *f, stream *s, double seconds)
                                   .part = by > SLOW ? PART[part] : "",
                                   .part_by = times_as_slow(f, s, part, &took, predicted) };
     }
+    f->steps_taken += seconds;
+    f->steps_predicted += expected;
     if (f->step == 0)
         replay(f, s);
     f->step++;

@@ -4,7 +4,7 @@
  * (offload/simulate.h); the first step also brings the weights that stay.  While a run goes on,
  *
  *     left = what is left of this phase + slow * (all the phases to come)
- *     slow = (taken + PRIOR) / (predicted + PRIOR)     of the phases that are over
+ *     slow = (taken + PRIOR) / (predicted + PRIOR)     of the phases and steps that are over
  *
  * where of a phase of which a share is done, by predicted compute, there are left
  *
@@ -14,7 +14,10 @@
  * measured ones say how long the others will be.
  *
  * A step's parts are its seconds of compute by kind (kernels/device.h, dev_kind), as the stream
- * timed them between changes of kind, and its waits for disk, decoding and copying.
+ * timed them between changes of kind, and its waits for disk, decoding and copying.  They are timed
+ * and not fitted to the times of chunks: these hold norms and attention beside a product, rates
+ * differ by shape, and a fit would put what they differ by on the kind of which there is least.  A
+ * change costs a reading of the clock; on a GPU an event, of which a visit has one in any case.
  */
 #ifndef REFINE_FORECAST_H
 #define REFINE_FORECAST_H
@@ -47,7 +50,8 @@ typedef struct forecast {
     parts before, steps; /* what the stream had counted before this step; of all steps */
     refine_phase now;
     double phase_began, step_began; /* by the clock */
-    double taken, predicted;        /* seconds of the phases that are over */
+    double taken, predicted;        /* seconds of the phases that are over, */
+    double steps_taken, steps_predicted; /* and of steps, while they go on */
     int step;                       /* under way, or next */
     int first, end, next;           /* chunks of the phase, and the next to be done */
     double done, all;               /* predicted compute of them, of all visits */

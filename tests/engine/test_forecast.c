@@ -335,7 +335,7 @@ Test(engine_forecast, what_was_measured_takes_over)
     cr_expect_lt(e.left[REFINE_DENOISING], 0.02 * predicted, "%g of %g s", e.left[REFINE_DENOISING],
                  predicted);
     /* Decoding is still to come, and will be faster than it seemed too. */
-    cr_expect_lt(all.left[REFINE_DENOISING], 0.5 * plan(&o, &pixels).predicted_decode);
+    cr_expect_lt(all.left[REFINE_DENOISING], 0.3 * plan(&o, &pixels).predicted_decode);
     cr_expect_lt(all.left[REFINE_DECODING], 1);
 }
 
