@@ -16,12 +16,12 @@
 
 enum {
     LIST = 6,
-    ROUNDS = 2,
     RUNS = 3,
     GROUPS = 32,
     LEAST_PIXELS = 256,
     LEAST_CHANNELS = 64,
-    ALIGN = 256
+    ALIGN = 256,
+    REFILL = 32 << 20 /* bytes */
 };
 
 /* Multiply-adds of a trial, at most: a small one goes first, and a larger one follows where that
@@ -347,10 +347,31 @@ static double run_once(const probe *b, const trial *t, double *waited)
     return dev_runs_behind(b->d) ? dev_elapsed(b->d, b->begun, b->ended) : *waited;
 }
 
+/* Ordinary numbers of either sign in every type, so that nothing is faster or slower than in
+ * earnest: a word is 1.0 to 1.25 as fp16; 0.008 to 0.012 as bf16, and so are two as a float; whole
+ * numbers and scales likewise. */
+static void fill(dev *d, char *p, size_t bytes)
+{
+    uint16_t words[1 << 15];
+    const size_t used = num_min(bytes, sizeof words);
+    uint32_t random = 1;
+    for (size_t i = 0; i < (used + 1) / 2; i++) {
+        random = random * 1664525u + 1013904223u;
+        words[i] = (uint16_t)(0x3c00u | ((random >> 16) & 0x80ffu));
+    }
+    for (size_t at = 0; at < bytes; at += sizeof words)
+        dev_put(d, p + at, words, num_min(sizeof words, bytes - at));
+}
+
+/* The trial before left its results here, which are of other types.  They are harmless to a GPU,
+ * whose wide trials are too large to be filled again and again. */
 static void place(const probe *b, trial *t, size_t workspace)
 {
+    const size_t bytes = tensor_room(t);
     char *at = b->space + workspace;
     dev_workspace_set(b->d, b->space, workspace);
+    if (bytes <= REFILL)
+        fill(b->d, at, bytes);
     for (int i = 0; i < t->n; i++) {
         t->t[i].data = at;
         at += num_align(tensor_bytes(t->t[i]), ALIGN);
@@ -441,21 +462,6 @@ static double rate_of(const cost_job *j, dev_kind kind, const findings *f)
         seconds += share * f->at[kind][i].each;
     }
     return seconds > 0 ? (kind == DEV_MEMORY ? 1.0 : 2.0) * all / seconds : 0;
-}
-
-/* Ordinary numbers of either sign in every type, so that nothing is faster than in earnest: a word
- * is 1.0 to 1.25 as fp16; 0.008 to 0.012 as bf16, and so are two as a float; whole numbers and
- * scales likewise. */
-static void fill(dev *d, char *p, size_t bytes)
-{
-    uint16_t words[2048];
-    uint32_t random = 1;
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        random = random * 1664525u + 1013904223u;
-        words[i] = (uint16_t)(0x3c00u | ((random >> 16) & 0x80ffu));
-    }
-    for (size_t at = 0; at < bytes; at += sizeof words)
-        dev_put(d, p + at, words, num_min(sizeof words, bytes - at));
 }
 
 void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)

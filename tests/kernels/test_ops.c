@@ -182,7 +182,7 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
 {
     static const dev_kind WANT[] = { DEV_LINEAR, DEV_MEMORY, DEV_CONV, DEV_ATTENTION, DEV_LINEAR };
     const tensor t = f32(1, 16, 16, 8), vector = f32(1, 1, 1, 8);
-    dev *d = plan_of(field_ref());
+    dev *target = field_ref(), *d = plan_of(target);
     ear e = { 0 };
     dev_listen(d, listen, &e);
     op_linear(d, t, tensor_make((void *)1, DT_F32, 1, 16, 16, 8), f32(8, 1, 1, 8), &NONE);
@@ -197,16 +197,18 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
     for (int i = 0; i < 5; i++)
         cr_expect_eq(e.kind[i], WANT[i]);
     dev_close(d);
+    dev_close(target);
 }
 
 Test(kernels_ops, what_a_failed_device_does_not_do_is_not_told)
 {
     const tensor t = f32(1, 16, 16, 8);
-    dev *d = plan_of(field_ref());
+    dev *target = field_ref(), *d = plan_of(target);
     ear e = { 0 };
     dev_listen(d, listen, &e);
     dev_fail(d, REFINE_EDEVICE, "lost");
     op_silu(d, t, t);
     cr_assert_eq(e.n, 1);
     dev_close(d);
+    dev_close(target);
 }
