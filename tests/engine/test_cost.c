@@ -252,14 +252,16 @@ Test(engine_cost, without_room_nothing_is_measured)
 
 Test(engine_cost, each_failing_allocation_leaves_rates_or_zeros_and_nothing_behind)
 {
+    const cost_level l = { .n = 1, .h = 8, .w = 8, .channels = 64, .heads = 1, .convolves = true };
+    const cost_job j = { DT_F32, DT_F16, { l }, 1 };
     int incomplete = 0;
     dev *d = open_device(true, &F32);
-    warm_up(d, &F32);
+    warm_up(d, &j);
     const uint64_t before = mem_used().now;
     for (long k = 0;; k++) {
         refine_rates r = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
-        cost_probe(&r, d, &F32, LITTLE);
+        cost_probe(&r, d, &j, LITTLE);
         void *reached = mem_alloc(1);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         mem_free(reached);
