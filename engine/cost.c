@@ -1,9 +1,13 @@
-/* engine/cost.c -- four small operators, each with a clock beside it.
+/* engine/cost.c -- operators of the job, cut down to a few milliseconds, each with a clock beside
+ * it.
  *
- * Their shapes are those of the UNet's lower levels, where most of its time goes, cut down to
- * a few milliseconds of a CPU.  Where a ceiling leaves no room for that, they are smaller still:
- * so are then the model and the picture that fit below it.  A GPU is done with them before it has
- * got going, and is given as much as a layer of the UNet.
+ * Every kind is tried at each level of the model where much of its work lies, with the level's
+ * channels, pixels, types, norms and epilogues.  What a trial does beyond LEAST_PIXELS, and then
+ * beyond a few tiles of output, is cut off first: the rate hardly depends on it.  Where a ceiling
+ * leaves no room for that, channels go too: so are then the model and the picture that fit below
+ * it.  A GPU is done with such trials before it has got going, and is given larger ones.
+ *
+ * A kind's rate is that of its work at all levels together:  1 / R = sum of share / R at the level.
  */
 #include "engine/cost.h"
 
@@ -11,135 +15,162 @@
 #include "engine/base/num.h"
 
 enum {
-    LINEAR_IN = 1536,
-    LINEAR_OUT = 128,
-    CONV_IN = 512,
-    CONV_OUT = 64,
-    HEAD = 64,
-    CHANNELS = 512, /* of the norm */
-    LIST = 4        /* tensors at most */
+    LIST = 6,
+    RUNS = 3,
+    GROUPS = 32,
+    LEAST_PIXELS = 256,
+    LEAST_CHANNELS = 64,
+    ALIGN = 256,
+    REFILL = 32 << 20 /* bytes */
 };
 
-/* How large the problems are, the largest first. */
-typedef struct extent {
-    int side;   /* pixels */
-    int shrink; /* what the channels above are divided by */
-    int widen;  /* what those of results are multiplied with */
-} extent;
+/* Multiply-adds of a trial, at most: a small one goes first, and a larger one follows where that
+ * was too short to tell.  Norms count a byte as so many. */
+static const uint64_t SMALL = (uint64_t)16 << 20, USUAL = (uint64_t)256 << 20,
+                      WIDE = (uint64_t)4 << 30, BYTE = 16;
 
-static const extent EXTENTS[] = {
-    { 64, 1, 8 }, { 32, 1, 1 }, { 16, 1, 1 }, { 16, 2, 1 }, { 16, 4, 1 }
-};
+/* Seconds of a trial after which no run of it begins, and after which not even the second; below
+ * which a larger one tells more; of all trials, after which none is repeated. */
+static const double LONGEST = 0.006, FAR_TOO_LONG = 0.1, TOO_SHORT = 0.002, ENOUGH = 0.25;
 
-enum { WIDE, USUAL, N_EXTENTS = sizeof EXTENTS / sizeof EXTENTS[0] };
+/* Share of the work of the busiest level from which on a level is tried. */
+static const double WORTH_TRYING = 0.3;
 
-/* Seconds of a trial after which no run of it begins, and runs at most; seconds of a usual trial
- * below which a wide one tells more. */
-static const double LONGEST = 0.02, TOO_SHORT = 0.002;
-enum { RUNS = 4 };
-
-static const epilogue PLAIN = { .act = ACT_NONE };
-
-/* One operator and the tensors it works on. */
+/* One operator, or a few of a kind that belong together, and the tensors they work on. */
 typedef struct trial {
-    tensor t[LIST];
+    dev_kind kind;
+    cost_level at; /* cut down */
+    int out;       /* rows of the weights */
+    bool quantised;
+    dtype act, weights;
+    tensor t[LIST]; /* of no address before they are placed */
     int n;
-    void (*run)(dev *d, const tensor *t, void *space);
-    size_t space; /* bytes of prepared input */
+    size_t space;      /* bytes of prepared input, */
+    char *prepared;    /* which lie here */
+    conv_source ready; /* of a convolution */
 } trial;
 
-static void run_linear_trial(dev *d, const tensor *t, void *space)
+/* ---- what a trial runs ---- */
+
+enum { Y, X, W, AFFINE, SUMS, GAIN };
+
+static const epilogue PLAIN = { .act = ACT_NONE }, GATED = { .act = ACT_GEGLU };
+
+static conv_geometry geometry(const trial *t) { return (conv_geometry){ 3, 3, 1, 1, 0, t->at.h }; }
+
+static conv_input normalised(const trial *t)
 {
-    (void)space;
-    op_linear(d, t[0], t[1], t[2], &PLAIN);
+    return (conv_input){ .a = t->t[X],
+                         .affine = t->t[AFFINE],
+                         .silu = true,
+                         .h = t->at.h,
+                         .w = t->at.w,
+                         .quantised = t->quantised };
 }
 
-static conv_input conv_trial_input(const tensor *t)
+/* A layer, and one whose outputs gate each other. */
+static void run_linear(dev *d, const trial *t)
 {
-    return (conv_input){
-        .a = t[1], .h = t[1].h, .w = t[1].w, .detach = true, .quantised = t[2].type == DT_I8G64
-    };
+    op_linear(d, t->t[Y], t->t[X], t->t[W], &PLAIN);
+    op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), t->t[X], t->t[W], &GATED);
 }
 
-static conv_geometry conv_trial_geometry(const tensor *t)
+static void run_attention(dev *d, const trial *t)
 {
-    return (conv_geometry){ 3, 3, 1, 1, 0, t[1].h };
+    const float scale = 0.125f;
+    op_attention(d, t->t[0], t->t[1], t->t[2], t->t[2], t->at.heads, scale, t->at.causal);
+    if (t->at.keys > 0)
+        op_attention(d, t->t[0], t->t[1], t->t[3], t->t[3], t->at.heads, scale, false);
 }
 
-static void run_conv_trial(dev *d, const tensor *t, void *space)
+/* A norm over groups, with what a convolution reads of it, and one over channels. */
+static void run_memory(dev *d, const trial *t)
 {
-    const conv_input in = conv_trial_input(t);
-    const conv_geometry g = conv_trial_geometry(t);
-    const conv_source src = op_conv_prepare(d, space, &in, g);
-    op_conv2d(d, t[0], &src, t[2], g, &PLAIN);
+    const conv_input in = normalised(t);
+    const tensor gain = t->t[GAIN];
+    op_groupnorm_sums(d, t->t[SUMS], t->t[X], (tensor){ 0 }, 0, t->at.h);
+    op_groupnorm(d, t->t[AFFINE], t->t[SUMS], t->at.h, t->at.w, gain, gain, 1e-5f);
+    (void)op_conv_prepare(d, t->prepared, &in, geometry(t));
+    if (t->at.heads > 0)
+        op_layernorm(d, t->t[Y], t->t[X], gain, gain, 1e-5f);
 }
 
-static void run_attention_trial(dev *d, const tensor *t, void *space)
+static void run_trial(dev *d, const trial *t)
 {
-    (void)space;
-    op_attention(d, t[0], t[1], t[2], t[3], t[0].c / HEAD, 0.125f, false);
-}
-
-static void run_memory_trial(dev *d, const tensor *t, void *space)
-{
-    (void)space;
-    op_layernorm(d, t[0], t[1], t[2], t[3], 1e-5f);
-}
-
-enum { LINEAR, CONV3, ATTENTION, MEMORY, TRIALS };
-
-/* An activation with so many channels. */
-static tensor square(extent x, dtype type, int channels)
-{
-    return tensor_make(NULL, type, 1, x.side, x.side, channels);
-}
-
-static trial make_linear(extent x, cost_types k)
-{
-    const int in = LINEAR_IN / x.shrink, out = LINEAR_OUT * x.widen / x.shrink;
-    return (trial){ .t = { square(x, k.act, out), square(x, k.act, in),
-                           tensor_make(NULL, k.weights, out, 1, 1, in) },
-                    .n = 3,
-                    .run = run_linear_trial };
-}
-
-static trial make_conv(extent x, dev *d, cost_types k)
-{
-    const int channels = CONV_IN / x.shrink, out = CONV_OUT * x.widen / x.shrink;
-    trial t = { .t = { square(x, k.act, out), square(x, k.act, channels),
-                       tensor_make(NULL, k.weights, out, 3, 3, channels) },
-                .n = 3,
-                .run = run_conv_trial };
-    const conv_input in = conv_trial_input(t.t);
-    t.space = op_conv_prepare_bytes(d, &in, conv_trial_geometry(t.t));
-    return t;
-}
-
-static trial make_attention(extent x, dtype type)
-{
-    const tensor t = square(x, type, HEAD * x.widen);
-    return (trial){ .t = { t, t, t, t }, .n = 4, .run = run_attention_trial };
-}
-
-static trial make_memory(extent x, dtype type)
-{
-    const int channels = CHANNELS * x.widen / x.shrink;
-    const tensor t = square(x, type, channels);
-    const tensor v = tensor_make(NULL, DT_F32, 1, 1, 1, channels);
-    return (trial){ .t = { t, t, v, v }, .n = 4, .run = run_memory_trial };
-}
-
-static trial make(int kind, extent x, dev *d, cost_types k)
-{
-    switch (kind) {
-    case LINEAR: return make_linear(x, k);
-    case CONV3: return make_conv(x, d, k);
-    case ATTENTION: return make_attention(x, k.act);
-    default: return make_memory(x, k.act);
+    switch (t->kind) {
+    case DEV_LINEAR: run_linear(d, t); break;
+    case DEV_CONV: op_conv2d(d, t->t[Y], &t->ready, t->t[W], geometry(t), &PLAIN); break;
+    case DEV_ATTENTION: run_attention(d, t); break;
+    default: run_memory(d, t); break;
     }
 }
 
-enum { ALIGN = 256 };
+/* ---- its tensors ---- */
+
+static tensor pixels(const trial *t, int channels)
+{
+    return tensor_make(NULL, t->act, t->at.n, t->at.h, t->at.w, channels);
+}
+
+static void shape_attention(trial *t)
+{
+    t->t[0] = t->t[1] = t->t[2] = pixels(t, t->at.channels);
+    t->t[3] = tensor_make(NULL, t->act, t->at.n, 1, t->at.keys, t->at.channels);
+    t->n = t->at.keys > 0 ? 4 : 3;
+}
+
+static void shape_product(trial *t)
+{
+    const int side = t->kind == DEV_CONV ? 3 : 1;
+    t->t[Y] = pixels(t, t->out);
+    t->t[X] = pixels(t, t->at.channels);
+    t->t[W] = tensor_make(NULL, t->weights, t->out, side, side, t->at.channels);
+    t->t[AFFINE] = tensor_make(NULL, DT_F32, t->at.n, 1, 2, t->at.channels);
+    t->n = t->kind == DEV_CONV ? AFFINE + 1 : W + 1;
+}
+
+static void shape_memory(trial *t)
+{
+    int groups = GROUPS;
+    while (t->at.channels % groups)
+        groups /= 2;
+    t->t[Y] = t->t[X] = t->t[W] = pixels(t, t->at.channels);
+    t->t[AFFINE] = tensor_make(NULL, DT_F32, t->at.n, 1, 2, t->at.channels);
+    t->t[SUMS] = tensor_make(NULL, DT_F32, t->at.n, band_units(t->at.h), groups, 4);
+    t->t[GAIN] = tensor_make(NULL, DT_F32, 1, 1, 1, t->at.channels);
+    t->n = LIST;
+}
+
+static void shape(trial *t, dev *d)
+{
+    if (t->kind == DEV_ATTENTION)
+        shape_attention(t);
+    else if (t->kind == DEV_MEMORY)
+        shape_memory(t);
+    else
+        shape_product(t);
+    if (t->kind == DEV_CONV || t->kind == DEV_MEMORY) {
+        const conv_input in = normalised(t);
+        t->space = op_conv_prepare_bytes(d, &in, geometry(t));
+    }
+}
+
+static trial make(dev_kind kind, const cost_job *j, int level)
+{
+    const cost_level at = j->level[level];
+    const size_t rows = TILE_ROWS_LINEAR, sixteen = rows * (size_t)at.channels * sizeof(uint16_t);
+    const bool padding = i8_bytes((int)rows, 1, at.channels) >=
+                         sixteen; /* then a pack keeps fp16 */
+    const dtype weights = j->weights == DT_I8G64 && padding ? DT_F16 : j->weights;
+    return (trial){ .kind = kind,
+                    .at = at,
+                    .out = at.channels,
+                    .quantised = weights == DT_I8G64,
+                    .act = j->act,
+                    .weights = weights };
+}
+
+/* ---- cutting it down ---- */
 
 static size_t tensor_room(const trial *t)
 {
@@ -149,144 +180,317 @@ static size_t tensor_room(const trial *t)
     return sum;
 }
 
-/* Runs it on the plan device: what it needs and what it does. */
-static dev_work plan_trial(const trial *t, dev *plan)
-{
-    const dev_work before = dev_plan_work(plan);
-    t->run(plan, t->t, NULL);
-    const dev_work after = dev_plan_work(plan);
-    return (dev_work){ after.linear - before.linear, after.conv - before.conv,
-                       after.attention - before.attention, after.bytes - before.bytes };
-}
+/* What it is and needs, by a plan device. */
+typedef struct account {
+    dev_work work;
+    size_t workspace, room;
+} account;
 
-/* 0: cannot be found out. */
-static size_t memory_of(extent x, dev *d, cost_types k)
+/* False: out of memory. */
+static bool count(trial *t, dev *d, account *a)
 {
     dev *plan = dev_open_plan(d, NULL);
-    size_t most = 0;
-    for (int i = 0; i < TRIALS && plan; i++) {
-        const trial t = make(i, x, d, k);
-        (void)plan_trial(&t, plan);
-        most = num_max(most, tensor_room(&t));
+    if (!plan)
+        return false;
+    shape(t, d);
+    if (t->kind == DEV_CONV) {
+        const conv_input in = normalised(t);
+        t->ready = (conv_source){ .in = in };
     }
-    const size_t workspace = plan ? num_align(dev_workspace_needed(plan), ALIGN) : 0;
+    run_trial(plan, t);
+    a->work = dev_plan_work(plan);
+    a->workspace = num_align(dev_workspace_needed(plan), ALIGN);
+    a->room = tensor_room(t) + a->workspace;
     dev_close(plan);
-    return most + workspace;
+    return true;
 }
 
-/* The bytes of the largest problems that fit and are of use; 0: none do. */
-static size_t choose_extent(int *x, dev *d, cost_types k, uint64_t most)
+static bool halve_pixels(cost_level *l, int least)
 {
-    for (*x = dev_runs_behind(d) ? WIDE : USUAL; *x < N_EXTENTS; ++*x) {
-        const size_t bytes = memory_of(EXTENTS[*x], d, k);
-        if (bytes <= most)
-            return bytes;
+    if (l->h * l->w <= least)
+        return false;
+    if (l->h >= l->w)
+        l->h = (l->h + 1) / 2;
+    else
+        l->w = (l->w + 1) / 2;
+    return true;
+}
+
+static bool halve(int *v, int least)
+{
+    if (*v < 2 * least || *v % 2)
+        return false;
+    *v /= 2;
+    return true;
+}
+
+/* Fewer heads of as many channels each. */
+static bool halve_heads(trial *t, int least)
+{
+    if (t->kind != DEV_ATTENTION)
+        return false;
+    if (!halve(&t->at.heads, least))
+        return false;
+    t->at.channels /= 2;
+    return true;
+}
+
+static bool halve_channels(trial *t)
+{
+    if (t->kind == DEV_ATTENTION || !halve(&t->at.channels, LEAST_CHANNELS))
+        return false;
+    t->out = t->out < t->at.channels ? t->out : t->at.channels;
+    return true;
+}
+
+/* Weights are decoded for each product, and its input is rounded or packed: both must be shared by
+ * as many outputs and pixels as can be. */
+static bool halve_outputs(trial *t, int least)
+{
+    return t->kind != DEV_ATTENTION && halve(&t->out, least);
+}
+
+/* One thing less, that which matters least. */
+static bool cut(trial *t)
+{
+    if (t->at.n > 1) {
+        t->at.n = 1;
+        return true;
     }
-    return 0;
+    return halve_heads(t, 4) || halve_pixels(&t->at, 2 * LEAST_PIXELS) || halve_outputs(t, 512) ||
+           halve_pixels(&t->at, LEAST_PIXELS) || halve_outputs(t, 256) || halve_heads(t, 1) ||
+           halve_pixels(&t->at, 128) || halve_outputs(t, LEAST_CHANNELS) ||
+           halve_pixels(&t->at, 64) || halve_channels(t) || halve_pixels(&t->at, 16);
 }
 
-size_t cost_probe_memory(dev *d, cost_types k, uint64_t most)
+static uint64_t amount(const account *a, dev_kind kind) { return dev_work_of(a->work, kind); }
+
+static uint64_t effort(const account *a, dev_kind kind)
 {
-    int x;
-    return choose_extent(&x, d, k, most);
+    return amount(a, kind) * (kind == DEV_MEMORY ? BYTE : 1);
 }
+
+/* Until it is no more than `work` and fits.  False: it never does, or out of memory. */
+static bool fit(trial *t, dev *d, uint64_t work, uint64_t most, account *a)
+{
+    do {
+        if (!count(t, d, a))
+            return false;
+        if (effort(a, t->kind) <= work && a->room <= most)
+            return true;
+    } while (cut(t));
+    return a->room <= most;
+}
+
+/* ---- which trials there are ---- */
+
+static bool has(const cost_level *l, dev_kind k)
+{
+    return k == DEV_LINEAR || k == DEV_ATTENTION ? l->heads > 0 : l->convolves;
+}
+
+/* A level's share of a kind's work, on some scale. */
+static double weight(const cost_level *l, dev_kind k)
+{
+    const double p = (double)l->h * l->w, c = l->channels;
+    if (!has(l, k))
+        return 0;
+    return k == DEV_MEMORY ? p * c : k == DEV_ATTENTION ? p * (p + l->keys) * c : p * c * c;
+}
+
+static bool is_tried(const cost_job *j, dev_kind k, int level)
+{
+    double most = 0;
+    for (int i = 0; i < j->levels; i++)
+        most = weight(&j->level[i], k) > most ? weight(&j->level[i], k) : most;
+    return most > 0 && weight(&j->level[level], k) >= WORTH_TRYING * most;
+}
+
+static uint64_t most_work(dev *d) { return dev_runs_behind(d) ? WIDE : USUAL; }
+
+/* Room for the largest of the trials; 0: one does not fit. */
+size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most)
+{
+    size_t room = 0;
+    for (int k = 0; k < DEV_KINDS; k++)
+        for (int i = 0; i < j->levels; i++) {
+            trial t = make((dev_kind)k, j, i);
+            account a;
+            if (!is_tried(j, (dev_kind)k, i))
+                continue;
+            if (!fit(&t, d, most_work(d), most, &a))
+                return 0;
+            room = num_max(room, a.room);
+        }
+    return room;
+}
+
+/* ---- running them ---- */
 
 /* What a probe has while it runs. */
 typedef struct probe {
-    dev *d, *plan;
-    cost_types k;
+    dev *d;
     char *space;
+    size_t bytes;
     dev_event *begun, *ended;
 } probe;
 
 /* Seconds of a run; *waited: by the clock of whoever waits for it. */
-static double run_once(const probe *b, const trial *t, char *at, double *waited)
+static double run_once(const probe *b, const trial *t, double *waited)
 {
     const double t0 = clock_seconds();
     dev_record(b->d, b->begun, DEV_COMPUTE);
-    t->run(b->d, t->t, at);
+    run_trial(b->d, t);
     dev_record(b->d, b->ended, DEV_COMPUTE);
     dev_sync(b->d, b->ended);
     *waited = clock_seconds() - t0;
     return dev_runs_behind(b->d) ? dev_elapsed(b->d, b->begun, b->ended) : *waited;
 }
 
-/* Of the best run but the first, which makes what a library makes on first use and counts only
- * where it is long by itself. */
-static double time_trial(const probe *b, trial *t, char *at, double *waited)
+/* Ordinary numbers of either sign in every type, so that nothing is faster or slower than in
+ * earnest: a word is 1.0 to 1.25 as fp16; 0.008 to 0.012 as bf16, and so are two as a float; whole
+ * numbers and scales likewise. */
+static void fill(dev *d, char *p, size_t bytes)
 {
-    const double begun = clock_seconds();
-    double best = 0;
+    uint16_t words[1 << 15];
+    const size_t used = num_min(bytes, sizeof words);
+    uint32_t random = 1;
+    for (size_t i = 0; i < (used + 1) / 2; i++) {
+        random = random * 1664525u + 1013904223u;
+        words[i] = (uint16_t)(0x3c00u | ((random >> 16) & 0x80ffu));
+    }
+    for (size_t at = 0; at < bytes; at += sizeof words)
+        dev_put(d, p + at, words, num_min(sizeof words, bytes - at));
+}
+
+/* The trial before left its results here, which are of other types.  They are harmless to a GPU,
+ * whose wide trials are too large to be filled again and again. */
+static void place(const probe *b, trial *t, size_t workspace)
+{
+    const size_t bytes = tensor_room(t);
+    char *at = b->space + workspace;
+    dev_workspace_set(b->d, b->space, workspace);
+    if (bytes <= REFILL)
+        fill(b->d, at, bytes);
     for (int i = 0; i < t->n; i++) {
         t->t[i].data = at;
         at += num_align(tensor_bytes(t->t[i]), ALIGN);
     }
-    for (int i = 0; i < RUNS && (i == 0 || clock_seconds() - begun < LONGEST); i++) {
-        const double seconds = run_once(b, t, at, waited);
+    t->prepared = at;
+    if (t->kind == DEV_CONV) {
+        const conv_input in = normalised(t);
+        t->ready = op_conv_prepare(b->d, t->space ? at : NULL, &in, geometry(t));
+    }
+}
+
+/* Of the best run but the first, which makes what a library makes on first use and counts only
+ * where it is long by itself. */
+static double time_trial(const probe *b, trial *t, size_t workspace, double *waited)
+{
+    const double begun = clock_seconds();
+    double best = 0;
+    place(b, t, workspace);
+    for (int i = 0; i < RUNS && clock_seconds() - begun < (i > 1 ? LONGEST : FAR_TOO_LONG); i++) {
+        const double seconds = run_once(b, t, waited);
         if (i <= 1 || seconds < best)
             best = seconds;
     }
     return best;
 }
 
-static void set_rate(refine_rates *r, int kind, dev_work w, double seconds)
+/* Of a kind at a level: seconds of a multiply-add, or a byte (0: unknown), and what was found to
+ * be enough of them. */
+typedef struct finding {
+    double each;
+    uint64_t work;
+} finding;
+
+typedef struct findings {
+    finding at[DEV_KINDS][MAX_LEVELS];
+} findings;
+
+/* With so much work at most. */
+static bool try_level(const probe *b, const cost_job *j, dev_kind kind, int level, uint64_t work,
+                      double *each, double *waited)
 {
-    double *const rate[] = { &r->linear, &r->conv, &r->attention, &r->memory };
-    const double amount = kind == MEMORY ? (double)w.bytes : 2.0 * (double)dev_work_macs(w);
-    if (*rate[kind] <= 0 && seconds > 0)
-        *rate[kind] = amount / seconds;
+    trial t = make(kind, j, level);
+    account a;
+    if (!fit(&t, b->d, work, b->bytes, &a))
+        return false;
+    *each = time_trial(b, &t, a.workspace, waited) / (double)amount(&a, kind);
+    return true;
 }
 
-/* Zeros are as good as any numbers, and no denormals are among them. */
-static void clear(dev *d, char *p, size_t bytes)
+static finding find(const probe *b, const cost_job *j, dev_kind kind, int level)
 {
-    static const char ZEROS[1 << 16];
-    for (size_t at = 0; at < bytes; at += sizeof ZEROS)
-        dev_put(d, p + at, ZEROS, num_min(sizeof ZEROS, bytes - at));
+    finding out = { .work = SMALL };
+    double waited = 0;
+    while (try_level(b, j, kind, level, out.work, &out.each, &waited)) {
+        if (waited >= TOO_SHORT || out.work == most_work(b->d))
+            return out;
+        out.work = out.work == SMALL ? USUAL : WIDE;
+    }
+    return (finding){ 0 };
 }
 
-static double run_trial(const probe *b, int kind, int x, dev_work *w, double *waited)
+static void first_round(const probe *b, const cost_job *j, dev_kind kind, findings *f)
 {
-    trial t = make(kind, EXTENTS[x], b->d, b->k);
-    *w = plan_trial(&t, b->plan);
-    const size_t need = num_align(dev_workspace_needed(b->plan), ALIGN);
-    dev_workspace_set(b->d, b->space, need);
-    return time_trial(b, &t, b->space + need, waited);
+    for (int i = 0; i < j->levels; i++)
+        if (is_tried(j, kind, i))
+            f->at[kind][i] = find(b, j, kind, i);
 }
 
-/* A device that might do the wide problems is tried with the usual ones first: these may be more
- * than enough. */
-static void probe_kind(const probe *b, int kind, int largest, refine_rates *r)
+/* The best of two rounds, since others run here too. */
+static void second_round(const probe *b, const cost_job *j, dev_kind kind, findings *f)
 {
-    dev_work w;
-    double waited;
-    double seconds = run_trial(b, kind, largest == WIDE ? USUAL : largest, &w, &waited);
-    if (largest == WIDE && waited < TOO_SHORT)
-        seconds = run_trial(b, kind, WIDE, &w, &waited);
-    set_rate(r, kind, w, seconds);
+    for (int i = 0; i < j->levels; i++) {
+        finding *at = &f->at[kind][i];
+        double each, waited;
+        if (at->each > 0 && try_level(b, j, kind, i, at->work, &each, &waited) && each < at->each)
+            at->each = each;
+    }
 }
 
-void cost_probe(refine_rates *r, dev *d, cost_types k, uint64_t most)
+static double rate_of(const cost_job *j, dev_kind kind, const findings *f)
 {
-    int largest;
-    const size_t bytes = choose_extent(&largest, d, k, most);
+    double all = 0, seconds = 0;
+    for (int i = 0; i < j->levels; i++) {
+        const double share = is_tried(j, kind, i) ? weight(&j->level[i], kind) : 0;
+        if (share > 0 && f->at[kind][i].each <= 0)
+            return 0;
+        all += share;
+        seconds += share * f->at[kind][i].each;
+    }
+    return seconds > 0 ? (kind == DEV_MEMORY ? 1.0 : 2.0) * all / seconds : 0;
+}
+
+void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)
+{
+    double *const rate[DEV_KINDS] = { &r->linear, &r->conv, &r->attention, &r->memory };
+    const size_t bytes = cost_probe_memory(d, j, most);
+    const double began = clock_seconds();
+    findings f = { 0 };
     const probe b = { .d = d,
-                      .plan = dev_open_plan(d, NULL),
-                      .k = k,
                       .space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL,
+                      .bytes = bytes,
                       .begun = dev_event_open(d),
                       .ended = dev_event_open(d) };
 
-    if (b.plan && b.begun && b.ended && b.space) {
-        clear(d, b.space, bytes);
-        for (int i = 0; i < TRIALS; i++)
-            probe_kind(&b, i, largest, r);
+    if (b.begun && b.ended && b.space) {
+        fill(d, b.space, bytes);
+        for (int k = 0; k < DEV_KINDS; k++)
+            if (*rate[k] <= 0)
+                first_round(&b, j, (dev_kind)k, &f);
+        for (int k = 0; k < DEV_KINDS && clock_seconds() - began < ENOUGH; k++)
+            second_round(&b, j, (dev_kind)k, &f);
+        for (int k = 0; k < DEV_KINDS; k++)
+            if (*rate[k] <= 0)
+                *rate[k] = rate_of(j, (dev_kind)k, &f);
         dev_workspace_set(d, NULL, 0);
     }
     dev_free(d, b.space, bytes, DEV_VRAM);
     dev_event_close(d, b.begun);
     dev_event_close(d, b.ended);
-    dev_close(b.plan);
 }
 
 bool cost_known(const refine_rates *r)
@@ -295,7 +499,7 @@ bool cost_known(const refine_rates *r)
            r->attention > 0 && r->memory > 0;
 }
 
-static double over(double amount, double rate) { return rate > 0 ? amount / rate : 0.0; }
+static double over(double work, double rate) { return rate > 0 ? work / rate : 0.0; }
 
 double cost_seconds(const refine_rates *r, dev_work w)
 {

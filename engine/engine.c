@@ -12,7 +12,7 @@
 #include "engine/base/try.h"
 #include "engine/device_choice.h"
 #include "engine/finite.h"
-#include "engine/plan.h"
+#include "engine/forecast.h"
 #include "engine/rng.h"
 #include "engine/stages.h"
 #include "engine/tokenizer.h"
@@ -26,7 +26,7 @@
 enum { MAX_SCRIPT = 5 };
 
 /* What libraries and threads' stacks take once a run is under way, and what malloc keeps of
- * what is freed while opening: 0.0 to 1.1 MiB, measured (docs/memory.md). */
+ * what is freed while opening: half of all jobs within half a MiB of it (docs/memory.md). */
 #define LIBRARY_BYTES ((uint64_t)5 << 17)
 
 struct refine_engine {
@@ -36,6 +36,7 @@ struct refine_engine {
     pipeline *p;
     tokenizer *tok;
     plan plan;
+    forecast forecast; /* of the plan */
     char *arena;
     stream *s;
     spill *spill;
@@ -52,11 +53,8 @@ struct refine_engine {
     uint64_t rss_before, heap_before; /* when the plan was made */
     stream_stats before;              /* at the last report, */
     stream_stats at_start;            /* at the start of the run */
-    stream_stats unet_stalls;         /* of the denoising phase: its stalls alone */
     double disk_rate;
-    double *step_seconds;   /* p->steps of them, and as many to sort */
-    double compute_planned; /* seconds of a step */
-    double disk_limit, copy_limit;
+    double *step_seconds; /* p->steps of them, and as many to sort */
     refine_report report;
     char device_model[96];
 };
@@ -129,6 +127,7 @@ static refine_status prepare(refine_engine *e, const refine_options *o, const re
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     TRY(plan_make(&e->plan, &e->m, e->p, e->d, o, j, err));
     e->p->per_pass = e->plan.per_pass;
+    forecast_open(&e->forecast, &e->plan, &e->m, e->p, o);
     mem_trim(); /* or what is freed already would be taken again, and foretold twice */
     e->rss_before = process_memory("VmRSS");
     e->heap_before = mem_used().now;
@@ -289,8 +288,6 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     if (!e)
         return REFINE_ENOMEM;
     TRY_OR(fail, prepare(e, o, j, err));
-    e->disk_limit = o->disk_limit;
-    e->copy_limit = o->copy_limit;
     TRY_OR(fail, open_trace(e, err));
     TRY_OR(fail, open_stages(e, j, err));
     e->open_began = clock_seconds();
@@ -340,15 +337,6 @@ static double total_stall(const stream_stats *s)
     return s->stall_disk + s->stall_decode + s->stall_copy;
 }
 
-/* Seconds until the last step is done, from the steps so far. */
-static double estimate(const refine_engine *e, double now, double done)
-{
-    const double steps = (double)e->step + done;
-    if (e->phase != REFINE_DENOISING || steps < 0.05)
-        return -1.0;
-    return (now - e->phase_started) / steps * ((double)e->p->steps - steps);
-}
-
 static void tell(refine_engine *e, double done)
 {
     const double now = clock_seconds();
@@ -366,7 +354,7 @@ static void tell(refine_engine *e, double done)
         .steps = e->p->steps,
         .done = done,
         .elapsed = now - e->started,
-        .eta = estimate(e, now, done),
+        .eta = forecast_left(&e->forecast, e->step_seconds, now),
         .disk_rate = e->disk_rate,
         .stall_share = (total_stall(&s) - total_stall(&e->at_start)) / (now - e->started + 1e-9),
     };
@@ -406,20 +394,26 @@ static void tick(run *r)
     refine_engine *e = r->tick_context;
     const double now = clock_seconds();
     e->chunks_left++;
+    forecast_tick(&e->forecast, stream_position(e->s));
     trace_add(e->t, REFINE_LANE_ACTIVATIONS, (int)e->phase, now, now, scratch_high(&r->mem));
-    tell(e, e->chunks_left >= e->phase_chunks ? 1.0 : (double)e->chunks_left / e->phase_chunks);
+    const double share = forecast_share(&e->forecast);
+    const double chunks = (double)e->chunks_left / e->phase_chunks;
+    tell(e, share >= 0 ? share : fmin(chunks, 1.0));
 }
 
-/* `visits`: of the segment's chunks (in each step, for the UNet). */
-static void begin(refine_engine *e, refine_phase phase, int seg, int visits)
+/* `visits`: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */
+static void begin(refine_engine *e, refine_phase phase, int seg, int last, int visits)
 {
-    int first = 0, end = 0;
-    if (seg >= 0)
-        pack_segment(e->m.p, seg, &first, &end);
+    int first = 0, end = 0, ignored;
+    if (seg >= 0) {
+        pack_segment(e->m.p, seg, &first, &ignored);
+        pack_segment(e->m.p, last, &ignored, &end);
+    }
     e->phase = phase;
     e->phase_chunks = (end - first) * visits;
     e->chunks_left = 0;
     e->phase_started = clock_seconds();
+    forecast_phase(&e->forecast, phase, first, end, visits, e->phase_started);
     tell(e, 0.0);
 }
 
@@ -572,7 +566,7 @@ static refine_status start_latents(refine_engine *e, const refine_job *j, int im
 static refine_status encode(refine_engine *e, const refine_job *j, refine_error *err)
 {
     if (e->p->encodes)
-        begin(e, REFINE_ENCODING, SEG_VAE_ENCODE, e->p->images);
+        begin(e, REFINE_ENCODING, SEG_VAE_ENCODE, SEG_VAE_ENCODE, e->p->images);
     for (int i = 0; i < e->p->images; i++)
         TRY(start_latents(e, &j[i], i, err));
     if (e->p->encodes)
@@ -582,7 +576,7 @@ static refine_status encode(refine_engine *e, const refine_job *j, refine_error 
 
 static refine_status read_prompts(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    begin(e, REFINE_TEXT, SEG_TEXT, 1);
+    begin(e, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
     e->image = 0;
     fresh_region(e);
     pipeline_text(e->p, &e->r, j);
@@ -598,6 +592,7 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
     const double t = clock_seconds();
     e->step = step;
     e->chunks_left = 0;
+    forecast_step(&e->forecast, e->s, step, t);
     pipeline_scale_input(e->p, step);
     for (int pass = 0; pass < pipeline_passes(e->p); pass++)
         pipeline_pass(e->p, &e->r, step, pass);
@@ -612,49 +607,25 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
     stream_pause(e->s);
     const double now = clock_seconds();
     e->step_seconds[step] = now - t;
+    forecast_step_over(&e->forecast, e->s, now - t);
     trace_add(e->t, REFINE_LANE_STEP, step, t, now, 0);
     return REFINE_OK;
 }
 
-static void replay_step(refine_engine *e);
-
-/* What was added from one time to another. */
-static stream_stats stats_between(stream_stats a, stream_stats b)
-{
-    b.disk_bytes -= a.disk_bytes;
-    b.decoded_bytes -= a.decoded_bytes;
-    b.copied_bytes -= a.copied_bytes;
-    b.chunks -= a.chunks;
-    b.resident_hits -= a.resident_hits;
-    b.cache_hits -= a.cache_hits;
-    b.disk_busy -= a.disk_busy;
-    b.decode_busy -= a.decode_busy;
-    b.copy_busy -= a.copy_busy;
-    b.stall_disk -= a.stall_disk;
-    b.stall_decode -= a.stall_decode;
-    b.stall_copy -= a.stall_copy;
-    return b;
-}
-
 static refine_status denoise(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    const stream_stats begun = stream_get_stats(e->s);
     e->step = 0;
-    begin(e, REFINE_DENOISING, SEG_UNET, pipeline_passes(e->p));
-    for (int i = 0; i < e->p->steps; i++) {
+    begin(e, REFINE_DENOISING, SEG_UNET, SEG_UNET, pipeline_passes(e->p));
+    for (int i = 0; i < e->p->steps; i++)
         TRY(denoise_step(e, j, i, err));
-        if (i == 0)
-            replay_step(e);
-    }
     e->step = e->p->steps;
-    e->unet_stalls = stats_between(begun, stream_get_stats(e->s));
     e->report.unet = finish(e);
     return REFINE_OK;
 }
 
 static refine_status decode(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    begin(e, REFINE_DECODING, SEG_VAE_DECODE, e->p->images);
+    begin(e, REFINE_DECODING, SEG_VAE_DECODE, SEG_VAE_DECODE, e->p->images);
     stream_drop_residents(e->s);
     for (int i = 0; i < e->p->images; i++) {
         e->image = i;
@@ -707,6 +678,7 @@ static refine_status start_stream(refine_engine *e, refine_error *err)
     e->started = e->last_report = clock_seconds();
     e->before = e->at_start = stream_get_stats(e->s);
     e->step = 0;
+    forecast_run(&e->forecast, e->started);
     return REFINE_OK;
 }
 
@@ -735,7 +707,7 @@ refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refi
     scratch_close(&e->r.mem); /* of a failed run too: the next one's residents come where it lay */
     TRY(st);
     fill_run_report(e);
-    begin(e, REFINE_FINISHED, -1, 0);
+    begin(e, REFINE_FINISHED, -1, -1, 0);
     return device_status(e, err);
 }
 
@@ -805,7 +777,11 @@ static void fill_plan_report(refine_engine *e)
     r->predicted_unet = p->predicted.step * e->p->steps;
     if (p->predicted.step > p->predicted.compute)
         r->predicted_stall = 1.0 - p->predicted.compute / p->predicted.step;
-    r->wrong_rate = "";
+    r->predicted_text = e->forecast.phase[REFINE_TEXT];
+    r->predicted_encode = e->forecast.phase[REFINE_ENCODING];
+    r->predicted_decode = e->forecast.phase[REFINE_DECODING];
+    r->predicted_total = forecast_total(&e->forecast);
+    r->wrong_rate = r->slow_part = "";
     r->source_hash = pack_super(e->m.p)->source_hash;
     r->source_name = e->m.source_name;
     const char *note = e->s ? stream_note(e->s) : "";
@@ -813,81 +789,34 @@ static void fill_plan_report(refine_engine *e)
              e->device.note[0] && note[0] ? "; " : "", note);
 }
 
-/* Seconds of compute in a step, as the plan assumed and as they were. */
-static double compute_of_step(const refine_engine *e, bool measured)
+/* What was added from one time to another. */
+static stream_stats stats_between(stream_stats a, stream_stats b)
 {
-    int first, end;
-    double sum = 0;
-    pack_segment(e->m.p, SEG_UNET, &first, &end);
-    for (int i = first; i < end; i++)
-        sum += measured ? stream_compute_seconds(e->s, i) : e->plan.seconds[i];
-    return sum * pipeline_passes(e->p);
+    b.disk_bytes -= a.disk_bytes;
+    b.decoded_bytes -= a.decoded_bytes;
+    b.copied_bytes -= a.copied_bytes;
+    b.chunks -= a.chunks;
+    b.resident_hits -= a.resident_hits;
+    b.cache_hits -= a.cache_hits;
+    b.disk_busy -= a.disk_busy;
+    b.decode_busy -= a.decode_busy;
+    b.copy_busy -= a.copy_busy;
+    b.stall_disk -= a.stall_disk;
+    b.stall_decode -= a.stall_decode;
+    b.stall_copy -= a.stall_copy;
+    return b;
 }
 
-/* A limited line is idle when it is not busy, but not free. */
-static double at_most(double rate, double limit)
+static void fill_verdict(refine_engine *e)
 {
-    return limit > 0 && rate > limit ? limit : rate;
-}
-
-/* After a step the compute of every chunk is known: what follows can be foretold better.
- * Seconds the plan does not need any more take them in. */
-static void replay_step(refine_engine *e)
-{
-    int first, end;
-    refine_rates r = e->plan.rates;
-    const stream_stats s = stream_get_stats(e->s);
-    const double planned = compute_of_step(e, false);
-
-    pack_segment(e->m.p, SEG_UNET, &first, &end);
-    e->compute_planned = planned;
-    for (int i = first; i < end; i++)
-        e->plan.seconds[i] = stream_compute_seconds(e->s, i);
-    if (s.disk_busy > 0)
-        r.disk = at_most((double)s.disk_bytes / s.disk_busy, e->disk_limit);
-    if (s.copy_busy > 0)
-        r.copy = at_most((double)s.copied_bytes / s.copy_busy, e->copy_limit);
-    if (s.decode_busy > 0)
-        r.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
-    e->report.replayed_step = plan_simulate(&e->plan, &e->m, e->p, &r, e->plan.seconds).step;
-}
-
-/* What made a step longer (or shorter) than foretold: the part of it that differs most. */
-static const char *find_wrong_rate(const refine_engine *e)
-{
-    const refine_report *r = &e->report;
-    const simulate_result *p = &e->plan.predicted;
-    const double more = r->step_median - r->predicted_step, steps = e->p->steps;
-    const struct {
-        const char *name;
-        double more;
-    } parts[] = {
-        { "compute", compute_of_step(e, true) - e->compute_planned },
-        { "disk", e->unet_stalls.stall_disk / steps - p->stall_disk },
-        { "decoding", e->unet_stalls.stall_decode / steps - p->stall_decode },
-        { "copying", e->unet_stalls.stall_copy / steps - p->stall_copy },
-    };
-    const double direction = more > 0 ? 1 : -1;
-    size_t worst = 0;
-
-    if (!(r->predicted_step > 0) || fabs(more) < 0.1 * r->predicted_step)
-        return "";
-    for (size_t i = 1; i < sizeof parts / sizeof parts[0]; i++)
-        if (parts[i].more * direction > parts[worst].more * direction)
-            worst = i;
-    return parts[worst].name;
-}
-
-/* Kinds of compute are not timed apart: all are taken to be off by the same factor. */
-static void set_compute_rates(refine_engine *e)
-{
-    const double measured = compute_of_step(e, true);
-    const double by = measured > 0 ? e->compute_planned / measured : 0;
-    const refine_rates *r = &e->report.rates;
-    e->report.measured.linear = by * r->linear;
-    e->report.measured.conv = by * r->conv;
-    e->report.measured.attention = by * r->attention;
-    e->report.measured.memory = by * r->memory;
+    refine_report *r = &e->report;
+    const forecast *f = &e->forecast;
+    forecast_rates(f, &r->measured);
+    r->wrong_rate = forecast_wrong(f, r->step_median);
+    r->replayed_step = f->replayed;
+    r->slow_step = f->slowest.by;
+    r->slow_part = f->slowest.part;
+    r->slow_part_by = f->slowest.part_by;
 }
 
 static void fill_run_report(refine_engine *e)
@@ -912,8 +841,7 @@ static void fill_run_report(refine_engine *e)
     r->measured.copy = r->copy_rate;
     if (s.decode_busy > 0)
         r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
-    set_compute_rates(e);
-    r->wrong_rate = find_wrong_rate(e);
+    fill_verdict(e);
 }
 
 void refine_get_report(const refine_engine *e, refine_report *out) { *out = e->report; }

@@ -10,7 +10,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "engine/cost.h"
+#include "engine/cost_jobs.h"
 #include "engine/recorder.h"
 #include "engine/stages.h"
 #include "offload/probe.h"
@@ -223,10 +223,18 @@ static size_t least_ring(const planner *k, const vae_way *v, const unet_way *u)
 
 /* ---- time ---- */
 
+static const refine_rates *rates_of(const plan *p, uint32_t seg)
+{
+    if (seg == SEG_VAE_ENCODE || seg == SEG_VAE_DECODE)
+        return &p->vae_rates;
+    return seg == SEG_TEXT || seg == SEG_ONCE ? &p->text_rates : &p->rates;
+}
+
 static void set_seconds(planner *k)
 {
     for (int i = 0; i < n_pack_chunks(k->m->p); i++)
-        k->out->seconds[i] = cost_seconds(&k->out->rates, k->out->work[i]);
+        k->out->seconds[i] = cost_seconds(rates_of(k->out, pack_chunk_at(k->m->p, i)->segment),
+                                          k->out->work[i]);
 }
 
 simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pipe,
@@ -265,6 +273,47 @@ static size_t probe_request(const planner *k)
     return 0;
 }
 
+static int most_per_pass(const planner *k)
+{
+    const int items = k->p->items;
+    return k->o->per_pass > 0 && k->o->per_pass < items ? k->o->per_pass : items;
+}
+
+/* What was not measured is taken to be as in the UNet: text has norms too, and the VAE's may not
+ * have fitted. */
+static void complete(refine_rates *r, const refine_rates *by)
+{
+    r->linear = r->linear > 0 ? r->linear : by->linear;
+    r->conv = r->conv > 0 ? r->conv : by->conv;
+    r->attention = r->attention > 0 ? r->attention : by->attention;
+    r->memory = r->memory > 0 ? r->memory : by->memory;
+}
+
+/* Of each phase, in its own types and shapes. */
+static void probe_compute(planner *k)
+{
+    plan *out = k->out;
+    const dtype stored = model_quantised(k->m) ? DT_I8G64 : DT_F16;
+    const bool pictures = k->p->encodes || k->p->decodes;
+    run r;
+    plan_precision(&r, k->target, k->p->act);
+    const struct {
+        bool runs;
+        refine_rates *into;
+        cost_job job;
+    } jobs[] = {
+        { true, &out->rates, cost_job_unet(k->p, most_per_pass(k), stored) },
+        { true, &out->text_rates, cost_job_text(k->p, stored) },
+        { pictures, &out->vae_rates, cost_job_vae(k->p, r.vae_act, stored) },
+        { pictures, &out->vae_rates, cost_job_vae_attention(k->p, stored) },
+    };
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
+        if (jobs[i].runs)
+            cost_probe(jobs[i].into, k->target, &jobs[i].job, out->device_limit);
+    complete(&out->text_rates, &out->rates);
+    complete(&out->vae_rates, &out->rates);
+}
+
 /* Rates that are given are not probed, nor those whose probe would not fit. */
 static void set_rates(planner *k)
 {
@@ -284,13 +333,10 @@ static void set_rates(planner *k)
         r->disk = k->o->disk_limit;
     if (k->o->copy_limit > 0 && r->copy > k->o->copy_limit)
         r->copy = k->o->copy_limit;
+    k->out->text_rates = k->out->vae_rates = *r;
     /* The referee would take seconds, and nobody asks it for speed. */
-    if (strcmp(dev_name(k->target), "ref") == 0)
-        return;
-    if (r->linear <= 0 || r->conv <= 0 || r->attention <= 0 || r->memory <= 0)
-        cost_probe(r, k->target,
-                   (cost_types){ k->p->act, model_quantised(k->m) ? DT_I8G64 : DT_F16 },
-                   k->out->device_limit);
+    if (strcmp(dev_name(k->target), "ref") != 0)
+        probe_compute(k);
 }
 
 /* ---- residents ---- */
@@ -454,12 +500,6 @@ static refine_status choose_vae(planner *k, const unet_way *u, vae_way *v, refin
                 return REFINE_OK;
         }
     return REFINE_OK;
-}
-
-static int most_per_pass(const planner *k)
-{
-    const int items = k->p->items;
-    return k->o->per_pass > 0 && k->o->per_pass < items ? k->o->per_pass : items;
 }
 
 /* The smallest device ceiling there is. */

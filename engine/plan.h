@@ -45,7 +45,8 @@ typedef struct plan {
     uint64_t step_bytes;           /* decoded weights touched in a step */
     uint64_t step_copied;          /* of them, those that travel */
     uint64_t step_read;            /* stored bytes of those that are read from the pack */
-    refine_rates rates;            /* as assumed; decode of all workers */
+    refine_rates rates;            /* as assumed, of the UNet; decode of all workers */
+    refine_rates text_rates, vae_rates; /* likewise, of these */
     simulate_result predicted;     /* all 0 where a rate is not known */
 } plan;
 

@@ -132,7 +132,7 @@ typedef struct refine_progress {
     refine_phase phase;
     int step, steps;     /* UNet steps finished, and in all */
     double done;         /* share of the phase (or of the step) that is done, 0..1 */
-    double elapsed, eta; /* seconds; eta < 0: not yet known */
+    double elapsed, eta; /* seconds; eta: until the run is over; < 0: rates are not known */
     double disk_rate;    /* bytes a second, lately */
     double stall_share;  /* of compute time spent waiting for weights, so far */
 } refine_progress;
@@ -218,13 +218,23 @@ typedef struct refine_report {
     double replayed_step;   /* predicted from what the first step measured; 0: not yet */
     refine_rates rates;     /* that the prediction assumed */
     refine_rates measured;  /* by the run */
-    const char *wrong_rate; /* "compute", "disk", "decoding" or "copying": to blame when a step took
+    const char *wrong_rate; /* "linear", "conv", "attention", "memory" (norms and other elementwise
+                               work), "disk", "decoding" or "copying": to blame when steps took
                                10 % more or less than predicted; or "" */
     int images, per_pass, passes_per_step, band_rows;
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;
     int tokens, negative_tokens; /* of the prompts before truncation to 77 */
     char note[256];              /* something the user should know, or "" */
+    /* Seconds of whole phases, before the run; 0: no prediction, or no such phase.  total: all of
+     * them, with the steps, of which the first also brings the weights that stay. */
+    double predicted_text, predicted_encode, predicted_decode, predicted_total;
+    /* The step that took most times its prediction: how many; where more than 1.5, what made it so,
+     * by the words of wrong_rate, else ""; and how many times as slow as probed that was.  0: not
+     * known. */
+    double slow_step;
+    const char *slow_part;
+    double slow_part_by;
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \

@@ -77,6 +77,9 @@ struct dev {
     size_t overhead; /* device memory it took for itself */
     void *workspace;
     size_t workspace_bytes;
+    dev_told *told; /* of changes of kind (kernels/ops.c); or NULL */
+    void *told_context;
+    dev_kind kind; /* of the last operator */
 };
 
 #endif

@@ -112,6 +112,14 @@ void dev_wait(dev *d, dev_queue q, dev_event *e)
         d->ops->wait(d, q, e);
 }
 
+void dev_listen(dev *d, dev_told *told, void *context)
+{
+    d->told = told;
+    d->told_context = context;
+    if (told)
+        told(context, d->kind);
+}
+
 void dev_workspace_set(dev *d, void *p, size_t bytes)
 {
     d->workspace = p;

@@ -127,6 +127,22 @@ dev_work dev_plan_work(const dev *plan);
 
 static inline uint64_t dev_work_macs(dev_work w) { return w.linear + w.conv + w.attention; }
 
+/* What takes a device's time, in the order of dev_work. */
+typedef enum dev_kind { DEV_LINEAR, DEV_CONV, DEV_ATTENTION, DEV_MEMORY, DEV_KINDS } dev_kind;
+
+/* Work of one kind; bytes of DEV_MEMORY. */
+static inline uint64_t dev_work_of(dev_work w, dev_kind k)
+{
+    const uint64_t of[DEV_KINDS] = { w.linear, w.conv, w.attention, w.bytes };
+    return of[k];
+}
+
+/* Lets somebody know of which kind the operators are: at once, and then before one is enqueued that
+ * is of another kind than the one before it.  The thread of the compute queue calls.  told NULL:
+ * nobody is to know. */
+typedef void dev_told(void *context, dev_kind now);
+void dev_listen(dev *d, dev_told *told, void *context);
+
 #ifdef __cplusplus
 }
 #endif

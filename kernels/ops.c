@@ -10,6 +10,17 @@
 
 static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
 
+/* Whether an operator of this kind is to be enqueued: then whoever listens has been told. */
+static bool begins(dev *d, dev_kind kind)
+{
+    if (!alive(d))
+        return false;
+    if (d->told && d->kind != kind)
+        d->told(d->told_context, kind);
+    d->kind = kind;
+    return true;
+}
+
 static bool is_tensor(tensor t)
 {
     return t.n > 0 && t.h > 0 && t.w > 0 && t.c > 0 && t.stride >= t.c;
@@ -64,7 +75,7 @@ void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
     assert(is_matrix(w, 1, 1, x.c) && fits_epilogue(e, y, w.n));
     assert(!y.data || y.data != x.data);
     const linear_args a = { y, x, w, *e };
-    if (alive(d))
+    if (begins(d, DEV_LINEAR))
         d->ops->linear(d, &a);
 }
 
@@ -84,7 +95,7 @@ void op_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int ro
 {
     assert(is_pair(a, b) && is_sums(sums) && sums.n == a.n && sums.h == band_units(a.h));
     assert((a.c + b.c) % sums.w == 0 && is_band(row0, rows, a.h));
-    if (alive(d))
+    if (begins(d, DEV_MEMORY))
         d->ops->groupnorm_sums(d, sums, a, b, row0, rows);
 }
 
@@ -96,7 +107,7 @@ void op_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
            affine.n == sums.n);
     assert(affine.h == 1 && affine.w == 2 && affine.stride == c && c % sums.w == 0 && w > 0);
     assert(is_vector(gain, c) && is_vector(bias, c));
-    if (alive(d))
+    if (begins(d, DEV_MEMORY))
         d->ops->groupnorm(d, affine, sums, h, w, gain, bias, eps);
 }
 
@@ -104,7 +115,7 @@ void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
     assert(is_pair(a, b) && is_affine(affine, a, b) && is_activation(y));
     assert(same_pixels(y, a) && y.c == a.c + b.c && f != ACT_GEGLU);
-    if (alive(d))
+    if (begins(d, DEV_MEMORY))
         d->ops->apply_norm(d, y, a, b, affine, f);
 }
 
@@ -140,7 +151,7 @@ size_t op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g)
 conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
 {
     assert(is_conv_input(in) && is_geometry(g));
-    if (alive(d))
+    if (p ? begins(d, DEV_MEMORY) : alive(d)) /* without a place for it nothing is done */
         return d->ops->conv_prepare(d, p, in, g);
     return (conv_source){ .in = *in };
 }
@@ -153,7 +164,7 @@ void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g
     assert(y.h == output_size(g, x->in.h) && y.w == output_size(g, x->in.w));
     assert(g.row0 + g.rows == y.h || (g.row0 + g.rows < y.h && g.rows % BAND_UNIT == 0));
     const conv_args a = { y, *x, w, g, *e };
-    if (alive(d))
+    if (begins(d, DEV_CONV))
         d->ops->conv2d(d, &a);
 }
 
@@ -165,7 +176,7 @@ void op_attention(dev *d, tensor y, tensor q, tensor k, tensor v, int heads, flo
     assert(k.n == q.n && k.c == q.c && heads > 0 && q.c % heads == 0);
     assert(!causal || tensor_pixels(k) == tensor_pixels(q));
     const attention_args a = { y, q, k, v, heads, scale, causal };
-    if (alive(d))
+    if (begins(d, DEV_ATTENTION))
         d->ops->attention(d, &a);
 }
 
@@ -173,20 +184,20 @@ void op_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float ep
 {
     assert(is_activation(x) && is_activation(y) && same_shape(y, x));
     assert(is_vector(gain, x.c) && is_vector(bias, x.c));
-    if (alive(d))
+    if (begins(d, DEV_MEMORY))
         d->ops->layernorm(d, y, x, gain, bias, eps);
 }
 
 void op_silu(dev *d, tensor y, tensor x)
 {
     assert(is_activation(x) && is_activation(y) && same_shape(y, x));
-    if (alive(d))
+    if (begins(d, DEV_MEMORY))
         d->ops->silu(d, y, x);
 }
 
 void op_convert(dev *d, tensor y, tensor x)
 {
     assert(is_activation(x) && is_activation(y) && same_shape(y, x));
-    if (alive(d))
+    if (begins(d, DEV_MEMORY))
         d->ops->convert(d, y, x);
 }

@@ -44,8 +44,8 @@ static void pass_one(queue_clock *q)
     dev_sync(q->d, m->event);
     q->at = q->passed > 0 ? begin + seconds_before(q, q->passed) : m->made;
     q->passed++;
-    if (m->chunk >= 0)
-        q->tell(q->context, m->lane, m->chunk, begin, q->at);
+    if (m->stretch.chunk >= 0)
+        q->tell(q->context, m->stretch, begin, q->at);
 }
 
 void queue_clock_settle(queue_clock *q)
@@ -55,13 +55,12 @@ void queue_clock_settle(queue_clock *q)
 }
 
 /* The mark that passed last keeps its event until the next has passed. */
-void queue_clock_mark(queue_clock *q, refine_lane lane, int chunk)
+void queue_clock_mark(queue_clock *q, queue_stretch s)
 {
     if (q->made - q->passed == QUEUE_CLOCK_MARKS - 1)
         pass_one(q);
     queue_mark *m = mark_number(q, q->made++);
-    m->lane = lane;
-    m->chunk = chunk;
+    m->stretch = s;
     m->made = clock_seconds();
     if (m->event)
         dev_record(q->d, m->event, DEV_COMPUTE);

@@ -18,13 +18,20 @@
 
 enum { QUEUE_CLOCK_MARKS = 512 };
 
-/* A stretch is over: what it was, of which chunk. */
-typedef void queue_told(void *context, refine_lane lane, int chunk, double begin, double end);
+/* A stretch is over: what it was, and of which chunk.  Of compute also: what kind of operator it
+ * was, and whether all of the visit has been told with it. */
+typedef struct queue_stretch {
+    refine_lane lane;
+    int chunk;
+    dev_kind kind;
+    bool ends;
+} queue_stretch;
+
+typedef void queue_told(void *context, queue_stretch s, double begin, double end);
 
 typedef struct queue_mark {
     dev_event *event; /* NULL on a device that does not run behind */
-    refine_lane lane;
-    int chunk;
+    queue_stretch stretch;
     double made;
 } queue_mark;
 
@@ -42,7 +49,7 @@ bool queue_clock_open(queue_clock *q, dev *d, queue_told *tell, void *context);
 void queue_clock_close(queue_clock *q); /* of zeros is fine */
 
 /* From the last mark to here it was this; chunk < 0: nothing that anybody wants to be told. */
-void queue_clock_mark(queue_clock *q, refine_lane lane, int chunk);
+void queue_clock_mark(queue_clock *q, queue_stretch s);
 
 /* Waits for all marks, and tells of them. */
 void queue_clock_settle(queue_clock *q);

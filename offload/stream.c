@@ -64,20 +64,53 @@ static refine_lane cause_of_stall(const stream *s, uint64_t t)
     return sl->trip == t && sl->state == READ ? REFINE_LANE_STALL_DECODE : REFINE_LANE_STALL_COPY;
 }
 
+/* A visit's compute is one span of the trace, whatever its kinds. */
+static void count_compute(stream *s, queue_stretch q, double begin, double end)
+{
+    s->kinds[q.kind] += end - begin;
+    s->times[q.chunk].seconds += end - begin;
+    if (s->visit_began < 0)
+        s->visit_began = begin;
+    if (!q.ends)
+        return;
+    s->times[q.chunk].visits++;
+    trace_add(s->t, REFINE_LANE_COMPUTE, q.chunk, s->visit_began, end, 0);
+    s->visit_began = -1;
+}
+
 /* A stretch of the compute queue is over. */
-void stream_count(void *stream_, refine_lane lane, int chunk, double begin, double end)
+void stream_count(void *stream_, queue_stretch q, double begin, double end)
 {
     stream *s = stream_;
     double *const stall[] = { &s->stats.stall_disk, &s->stats.stall_decode, &s->stats.stall_copy };
-    trace_add(s->t, lane, chunk, begin, end, 0);
-    if (lane == REFINE_LANE_COMPUTE) {
-        s->times[chunk].seconds += end - begin;
-        s->times[chunk].visits++;
+    if (q.lane == REFINE_LANE_COMPUTE) {
+        count_compute(s, q, begin, end);
         return;
     }
+    trace_add(s->t, q.lane, q.chunk, begin, end, 0);
     pthread_mutex_lock(&s->lock);
-    *stall[lane - REFINE_LANE_STALL_DISK] += end - begin;
+    *stall[q.lane - REFINE_LANE_STALL_DISK] += end - begin;
     pthread_mutex_unlock(&s->lock);
+}
+
+static void mark_stall(stream *s, refine_lane cause, int chunk)
+{
+    queue_clock_mark(&s->clock, (queue_stretch){ .lane = cause, .chunk = chunk });
+}
+
+static void mark_compute(stream *s, bool ends)
+{
+    const queue_stretch q = { REFINE_LANE_COMPUTE, s->inside, s->kind, ends };
+    queue_clock_mark(&s->clock, q);
+}
+
+/* What has been enqueued since the last mark was of another kind than what comes. */
+void stream_kind(void *stream_, dev_kind now)
+{
+    stream *s = stream_;
+    if (s->inside >= 0)
+        mark_compute(s, false);
+    s->kind = now;
 }
 
 /* Waits, if trip t has not been copied, for something to change; *cause says for what. */
@@ -105,11 +138,11 @@ static const void *enter_trip(stream *s, uint64_t t)
     refine_lane cause;
 
     while (wait_for_copied(s, t, &cause))
-        queue_clock_mark(&s->clock, cause, chunk);
+        mark_stall(s, cause, chunk);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
     dev_wait(s->d, DEV_COMPUTE, f->ready); /* (7) */
-    queue_clock_mark(&s->clock, REFINE_LANE_STALL_COPY, chunk);
+    mark_stall(s, REFINE_LANE_STALL_COPY, chunk);
     return f->at;
 }
 
@@ -124,7 +157,7 @@ static const void *enter_resident(stream *s, int chunk)
 /* The time up to now was the compute of the chunk entered last. */
 static void end_visit(stream *s)
 {
-    queue_clock_mark(&s->clock, REFINE_LANE_COMPUTE, s->inside);
+    mark_compute(s, true);
     s->inside = -1;
 }
 
@@ -139,6 +172,10 @@ double stream_compute_seconds(const stream *s, int chunk)
     const visit_time *v = &s->times[chunk];
     return v->visits ? v->seconds / (double)v->visits : 0.0;
 }
+
+double stream_kind_seconds(const stream *s, dev_kind k) { return s->kinds[k]; }
+
+int stream_position(const stream *s) { return s->inside; }
 
 const void *stream_enter(weights *w, int chunk)
 {

@@ -88,6 +88,12 @@ void stream_pause(stream *s);
  * on average over its visits up to the last pause; 0: not visited.  The compute thread's. */
 double stream_compute_seconds(const stream *s, int chunk);
 
+/* Seconds of compute of one kind, of all chunks and without stalls, since stream_open and up to the
+ * last pause. */
+double stream_kind_seconds(const stream *s, dev_kind k);
+
+int stream_position(const stream *s); /* the chunk entered last; -1: none since a pause */
+
 stream_stats stream_get_stats(stream *s); /* any time */
 const char *stream_reader_name(const stream *s);
 const char *stream_note(const stream *s); /* "" or why the reader fell back */

@@ -93,6 +93,8 @@ static refine_status open_flights(stream *s, refine_error *err)
         ok = s->flights[i].ready && s->flights[i].done;
     }
     ok = ok && queue_clock_open(&s->clock, s->d, stream_count, s);
+    s->visit_began = -1;
+    dev_listen(s->d, stream_kind, s);
     return ok ? REFINE_OK : out_of_memory(err);
 }
 
@@ -245,6 +247,7 @@ void stream_close(stream *s)
     if (!s)
         return;
     stop_threads(s);
+    dev_listen(s->d, NULL, NULL);
     if (s->rd)
         s->rd->close(s->rd);
     for (int i = 0; i < s->n_workers; i++)

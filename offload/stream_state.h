@@ -93,8 +93,11 @@ struct stream {
     trace *t;
     pace disk, copy;   /* of the I/O thread; of the copy thread */
     visit_time *times; /* per chunk; the compute thread's, as is */
-    queue_clock clock; /* the compute thread's, as is */
-    int inside;        /* the chunk entered last; -1: its compute has ended */
+    queue_clock clock; /* the compute thread's, as is all up to `inside` */
+    double kinds[DEV_KINDS]; /* seconds of compute */
+    dev_kind kind;           /* of what is being enqueued */
+    double visit_began;      /* of the stretches told last; < 0: they were all of a visit */
+    int inside;              /* the chunk entered last; -1: its compute has ended */
 
     bool has_lock;
     int n_conditions;
@@ -128,7 +131,8 @@ void stream_copy(void *s);
 
 const void *stream_enter(weights *w, int chunk);
 void stream_leave(weights *w, int chunk);
-void stream_count(void *stream_, refine_lane lane, int chunk, double begin, double end);
+void stream_count(void *stream_, queue_stretch q, double begin, double end);
+void stream_kind(void *stream_, dev_kind now);
 
 /* Everything as before the first trip; nobody else runs. */
 void stream_reset(stream *s);

@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 static const double REDRAW = 0.1, RELOG = 10.0; /* seconds */
-static const double MEMORY = 3.0;               /* seconds a rate looks back */
+static const double MEMORY = 3.0;               /* seconds a rate looks back; */
+static const double GUESS = 0.3;                /* and so many that a guess is worth */
 
 enum { WIDTH_DEFAULT = 80, BAR_MOST = 30, BAR_LEAST = 8, LINE = 256, ETA_TEXT = 64 };
 
@@ -93,16 +94,29 @@ void progress_clear(progress *p)
     p->drawn = false;
 }
 
+void rate_guess(rate_meter *m, double now, double rate)
+{
+    *m = (rate_meter){ .at = now, .rate = rate, .began = now };
+}
+
+/* Seconds over which the mean is taken. */
+static double memory_at(const rate_meter *m, double now)
+{
+    const double age = now - m->began + GUESS;
+    return m->began > 0.0 ? fmin(age, MEMORY) : MEMORY;
+}
+
 void rate_sample(rate_meter *m, double now, double value)
 {
     const double seconds = now - m->at;
     if (m->at <= 0.0) {
-        *m = (rate_meter){ now, value, 0.0 };
+        *m = (rate_meter){ .at = now, .value = value };
         return;
     }
     if (seconds < REDRAW)
         return;
-    const double rate = (value - m->value) / seconds, weight = 1.0 - exp(-seconds / MEMORY);
+    const double rate = (value - m->value) / seconds,
+                 weight = fmin(seconds / memory_at(m, now), 1.0);
     m->rate = m->rate > 0.0 ? m->rate + weight * (rate - m->rate) : rate;
     m->at = now;
     m->value = value;

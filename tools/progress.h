@@ -31,12 +31,16 @@ void progress_show(progress *p, double done, double eta, const char *fmt, ...);
 /* Removes the line from a terminal, so that a result or an error can be printed. */
 void progress_clear(progress *p);
 
-/* How fast a counter grows: a mean over the last seconds, weighted towards now. */
+/* How fast a counter grows: a mean over the last seconds, weighted towards now; at first over all
+ * there were, a guess among them if there was one. */
 typedef struct rate_meter {
     double at, value; /* of the last sample */
     double rate;      /* per second; 0: not yet known */
+    double began;     /* 0: nothing was guessed */
 } rate_meter;
 
+/* From 0, now. */
+void rate_guess(rate_meter *m, double now, double rate);
 void rate_sample(rate_meter *m, double now, double value);
 
 #endif

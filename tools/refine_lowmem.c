@@ -396,7 +396,7 @@ static int on_progress(void *context, const refine_progress *p)
                       "step %d of %d, disk %.2f GB/s, stalled %.1f %%", p->step + 1, p->steps,
                       p->disk_rate / 1e9, 100.0 * p->stall_share);
     else
-        progress_show(&d->bar, p->done, -1.0, "disk %.2f GB/s", p->disk_rate / 1e9);
+        progress_show(&d->bar, p->done, p->eta, "disk %.2f GB/s", p->disk_rate / 1e9);
     return 0;
 }
 
@@ -479,6 +479,7 @@ static void warn(const arguments *a, const refine_report *r)
         return;
     if (r->note[0])
         fprintf(stderr, "refine-lowmem: %s\n", r->note);
+    result_print_slow(stderr, r);
     const struct {
         const char *name;
         int tokens;
@@ -677,6 +678,8 @@ static void on_finished(void *context, const refine_report *r, const refine_job 
     progress_clear(&((display *)a->j.progress_context)->bar);
     if (!a->json && !a->quiet)
         result_print_run(stderr, r);
+    if (!a->quiet)
+        result_print_slow(stderr, r);
     for (int i = 0; i < n; i++) {
         const run_record record = { .output = items[i]->output,
                                     .pack = a->o.pack_path,

@@ -235,6 +235,15 @@ static int parse(arguments *a, int argc, char **argv)
 
 /* ---- packing ---- */
 
+/* Bytes of weights that a processor packs in a second, about: what is said before there is a
+ * measured rate. */
+static double usual_rate(const arguments *a)
+{
+    const double each = a->weights == WEIGHTS_INT8 ? 50e6 : 150e6;
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return each * (a->threads > 0 ? a->threads : cores < 1 ? 1.0 : (double)cores);
+}
+
 typedef struct watcher {
     progress line;
     rate_meter rate;
@@ -372,6 +381,7 @@ static refine_status pack_source(const arguments *a, const weight_source *s, con
     const double began = clock_seconds();
 
     progress_open(&w.line, stderr, "packing", a->quiet);
+    rate_guess(&w.rate, began, usual_rate(a));
     const pack_write_options o = { .path = a->output,
                                    .replace = a->force,
                                    .weights = a->weights,

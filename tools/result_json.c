@@ -114,6 +114,15 @@ json_t *result_rates(const refine_rates *r)
                      finite_or_0(r->attention), "memory", finite_or_0(r->memory));
 }
 
+static json_t *slowest_object(const refine_report *r)
+{
+    json_t *o = json_pack("{s:f}", "times", finite_or_0(r->slow_step));
+    if (!r->slow_part[0])
+        return o;
+    return join(o, json_pack("{s:s, s:f}", "part", r->slow_part, "part_times",
+                             finite_or_0(r->slow_part_by)));
+}
+
 static json_t *predicted_object(const refine_report *r, bool ran)
 {
     if (!(r->predicted_step > 0))
@@ -121,10 +130,14 @@ static json_t *predicted_object(const refine_report *r, bool ran)
     json_t *o = json_pack("{s:f, s:f, s:f, s:o}", "step", r->predicted_step, "unet",
                           r->predicted_unet, "stall_share", r->predicted_stall, "rates",
                           result_rates(&r->rates));
+    o = join(o, json_pack("{s:f, s:f, s:f, s:f}", "vae_encode", r->predicted_encode, "text",
+                          r->predicted_text, "vae_decode", r->predicted_decode, "total",
+                          r->predicted_total));
     if (!ran)
         return o;
-    return join(o, json_pack("{s:f, s:s, s:o}", "replayed_step", r->replayed_step, "wrong_rate",
-                             r->wrong_rate, "measured", result_rates(&r->measured)));
+    return join(o, json_pack("{s:f, s:s, s:o, s:o}", "replayed_step", r->replayed_step,
+                             "wrong_rate", r->wrong_rate, "slowest_step", slowest_object(r),
+                             "measured", result_rates(&r->measured)));
 }
 
 /* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
@@ -236,8 +249,11 @@ void result_print_plan(FILE *out, const refine_report *r)
     fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
             mib(r->copy_bytes_per_step), mib(r->disk_bytes_per_step));
     if (r->predicted_step > 0)
-        fprintf(out, "predicted       %8.3g s a step, stalled %.1f %%; all steps %.3g s\n",
-                r->predicted_step, 100.0 * r->predicted_stall, r->predicted_unet);
+        fprintf(out,
+                "predicted       %8.3g s a step, stalled %.1f %%; all steps %.3g s\n"
+                "                %8.3g s in all; encode %.3g, text %.3g, decode %.3g\n",
+                r->predicted_step, 100.0 * r->predicted_stall, r->predicted_unet,
+                r->predicted_total, r->predicted_encode, r->predicted_text, r->predicted_decode);
 }
 
 /* Predicted against measured; which rate was wrong, if the prediction was. */
@@ -253,6 +269,17 @@ static void print_forecast(FILE *out, const refine_report *r)
         fprintf(out, "; %s was %s than probed", r->wrong_rate,
                 r->step_median > r->predicted_step ? "slower" : "faster");
     fputc('\n', out);
+}
+
+void result_print_slow(FILE *out, const refine_report *r)
+{
+    if (!r->slow_part[0])
+        return;
+    fprintf(out, "note: a step took %.1f times as long as predicted: ", r->slow_step);
+    if (r->slow_part_by >= 1.05)
+        fprintf(out, "%s is %.1f times as slow as probed\n", r->slow_part, r->slow_part_by);
+    else
+        fprintf(out, "most of the difference is %s\n", r->slow_part);
 }
 
 void result_print_run(FILE *out, const refine_report *r)

@@ -32,4 +32,7 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
 void result_print_plan(FILE *out, const refine_report *r);
 void result_print_run(FILE *out, const refine_report *r);
 
+/* A line that names what made a step much longer than predicted, if one was. */
+void result_print_slow(FILE *out, const refine_report *r);
+
 #endif

@@ -126,15 +126,24 @@ Test(cuda_device, is_listed_by_name_size_and_capability)
 Test(cuda_device, is_measured_within_any_room_and_gives_it_back)
 {
     const dev_options o = { .compute = DT_F16 };
-    const cost_types types = { DT_F16, DT_F16 };
+    const cost_job job = { .act = DT_F16,
+                           .weights = DT_F16,
+                           .levels = 1,
+                           .level = { { .n = 2,
+                                        .h = 16,
+                                        .w = 12,
+                                        .channels = 128,
+                                        .heads = 2,
+                                        .keys = 77,
+                                        .convolves = true } } };
     const uint64_t rooms[] = { 1 * MIB, 4 * MIB, 256 * MIB };
     dev *d = dev_open_cuda(&o, 0, NULL);
     cr_assert_not_null(d);
     for (int i = 0; i < 3; i++) {
         refine_rates r = { 0 };
         const size_t before = dev_memory_free(d);
-        cost_probe(&r, d, types, rooms[i]);
-        cr_expect_leq(cost_probe_memory(d, types, rooms[i]), rooms[i]);
+        cost_probe(&r, d, &job, rooms[i]);
+        cr_expect_leq(cost_probe_memory(d, &job, rooms[i]), rooms[i]);
         cr_expect(r.linear > 1e9 && r.conv > 1e9 && r.attention > 1e6 && r.memory > 1e6,
                   "%g %g %g %g", r.linear, r.conv, r.attention, r.memory);
         cr_expect_eq(dev_memory_free(d), before);

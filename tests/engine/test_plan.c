@@ -127,14 +127,6 @@ Test(engine_plan, the_smallest_run_has_a_forecast_too)
     }
 }
 
-Test(engine_plan, names_the_rate_that_was_wrong)
-{
-    refine_options o = options();
-    o.cached_bytes = UINT64_MAX;
-    o.rates.linear = o.rates.conv = o.rates.attention = o.rates.memory = 1e7;
-    cr_expect_str_eq(run(&o).wrong_rate, "compute");
-}
-
 Test(engine_plan, caches_only_what_helps)
 {
     refine_options o = options();

@@ -164,3 +164,51 @@ Test(kernels_ops, a_pass_allocates_nothing_once_it_has_run)
         dev_close(cpu);
     }
 }
+
+/* ---- kinds ---- */
+
+typedef struct ear {
+    dev_kind kind[16];
+    int n;
+} ear;
+
+static void listen(void *context, dev_kind now)
+{
+    ear *e = context;
+    e->kind[e->n++] = now;
+}
+
+Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
+{
+    static const dev_kind WANT[] = { DEV_LINEAR, DEV_MEMORY, DEV_CONV, DEV_ATTENTION, DEV_LINEAR };
+    const tensor t = f32(1, 16, 16, 8), vector = f32(1, 1, 1, 8);
+    dev *target = field_ref(), *d = plan_of(target);
+    ear e = { 0 };
+    dev_listen(d, listen, &e);
+    op_linear(d, t, tensor_make((void *)1, DT_F32, 1, 16, 16, 8), f32(8, 1, 1, 8), &NONE);
+    op_layernorm(d, t, t, vector, vector, 1e-5f);
+    op_silu(d, t, t);
+    convolve(d, f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 0, 16 });
+    op_attention(d, t, t, t, t, 1, 1.0f, false);
+    op_linear(d, t, tensor_make((void *)1, DT_F32, 1, 16, 16, 8), f32(8, 1, 1, 8), &NONE);
+    dev_listen(d, NULL, NULL);
+    op_silu(d, t, t);
+    cr_assert_eq(e.n, 5, "%d", e.n);
+    for (int i = 0; i < 5; i++)
+        cr_expect_eq(e.kind[i], WANT[i]);
+    dev_close(d);
+    dev_close(target);
+}
+
+Test(kernels_ops, what_a_failed_device_does_not_do_is_not_told)
+{
+    const tensor t = f32(1, 16, 16, 8);
+    dev *target = field_ref(), *d = plan_of(target);
+    ear e = { 0 };
+    dev_listen(d, listen, &e);
+    dev_fail(d, REFINE_EDEVICE, "lost");
+    op_silu(d, t, t);
+    cr_assert_eq(e.n, 1);
+    dev_close(d);
+    dev_close(target);
+}

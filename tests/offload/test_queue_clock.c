@@ -74,13 +74,18 @@ typedef struct ear {
     int n;
 } ear;
 
-static void listen(void *context, refine_lane lane, int chunk, double begin, double end)
+static void listen(void *context, queue_stretch s, double begin, double end)
 {
     ear *e = context;
-    e->told[e->n].lane = lane;
-    e->told[e->n].chunk = chunk;
+    e->told[e->n].lane = s.lane;
+    e->told[e->n].chunk = s.chunk;
     e->told[e->n].begin = begin;
     e->told[e->n++].end = end;
+}
+
+static void mark(queue_clock *q, refine_lane lane, int chunk)
+{
+    queue_clock_mark(q, (queue_stretch){ .lane = lane, .chunk = chunk });
 }
 
 static made_up device(const struct dev_ops *ops)
@@ -104,16 +109,16 @@ Test(offload_queue_clock, tells_the_queues_own_times_and_not_the_hosts)
     made_up m = device(&BEHIND);
     const double begun = clock_seconds();
     cr_assert(queue_clock_open(&q, &m.base, listen, &e));
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, -1);
+    mark(&q, REFINE_LANE_COMPUTE, -1);
     const double first = clock_seconds();
     m.now += 0.5;
-    queue_clock_mark(&q, REFINE_LANE_STALL_DISK, 7);
+    mark(&q, REFINE_LANE_STALL_DISK, 7);
     m.now += 2.0;
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 7);
+    mark(&q, REFINE_LANE_COMPUTE, 7);
     m.now += 10.0;
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, -1); /* idle */
+    mark(&q, REFINE_LANE_COMPUTE, -1); /* idle */
     m.now += 0.25;
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 8);
+    mark(&q, REFINE_LANE_COMPUTE, 8);
     cr_expect_eq(e.n, 0, "nothing has passed yet");
     queue_clock_settle(&q);
     cr_assert_eq(e.n, 3);
@@ -127,6 +132,27 @@ Test(offload_queue_clock, tells_the_queues_own_times_and_not_the_hosts)
     cr_expect_eq(m.open, 0);
 }
 
+static void keep_last(void *context, queue_stretch s, double begin, double end)
+{
+    (void)begin, (void)end;
+    *(queue_stretch *)context = s;
+}
+
+Test(offload_queue_clock, tells_all_that_is_known_of_a_stretch)
+{
+    static queue_clock q;
+    queue_stretch last = { 0 };
+    made_up m = device(&BEHIND);
+    cr_assert(queue_clock_open(&q, &m.base, keep_last, &last));
+    for (int i = 0; i < 2; i++) {
+        const queue_stretch s = { REFINE_LANE_COMPUTE, 4, i ? DEV_CONV : DEV_ATTENTION, i == 1 };
+        queue_clock_mark(&q, s);
+        queue_clock_settle(&q);
+        cr_expect(last.kind == s.kind && last.ends == s.ends && last.chunk == 4);
+    }
+    queue_clock_close(&q);
+}
+
 Test(offload_queue_clock, loses_nothing_when_the_queue_is_far_behind)
 {
     enum { ALL = 3 * QUEUE_CLOCK_MARKS };
@@ -135,7 +161,7 @@ Test(offload_queue_clock, loses_nothing_when_the_queue_is_far_behind)
     made_up m = device(&BEHIND);
     cr_assert(queue_clock_open(&q, &m.base, listen, &e));
     for (int i = 0; i <= ALL; i++) {
-        queue_clock_mark(&q, REFINE_LANE_COMPUTE, i - 1);
+        mark(&q, REFINE_LANE_COMPUTE, i - 1);
         cr_expect_geq(e.n, i - QUEUE_CLOCK_MARKS);
         m.now += 1.0 + i;
     }
@@ -152,10 +178,10 @@ Test(offload_queue_clock, tells_at_once_on_a_device_that_does)
     static ear e;
     made_up m = device(&AT_ONCE);
     cr_assert(queue_clock_open(&q, &m.base, listen, &e));
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, -1);
+    mark(&q, REFINE_LANE_COMPUTE, -1);
     const double before = clock_seconds();
     clock_sleep_until(before + 0.01);
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 3);
+    mark(&q, REFINE_LANE_COMPUTE, 3);
     cr_assert_eq(e.n, 1);
     cr_expect_geq(e.told[0].end - e.told[0].begin, 0.01);
     cr_expect_leq(e.told[0].end, clock_seconds());
@@ -168,9 +194,9 @@ Test(offload_queue_clock, of_a_device_that_failed_comes_to_an_end)
     static ear e;
     made_up m = device(&BEHIND);
     cr_assert(queue_clock_open(&q, &m.base, listen, &e));
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 1);
+    mark(&q, REFINE_LANE_COMPUTE, 1);
     m.now += 1.0;
-    queue_clock_mark(&q, REFINE_LANE_COMPUTE, 2);
+    mark(&q, REFINE_LANE_COMPUTE, 2);
     dev_fail(&m.base, REFINE_EDEVICE, "lost");
     queue_clock_settle(&q);
     cr_expect_eq(e.n, 2);

@@ -2,6 +2,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/num.h"
 #include "engine/base/trace.h"
+#include "kernels/backend.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/stream_rig.h"
 
@@ -160,6 +161,45 @@ Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
     const stream_stats st = stream_get_stats(r.s);
     cr_assert_leq(computed + st.stall_disk + st.stall_decode + st.stall_copy, all + 1e-6);
     cr_assert_gt(st.stall_disk, 0);
+    rig_close(&r);
+}
+
+/* An operator tells of its kind before it is enqueued (kernels/ops.c). */
+static void operate(rig *r, dev_kind kind, double seconds)
+{
+    r->d->told(r->d->told_context, kind);
+    compute_for(seconds);
+}
+
+Test(offload_stream_time, compute_is_timed_by_kind_too)
+{
+    const double lasts[DEV_KINDS] = { 0.01, 0.02, 0.04, 0.08 };
+    double kinds = 0, chunks = 0;
+    rig r;
+    rig_open_pack(&r, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
+    r.c.n_script = 1;
+    rig_open_stream(&r);
+    weights *w = stream_weights(r.s);
+    const int first = r.script[0].first, end = r.script[0].end;
+    for (int c = first; c < end; c++) {
+        operate(&r, DEV_MEMORY, c > first ? 0 : lasts[0]); /* before the first is nobody's */
+        cr_assert_not_null(w->enter(w, c));
+        cr_assert_eq(stream_position(r.s), c);
+        for (int k = 0; k < DEV_KINDS && c == first; k++)
+            operate(&r, (dev_kind)k, lasts[k]);
+        w->leave(w, c);
+    }
+    stream_pause(r.s);
+    cr_assert_eq(stream_position(r.s), -1);
+    for (int k = 0; k < DEV_KINDS; k++) {
+        const double seconds = stream_kind_seconds(r.s, (dev_kind)k);
+        cr_expect(seconds >= lasts[k] && seconds < lasts[k] + 0.03, "%d: %g s", k, seconds);
+        kinds += seconds;
+    }
+    for (int c = first; c < end; c++)
+        chunks += stream_compute_seconds(r.s, c);
+    cr_expect_float_eq(kinds, chunks, 1e-9);
     rig_close(&r);
 }
 

@@ -106,3 +106,30 @@ Test(tools_progress, a_rate_follows_what_happens_now)
     rate_sample(&m, at + 0.001, value + 1e9);
     cr_assert_float_eq(m.rate, 20.0, 1.0);
 }
+
+/* A run of a fifth of a second whose first bytes come slowly. */
+Test(tools_progress, a_guess_holds_until_there_is_something_to_go_by)
+{
+    rate_meter m;
+    rate_guess(&m, 1.0, 100.0);
+    cr_assert_eq(m.rate, 100.0);
+    rate_sample(&m, 1.05, 0.01);
+    cr_assert_eq(m.rate, 100.0, "too soon");
+    rate_sample(&m, 1.1, 0.02);
+    cr_assert(m.rate > 70.0 && m.rate < 80.0, "%g", m.rate);
+    rate_sample(&m, 1.25, 20.0);
+    cr_assert(m.rate > 90.0 && m.rate < 120.0, "%g", m.rate);
+}
+
+Test(tools_progress, a_wrong_guess_is_forgotten_soon)
+{
+    const double guesses[] = { 1.0, 10000.0 }; /* of 100 */
+    for (int i = 0; i < 2; i++) {
+        rate_meter m;
+        double at = 1.0, value = 0.0;
+        rate_guess(&m, at, guesses[i]);
+        for (int k = 0; k < 20; k++)
+            rate_sample(&m, at += 0.5, value += 50.0);
+        cr_assert(m.rate > 90.0 && m.rate < 180.0, "%g", m.rate);
+    }
+}

@@ -26,6 +26,7 @@ static refine_report sample(void)
     r.step = STEPS;
     r.total = 4.0;
     r.stall_disk = 1.0;
+    r.wrong_rate = r.slow_part = "";
     r.memory.device_planned = 5000000000u;
     r.memory.device_peak = 4000000000u;
     return r;
@@ -89,6 +90,10 @@ Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
     r.step = NULL;
     r.predicted_step = 1.25;
     r.predicted_unet = 2.5;
+    r.predicted_text = 0.125;
+    r.predicted_encode = 0.25;
+    r.predicted_decode = 0.5;
+    r.predicted_total = 3.375;
     json_t *j = printed(&r, &(run_record){ .pack = "m.pack", .job = &job });
     cr_assert_null(at(j, NULL, "output"));
     cr_assert_null(at(j, NULL, "seconds"));
@@ -96,9 +101,66 @@ Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
     cr_assert_null(at(j, "memory", "device_peak"));
     cr_assert_eq(json_integer_value(at(j, "memory", "device_planned")), 5000000000);
     cr_assert_eq(json_real_value(at(j, "predicted", "unet")), 2.5);
+    cr_assert_eq(json_real_value(at(j, "predicted", "text")), 0.125);
+    cr_assert_eq(json_real_value(at(j, "predicted", "vae_encode")), 0.25);
+    cr_assert_eq(json_real_value(at(j, "predicted", "vae_decode")), 0.5);
+    cr_assert_eq(json_real_value(at(j, "predicted", "total")), 3.375);
+    cr_assert_null(at(j, "predicted", "slowest_step"));
     cr_assert_eq(json_real_value(at(j, "run", "denoising_start")), 0.8);
     cr_assert_null(at(j, "run", "strength"));
     json_decref(j);
+}
+
+/* A step of 1.9 times its prediction, and one that is well enough. */
+static refine_report slow_sample(bool slow)
+{
+    refine_report r = sample();
+    r.predicted_step = 1.25;
+    r.slow_step = slow ? 1.9 : 1.1;
+    r.slow_part = slow ? "attention" : "";
+    r.slow_part_by = 3.125;
+    return r;
+}
+
+Test(tools_result_json, names_what_was_slow_where_something_was)
+{
+    refine_job job = REFINE_JOB_INIT;
+    for (int slow = 0; slow < 2; slow++) {
+        const refine_report r = slow_sample(slow);
+        json_t *j = printed(&r, &(run_record){ .output = "out.png", .job = &job });
+        const json_t *step = at(j, "predicted", "slowest_step");
+        cr_expect_eq(json_real_value(json_object_get(step, "times")), r.slow_step);
+        cr_expect_eq(json_object_get(step, "part") != NULL, slow == 1);
+        if (slow) {
+            cr_expect_str_eq(json_string_value(json_object_get(step, "part")), "attention");
+            cr_expect_eq(json_real_value(json_object_get(step, "part_times")), 3.125);
+        }
+        json_decref(j);
+    }
+}
+
+static void expect_line(const refine_report *r, const char *want)
+{
+    char text[256] = "";
+    FILE *f = tmpfile();
+    result_print_slow(f, r);
+    rewind(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    cr_expect_str_eq(text, want, "%s", text);
+    (void)fclose(f);
+}
+
+Test(tools_result_json, says_in_one_line_what_was_slow)
+{
+    refine_report r = slow_sample(true);
+    expect_line(&r, "note: a step took 1.9 times as long as predicted: attention is 3.1 times as "
+                    "slow as probed\n");
+    r.slow_part = "copying";
+    r.slow_part_by = 1;
+    expect_line(&r, "note: a step took 1.9 times as long as predicted: most of the difference is "
+                    "copying\n");
+    r = slow_sample(false);
+    expect_line(&r, "");
 }
 
 Test(tools_result_json, is_json_whatever_it_is_given)

@@ -1,0 +1,366 @@
+/* tests/engine/test_forecast.c -- how long a run will take, and who is to blame when it takes
+ * longer.
+ *
+ * The CPU device that the engine opens is one whose operators of one kind can be made slow, once
+ * it has been probed.
+ */
+#include "engine/base/clock.h"
+#include "engine/refine.h"
+#include "kernels/backend.h"
+#include "tests/support/sanitized.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the slow device ---- */
+
+static const char *const KINDS[DEV_KINDS] = { "linear", "conv", "attention", "memory" };
+
+static const struct dev_ops *real;
+static struct dev_ops slowed;
+static dev_kind slow_kind;
+static bool slow;
+
+/* Times as long as it took. */
+static void linger(dev_kind kind, double began)
+{
+    enum { TIMES = 15 };
+    const double now = clock_seconds();
+    if (slow && kind == slow_kind)
+        clock_sleep_until(now + TIMES * (now - began));
+}
+
+static void slow_linear(dev *d, const linear_args *a)
+{
+    const double began = clock_seconds();
+    real->linear(d, a);
+    linger(DEV_LINEAR, began);
+}
+
+static void slow_conv2d(dev *d, const conv_args *a)
+{
+    const double began = clock_seconds();
+    real->conv2d(d, a);
+    linger(DEV_CONV, began);
+}
+
+static void slow_attention(dev *d, const attention_args *a)
+{
+    const double began = clock_seconds();
+    real->attention(d, a);
+    linger(DEV_ATTENTION, began);
+}
+
+static conv_source slow_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+{
+    const double began = clock_seconds();
+    const conv_source out = real->conv_prepare(d, p, in, g);
+    linger(DEV_MEMORY, began);
+    return out;
+}
+
+static void slow_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
+{
+    const double began = clock_seconds();
+    real->layernorm(d, y, x, gain, bias, eps);
+    linger(DEV_MEMORY, began);
+}
+
+dev *__real_dev_open_cpu(const dev_options *o, refine_error *err);
+dev *__wrap_dev_open_cpu(const dev_options *o, refine_error *err);
+
+/* The linker has the engine call it in place of dev_open_cpu (tests/CMakeLists.txt). */
+dev *__wrap_dev_open_cpu(const dev_options *o, refine_error *err)
+{
+    dev *d = __real_dev_open_cpu(o, err);
+    if (!d)
+        return NULL;
+    real = d->ops;
+    slowed = *real;
+    slowed.linear = slow_linear;
+    slowed.conv2d = slow_conv2d;
+    slowed.attention = slow_attention;
+    slowed.conv_prepare = slow_conv_prepare;
+    slowed.layernorm = slow_layernorm;
+    d->ops = &slowed;
+    slow = false;
+    return d;
+}
+
+/* ---- a job ---- */
+
+enum { W = 64, H = 64, PIXELS = W * H * 3, LATENTS = 4 * W * H / 64 };
+
+static char pack_file[256];
+
+static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void drop_pack(void) { (void)unlink(pack_file); }
+
+TestSuite(engine_forecast, .init = make_pack, .fini = drop_pack, .timeout = 200);
+
+static refine_options options(void)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    o.pack_path = pack_file;
+    o.device = REFINE_DEVICE_CPU;
+    o.precision = REFINE_F32;
+    o.vram_bytes = 256u << 20;
+    o.ram_bytes = 128u << 20;
+    o.threads = 1;
+    return o;
+}
+
+static refine_job job(void)
+{
+    static uint8_t in[PIXELS], out[PIXELS];
+    refine_job j = REFINE_JOB_INIT;
+    j.prompt = "a photo of a cat";
+    j.width = W;
+    j.height = H;
+    j.steps = 6;
+    j.strength = 0.5;
+    j.rgb_in = in;
+    j.rgb_out = out;
+    return j;
+}
+
+static refine_job latents_job(void)
+{
+    static float in[LATENTS], out[LATENTS];
+    refine_job j = job();
+    j.rgb_in = j.rgb_out = NULL;
+    j.latents_in = in;
+    j.latents_out = out;
+    return j;
+}
+
+/* kind < 0: all at their own speed. */
+static refine_report run(const refine_options *o, const refine_job *j, int kind)
+{
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    refine_engine *e;
+    cr_assert_eq(refine_open(&e, o, j, &err), REFINE_OK, "%s", err.text);
+    slow = kind >= 0;
+    slow_kind = kind >= 0 ? (dev_kind)kind : DEV_LINEAR;
+    cr_assert_eq(refine_run(e, j, &err), REFINE_OK, "%s", err.text);
+    refine_get_report(e, &r);
+    refine_close(e);
+    r.step = NULL;
+    return r;
+}
+
+static refine_report plan(const refine_options *o, const refine_job *j)
+{
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_plan(&r, o, j, &err), REFINE_OK, "%s", err.text);
+    return r;
+}
+
+/* ---- who is to blame ---- */
+
+static bool is_named(const refine_report *r, int kind)
+{
+    return r->slow_step > 1.5 && strcmp(r->slow_part, KINDS[kind]) == 0 && r->slow_part_by > 3 &&
+           strcmp(r->wrong_rate, KINDS[kind]) == 0;
+}
+
+/* Others may disturb a probe; what is not named is not named every time. */
+Test(engine_forecast, a_step_that_is_far_too_long_names_the_kind_of_operator_that_was_slow)
+{
+    enum { ATTEMPTS = 3 };
+    const refine_options o = options();
+    const refine_job j = latents_job();
+    for (int k = 0; k < DEV_KINDS; k++) {
+        refine_report r = run(&o, &j, k);
+        for (int i = 1; i < ATTEMPTS && !is_named(&r, k); i++)
+            r = run(&o, &j, k);
+        cr_expect_gt(r.slow_step, 1.5, "%s: only %.2f times", KINDS[k], r.slow_step);
+        cr_expect_str_eq(r.slow_part, KINDS[k], "%s, not %s", r.slow_part, KINDS[k]);
+        cr_expect_gt(r.slow_part_by, 3, "%s: only %.2f times", KINDS[k], r.slow_part_by);
+        cr_expect_str_eq(r.wrong_rate, KINDS[k]);
+    }
+}
+
+static double *rate_of(refine_rates *r, int kind)
+{
+    double *const rate[DEV_KINDS] = { &r->linear, &r->conv, &r->attention, &r->memory };
+    return rate[kind];
+}
+
+/* The rates of a run, a thousand times too high or too low for one kind: then it is to blame, and
+ * the others are not. */
+Test(engine_forecast, rates_are_measured_for_each_kind)
+{
+    const refine_job j = latents_job();
+    refine_options o = options();
+    const refine_rates probed = run(&o, &j, -1).measured;
+    for (int k = 0; k < DEV_KINDS; k++) {
+        o.rates = probed;
+        *rate_of(&o.rates, k) /= 1000;
+        const refine_report r = run(&o, &j, -1);
+        cr_expect_str_eq(r.wrong_rate, KINDS[k], "%s, not %s", r.wrong_rate, KINDS[k]);
+        cr_expect_str_eq(r.slow_part, "");
+        refine_rates measured = r.measured;
+        cr_expect_gt(*rate_of(&measured, k), 50 * *rate_of(&o.rates, k));
+    }
+}
+
+static int slow_while_decoding(void *context, const refine_progress *p)
+{
+    (void)context;
+    slow = p->phase == REFINE_DECODING;
+    return 0;
+}
+
+Test(engine_forecast, other_phases_do_not_count)
+{
+    const refine_options o = options();
+    refine_job j = job();
+    const refine_report alone = run(&o, &j, -1);
+    j.progress = slow_while_decoding;
+    const refine_report r = run(&o, &j, DEV_CONV);
+    cr_expect_gt(r.vae_decode, 3 * alone.vae_decode, "it was slow");
+    cr_expect_gt(r.measured.conv, alone.measured.conv / 4, "but not in a step");
+}
+
+/* A link that is twice as fast as it was said to be: a step waits for it all the same. */
+ReleaseTest(engine_forecast, a_transfer_is_named_too)
+{
+    const refine_job j = latents_job();
+    refine_options o = options();
+    o.resident_bytes = o.cached_bytes = UINT64_MAX;
+    o.rates.copy = 10e6;
+    o.copy_limit = 20e6;
+    const refine_report r = run(&o, &j, -1);
+    cr_expect_str_eq(r.wrong_rate, "copying", "%s", r.wrong_rate);
+    cr_expect_str_eq(r.slow_part, "");
+}
+
+/* ---- what is predicted ---- */
+
+static const refine_rates MADE_UP = { 1e9, 1e9, 1e9, 3e7, 3e7, 3e7, 3e7 };
+
+Test(engine_forecast, every_phase_is_predicted)
+{
+    const refine_job j = job(), latents = latents_job();
+    refine_options o = options();
+    o.rates = MADE_UP;
+    const refine_report r = plan(&o, &j), l = plan(&o, &latents);
+    cr_expect(r.predicted_text > 0 && r.predicted_encode > 0 && r.predicted_decode > 0);
+    const double phases = r.predicted_text + r.predicted_encode + r.predicted_decode;
+    cr_expect_float_eq(r.predicted_total, phases + r.predicted_unet, 0.01 * r.predicted_total);
+    cr_expect(l.predicted_encode == 0 && l.predicted_decode == 0);
+    cr_expect_float_eq(l.predicted_text, r.predicted_text, 0.01 * r.predicted_text);
+
+    /* Compute decides: at half the rates everything takes twice as long. */
+    o.rates = (refine_rates){ 1e9, 1e9, 1e9, 1.5e7, 1.5e7, 1.5e7, 1.5e7 };
+    const refine_report half = plan(&o, &j);
+    cr_expect_float_eq(half.predicted_decode / r.predicted_decode, 2, 0.02);
+    cr_expect_float_eq(half.predicted_encode / r.predicted_encode, 2, 0.02);
+    cr_expect_float_eq(half.predicted_text / r.predicted_text, 2, 0.02);
+    cr_expect_float_eq(half.predicted_total / r.predicted_total, 2, 0.02);
+
+    /* More pictures are encoded and decoded one by one. */
+    o.rates = MADE_UP;
+    o.images = 3;
+    const refine_report three = plan(&o, &j);
+    cr_expect_float_eq(three.predicted_decode / r.predicted_decode, 3, 0.02);
+}
+
+Test(engine_forecast, phases_wait_for_their_weights)
+{
+    const refine_job j = job();
+    refine_options o = options();
+    o.rates = (refine_rates){ 1e6, 1e12, 1e12, 1e15, 1e15, 1e15, 1e15 };
+    const refine_report r = plan(&o, &j);
+    /* The tiny model's text encoder alone is more than 0.1 MB. */
+    cr_expect_gt(r.predicted_text, 0.1);
+    cr_expect_gt(r.predicted_decode, 0.1);
+    cr_expect_gt(r.predicted_total, r.predicted_unet);
+}
+
+/* ---- how much is left ---- */
+
+typedef struct ear {
+    double first, total, last;
+    double left[REFINE_FINISHED + 1]; /* when a phase was told last */
+    int told, unknown, negative;
+    double began;
+} ear;
+
+static int listen(void *context, const refine_progress *p)
+{
+    ear *e = context;
+    if (e->told++ == 0)
+        e->first = p->eta;
+    e->unknown += p->eta < 0;
+    e->left[p->phase] = p->eta;
+    e->total = p->elapsed;
+    e->last = p->eta;
+    return 0;
+}
+
+static ear listen_to(const refine_options *o, refine_job j)
+{
+    ear e = { 0 };
+    j.progress = listen;
+    j.progress_context = &e;
+    (void)run(o, &j, -1);
+    cr_assert_gt(e.told, 0);
+    return e;
+}
+
+Test(engine_forecast, what_is_left_is_the_whole_run_from_the_first_line_on)
+{
+    const refine_job j = job();
+    refine_options o = options();
+    o.rates = MADE_UP;
+    const double predicted = plan(&o, &j).predicted_total;
+    const ear e = listen_to(&o, j);
+    cr_expect_float_eq(e.first, predicted, 0.02 * predicted, "%g of %g s", e.first, predicted);
+    cr_expect_eq(e.unknown, 0);
+    cr_expect_eq(e.last, 0);
+}
+
+/* Predicted are minutes, taken are milliseconds. */
+Test(engine_forecast, what_was_measured_takes_over)
+{
+    refine_options o = options();
+    const refine_rates slow_ones = { 1e9, 1e9, 1e9, 1e6, 1e6, 1e6, 1e6 };
+    o.rates = slow_ones;
+    const refine_job latents = latents_job(), pixels = job();
+    const double predicted = plan(&o, &latents).predicted_total;
+    const ear e = listen_to(&o, latents), all = listen_to(&o, pixels);
+    cr_expect_gt(e.first, 0.9 * predicted);
+    cr_expect_lt(e.left[REFINE_DENOISING], 0.02 * predicted, "%g of %g s", e.left[REFINE_DENOISING],
+                 predicted);
+    /* Decoding is still to come, and will be faster than it seemed too. */
+    cr_expect_lt(all.left[REFINE_DENOISING], 0.3 * plan(&o, &pixels).predicted_decode);
+    cr_expect_lt(all.left[REFINE_DECODING], 1);
+}
+
+Test(engine_forecast, without_rates_nothing_is_known)
+{
+    refine_options o = options();
+    o.device = REFINE_DEVICE_REF;
+    const ear e = listen_to(&o, latents_job());
+    cr_expect_eq(e.unknown + 1, e.told, "but the end");
+}
+
+/* Others may disturb a run, and a probe; what is foretold wrongly is wrong every time. */
+ReleaseTest(engine_forecast, the_first_line_is_right_within_a_factor_of_two)
+{
+    enum { ATTEMPTS = 8 };
+    const refine_options o = options();
+    double nearest = 1e9;
+    for (int i = 0; i < ATTEMPTS && nearest > log(2); i++) {
+        const ear e = listen_to(&o, job());
+        nearest = fmin(nearest, fabs(log(e.first / e.total)));
+    }
+    cr_expect_leq(nearest, log(2), "by a factor of %.2f", exp(nearest));
+}
