@@ -12,7 +12,8 @@
 # --built PATH   what `build` makes or the others use, a folder or its tar (build/gpu/built)
 # --arch LIST    build for these cards, as in "86;90" (this card's)
 # --with DIR     build with the libraries of `collect`
-# -o DIR         where results go (build/gpu/diagnose, build/gpu/accept)
+# -o DIR         where results go (build/gpu/diagnose, build/gpu/accept); of both runs, DIR/diagnose
+#                and DIR/accept
 # --work DIR     where packs of 12 GB are made, and deleted afterwards (build/gpu/work)
 # --seconds N    the time for a run; its stages' limits stretch or shrink with it
 # --help         this text
@@ -27,6 +28,7 @@
 # GPU_CHECK_EMULATED=1 tries the script itself on the emulated card with a tiny model: its report
 # says so and holds no speeds.
 set -euo pipefail
+here=$PWD # what paths in the options are relative to
 cd "$(dirname "$0")/.."
 
 emulated=${GPU_CHECK_EMULATED:-}
@@ -45,14 +47,15 @@ last_verdict=0
 # shellcheck source=tools/gpu_check/steps.sh
 . tools/gpu_check/steps.sh
 
-# ---- the two runs: the limits of their stages come to 142 and 281 s ----
+# ---- the two runs: the limits of their stages come to 142 and 283 s ----
 
 diagnose() {
     local size pack
     stage roofs 14 roofs
     stage 'pack of 4 MiB chunks' 45 pack_of fp16 &
     stage 'pack of 16 MiB chunks' 45 pack_of chunk16 --chunk "$large_chunk" &
-    stage tests 45 tests &
+    self_tested
+    stage tests 37 tests
     wait
     stage 'kernels on chunks' 24 kernels "${sizes[0]}" 5 4
     for size in "${sizes[@]:0:2}"; do
@@ -71,8 +74,9 @@ accept() {
     local mib
     stage 'pack of fp16' 60 pack_and_copy fp16 &
     stage 'pack of int8' 90 pack_of int8 --weights int8 &
-    stage sanitizer 90 sanitizer &
-    stage "laptop cards' code" 90 laptop_cards &
+    self_tested
+    stage sanitizer 82 sanitizer &
+    small_card || stage "laptop cards' code" 82 laptop_cards &
     wait
     stage kernels 24 kernels "${sizes[0]}" 7
     stage link 18 link
@@ -84,8 +88,7 @@ accept() {
     for mib in "${budgets[@]}"; do
         stage "budget of $mib MiB" 10 over_context budget fp16 "${sizes[0]}" planned "$mib"
     done
-    stage 'low VRAM, low RAM, disk' 22 \
-        over_context low fp16 "${sizes[0]}" planned "${budgets[1]}" --cold
+    stage 'low VRAM, low RAM, disk' 24 low
     stage 'int8 step' 10 step ram int8 "${sizes[0]}" cached 0
     stage PyTorch 23 pytorch
     wishes
@@ -94,6 +97,7 @@ accept() {
 # Most telling first: what there is no time for is left out.
 wishes() {
     local link weights
+    ! small_card || wish "laptop cards' code" 60 laptop_cards
     wish 'whole picture' 14 step picture fp16 "${sizes[0]}" planned 0
     for link in 6.4 12.8; do
         wish "over $link GB/s" 12 step link fp16 "${sizes[0]}" cached 0 --link=$link
@@ -122,7 +126,7 @@ set_sizes() {
 
 # shellcheck disable=SC2317 # the trap calls it
 clean_up() {
-    [ -z "${clocks:-}" ] || kill "$clocks" 2>/dev/null || true
+    [ -z "${clocks:-}" ] || kill -KILL "$clocks" 2>/dev/null || true
     [ -z "${state:-}" ] || end_stages
     drop_packs
 }
@@ -132,6 +136,7 @@ perform() {
     planned=$1 total=${seconds:-$1}
     out=${out:-build/gpu/$run}
     look_at_card
+    make_places
     open_built
     begin_results
     trap clean_up EXIT
@@ -151,32 +156,50 @@ perform() {
 everything() {
     local rc=0 one code
     look_at_card
-    bash "$0" build --arch "${architectures:-$arch}" ${with:+--with "$with"} --built "$built"
+    bash tools/gpu_check.sh build --arch "${architectures:-$arch}" ${with:+--with "$with"} \
+        --built "$built"
     for one in diagnose accept; do
         code=0
-        bash "$0" $one --built "$built" --work "$work" ${seconds:+--seconds "$seconds"} || code=$?
+        bash tools/gpu_check.sh $one --built "$built" --work "$work" ${out:+-o "$out/$one"} \
+            ${seconds:+--seconds "$seconds"} || code=$?
         [ $code -eq 0 ] || [ $rc -eq 1 ] || rc=$code
     done
     return $rc
 }
 
+# place PATH: as whoever called has it
+place() {
+    case $1 in
+    /*) say "$1" ;;
+    *) say "$here/$1" ;;
+    esac
+}
+
 read_options() {
     while [ $# -gt 0 ]; do
+        case $1 in
+        -h | --help) help && exit ;;
+        esac
         [ $# -ge 2 ] || die "$1 needs a value"
         case $1 in
-        -o) out=$2 ;;
-        --with) with=$(cd "$2" && pwd) ;;
-        --work) work=$2 ;;
-        --built) built=$2 ;;
+        -o) out=$(place "$2") ;;
+        --with) with=$(place "$2") ;;
+        --work) work=$(place "$2") ;;
+        --built) built=$(place "$2") ;;
         --arch) architectures=$2 ;;
         --seconds) seconds=$2 ;;
         *) die "unknown argument $1; see tools/gpu_check.sh --help" ;;
         esac
         shift 2
     done
+    case ${seconds:-1} in
+    0* | *[!0-9]* | ??????*) die "--seconds takes a whole number from 1 to 99999, not $seconds" ;;
+    esac
+    [ -z "$with" ] || [ -d "$with" ] || die "--with $with: no such folder"
 }
 
 build() {
+    [ -z "$out" ] || die "build has no results for -o; --built says where it puts what it makes"
     if [ -z "$architectures" ]; then
         look_at_card
         architectures=$arch
@@ -190,13 +213,9 @@ help() { sed -n '2,/^set /s/^# \{0,1\}//p' tools/gpu_check.sh; }
 # Read whole before it runs, or changing the file would change a run under way.
 main() {
     case ${1:-} in
-    -h | --help)
-        help
-        return
-        ;;
     collect)
         [ $# -eq 2 ] || die "collect needs a directory"
-        collect "$2"
+        collect "$(place "$2")"
         return
         ;;
     build | diagnose | accept) run=$1 && shift ;;

@@ -54,6 +54,10 @@ void cuda_probe(cuda_dev *c);
  * out to the bit; where it does not the device fails with one line that names the card. */
 void cuda_self_test(cuda_dev *c);
 
+/* The same of one family alone, for tests; the name of family i from 0 on, NULL after the last. */
+void cuda_self_test_one(cuda_dev *c, int i);
+const char *cuda_self_test_family(int i);
+
 /* Bytes that the card's context took, noted by the device that was the first on it; 0: none was. */
 size_t cuda_context_noted(dev *d);
 void cuda_context_note(dev *d, size_t bytes);

@@ -413,16 +413,18 @@ static void run_trial(cuda_dev *c, dev *ref, const trial *of, uint32_t seed, hos
         check(c, of, there, here[Y], h->got);
 }
 
-static void run_trials(cuda_dev *c, dev *ref, host *h, char *card)
+enum { N_TRIALS = sizeof TRIALS / sizeof TRIALS[0] };
+
+static void run_trials(cuda_dev *c, dev *ref, int from, int to, host *h, char *card)
 {
     dev_workspace_set(ref, h->workspace, WORKSPACE);
-    for (size_t i = 0; i < sizeof TRIALS / sizeof TRIALS[0]; i++)
-        if (dev_status(&c->base) == REFINE_OK)
-            run_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
+    for (int i = from; i < to && dev_status(&c->base) == REFINE_OK; i++)
+        run_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
     assert(dev_status(ref) == REFINE_OK);
 }
 
-void cuda_self_test(cuda_dev *c)
+/* Of the trials those from `from` up to `to`. */
+static void test(cuda_dev *c, int from, int to)
 {
     const dev_options o = { .compute = DT_F32 };
     host *h = mem_alloc(sizeof *h);
@@ -432,8 +434,14 @@ void cuda_self_test(cuda_dev *c)
     if (!ref)
         dev_fail(&c->base, REFINE_ENOMEM, "cuda: out of memory while testing the GPU");
     else if (cuda_check(&c->base, cudaMalloc((void **)&card, ROOM), "testing it"))
-        run_trials(c, ref, h, card);
+        run_trials(c, ref, from, to, h, card);
     (void)cudaFree(card);
     dev_close(ref);
     mem_free(h);
 }
+
+void cuda_self_test(cuda_dev *c) { test(c, 0, N_TRIALS); }
+
+const char *cuda_self_test_family(int i) { return i < N_TRIALS ? TRIALS[i].name : NULL; }
+
+void cuda_self_test_one(cuda_dev *c, int i) { test(c, i, i + 1); }

@@ -298,6 +298,7 @@ static int run(const char *pack, int size, int steps, float *latents)
 
 int main(int argc, char **argv)
 {
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* or a line is lost when this is ended */
     const int size = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
     const int steps = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 3;
     if (size <= 0 || steps <= 0) {

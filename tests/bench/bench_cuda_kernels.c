@@ -1,12 +1,14 @@
 /* tests/bench/bench_cuda_kernels.c -- speed of the CUDA device's kernels on the shapes of the real
  * UNet and VAE, beside cuBLAS.
  *
- *     bench_cuda_kernels [PICTURE [RUNS [PART_OF_A_NAME [CHUNK_MIB]]]]
+ *     bench_cuda_kernels [PICTURE [RUNS [PART_OF_A_NAME [CHUNK_MIB [plain|norm|int8]]]]]
  *
  * A line of JSON for each shape and way: fp16 or int8 weights, a convolution with the norm in front
  * applied as it reads and without.  Both halves of the guidance are in one call, as in a step.
  * With CHUNK_MIB a matrix has only the rows that one chunk of a pack holds of it: what the engine
  * launches when it does not take several chunks at once.
+ * Asked for one way alone, it shows a profiler that starts when it is told (ncu
+ * --profile-from-start off) our launches that are timed, and no others.
  * Times are medians between events of the compute stream, after something else has filled the
  * card's caches.
  *
@@ -24,6 +26,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if __has_include(<cuda_profiler_api.h>) /* a package of its own in some toolkits */
+#include <cuda_profiler_api.h>
+#else
+static cudaError_t cudaProfilerStart(void) { return cudaSuccess; }
+static cudaError_t cudaProfilerStop(void) { return cudaSuccess; }
+#endif
 
 enum { PATTERN = 1 << 20, FLUSH = 256 << 20, WARM_UP = 3, RUNS_MOST = 101, BASE = 512 };
 
@@ -44,7 +52,8 @@ typedef struct bench {
     void *flush; /* FLUSH bytes */
     char *pattern;
     dev_event *from, *to;
-    int runs, chunk; /* MiB; 0: whole matrices */
+    int runs, chunk;  /* MiB; 0: whole matrices */
+    const char *only; /* way; "": all */
 } bench;
 
 typedef struct problem {
@@ -252,12 +261,17 @@ static double time_one(const bench *b, bool (*run)(const problem *p), const prob
 
 static double median(const bench *b, bool (*run)(const problem *p), const problem *p)
 {
+    const bool profiled = run == run_ours && b->only[0] != '\0';
     double t[RUNS_MOST];
     for (int i = 0; i < WARM_UP && b->runs > 1; i++)
         if (time_one(b, run, p) <= 0)
             return 0;
+    if (profiled)
+        (void)cudaProfilerStart();
     for (int i = 0; i < b->runs; i++)
         t[i] = time_one(b, run, p);
+    if (profiled)
+        (void)cudaProfilerStop();
     qsort(t, (size_t)b->runs, sizeof *t, by_value);
     return t[b->runs / 2];
 }
@@ -363,13 +377,20 @@ static bool may_be_int8(const unet_shape *s)
     return !attends(s) && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
 }
 
+static bool wanted(const bench *b, const char *way)
+{
+    return b->only[0] == '\0' || strcmp(b->only, way) == 0;
+}
+
 static bool measure_ways(bench *b, const unet_shape *s, int picture)
 {
     const bool norm = s->kind == UNET_CONV && s->stride == 1;
-    bool done = measure_cut(b, s, picture, (way){ false, false });
-    if (done && norm)
+    bool done = true;
+    if (wanted(b, "plain"))
+        done = measure_cut(b, s, picture, (way){ false, false });
+    if (done && norm && wanted(b, "norm"))
         done = measure_cut(b, s, picture, (way){ false, true });
-    if (done && may_be_int8(s))
+    if (done && may_be_int8(s) && wanted(b, "int8"))
         done = measure_cut(b, s, picture, (way){ true, norm });
     return done;
 }
@@ -423,7 +444,8 @@ int main(int argc, char **argv)
     bench b = { .runs = runs < 1           ? 1
                         : runs > RUNS_MOST ? RUNS_MOST
                                            : runs,
-                .chunk = argument(argc, argv, 4, 0) };
+                .chunk = argument(argc, argv, 4, 0),
+                .only = argc > 5 ? argv[5] : "" };
     refine_error err = { 0 };
     bool done = open_bench(&b, &err);
 

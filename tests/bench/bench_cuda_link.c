@@ -1,11 +1,13 @@
 /* tests/bench/bench_cuda_link.c -- how fast do weights reach a GPU, with nothing computed?
  *
- *     bench_cuda_link PACK [SECONDS]
+ *     bench_cuda_link PACK [SECONDS [SECONDS_IN_ALL]]
  *
- * A line of JSON.  `bare` is a loop of nothing but cudaMemcpyAsync over as many bytes as the UNet
- * has weights, in the pack's own chunks, from pinned memory; `stream` is what the engine's stream
+ * A line of JSON after each turn; the last one counts.  `bare` is a loop of nothing but
+ * cudaMemcpyAsync over as many bytes as the UNet has weights, in the pack's own chunks, from pinned
+ * memory, which it goes through again when it is smaller; `stream` is what the engine's stream
  * brings of the same chunks from host memory, passes after the first.  They take turns, and the
- * best of each counts: other users of the link can only make it slower.
+ * best of each counts: other users of the link can only make it slower.  There are no more turns
+ * than end within SECONDS_IN_ALL, but one there is.
  */
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
@@ -18,6 +20,7 @@
 #include <string.h>
 
 enum { RING = 64 << 20, SLOTS = 8, WORKERS = 2, PASSES = 100000, TURNS = 3 };
+static const size_t BARE_MOST = (size_t)2 << 30; /* far more than any cache has */
 
 typedef struct bench {
     dev *d;
@@ -25,21 +28,38 @@ typedef struct bench {
     stream_pass pass; /* the UNet, once */
     size_t bytes;     /* of its chunks */
     char *ring;
-    double seconds;
+    char *from; /* of the bare loop, */
+    size_t from_bytes;
+    stream *s;
+    bool *cached;
+    double seconds, begun, seconds_in_all;
 } bench;
 
 static size_t chunk_bytes(const bench *b, int i) { return (size_t)pack_chunk_at(b->p, i)->bytes; }
 
 /* ---- bare ---- */
 
-static bool enqueue_all(const bench *b, const char *from)
+static bool take_bare(bench *b)
+{
+    size_t largest = 0;
+    for (int i = b->pass.first; i < b->pass.end; i++)
+        largest = chunk_bytes(b, i) > largest ? chunk_bytes(b, i) : largest;
+    b->from_bytes = b->bytes < BARE_MOST || largest > BARE_MOST ? b->bytes : BARE_MOST;
+    b->from = dev_alloc(b->d, b->from_bytes, DEV_PINNED);
+    if (b->from)
+        memset(b->from, 1, b->from_bytes);
+    return b->from != NULL;
+}
+
+static bool enqueue_all(const bench *b)
 {
     const cudaStream_t s = cuda_of(b->d)->stream[DEV_COPY];
     size_t at = 0, to = 0;
     for (int i = b->pass.first; i < b->pass.end; i++) {
         const size_t bytes = chunk_bytes(b, i);
+        at = at + bytes > b->from_bytes ? 0 : at;
         to = to + bytes > RING ? 0 : to;
-        if (cudaMemcpyAsync(b->ring + to, from + at, bytes, cudaMemcpyHostToDevice, s) !=
+        if (cudaMemcpyAsync(b->ring + to, b->from + at, bytes, cudaMemcpyHostToDevice, s) !=
             cudaSuccess)
             return false;
         at += bytes;
@@ -49,28 +69,17 @@ static bool enqueue_all(const bench *b, const char *from)
 }
 
 /* Bytes a second; 0: failed. */
-static double measure_bare(const bench *b, const char *from)
+static double measure_bare(const bench *b)
 {
     const double t0 = clock_seconds();
     double done = 0, t;
     do {
-        if (!enqueue_all(b, from))
+        if (!enqueue_all(b))
             return 0;
         done += (double)b->bytes;
         t = clock_seconds() - t0;
     } while (t < b->seconds);
     return done / t;
-}
-
-static double bare(const bench *b)
-{
-    char *from = dev_alloc(b->d, b->bytes, DEV_PINNED);
-    if (!from)
-        return 0;
-    memset(from, 1, b->bytes);
-    const double rate = measure_bare(b, from);
-    dev_free(b->d, from, b->bytes, DEV_PINNED);
-    return rate;
 }
 
 /* ---- the stream ---- */
@@ -85,14 +94,15 @@ static bool play(const bench *b, weights *w)
     return true;
 }
 
-static double measure_stream(const bench *b, stream *s)
+/* The first pass brings what is cached, or what lies in the ring from the turn before. */
+static double measure_stream(const bench *b)
 {
-    if (!play(b, stream_weights(s)))
+    if (!play(b, stream_weights(b->s)))
         return 0;
     const double t0 = clock_seconds();
     double done = 0, t;
     do {
-        if (!play(b, stream_weights(s)))
+        if (!play(b, stream_weights(b->s)))
             return 0;
         done += (double)b->bytes;
         t = clock_seconds() - t0;
@@ -100,28 +110,21 @@ static double measure_stream(const bench *b, stream *s)
     return done / t;
 }
 
-static double streamed(const bench *b, refine_error *err)
+static bool open_stream(bench *b, refine_error *err)
 {
-    const size_t n = (size_t)n_pack_chunks(b->p);
-    bool *cached = mem_calloc(n, sizeof *cached);
-    stream *s = NULL;
-    double rate = 0;
+    b->cached = mem_calloc((size_t)n_pack_chunks(b->p), sizeof *b->cached);
     const stream_config c = { .d = b->d,
                               .p = b->p,
                               .ring = b->ring,
                               .ring_bytes = RING,
-                              .cached = cached,
+                              .cached = b->cached,
                               .script = &b->pass,
                               .n_script = 1,
                               .slots = SLOTS,
                               .workers = WORKERS };
-    for (int i = b->pass.first; cached && i < b->pass.end; i++)
-        cached[i] = true;
-    if (cached && stream_open(&s, &c, err) == REFINE_OK)
-        rate = measure_stream(b, s);
-    stream_close(s);
-    mem_free(cached);
-    return rate;
+    for (int i = b->pass.first; b->cached && i < b->pass.end; i++)
+        b->cached[i] = true;
+    return b->cached && stream_open(&b->s, &c, err) == REFINE_OK;
 }
 
 /* ---- all of it ---- */
@@ -136,46 +139,60 @@ static bool open_bench(bench *b, const char *path, refine_error *err)
     for (int i = b->pass.first; i < b->pass.end; i++)
         b->bytes += chunk_bytes(b, i);
     b->ring = dev_alloc(b->d, RING, DEV_VRAM);
-    return b->ring && b->bytes > 0;
+    return b->ring && b->bytes > 0 && take_bare(b) && open_stream(b, err);
 }
 
 static void close_bench(bench *b)
 {
+    stream_close(b->s);
+    mem_free(b->cached);
+    if (b->from)
+        dev_free(b->d, b->from, b->from_bytes, DEV_PINNED);
     if (b->d)
         dev_free(b->d, b->ring, RING, DEV_VRAM);
     dev_close(b->d);
     pack_close(b->p);
 }
 
-static bool measure(const bench *b, refine_error *err)
+static void print(const bench *b, double bare, double ours)
 {
-    double best_bare = 0, best_stream = 0;
-    for (int i = 0; i < TURNS; i++) {
-        const double loop = bare(b), ours = loop > 0 ? streamed(b, err) : 0;
-        if (ours <= 0)
-            return false;
-        best_bare = loop > best_bare ? loop : best_bare;
-        best_stream = ours > best_stream ? ours : best_stream;
-    }
+    const int chunks = b->pass.end - b->pass.first;
     printf("{\"stage\":\"link\",\"chunks\":%d,\"mean_chunk_kib\":%.1f,\"gigabytes\":%.3f,"
            "\"bare_gbps\":%.3f,\"stream_gbps\":%.3f,\"of_bare\":%.4f}\n",
-           b->pass.end - b->pass.first,
-           (double)b->bytes / 1024 / (double)(b->pass.end - b->pass.first), 1e-9 * (double)b->bytes,
-           1e-9 * best_bare, 1e-9 * best_stream, best_stream / best_bare);
+           chunks, (double)b->bytes / 1024 / chunks, 1e-9 * (double)b->bytes, 1e-9 * bare,
+           1e-9 * ours, ours / bare);
+    fflush(stdout);
+}
+
+static bool measure(const bench *b)
+{
+    double best_bare = 0, best_ours = 0, last = 0, now = clock_seconds();
+    for (int i = 0; i < TURNS && (i == 0 || now - b->begun + last < b->seconds_in_all); i++) {
+        const double begin = now, bare = measure_bare(b), ours = bare > 0 ? measure_stream(b) : 0;
+        if (ours <= 0)
+            return false;
+        best_bare = bare > best_bare ? bare : best_bare;
+        best_ours = ours > best_ours ? ours : best_ours;
+        print(b, best_bare, best_ours);
+        now = clock_seconds();
+        last = now - begin;
+    }
     return true;
 }
 
 int main(int argc, char **argv)
 {
-    bench b = { .seconds = argc > 2 ? strtod(argv[2], NULL) : 2 };
+    bench b = { .seconds = argc > 2 ? strtod(argv[2], NULL) : 2,
+                .seconds_in_all = argc > 3 ? strtod(argv[3], NULL) : 1e9,
+                .begun = clock_seconds() };
     refine_error err = { 0 };
     bool done;
 
     if (argc < 2) {
-        fprintf(stderr, "usage: bench_cuda_link PACK [SECONDS]\n");
+        fprintf(stderr, "usage: bench_cuda_link PACK [SECONDS [SECONDS_IN_ALL]]\n");
         return 2;
     }
-    done = open_bench(&b, argv[1], &err) && measure(&b, &err);
+    done = open_bench(&b, argv[1], &err) && measure(&b);
     if (!done)
         fprintf(stderr, "bench_cuda_link: %s\n",
                 err.text[0]                           ? err.text

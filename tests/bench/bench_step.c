@@ -13,11 +13,14 @@
  * docs/speed.md says how its figures were made: interleaved calls, medians.
  *
  * On a GPU `measured` is what the driver says was taken while the engine lived, to be set beside
- * `planned`.  `digest` is of what came out (FNV-1a): every budget must give the same.
+ * `planned`.  `digest` is of what came out (FNV-1a): every budget must give the same.  Latents that
+ * are not finite are counted, and a failure.
  */
 #define _GNU_SOURCE /* getopt_long */
+#include "engine/finite.h"
 #include "engine/refine.h"
 #include "tests/support/card_memory.h"
+#include "tests/support/json_line.h"
 
 #include <fcntl.h>
 #include <getopt.h>
@@ -64,66 +67,56 @@ static void print_line(const refine_report *r, const char *mode)
            r->stall_decode, r->stall_copy, r->reader);
 }
 
-static void print_text(const char *key, const char *text)
-{
-    printf(",\"%s\":\"", key);
-    for (; *text; text++)
-        if ((unsigned char)*text >= ' ')
-            printf(*text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
-    putchar('"');
-}
-
-static void print_number(const char *key, double v) { printf(",\"%s\":%.6g", key, v); }
-
 static void begin_json(const arguments *a)
 {
     printf("{\"stage\":\"step\",\"size\":%d,\"vae\":%s,\"link_limit\":%g,\"vram_mib\":%llu,"
            "\"ram_mib\":%llu",
            a->size, a->with_vae ? "true" : "false", a->link, (unsigned long long)a->vram,
            (unsigned long long)a->ram);
-    print_text("mode", a->mode);
-    print_text("pack", a->pack);
+    json_text(stdout, "mode", a->mode);
+    json_text(stdout, "pack", a->pack);
 }
 
 static void print_memory(const refine_memory *m, uint64_t measured)
 {
-    print_number("overhead_mib", mib(m->device_overhead));
-    print_number("planned_mib", mib(m->device_planned));
-    print_number("measured_mib", mib(measured));
-    print_number("resident_mib", mib(m->resident));
-    print_number("host_planned_mib", mib(m->host_planned));
-    print_number("host_peak_mib", mib(m->host_peak));
-    print_number("rss_planned_mib", mib(m->rss_planned));
-    print_number("rss_peak_mib", mib(m->rss_peak));
+    json_number(stdout, "overhead_mib", mib(m->device_overhead));
+    json_number(stdout, "planned_mib", mib(m->device_planned));
+    json_number(stdout, "measured_mib", mib(measured));
+    json_number(stdout, "resident_mib", mib(m->resident));
+    json_number(stdout, "host_planned_mib", mib(m->host_planned));
+    json_number(stdout, "host_peak_mib", mib(m->host_peak));
+    json_number(stdout, "rss_planned_mib", mib(m->rss_planned));
+    json_number(stdout, "rss_peak_mib", mib(m->rss_peak));
 }
 
 static void print_json(const arguments *a, const refine_report *r, uint64_t measured,
-                       uint64_t digest, double decibels)
+                       uint64_t digest, double db, size_t not_finite)
 {
     begin_json(a);
-    print_text("device", r->device_model);
-    print_text("precision", r->precision);
-    print_text("reader", r->reader);
-    print_text("note", r->note);
-    print_number("steps", r->steps_run);
-    print_number("step_s", r->step_median);
-    print_number("first_step_s", r->first_step);
-    print_number("predicted_s", r->predicted_step);
-    print_number("open_s", r->open);
-    print_number("text_s", r->text);
-    print_number("encode_s", r->vae_encode);
-    print_number("decode_s", r->vae_decode);
-    print_number("copy_bytes_per_step", (double)r->copy_bytes_per_step);
-    print_number("disk_bytes_per_step", (double)r->disk_bytes_per_step);
-    print_number("copy_gbps", 1e-9 * r->copy_rate);
-    print_number("disk_gbps", 1e-9 * r->disk_rate);
-    print_number("stall_disk_s", r->stall_disk);
-    print_number("stall_decode_s", r->stall_decode);
-    print_number("stall_copy_s", r->stall_copy);
-    print_number("per_pass", r->per_pass);
+    json_text(stdout, "device", r->device_model);
+    json_text(stdout, "precision", r->precision);
+    json_text(stdout, "reader", r->reader);
+    json_text(stdout, "note", r->note);
+    json_number(stdout, "steps", r->steps_run);
+    json_number(stdout, "step_s", r->step_median);
+    json_number(stdout, "first_step_s", r->first_step);
+    json_number(stdout, "predicted_s", r->predicted_step);
+    json_number(stdout, "open_s", r->open);
+    json_number(stdout, "text_s", r->text);
+    json_number(stdout, "encode_s", r->vae_encode);
+    json_number(stdout, "decode_s", r->vae_decode);
+    json_number(stdout, "copy_bytes_per_step", (double)r->copy_bytes_per_step);
+    json_number(stdout, "disk_bytes_per_step", (double)r->disk_bytes_per_step);
+    json_number(stdout, "copy_gbps", 1e-9 * r->copy_rate);
+    json_number(stdout, "disk_gbps", 1e-9 * r->disk_rate);
+    json_number(stdout, "stall_disk_s", r->stall_disk);
+    json_number(stdout, "stall_decode_s", r->stall_decode);
+    json_number(stdout, "stall_copy_s", r->stall_copy);
+    json_number(stdout, "per_pass", r->per_pass);
     print_memory(&r->memory, measured);
     if (a->against)
-        print_number("against_db", decibels);
+        json_number(stdout, "against_db", db);
+    json_number(stdout, "not_finite", (double)not_finite);
     printf(",\"digest\":\"%016llx\"}\n", (unsigned long long)digest);
 }
 
@@ -131,7 +124,7 @@ static int fail(const arguments *a, const refine_error *err)
 {
     if (a->json && err->status == REFINE_EBUDGET) {
         begin_json(a);
-        print_text("refused", err->text);
+        json_text(stdout, "refused", err->text);
         printf("}\n");
         return 0;
     }
@@ -168,8 +161,8 @@ static bool read_all(const char *path, float *v, size_t n)
     return done;
 }
 
-/* NAN: there is nothing to set them beside.  1000: the same. */
-static double decibels(const char *path, const float *v, size_t n)
+/* 1000: the same.  NAN: one of both is not finite.  False: there is nothing to set them beside. */
+static bool decibels(double *db, const char *path, const float *v, size_t n)
 {
     float *other = malloc(n * sizeof *other);
     double signal = 0, error = 0;
@@ -179,7 +172,8 @@ static double decibels(const char *path, const float *v, size_t n)
         error += ((double)other[i] - (double)v[i]) * ((double)other[i] - (double)v[i]);
     }
     free(other);
-    return !done ? (double)NAN : error > 0 ? 10 * log10(signal / error) : 1000;
+    *db = error == 0 ? 1000 : 10 * log10(signal / error);
+    return done;
 }
 
 /* What --save and --against ask for. */
@@ -190,10 +184,11 @@ static bool keep_latents(const arguments *a, const output *out, double *db)
         fprintf(stderr, "bench_step: %s cannot be written\n", a->save);
         return false;
     }
-    *db = a->against ? decibels(a->against, out->latents, n) : 0;
-    if (isnan(*db))
+    if (a->against && !decibels(db, a->against, out->latents, n)) {
         fprintf(stderr, "bench_step: %s does not hold %zu floats\n", a->against, n);
-    return !isnan(*db);
+        return false;
+    }
+    return true;
 }
 
 /* ---- the job ---- */
@@ -263,7 +258,7 @@ static int run(const arguments *a, const output *out)
     refine_error err = { 0 };
     refine_engine *e;
     size_t before = 0, after = 0;
-    double db;
+    double db = 0;
 
     if (a->cuda && !card_memory_used(&before, false))
         before = 0;
@@ -278,13 +273,16 @@ static int run(const arguments *a, const output *out)
     refine_get_report(e, &r);
     const uint64_t digest = a->with_vae ? digest_of(out->rgb, out->pixels)
                                         : digest_of(out->latents, out->pixels / 48 * sizeof(float));
+    const size_t bad = a->with_vae ? 0 : finite_bad(out->latents, out->pixels / 48);
     const bool kept = keep_latents(a, out, &db);
     if (kept && a->json)
-        print_json(a, &r, after > before ? after - before : 0, digest, db);
+        print_json(a, &r, after > before ? after - before : 0, digest, db, bad);
     else if (kept)
         print_line(&r, a->mode);
+    if (bad > 0)
+        fprintf(stderr, "bench_step: %zu latents are not finite\n", bad);
     refine_close(e);
-    return !kept;
+    return !kept || bad > 0;
 }
 
 static bool parse(arguments *a, int argc, char **argv)
@@ -327,6 +325,7 @@ int main(int argc, char **argv)
     arguments a = { 0 };
     output out;
 
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* or the line is lost when this is ended */
     if (!parse(&a, argc, argv)) {
         fprintf(stderr, "usage: bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold] "
                         "[--save FILE | --against FILE] PACK SIZE "

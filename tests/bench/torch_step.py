@@ -6,12 +6,13 @@
 # the same blocks in the same order (engine/unet.c), both halves of the guidance in one call, fp16,
 # all weights on the card, as torch multiplies them: convolutions by cuDNN, attention by
 # scaled_dot_product_attention.  As with us the keys and values of the prompt are not computed in
-# the step.  A line of JSON for each size and memory layout.
+# the step.  A line of JSON for each size and memory layout; one that there is no memory for says so.
 #
 # --count counts multiply-adds instead: 1.599 T at 512, 7.265 T at 1024.  The 3.24 and 14.6 TFLOP of
 # docs/speed.md are twice that and the prompt's keys and values, 0.04.  --tiny and --device cpu try
 # the script where there is no GPU; such lines say so and are no measurement.
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -134,13 +135,21 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
+# In its type from the start: F32 first would take twice the memory.
 def make(args, layout):
     device = torch.device(args.device)
     torch.manual_seed(0)
+    torch.set_default_dtype(torch.float16 if device.type == "cuda" else torch.float32)
     with torch.device(device):
         unet = UNet(args.tiny).requires_grad_(False).eval()
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    return unet.to(dtype=dtype, memory_format=layout)
+    return unet.to(memory_format=layout)
+
+
+def forget(device):
+    if device.startswith("cuda"):
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def inputs(unet, size, layout):
@@ -155,6 +164,7 @@ def wait(device):
 
 
 def measure(args, unet, size, layout):
+    forget(args.device)
     given, seconds = inputs(unet, size, layout), []
     with torch.inference_mode():
         for _ in range(STEPS):
@@ -189,12 +199,18 @@ def main():
         layouts.pop("channels last")
         args.device = "meta"
     for way, layout in layouts.items():
-        unet = make(args, layout)
-        dtype = str(unet.conv_in.weight.dtype).removeprefix("torch.")
+        unet = None  # or the card would have to hold two
         for size in args.sizes:
             line = {"stage": "torch", "way": way, "versions": f"torch {torch.__version__}",
-                    "trial": trial, "size": size, "dtype": dtype}
-            line |= count(unet, size) if args.count else measure(args, unet, size, layout)
+                    "trial": trial, "size": size}
+            try:
+                if unet is None:
+                    forget(args.device)
+                    unet = make(args, layout)
+                line["dtype"] = str(unet.conv_in.weight.dtype).removeprefix("torch.")
+                line |= count(unet, size) if args.count else measure(args, unet, size, layout)
+            except RuntimeError as e:  # out of memory
+                line["refused"] = str(e).partition("\n")[0].replace('"', "'")[:200]
             print(json.dumps(line, separators=(",", ":")), flush=True)
 
 

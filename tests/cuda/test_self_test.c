@@ -120,6 +120,25 @@ Test(cuda_self_test, refuses_whatever_is_wrong_in_pairs_of_halves) { expect_self
 
 Test(cuda_self_test, refuses_whatever_is_wrong_in_f32) { expect_self_test(CUDA_F32); }
 
+Test(cuda_self_test, tries_one_family_alone)
+{
+    for (int i = 0; i < N_FAMILIES; i++) {
+        refine_error err = { 0 };
+        dev *d = open_device(CUDA_TENSOR_CORES, &err);
+        cr_assert_not_null(d, "%s", err.text);
+        cr_expect_str_eq(cuda_self_test_family(i), FAMILIES[i]);
+        cuda_self_test_one(cuda_of(d), i);
+        cr_expect_eq(dev_status(d), REFINE_OK);
+        emulation_flip_bit(0);
+        cuda_self_test_one(cuda_of(d), i);
+        cr_expect_eq(dev_status(d), REFINE_EDEVICE);
+        cr_expect(strstr(dev_why(d), FAMILIES[i]), "'%s'", dev_why(d));
+        dev_close(d);
+        cr_expect_eq(emulation_reset(), 0);
+    }
+    cr_expect_null(cuda_self_test_family(N_FAMILIES));
+}
+
 Test(cuda_self_test, leaves_nothing_behind)
 {
     const size_t total = (size_t)8 << 30, context = (size_t)64 << 20;

@@ -1,6 +1,8 @@
 /* tests/support/cuda_math.c -- opening the device as the case wants it. */
 #include "tests/support/cuda_math.h"
 
+#include "tests/support/json_line.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -34,9 +36,10 @@ void cuda_math_note(const char *kernel, cuda_math m, double off, double allowed,
     FILE *f = path ? fopen(path, "a") : NULL;
     if (!f)
         return;
-    (void)fprintf(f,
-                  "{\"stage\":\"error\",\"kernel\":\"%s\",\"math\":\"%s\",\"off\":%.3g,"
-                  "\"allowed\":%.3g,\"peak\":%.3g}\n",
-                  kernel, NAMES[m], off, allowed, peak);
+    (void)fprintf(f, "{\"stage\":\"error\",\"kernel\":\"%s\",\"math\":\"%s\"", kernel, NAMES[m]);
+    json_number(f, "off", off);
+    json_number(f, "allowed", allowed);
+    json_number(f, "peak", peak);
+    (void)fprintf(f, "}\n");
     (void)fclose(f);
 }

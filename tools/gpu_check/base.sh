@@ -3,8 +3,12 @@
 #
 #   $out     what comes of it: results.md, results.json, logs.tar.gz.  All three are replaced after
 #            every stage, each at once, so that whoever ends the script leaves what was found so far
-#   $state   lines (a flat JSON object each), failed, left_out, running/ (process groups)
+#   $state   lines (a flat JSON object each), sources (files that hold more of them), failed,
+#            left_out, too_large (for logs.tar.gz), running/ (process groups)
 #   $log     what was printed
+#
+# A program's lines are read where it writes them, whenever results are: so those that it wrote
+# before it was cut are there, and no two programs write one file.
 #
 # A stage is a command with a limit of its own.  It runs in a process group, which is ended at the
 # limit whatever it does; the limits of a run add up to less than the run has, so no stage takes
@@ -12,24 +16,54 @@
 
 say() { printf '%s\n' "$*"; }
 die() {
-    say "gpu_check: $1" >&2
-    exit "${2:-1}"
+    say "gpu_check: $*" >&2
+    exit 1
 }
-record() { printf '%s\n' "$*" >>"$state/lines"; }
+no_card() {
+    say "gpu_check: $*; nothing was checked" >&2
+    exit 2
+}
+
+# The run goes on where a disk is full: packs are made, and deleted again.
+no_room() {
+    [ -n "${told:-}" ] || say "gpu_check: cannot write ($(free_mib "$work") MiB are left in $work," \
+        "$(free_mib "$out") MiB in $out): results have gaps; --work and -o name other places"
+    told=1 last_verdict=1
+}
+
+# note FILE TEXT: one more line in it, written at once
+note() { printf '%s\n' "$2" 2>/dev/null >>"$state/$1" || no_room; }
+record() { note lines "$*"; }
 left_out() {
     say "left out: $*"
-    say "$*" >>"$state/left_out"
+    note left_out "$*"
 }
 failed() {
     say "FAILED: $*"
-    say "$*" >>"$state/failed"
+    note failed "$*"
+}
+
+# results_of FILE PREFIX: its lines of JSON are results, PREFIX put in front of each
+results_of() { note sources "$1"$'\t'"$2"; }
+
+# gather: all lines so far; of a test also which cases failed
+gather() {
+    local file prefix
+    cat "$state/lines"
+    while IFS=$'\t' read -r file prefix; do
+        [ ! -e "$file" ] || awk -v prefix="$prefix" '
+            /^[{]/ { print "{" prefix substr($0, 2) }
+            /^\[FAIL\] [A-Za-z0-9_:]+$/ { print "{" prefix "\"stage\":\"case\",\"failed\":\"" $2 "\"}" }
+            ' "$file"
+    done <"$state/sources"
 }
 
 # A text as JSON.
 quoted() { printf '"%s"' "$(printf '%s' "$1" | tr -d '\000-\037' | sed 's/["\\]/\\&/g')"; }
 
-# free_gib DIR, memory_gib: whole GiB
-free_gib() { df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }'; }
+# free_mib DIR: whole MiB, 0 where there is no such place; free_gib, memory_gib: whole GiB
+free_mib() { df -Pk "$1" 2>/dev/null | awk 'NR == 2 { n = int($4 / 1024) } END { print n + 0 }'; }
+free_gib() { echo $(($(free_mib "$1") / 1024)); }
 memory_gib() { awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo; }
 
 # ---- stages ----
@@ -122,29 +156,80 @@ wish() {
 
 # ---- results ----
 
+LOGS_MOST=$((16 << 20)) # bytes of logs.tar.gz, so that it can be sent
+ROOM_LEAST=64           # MiB
+
+make_places() {
+    local place
+    for place in "$work" "$out"; do
+        mkdir -p "$place" || die "$place cannot be made"
+        [ "$(free_mib "$place")" -ge $ROOM_LEAST ] ||
+            die "the disk of $place is full ($(free_mib "$place") MiB are left); --work and -o name" \
+                "other places"
+    done
+    out=$(cd "$out" && pwd) work=$(cd "$work" && pwd)
+}
+
 # begin_results: forgets earlier ones
 begin_results() {
-    mkdir -p "$out" "$work"
-    out=$(cd "$out" && pwd) work=$(cd "$work" && pwd)
     state=$work/state log=$work/log
     rm -rf "$state" "$log" "$out"/{results.md,results.json,logs.tar.gz}
     mkdir -p "$state/running" "$log"
-    touch "$state"/{lines,left_out,failed}
+    touch "$state"/{lines,sources,left_out,failed,too_large}
 }
 
-# publish: 0 all well, 3 a target missed, 1 something is wrong
-publish() {
+# write_results: 0 all well, 3 a target missed, 1 something is wrong, 2 not written
+write_results() {
     local rc=0 new=$state/new.$BASHPID
-    awk -f tools/gpu_check/report.awk -v json="$new.json" -v table="$new.md" \
-        "$state/left_out" "$state/failed" "$state/lines" || rc=$?
-    mv "$new.json" "$out/results.json"
-    mv "$new.md" "$out/results.md"
-    cp "$out"/results.{md,json} "$log/"
-    # 1: a file grew meanwhile
-    if tar -C "$work" -czf "$new.tar" log 2>/dev/null || [ $? -eq 1 ]; then
-        mv "$new.tar" "$out/logs.tar.gz"
+    gather >"$new.lines" || return 2
+    LC_ALL=C awk -f tools/gpu_check/report.awk -v json="$new.json" -v table="$new.md" \
+        "$state/left_out" "$state/failed" "$new.lines" || rc=$?
+    case $rc in
+    0 | 1 | 3) ;;
+    *) return 2 ;;
+    esac
+    mv "$new.json" "$out/results.json" && mv "$new.md" "$out/results.md" &&
+        cp "$out"/results.{md,json} "$log/" && rm -f "$new.lines" || return 2
+    return $rc
+}
+
+# The largest file that logs.tar.gz still has: reports of ncu first.
+largest_log() {
+    local pattern
+    for pattern in '*.ncu-rep' '*'; do
+        (cd "$work" && find log -type f -name "$pattern" -printf '%s %p\n') | sort -rn |
+            sed 's/^[0-9]* //' | grep -vxFf "$state/too_large" || true
+    done | sed -n 1p
+}
+
+# pack_logs: 1 when one was left out just now, 2 when they cannot be written
+pack_logs() {
+    local new=$state/new.$BASHPID.tar rc=0 largest
+    while :; do
+        # 1: a file grew meanwhile
+        tar -C "$work" -X "$state/too_large" -czf "$new" log 2>/dev/null || [ $? -eq 1 ] || return 2
+        [ "$(wc -c <"$new")" -ge $LOGS_MOST ] || break
+        largest=$(largest_log)
+        left_out "$largest ($(du -k "$work/$largest" | cut -f1) KiB: logs.tar.gz stays below" \
+            "$((LOGS_MOST >> 20)) MiB)"
+        note too_large "$largest"
+        rc=1
+    done
+    mv "$new" "$out/logs.tar.gz" || return 2
+    return $rc
+}
+
+# publish: last_verdict is what write_results says
+publish() {
+    local rc=0 packed=0
+    write_results 2>/dev/null || rc=$?
+    pack_logs 2>/dev/null || packed=$?
+    [ $packed -ne 1 ] || write_results || rc=$?
+    if [ $rc -eq 2 ] || [ $packed -eq 2 ]; then
+        rm -f "$state/new.$BASHPID".*
+        no_room
+        return 0
     fi
-    [ ! -s "$state/failed" ] || rc=1
     last_verdict=$rc
 }
 
@@ -158,6 +243,7 @@ end_stages() {
 finish() {
     record "{\"stage\":\"end\",\"seconds\":$SECONDS}"
     publish
+    [ -z "${told:-}" ] || last_verdict=1
     cat "$out/results.md"
     say "results: $out/results.md, results.json and logs.tar.gz, after $SECONDS s"
     return "$last_verdict"

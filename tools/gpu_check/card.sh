@@ -13,14 +13,20 @@ look_at_card() {
         return
     fi
     local answer
-    answer=$(timeout 20 nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap \
+    answer=$(timeout -k 2 20 nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap \
         --format=csv,noheader,nounits 2>/dev/null | head -n 1) || answer=''
     case $answer in
     *,*,*,*) ;;
-    *) die "there is no NVIDIA GPU here (nvidia-smi lists none); nothing was checked" 2 ;;
+    *) no_card "there is no NVIDIA GPU here (nvidia-smi lists none)" ;;
     esac
     IFS=, read -r card driver memory arch <<<"$answer"
     driver=${driver// /} memory=${memory// /} arch=${arch//[ .]/}
+    case $memory in
+    '' | *[!0-9]*) memory= ;; # "[N/A]", where the card has the host's
+    esac
+    case $arch in
+    '' | *[!0-9]*) no_card "nvidia-smi does not tell this card's compute capability, but $arch" ;;
+    esac
 }
 
 describe() {
@@ -28,7 +34,7 @@ describe() {
     cuda=$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p') || true
     record "{\"stage\":\"machine\",\"run\":\"$run\",\"emulated\":${is_emulated:-false}," \
         "\"card\":$(quoted "$card"),\"capability\":$arch,\"driver\":$(quoted "$driver")," \
-        "\"memory_mib\":$memory,\"cuda\":$(quoted "${cuda:-none}"),\"cores\":$(nproc)," \
+        "\"memory_mib\":${memory:-null},\"cuda\":$(quoted "${cuda:-none}"),\"cores\":$(nproc)," \
         "\"ram_gib\":$(memory_gib),\"commit\":$(quoted "$(cat "$built/commit")")," \
         "\"date\":\"$(date -u +%Y-%m-%dT%H:%MZ)\"}"
     say "$card, driver $driver, commit $(cat "$built/commit")"
@@ -36,6 +42,9 @@ describe() {
     *-dirty | unknown) left_out "a commit (built from a tree with changes, or without git)" ;;
     esac
 }
+
+# Has it too little memory for all that could run side by side?  What is not known is little.
+small_card() { [ "${memory:-0}" -lt 12000 ]; }
 
 # ---- clocks ----
 

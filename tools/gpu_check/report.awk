@@ -2,20 +2,35 @@
 #
 #     awk -f report.awk -v json=FILE -v table=FILE LEFT_OUT FAILED LINES
 #
-# LINES holds a flat JSON object in each line, as the stages print them.  Exits with 1 when budgets
-# gave different latents, else with 3 when a target was missed.  Of the emulated card no speed is
-# passed on.
+# LINES holds a flat JSON object in each line, as the stages print them; what is none, because a
+# program wrote "nan" or was ended within the line, is no result but a failure.  Exits with 1 when
+# something failed or budgets gave different latents, else with 3 when a target was missed.  Of the
+# emulated card no speed is passed on.
+
+BEGIN {
+    # Of texts only the quotes are left when these are asked.
+    one = "\"\": *(\"\"|-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false|null)"
+    flat_object = "^[{]" one "(, *" one ")*[}]$"
+}
+
+function is_flat(line) {
+    gsub(/"([^"\\]|\\["\\\/bfnrt])*"/, "\"\"", line)
+    return line ~ flat_object
+}
 
 function value(key,    at, rest) {
     at = index($0, "\"" key "\":")
     if (!at)
         return ""
     rest = substr($0, at + length(key) + 3)
+    sub(/^ */, "", rest)
     if (rest ~ /^"/) {
         rest = substr(rest, 2)
         sub(/".*/, "", rest)
     } else {
         sub(/[,}].*/, "", rest)
+        if (rest == "null")
+            return ""
         if (rest ~ /^[-0-9]/)
             return rest + 0 # or it would be compared as text
     }
@@ -23,6 +38,7 @@ function value(key,    at, rest) {
 }
 
 function text(s) {
+    gsub(/[^ -~]/, "?", s)
     gsub(/[\\"]/, "\\\\&", s)
     return "\"" s "\""
 }
@@ -55,6 +71,13 @@ function judge(name, reached, limit, kind, where, verdict) {
 FILENAME == ARGV[1] { left_out[++n_left_out] = $0; next }
 FILENAME == ARGV[2] { failures[++n_failures] = $0; next }
 
+{ gsub(/[^ -~]/, "?") }
+
+!is_flat($0) {
+    failures[++n_failures] = "a line that is no result: " substr($0, 1, 160)
+    next
+}
+
 {
     stage = value("stage")
     n_lines++
@@ -65,7 +88,7 @@ stage == "machine" {
     run = value("run")
     machine = sprintf("%s (%.1f), driver %s, CUDA %s, %s MiB; %s cores, %s GiB of RAM; commit %s, %s",
         value("card"), value("capability") / 10, value("driver"), value("cuda"),
-        value("memory_mib"), value("cores"), value("ram_gib"), value("commit"), value("date"))
+        value("memory_mib") == "" ? "unknown" : value("memory_mib"), value("cores"), value("ram_gib"), value("commit"), value("date"))
 }
 
 stage == "end" {
@@ -88,10 +111,20 @@ stage == "roof" {
     row("roofs", sprintf("| %s | %.1f %s |", value("name"), value("value"), value("unit")))
 }
 
+stage == "self_test" {
+    n_families++
+    if (value("right") != "true") {
+        n_wrong++
+        failures[++n_failures] = value("family") " (" value("math") "): " value("said")
+    }
+}
+
 # Off by how much of what is allowed: of each kernel the worst, and the root of the mean square.
 stage == "error" {
     name = value("kernel") ", " value("math") (value("way") == "main" ? "" : ", PTX of " value("way"))
-    ratio = value("off") / value("allowed")
+    if (value("off") == "" || value("allowed") == "")
+        not_finite[name]++
+    ratio = value("allowed") > 0 ? value("off") / value("allowed") : 0
     if (!(name in n_errors))
         error_name[++n_error_names] = name
     n_errors[name]++
@@ -100,15 +133,27 @@ stage == "error" {
     relative[name] = larger(relative[name], value("peak") > 0 ? value("off") / value("peak") : 0)
 }
 
+# A test that was cut has begun, and no more.
+stage == "test_begun" {
+    name = value("name") (value("way") == "main" ? "" : ", PTX of " value("way"))
+    begun[++n_begun] = name
+}
+
 stage == "test" {
-    way = value("way")
-    row("tests", sprintf("| %s%s | %d | %d | %d |", value("name"),
-        way == "main" ? "" : ", PTX of " way, value("cases"), value("failed"), value("skipped")))
+    name = value("name") (value("way") == "main" ? "" : ", PTX of " value("way"))
+    tested[name] = 1
+    row("tests", sprintf("| %s | %d | %d | %d |", name, value("cases"), value("failed"),
+        value("skipped")))
+}
+
+stage == "case" {
+    failures[++n_failures] = "case " value("failed") \
+        (value("way") == "main" ? "" : ", PTX of " value("way"))
 }
 
 stage == "sanitizer" {
     row("tests", sprintf("| %s of %s | | %s found | |", value("tool"), value("test"),
-        value("found") == "null" ? "unknown what was" : value("found")))
+        value("found") == "" ? "unknown what was" : value("found")))
 }
 
 stage == "kernel" {
@@ -156,6 +201,7 @@ stage == "family" {
 stage == "link" {
     bare = value("bare_gbps")
     of_bare = value("of_bare")
+    rows["link"] = "" # the last line counts
     row("link", sprintf("bare loop %.2f GB/s, the stream %.2f GB/s, in chunks of %.0f KiB on average",
         bare, value("stream_gbps"), value("mean_chunk_kib")))
 }
@@ -197,16 +243,24 @@ stage == "step" && value("refused") == "" {
         }
     }
 
+    bad = value("not_finite")
+    if (bad > 0)
+        failures[++n_failures] = set ", " key ": " bad " latents are not finite"
     against = value("against_db")
-    if (against != "")
+    if (against == "" && index($0, "\"against_db\":"))
+        row("accuracy", sprintf("| %s, %s | not finite |", set, key))
+    else if (against != "")
         row("accuracy", sprintf("| %s, %s | %s |", set, key,
             against >= 1000 ? "the same" : sprintf("%.1f dB", against)))
 
-    group = key " " value("vae") " " value("steps") " " value("precision")
-    if (group in digest && digest[group] != value("digest"))
-        different = different " " group
+    group = key ", " value("steps") " steps, " value("precision") \
+        (value("vae") == "true" ? ", whole picture" : "")
+    if (!(group in n_digests))
+        groups[++n_groups] = group
+    else if (digest[group] != value("digest"))
+        different = different "; " group
     digest[group] = value("digest")
-    n_digests++
+    n_digests[group]++
 
     row("steps", sprintf("| %s%s | %s | %d | %s | %s | %s | %.0f | %.0f | %s | %.0f | %s |", set,
         limit > 0 ? " " limit " GB/s" : "", value("weights"), value("size"),
@@ -216,7 +270,12 @@ stage == "step" && value("refused") == "" {
         off == "" ? "" : sprintf("%+.2f %%", 100 * off), value("rss_peak_mib"), value("digest")))
 }
 
-stage == "torch" {
+stage == "torch" && value("refused") != "" {
+    row("diffusers", sprintf("| plain PyTorch, %s | %d | %s | refused: %s | | |", value("way"),
+        value("size"), value("dtype"), value("refused")))
+}
+
+stage == "torch" && value("refused") == "" {
     row("diffusers", sprintf("| plain PyTorch, %s | %d | %s | %.4f | %s | %.0f |", value("way"),
         value("size"), value("dtype"), value("step_s"), beside(), value("peak_mib")))
 }
@@ -261,8 +320,15 @@ END {
     for (i = 1; i <= n_error_names; i++) {
         name = error_name[i]
         row("errors", sprintf("| %s | %d | %.3f | %.3f | %.2e |", name, n_errors[name],
-            worst_error[name], sqrt(errors[name] / n_errors[name]), relative[name]))
+            worst_error[name], sqrt(errors[name] / n_errors[name]), relative[name]) \
+            (not_finite[name] ? " " not_finite[name] " not finite |" : ""))
     }
+    for (i = 1; i <= n_begun; i++)
+        if (!(begun[i] in tested))
+            row("tests", sprintf("| %s | not finished | | |", begun[i]))
+    if (n_families)
+        row("tests", sprintf("| self-test, families and ways of multiplying | %d | %d | |",
+            n_families, n_wrong))
     judge("streamed step / max(resident step, bytes / bare rate)", worst_ratio, 1.03, -1,
         worst_ratio_name)
     judge("copy rate of the stream / of a bare loop", of_bare, 0.97, 1, "")
@@ -272,7 +338,14 @@ END {
             slowest[norm] == "" ? "" : slowest_name[norm] "; " n_fast[norm] " of " n_large[norm] \
                 " hold it")
     judge("memory measured / planned - 1", worst_off, 0.01, -1, worst_off_name)
-    same = n_digests == 0 ? "not measured" : different == "" ? "the same" : "DIFFERENT:" different
+    for (i = 1; i <= n_groups; i++)
+        if (n_digests[groups[i]] == 1)
+            alone = alone "; " groups[i]
+        else
+            compared += n_digests[groups[i]]
+    same = different != "" ? "DIFFERENT: " substr(different, 3) : compared ? "the same" : "not compared"
+    if (compared && alone != "")
+        same = same "; not compared, for want of another: " substr(alone, 3)
 
     print "# GPU check: " run "\n" >table
     if (!ended)
@@ -314,5 +387,5 @@ END {
     json_list("left_out", left_out, n_left_out, 1)
     json_list("results", lines, n_lines, 0)
     print "}" >json
-    exit different != "" ? 1 : missed > 0 ? 3 : 0
+    exit n_failures > 0 || different != "" ? 1 : missed > 0 ? 3 : 0
 }
