@@ -16,7 +16,7 @@
 
 enum { MOST_CHOICES = 4096, SHRINKS = 3000, CASE_SECONDS = SANITIZED ? 120 : 30 };
 
-static const double DEFAULT_SECONDS = 8, SHRINK_SECONDS = 60;
+static const double DEFAULT_SECONDS = 4, SHRINK_SECONDS = 60;
 
 /* ---- choices ---- */
 
