@@ -358,8 +358,10 @@ static void tell(refine_engine *e, double done)
         .disk_rate = e->disk_rate,
         .stall_share = (total_stall(&s) - total_stall(&e->at_start)) / (now - e->started + 1e-9),
     };
+    const bool allowed = mem_allow(true); /* to whoever looks on */
     if (e->job->progress(e->job->progress_context, &p))
         dev_fail(e->d, REFINE_ECANCELLED, "interrupted");
+    (void)mem_allow(allowed);
 }
 
 /* ---- stages ---- */
@@ -699,9 +701,8 @@ static refine_status run_phases(refine_engine *e, const refine_job *j, int n, re
     return REFINE_OK;
 }
 
-refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refine_error *err)
+static refine_status run_jobs(refine_engine *e, const refine_job *j, int n, refine_error *err)
 {
-    TRY(check_jobs(e, j, n, err));
     e->job = j;
     const refine_status st = run_phases(e, j, n, err);
     scratch_close(&e->r.mem); /* of a failed run too: the next one's residents come where it lay */
@@ -709,6 +710,15 @@ refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refi
     fill_run_report(e);
     begin(e, REFINE_FINISHED, -1, -1, 0);
     return device_status(e, err);
+}
+
+refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refine_error *err)
+{
+    TRY(check_jobs(e, j, n, err));
+    const bool allowed = mem_allow(false);
+    const refine_status st = run_jobs(e, j, n, err);
+    (void)mem_allow(allowed);
+    return st;
 }
 
 refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err)

@@ -21,7 +21,10 @@ size_t stages_bytes(void) { return sizeof(stages); }
 
 static void tell(const refine_job *j, dev *d, const refine_stage *piece)
 {
-    if (j->stage(j->stage_context, piece))
+    const bool allowed = mem_allow(true);
+    const bool stop = j->stage(j->stage_context, piece) != 0;
+    (void)mem_allow(allowed);
+    if (stop)
         dev_fail(d, REFINE_ECANCELLED, "interrupted");
 }
 

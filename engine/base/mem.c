@@ -9,6 +9,7 @@
 #include "engine/base/guard.h"
 #include "engine/base/num.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ enum { HEADER = 16 };
 static _Atomic uint64_t now_bytes, peak_bytes, n_calls;
 static _Atomic long until_fault = -1;
 static _Atomic int fault_kind;
+static _Thread_local bool forbidden;
 
 static int fault_due(void)
 {
@@ -45,8 +47,16 @@ static void count_up(size_t bytes)
     atomic_fetch_add(&n_calls, 1);
 }
 
+bool mem_allow(bool allowed)
+{
+    const bool was = !forbidden;
+    forbidden = !allowed;
+    return was;
+}
+
 void *mem_alloc(size_t bytes)
 {
+    assert(!forbidden && "memory is taken in the middle of a run");
     if (bytes > SIZE_MAX - HEADER || fault_due())
         return NULL;
     char *p = malloc(bytes + HEADER);
@@ -99,6 +109,7 @@ void mem_free(void *p)
 
 void *mem_map(size_t bytes)
 {
+    assert(!forbidden && "memory is taken in the middle of a run");
     if (bytes == 0 || fault_due())
         return NULL;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

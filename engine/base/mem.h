@@ -7,6 +7,7 @@
 #ifndef REFINE_MEM_H
 #define REFINE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,10 @@ void mem_unmap(void *p, size_t bytes); /* NULL is fine */
 
 /* Gives back to the system what the heap keeps of what was freed, as far as it can. */
 void mem_trim(void);
+
+/* Whether this thread may allocate (it may, to begin with); what was so before.  Where it may not,
+ * an allocation is our bug: what runs under a ceiling takes everything when it is opened. */
+bool mem_allow(bool allowed);
 
 typedef struct mem_usage {
     uint64_t now, peak; /* bytes asked for and not yet given back */

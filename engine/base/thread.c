@@ -15,6 +15,7 @@ typedef struct thread_start start;
 static void *run(void *record)
 {
     const start *s = record;
+    (void)mem_allow(false);
     s->body(s->context);
     return NULL;
 }
