@@ -6,6 +6,7 @@
  */
 #include "engine/refine.h"
 
+#include "engine/arena.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
@@ -184,13 +185,13 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
     if (e->p->decodes)
         add_pass(passes, &n, e->m.p, SEG_VAE_DECODE, e->p->images);
 
-    char *ring = e->arena + pl->vectors + pl->workspace;
+    char *ring = e->arena + plan_ring_at(pl);
     const stream_config c = {
         .d = e->d,
         .p = e->m.p,
         .ring = ring,
         .ring_bytes = pl->ring,
-        .residents = ring + pl->ring + pl->residents_at,
+        .residents = e->arena + plan_region_at(pl) + pl->residents_at,
         .resident = pl->is_resident,
         .cached = pl->is_cached,
         .script = passes,
@@ -201,6 +202,7 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
         .disk_limit = o->disk_limit,
         .copy_limit = o->copy_limit,
         .t = e->t,
+        .guards = pl->zone > 0,
     };
     return stream_open(&e->s, &c, err);
 }
@@ -215,7 +217,8 @@ static refine_status take_arena(refine_engine *e, refine_error *err)
                            "lower --vram",
                            (double)pl->arena / (double)(1 << 20));
     e->r.vectors = e->arena;
-    dev_workspace_set(e->d, e->arena + pl->vectors, pl->workspace);
+    dev_workspace_set(e->d, e->arena + plan_workspace_at(pl), pl->workspace);
+    arena_guard(e->d, pl, e->arena);
     return REFINE_OK;
 }
 
@@ -423,6 +426,7 @@ static void begin(refine_engine *e, refine_phase phase, int seg, int last, int v
 static double finish(refine_engine *e)
 {
     stream_pause(e->s);
+    arena_check(e->d, &e->plan, e->arena);
     const double now = clock_seconds();
     trace_add(e->t, REFINE_LANE_PHASE, (int)e->phase, e->phase_started, now, 0);
     return now - e->phase_started;
@@ -433,10 +437,9 @@ static double finish(refine_engine *e)
 static void fresh_region(refine_engine *e)
 {
     const plan *p = &e->plan;
-    const size_t at = p->vectors + p->workspace + p->ring;
     scratch_close(&e->r.mem);
-    scratch_open(&e->r.mem, e->d, e->arena + at, p->region);
-    scratch_open(&e->r.spilled, e->d, SCRATCH_TOKEN, p->spill_host + p->spill_file);
+    scratch_open(&e->r.mem, e->d, e->arena + plan_region_at(p), p->region, p->zone);
+    scratch_open(&e->r.spilled, e->d, SCRATCH_TOKEN, p->spill_host + p->spill_file, 0);
 }
 
 static refine_status device_status(const refine_engine *e, refine_error *err)
@@ -607,6 +610,7 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
     }
     TRY(device_status(e, err));
     stream_pause(e->s);
+    arena_check(e->d, &e->plan, e->arena);
     const double now = clock_seconds();
     e->step_seconds[step] = now - t;
     forecast_step_over(&e->forecast, e->s, now - t);

@@ -7,6 +7,7 @@
  */
 #include "engine/plan.h"
 
+#include "engine/base/guard.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -114,7 +115,10 @@ static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *insi
 }
 
 /* Starts a phase (or a group of them) on an empty region. */
-static void fresh(run *r) { scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX); }
+static void fresh(run *r, size_t zone)
+{
+    scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX, zone);
+}
 
 static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
 {
@@ -123,14 +127,14 @@ static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
         return REFINE_ENOMEM;
     h->r.band_rows = y->band;
     h->r.spill_from = y->spill_from;
-    scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX);
+    scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX, 0);
     if (k->p->encodes) {
-        fresh(&h->r);
+        fresh(&h->r, k->out->zone);
         pipeline_encode(k->p, &h->r, NULL);
         y->encode = h->r.mem.peak;
     }
     if (k->p->decodes) {
-        fresh(&h->r);
+        fresh(&h->r, k->out->zone);
         pipeline_decode(k->p, &h->r, 0, NULL);
         y->decode = h->r.mem.peak;
     }
@@ -144,7 +148,7 @@ static refine_status replay_unet(const planner *k, unet_way *y, refine_error *er
     if (!h)
         return REFINE_ENOMEM;
     k->p->per_pass = y->per_pass;
-    fresh(&h->r);
+    fresh(&h->r, k->out->zone);
     pipeline_text(k->p, &h->r, NULL);
     y->text = h->r.mem.peak;
     y->prompt = scratch_live(&h->r.mem);
@@ -182,7 +186,7 @@ static void set_ring(plan *out, size_t ring, size_t residents)
     out->ring = ring;
     out->residents = residents;
     out->region = num_max(out->residents_at + residents, out->decode);
-    out->arena = out->vectors + out->workspace + ring + out->region;
+    out->arena = plan_region_at(out) + out->region + out->zone;
 }
 
 /* The smallest ring that takes what is inside at once. */
@@ -201,10 +205,10 @@ static bool travels(const planner *k, uint32_t seg)
 static size_t useful_ring(const planner *k, const bool *resident)
 {
     const pack *p = k->m->p;
-    size_t sum = pack_biggest(p);
+    size_t sum = stream_span(pack_biggest(p));
     for (int i = 0; i < n_pack_chunks(p); i++)
         if (travels(k, pack_chunk_at(p, i)->segment) && !(resident && resident[i]))
-            sum += num_align(pack_chunk_at(p, i)->bytes, SCRATCH_ALIGN);
+            sum += stream_span(pack_chunk_at(p, i)->bytes);
     return num_align(sum, SCRATCH_ALIGN);
 }
 
@@ -566,13 +570,16 @@ static void choose_staging(planner *k, size_t others)
 
     out->workers = wanted > 0 ? wanted : DEFAULT_WORKERS;
     for (out->slots = DEFAULT_SLOTS; out->slots > SMALLEST_SLOTS; out->slots--)
-        if (fixed + stream_host_bytes(p, out->slots, out->workers) <= out->host_limit)
+        if (fixed + stream_host_bytes(p, out->slots, out->workers, out->zone > 0) <=
+            out->host_limit)
             break;
-    if (wanted <= 0 && fixed + stream_host_bytes(p, out->slots, out->workers) > out->host_limit)
+    if (wanted <= 0 &&
+        fixed + stream_host_bytes(p, out->slots, out->workers, out->zone > 0) > out->host_limit)
         out->workers = 1;
-    out->staging = stream_staging_bytes(p, out->slots);
-    out->host = fixed + stream_host_bytes(p, out->slots, out->workers);
-    out->smallest_host = fixed + stream_host_bytes(p, SMALLEST_SLOTS, wanted > 0 ? wanted : 1);
+    out->staging = stream_staging_bytes(p, out->slots, out->zone > 0);
+    out->host = fixed + stream_host_bytes(p, out->slots, out->workers, out->zone > 0);
+    out->smallest_host = fixed + stream_host_bytes(p, SMALLEST_SLOTS, wanted > 0 ? wanted : 1,
+                                                   out->zone > 0);
 }
 
 static size_t host_left(const plan *p)
@@ -741,7 +748,7 @@ refine_status plan_make(plan *out, const model *m, pipeline *p, dev *d, const re
     const size_t n = (size_t)n_pack_chunks(m->p) + 1;
     planner k = { .out = out, .m = m, .p = p, .target = d, .o = o, .j = j };
 
-    *out = (plan){ 0 };
+    *out = (plan){ .zone = guard_zone(o->guards) };
     pack_segment(m->p, SEG_UNET, &k.first, &k.end);
     out->is_resident = mem_calloc(n, sizeof *out->is_resident);
     out->is_cached = mem_calloc(n, sizeof *out->is_cached);

@@ -4,6 +4,8 @@
  *
  *     vectors | workspace | ring | region
  *
+ * (each with a zone behind it where zones are asked for, engine/base/guard.h).
+ *
  * The region is shared by the phases.  Text, once and UNet use it from its start, with
  * the resident weights behind the largest of them; the VAE decoder, which comes after
  * the last step, overlays all of it:
@@ -28,6 +30,7 @@ typedef struct plan {
     uint64_t device_limit, host_limit; /* of the arena; of everything on the host */
     size_t overhead;                   /* device memory that the device took before the arena */
     size_t vectors, workspace, ring, region, residents; /* bytes, parts of the arena */
+    size_t zone;                                        /* behind each part */
     size_t residents_at;                                /* in the region */
     size_t arena;
     size_t encode, text, unet, decode; /* activations of each phase at their peak */
@@ -39,16 +42,24 @@ typedef struct plan {
     size_t trace_events;
     size_t smallest_device, smallest_host; /* the arena; the host */
     int slots, workers, band_rows, per_pass;
-    bool *is_resident, *is_cached; /* per chunk; owned */
-    dev_work *work;                /* per chunk, of a visit; owned */
-    double *seconds;               /* likewise, predicted; owned */
-    uint64_t step_bytes;           /* decoded weights touched in a step */
-    uint64_t step_copied;          /* of them, those that travel */
-    uint64_t step_read;            /* stored bytes of those that are read from the pack */
-    refine_rates rates;            /* as assumed, of the UNet; decode of all workers */
+    bool *is_resident, *is_cached;      /* per chunk; owned */
+    dev_work *work;                     /* per chunk, of a visit; owned */
+    double *seconds;                    /* likewise, predicted; owned */
+    uint64_t step_bytes;                /* decoded weights touched in a step */
+    uint64_t step_copied;               /* of them, those that travel */
+    uint64_t step_read;                 /* stored bytes of those that are read from the pack */
+    refine_rates rates;                 /* as assumed, of the UNet; decode of all workers */
     refine_rates text_rates, vae_rates; /* likewise, of these */
-    simulate_result predicted;     /* all 0 where a rate is not known */
+    simulate_result predicted;          /* all 0 where a rate is not known */
 } plan;
+
+/* Where the parts begin. */
+static inline size_t plan_workspace_at(const plan *p) { return p->vectors + p->zone; }
+static inline size_t plan_ring_at(const plan *p)
+{
+    return plan_workspace_at(p) + p->workspace + p->zone;
+}
+static inline size_t plan_region_at(const plan *p) { return plan_ring_at(p) + p->ring + p->zone; }
 
 /* `d` is the device that will run; p->per_pass is set.  REFINE_EBUDGET: the ceilings cannot be
  * met; `out` then describes the smallest run there is and is still to be closed. */

@@ -3,6 +3,7 @@
 #include "engine/recorder.h"
 
 #include "engine/base/num.h"
+#include "offload/stream.h"
 
 #include <stdint.h>
 
@@ -26,7 +27,7 @@ static const void *record_enter(weights *w, int chunk)
     if (chunk != r->next && !first_of_segment)
         r->in_order = false;
     r->next = chunk + 1;
-    r->inside += num_align(c->bytes, 256);
+    r->inside += stream_span(c->bytes);
     r->inside_peak = num_max(r->inside_peak, r->inside);
     recorder_flush(r);
     r->last = chunk;
@@ -36,7 +37,7 @@ static const void *record_enter(weights *w, int chunk)
 static void record_leave(weights *w, int chunk)
 {
     recorder *r = (recorder *)w;
-    r->inside -= num_align(pack_chunk_at(r->p, chunk)->bytes, 256);
+    r->inside -= stream_span(pack_chunk_at(r->p, chunk)->bytes);
 }
 
 void recorder_open(recorder *r, const pack *p, const dev *plan, dev_work *work)

@@ -102,6 +102,7 @@ typedef struct refine_options {
     double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
     refine_rates rates;            /* assumed instead of probed, those that are not 0 */
     bool trace;                    /* record what refine_trace tells */
+    bool guards; /* zones beside what lies in memory, looked at during a run: to find our bugs */
     /* Choices the plan makes itself when 0.  The picture does not depend on them. */
     uint64_t ring_bytes;
     uint64_t resident_bytes; /* weights kept on the device; UINT64_MAX: none */

@@ -13,22 +13,22 @@
 
 /* ---- zones ---- */
 
-enum { ZONE_MOST = GUARD_ZONE + SCRATCH_ALIGN };
+enum { ZONE_MOST = GUARD_MOST + SCRATCH_ALIGN };
 
 /* A part of the region. */
 typedef struct span {
     size_t at, bytes;
 } span;
 
-static span zone_before(scratch_block b) { return (span){ b.at, GUARD_ZONE }; }
+static span zone_before(const scratch *s, scratch_block b) { return (span){ b.at, s->zone }; }
 
-static span zone_behind(scratch_block b)
+static span zone_behind(const scratch *s, scratch_block b)
 {
-    const size_t end = GUARD_ZONE + b.asked;
+    const size_t end = s->zone + b.asked;
     return (span){ b.at + end, b.bytes - end };
 }
 
-static bool guarded(const scratch *s) { return GUARDED && s->base && s->base != SCRATCH_TOKEN; }
+static bool guarded(const scratch *s) { return s->zone > 0 && s->base && s->base != SCRATCH_TOKEN; }
 
 /* Instrumented code reaches the memory of a device without any of its own, and is done with a
  * block that is given unless the device runs behind. */
@@ -79,7 +79,7 @@ static void check_zone(scratch *s, scratch_block b, span zone)
     (void)snprintf(why, sizeof why,
                    "activations: byte %td of the block of %zu bytes at %zu was written, which is "
                    "beside it",
-                   (ptrdiff_t)(zone.at + spoilt) - (ptrdiff_t)(b.at + GUARD_ZONE), b.asked, b.at);
+                   (ptrdiff_t)(zone.at + spoilt) - (ptrdiff_t)(b.at + s->zone), b.asked, b.at);
     dev_fail(s->d, REFINE_EDEVICE, why);
 }
 
@@ -88,30 +88,31 @@ static void lay_zones(scratch *s, scratch_block b)
     if (!guarded(s))
         return;
     let_in(s, (span){ b.at, b.bytes });
-    lay_zone(s, zone_before(b));
-    lay_zone(s, zone_behind(b));
+    lay_zone(s, zone_before(s, b));
+    lay_zone(s, zone_behind(s, b));
 }
 
 static void check_zones(scratch *s, scratch_block b)
 {
     if (!guarded(s))
         return;
-    check_zone(s, b, zone_before(b));
-    check_zone(s, b, zone_behind(b));
+    check_zone(s, b, zone_before(s, b));
+    check_zone(s, b, zone_behind(s, b));
 }
 
 /* ---- blocks ---- */
 
-size_t scratch_span(size_t bytes)
+size_t scratch_span(const scratch *s, size_t bytes)
 {
-    return num_align(num_max(bytes, 1), SCRATCH_ALIGN) + 2 * GUARD_ZONE;
+    return num_align(num_max(bytes, 1), SCRATCH_ALIGN) + 2 * s->zone;
 }
 
-void scratch_open(scratch *s, dev *d, void *base, size_t size)
+void scratch_open(scratch *s, dev *d, void *base, size_t size, size_t zone)
 {
     s->d = d;
     s->base = base;
     s->size = size;
+    s->zone = zone;
     s->peak = 0;
     s->n = 0;
 }
@@ -127,8 +128,8 @@ void scratch_close(scratch *s)
 
 void *scratch_bytes_above(scratch *s, size_t below, size_t bytes)
 {
-    const size_t want = scratch_span(bytes);
-    size_t at = below > 0 ? scratch_span(below) : 0;
+    const size_t want = scratch_span(s, bytes);
+    size_t at = below > 0 ? scratch_span(s, below) : 0;
     int i = 0;
 
     assert(s->n < SCRATCH_BLOCKS);
@@ -145,14 +146,14 @@ void *scratch_bytes_above(scratch *s, size_t below, size_t bytes)
         dev_fail(s->d, REFINE_EBUDGET, "activations: the plan and the run disagree");
     else
         lay_zones(s, s->live[i]);
-    return s->base + at + GUARD_ZONE;
+    return s->base + at + s->zone;
 }
 
 void *scratch_bytes(scratch *s, size_t bytes) { return scratch_bytes_above(s, 0, bytes); }
 
 static int find_block(const scratch *s, const void *p)
 {
-    const size_t at = (size_t)((const char *)p - s->base) - GUARD_ZONE;
+    const size_t at = (size_t)((const char *)p - s->base) - s->zone;
     for (int i = 0; i < s->n; i++)
         if (s->live[i].at == at)
             return i;
@@ -206,7 +207,7 @@ void scratch_trim(scratch *s, void *p, size_t bytes)
 
     assert(bytes <= b->asked);
     check_zones(s, *b);
-    b->bytes = scratch_span(bytes);
+    b->bytes = scratch_span(s, bytes);
     b->asked = bytes;
     lay_zones(s, *b);
     shut_out(s, (span){ b->at + b->bytes, had - b->bytes });

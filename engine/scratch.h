@@ -6,7 +6,7 @@
  * allocation, no failure: a region that turns out too small is our bug, and the
  * device is failed with REFINE_EBUDGET.
  *
- * In guarded builds (engine/base/guard.h) every block lies between two zones, which plan and run
+ * Where zones are asked for (engine/base/guard.h) every block lies between two, which plan and run
  * both count.  They are looked at when a block is given, trimmed, or still out when the scratch is
  * closed; what was written there fails the device with REFINE_EDEVICE.  Where device memory is the
  * process's, AddressSanitizer also stops whoever touches a zone or a block that was given back.
@@ -30,6 +30,7 @@ typedef struct scratch {
     dev *d;
     char *base;
     size_t size, peak;
+    size_t zone; /* bytes of one */
     size_t high; /* peak since scratch_high was asked last */
     int n;
     scratch_block live[SCRATCH_BLOCKS]; /* sorted by address */
@@ -37,7 +38,7 @@ typedef struct scratch {
 
 /* While planning base is SCRATCH_TOKEN and size SIZE_MAX.  One that is zero, or closed, may be
  * closed. */
-void scratch_open(scratch *s, dev *d, void *base, size_t size);
+void scratch_open(scratch *s, dev *d, void *base, size_t size, size_t zone);
 void scratch_close(scratch *s); /* takes back what is still lent out */
 
 /* Bytes of device memory, aligned to SCRATCH_ALIGN. */
@@ -47,9 +48,9 @@ void scratch_give_bytes(scratch *s, void *p); /* NULL is fine */
 /* The same, above where a block of `below` bytes fits at the start of the region (0: anywhere). */
 void *scratch_bytes_above(scratch *s, size_t below, size_t bytes);
 
-size_t scratch_span(size_t bytes);     /* of the region that a block takes up */
-size_t scratch_live(const scratch *s); /* bytes lent out now */
-size_t scratch_high(scratch *s);       /* the most in use, as `peak`, since it was asked last */
+size_t scratch_span(const scratch *s, size_t bytes); /* of the region that a block takes up */
+size_t scratch_live(const scratch *s);               /* bytes lent out now */
+size_t scratch_high(scratch *s); /* the most in use, as `peak`, since it was asked last */
 
 /* A dense tensor. */
 tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);

@@ -2,6 +2,7 @@
 #include "offload/simulate.h"
 
 #include "offload/ring.h"
+#include "offload/stream.h"
 
 #include <assert.h>
 
@@ -32,7 +33,7 @@ static double wait_for_room(state *s, size_t bytes)
     double room = 0;
     size_t at;
     uint64_t end;
-    while (s->taken - s->popped == FLIGHTS || !ring_take(&s->r, bytes, &at, &end)) {
+    while (s->taken - s->popped == FLIGHTS || !ring_take(&s->r, stream_span(bytes), &at, &end)) {
         assert(s->popped < s->taken && "the ring holds less than one chunk");
         const flight *f = &s->flight[s->popped++ % FLIGHTS];
         ring_give(&s->r, f->ring_end);

@@ -165,6 +165,7 @@ void stream_pause(stream *s)
 {
     end_visit(s);
     queue_clock_settle(&s->clock);
+    stream_check_zones(s);
 }
 
 double stream_compute_seconds(const stream *s, int chunk)
@@ -202,7 +203,10 @@ void stream_leave(weights *w, int chunk)
            "left in another order than entered");
 
     if (script_is_trip(&s->script, &s->leaving)) {
-        dev_record(s->d, stream_flight(s, s->leaving.trip)->done, DEV_COMPUTE);
+        const flight *f = stream_flight(s, s->leaving.trip);
+        if (f->ring_end)
+            stream_shut_out(s, f->at, pack_chunk_at(s->p, chunk)->bytes);
+        dev_record(s->d, f->done, DEV_COMPUTE);
         pthread_mutex_lock(&s->lock);
         s->n_left++;
         stream_wake(s, COPY);
@@ -219,6 +223,7 @@ void stream_reset(stream *s)
     s->n_begun = s->n_copied = s->n_retired = s->n_left = s->popped = 0;
     s->filling = NULL;
     ring_open(&s->ring, s->ring_bytes);
+    stream_shut_out(s, s->ring_base, s->ring_bytes);
     for (slot *sl = s->slots; sl < s->slots + s->n_slots; sl++)
         sl->state = FREE;
 }

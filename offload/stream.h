@@ -43,6 +43,7 @@ typedef struct stream_config {
     int reader;                    /* refine_reader: 0 auto, 1 uring, 2 pread */
     double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
     trace *t;                      /* told of every trip; or NULL */
+    bool guards;                   /* zones behind the slots, looked at in every pause */
     const reader_calls *calls;     /* tests; or NULL */
 } stream_config;
 
@@ -59,12 +60,14 @@ typedef struct stream_stats {
 } stream_stats;
 
 /* Host memory (staging, threads' contexts) a stream of this shape takes. */
-size_t stream_host_bytes(const pack *p, int slots, int workers);
-size_t stream_staging_bytes(const pack *p, int slots);
+size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards);
+size_t stream_staging_bytes(const pack *p, int slots, bool guards);
 size_t stream_cached_bytes(const pack *p, int chunk); /* host memory of a cached chunk */
 
-/* Bytes the ring must have when chunks of up to `inside_bytes` together, each rounded up to
- * 256, are inside at once. */
+/* Bytes that a chunk takes of the ring: in guarded builds with a zone (engine/base/guard.h). */
+size_t stream_span(size_t chunk_bytes);
+
+/* Bytes the ring must have when chunks whose spans add up to `inside_bytes` are inside at once. */
 size_t stream_ring_min(const pack *p, size_t inside_bytes);
 
 /* Starts the threads, which begin to read at once.  The script is copied. */
@@ -81,7 +84,7 @@ void stream_close(stream *s);
 weights *stream_weights(stream *s); /* the interface the engine sees */
 
 /* Nothing is computed with weights until the next entry.  Waits for the compute so far, whose
- * times and stalls are then known. */
+ * times and stalls are then known.  Staging written beside a slot fails the device. */
 void stream_pause(stream *s);
 
 /* Seconds of compute behind the entry of a chunk, up to that of the next and without stalls,

@@ -1,6 +1,7 @@
 /* offload/stream_open.c -- what a stream takes and how it gives it back. */
 #include "offload/stream_state.h"
 
+#include "engine/base/guard.h"
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
 
@@ -22,26 +23,33 @@ static bool is_coded(const pack *p)
 
 static size_t plain_part(const pack *p) { return num_align(pack_biggest(p), PACK_ALIGN); }
 
-static size_t slot_bytes(const pack *p)
+/* A zone behind it keeps the next one aligned. */
+static size_t slot_bytes(const pack *p, bool guards)
 {
-    return plain_part(p) + (is_coded(p) ? pack_biggest_stored(p) : 0);
+    return plain_part(p) + (is_coded(p) ? pack_biggest_stored(p) : 0) +
+           num_align(guard_zone(guards), PACK_ALIGN);
 }
 
-size_t stream_staging_bytes(const pack *p, int slots) { return (size_t)slots * slot_bytes(p); }
+size_t stream_staging_bytes(const pack *p, int slots, bool guards)
+{
+    return (size_t)slots * slot_bytes(p, guards);
+}
 
-size_t stream_host_bytes(const pack *p, int slots, int workers)
+size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards)
 {
     const size_t chunks = (size_t)n_pack_chunks(p);
     const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(visit_time);
-    return stream_staging_bytes(p, slots) + sizeof(stream) + (size_t)slots * sizeof(slot) +
+    return stream_staging_bytes(p, slots, guards) + sizeof(stream) + (size_t)slots * sizeof(slot) +
            (size_t)workers * (sizeof(worker) + codec_memory(pack_biggest_split(p))) +
            (chunks + 1) * each + script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
            (2 * FLIGHTS + 1 + QUEUE_CLOCK_MARKS) * EVENT;
 }
 
+size_t stream_span(size_t chunk_bytes) { return num_align(chunk_bytes, RING_ALIGN) + GUARD_ZONE; }
+
 size_t stream_ring_min(const pack *p, size_t inside_bytes)
 {
-    return ring_min(inside_bytes, pack_biggest(p));
+    return ring_min(inside_bytes, stream_span(pack_biggest(p)));
 }
 
 /* ---- opening ---- */
@@ -58,7 +66,7 @@ static refine_status check_config(const stream_config *c, refine_error *err)
         for (int k = c->script[i].first; k < c->script[i].end; k++) {
             const pack_chunk *chunk = pack_chunk_at(c->p, k);
             assert(chunk->segment != PACK_SEGMENT_TOKENS && "the token table does not travel");
-            if (chunk->bytes > c->ring_bytes && !(c->resident && c->resident[k]))
+            if (stream_span(chunk->bytes) > c->ring_bytes && !(c->resident && c->resident[k]))
                 return refine_fail(err, REFINE_EBUDGET,
                                    "a ring of %zu bytes does not hold chunk %d (%" PRIu32
                                    " bytes); give it more, or pack with smaller chunks",
@@ -69,17 +77,18 @@ static refine_status check_config(const stream_config *c, refine_error *err)
 
 static refine_status open_staging(stream *s, refine_error *err)
 {
-    const size_t each = slot_bytes(s->p);
+    const size_t each = slot_bytes(s->p, s->guards);
 
     s->slots = mem_calloc((size_t)s->n_slots, sizeof *s->slots);
     s->staging = dev_alloc(s->d, s->staging_bytes, DEV_PINNED);
     if (!s->slots || !s->staging)
         return out_of_memory(err);
-    s->cache = s->staging + stream_staging_bytes(s->p, s->n_slots);
+    s->cache = s->staging + stream_staging_bytes(s->p, s->n_slots, s->guards);
     for (int i = 0; i < s->n_slots; i++) {
         s->slots[i].plain = s->staging + (size_t)i * each;
         s->slots[i].coded = s->slots[i].plain + plain_part(s->p);
     }
+    stream_lay_zones(s);
     return REFINE_OK;
 }
 
@@ -124,7 +133,7 @@ static refine_status find_places(stream *s, refine_error *err)
         else if (stream_is_cached(s, i))
             cached += stream_cached_bytes(s->p, i);
     }
-    s->staging_bytes = stream_staging_bytes(s->p, s->n_slots) + cached;
+    s->staging_bytes = stream_staging_bytes(s->p, s->n_slots, s->guards) + cached;
     return REFINE_OK;
 }
 
@@ -198,6 +207,7 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     s->residents = c->residents;
     s->cached = c->cached;
     s->t = c->t;
+    s->guards = GUARDED || c->guards;
     s->disk.rate = c->disk_limit;
     s->copy.rate = c->copy_limit;
     s->inside = -1;
@@ -259,6 +269,7 @@ void stream_close(stream *s)
     }
     queue_clock_close(&s->clock);
     dev_event_close(s->d, s->fresh);
+    stream_lift_zones(s);
     dev_free(s->d, s->staging, s->staging_bytes, DEV_PINNED);
     mem_free(s->slots);
     mem_free(s->place);

@@ -337,7 +337,8 @@ static bool make_room(stream *s, int chunk, flight *f)
                 f->ring_end = 0;
                 return true;
             }
-            if (ring_take(&s->ring, pack_chunk_at(s->p, chunk)->bytes, &at, &f->ring_end)) {
+            if (ring_take(&s->ring, stream_span(pack_chunk_at(s->p, chunk)->bytes), &at,
+                          &f->ring_end)) {
                 f->at = s->ring_base + at;
                 return true;
             }
@@ -361,6 +362,7 @@ static void enqueue_copy(stream *s, slot *sl, const flight *f)
     if (gate)
         dev_wait(s->d, DEV_COPY, gate); /* (5) */
     sl->since = clock_seconds();
+    stream_let_in(s, f->at, bytes);
     dev_copy_in(s->d, f->at, sl->out, bytes);
     pace_send(&s->copy, bytes);
     if (s->copy.rate > 0) /* it has not passed before the line has carried it */

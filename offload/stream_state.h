@@ -91,9 +91,10 @@ struct stream {
     int n_workers;
     char note[NOTE];
     trace *t;
-    pace disk, copy;   /* of the I/O thread; of the copy thread */
-    visit_time *times; /* per chunk; the compute thread's, as is */
-    queue_clock clock; /* the compute thread's, as is all up to `inside` */
+    bool guards;
+    pace disk, copy;         /* of the I/O thread; of the copy thread */
+    visit_time *times;       /* per chunk; the compute thread's, as is */
+    queue_clock clock;       /* the compute thread's, as is all up to `inside` */
     double kinds[DEV_KINDS]; /* seconds of compute */
     dev_kind kind;           /* of what is being enqueued */
     double visit_began;      /* of the stretches told last; < 0: they were all of a visit */
@@ -137,6 +138,15 @@ void stream_kind(void *stream_, dev_kind now);
 /* Everything as before the first trip; nobody else runs. */
 void stream_reset(stream *s);
 
+/* ---- memory that nobody may touch, in offload/stream_guard.c ---- */
+
+void stream_lay_zones(stream *s);
+void stream_lift_zones(stream *s);  /* before the memory is given back */
+void stream_check_zones(stream *s); /* of staging; fails the device */
+/* A chunk in the ring, from the enqueueing of its copy to the end of its visit. */
+void stream_let_in(const stream *s, const void *at, size_t bytes);
+void stream_shut_out(const stream *s, const void *at, size_t bytes);
+
 /* ---- small things ---- */
 
 static inline flight *stream_flight(stream *s, uint64_t trip)
@@ -157,10 +167,7 @@ static inline size_t stream_padded(const pack_chunk *c)
 
 /* Talking to each other; all with the lock held. */
 
-static inline void stream_wait(stream *s, int who)
-{
-    pthread_cond_wait(&s->moved[who], &s->lock);
-}
+static inline void stream_wait(stream *s, int who) { pthread_cond_wait(&s->moved[who], &s->lock); }
 
 static inline void stream_wake(stream *s, int who) { pthread_cond_broadcast(&s->moved[who]); }
 

@@ -807,8 +807,9 @@ int main(int argc, char **argv)
 {
     arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
 
-    const char *scratch = getenv("TMPDIR");
+    const char *scratch = getenv("TMPDIR"), *guards = getenv("REFINE_GUARDS");
     a.o.spill_dir = scratch && *scratch ? scratch : NULL;
+    a.o.guards = guards && *guards;
     a.inputs = mem_alloc((size_t)argc * sizeof *a.inputs);
     if (!a.inputs)
         return EXIT_FAILED;

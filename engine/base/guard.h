@@ -4,7 +4,12 @@
  * look at it when the block is done with.  A zone finds what it is for in two ways: its bytes are
  * a pattern, which also shows what code without a sanitizer wrote (a library's, a GPU's); and
  * AddressSanitizer, where the build has it, is told that nobody may touch it, which also shows
- * reads.  In other builds zones have no bytes and all of this is nothing.
+ * reads.
+ *
+ * In other builds the blocks of workspace and of the ring have no zones.  Those between the parts
+ * of the arena, around activations and behind staging are there for whoever asks
+ * (refine_options), and are looked at, as cheaply as that is: at the end of a block's life or of a
+ * phase.
  */
 #ifndef REFINE_GUARD_H
 #define REFINE_GUARD_H
@@ -17,6 +22,11 @@ enum { GUARDED = 1, GUARD_ZONE = 256 };
 #else
 enum { GUARDED = 0, GUARD_ZONE = 0 };
 #endif
+
+enum { GUARD_MOST = 256 };
+
+/* Bytes of a zone that may be asked for. */
+static inline size_t guard_zone(bool asked) { return GUARDED || asked ? GUARD_MOST : 0; }
 
 /* The pattern: any two bytes at an even address are a NaN in every floating type. */
 void guard_fill(void *zone, size_t bytes);

@@ -17,7 +17,8 @@ typedef struct thread {
 } thread;
 
 /* Runs body(context) in a new thread that blocks every signal, may allocate nothing (mem_allow)
- * and is known to the system as `name` (at most 15 letters).  False: no memory, or no thread to be had. */
+ * and is known to the system as `name` (at most 15 letters).  False: no memory, or no thread to be
+ * had. */
 bool thread_start(thread *t, const char *name, void (*body)(void *), void *context);
 
 /* Waits for its end.  A thread that never started is fine. */

@@ -109,7 +109,7 @@ static bool take_memory(bench *b)
     memset(b->arena, 0, b->arena_bytes);
     b->r.m = &b->m;
     b->r.vectors = b->arena;
-    dev_workspace_set(b->d, b->arena + b->plan.vectors, b->plan.workspace);
+    dev_workspace_set(b->d, b->arena + plan_workspace_at(&b->plan), b->plan.workspace);
     return true;
 }
 
@@ -155,12 +155,13 @@ static refine_status start_stream(stream **out, const bench *b, const way *w, re
 {
     const stream_pass passes[] = { pass_of(b, SEG_TEXT, 1), pass_of(b, SEG_ONCE, 1),
                                    pass_of(b, SEG_UNET, (1 + b->steps) * pipeline_passes(b->p)) };
-    char *ring = b->arena + b->plan.vectors + b->plan.workspace;
+    char *ring = b->arena + plan_ring_at(&b->plan);
     const stream_config c = { .d = b->d,
                               .p = b->m.p,
                               .ring = ring,
                               .ring_bytes = b->plan.ring,
-                              .residents = ring + b->plan.ring + b->plan.residents_at,
+                              .residents = b->arena + plan_region_at(&b->plan) +
+                                           b->plan.residents_at,
                               .resident = w->resident,
                               .script = passes,
                               .n_script = sizeof passes / sizeof passes[0],
@@ -182,12 +183,12 @@ static double compute_step(bench *b)
 static refine_status try_way(bench *b, way *w, refine_error *err)
 {
     stream *s;
-    const size_t before_region = b->plan.vectors + b->plan.workspace + b->plan.ring;
+    const size_t before_region = plan_region_at(&b->plan);
     const refine_status st = start_stream(&s, b, w, err);
     if (st != REFINE_OK)
         return st;
     b->r.w = stream_weights(s);
-    scratch_open(&b->r.mem, b->d, b->arena + before_region, b->plan.region);
+    scratch_open(&b->r.mem, b->d, b->arena + before_region, b->plan.region, b->plan.zone);
     pipeline_text(b->p, &b->r, NULL);
     (void)compute_step(b); /* brings the residents */
     for (int i = 0; i < b->steps && w->n < SAMPLES; i++)

@@ -226,8 +226,8 @@ static void take_plan(rig *k)
                  err.text);
     k->arena = dev_alloc(k->d, k->plan.arena, DEV_VRAM);
     cr_assert_not_null(k->arena);
-    k->region = k->arena + k->plan.vectors + k->plan.workspace;
-    dev_workspace_set(k->d, k->arena + k->plan.vectors, k->plan.workspace);
+    k->region = k->arena + plan_region_at(&k->plan);
+    dev_workspace_set(k->d, k->arena + plan_workspace_at(&k->plan), k->plan.workspace);
 }
 
 static void rig_open(rig *k, const char *name, const char *flow, bool reference, dtype compute)
@@ -278,7 +278,7 @@ static void rig_close(rig *k)
 static void fresh_region(rig *k)
 {
     scratch_close(&k->r.mem);
-    scratch_open(&k->r.mem, k->d, k->region, k->plan.region);
+    scratch_open(&k->r.mem, k->d, k->region, k->plan.region, k->plan.zone);
 }
 
 static void device_is_fine(const rig *k)

@@ -15,21 +15,24 @@ static size_t apart(const void *from, const void *to)
     return (size_t)((const char *)to - (const char *)from);
 }
 
-static void open_planning(scratch *s) { scratch_open(s, NULL, SCRATCH_TOKEN, SIZE_MAX); }
+static void open_planning(scratch *s)
+{
+    scratch_open(s, NULL, SCRATCH_TOKEN, SIZE_MAX, GUARD_ZONE);
+}
 
 Test(engine_scratch, reuses_the_lowest_gap_that_fits)
 {
     scratch s;
     open_planning(&s);
     char *a = scratch_bytes(&s, 1000), *b = scratch_bytes(&s, 300), *c = scratch_bytes(&s, 5000);
-    cr_assert_eq(apart(a, b), scratch_span(1000));
-    cr_assert_eq(apart(b, c), scratch_span(300));
+    cr_assert_eq(apart(a, b), scratch_span(&s, 1000));
+    cr_assert_eq(apart(b, c), scratch_span(&s, 300));
     scratch_give_bytes(&s, a);
-    cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + scratch_span(5000)),
+    cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + scratch_span(&s, 5000)),
                  "1025 bytes do not fit in 1024");
     cr_assert_eq(scratch_bytes(&s, 1024), (void *)a);
-    cr_assert_eq(s.peak,
-                 scratch_span(1000) + scratch_span(300) + scratch_span(5000) + scratch_span(1025));
+    cr_assert_eq(s.peak, scratch_span(&s, 1000) + scratch_span(&s, 300) + scratch_span(&s, 5000) +
+                             scratch_span(&s, 1025));
 }
 
 Test(engine_scratch, trim_frees_the_tail)
@@ -38,8 +41,8 @@ Test(engine_scratch, trim_frees_the_tail)
     open_planning(&s);
     char *a = scratch_bytes(&s, 4096), *b = scratch_bytes(&s, 256);
     scratch_trim(&s, a, 1000);
-    cr_assert_eq(scratch_bytes(&s, 3072 - 2 * GUARD_ZONE), (void *)(a + scratch_span(1000)));
-    cr_assert_eq(apart(a, b), scratch_span(4096));
+    cr_assert_eq(scratch_bytes(&s, 3072 - 2 * GUARD_ZONE), (void *)(a + scratch_span(&s, 1000)));
+    cr_assert_eq(apart(a, b), scratch_span(&s, 4096));
 }
 
 Test(engine_scratch, leaves_room_below_a_floor)
@@ -48,17 +51,21 @@ Test(engine_scratch, leaves_room_below_a_floor)
     open_planning(&s);
     char *high = scratch_bytes_above(&s, 5000, 1000);
     char *low = scratch_bytes(&s, 5120);
-    cr_assert_eq(apart(low, high), scratch_span(5120));
+    cr_assert_eq(apart(low, high), scratch_span(&s, 5120));
     cr_assert_eq(apart(low, scratch_bytes_above(&s, 5000, 1)),
-                 scratch_span(5120) + scratch_span(1000));
-    cr_assert_eq(s.peak, scratch_span(5120) + scratch_span(1000) + scratch_span(1));
+                 scratch_span(&s, 5120) + scratch_span(&s, 1000));
+    cr_assert_eq(s.peak, scratch_span(&s, 5120) + scratch_span(&s, 1000) + scratch_span(&s, 1));
 }
 
 Test(engine_scratch, a_block_takes_its_bytes_aligned_and_no_more_in_a_release)
 {
-    cr_assert_eq(scratch_span(0), SCRATCH_ALIGN + 2 * GUARD_ZONE);
-    cr_assert_eq(scratch_span(1000), 1024 + 2 * GUARD_ZONE);
+    scratch s = { 0 };
+    open_planning(&s);
+    cr_assert_eq(scratch_span(&s, 0), SCRATCH_ALIGN + 2 * GUARD_ZONE);
+    cr_assert_eq(scratch_span(&s, 1000), 1024 + 2 * GUARD_ZONE);
     cr_assert(GUARDED || GUARD_ZONE == 0);
+    scratch_open(&s, NULL, SCRATCH_TOKEN, SIZE_MAX, GUARD_MOST);
+    cr_assert_eq(scratch_span(&s, 1), SCRATCH_ALIGN + 2 * GUARD_MOST, "asked for");
 }
 
 Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresses)
@@ -104,7 +111,7 @@ static void rig_open(rig *k)
     memset(k, 0, sizeof *k);
     cr_assert_not_null(k->d = dev_open_ref(&o, NULL));
     cr_assert_not_null(k->region = dev_alloc(k->d, REGION, DEV_VRAM));
-    scratch_open(&k->s, k->d, k->region, REGION);
+    scratch_open(&k->s, k->d, k->region, REGION, GUARD_ZONE);
     k->block[0] = scratch_bytes(&k->s, 512);
     k->block[1] = scratch_bytes(&k->s, 3);
     k->block[2] = scratch_bytes(&k->s, BYTES);

@@ -10,6 +10,7 @@
 #include "offload/simulate.h"
 
 #include "kernels/tensor.h"
+#include "offload/stream.h"
 #include "tests/support/pack_fixture.h"
 
 #include <criterion/criterion.h>
@@ -168,7 +169,7 @@ Test(offload_simulate, in_a_ring_of_one_chunk_nothing_is_copied_during_compute)
     rig_open(&r, FIXTURE_RAW, true);
     set_rates(&r, 0, 0, SLOW);
     set_seconds(&r, 1e-5);
-    r.c.ring_bytes = pack_biggest(r.p);
+    r.c.ring_bytes = stream_span(pack_biggest(r.p));
     expect_about(simulate_step(&r.c).step, all(load_of(&r)));
     r.c.ring_bytes *= 2;
     expect_about(simulate_step(&r.c).step, most(load_of(&r)));
@@ -243,7 +244,7 @@ static void shake(rig *r, ring_kind kind, uint32_t *x)
     set_rates(r, any_rate(x), any_rate(x), any_rate(x));
     c->slots = 2 + (int)(next(x) % 7);
     c->passes = 1 + (int)(next(x) % 3);
-    c->ring_bytes = pack_biggest(r->p) * (1 + next(x) % 6);
+    c->ring_bytes = stream_span(pack_biggest(r->p)) * (1 + next(x) % 6);
     if (kind == LARGE)
         c->ring_bytes = ROOMY;
     if (kind == TIGHT)
@@ -327,7 +328,7 @@ static void give_more(rig *r, more m, uint32_t *x)
     switch (m) {
     case MORE_RESIDENTS: r->resident[chunk] = true; break;
     case MORE_CACHED: r->cached[chunk] = true; break;
-    case MORE_RING: r->c.ring_bytes += pack_biggest(r->p); break;
+    case MORE_RING: r->c.ring_bytes += stream_span(pack_biggest(r->p)); break;
     case MORE_SLOTS: r->c.slots++; break;
     case MORE_DISK: r->c.disk *= 1.3; break;
     case MORE_DECODE: r->c.decode *= 1.3; break;

@@ -35,7 +35,7 @@ Test(offload_stream, every_ring_slots_and_workers_give_the_same_bytes)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
-    const size_t least = num_align(pack_biggest(r.p), 256);
+    const size_t least = stream_span(pack_biggest(r.p));
     for (int ring = 0; ring < 4; ring++)
         for (int slots = 2; slots <= 5; slots += 3)
             for (int workers = 1; workers <= 3; workers += 2)
@@ -123,7 +123,7 @@ Test(offload_stream, residents_do_not_mind_any_size_of_the_ring)
 {
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
-    const size_t least = num_align(pack_biggest(r.p), 256);
+    const size_t least = stream_span(pack_biggest(r.p));
     for (int o = 0; o < N_ORDERS; o++)
         for (size_t ring = least; ring < 2 * least; ring += least / 16) {
             rig_configure(&r, dev_open_order((order)o, 3), ring);

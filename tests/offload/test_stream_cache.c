@@ -204,8 +204,8 @@ Test(offload_stream_cache, a_cache_takes_what_it_said)
     const uint64_t before = mem_used().now;
     rig_open_stream(&r);
     const uint64_t taken = mem_used().now - before;
-    cr_assert_leq(taken, stream_host_bytes(r.p, r.c.slots, r.c.workers) + cache);
-    cr_assert_geq(taken, stream_staging_bytes(r.p, r.c.slots) + cache);
+    cr_assert_leq(taken, stream_host_bytes(r.p, r.c.slots, r.c.workers, false) + cache);
+    cr_assert_geq(taken, stream_staging_bytes(r.p, r.c.slots, false) + cache);
     const uint64_t calls = mem_used().calls;
     rig_compare_in_place(&r);
     cr_assert_eq(stream_restart(r.s), REFINE_OK);

@@ -124,7 +124,7 @@ Test(offload_stream_failure, a_ring_too_small_for_what_is_inside_fails_and_does_
 {
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
-    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), pack_biggest(r.p));
+    rig_configure(&r, dev_open_order(ORDER_EAGER, 1), stream_span(pack_biggest(r.p)));
     rig_open_stream(&r);
     cr_assert_not(rig_play(&r, 6));
     cr_assert_eq(dev_status(r.d), REFINE_EINVAL);
@@ -207,8 +207,8 @@ Test(offload_stream_failure, it_takes_what_it_said_and_nothing_after_opening)
         const uint64_t before = mem_used().now;
         rig_open_stream(&r);
         const mem_usage after = mem_used();
-        cr_assert_leq(after.now - before, stream_host_bytes(r.p, r.c.slots, r.c.workers));
-        cr_assert_geq(after.now - before, stream_staging_bytes(r.p, r.c.slots));
+        cr_assert_leq(after.now - before, stream_host_bytes(r.p, r.c.slots, r.c.workers, false));
+        cr_assert_geq(after.now - before, stream_staging_bytes(r.p, r.c.slots, false));
         weights *w = stream_weights(r.s);
         for (int c = r.script[0].first; c < r.script[0].end; c++) {
             (void)w->enter(w, c);

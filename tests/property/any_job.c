@@ -154,13 +154,14 @@ void draw_ways(draws *d, any_job *a, refine_options *o)
     o->per_pass = draw(d, 0, 2 * a->n);
     o->spill = draw(d, 0, 2);
     o->trace = draw_once_in(d, 4);
+    o->guards = draw_once_in(d, 4);
     (void)snprintf(
         a->text + n, sizeof a->text - n,
         "; %d threads, %d to decode, reader %d, ring %lld, resident %lld, cached %lld, bands "
-        "of %d, %d a pass, spill %d%s",
+        "of %d, %d a pass, spill %d%s%s",
         o->threads, o->decode_threads, o->reader, (long long)o->ring_bytes,
         (long long)o->resident_bytes, (long long)o->cached_bytes, o->band_rows, o->per_pass,
-        o->spill, o->trace ? ", watched" : "");
+        o->spill, o->trace ? ", watched" : "", o->guards ? ", guarded" : "");
 }
 
 /* ---- doing it ---- */

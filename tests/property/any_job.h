@@ -12,7 +12,7 @@
 #include "tests/support/sanitized.h"
 
 /* Images of a run, and pixels of all of them, at most. */
-enum { ANY_JOB_IMAGES = 3, ANY_JOB_PIXELS = SANITIZED ? 20000 : 300000 };
+enum { ANY_JOB_IMAGES = 3, ANY_JOB_PIXELS = SANITIZED ? 8192 : 300000 };
 
 typedef struct any_job {
     refine_options o;

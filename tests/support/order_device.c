@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tests/support/order_device.h"
 
+#include "engine/base/clock.h"
 #include "kernels/backend.h"
 
 #include <assert.h>
@@ -26,6 +27,7 @@ struct dev_event {
     int recorded;
     dev_queue on;
     uint64_t upto;
+    double at; /* when it was recorded */
 };
 
 typedef struct fifo {
@@ -160,7 +162,7 @@ static void o_record(dev *d, dev_event *e, dev_queue q)
 {
     order_dev *o = of(d);
     pthread_mutex_lock(&o->lock);
-    *e = (dev_event){ 1, q, o->q[q].tail };
+    *e = (dev_event){ 1, q, o->q[q].tail, clock_seconds() };
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -183,6 +185,13 @@ static void o_sync(dev *d, dev_event *e)
     pthread_mutex_unlock(&o->lock);
 }
 
+/* It runs behind, and is timed as if it did not. */
+static double o_elapsed(dev *d, dev_event *from, dev_event *to)
+{
+    (void)d;
+    return to->at - from->at;
+}
+
 /* What has not run by now reads freed memory, if it ever runs: it must not. */
 static void o_close(dev *d)
 {
@@ -203,6 +212,7 @@ static const struct dev_ops ORDER_OPS = {
     .record = o_record,
     .wait = o_wait,
     .sync = o_sync,
+    .elapsed = o_elapsed,
     .close = o_close,
 };
 

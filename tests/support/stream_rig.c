@@ -153,7 +153,7 @@ size_t rig_biggest_group(const rig *r, int inside)
         for (int c = r->script[p].first; c < r->script[p].end; c += inside) {
             size_t sum = 0;
             for (int i = c; i < c + inside && i < r->script[p].end; i++)
-                sum += num_align(pack_chunk_at(r->p, i)->bytes, 256);
+                sum += stream_span(pack_chunk_at(r->p, i)->bytes);
             most = num_max(most, sum);
         }
     return most;

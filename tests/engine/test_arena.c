@@ -1,0 +1,51 @@
+/* tests/engine/test_arena.c -- a byte written between the parts of the arena is found. */
+#include "engine/arena.h"
+
+#include "engine/base/guard.h"
+#include "tests/support/field.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static const plan PLAN = {
+    .vectors = 256, .workspace = 512, .ring = 1024, .region = 2048, .zone = GUARD_MOST
+};
+enum { BYTES = 256 + 512 + 1024 + 2048 + 4 * GUARD_MOST };
+
+static char arena[BYTES];
+
+/* What is found when byte `at` is written. */
+static const char *found(dev *d, size_t at)
+{
+    arena_guard(d, &PLAN, arena);
+    arena_check(d, &PLAN, arena);
+    cr_assert_eq(dev_status(d), REFINE_OK, "%s", dev_why(d));
+    arena[at] ^= 1;
+    arena_check(d, &PLAN, arena);
+    return dev_why(d);
+}
+
+static void expect_found(size_t at, const char *what)
+{
+    dev *d = field_ref();
+    cr_expect_str_eq(found(d, at), what);
+    cr_expect_eq(dev_status(d), what[0] ? REFINE_EDEVICE : REFINE_OK);
+    dev_close(d);
+}
+
+Test(engine_arena, a_byte_behind_any_part_is_found)
+{
+    expect_found(256, "the arena: byte 0 behind the vectors was written");
+    expect_found(plan_workspace_at(&PLAN) + 512 + 255,
+                 "the arena: byte 255 behind the workspace was written");
+    expect_found(plan_ring_at(&PLAN) + 1024, "the arena: byte 0 behind the ring was written");
+    expect_found(BYTES - 1, "the arena: byte 255 behind the region was written");
+}
+
+Test(engine_arena, the_parts_themselves_are_free)
+{
+    expect_found(0, "");
+    expect_found(plan_workspace_at(&PLAN), "");
+    expect_found(plan_ring_at(&PLAN) + 1023, "");
+    expect_found(plan_region_at(&PLAN) + 2047, "");
+}
