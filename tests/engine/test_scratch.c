@@ -137,6 +137,21 @@ static void expect_found(const rig *k, const char *why)
     cr_expect_str_eq(dev_why(k->d), why);
 }
 
+/* Its last byte too must be in the region. */
+Test(engine_scratch, a_block_that_ends_beyond_the_region_fails_the_device)
+{
+    for (int over = 0; over < 2; over++) {
+        rig k;
+        rig_open(&k);
+        scratch_close(&k.s);
+        scratch_open(&k.s, k.d, k.region, scratch_span(BYTES) + scratch_span(512));
+        (void)scratch_bytes(&k.s, BYTES);
+        (void)scratch_bytes(&k.s, over ? 513 : 512);
+        cr_expect_eq(dev_status(k.d), over ? REFINE_EBUDGET : REFINE_OK);
+        rig_close(&k);
+    }
+}
+
 #define OF_THE_LAST "of the block of 1001 bytes at 1792 was written, which is beside it"
 
 Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
