@@ -285,6 +285,12 @@ Test(engine_tokenizer, refuses_too_long_a_prompt)
     memset(prompt, 0xff, TOKENIZER_MAX_BYTES); /* three times as long as U+FFFD */
     cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES, 0, ids, NULL, &err),
                  REFINE_EINVAL);
+    memset(prompt, 'x', TOKENIZER_MAX_BYTES);
+    prompt[0] = '\xff';
+    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES - 2, 0, ids, NULL, &err),
+                 REFINE_OK);
+    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES - 1, 0, ids, NULL, &err),
+                 REFINE_EINVAL);
     mem_free(prompt);
     tokenizer_close(t);
 }

@@ -130,6 +130,18 @@ Test(offload_codec, an_unknown_coding_or_an_odd_split_is_damaged)
     free(s);
 }
 
+Test(offload_codec, a_split_frame_larger_than_was_said_is_damaged)
+{
+    static uint8_t out[BYTES];
+    int bad = -1;
+    sample *s = make(PACK_SPLIT, 600);
+    codec *c = codec_open(598);
+    cr_assert_eq(codec_decode(c, out, s->stored, &s->f, 1, &bad), REFINE_EFORMAT);
+    cr_assert_eq(bad, 0);
+    codec_close(c);
+    free(s);
+}
+
 Test(offload_codec, frames_follow_each_other_and_the_bad_one_is_named)
 {
     static uint8_t stored[ROOM], out[3 * 1000];

@@ -447,6 +447,23 @@ Test(tools_image_io, refuses_truncated_png)
     (void)unlink(name);
 }
 
+Test(tools_image_io, reads_no_byte_behind_a_png)
+{
+    char name[TEMP_NAME];
+    size_t len;
+    image im;
+    refine_error err = { 0 };
+    temp_file(name, ".png");
+    write_png(name, (kind){ "", PNG_COLOR_TYPE_RGB, 8, 0 });
+    uint8_t *p = temp_read(name, &len), *cut = malloc(len - 1);
+    memcpy(cut, p, len - 1);
+    cr_assert_eq(image_decode_png(&im, cut, len - 1, "a picture", &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "ends in the middle"), "%s", err.text);
+    free(cut);
+    free(p);
+    (void)unlink(name);
+}
+
 Test(tools_image_io, refuses_truncated_jpeg)
 {
     char name[TEMP_NAME];

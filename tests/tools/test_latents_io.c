@@ -129,6 +129,28 @@ Test(tools_latents_io, refuses_what_it_cannot_use)
     refused(file, n, "not a number");
 }
 
+/* A NumPy file of version 1 with this shape and a header of so many bytes. */
+static void refuses_npy(const char *shape, size_t header, const char *why)
+{
+    static char file[1 << 16];
+    memset(file, ' ', sizeof file);
+    memcpy(file, "\x93NUMPY\1\0", 8);
+    file[8] = (char)(header & 255);
+    file[9] = (char)(header >> 8);
+    const int n = snprintf(file + 10, 512,
+                           "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
+    file[10 + n] = ' ';
+    memset(file + 10 + header, 0, 4096);
+    refused(file, 10 + header + 4096, why);
+}
+
+/* What lies behind the room for it is not to be written. */
+Test(tools_latents_io, refuses_numpy_of_many_dimensions_or_a_long_header)
+{
+    refuses_npy("(1, 4, 8, 8, 3)", 118, "no shape");
+    refuses_npy("(1, 4, 8, 8)", 40000, "too long");
+}
+
 static void refuses_every_truncation(const char *suffix)
 {
     float v[N];
