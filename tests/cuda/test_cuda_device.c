@@ -151,6 +151,27 @@ Test(cuda_device, is_measured_within_any_room_and_gives_it_back)
     dev_close(d);
 }
 
+Test(cuda_device, memory_is_given_back_when_what_is_queued_has_run)
+{
+    enum { BYTES = 4096 };
+    const dev_options o = { .compute = DT_F16 };
+    unsigned char got[BYTES], right[BYTES];
+    dev *d = dev_open_cuda(&o, 0, NULL);
+    cr_assert_not_null(d);
+    void *host = dev_alloc(d, BYTES, DEV_PINNED), *card = dev_alloc(d, BYTES, DEV_VRAM);
+    cr_assert(host && card);
+    memset(right, 7, BYTES);
+    memcpy(host, right, BYTES);
+    emulation_set_schedule(EMULATION_LAZY, 1);
+    dev_copy_in(d, card, host, BYTES);
+    dev_free(d, host, BYTES, DEV_PINNED);
+    dev_get(d, got, card, BYTES);
+    cr_expect_eq(dev_status(d), REFINE_OK, "%s", dev_why(d));
+    cr_expect_arr_eq(got, right, BYTES);
+    dev_free(d, card, BYTES, DEV_VRAM);
+    dev_close(d);
+}
+
 /* ---- the engine: which device, and at what price ---- */
 
 static refine_report planned(const refine_options *o)

@@ -60,8 +60,7 @@ Test(cuda_norm, silu_of_any_finite_value_is_finite_and_right)
         cr_expect(fabs(got - right) <= 1e-5 * fabs(right) + 0x1p-120, "silu(%g) is %g",
                   (double)FAR[i], got);
     }
-    field_free(&x);
-    field_free(&y);
+    norm_free_fields(f);
     dev_close(d);
 }
 
@@ -97,8 +96,7 @@ Test(cuda_norm, convert_rounds_as_the_formats_say)
                 field_set(&expected, k, c, field_at(&x, k, c));
         norm_run(d, f, norm_convert, NULL);
         cr_expect(field_same_bytes(&f[NORM_Y], &expected), "%d to %d", types[i / 3], types[i % 3]);
-        field_free(&x);
-        field_free(&y);
+        norm_free_fields(f);
         field_free(&expected);
     }
     dev_close(d);

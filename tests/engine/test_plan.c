@@ -138,6 +138,14 @@ Test(engine_plan, caches_only_what_helps)
     cr_expect(r.disk_bytes_per_step < r.copy_bytes_per_step);
 }
 
+Test(engine_plan, no_more_inputs_share_a_pass_than_is_asked)
+{
+    refine_options o = options();
+    o.images = 4;
+    for (o.per_pass = 1; o.per_pass < 4; o.per_pass++)
+        cr_expect_eq(plan(&o).per_pass, o.per_pass);
+}
+
 /* One pass over the weights serves all pictures: where the disk decides, a picture of eight
  * costs an eighth. */
 ReleaseTest(engine_plan, many_pictures_share_what_the_disk_takes)

@@ -94,6 +94,25 @@ Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresse
     }
 }
 
+/* Its last byte too must be in the region. */
+Test(engine_scratch, a_block_that_ends_beyond_the_region_fails_the_device)
+{
+    enum { BLOCK = 1024, REGION_BYTES = 2 * BLOCK };
+    const dev_options o = { .compute = DT_F32 };
+    for (int over = 0; over < 2; over++) {
+        scratch s;
+        dev *d = dev_open_ref(&o, NULL);
+        void *region = dev_alloc(d, REGION_BYTES, DEV_VRAM);
+        scratch_open(&s, d, region, REGION_BYTES, 0);
+        (void)scratch_bytes(&s, BLOCK);
+        (void)scratch_bytes(&s, over ? BLOCK + 1 : BLOCK);
+        cr_expect_eq(dev_status(d), over ? REFINE_EBUDGET : REFINE_OK);
+        scratch_close(&s);
+        dev_free(d, region, REGION_BYTES, DEV_VRAM);
+        dev_close(d);
+    }
+}
+
 #ifdef REFINE_GUARDS
 
 /* A scratch over memory of the referee, with three blocks; the last is of `BYTES`. */

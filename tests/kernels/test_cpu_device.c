@@ -28,7 +28,7 @@ static cpu_dev *device_for(room *r, int more)
 
 Test(kernels_cpu_device, cuts_workspace_that_was_counted_wherever_it_lies)
 {
-    room r = { .bytes = 1000 };
+    room r = { .bytes = 1024 };
     cpu_dev *c = device_for(&r, 0);
     const char *end = region + 1 + c->base.workspace_bytes;
     cr_assert(cpu_workspace_cut(c, lay_out, &r));

@@ -77,6 +77,24 @@ Test(kernels_norm, convert_rounds_as_the_formats_say)
     dev_close(cpu);
 }
 
+/* Sums of squares and squares of sums differ by roundings that are larger than eps. */
+Test(kernels_norm, groupnorm_of_one_large_value_is_finite)
+{
+    static const norm_case CASE = { 1, 9, 7, 6, 0, 2, DT_F32, 0, 0, ACT_NONE };
+    dev *cpu = field_cpu(DT_BF16, 2);
+    for (int i = 1; i <= 16; i++) {
+        field f[NORM_FIELDS];
+        norm_fields(f, &CASE, norm_group);
+        for (size_t p = 0; p < field_pixels(&f[NORM_A]); p++)
+            for (int c = 0; c < CASE.a; c++)
+                field_set(&f[NORM_A], p, c, 1234567.0f * (float)i);
+        norm_run(cpu, f, norm_group, &CASE);
+        cr_expect_eq(field_distance(&f[NORM_Y], &f[NORM_Y]), 0, "value %d", i);
+        norm_free_fields(f);
+    }
+    dev_close(cpu);
+}
+
 Test(kernels_norm, groupnorm_does_not_depend_on_threads_images_or_bands)
 {
     const norm_case c = { 3, 43, 17, 40, 24, 4, DT_F32, 0, 1, ACT_NONE };

@@ -4,4 +4,4 @@ if ! command -v shellcheck >/dev/null; then
     echo "SKIP shellcheck is not installed"
     exit 77
 fi
-shellcheck -x -a .ci/run tools/*.sh tests/lint/*.sh tests/tools/*.sh
+shellcheck -x -a .ci/run tools/*.sh tests/lint/*.sh tests/tools/*.sh tests/mutants/*.sh

@@ -325,6 +325,24 @@ Test(offload_pack, each_lie_with_right_hashes_is_caught_and_said)
     LIES(TRY_LIE)
 }
 
+/* Readers read whole blocks. */
+Test(offload_pack, a_last_chunk_without_its_padding_does_not_lie_in_the_file)
+{
+    pack_fixture f;
+    refine_error err;
+    pack *p;
+    pack_fixture_make(&f, TENSORS, TOKENS, FIXTURE_ZSTD, MERGES);
+    fixture_chunks(&f)[f.n_chunks - 1].file_at = f.bytes - PACK_ALIGN;
+    pack_fixture_rehash(f.file, f.bytes);
+    pack_close(open_good(&f));
+    f.bytes -= 8;
+    fixture_super(&f)->file_bytes = f.bytes;
+    pack_fixture_rehash(f.file, f.bytes);
+    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT);
+    cr_assert(strstr(err.text, "does not lie in the file"), "%s", err.text);
+    pack_fixture_free(&f);
+}
+
 /* ---- int8 ---- */
 
 /* Rows and channels that end in the middle of an eight and of a group. */

@@ -47,11 +47,19 @@ static void expect_run(draws *d, const any_job *a, const refine_options *o,
     any_job_free(&r);
 }
 
-static bool is_planned(const any_job *a, const refine_options *o)
+/* A plan that is made keeps to its ceilings. */
+static bool is_planned(draws *d, const any_job *a, const refine_options *o)
 {
     refine_report r;
     refine_error err = { 0 };
-    return any_job_plan(a, o, &r, &err) == REFINE_OK;
+    const refine_memory *m = &r.memory;
+    if (any_job_plan(a, o, &r, &err) != REFINE_OK)
+        return false;
+    if (m->device_planned > o->vram_bytes || m->host_planned > o->ram_bytes)
+        wrong(d, "plans %llu bytes of the device for a ceiling of %llu, %llu of the host for %llu",
+              (unsigned long long)m->device_planned, (unsigned long long)o->vram_bytes,
+              (unsigned long long)m->host_planned, (unsigned long long)o->ram_bytes);
+    return true;
 }
 
 /* With all of the other memory, the smallest ceiling of each kind does, and no less. */
@@ -59,18 +67,18 @@ static void expect_smallest(draws *d, const any_job *a, const refine_memory *m)
 {
     refine_options o = a->o;
     o.vram_bytes = m->smallest_device;
-    if (!is_planned(a, &o))
+    if (!is_planned(d, a, &o))
         wrong(d, "the smallest device ceiling, %llu, is refused", (unsigned long long)o.vram_bytes);
     o.vram_bytes -= GRANULE;
-    if (is_planned(a, &o))
+    if (is_planned(d, a, &o))
         wrong(d, "less than the smallest device ceiling is accepted, %llu",
               (unsigned long long)o.vram_bytes);
     o = a->o;
     o.ram_bytes = m->smallest_host;
-    if (!is_planned(a, &o))
+    if (!is_planned(d, a, &o))
         wrong(d, "the smallest host ceiling, %llu, is refused", (unsigned long long)o.ram_bytes);
     o.ram_bytes -= GRANULE;
-    if (is_planned(a, &o))
+    if (is_planned(d, a, &o))
         wrong(d, "less than the smallest host ceiling is accepted, %llu",
               (unsigned long long)o.ram_bytes);
 }

@@ -122,6 +122,7 @@ const linear_case LINEAR_CASES[] = {
     { 1, 20, 20, 1280, 130, DT_F32, DT_F16, ACT_NONE, true, false, true, true, 0 },
     { 1, 12, 12, 64, 64, DT_F16, DT_F16, ACT_NONE, true, false, true, false, 4 },
     { 1, 12, 12, 64, 64, DT_F16, DT_F16, ACT_NONE, true, false, true, true, -3 },
+    { 1, 5, 12, 64, 64, DT_F32, DT_F16, ACT_NONE, true, false, true, true, 3 },
     /* more of the matrix than is laid out at a time */
     { 1, 1, 2, 2048, 1300, DT_F32, DT_F16, ACT_NONE, true, false, false, false, 0 },
 };

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
+#include "tools/image_codec.h"
 #include "tools/image_io.h"
 
 #include <criterion/criterion.h>
@@ -243,6 +244,36 @@ Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
         image_free(&im);
     }
     (void)unlink(name);
+}
+
+Test(tools_image_io, takes_for_an_orientation_one_short_number_from_1_to_8)
+{
+    static const struct {
+        uint8_t type, count, value;
+        int how;
+    } CASES[] = { { 3, 1, 6, 6 }, { 3, 2, 6, 1 }, { 3, 1, 0, 1 }, { 3, 1, 9, 1 } };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        const uint8_t exif[] = { 'E', 'x',
+                                 'i', 'f',
+                                 0,   0,
+                                 'M', 'M',
+                                 0,   42,
+                                 0,   0,
+                                 0,   8,
+                                 0,   1,
+                                 1,   0x12,
+                                 0,   CASES[i].type,
+                                 0,   0,
+                                 0,   CASES[i].count,
+                                 0,   CASES[i].value,
+                                 0,   CASES[i].value,
+                                 0,   0,
+                                 0,   0 };
+        int how = 0;
+        refine_error err;
+        cr_assert_eq(image_orientation(&how, exif, sizeof exif, "a picture", &err), REFINE_OK);
+        cr_expect_eq(how, CASES[i].how, "case %zu: %d", i, how);
+    }
 }
 
 static uint8_t ramp(int x, int y, int c) { return (uint8_t)(x / 16 * 40 + y / 16 * 20 + c * 10); }
@@ -494,24 +525,44 @@ static void refuses_the_size(const char *name)
 
 static uint8_t white(int x, int y, int c) { return (uint8_t)(x | y | c | 255); }
 
-Test(tools_image_io, refuses_a_side_that_is_too_long)
+/* A PNG of few bytes that says it is so large. */
+static void write_png_that_says(const char *name, unsigned width, unsigned height)
 {
-    char name[TEMP_NAME];
     size_t len;
-    temp_file(name, ".png");
     write_png(name, (kind){ "", PNG_COLOR_TYPE_GRAY, 8, 0 });
     /* IHDR: length, type, then width and height; its checksum lies behind 13 bytes. */
     unsigned char *p = temp_read(name, &len);
-    static const uint8_t SIZE[] = { 0, 0, 0x42, 0x68, 0, 0, 0, 1 };
-    memcpy(p + 16, SIZE, sizeof SIZE);
+    for (int i = 0; i < 4; i++) {
+        p[16 + i] = (uint8_t)(width >> (24 - 8 * i));
+        p[20 + i] = (uint8_t)(height >> (24 - 8 * i));
+    }
     const unsigned long sum = crc32(crc32(0, NULL, 0), p + 12, 17);
     for (int i = 0; i < 4; i++)
         p[29 + i] = (uint8_t)(sum >> (24 - 8 * i));
     temp_write(name, p, len);
     free(p);
+}
+
+Test(tools_image_io, refuses_a_side_that_is_too_long)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    write_png_that_says(name, 17000, 1);
     refuses_the_size(name);
     write_jpeg(name, 17000, 1, (jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, white);
     refuses_the_size(name);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, refuses_a_png_that_is_too_short_before_it_takes_memory)
+{
+    char name[TEMP_NAME];
+    image im;
+    refine_error err = { 0 };
+    temp_file(name, ".png");
+    write_png_that_says(name, 8000, 8000);
+    cr_assert_eq(image_load(&im, name, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "too short for its size"), "%s", err.text);
     (void)unlink(name);
 }
 

@@ -5,6 +5,8 @@
 #include "tools/new_file.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +68,24 @@ Test(tools_new_file, abandoned_it_never_was)
     new_file_abandon(&f);
     new_file_abandon(&f);
     cr_assert_eq(temp_files_in(p.dir), 0);
+    close_place(&p);
+}
+
+/* As some file systems do: what stands in for one refuses what is no number. */
+Test(tools_new_file, writes_on_where_direct_writes_are_refused)
+{
+    static _Alignas(NEW_FILE_ALIGN) char text[NEW_FILE_ALIGN + 1];
+    const temp_place p = temp_place_make("out");
+    new_file f;
+    memset(text, 'x', NEW_FILE_ALIGN);
+    cr_assert_eq(new_file_open(&f, p.path, false, NULL), REFINE_OK);
+    if (f.direct >= 0)
+        (void)close(f.direct);
+    f.direct = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    cr_assert(f.direct >= 0 && pwrite(f.direct, text, NEW_FILE_ALIGN, 0) < 0 && errno == EINVAL);
+    cr_assert_eq(new_file_write(&f, text, NEW_FILE_ALIGN, 0, NULL), REFINE_OK);
+    cr_assert_eq(new_file_commit(&f, NULL), REFINE_OK);
+    holds(p.path, text);
     close_place(&p);
 }
 
