@@ -377,9 +377,9 @@ static bool may_be_int8(const unet_shape *s)
     return !attends(s) && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
 }
 
-static bool wanted(const bench *b, const char *way)
+static bool wanted(const bench *b, const char *name)
 {
-    return b->only[0] == '\0' || strcmp(b->only, way) == 0;
+    return b->only[0] == '\0' || strcmp(b->only, name) == 0;
 }
 
 static bool measure_ways(bench *b, const unet_shape *s, int picture)

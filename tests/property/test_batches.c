@@ -1,0 +1,143 @@
+/* tests/property/test_batches.c -- a batch that is broken off goes on where it was.
+ *
+ * refine-lowmem makes a few images of its own accord, is stopped or killed at any moment, once or
+ * more, and called again: what then lies in its directory is what an undisturbed run leaves, to the
+ * byte, and nothing else.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "tests/property/property.h"
+#include "tests/support/random.h"
+#include "tests/support/temp_place.h"
+#include "tests/support/tiny_pack.h"
+#include "tools/image_io.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_IMAGES = 4, SIDE = 64, PATH = 512 };
+
+static char pack[PATH];
+
+static void find_pack(void) { kept_pack(pack, sizeof pack, "--weights fp16"); }
+
+TestSuite(property, .init = find_pack);
+
+typedef struct batch {
+    temp_place place; /* 0.png, 1.png, ... in it, and outputs in directories below */
+    int n, together;
+    char inputs[MOST_IMAGES][PATH];
+} batch;
+
+static void make_inputs(batch *b)
+{
+    uint8_t rgb[SIDE * SIDE * 3];
+    char name[PATH];
+    for (int i = 0; i < b->n; i++) {
+        uint64_t seed = (uint64_t)i;
+        const image im = { SIDE, SIDE, rgb };
+        for (size_t k = 0; k < sizeof rgb; k++)
+            rgb[k] = (uint8_t)(random_bits(&seed) >> 56);
+        (void)snprintf(name, sizeof name, "%s/%d.png", b->place.dir, i);
+        memcpy(b->inputs[i], name, sizeof name);
+        cr_assert_eq(image_save_png(b->inputs[i], &im, NULL, 0, NULL), REFINE_OK);
+    }
+}
+
+_Noreturn static void become(const batch *b, const char *out)
+{
+    char program[PATH], together[8];
+    const char *bin = getenv("REFINE_BIN");
+    const char *args[32] = { program, "-m",      pack,       "-o",      out,       "-p",
+                             "a cat", "--seed",  "3",        "--steps", "10",      "--strength",
+                             "0.2",   "--quiet", "--device", "cpu",     "--batch", together };
+    int n = 18;
+    (void)snprintf(program, sizeof program, "%s/refine-lowmem", bin ? bin : "build/release/bin");
+    (void)snprintf(together, sizeof together, "%d", b->together);
+    for (int i = 0; i < b->n; i++) {
+        args[n++] = "-i";
+        args[n++] = b->inputs[i];
+    }
+    execv(program, (char *const *)(uintptr_t)args);
+    _exit(99);
+}
+
+/* Its exit status, -1 when it was killed; sent the signal after so long, unless that is 0. */
+static int run(const batch *b, const char *out, int signal, int after_ms)
+{
+    const struct timespec wait = { after_ms / 1000, after_ms % 1000 * 1000000L };
+    int status;
+    const pid_t child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0)
+        become(b, out);
+    if (signal) {
+        (void)nanosleep(&wait, NULL);
+        (void)kill(child, signal);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    size_t n_a, n_b;
+    if (access(a, R_OK) != 0 || access(b, R_OK) != 0)
+        return false;
+    unsigned char *x = temp_read(a, &n_a), *y = temp_read(b, &n_b);
+    const bool same = n_a == n_b && memcmp(x, y, n_a) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+static void expect_equal(draws *d, const batch *b, const char *got, const char *want)
+{
+    char one[PATH], other[PATH];
+    for (int i = 0; i < b->n; i++) {
+        (void)snprintf(one, sizeof one, "%.490s/%d.png", want, i);
+        (void)snprintf(other, sizeof other, "%.490s/%d.png", got, i);
+        if (!same_file(one, other))
+            wrong(d, "%d.png is another than an undisturbed run's", i);
+    }
+    if (temp_files_in(got) != b->n)
+        wrong(d, "%d files, not %d", temp_files_in(got), b->n);
+}
+
+/* A run that was killed may have left a file under a name that nobody sees. */
+static void remove_all(const char *dir)
+{
+    char command[PATH + 16];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    cr_assert_eq(system(command), 0);
+}
+
+Property(any_batch_that_is_broken_off_goes_on)
+{
+    static const int SIGNALS[] = { SIGINT, SIGTERM, SIGKILL };
+    static batch b;
+    char got[PATH], want[PATH], text[128] = "";
+    int signal[3], after[3], status = 0;
+    b.n = draw(d, 2, MOST_IMAGES);
+    b.together = draw(d, 1, 3);
+    const int breaks = draw(d, 1, 3);
+    for (int i = 0; i < breaks; i++) {
+        signal[i] = SIGNALS[draw_below(d, 3)];
+        after[i] = draw(d, 1, 400);
+        (void)snprintf(text + strlen(text), sizeof text - strlen(text), ", signal %d after %d ms",
+                       signal[i], after[i]);
+    }
+    tried(d, "%d images, %d together%s", b.n, b.together, text);
+    b.place = temp_place_make("");
+    (void)snprintf(got, sizeof got, "%s/got", b.place.dir);
+    (void)snprintf(want, sizeof want, "%s/want", b.place.dir);
+    make_inputs(&b);
+    for (int i = 0; i < breaks; i++)
+        (void)run(&b, got, signal[i], after[i]);
+    if ((status = run(&b, got, 0, 0)) != 0 || run(&b, want, 0, 0) != 0)
+        wrong(d, "ends with %d", status);
+    else
+        expect_equal(d, &b, got, want);
+    remove_all(b.place.dir);
+}
