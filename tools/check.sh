@@ -210,15 +210,19 @@ check_install() {
 check_property() {
     local preset n
     export REFINE_SEED=${REFINE_SEED:-$(date +%s)}
+    minutes=${minutes:-10}
     say "properties: seed $REFINE_SEED, $minutes minutes"
     for preset in release debug; do
         configure_and_build "$preset" || return
-        n=$(sed -n 's/^Property(.*/x/p' tests/property/test_*.c | wc -l)
-        REFINE_SECONDS=$((minutes * 30 * jobs / n)) run_tests "$preset" -L property --timeout 86400
+        # The properties of a file are tried one after the other, files side by side.
+        n=$(grep -c '^Property(' tests/property/test_*.c |
+            awk -F: -v jobs="$jobs" '{ all += $2; if ($2 > most) most = $2 }
+                END { share = int((all + jobs - 1) / jobs); print share > most ? share : most }')
+        REFINE_SECONDS=$((10#$minutes * 30 / n)) run_tests "$preset" -L property --timeout 86400
     done
 }
 
-minutes=10
+minutes=''
 steps=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -234,6 +238,10 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#steps[@]} -gt 0 ] || steps=(release debug tsan clang fuzz install)
+case "$minutes ${steps[*]}" in
+' '* | *property*) ;;
+*) die "--minutes is for the step property" ;;
+esac
 install_packages "${build_packages[@]}" "${test_packages[@]}"
 install_clang_runtime
 install_optional

@@ -1,9 +1,10 @@
 /* tests/engine/test_sizes.c -- whole pictures of sizes that people ask for, and of odd ones.
  *
  * Sizes whose last rows of pixels are cut otherwise than the rest, in some level of the UNet or the
- * VAE.  Each is made with one, two and three threads, anew each time: all must be equal, to the
- * bit, and finite.  What they should be is shown elsewhere: operators against the referee in
- * tests/kernels/test_shapes.c, whole pictures against diffusers in test_golden.c.
+ * VAE.  Each is made with one, two and three threads, large ones with one and three, anew each
+ * time: all must be equal, to the bit, and finite.  What they should be is shown elsewhere: any
+ * size of up to VGA's in tests/property/test_jobs.c, whole pictures against diffusers in
+ * test_golden.c.
  */
 #include "engine/refine.h"
 #include "tests/support/picture_rig.h"
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST = 1920 * 1080 * 3, THREADS = 3 };
+enum { MOST = 1920 * 1080 * 3, LARGE = 640 * 480 * 3, THREADS = 3 };
 
 static char pack_file[256];
 
@@ -60,7 +61,7 @@ static void expect_same_for_all_threads(int width, int height, refine_precision 
     const size_t bytes = (size_t)width * (size_t)height * 3;
     cr_assert(bytes <= MOST);
     fill_photo();
-    for (int threads = 1; threads <= THREADS; threads++) {
+    for (int threads = 1; threads <= THREADS; threads += bytes > LARGE ? 2 : 1) {
         refine_options o = picture_options(pack_file, REFINE_DEVICE_CPU, precision);
         const refine_job j = job_of(width, height, threads == 1 ? one : many);
         o.vram_bytes = (uint64_t)2 << 30;
@@ -84,7 +85,6 @@ Test(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
 Test(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
 
 /* Large ones only where they take seconds. */
-ReleaseTest(engine_sizes, vga) { expect_same_for_all_threads(640, 480, REFINE_F32); }
 ReleaseTest(engine_sizes, hd) { expect_same_for_all_threads(1280, 720, REFINE_F32); }
 ReleaseTest(engine_sizes, sdxl_wide) { expect_same_for_all_threads(1216, 832, REFINE_F32); }
 ReleaseTest(engine_sizes, megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }

@@ -330,16 +330,29 @@ static double asked(const char *name, double otherwise)
     return text && *text ? strtod(text, NULL) : otherwise;
 }
 
+/* "NAME=value " of what a case may depend on beside its seed, as far as it is set. */
+static void add_setting(char *out, size_t size, const char *name)
+{
+    const char *value = getenv(name);
+    const size_t n = strlen(out);
+    if (value && *value)
+        (void)snprintf(out + n, size - n, "%s='%s' ", name, value);
+}
+
 void property_hold(const char *name, property *p)
 {
+    char settings[1024] = "";
     const char *seed = getenv("REFINE_SEED");
     property_result r;
 
     property_try(&r, p, seed && *seed ? strtoull(seed, NULL, 10) : 1,
                  asked("REFINE_SECONDS", DEFAULT_SECONDS), (int)asked("REFINE_CASES", 1e9));
     printf("%s: %d cases, %d of them empty\n", name, r.cases, r.empty);
+    add_setting(settings, sizeof settings, "REFINE_BIN");
+    add_setting(settings, sizeof settings, "LSAN_OPTIONS");
     if (!r.held)
-        cr_assert_fail("%s\n%s\n%s\nagain: REFINE_SEED=%llu REFINE_CASES=1 %s --filter property/%s",
-                       r.what, r.fault, r.said, r.seed, program_invocation_name, name);
+        cr_assert_fail("%s\n%s\n%s\nagain, from the source's root: %sREFINE_SEED=%llu "
+                       "REFINE_CASES=1 %s --filter property/%s",
+                       r.what, r.fault, r.said, settings, r.seed, program_invocation_name, name);
     cr_assert(r.empty * 2 <= r.cases, "too many cases show nothing");
 }

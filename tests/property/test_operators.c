@@ -208,6 +208,20 @@ static dtype draw_type(draws *d, const place *p, int *exp2)
 
 static int halved(int x) { return (x + 1) / 2; }
 
+/* Halves any of them that is not 1 yet; false: all are. */
+static bool lessen_any(draws *d, int *const dim[], int n)
+{
+    const int from = draw_below(d, n);
+    for (int i = 0; i < n; i++) {
+        int *const x = dim[(from + i) % n];
+        if (*x > 1) {
+            *x = halved(*x);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- judging ---- */
 
 typedef struct verdict {
@@ -246,8 +260,9 @@ static linear_case draw_linear(draws *d, const place *p)
     c.per_image = draw_once_in(d, 3);
     c.residual = draw_once_in(d, 2);
     c.views = draw_once_in(d, 2);
-    while ((int64_t)c.n * c.h * c.w * c.k * c.rows > most)
-        *(c.h > 8 ? &c.h : c.rows > 8 ? &c.rows : c.k > 8 ? &c.k : &c.w) /= 2;
+    int *const dims[] = { &c.n, &c.h, &c.w, &c.k, &c.rows };
+    while ((int64_t)c.n * c.h * c.w * c.k * c.rows > most && lessen_any(d, dims, 5))
+        ;
     if (c.act == ACT_GEGLU) {
         c.rows += c.rows % 2;
         c.per_image = false;
@@ -365,14 +380,11 @@ static conv_case draw_conv(draws *d, const place *p)
     c.per_image = draw_once_in(d, 3);
     c.residual = draw_once_in(d, 3);
     c.views = draw_once_in(d, 3);
-    while (macs_of(&c) > most) {
-        int *const large = c.rows > 8 ? &c.rows
-                           : c.a > 8  ? &c.a
-                           : c.b > 8  ? &c.b
-                           : c.h > 1  ? &c.h
-                                      : &c.w;
-        *large = halved(*large);
-    }
+    int *const dims[] = { &c.n, &c.h, &c.w, &c.a, &c.rows };
+    while (macs_of(&c) > most && lessen_any(d, dims, 5))
+        ;
+    if (c.stride == 2 && (c.h == 1 || c.w == 1))
+        c.stride = c.pad = 1;
     draw_resampling(d, &c);
     return c;
 }
@@ -432,6 +444,12 @@ Property(any_convolution)
 
 /* ---- attention ---- */
 
+static int64_t attention_macs(const attention_case *c, bool itself)
+{
+    const int64_t queries = (int64_t)c->h * c->w, keys = itself ? queries : c->tk;
+    return c->n * queries * keys * c->heads * c->hd;
+}
+
 static attention_case draw_attention(draws *d, const place *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
@@ -441,11 +459,13 @@ static attention_case draw_attention(draws *d, const place *p)
     c.causal = draw_once_in(d, 4);
     c.amplitude = (float)draw_scale(d, 1, 40);
     c.type = draw_type(d, p, &c.exp2);
-    while (c.h * c.w > 1500)
-        *(c.h > c.w ? &c.h : &c.w) /= 2;
-    c.tk = c.causal || draw_once_in(d, 2) ? c.h * c.w : draw_scale(d, 1, 1200);
-    while ((int64_t)c.n * c.h * c.w * c.tk * c.heads * c.hd > most && (c.heads > 1 || c.hd > 8))
-        *(c.heads > 1 ? &c.heads : &c.hd) /= 2;
+    const bool itself = c.causal || draw_once_in(d, 2);
+    c.tk = draw_scale(d, 1, 1200);
+    int *const dims[] = { &c.n, &c.h, &c.w, &c.heads, &c.tk };
+    while (attention_macs(&c, itself) > most && lessen_any(d, dims, itself ? 4 : 5))
+        ;
+    if (itself)
+        c.tk = c.h * c.w;
     return c;
 }
 
