@@ -282,8 +282,10 @@ static void shrink(const trier *k)
     enum { AGAIN = 5 };
     shrinker s = { .k = k, .until = now() + SHRINK_SECONDS };
     keep(&s);
-    while (may_go_on(&s) && (leave_out(&s) | lessen(&s)))
-        ;
+    for (bool better = true; better && may_go_on(&s);) {
+        better = leave_out(&s);
+        better |= lessen(&s);
+    }
     for (int i = 0; i < AGAIN; i++)
         if (fails(k, (draws){ .given = s.choice, .n_given = s.n }))
             return;
