@@ -217,7 +217,7 @@ check_property() {
         # The properties of a file are tried one after the other, files side by side.
         n=$(grep -c '^Property(' tests/property/test_*.c |
             awk -F: -v jobs="$jobs" '{ all += $2; if ($2 > most) most = $2 }
-                END { share = int((all + jobs - 1) / jobs); print share > most ? share : most }')
+                END { share = int((all + jobs - 1) / jobs); print (share > most ? share : most) }')
         REFINE_SECONDS=$((10#$minutes * 30 / n)) run_tests "$preset" -L property --timeout 86400
     done
 }
