@@ -803,24 +803,6 @@ static void fill_plan_report(refine_engine *e)
              e->device.note[0] && note[0] ? "; " : "", note);
 }
 
-/* What was added from one time to another. */
-static stream_stats stats_between(stream_stats a, stream_stats b)
-{
-    b.disk_bytes -= a.disk_bytes;
-    b.decoded_bytes -= a.decoded_bytes;
-    b.copied_bytes -= a.copied_bytes;
-    b.chunks -= a.chunks;
-    b.resident_hits -= a.resident_hits;
-    b.cache_hits -= a.cache_hits;
-    b.disk_busy -= a.disk_busy;
-    b.decode_busy -= a.decode_busy;
-    b.copy_busy -= a.copy_busy;
-    b.stall_disk -= a.stall_disk;
-    b.stall_decode -= a.stall_decode;
-    b.stall_copy -= a.stall_copy;
-    return b;
-}
-
 static void fill_verdict(refine_engine *e)
 {
     refine_report *r = &e->report;
@@ -836,7 +818,7 @@ static void fill_verdict(refine_engine *e)
 static void fill_run_report(refine_engine *e)
 {
     refine_report *r = &e->report;
-    const stream_stats s = stats_between(e->at_start, stream_get_stats(e->s));
+    const stream_stats s = stream_stats_since(e->at_start, stream_get_stats(e->s));
     const uint64_t heap = mem_used().peak, on_host = dev_has_memory(e->d) ? 0 : e->plan.arena;
 
     r->total = clock_seconds() - e->started;

@@ -274,5 +274,22 @@ stream_stats stream_get_stats(stream *s)
     return out;
 }
 
+stream_stats stream_stats_since(stream_stats then, stream_stats now)
+{
+    now.disk_bytes -= then.disk_bytes;
+    now.decoded_bytes -= then.decoded_bytes;
+    now.copied_bytes -= then.copied_bytes;
+    now.chunks -= then.chunks;
+    now.resident_hits -= then.resident_hits;
+    now.cache_hits -= then.cache_hits;
+    now.disk_busy -= then.disk_busy;
+    now.decode_busy -= then.decode_busy;
+    now.copy_busy -= then.copy_busy;
+    now.stall_disk -= then.stall_disk;
+    now.stall_decode -= then.stall_decode;
+    now.stall_copy -= then.stall_copy;
+    return now;
+}
+
 const char *stream_reader_name(const stream *s) { return s->rd->name; }
 const char *stream_note(const stream *s) { return s->note; }

@@ -98,6 +98,7 @@ double stream_kind_seconds(const stream *s, dev_kind k);
 int stream_position(const stream *s); /* the chunk entered last; -1: none since a pause */
 
 stream_stats stream_get_stats(stream *s); /* any time */
+stream_stats stream_stats_since(stream_stats then, stream_stats now);
 const char *stream_reader_name(const stream *s);
 const char *stream_note(const stream *s); /* "" or why the reader fell back */
 

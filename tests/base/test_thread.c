@@ -32,3 +32,15 @@ Test(base_thread, a_start_fails_where_memory_does)
     thread_join(&t);
     cr_assert_eq(atomic_load(&n), 1);
 }
+
+static void ask(void *allowed) { *(bool *)allowed = mem_allow(false); }
+
+Test(base_thread, a_thread_may_take_no_memory)
+{
+    bool allowed = true;
+    thread t;
+    cr_assert(thread_start(&t, "test", ask, &allowed));
+    thread_join(&t);
+    cr_expect_not(allowed);
+    cr_expect(mem_allow(true), "of the one that started it");
+}

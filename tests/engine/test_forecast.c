@@ -7,6 +7,7 @@
 #include "engine/base/clock.h"
 #include "engine/refine.h"
 #include "kernels/backend.h"
+#include "tests/support/picture_rig.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
 
@@ -103,27 +104,17 @@ TestSuite(engine_forecast, .init = make_pack, .fini = drop_pack, .timeout = 200)
 
 static refine_options options(void)
 {
-    refine_options o = REFINE_OPTIONS_INIT;
-    o.pack_path = pack_file;
-    o.device = REFINE_DEVICE_CPU;
-    o.precision = REFINE_F32;
-    o.vram_bytes = 256u << 20;
-    o.ram_bytes = 128u << 20;
+    refine_options o = picture_probed_options(pack_file, REFINE_F32);
     o.threads = 1;
     return o;
 }
 
 static refine_job job(void)
 {
-    static uint8_t in[PIXELS], out[PIXELS];
-    refine_job j = REFINE_JOB_INIT;
-    j.prompt = "a photo of a cat";
-    j.width = W;
-    j.height = H;
+    static uint8_t out[PIXELS];
+    refine_job j = picture_small_job(out);
     j.steps = 6;
     j.strength = 0.5;
-    j.rgb_in = in;
-    j.rgb_out = out;
     return j;
 }
 

@@ -43,15 +43,13 @@ void tried(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)))
 /* The case fails.  The first fault counts. */
 void wrong(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool is_wrong(const draws *d);
-/* There is no such case: it shows nothing. */
-void nothing_to_try(draws *d);
 
 /* Tries it until its time is over, and fails the test with the smallest case that fails. */
 void property_hold(const char *name, property *p);
 
 /* What became of it. */
 typedef struct property_result {
-    int cases, empty;
+    int cases;
     bool held;
     int choices;      /* of the smallest case that fails */
     char what[1024];  /* what it is, */

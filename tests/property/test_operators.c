@@ -172,8 +172,7 @@ static double operand_error(const place *p, int k)
     if (on_card(p))
         return cuda_math_error((cuda_math)(p->kind - CARD_TENSOR), k);
 #endif
-    const double bf16 = activations(p) == DT_BF16 ? 8 * 0x1p-9 * sqrt(k) / 3 * sqrt(2.0 / 3) : 0;
-    return bf16;
+    return activations(p) == DT_BF16 ? 8 * 0x1p-9 * sqrt(k) / 3 * sqrt(2.0 / 3) : 0;
 }
 
 /* ---- shapes ---- */

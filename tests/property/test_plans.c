@@ -62,25 +62,26 @@ static bool is_planned(draws *d, const any_job *a, const refine_options *o)
     return true;
 }
 
-/* With all of the other memory, the smallest ceiling of each kind does, and no less. */
+/* *ceiling is one of o's. */
+static void expect_least(draws *d, const any_job *a, const refine_options *o, uint64_t *ceiling,
+                         uint64_t smallest, const char *of)
+{
+    *ceiling = smallest;
+    if (!is_planned(d, a, o))
+        wrong(d, "the smallest ceiling of the %s, %llu, is refused", of,
+              (unsigned long long)smallest);
+    *ceiling = smallest - GRANULE;
+    if (is_planned(d, a, o))
+        wrong(d, "less than the smallest ceiling of the %s, %llu, is accepted", of,
+              (unsigned long long)smallest);
+}
+
+/* With all of the other memory. */
 static void expect_smallest(draws *d, const any_job *a, const refine_memory *m)
 {
-    refine_options o = a->o;
-    o.vram_bytes = m->smallest_device;
-    if (!is_planned(d, a, &o))
-        wrong(d, "the smallest device ceiling, %llu, is refused", (unsigned long long)o.vram_bytes);
-    o.vram_bytes -= GRANULE;
-    if (is_planned(d, a, &o))
-        wrong(d, "less than the smallest device ceiling is accepted, %llu",
-              (unsigned long long)o.vram_bytes);
-    o = a->o;
-    o.ram_bytes = m->smallest_host;
-    if (!is_planned(d, a, &o))
-        wrong(d, "the smallest host ceiling, %llu, is refused", (unsigned long long)o.ram_bytes);
-    o.ram_bytes -= GRANULE;
-    if (is_planned(d, a, &o))
-        wrong(d, "less than the smallest host ceiling is accepted, %llu",
-              (unsigned long long)o.ram_bytes);
+    refine_options device = a->o, host = a->o;
+    expect_least(d, a, &device, &device.vram_bytes, m->smallest_device, "device");
+    expect_least(d, a, &host, &host.ram_bytes, m->smallest_host, "host");
 }
 
 Property(any_plan_is_kept)

@@ -68,8 +68,6 @@ static void holds(draws *d)
     const int y = draw_scale(d, 1, 9);
     if (x < low || x > high || y < 1 || y > 9)
         wrong(d, "%d, %d", x, y);
-    if (draw_once_in(d, 4))
-        nothing_to_try(d);
 }
 
 Test(property, what_holds_is_tried_as_often_as_asked)
@@ -77,7 +75,6 @@ Test(property, what_holds_is_tried_as_often_as_asked)
     const property_result r = result_of(holds);
     cr_expect(r.held);
     cr_expect_eq(r.cases, 1000);
-    cr_expect(r.empty > 150 && r.empty < 350, "%d", r.empty);
 }
 
 static void fails_sometimes(draws *d)

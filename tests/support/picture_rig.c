@@ -43,6 +43,13 @@ refine_options picture_options(const char *pack, refine_device d, refine_precisi
     return o;
 }
 
+refine_options picture_probed_options(const char *pack, refine_precision p)
+{
+    refine_options o = picture_options(pack, REFINE_DEVICE_CPU, p);
+    o.rates = (refine_rates){ 0 };
+    return o;
+}
+
 refine_job picture_job(uint8_t *rgb_out)
 {
     refine_job j = REFINE_JOB_INIT;

@@ -20,6 +20,8 @@ enum {
 const uint8_t *picture_photo(void); /* what goes in */
 /* The rates are given, for the plan to assume. */
 refine_options picture_options(const char *pack, refine_device d, refine_precision p);
+/* The same on the CPU, for it to measure. */
+refine_options picture_probed_options(const char *pack, refine_precision p);
 refine_job picture_job(uint8_t *rgb_out);       /* three steps, with guidance */
 refine_job picture_small_job(uint8_t *rgb_out); /* 64 x 64, two steps: for the emulated card */
 

@@ -1,6 +1,7 @@
 /* tests/tools/test_compare.c -- comparing finds no difference where there is none, and the right
  * ones where there are. */
 #include "engine/base/mem.h"
+#include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
 #include "tools/compare_report.h"
 
@@ -28,18 +29,6 @@ static void drop_packs(void)
 }
 
 TestSuite(tools_compare, .init = make_packs, .fini = drop_packs, .timeout = 100);
-
-static refine_options options(const char *pack, refine_precision precision)
-{
-    refine_options o = REFINE_OPTIONS_INIT;
-    o.pack_path = pack;
-    o.device = REFINE_DEVICE_CPU;
-    o.precision = precision;
-    o.vram_bytes = 256u << 20;
-    o.ram_bytes = 128u << 20;
-    o.threads = 2;
-    return o;
-}
 
 static refine_job job(uint8_t *out)
 {
@@ -122,13 +111,13 @@ static void expect_the_same(const refine_options *reference, const refine_option
 
 Test(tools_compare, a_pack_is_the_same_as_itself)
 {
-    const refine_options o = options(fp16, REFINE_F32);
+    const refine_options o = picture_probed_options(fp16, REFINE_F32);
     expect_the_same(&o, &o, true);
 }
 
 Test(tools_compare, runs_may_group_their_inputs_differently)
 {
-    refine_options reference = options(fp16, REFINE_F32), o = reference;
+    refine_options reference = picture_probed_options(fp16, REFINE_F32), o = reference;
     reference.per_pass = 2;
     o.per_pass = 1;
     expect_the_same(&reference, &o, true);
@@ -137,7 +126,7 @@ Test(tools_compare, runs_may_group_their_inputs_differently)
 
 Test(tools_compare, leaves_out_what_one_run_does_not_tell)
 {
-    refine_options reference = options(fp16, REFINE_F32), o = reference;
+    refine_options reference = picture_probed_options(fp16, REFINE_F32), o = reference;
     o.spill = 2;
     expect_the_same(&reference, &o, false);
     expect_the_same(&o, &reference, false);
@@ -151,7 +140,7 @@ typedef struct outcome {
 
 static outcome outcome_of(const char *pack, refine_precision precision)
 {
-    const refine_options o = options(pack, precision);
+    const refine_options o = picture_probed_options(pack, precision);
     refine_report r;
     compare *c = compared(&o, &o, &r);
     const outcome v = { quality_psnr(&stage(c, "latents", STEPS - 1)->of), c->picture.psnr,
@@ -190,7 +179,7 @@ Test(tools_compare, the_reference_is_in_f32)
 
 Test(tools_compare, is_json_whatever_is_found)
 {
-    const refine_options o = options(fp16, REFINE_F32);
+    const refine_options o = picture_probed_options(fp16, REFINE_F32);
     refine_report r;
     compare *c = compared(&o, &o, &r);
     c->stage[0].of.noise = (double)NAN;
@@ -213,7 +202,7 @@ Test(tools_compare, is_json_whatever_is_found)
 Test(tools_compare, says_when_there_is_no_place_for_the_scratch_file)
 {
     static uint8_t out[PIXELS];
-    refine_options o = options(fp16, REFINE_F32);
+    refine_options o = picture_probed_options(fp16, REFINE_F32);
     const refine_job j = job(out);
     refine_error err = { 0 };
     compare *c;
@@ -228,7 +217,7 @@ Test(tools_compare, says_when_there_is_no_place_for_the_scratch_file)
 Test(tools_compare, a_scratch_file_that_fails_stops_either_run_and_is_named)
 {
     static uint8_t out[PIXELS];
-    const refine_options o = options(fp16, REFINE_F32);
+    const refine_options o = picture_probed_options(fp16, REFINE_F32);
     for (int second = 0; second < 2; second++) {
         refine_job j = job(out);
         refine_error err = { 0 };
@@ -258,7 +247,7 @@ Test(tools_compare, a_scratch_file_that_fails_stops_either_run_and_is_named)
 Test(tools_compare, survives_every_failed_allocation)
 {
     static uint8_t out[PIXELS];
-    const refine_options o = options(fp16, REFINE_F32);
+    const refine_options o = picture_probed_options(fp16, REFINE_F32);
     const refine_job j = job(out);
     for (long k = 0;; k++) {
         compare *c;

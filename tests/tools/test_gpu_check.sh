@@ -215,7 +215,7 @@ one_line() { [ "$(wc -l <"$place/printed")" -eq 1 ]; }
 says() { grep -q -- "$1" "$place/out/results.md"; }
 lacks() { ! says "$1"; }
 nothing_runs() { ! pgrep -f "$place/built" >/dev/null; }
-no_pack_is_left() { [ -z "$(find "$place/work" -name '*.pack')" ]; }
+no_pack_is_left() { [ -z "$(find "$place/during" -name '*.pack')" ]; }
 
 # As a program would read it: by a parser, where there is one.
 readable() {
@@ -238,7 +238,7 @@ kill_in_the_middle() {
     done
     kill -KILL $script
     wait $script 2>/dev/null || true
-    for group in "$place/work/state/running"/*; do
+    for group in "$place/during/state/running"/*; do
         kill -KILL -- "-${group##*/}" 2>/dev/null || true
     done
 }
