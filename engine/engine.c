@@ -610,7 +610,6 @@ static refine_status denoise_step(refine_engine *e, const refine_job *j, int ste
     }
     TRY(device_status(e, err));
     stream_pause(e->s);
-    arena_check(e->d, &e->plan, e->arena);
     const double now = clock_seconds();
     e->step_seconds[step] = now - t;
     forecast_step_over(&e->forecast, e->s, now - t);

@@ -70,6 +70,7 @@ static bool read_one(const void *context)
     weights *w = stream_weights(r.s);
     const int chunk = r.script[0].first;
     const volatile char *at = w->enter(w, chunk);
+    (void)w->enter(w, chunk + 1); /* it may lie behind */
     if (k->left)
         w->leave(w, chunk);
     (void)at[k->past];

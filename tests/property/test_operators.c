@@ -452,16 +452,17 @@ static int64_t attention_macs(const attention_case *c, bool itself)
 static attention_case draw_attention(draws *d, const place *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
-    static const int HEADS[] = { 64, 8, 32, 40, 80, 512 };
+    static const int HEADS[] = { 64, 8, 512, 40, 80, 512 };
     attention_case c = { .heads = draw(d, 1, 4), .hd = HEADS[draw_below(d, 6)] };
     draw_image(d, &c.n, &c.h, &c.w);
     c.causal = draw_once_in(d, 4);
     c.amplitude = (float)draw_scale(d, 1, 40);
     c.type = draw_type(d, p, &c.exp2);
     const bool itself = c.causal || draw_once_in(d, 2);
-    c.tk = draw_scale(d, 1, 1200);
+    const bool many = draw_once_in(d, 2); /* keys, whatever else must be few then */
+    c.tk = many ? draw(d, 200, 1200) : draw_scale(d, 1, 1200);
     int *const dims[] = { &c.n, &c.h, &c.w, &c.heads, &c.tk };
-    while (attention_macs(&c, itself) > most && lessen_any(d, dims, itself ? 4 : 5))
+    while (attention_macs(&c, itself) > most && lessen_any(d, dims, itself || many ? 4 : 5))
         ;
     if (itself)
         c.tk = c.h * c.w;

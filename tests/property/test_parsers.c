@@ -12,6 +12,9 @@
 #include "tests/property/property.h"
 #include "tests/support/pack_fixture.h"
 #include "tests/support/temp_file.h"
+#include "tools/image_codec.h"
+#include "tools/latents_io.h"
+#include "tools/safetensors.h"
 #include "tools/work_list.h"
 
 #include <stdarg.h>
@@ -27,7 +30,21 @@ typedef struct page {
     uint8_t byte[MOST_BYTES];
 } page;
 
-static page file; /* of the case */
+static page file; /* of the case, */
+static bool odd;  /* of which something is unlawful, or may be */
+
+static void begin_file(void)
+{
+    file.n = 0;
+    odd = false;
+}
+
+/* What is lawful must be taken. */
+static void judge(draws *d, refine_status st, const refine_error *err)
+{
+    if (st != REFINE_OK && !odd)
+        wrong(d, "is refused with %d: %s", st, err->text);
+}
 
 static void put(page *p, const void *bytes, size_t n)
 {
@@ -61,7 +78,9 @@ static uint64_t draw_number(draws *d, uint64_t right)
     static const uint64_t ODD[] = { 0,          1,          7,          255,        4096,
                                     65535,      1u << 20,   0x7fffffff, 0x80000000, 0xffffffff,
                                     1ull << 32, 1ull << 53, INT64_MAX,  UINT64_MAX };
-    switch (draw_once_in(d, 12) ? draw(d, 1, 3) : 0) {
+    const int how = draw_once_in(d, 12) ? draw(d, 1, 3) : 0;
+    odd |= how != 0;
+    switch (how) {
     case 1: return ODD[draw_below(d, sizeof ODD / sizeof ODD[0])];
     case 2: return right + 1;
     case 3: return right - 1;
@@ -113,10 +132,12 @@ static void draw_value(draws *d, page *p, int depth)
 static void draw_member(draws *d, page *p, const char *key, const char *right)
 {
     say(p, "\"%s\":", key);
-    if (draw_once_in(d, 10))
+    if (draw_once_in(d, 10)) {
+        odd = true;
         draw_value(d, p, 2);
-    else
+    } else {
         say(p, "%s", right);
+    }
 }
 
 /* ---- packs ---- */
@@ -195,7 +216,9 @@ static void draw_tensor(draws *d, page *p, int i, uint64_t *at)
     (void)snprintf(range, sizeof range, "[%llu,%llu]", (unsigned long long)draw_number(d, *at),
                    (unsigned long long)draw_number(d, *at + bytes));
     *at += bytes;
-    say(p, "%s\"model.diffusion_model.t%d\":{", i > 0 ? "," : "", draw_once_in(d, 20) ? 0 : i);
+    const int name = draw_once_in(d, 20) ? 0 : i;
+    odd |= name != i;
+    say(p, "%s\"model.diffusion_model.t%d\":{", i > 0 ? "," : "", name);
     draw_member(d, p, "dtype", TYPES[type]);
     say(p, ",");
     draw_member(d, p, "shape", shape);
@@ -204,18 +227,35 @@ static void draw_tensor(draws *d, page *p, int i, uint64_t *at)
     say(p, "}");
 }
 
+static void expect_checkpoint(draws *d, int n)
+{
+    char path[TEMP_NAME];
+    safetensors *f;
+    refine_error err = { 0 };
+    temp_file(path, ".safetensors");
+    temp_write(path, file.byte, file.n);
+    judge(d, safetensors_open(&f, path, &err), &err);
+    if (!is_wrong(d) && f->n != n)
+        wrong(d, "%d tensors of %d", f->n, n);
+    safetensors_close(f);
+    (void)unlink(path);
+}
+
 Property(any_checkpoint_opens_or_says_why)
 {
     static page head;
     uint64_t at = 0;
-    head.n = file.n = 0;
+    head.n = 0;
+    begin_file();
     const int n = draw(d, 0, 5);
+    odd |= n == 0; /* what names no tensor is no checkpoint */
     say(&head, "{");
     for (int i = 0; i < n; i++)
         draw_tensor(d, &head, i, &at);
     if (draw_once_in(d, 3)) {
         say(&head, "%s\"__metadata__\":", n > 0 ? "," : "");
         draw_value(d, &head, 2);
+        odd = true;
     }
     say(&head, "}%*s", draw(d, 0, 8), "");
     put_number(&file, draw_number(d, head.n), 8, false);
@@ -224,9 +264,25 @@ Property(any_checkpoint_opens_or_says_why)
         file.byte[file.n++] = (uint8_t)i;
     tried(d, "%.*s", (int)head.n, head.byte);
     (void)fuzz_safetensors(file.byte, file.n);
+    if (!odd)
+        expect_checkpoint(d, n);
 }
 
 /* ---- NumPy ---- */
+
+static void expect_latents(draws *d, int h, int w)
+{
+    char path[TEMP_NAME];
+    latents l;
+    refine_error err = { 0 };
+    temp_file(path, ".npy");
+    temp_write(path, file.byte, file.n);
+    judge(d, latents_load(&l, path, 1, &err), &err);
+    if (!is_wrong(d) && (l.h != h || l.w != w))
+        wrong(d, "%d x %d latents, not %d x %d", l.h, l.w, h, w);
+    latents_free(&l);
+    (void)unlink(path);
+}
 
 Property(any_numpy_file_opens_or_says_why)
 {
@@ -235,13 +291,18 @@ Property(any_numpy_file_opens_or_says_why)
     static page head;
     const int h = draw_scale(d, 1, 30), w = draw_scale(d, 1, 30),
               version = draw_once_in(d, 6) ? 2 : 1;
-    head.n = file.n = 0;
-    say(&head, "{'descr': %s, 'fortran_order': %s, 'shape': (", TYPES[draw_below(d, 6)],
-        ORDERS[draw_below(d, 4)]);
-    for (int i = draw_once_in(d, 4); i < 4 + (int)draw_once_in(d, 10); i++)
+    const int type = draw_below(d, 6), rows_first = draw_below(d, 4), from = draw_once_in(d, 4);
+    const int end = draw_once_in(d, 10) ? 5 : 4;
+    head.n = 0;
+    begin_file();
+    odd |= type != 0 || rows_first != 0 || end != 4 || version != 1;
+    say(&head, "{'descr': %s, 'fortran_order': %s, 'shape': (", TYPES[type], ORDERS[rows_first]);
+    for (int i = from; i < end; i++)
         say(&head, "%llu, ",
             (unsigned long long)draw_number(d, (uint64_t)(int[]){ 1, 4, h, w, 1 }[i]));
-    say(&head, ")%s%*s\n", draw_once_in(d, 8) ? "" : ", }", draw(d, 0, 64), "");
+    const bool open = draw_once_in(d, 8);
+    odd |= open;
+    say(&head, ")%s%*s\n", open ? "" : ", }", draw(d, 0, 64), "");
     put(&file, "\x93NUMPY", 6);
     put_number(&file, draw_number(d, (uint64_t)version), 1, false);
     put_number(&file, 0, 1, false);
@@ -251,6 +312,8 @@ Property(any_numpy_file_opens_or_says_why)
         file.byte[file.n++] = (uint8_t)(i % 63);
     tried(d, "%.*s", (int)head.n, head.byte);
     (void)fuzz_npy(file.byte, file.n);
+    if (!odd)
+        expect_latents(d, h, w);
 }
 
 /* ---- PNG ---- */
@@ -299,6 +362,7 @@ static void draw_ancillary(draws *d, page *p)
         for (int n = draw_scale(d, 1, 40) - 1; n > 0; n--)
             put_number(&body, (uint64_t)draw(d, 0, 255), 1, true);
     put_chunk(p, TYPES[which], &body);
+    odd = true;
 }
 
 static int samples_of(int colour) { return (int[]){ 1, 1, 3, 1, 2, 1, 4 }[colour]; }
@@ -326,20 +390,37 @@ static void put_pixels(draws *d, page *p, int w, int h, int depth, int colour)
     }
 }
 
+/* Of colours without a palette. */
+static bool is_lawful_depth(int colour, int depth) { return depth >= 8 || colour == 0; }
+
+static void expect_image(draws *d, int w, int h)
+{
+    image im = { 0 };
+    refine_error err = { 0 };
+    judge(d, image_decode_png(&im, file.byte, file.n, "it", &err), &err);
+    if (!is_wrong(d) && (im.width != w || im.height != h))
+        wrong(d, "%d x %d pixels, not %d x %d", im.width, im.height, w, h);
+    image_free(&im);
+}
+
 Property(any_png_is_read_or_refused)
 {
     static const int COLOURS[] = { 2, 0, 3, 4, 6 }, DEPTHS[] = { 8, 16, 1, 2, 4 };
     static page body;
     const int w = draw_scale(d, 1, 60), h = draw_scale(d, 1, 30);
     const int colour = COLOURS[draw_below(d, 5)], depth = DEPTHS[draw_below(d, 5)];
-    file.n = body.n = 0;
+    body.n = 0;
+    begin_file();
+    odd |= colour == 3 || !is_lawful_depth(colour, depth);
     put(&file, "\x89PNG\r\n\x1a\n", 8);
     put_number(&body, draw_number(d, (uint64_t)w), 4, true);
     put_number(&body, draw_number(d, (uint64_t)h), 4, true);
     put_number(&body, draw_number(d, (uint64_t)depth), 1, true);
     put_number(&body, draw_number(d, (uint64_t)colour), 1, true);
     put_number(&body, draw_number(d, 0), 2, true);
-    put_number(&body, draw_number(d, (uint64_t)draw(d, 0, 1)), 1, true);
+    const int interlaced = draw(d, 0, 1); /* and its rows are not */
+    odd |= interlaced != 0;
+    put_number(&body, draw_number(d, (uint64_t)interlaced), 1, true);
     put_chunk(&file, "IHDR", &body);
     for (int n = draw(d, 0, 3); n > 0; n--)
         draw_ancillary(d, &file);
@@ -353,10 +434,14 @@ Property(any_png_is_read_or_refused)
     for (int n = draw(d, 0, 2); n > 0; n--)
         draw_ancillary(d, &file);
     body.n = 0;
-    if (!draw_once_in(d, 8))
+    if (draw_once_in(d, 8))
+        odd = true;
+    else
         put_chunk(&file, "IEND", &body);
     tried(d, "%dx%d, colour type %d of %d bits, %zu bytes", w, h, colour, depth, file.n);
     (void)fuzz_png(file.byte, file.n);
+    if (!odd)
+        expect_image(d, w, h);
 }
 
 /* ---- JPEG ---- */
@@ -370,7 +455,7 @@ Property(any_jpeg_is_read_or_refused)
     cr_assert(f, "no example");
     const size_t n_good = fread(good, 1, sizeof good, f);
     (void)fclose(f);
-    file.n = 0;
+    begin_file();
     put(&file, good, 2);
     const int n = draw(d, 0, 4);
     for (int i = 0; i < n; i++) {
@@ -402,14 +487,19 @@ static void draw_line(draws *d, page *p)
     static const char *const KEYS[] = { "output", "prompt", "negative", "seed", "input", "other" };
     static const char *const RIGHT[] = { "\"o.png\"", "\"a cat\"", "\"\"", "7", "\"b.png\"", "1" };
     const int n = draw(d, 0, 4);
+    bool has[6] = { [4] = true }; /* the input */
     say(p, "{");
     draw_member(d, p, "input", "\"a.png\"");
     for (int i = 0; i < n; i++) {
         const int key = draw_below(d, 6);
+        odd |= has[key] || key == 5;
+        has[key] = true;
         say(p, ",");
         draw_member(d, p, KEYS[key], RIGHT[key]);
     }
-    say(p, "%s%s", draw_once_in(d, 12) ? "" : "}", draw_once_in(d, 3) ? "\r\n" : "\n");
+    const bool open = draw_once_in(d, 12);
+    odd |= open;
+    say(p, "%s%s", open ? "" : "}", draw_once_in(d, 3) ? "\r\n" : "\n");
 }
 
 Property(any_manifest_is_read_or_refused)
@@ -418,9 +508,12 @@ Property(any_manifest_is_read_or_refused)
     work_list l = { 0 };
     refine_error err = { 0 };
     const int n = draw(d, 0, 5);
-    file.n = 0;
-    if (draw_once_in(d, 6))
+    begin_file();
+    odd |= n == 0;
+    if (draw_once_in(d, 6)) {
         say(&file, "\xef\xbb\xbf");
+        odd = true;
+    }
     for (int i = 0; i < n; i++) {
         draw_line(d, &file);
         if (draw_once_in(d, 6))
@@ -431,6 +524,7 @@ Property(any_manifest_is_read_or_refused)
     temp_write(path, file.byte, file.n);
     const refine_status st = work_list_add_manifest(&l, path, &err);
     (void)unlink(path);
+    judge(d, st, &err);
     for (int i = 0; st == REFINE_OK && i < l.n; i++)
         if (!l.item[i].input || !l.item[i].input[0])
             wrong(d, "item %d has no input", i);
@@ -446,7 +540,7 @@ Property(any_manifest_is_read_or_refused)
 Property(any_trace_is_read_or_refused)
 {
     static const char *const PHASES[] = { "\"X\"", "\"C\"", "\"M\"", "\"B\"", "\"i\"" };
-    file.n = 0;
+    begin_file();
     const int n = draw(d, 0, 12);
     say(&file, "{\"traceEvents\":[");
     for (int i = 0; i < n; i++) {
@@ -493,7 +587,7 @@ Property(any_prompt_is_read)
                                          "1234567890",
                                          "\xc4\xb0",
                                          "\xed\xa0\x80" };
-    file.n = 0;
+    begin_file();
     put_number(&file, (uint64_t)draw(d, 0, 2), 1, false);
     const int n = draw_scale(d, 1, 300) - 1;
     for (int i = 0; i < n; i++)
