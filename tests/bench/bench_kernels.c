@@ -4,14 +4,16 @@
  *
  * One CFG step (two images) at 512x512.  Weights are fp16, or int8 with activations in f32
  * (w8a16) or in bf16 and rounded to int8 too (w8a8).  They are decoded anew in every run, as in
- * a streamed step.  `wall` is the rate of the best run by the clock, `cpu` by the
- * processor time it took, which other programs disturb less; `decode` is what the same
- * weights cost on a picture of one pixel, as a share of the whole.  Compare with the peak:
- * cores * clock * 32 for AVX2, * 64 for AVX-512, in F32.
+ * a streamed step.  `wall` is the rate by the clock, `cpu` by the processor time it took, which
+ * other programs disturb less, both the median of five turns; `of peak` is the median of `wall` as
+ * a share of what the loops of tests/bench/peak.h reach, each turn beside its own; `decode` is what
+ * the same weights cost on a picture of one pixel, as a share of the whole.  Attention in w8a8 is
+ * bf16's, and compared with that.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/ops.h"
 #include "quant/f16.h"
+#include "tests/bench/peak.h"
 #include "tests/support/unet_shapes.h"
 
 #include <stdio.h>
@@ -33,6 +35,8 @@ static double seconds(clockid_t clock)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static bool attends(const unet_shape *s) { return s->kind == UNET_SELF || s->kind == UNET_CROSS; }
+
 static void run(const operands *o, const unet_shape *s)
 {
     const epilogue plain = { .act = ACT_NONE }, pairs = { .act = ACT_GEGLU };
@@ -52,7 +56,7 @@ static void run(const operands *o, const unet_shape *s)
         const conv_source src = op_conv_prepare(o->d, space, &in, g);
         op_conv2d(o->d, o->y, &src, o->w, g, &plain);
         dev_free(o->d, space, bytes, DEV_VRAM);
-    } else if (s->kind == UNET_SELF || s->kind == UNET_CROSS) {
+    } else if (attends(s)) {
         op_attention(o->d, o->y, o->x, o->kv, o->kv, heads, 0.125f, false);
     } else {
         op_linear(o->d, o->y, o->x, o->w, s->kind == UNET_GEGLU ? &pairs : &plain);
@@ -109,25 +113,25 @@ typedef struct mode {
     const char *name;
     dtype type;
     bool int8, ints;
+    peak_kind peak;
 } mode;
 
 static const mode MODES[] = {
-    { "f32", DT_F32, false, false },
-    { "bf16", DT_BF16, false, false },
-    { "w8a16", DT_F32, true, false },
-    { "w8a8", DT_BF16, true, true },
+    { "f32", DT_F32, false, false, PEAK_F32 },
+    { "bf16", DT_BF16, false, false, PEAK_BF16 },
+    { "w8a16", DT_F32, true, false, PEAK_F32 },
+    { "w8a8", DT_BF16, true, true, PEAK_INT8 },
 };
 
 static operands make(dev *d, const mode *m, const unet_shape *s, int size)
 {
     const int in = size * s->stride, k = s->kind == UNET_CONV ? 3 : 1;
-    const bool attends = s->kind == UNET_SELF || s->kind == UNET_CROSS;
     const dtype type = m->type;
     operands o = { .d = d };
 
     o.x = take(d, type, BATCH, in, in, s->c_in);
     o.y = take(d, type, BATCH, size, size, s->kind == UNET_GEGLU ? s->c_out / 2 : s->c_out);
-    if (attends)
+    if (attends(s))
         o.kv = take(d, type, BATCH, 1, s->kind == UNET_CROSS ? 77 : size * size, s->c_in);
     else
         o.w = is_int8(s, m->int8) ? take_int8(d, s->c_out, k, k, s->c_in)
@@ -145,10 +149,26 @@ static void drop(operands *o)
     give(o->d, o->affine);
 }
 
+enum { TURNS = 5 };
+
+/* Seconds of a run, and what of the peak it reached, turn by turn; then in order. */
 typedef struct timing {
-    double wall, cpu, gflop;
+    double wall[TURNS], cpu[TURNS], share[TURNS];
+    double gflop;
     size_t workspace;
 } timing;
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double v[TURNS])
+{
+    qsort(v, TURNS, sizeof *v, ascending);
+    return v[TURNS / 2];
+}
 
 /* Asks the plan for work and workspace. */
 static timing plan(const operands *o, const unet_shape *s)
@@ -158,34 +178,50 @@ static timing plan(const operands *o, const unet_shape *s)
     if (!p.d)
         exit(1);
     run(&p, s);
-    const timing t = { 1e9, 1e9, 2e-9 * (double)dev_work_macs(dev_plan_work(p.d)),
-                       dev_workspace_needed(p.d) };
+    const timing t = { .gflop = 2e-9 * (double)dev_work_macs(dev_plan_work(p.d)),
+                       .workspace = dev_workspace_needed(p.d) };
     dev_close(p.d);
     return t;
 }
 
-/* The best of the runs that fit `budget` seconds, after one that makes the products. */
+static peak_kind peak_of(const mode *m, const unet_shape *s)
+{
+    if (m->peak == PEAK_INT8 && (attends(s) || !is_int8(s, true)))
+        return PEAK_BF16;
+    return m->peak;
+}
+
+/* Runs for so long and, of a whole shape, as long at its peak. */
+static void take_turn(timing *t, int i, const operands *o, const unet_shape *s, double budget,
+                      const mode *m, int threads)
+{
+    const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    int runs = 0;
+    do {
+        run(o, s);
+        runs++;
+    } while (seconds(CLOCK_MONOTONIC) < wall + budget);
+    t->wall[i] = (seconds(CLOCK_MONOTONIC) - wall) / runs;
+    t->cpu[i] = (seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu) / runs;
+    const double peak = 1e-9 * peak_rate(peak_of(m, s), threads, budget / 20);
+    t->share[i] = peak > 0 ? t->gflop / t->wall[i] / peak : 0;
+}
+
+/* After a run that makes the memory there. */
 static timing measure(dev *d, const mode *m, const unet_shape *s, int size, double budget)
 {
     operands o = make(d, m, s, size);
-    timing best = plan(&o, s);
-    void *workspace = dev_alloc(d, best.workspace, DEV_VRAM);
-    const double until = seconds(CLOCK_MONOTONIC) + budget;
+    timing t = plan(&o, s);
+    void *workspace = dev_alloc(d, t.workspace, DEV_VRAM);
 
-    dev_workspace_set(d, workspace, best.workspace);
+    dev_workspace_set(d, workspace, t.workspace);
     run(&o, s);
-    do {
-        const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
-        run(&o, s);
-        const double took = seconds(CLOCK_MONOTONIC) - wall;
-        const double used = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-        best.wall = took < best.wall ? took : best.wall;
-        best.cpu = used < best.cpu ? used : best.cpu;
-    } while (seconds(CLOCK_MONOTONIC) < until);
+    for (int i = 0; i < TURNS; i++)
+        take_turn(&t, i, &o, s, budget / TURNS, m, dev_threads(d));
     dev_workspace_set(d, NULL, 0);
-    dev_free(d, workspace, best.workspace, DEV_VRAM);
+    dev_free(d, workspace, t.workspace, DEV_VRAM);
     drop(&o);
-    return best;
+    return t;
 }
 
 static const mode *find_mode(const char *name)
@@ -207,7 +243,7 @@ int main(int argc, char **argv)
         .threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0,
     };
     const char *only = argc > 4 ? argv[4] : "";
-    double wall = 0, gflop = 0, cpu = 0;
+    double wall = 0, gflop = 0, cpu = 0, at_peak = 0;
     refine_error err = { 0 };
     dev *d = dev_open_cpu(&options, &err);
 
@@ -215,26 +251,27 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_kernels: %s\n", err.text);
         return 1;
     }
-    printf("%s\n%-22s %8s %9s %9s %7s %9s\n", dev_model(d), "shape", "GFLOP", "GF/s wall",
-           "GF/s cpu", "decode", "workspace");
+    printf("%s; peak: %s\n%-22s %8s %9s %9s %8s %7s %9s\n", dev_model(d), peak_instruction(m->peak),
+           "shape", "GFLOP", "GF/s wall", "GF/s cpu", "of peak", "decode", "workspace");
     for (int i = 0; i < N_UNET_SHAPES; i++) {
         const unet_shape *s = &UNET_SHAPES[i];
         if (!strstr(s->name, only))
             continue;
-        const timing t = measure(d, m, s, s->size, budget);
-        const timing one = measure(d, m, s, 1, budget / 4);
-        printf("%-22s %8.2f %9.1f %9.1f %6.1f%% %8.1fM\n", s->name, t.gflop, t.gflop / t.wall,
-               t.gflop / t.cpu,
-               s->kind == UNET_SELF || s->kind == UNET_CROSS ? 0 : 100 * one.cpu / t.cpu,
+        timing t = measure(d, m, s, s->size, budget);
+        timing one = measure(d, m, s, 1, budget / 4);
+        const double took = median(t.wall), used = median(t.cpu), share = median(t.share);
+        printf("%-22s %8.2f %9.1f %9.1f %8.3f %6.1f%% %8.1fM\n", s->name, t.gflop, t.gflop / took,
+               t.gflop / used, share, attends(s) ? 0 : 100 * median(one.cpu) / used,
                (double)t.workspace / 1048576);
         fflush(stdout);
-        wall += s->times * t.wall;
-        cpu += s->times * t.cpu;
+        wall += s->times * took;
+        cpu += s->times * used;
+        at_peak += s->times * took * share;
         gflop += s->times * t.gflop;
     }
-    printf(
-        "a step, as far as listed: %.0f GFLOP, %.2f s, %.1f GF/s wall, %.1f GF/s per cpu second\n",
-        gflop, wall, gflop / wall, gflop / cpu);
+    printf("a step, as far as listed: %.0f GFLOP, %.2f s, %.1f GF/s wall, %.1f GF/s per cpu "
+           "second, %.3f of the peak of each\n",
+           gflop, wall, gflop / wall, gflop / cpu, at_peak / wall);
     dev_close(d);
     return 0;
 }

@@ -10,7 +10,8 @@
  * A budget that is refused is an answer too: with --json it is the line, and no failure.
  * --save writes the latents down, --against says how far these are from those written down, in
  * decibels: 10 log10(sum of theirs^2 / sum of the difference^2).
- * docs/speed.md says how its figures were made: interleaved calls, medians.
+ * docs/speed.md says how its figures were made: interleaved calls, medians.  Of the CPU it says too
+ * which part of the peak a step reaches (tests/bench/peak.h), the loops being run after the job.
  *
  * On a GPU `measured` is what the driver says was taken while the engine lived, to be set beside
  * `planned`.  `digest` is of what came out (FNV-1a): every budget must give the same.  Latents that
@@ -19,6 +20,7 @@
 #define _GNU_SOURCE /* getopt_long */
 #include "engine/finite.h"
 #include "engine/refine.h"
+#include "tests/bench/peak.h"
 #include "tests/support/card_memory.h"
 #include "tests/support/json_line.h"
 
@@ -54,17 +56,42 @@ static uint64_t number(int argc, char **argv, int i, uint64_t otherwise)
 
 static double mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
 
-static void print_line(const refine_report *r, const char *mode)
+/* Floating-point operations of a step, and of its kind the most a second. */
+typedef struct arithmetic {
+    double step, peak;
+} arithmetic;
+
+static arithmetic arithmetic_of(const refine_engine *e, const refine_report *r, bool cuda)
+{
+    arithmetic a = { 0 };
+    for (int i = 0; i < refine_chunks(e); i++) {
+        refine_chunk c;
+        if (refine_get_chunk(e, i, &c) == REFINE_OK && c.phase == REFINE_DENOISING)
+            a.step += c.flops;
+    }
+    if (!cuda)
+        a.peak = peak_rate(strcmp(r->precision, "int8") == 0   ? PEAK_INT8
+                           : strcmp(r->precision, "bf16") == 0 ? PEAK_BF16
+                                                               : PEAK_F32,
+                           r->threads, 0.1);
+    return a;
+}
+
+static void print_line(const refine_report *r, const char *mode, arithmetic a)
 {
     const double stall = r->stall_disk + r->stall_decode + r->stall_copy;
     printf("%-8s %4dx%-4d %-4s step %.3f first %.3f unet %.2f encode %.2f text %.2f decode %.2f "
            "open %.2f | rss %.1f planned %.1f arena %.1f host %.1f MiB | disk %.2f GB/s, %.2f GB "
-           "a step, stalled %.2f s (disk %.2f decode %.2f copy %.2f) %s\n",
+           "a step, stalled %.2f s (disk %.2f decode %.2f copy %.2f) %s",
            mode, r->width, r->height, r->precision, r->step_median, r->first_step, r->unet,
            r->vae_encode, r->text, r->vae_decode, r->open, mib(r->memory.rss_peak),
            mib(r->memory.rss_planned), mib(r->memory.device_planned), mib(r->memory.host_planned),
            r->disk_rate / 1e9, (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk,
            r->stall_decode, r->stall_copy, r->reader);
+    if (a.peak > 0)
+        printf(" | %.0f GFLOP/s, %.3f of %.0f", 1e-9 * a.step / r->step_median,
+               a.step / r->step_median / a.peak, 1e-9 * a.peak);
+    printf("\n");
 }
 
 static void begin_json(const arguments *a)
@@ -89,7 +116,7 @@ static void print_memory(const refine_memory *m, uint64_t measured)
     json_number(stdout, "rss_peak_mib", mib(m->rss_peak));
 }
 
-static void print_json(const arguments *a, const refine_report *r, uint64_t measured,
+static void print_json(const arguments *a, const refine_report *r, uint64_t measured, arithmetic w,
                        uint64_t digest, double db, size_t not_finite)
 {
     begin_json(a);
@@ -113,6 +140,9 @@ static void print_json(const arguments *a, const refine_report *r, uint64_t meas
     json_number(stdout, "stall_decode_s", r->stall_decode);
     json_number(stdout, "stall_copy_s", r->stall_copy);
     json_number(stdout, "per_pass", r->per_pass);
+    json_number(stdout, "step_gflop", 1e-9 * w.step);
+    if (w.peak > 0)
+        json_number(stdout, "peak_gflops", 1e-9 * w.peak);
     print_memory(&r->memory, measured);
     if (a->against)
         json_number(stdout, "against_db", db);
@@ -275,10 +305,11 @@ static int run(const arguments *a, const output *out)
                                         : digest_of(out->latents, out->pixels / 48 * sizeof(float));
     const size_t bad = a->with_vae ? 0 : finite_bad(out->latents, out->pixels / 48);
     const bool kept = keep_latents(a, out, &db);
+    const arithmetic w = arithmetic_of(e, &r, a->cuda);
     if (kept && a->json)
-        print_json(a, &r, after > before ? after - before : 0, digest, db, bad);
+        print_json(a, &r, after > before ? after - before : 0, w, digest, db, bad);
     else if (kept)
-        print_line(&r, a->mode);
+        print_line(&r, a->mode, w);
     if (bad > 0)
         fprintf(stderr, "bench_step: %zu latents are not finite\n", bad);
     refine_close(e);
