@@ -83,7 +83,7 @@ static void body(void *context)
         read_whole(r, &r->request[i], &r->result[i]);
         pthread_mutex_lock(&r->lock);
         push(r, &r->finished, i);
-        pthread_cond_signal(&r->done);
+        pthread_cond_broadcast(&r->done);
     }
     pthread_mutex_unlock(&r->lock);
 }
@@ -100,7 +100,7 @@ static refine_status pread_submit(reader *base, uint64_t ticket, void *dst, uint
     r->request[i] = (extent){ .ticket = ticket, .at = at, .dst = dst, .bytes = bytes };
     r->outstanding++;
     push(r, &r->waiting, i);
-    pthread_cond_signal(&r->work);
+    pthread_cond_broadcast(&r->work);
     pthread_mutex_unlock(&r->lock);
     return REFINE_OK;
 }

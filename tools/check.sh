@@ -9,11 +9,12 @@
 #   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
 #   install   install to a temporary prefix; build a C and a C++ program against it
 #   property  the properties of tests/property alone, in the release and the debug build, from a fresh
-#             seed (REFINE_SEED) and for as long as --minutes N says (10)
+#             seed and for as long as --minutes N says (10)
 #
 # All but the last by default.  Packages that are missing are installed.  Where CI is set, warnings
-# are errors.  Exits non-zero when anything failed.  In the end come the minutes that each step
-# took, the ten slowest tests and, in the last line, the count of test cases.
+# are errors.  Properties draw other cases for each commit; REFINE_SEED says which.  Exits non-zero
+# when anything failed.  In the end come the minutes that each step took, the ten slowest tests and,
+# in the last line, the count of test cases.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/setup.sh
@@ -28,6 +29,10 @@ if [ -n "${CI:-}" ]; then
     werror=ON
 fi
 jobs=$(nproc)
+# What properties draw: the same for one commit, something else for the next.
+commit=$(git rev-parse --short=7 HEAD 2>/dev/null) || commit=1
+fresh_seed=${REFINE_SEED:-$(date +%s)}
+export REFINE_SEED=${REFINE_SEED:-$((16#$commit))}
 
 pass() { passed=$((passed + 1)); }
 fail() {
@@ -108,7 +113,8 @@ run_tests() {
 }
 
 check_release() { configure_and_build release && run_tests release; }
-check_debug() { configure_and_build debug && run_tests debug; }
+# Properties draw other cases here than in release.
+check_debug() { configure_and_build debug && REFINE_SEED=$((REFINE_SEED + 1)) run_tests debug; }
 check_tsan() { configure_and_build tsan --target threads_tests && run_tests tsan -L threads; }
 
 # Objects alone: clang links in the other steps.
@@ -209,15 +215,19 @@ check_install() {
 # Both builds have the same properties: half of the time each, and of that each an equal share.
 check_property() {
     local preset n
-    export REFINE_SEED=${REFINE_SEED:-$(date +%s)}
+    REFINE_SEED=$fresh_seed
     minutes=${minutes:-10}
     say "properties: seed $REFINE_SEED, $minutes minutes"
     for preset in release debug; do
         configure_and_build "$preset" || return
         # The properties of a file are tried one after the other, files side by side.
-        n=$(grep -c '^Property(' tests/property/test_*.c |
-            awk -F: -v jobs="$jobs" '{ all += $2; if ($2 > most) most = $2 }
-                END { share = int((all + jobs - 1) / jobs); print (share > most ? share : most) }')
+        n=$(awk -v jobs="$jobs" '
+            /^(Costly)?Property\(/ { n = /^Costly/ ? 3 : 1; all += n; of[FILENAME] += n }
+            END {
+                share = int((all + jobs - 1) / jobs)
+                for (file in of) if (of[file] > share) share = of[file]
+                print share
+            }' tests/property/test_*.c)
         REFINE_SECONDS=$((10#$minutes * 30 / n)) run_tests "$preset" -L property --timeout 86400
     done
 }

@@ -76,7 +76,7 @@ static void work(void *context)
         take_tasks(p, w->index);
         pthread_mutex_lock(&p->lock);
         if (--p->busy == 0)
-            pthread_cond_signal(&p->finished);
+            pthread_cond_broadcast(&p->finished);
     }
     pthread_mutex_unlock(&p->lock);
 }

@@ -55,13 +55,10 @@ Test(kernels_linear, may_add_to_what_it_overwrites)
     dev *cpu = field_cpu(DT_F32, 2);
 
     linear_fields(f, &c, false);
-    field y = field_copy(&f[LINEAR_RESIDUAL]);
     linear_run(cpu, f, c.act);
     field expected = field_copy(&f[LINEAR_Y]);
-    memcpy(f[LINEAR_Y].data, y.data, y.bytes);
     linear_run_in_place(cpu, f, c.act);
     cr_expect(field_same_bytes(&f[LINEAR_Y], &expected));
-    field_free(&y);
     field_free(&expected);
     linear_free_fields(f);
     dev_close(cpu);

@@ -17,7 +17,8 @@ enum { ANY_JOB_IMAGES = 3, ANY_JOB_PIXELS = SANITIZED ? 8192 : 300000 };
 typedef struct any_job {
     refine_options o;
     refine_job j[ANY_JOB_IMAGES];
-    int n; /* images of one run */
+    int n;      /* images of one run */
+    bool again; /* the engine runs it twice; the second result counts */
     char text[512];
 } any_job;
 
@@ -37,8 +38,8 @@ void any_job_packs(void);
 void draw_job(draws *d, any_job *a, int images, int pixels);
 void any_job_close(any_job *a);
 
-/* Threads, reader, ring, tiers, bands, company in a pass, spilling, being watched: all but the
- * ceilings. */
+/* Threads, reader, ring, tiers, bands, company in a pass, spilling, being watched, an engine that
+ * has run before: all but the ceilings. */
 void draw_ways(draws *d, any_job *a, refine_options *o);
 
 /* As planned; the report is empty where `err` says why not. */

@@ -16,7 +16,7 @@
 
 enum { MOST_CHOICES = 4096, SHRINKS = 3000, CASE_SECONDS = SANITIZED ? 120 : 30 };
 
-static const double DEFAULT_SECONDS = 4, SHRINK_SECONDS = 60;
+static const double DEFAULT_SECONDS = 3, SHRINK_SECONDS = 60;
 
 /* ---- choices ---- */
 
@@ -338,14 +338,14 @@ static void add_setting(char *out, size_t size, const char *name)
         (void)snprintf(out + n, size - n, "%s='%s' ", name, value);
 }
 
-void property_hold(const char *name, property *p)
+void property_hold(const char *name, property *p, int share)
 {
     char settings[1024] = "";
     const char *seed = getenv("REFINE_SEED");
     property_result r;
 
     property_try(&r, p, seed && *seed ? strtoull(seed, NULL, 10) : 1,
-                 asked("REFINE_SECONDS", DEFAULT_SECONDS), (int)asked("REFINE_CASES", 1e9));
+                 share * asked("REFINE_SECONDS", DEFAULT_SECONDS), (int)asked("REFINE_CASES", 1e9));
     printf("%s: %d cases\n", name, r.cases);
     add_setting(settings, sizeof settings, "REFINE_BIN");
     add_setting(settings, sizeof settings, "LSAN_OPTIONS");

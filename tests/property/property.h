@@ -16,9 +16,9 @@
  * Each case is a process of its own, so that one that dies, hangs or leaks is a case that fails and
  * is shrunk like any other.  A failed assertion of a test's support fails the case too.
  *
- * In the environment: REFINE_SEED (1) draws other cases, REFINE_SECONDS how long each property is
- * tried, REFINE_CASES how many are at most.  What failed is printed with the command that repeats
- * it.
+ * In the environment: REFINE_SEED (1) draws other cases, REFINE_SECONDS (3) how long each property
+ * is tried, REFINE_CASES how many are at most.  What failed is printed with the command that
+ * repeats it.
  */
 #ifndef TEST_PROPERTY_H
 #define TEST_PROPERTY_H
@@ -44,8 +44,9 @@ void tried(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)))
 void wrong(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool is_wrong(const draws *d);
 
-/* Tries it until its time is over, and fails the test with the smallest case that fails. */
-void property_hold(const char *name, property *p);
+/* Tries it until its time is over, `share` times what the environment says, and fails the test with
+ * the smallest case that fails. */
+void property_hold(const char *name, property *p, int share);
 
 /* What became of it. */
 typedef struct property_result {
@@ -61,9 +62,13 @@ typedef struct property_result {
 void property_try(property_result *out, property *p, unsigned long long seed, double seconds,
                   int cases);
 
-#define Property(name_)                                                                            \
+#define Property(name_) PROPERTY_OF(name_, 1)
+/* One whose cases take seconds: tried for thrice as long. */
+#define CostlyProperty(name_) PROPERTY_OF(name_, 3)
+
+#define PROPERTY_OF(name_, share_)                                                                 \
     static property name_;                                                                         \
-    Test(property, name_) { property_hold(#name_, name_); }                                        \
+    Test(property, name_) { property_hold(#name_, name_, share_); }                                \
     static void name_(draws *d)
 
 #endif

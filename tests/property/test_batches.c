@@ -120,7 +120,7 @@ static void remove_all(const char *dir)
     cr_assert_eq(system(command), 0);
 }
 
-Property(any_batch_that_is_broken_off_goes_on)
+CostlyProperty(any_batch_that_is_broken_off_goes_on)
 {
     static const int SIGNALS[] = { SIGINT, SIGTERM, SIGKILL };
     static batch b;

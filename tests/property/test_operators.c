@@ -243,7 +243,7 @@ static void judge_fields(draws *d, verdict *v, double most)
 
 enum { CHUNKS = 4 };
 
-typedef enum way { WHOLE, BY_CHUNKS, BY_IMAGES, N_WAYS } way;
+typedef enum way { WHOLE, BY_CHUNKS, BY_IMAGES, IN_PLACE, N_WAYS } way;
 
 static linear_case draw_linear(draws *d, const place *p)
 {
@@ -272,10 +272,12 @@ static linear_case draw_linear(draws *d, const place *p)
 /* Chunks have the bias alone. */
 static linear_case for_way(linear_case c, way w)
 {
-    if (w != WHOLE) {
+    if (w == BY_CHUNKS || w == BY_IMAGES) {
         c.bias = true;
         c.per_image = c.residual = false;
     }
+    if (w == IN_PLACE)
+        c.residual = true;
     if (w == BY_IMAGES)
         c.act = ACT_NONE;
     return c;
@@ -299,6 +301,7 @@ static field linear_done(dev *d, const linear_case *c, bool exact, way w, const 
     switch (w) {
     case BY_CHUNKS: linear_run_chunks(d, f, c->act, cut); break;
     case BY_IMAGES: linear_run_images(d, f); break;
+    case IN_PLACE: linear_run_in_place(d, f, c->act); break;
     default: linear_run(d, f, c->act);
     }
     field y = field_copy(&f[LINEAR_Y]);
@@ -395,6 +398,7 @@ static conv_cut draw_conv_cut(draws *d, const conv_case *c)
                        .band = draw_once_in(d, 2) ? BAND_UNIT * draw(d, 1, 6) : 0,
                        .chunk = draw_once_in(d, 2) ? tile_rows(c->kh, c->kh) * draw(d, 1, 3) : 0,
                        .detach = draw_once_in(d, 3),
+                       .in_place = c->residual && draw_once_in(d, 2),
                        .per_image_calls = draw_once_in(d, 3) };
 }
 
@@ -430,12 +434,12 @@ Property(any_convolution)
     name_place(where, &p);
     tried(d,
           "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and %d%s%s%s%s, "
-          "exp2 %d, bands of %d, chunks of %d%s%s%s, %s",
+          "exp2 %d, bands of %d, chunks of %d%s%s%s%s, %s",
           c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad, c.type,
           c.weights, c.norm ? ", norm" : "", c.per_image ? ", per image" : "",
           c.residual ? ", residual" : "", c.views ? ", views" : "", c.exp2, cut.band, cut.chunk,
-          cut.detach ? ", detached" : "", cut.per_image_calls ? ", by images" : "",
-          exact ? ", exact" : "", where);
+          cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
+          cut.per_image_calls ? ", by images" : "", exact ? ", exact" : "", where);
     verdict v = { conv_done(field_ref(), &whole), conv_done(open_place(&p, true), &whole),
                   conv_done(open_place(&p, false), &cut) };
     judge_fields(d, &v, conv_tolerance(&p, &c, exact, field_peak(&v.want)));

@@ -101,6 +101,8 @@ void conv_run(dev *d, field f[CONV_FIELDS], const conv_cut *k)
     field *p[CONV_FIELDS];
     for (int i = 0; i < CONV_FIELDS; i++)
         p[i] = &f[i];
+    if (k->in_place)
+        field_fill(&f[CONV_Y], &f[CONV_RESIDUAL]);
     field_run(d, p, CONV_FIELDS, run_conv, k);
 }
 

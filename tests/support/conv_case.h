@@ -19,7 +19,8 @@ typedef struct conv_case {
 typedef struct conv_cut {
     const conv_case *c;
     int band, chunk; /* rows at a time; 0: all */
-    bool detach, in_place, per_image_calls;
+    bool detach, per_image_calls;
+    bool in_place; /* the residual is y itself */
     bool exact; /* inputs that int8 holds exactly */
     bool no_affine, no_silu; /* of a norm only the other half */
 } conv_cut;

@@ -98,6 +98,16 @@ field field_copy(const field *f)
     return g;
 }
 
+void field_fill(field *to, const field *from)
+{
+    const size_t size = dtype_bytes(to->type);
+    assert(to->type == from->type && to->c == from->c && to->exp2 == from->exp2);
+    for (size_t p = 0; p < field_pixels(to); p++)
+        memcpy((char *)to->data + (p * (size_t)to->stride + (size_t)to->c0) * size,
+               (const char *)from->data + (p * (size_t)from->stride + (size_t)from->c0) * size,
+               (size_t)to->c * size);
+}
+
 void field_free(field *f)
 {
     mem_free(f->data);

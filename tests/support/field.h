@@ -33,6 +33,8 @@ tensor field_matrix_rows(tensor w, int row, int rows);
 void field_make_exact(field *f);
 
 field field_copy(const field *f);
+/* The channels of `to` become those of `from`, of one shape and type. */
+void field_fill(field *to, const field *from);
 void field_free(field *f);
 
 /* Pixel p, images, rows and columns flattened. */

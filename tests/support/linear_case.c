@@ -10,7 +10,6 @@ static void whole(dev *d, const tensor *t, const void *context)
     op_linear(d, t[LINEAR_Y], t[LINEAR_X], t[LINEAR_W], &e);
 }
 
-/* The residual is y itself: it holds what is to be added. */
 static void in_place(dev *d, const tensor *t, const void *context)
 {
     const act *f = context;
@@ -82,8 +81,13 @@ static void run_on(dev *d, field f[LINEAR_FIELDS], field_body *body, const void 
 }
 
 void linear_run(dev *d, field f[LINEAR_FIELDS], act a) { run_on(d, f, whole, &a); }
-void linear_run_in_place(dev *d, field f[LINEAR_FIELDS], act a) { run_on(d, f, in_place, &a); }
 void linear_run_images(dev *d, field f[LINEAR_FIELDS]) { run_on(d, f, by_images, NULL); }
+
+void linear_run_in_place(dev *d, field f[LINEAR_FIELDS], act a)
+{
+    field_fill(&f[LINEAR_Y], &f[LINEAR_RESIDUAL]);
+    run_on(d, f, in_place, &a);
+}
 
 void linear_run_chunks(dev *d, field f[LINEAR_FIELDS], act a, const linear_cut *cut)
 {

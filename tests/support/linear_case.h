@@ -30,8 +30,8 @@ typedef struct linear_cut {
 void linear_fields(field f[LINEAR_FIELDS], const linear_case *c, bool exact);
 void linear_free_fields(field f[LINEAR_FIELDS]);
 
-/* Into f[LINEAR_Y]: all at once; the residual being y; each image by itself, and chunk by chunk,
- * both with the bias alone. */
+/* Into f[LINEAR_Y]: all at once; the residual being y itself; each image by itself, and chunk by
+ * chunk, both with the bias alone. */
 void linear_run(dev *d, field f[LINEAR_FIELDS], act a);
 void linear_run_in_place(dev *d, field f[LINEAR_FIELDS], act a);
 void linear_run_images(dev *d, field f[LINEAR_FIELDS]);
