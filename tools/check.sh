@@ -6,7 +6,7 @@
 #             emulated card
 #   tsan      thread sanitizer, the tests labelled threads
 #   clang     every source compiled under clang's warnings
-#   fuzz      each fuzz target for FUZZ_SECONDS (2; 20 where CI is set) from its corpus
+#   fuzz      each fuzz target for FUZZ_SECONDS (2; 10 where CI is set) from its corpus
 #   install   install to a temporary prefix; build a C and a C++ program against it
 #   property  the properties of tests/property alone, in the release and the debug build, from a fresh
 #             seed and for as long as --minutes N says (10)
@@ -25,7 +25,7 @@ test_times='' step_times='' build_seconds=0
 fuzz_seconds=${FUZZ_SECONDS:-2}
 werror=OFF
 if [ -n "${CI:-}" ]; then
-    fuzz_seconds=${FUZZ_SECONDS:-20}
+    fuzz_seconds=${FUZZ_SECONDS:-10}
     werror=ON
 fi
 jobs=$(nproc)

@@ -1,6 +1,7 @@
 /* tests/cuda/test_picture.c -- whole pictures on the CUDA device, the emulated card or a real one:
  * they depend on the job alone, and are those of the CPU device but for rounding.
  */
+#include "tests/support/cuda_opening.h"
 #include "tests/support/field.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
@@ -14,12 +15,14 @@ static char pack_file[256];
 static void make_pack(void)
 {
     field_needs_gpu();
+    cuda_opening_trusts();
     tiny_pack(pack_file, sizeof pack_file, "");
 }
 
 static void make_int8_pack(void)
 {
     field_needs_gpu();
+    cuda_opening_trusts();
     tiny_pack(pack_file, sizeof pack_file, "--weights int8");
 }
 
@@ -66,7 +69,7 @@ static refine_job short_job(void)
 Test(cuda_picture, does_not_depend_on_budget_threads_reader_or_bands)
 {
     const refine_options o = options(REFINE_FP16);
-    const refine_job j = job();
+    const refine_job j = short_job();
     picture_invariant(&o, &j);
 }
 

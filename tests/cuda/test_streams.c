@@ -14,7 +14,7 @@
 
 #include <criterion/criterion.h>
 
-enum { SEEDS = 50, SECONDS = 60 };
+enum { SEEDS = 30, SECONDS = 60 };
 
 static void put_back(void) { (void)emulation_reset(); }
 

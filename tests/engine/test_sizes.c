@@ -3,8 +3,8 @@
  * Sizes whose last rows of pixels are cut otherwise than the rest, in some level of the UNet or the
  * VAE.  Each is made with one, two and three threads, large ones with one and three, anew each
  * time: all must be equal, to the bit, and finite.  What they should be is shown elsewhere: any
- * size of up to VGA's in tests/property/test_jobs.c, whole pictures against diffusers in
- * test_golden.c.
+ * size of up to VGA's in tests/property/test_jobs.c (under the sanitizers smaller ones), whole
+ * pictures against diffusers in test_golden.c.
  */
 #include "engine/refine.h"
 #include "tests/support/picture_rig.h"
@@ -80,12 +80,10 @@ static void small_ones(refine_precision precision)
     expect_same_for_all_threads(320, 264, precision);
 }
 
-Test(engine_sizes, small_and_odd_in_f32) { small_ones(REFINE_F32); }
-Test(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
-Test(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
+ReleaseTest(engine_sizes, small_and_odd_in_f32) { small_ones(REFINE_F32); }
+ReleaseTest(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
+ReleaseTest(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
 
-/* Large ones only where they take seconds. */
 ReleaseTest(engine_sizes, hd) { expect_same_for_all_threads(1280, 720, REFINE_F32); }
-ReleaseTest(engine_sizes, sdxl_wide) { expect_same_for_all_threads(1216, 832, REFINE_F32); }
 ReleaseTest(engine_sizes, megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }
 ReleaseTest(engine_sizes, full_hd) { expect_same_for_all_threads(1920, 1080, REFINE_F32); }

@@ -13,6 +13,18 @@
 /* A device that multiplies so.  One that cannot be opened fails the test. */
 dev *cuda_math_open(cuda_math m);
 
+/* The type of activations that it is chosen for; scaled ones are always F16.  A real card, which is
+ * fast, tries others too. */
+static inline dtype cuda_math_type(cuda_math m, int exp2)
+{
+    return m == CUDA_F32 && exp2 == 0 ? DT_F32 : DT_F16;
+}
+#ifdef REFINE_CUDA_EMULATED
+enum { CUDA_MATH_ALL_TYPES = 0 };
+#else
+enum { CUDA_MATH_ALL_TYPES = 1 };
+#endif
+
 /* What rounding operands (and, for halves, sums of eight products) to fp16 adds to a sum of k
  * products of values in [-1, 1]: a deviation of 2^-11 sqrt(k) / 6 and less, eight of which. */
 double cuda_math_error(cuda_math m, int k);
