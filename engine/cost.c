@@ -45,9 +45,9 @@ typedef struct trial {
     dtype act, weights;
     tensor t[LIST]; /* of no address before they are placed */
     int n;
-    size_t space;      /* bytes of prepared input, */
-    char *prepared;    /* which lie here */
-    conv_source ready; /* of a convolution */
+    size_t space;         /* bytes of prepared input, */
+    char *prepared;       /* which lie here */
+    prepared_input ready; /* of a product */
 } trial;
 
 /* ---- what a trial runs ---- */
@@ -56,23 +56,30 @@ enum { Y, X, W, AFFINE, SUMS, GAIN };
 
 static const epilogue PLAIN = { .act = ACT_NONE }, GATED = { .act = ACT_GEGLU };
 
-static conv_geometry geometry(const trial *t) { return (conv_geometry){ 3, 3, 1, 1, 0, t->at.h }; }
-
-static conv_input normalised(const trial *t)
+static conv_geometry geometry(const trial *t)
 {
-    return (conv_input){ .a = t->t[X],
-                         .affine = t->t[AFFINE],
-                         .silu = true,
-                         .h = t->at.h,
-                         .w = t->at.w,
-                         .quantised = t->quantised };
+    return t->kind == DEV_LINEAR ? linear_geometry(t->t[X])
+                                 : (conv_geometry){ 3, 3, 1, 1, 0, t->at.h };
+}
+
+/* A convolution's is normalised. */
+static matrix_input input_of(const trial *t)
+{
+    if (t->kind == DEV_LINEAR)
+        return linear_input(t->t[X], t->quantised);
+    return (matrix_input){ .a = t->t[X],
+                           .affine = t->t[AFFINE],
+                           .silu = true,
+                           .h = t->at.h,
+                           .w = t->at.w,
+                           .quantised = t->quantised };
 }
 
 /* A layer, and one whose outputs gate each other. */
 static void run_linear(dev *d, const trial *t)
 {
-    op_linear(d, t->t[Y], t->t[X], t->t[W], &PLAIN);
-    op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), t->t[X], t->t[W], &GATED);
+    op_linear(d, t->t[Y], &t->ready, t->t[W], &PLAIN);
+    op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), &t->ready, t->t[W], &GATED);
 }
 
 static void run_attention(dev *d, const trial *t)
@@ -86,11 +93,11 @@ static void run_attention(dev *d, const trial *t)
 /* A norm over groups, with what a convolution reads of it, and one over channels. */
 static void run_memory(dev *d, const trial *t)
 {
-    const conv_input in = normalised(t);
+    const matrix_input in = input_of(t);
     const tensor gain = t->t[GAIN];
     op_groupnorm_sums(d, t->t[SUMS], t->t[X], (tensor){ 0 }, 0, t->at.h);
     op_groupnorm(d, t->t[AFFINE], t->t[SUMS], t->at.h, t->at.w, gain, gain, 1e-5f);
-    (void)op_conv_prepare(d, t->prepared, &in, geometry(t));
+    (void)op_prepare(d, t->prepared, &in, geometry(t));
     if (t->at.heads > 0)
         op_layernorm(d, t->t[Y], t->t[X], gain, gain, 1e-5f);
 }
@@ -129,6 +136,8 @@ static void shape_product(trial *t)
     t->n = t->kind == DEV_CONV ? AFFINE + 1 : W + 1;
 }
 
+static bool is_product(const trial *t) { return t->kind == DEV_LINEAR || t->kind == DEV_CONV; }
+
 static void shape_memory(trial *t)
 {
     int groups = GROUPS;
@@ -149,9 +158,9 @@ static void shape(trial *t, dev *d)
         shape_memory(t);
     else
         shape_product(t);
-    if (t->kind == DEV_CONV || t->kind == DEV_MEMORY) {
-        const conv_input in = normalised(t);
-        t->space = op_conv_prepare_bytes(d, &in, geometry(t));
+    if (t->kind != DEV_ATTENTION) {
+        const matrix_input in = input_of(t);
+        t->space = op_prepare_bytes(d, &in, geometry(t));
     }
 }
 
@@ -193,10 +202,8 @@ static bool count(trial *t, dev *d, account *a)
     if (!plan)
         return false;
     shape(t, d);
-    if (t->kind == DEV_CONV) {
-        const conv_input in = normalised(t);
-        t->ready = (conv_source){ .in = in };
-    }
+    if (is_product(t))
+        t->ready = (prepared_input){ .in = input_of(t) };
     run_trial(plan, t);
     a->work = dev_plan_work(plan);
     a->workspace = num_align(dev_workspace_needed(plan), ALIGN);
@@ -377,9 +384,9 @@ static void place(const probe *b, trial *t, size_t workspace)
         at += num_align(tensor_bytes(t->t[i]), ALIGN);
     }
     t->prepared = at;
-    if (t->kind == DEV_CONV) {
-        const conv_input in = normalised(t);
-        t->ready = op_conv_prepare(b->d, t->space ? at : NULL, &in, geometry(t));
+    if (is_product(t)) {
+        const matrix_input in = input_of(t);
+        t->ready = op_prepare(b->d, t->space ? at : NULL, &in, geometry(t));
     }
 }
 

@@ -93,7 +93,7 @@ tensor picture_affine(run *r, const picture *p, affine_ref norm, float eps)
     return affine;
 }
 
-void picture_rows_read(const conv_input *in, int kh, int stride, int pad, int row0, int rows,
+void picture_rows_read(const matrix_input *in, int kh, int stride, int pad, int row0, int rows,
                        int *first, int *end)
 {
     int low = row0 * stride - pad, high = (row0 + rows - 1) * stride - pad + kh;
@@ -103,7 +103,7 @@ void picture_rows_read(const conv_input *in, int kh, int stride, int pad, int ro
     *end = (int)((int64_t)(high - 1) * in->a.h / in->h) + 1;
 }
 
-void picture_conv(run *r, picture *y, const picture *x, conv_input in, affine_ref w, int stride,
+void picture_conv(run *r, picture *y, const picture *x, matrix_input in, affine_ref w, int stride,
                   int pad)
 {
     const int kh = r->m->l.entry[w.weight].kh, band = r->band_rows;

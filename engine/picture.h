@@ -47,11 +47,11 @@ void picture_store(run *r, picture *p, tensor view, int row0, int rows);
 tensor picture_affine(run *r, const picture *p, affine_ref norm, float eps);
 
 /* y = conv(in), where in->a is to be x; x is loaded as the bands need it. */
-void picture_conv(run *r, picture *y, const picture *x, conv_input in, affine_ref w, int stride,
+void picture_conv(run *r, picture *y, const picture *x, matrix_input in, affine_ref w, int stride,
                   int pad);
 
 /* Rows of the source that rows [row0, row0 + rows) of a convolution read: [*first, *end). */
-void picture_rows_read(const conv_input *in, int kh, int stride, int pad, int row0, int rows,
+void picture_rows_read(const matrix_input *in, int kh, int stride, int pad, int row0, int rows,
                        int *first, int *end);
 
 #endif

@@ -37,9 +37,9 @@ resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_em
 }
 
 /* silu(norm([a | b])), as what a convolution reads. */
-static conv_input normalised(run *r, tensor a, tensor b, affine_ref norm, const resnet *blk)
+static matrix_input normalised(run *r, tensor a, tensor b, affine_ref norm, const resnet *blk)
 {
-    return (conv_input){
+    return (matrix_input){
         .a = a,
         .b = b,
         .affine = run_groupnorm(r, a, b, norm, blk->groups, blk->eps),
@@ -56,7 +56,7 @@ tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb
 
     /* h = conv1(silu(norm1(x))) + emb */
     tensor h = scratch_take(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
-    const conv_input in1 = normalised(r, x, skip, b->norm1, b);
+    const matrix_input in1 = normalised(r, x, skip, b->norm1, b);
     run_conv(r, h, &in1, b->conv1, 1, 1, add_emb);
     scratch_give(&r->mem, in1.affine);
 
@@ -65,7 +65,7 @@ tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb
     if (has_shortcut || !consume)
         out = scratch_take(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
     if (has_shortcut) {
-        const conv_input in = { .a = x, .b = skip, .h = x.h, .w = x.w };
+        const matrix_input in = { .a = x, .b = skip, .h = x.h, .w = x.w };
         run_conv(r, out, &in, b->shortcut, 1, 0, (epilogue){ 0 });
         if (consume) {
             scratch_give(&r->mem, x);
@@ -74,7 +74,7 @@ tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb
     }
 
     /* out += conv2(silu(norm2(h))) */
-    const conv_input in2 = normalised(r, h, (tensor){ 0 }, b->norm2, b);
+    const matrix_input in2 = normalised(r, h, (tensor){ 0 }, b->norm2, b);
     run_conv(r, out, &in2, b->conv2, 1, 1, (epilogue){ .residual = has_shortcut ? out : x });
     scratch_give(&r->mem, in2.affine);
     scratch_give(&r->mem, h);
@@ -88,14 +88,14 @@ typedef struct windows {
 
 /* Rows [row, row + rows) of out = shortcut(x) + conv2(in2).  Without a shortcut out is x. */
 static void second_half_band(run *r, const resnet *b, picture *out, const picture *x,
-                             const picture *h, conv_input in2, const windows *w,
+                             const picture *h, matrix_input in2, const windows *w,
                              const hold *shortcut, const hold *conv2, int row, int rows)
 {
     int first, end;
     tensor o = picture_load(r, x, w->x, row, rows);
 
     if (shortcut->n) {
-        const conv_input raw = { .a = o, .h = o.h, .w = o.w, .detach = true };
+        const matrix_input raw = { .a = o, .h = o.h, .w = o.w, .detach = true };
         o = picture_view(out, w->out, row);
         run_conv_band(r, o, &raw, shortcut, b->shortcut, 1, 0, row, rows, (epilogue){ 0 });
     }
@@ -106,7 +106,7 @@ static void second_half_band(run *r, const resnet *b, picture *out, const pictur
 }
 
 static void second_half(run *r, const resnet *b, picture *out, const picture *x, const picture *h,
-                        conv_input in2)
+                        matrix_input in2)
 {
     const bool has_shortcut = b->shortcut.weight != NO_WEIGHT;
     const hold shortcut = has_shortcut ? run_hold(r, b->shortcut.weight) : (hold){ 0 };
@@ -129,26 +129,26 @@ static void second_half(run *r, const resnet *b, picture *out, const picture *x,
     run_release(r, &conv2);
 }
 
-static conv_input normalised_picture(run *r, const picture *x, affine_ref norm, const resnet *blk)
+static matrix_input normalised_picture(run *r, const picture *x, affine_ref norm, const resnet *blk)
 {
-    return (conv_input){ .a = x->t,
-                         .affine = picture_affine(r, x, norm, blk->eps),
-                         .silu = true,
-                         .h = x->t.h,
-                         .w = x->t.w };
+    return (matrix_input){ .a = x->t,
+                           .affine = picture_affine(r, x, norm, blk->eps),
+                           .silu = true,
+                           .h = x->t.h,
+                           .w = x->t.w };
 }
 
 picture resnet_forward_banded(run *r, const resnet *b, picture x)
 {
     picture h = picture_take(r, x.t.h, x.t.w, b->c_out, b->groups, 0);
-    const conv_input in1 = normalised_picture(r, &x, b->norm1, b);
+    const matrix_input in1 = normalised_picture(r, &x, b->norm1, b);
     picture_conv(r, &h, &x, in1, b->conv1, 1, 1);
     scratch_give(&r->mem, in1.affine);
 
     const bool grows = b->c_out > b->c_in;
     picture out = grows ? picture_take(r, x.t.h, x.t.w, b->c_out, b->groups, 0)
                         : picture_narrow(x, b->c_out);
-    const conv_input in2 = normalised_picture(r, &h, b->norm2, b);
+    const matrix_input in2 = normalised_picture(r, &h, b->norm2, b);
     second_half(r, b, &out, &x, &h, in2);
     scratch_give(&r->mem, in2.affine);
     picture_give(r, h);

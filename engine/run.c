@@ -56,23 +56,6 @@ static void tick(run *r)
 
 static const pack_tensor *tensor_of(const run *r, wref w) { return pack_tensor_at(r->m->p, w); }
 
-void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e)
-{
-    const pack_tensor *t = tensor_of(r, w.weight);
-    const int half = e.act == ACT_GEGLU ? 2 : 1;
-
-    e.bias = run_vector(r, w.bias);
-    for (int c = (int)t->first_chunk; c < (int)(t->first_chunk + t->n_chunks); c++) {
-        const pack_chunk *k = pack_chunk_at(r->m->p, c);
-        const void *p = r->w->enter(r->w, c);
-        const epilogue part = epilogue_rows(e, (int)k->row0, (int)k->rows);
-        op_linear(r->d, tensor_channels(y, (int)k->row0 / half, (int)k->rows / half), x,
-                  model_rows(r->m, c, p), &part);
-        r->w->leave(r->w, c);
-        tick(r);
-    }
-}
-
 tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps)
 {
     tensor affine = scratch_take(&r->mem, DT_F32, a.n, 1, 2, a.c + b.c);
@@ -107,55 +90,74 @@ static conv_geometry geometry(const run *r, wref w, int stride, int pad, int row
     return (conv_geometry){ e->kh, e->kw, stride, pad, row0, rows };
 }
 
-/* What the device prepares may depend on the weights that it will meet. */
-static conv_input meeting(const run *r, const conv_input *in, wref w)
+/* A matrix and what it meets; `space` is where the input lies that has been prepared for it. */
+typedef struct product {
+    bool linear;
+    tensor y;
+    conv_geometry g;
+    epilogue e;
+    void *space;
+    prepared_input x;
+} product;
+
+static void begin_product(run *r, product *p, affine_ref w, matrix_input in)
 {
-    conv_input out = *in;
-    out.quantised = tensor_of(r, w)->dtype == DT_I8G64;
-    return out;
+    in.quantised = tensor_of(r, w.weight)->dtype == DT_I8G64;
+    const size_t bytes = op_prepare_bytes(r->d, &in, p->g);
+    p->space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
+    p->x = op_prepare(r->d, p->space, &in, p->g);
+    p->e.bias = run_vector(r, w.bias);
 }
 
-static void conv_chunk(run *r, tensor y, const conv_source *src, int chunk, const void *p,
-                       conv_geometry g, epilogue e)
+static void end_product(run *r, const product *p) { scratch_give_bytes(&r->mem, p->space); }
+
+/* at: where the chunk's weights are on the device. */
+static void multiply_chunk(run *r, const product *p, int chunk, const void *at)
 {
     const pack_chunk *k = pack_chunk_at(r->m->p, chunk);
-    const epilogue part = epilogue_rows(e, (int)k->row0, (int)k->rows);
-    op_conv2d(r->d, tensor_channels(y, (int)k->row0, (int)k->rows), src, model_rows(r->m, chunk, p),
-              g, &part);
+    const int half = p->e.act == ACT_GEGLU ? 2 : 1;
+    const epilogue e = epilogue_rows(p->e, (int)k->row0, (int)k->rows);
+    const tensor y = tensor_channels(p->y, (int)k->row0 / half, (int)k->rows / half);
+    const tensor w = model_rows(r->m, chunk, at);
+    if (p->linear)
+        op_linear(r->d, y, &p->x, w, &e);
+    else
+        op_conv2d(r->d, y, &p->x, w, p->g, &e);
 }
 
-void run_conv_band(run *r, tensor y, const conv_input *in, const hold *h, affine_ref w, int stride,
-                   int pad, int row0, int rows, epilogue e)
-{
-    const conv_geometry g = geometry(r, w.weight, stride, pad, row0, rows);
-    const conv_input met = meeting(r, in, w.weight);
-    const size_t bytes = op_conv_prepare_bytes(r->d, &met, g);
-    void *space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
-    const conv_source src = op_conv_prepare(r->d, space, &met, g);
-
-    e.bias = run_vector(r, w.bias);
-    for (int i = 0; i < h->n; i++)
-        conv_chunk(r, y, &src, h->first + i, h->p[i], g, e);
-    scratch_give_bytes(&r->mem, space);
-}
-
-void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad, epilogue e)
+static void multiply(run *r, product *p, affine_ref w, matrix_input in)
 {
     const pack_tensor *t = tensor_of(r, w.weight);
-    const conv_geometry g = geometry(r, w.weight, stride, pad, 0, y.h);
-    const conv_input met = meeting(r, in, w.weight);
-    const size_t bytes = op_conv_prepare_bytes(r->d, &met, g);
-    void *space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
-    const conv_source src = op_conv_prepare(r->d, space, &met, g);
-
-    e.bias = run_vector(r, w.bias);
+    begin_product(r, p, w, in);
     for (int c = (int)t->first_chunk; c < (int)(t->first_chunk + t->n_chunks); c++) {
-        const void *p = r->w->enter(r->w, c);
-        conv_chunk(r, y, &src, c, p, g, e);
+        multiply_chunk(r, p, c, r->w->enter(r->w, c));
         r->w->leave(r->w, c);
         tick(r);
     }
-    scratch_give_bytes(&r->mem, space);
+    end_product(r, p);
+}
+
+void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e)
+{
+    product p = { .linear = true, .y = y, .g = linear_geometry(x), .e = e };
+    multiply(r, &p, w, linear_input(x, false));
+}
+
+void run_conv(run *r, tensor y, const matrix_input *in, affine_ref w, int stride, int pad,
+              epilogue e)
+{
+    product p = { .y = y, .g = geometry(r, w.weight, stride, pad, 0, y.h), .e = e };
+    multiply(r, &p, w, *in);
+}
+
+void run_conv_band(run *r, tensor y, const matrix_input *in, const hold *h, affine_ref w,
+                   int stride, int pad, int row0, int rows, epilogue e)
+{
+    product p = { .y = y, .g = geometry(r, w.weight, stride, pad, row0, rows), .e = e };
+    begin_product(r, &p, w, *in);
+    for (int i = 0; i < h->n; i++)
+        multiply_chunk(r, &p, h->first + i, h->p[i]);
+    end_product(r, &p);
 }
 
 void run_tap(run *r, tensor t, const char *fmt, ...)

@@ -57,7 +57,7 @@ void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e);
 tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps);
 
 /* y = conv(in), chunk by chunk. */
-void run_conv(run *r, tensor y, const conv_input *in, affine_ref w, int stride, int pad,
+void run_conv(run *r, tensor y, const matrix_input *in, affine_ref w, int stride, int pad,
               epilogue e);
 
 /* Chunks of one matrix held together, for use in any order. */
@@ -72,8 +72,8 @@ hold run_hold(run *r, wref w);
 void run_release(run *r, const hold *h);
 
 /* One band of a convolution with weights held.  Rows [row0, row0 + rows) of y. */
-void run_conv_band(run *r, tensor y, const conv_input *in, const hold *h, affine_ref w, int stride,
-                   int pad, int row0, int rows, epilogue e);
+void run_conv_band(run *r, tensor y, const matrix_input *in, const hold *h, affine_ref w,
+                   int stride, int pad, int row0, int rows, epilogue e);
 
 void run_tap(run *r, tensor t, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

@@ -169,7 +169,7 @@ static void push(skip_stack *k, tensor t)
 static tensor downsample(run *r, tensor x, affine_ref w)
 {
     tensor y = scratch_take(&r->mem, r->act, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
-    const conv_input in = { .a = x, .h = x.h, .w = x.w };
+    const matrix_input in = { .a = x, .h = x.h, .w = x.w };
     run_conv(r, y, &in, w, 2, 1, (epilogue){ 0 });
     return y;
 }
@@ -178,7 +178,7 @@ static tensor downsample(run *r, tensor x, affine_ref w)
 static tensor upsample(run *r, tensor x, affine_ref w, tensor next)
 {
     tensor y = scratch_take(&r->mem, r->act, x.n, next.h, next.w, x.c);
-    const conv_input in = { .a = x, .h = next.h, .w = next.w };
+    const matrix_input in = { .a = x, .h = next.h, .w = next.w };
     run_conv(r, y, &in, w, 1, 1, (epilogue){ 0 });
     scratch_give(&r->mem, x);
     return y;
@@ -242,7 +242,7 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
     skip_stack k = { .n = 0 };
 
     tensor s0 = scratch_take(&r->mem, r->act, x.n, x.h, x.w, u->c->channels[0]);
-    const conv_input in = { .a = x, .h = x.h, .w = x.w };
+    const matrix_input in = { .a = x, .h = x.h, .w = x.w };
     run_conv(r, s0, &in, u->conv_in, 1, 1, (epilogue){ 0 });
     run_tap(r, s0, "unet.conv_in");
     push(&k, s0);
@@ -251,12 +251,12 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
     tensor h = mid_forward(r, u, &k, table);
     h = up_forward(r, u, &k, h, table);
 
-    const conv_input out = { .a = h,
-                             .silu = true,
-                             .h = h.h,
-                             .w = h.w,
-                             .affine = run_groupnorm(r, h, (tensor){ 0 }, u->norm_out, u->c->groups,
-                                                     EPS) };
+    const matrix_input out = { .a = h,
+                               .silu = true,
+                               .h = h.h,
+                               .w = h.w,
+                               .affine = run_groupnorm(r, h, (tensor){ 0 }, u->norm_out,
+                                                       u->c->groups, EPS) };
     run_conv(r, eps, &out, u->conv_out, 1, 1, (epilogue){ 0 });
     run_tap(r, eps, "unet.out");
     scratch_give(&r->mem, out.affine);

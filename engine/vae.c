@@ -111,7 +111,7 @@ static void attend(run *r, const vae_mid *m, picture *x)
                  tensor_channels(qkv, 2 * c, c), 1, 1.0f / sqrtf((float)c), false);
 
     /* The projection as a 1x1 convolution: a band of it is a thing of its own. */
-    const conv_input in = { .a = n, .h = h, .w = w };
+    const matrix_input in = { .a = n, .h = h, .w = w };
     const hold out = run_hold(r, m->out.weight);
     for (int row = 0; row < h; row += band) {
         const int rows = h - row < band ? h - row : band;
@@ -133,13 +133,16 @@ static picture mid_forward(run *r, const vae_mid *m, picture x)
     return resnet_forward_banded(r, &m->res[1], x);
 }
 
-static conv_input as_it_is(const picture *x) { return (conv_input){ .h = x->t.h, .w = x->t.w }; }
+static matrix_input as_it_is(const picture *x)
+{
+    return (matrix_input){ .h = x->t.h, .w = x->t.w };
+}
 
 /* y = conv_out(silu(norm_out(x))); x is consumed. */
 static void end(run *r, const vae_half *v, tensor y, picture x)
 {
     picture out = picture_of(y);
-    conv_input in = as_it_is(&x);
+    matrix_input in = as_it_is(&x);
     in.affine = picture_affine(r, &x, v->norm_out, EPS);
     in.silu = true;
     picture_conv(r, &out, &x, in, v->conv_out, 1, 1);
@@ -159,7 +162,7 @@ static picture begin(run *r, const vae_half *v, tensor x, int c, int groups)
 /* quant_conv and post_quant_conv. */
 static void mix(run *r, tensor y, tensor x, affine_ref w)
 {
-    const conv_input in = { .a = x, .h = x.h, .w = x.w };
+    const matrix_input in = { .a = x, .h = x.h, .w = x.w };
     run_conv(r, y, &in, w, 1, 0, (epilogue){ 0 });
 }
 

@@ -10,12 +10,14 @@
 #include "kernels/ops.h"
 
 typedef struct linear_args {
-    tensor y, x, w;
+    tensor y;
+    prepared_input x;
+    tensor w;
     epilogue e;
 } linear_args;
 typedef struct conv_args {
     tensor y;
-    conv_source x;
+    prepared_input x;
     tensor w;
     conv_geometry g;
     epilogue e;
@@ -45,16 +47,16 @@ struct dev_ops {
     size_t (*memory_free)(dev *d);
     double (*elapsed)(dev *d, dev_event *from, dev_event *to);
 
-    /* Bytes of workspace an operator needs.  Never touches data; of a conv_source only
+    /* Bytes of workspace an operator needs.  Never touches data; of a prepared_input only
      * `in` is looked at, so that a plan device may ask before anything is prepared. */
     size_t (*linear_workspace)(const dev *d, const linear_args *a);
     size_t (*conv2d_workspace)(const dev *d, const conv_args *a);
     size_t (*attention_workspace)(const dev *d, const attention_args *a);
     size_t (*groupnorm_workspace)(const dev *d, tensor a, tensor b); /* of its sums */
-    size_t (*conv_prepare_bytes)(const dev *d, const conv_input *in, conv_geometry g);
+    size_t (*prepare_bytes)(const dev *d, const matrix_input *in, conv_geometry g);
 
     void (*linear)(dev *d, const linear_args *a);
-    conv_source (*conv_prepare)(dev *d, void *p, const conv_input *in, conv_geometry g);
+    prepared_input (*prepare)(dev *d, void *p, const matrix_input *in, conv_geometry g);
     void (*conv2d)(dev *d, const conv_args *a);
     void (*attention)(dev *d, const attention_args *a);
     void (*groupnorm_sums)(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);

@@ -69,16 +69,6 @@ static bool is_affine(tensor affine, tensor a, tensor b)
            affine.w == 2 && affine.c == a.c + b.c && affine.stride == affine.c;
 }
 
-void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
-{
-    assert(is_activation(x) && is_activation(y) && same_pixels(x, y));
-    assert(is_matrix(w, 1, 1, x.c) && fits_epilogue(e, y, w.n));
-    assert(!y.data || y.data != x.data);
-    const linear_args a = { y, x, w, *e };
-    if (begins(d, DEV_LINEAR))
-        d->ops->linear(d, &a);
-}
-
 static bool is_sums(tensor t)
 {
     return is_tensor(t) && t.type == DT_F32 && t.c == 4 && t.stride == 4;
@@ -119,7 +109,7 @@ void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
         d->ops->apply_norm(d, y, a, b, affine, f);
 }
 
-static bool is_conv_input(const conv_input *in)
+static bool is_matrix_input(const matrix_input *in)
 {
     return is_pair(in->a, in->b) && in->h > 0 && in->w > 0 &&
            (!tensor_present(in->affine) || is_affine(in->affine, in->a, in->b));
@@ -142,23 +132,42 @@ static int output_size(conv_geometry g, int in)
     return g.pad ? (in + 1) / 2 : in / 2;
 }
 
-size_t op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g)
+size_t op_prepare_bytes(dev *d, const matrix_input *in, conv_geometry g)
 {
-    assert(is_conv_input(in) && is_geometry(g));
-    return d->ops->conv_prepare_bytes(d, in, g);
+    assert(is_matrix_input(in) && is_geometry(g));
+    return d->ops->prepare_bytes(d, in, g);
 }
 
-conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+prepared_input op_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
-    assert(is_conv_input(in) && is_geometry(g));
+    assert(is_matrix_input(in) && is_geometry(g));
     if (p ? begins(d, DEV_MEMORY) : alive(d)) /* without a place for it nothing is done */
-        return d->ops->conv_prepare(d, p, in, g);
-    return (conv_source){ .in = *in };
+        return d->ops->prepare(d, p, in, g);
+    return (prepared_input){ .in = *in };
 }
 
-void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g, const epilogue *e)
+static bool is_linear_input(const matrix_input *in)
 {
-    assert(is_conv_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
+    return is_activation(in->a) && !tensor_present(in->b) && !tensor_present(in->affine) &&
+           !in->silu && in->h == in->a.h && in->w == in->a.w;
+}
+
+void op_linear(dev *d, tensor y, const prepared_input *x, tensor w, const epilogue *e)
+{
+    const tensor from = x->in.a;
+    assert(is_linear_input(&x->in) && is_activation(y) && same_pixels(from, y));
+    assert(is_matrix(w, 1, 1, from.c) && fits_epilogue(e, y, w.n));
+    assert((w.type == DT_I8G64) == x->in.quantised);
+    assert(!y.data || y.data != from.data);
+    const linear_args a = { y, *x, w, *e };
+    if (begins(d, DEV_LINEAR))
+        d->ops->linear(d, &a);
+}
+
+void op_conv2d(dev *d, tensor y, const prepared_input *x, tensor w, conv_geometry g,
+               const epilogue *e)
+{
+    assert(is_matrix_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
     assert(is_matrix(w, g.kh, g.kw, x->in.a.c + x->in.b.c) && fits_epilogue(e, y, w.n));
     assert((w.type == DT_I8G64) == x->in.quantised);
     assert(y.h == output_size(g, x->in.h) && y.w == output_size(g, x->in.w));

@@ -36,10 +36,6 @@ typedef struct epilogue {
     act act;
 } epilogue;
 
-/* y[.., r] = sum_k x[.., k] * w[r][k].  Rows are pixels; y and x agree in n,h,w.
- * w is (rows,1,1,k): rows [.., ..) of a matrix, y the matching channel view. */
-void op_linear(dev *d, tensor y, tensor x, tensor w, const epilogue *e);
-
 /* Statistics of GroupNorm, in two parts so that the rows may come in bands.
  *
  * op_groupnorm_sums sums rows [row0, row0 + rows), multiples of BAND_UNIT unless the image
@@ -61,17 +57,17 @@ static inline int band_units(int h) { return (h + BAND_UNIT - 1) / BAND_UNIT; }
  * y: any activation type, shape of [a | b]. */
 void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act act);
 
-/* What a convolution reads: [a | b] along channels, normalised by `affine` and
+/* What a matrix is multiplied with: [a | b] along channels, normalised by `affine` and
  * through silu if said so, nearest-resampled to h x w when that differs from the
  * source (source row = floor(row * a.h / h)). */
-typedef struct conv_input {
+typedef struct matrix_input {
     tensor a, b;
     tensor affine; /* absent: as it is */
     bool silu;
     bool detach; /* prepare a copy in any case: y will overwrite a */
     int h, w;
     bool quantised; /* the weights to come are DT_I8G64: what is prepared may depend on it */
-} conv_input;
+} matrix_input;
 
 /* Output rows [row0, row0 + rows) of a convolution, row0 a multiple of
  * BAND_UNIT, rows too unless the image ends there. */
@@ -81,23 +77,41 @@ typedef struct conv_geometry {
     int row0, rows;
 } conv_geometry;
 
-/* A device may want the input of a convolution materialised first, once for all
- * chunks of its weights.  Ask how many bytes that takes (0: it applies everything
- * on load), take them, and pass them on; then convolve any number of times.
- * Only the input rows that `g` needs are prepared. */
-typedef struct conv_source {
-    conv_input in;
+/* A device may want its input prepared first, once for all chunks of a matrix.  Ask
+ * how many bytes that takes (0: it reads the input as it lies), take them, and pass
+ * them on; then multiply any number of times.  Only the input rows that `g` needs
+ * are prepared. */
+typedef struct prepared_input {
+    matrix_input in;
     tensor ready; /* prepared rows, or absent */
     int first;    /* row of the image that ready's row 0 is */
-} conv_source;
+} prepared_input;
 
-size_t op_conv_prepare_bytes(dev *d, const conv_input *in, conv_geometry g);
-conv_source op_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
+size_t op_prepare_bytes(dev *d, const matrix_input *in, conv_geometry g);
+prepared_input op_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
+
+/* A linear layer takes x as it is, all of it. */
+static inline matrix_input linear_input(tensor x, bool quantised)
+{
+    const tensor none = tensor_make(NULL, DT_F32, 0, 0, 0, 0);
+    const matrix_input in = { x, none, none, false, false, x.h, x.w, quantised };
+    return in;
+}
+
+static inline conv_geometry linear_geometry(tensor x)
+{
+    const conv_geometry g = { 1, 1, 1, 0, 0, x.h };
+    return g;
+}
+
+/* y[.., r] = sum_k x[.., k] * w[r][k].  Rows are pixels; y and x.in.a agree in n,h,w.
+ * w is (rows,1,1,k): rows [.., ..) of a matrix, y the matching channel view. */
+void op_linear(dev *d, tensor y, const prepared_input *x, tensor w, const epilogue *e);
 
 /* y is the whole image (or a channel view of it); only rows of `g` are written.
  * w is (rows, kh, kw, channels of the input).  y may overlap in.a when
  * the input was prepared with in.detach; e.residual may be y itself. */
-void op_conv2d(dev *d, tensor y, const conv_source *x, tensor w, conv_geometry g,
+void op_conv2d(dev *d, tensor y, const prepared_input *x, tensor w, conv_geometry g,
                const epilogue *e);
 
 /* softmax(q k^T * scale) v per head.  q, y: (n,1,tq,heads*hd) or (n,h,w,..) views,

@@ -55,8 +55,8 @@ void cpu_workspace_check(cpu_dev *c, const char *op, carve_walk *walk, void *pla
 size_t cpu_linear_workspace(const dev *d, const linear_args *a);
 void cpu_linear(dev *d, const linear_args *a);
 
-size_t cpu_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
-conv_source cpu_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
+size_t cpu_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);
+prepared_input cpu_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
 size_t cpu_conv2d_workspace(const dev *d, const conv_args *a);
 void cpu_conv2d(dev *d, const conv_args *a);
 

@@ -11,13 +11,14 @@
  * of a row is also the one behind the row before, and one more pixel closes the last; the
  * product over a unit of rows then computes one pixel per row for nothing.
  *
- * A 1x1 convolution reads its input where it lies, or fetches it, unless something has to
- * be done to it first.
+ * An input of 1x1 that is operands already is read where it lies, and so are two.
  */
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/rows.h"
 
 #include <string.h>
+
+enum { RUN = 32 }; /* pixels that are prepared by one task, at most */
 
 typedef struct plane_layout {
     int stride, pad;
@@ -26,12 +27,7 @@ typedef struct plane_layout {
     size_t plane_pixels, image_bytes;
 } plane_layout;
 
-static operand operand_for(const cpu_dev *c, const conv_input *in)
-{
-    return operand_of(c, in->a.type, in->quantised, in->a.c + in->b.c);
-}
-
-static plane_layout planes_of(const cpu_dev *c, const conv_input *in, conv_geometry g)
+static plane_layout planes_of(const cpu_dev *c, const matrix_input *in, conv_geometry g)
 {
     const int reach = (g.kh - 1) / g.stride;
     const int width = g.stride == 1 ? in->w : (in->w + g.pad) / 2;
@@ -40,52 +36,64 @@ static plane_layout planes_of(const cpu_dev *c, const conv_input *in, conv_geome
         .pad = g.pad,
         .rows = g.rows + reach,
         .pitch = width + (g.kh > 1),
-        .x = operand_for(c, in),
+        .x = operand_of(c, in),
     };
     p.plane_pixels = (size_t)p.rows * (size_t)p.pitch + (g.kh > 1);
     p.image_bytes = (size_t)(g.stride * g.stride) * p.plane_pixels * p.x.bytes;
     return p;
 }
 
-static bool must_prepare(const conv_input *in, conv_geometry g)
+/* Each of two begins with a group of its own. */
+static bool is_ready(operand x, const matrix_input *in)
 {
-    return g.kh > 1 || in->detach || in->silu || tensor_present(in->affine) || in->h != in->a.h ||
-           in->w != in->a.w;
+    return operand_is(x, in->a) &&
+           (!tensor_present(in->b) || (in->a.c % I8_GROUP == 0 && operand_is(x, in->b)));
 }
 
-size_t cpu_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
+static bool must_prepare(const cpu_dev *c, const matrix_input *in, conv_geometry g)
 {
-    return must_prepare(in, g) ? (size_t)in->a.n * planes_of(cpu_peek(d), in, g).image_bytes : 0;
+    return g.kh > 1 || in->detach || in->silu || tensor_present(in->affine) || in->h != in->a.h ||
+           in->w != in->a.w || !is_ready(operand_of(c, in), in);
+}
+
+size_t cpu_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
+{
+    const cpu_dev *c = cpu_peek(d);
+    return must_prepare(c, in, g) ? (size_t)in->a.n * planes_of(c, in, g).image_bytes : 0;
 }
 
 /* ---- preparing ---- */
 
 typedef struct prepare_state {
     cpu_dev *c;
-    const conv_input *in;
+    const matrix_input *in;
     conv_geometry g;
     plane_layout p;
     char *to;
+    int runs; /* of a row */
 } prepare_state;
 
-/* A task is one row of one plane of one image. */
+/* A task is a run of pixels in one row of one plane of one image. */
 static void prepare_task(void *context, int task, int thread)
 {
     (void)thread;
     const prepare_state *s = context;
-    const conv_input *in = s->in;
-    const int st = s->p.stride;
-    const int row = task % s->p.rows, plane = task / s->p.rows % (st * st);
-    const int n = task / s->p.rows / (st * st);
+    const matrix_input *in = s->in;
+    const int st = s->p.stride, first = task % s->runs * RUN;
+    const int row = task / s->runs % s->p.rows, plane = task / s->runs / s->p.rows % (st * st);
+    const int n = task / s->runs / s->p.rows / (st * st);
     const size_t pixel_bytes = s->p.x.bytes;
     char *to = s->to + (size_t)n * s->p.image_bytes +
-               ((size_t)plane * s->p.plane_pixels + (size_t)row * (size_t)s->p.pitch) * pixel_bytes;
+               ((size_t)plane * s->p.plane_pixels + (size_t)row * (size_t)s->p.pitch +
+                (size_t)first) *
+                   pixel_bytes;
     const int y = (s->g.row0 + row) * st + plane / st - s->p.pad;
     const size_t source_row = (size_t)((int64_t)y * in->a.h / in->h);
     const size_t source = ((size_t)n * (size_t)in->a.h + source_row) * (size_t)in->a.w;
     const bool closes = row == s->p.rows - 1 && s->g.kh > 1;
+    const int end = s->p.pitch + closes < first + RUN ? s->p.pitch + closes : first + RUN;
 
-    for (int q = 0; q < s->p.pitch + closes; q++, to += pixel_bytes) {
+    for (int q = first; q < end; q++, to += pixel_bytes) {
         const int x = q * st + plane % st - s->p.pad;
         if (y < 0 || y >= in->h || x < 0 || x >= in->w)
             memset(to, 0, pixel_bytes);
@@ -95,13 +103,14 @@ static void prepare_task(void *context, int task, int thread)
     }
 }
 
-conv_source cpu_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+prepared_input cpu_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
-    conv_source out = { .in = *in };
-    if (!must_prepare(in, g))
+    prepared_input out = { .in = *in };
+    if (!must_prepare(cpu_of(d), in, g))
         return out;
-    prepare_state s = { cpu_of(d), in, g, planes_of(cpu_of(d), in, g), p };
-    pool_run(s.c->pool, in->a.n * g.stride * g.stride * s.p.rows, prepare_task, &s);
+    prepare_state s = { cpu_of(d), in, g, planes_of(cpu_of(d), in, g), p, 0 };
+    s.runs = (s.p.pitch + (g.kh > 1) + RUN - 1) / RUN;
+    pool_run(s.c->pool, in->a.n * g.stride * g.stride * s.p.rows * s.runs, prepare_task, &s);
     out.ready = tensor_make(p, in->a.type, in->a.n, g.stride * g.stride * s.p.rows, s.p.pitch,
                             s.p.x.k);
     out.first = g.row0;
@@ -110,30 +119,51 @@ conv_source cpu_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometr
 
 /* ---- convolving ---- */
 
+/* While planning there is no memory. */
+static const char *row_or_null(const char *memory, size_t at)
+{
+    return memory ? memory + at : NULL;
+}
+
 static void read_prepared(const cpu_dev *c, matrix_job *j, const conv_args *a)
 {
     const plane_layout p = planes_of(c, &a->x.in, a->g);
 
     j->pitch = p.pitch;
-    j->ready = a->x.ready.data;
-    j->image_bytes = p.image_bytes;
-    for (int t = 0; t < j->taps; t++) {
+    j->parts = a->g.kh * a->g.kw;
+    for (int t = 0; t < j->parts; t++) {
         const int u = t / a->g.kw, v = t % a->g.kw, s = p.stride;
-        j->tap_at[t] = ((size_t)(u % s * s + v % s) * p.plane_pixels +
-                        (size_t)(u / s) * (size_t)p.pitch + (size_t)(v / s)) *
-                       p.x.bytes;
+        const size_t pixel = (size_t)(u % s * s + v % s) * p.plane_pixels +
+                             (size_t)(u / s) * (size_t)p.pitch + (size_t)(v / s);
+        j->part[t] = (matrix_part){ .tap = t,
+                                    .channels = a->w.c,
+                                    .k = p.x.k,
+                                    .input = row_or_null(a->x.ready.data, pixel * p.x.bytes),
+                                    .image_bytes = p.image_bytes,
+                                    .pixel_bytes = p.x.bytes };
     }
+}
+
+static void add_part(matrix_job *j, tensor x, int c0)
+{
+    const size_t row_bytes = (size_t)x.w * (size_t)x.stride * dtype_bytes(x.type);
+    if (!tensor_present(x))
+        return;
+    j->part[j->parts++] = (matrix_part){
+        .c0 = c0,
+        .channels = x.c,
+        .k = x.c,
+        .input = row_or_null(x.data, (size_t)j->row0 * row_bytes),
+        .image_bytes = (size_t)x.h * row_bytes,
+        .pixel_bytes = (size_t)x.stride * dtype_bytes(x.type),
+    };
 }
 
 static void read_in_place(matrix_job *j, const conv_args *a)
 {
-    const tensor x = a->x.in.a;
     j->pitch = a->y.w;
-    j->gather = tensor_present(a->x.in.b) || !operand_is(j->x, x);
-    j->in = a->x.in;
-    j->image_bytes = tensor_bytes(tensor_images(x, 0, 1));
-    if (x.data)
-        j->ready = row_at(x, (size_t)a->g.row0 * (size_t)x.w, 0);
+    add_part(j, a->x.in.a, 0);
+    add_part(j, a->x.in.b, a->x.in.a.c);
 }
 
 static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
@@ -142,15 +172,14 @@ static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
         .y = a->y,
         .w = a->w,
         .e = a->e,
-        .taps = a->g.kh * a->g.kw,
-        .x = operand_for(c, &a->x.in),
+        .x = operand_of(c, &a->x.in),
         .height = a->y.h,
         .width = a->y.w,
         .unit_rows = BAND_UNIT,
         .row0 = a->g.row0,
         .rows = a->g.rows,
     };
-    if (must_prepare(&a->x.in, a->g))
+    if (must_prepare(c, &a->x.in, a->g))
         read_prepared(c, &j, a);
     else
         read_in_place(&j, a);

@@ -3,13 +3,12 @@
 
 static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
 {
-    const int pixels = (int)tensor_pixels(a->x);
-    const operand x = operand_of(c, a->x.type, a->w.type == DT_I8G64, a->w.c);
+    const int pixels = (int)tensor_pixels(a->y);
+    const operand x = operand_of(c, &a->x.in);
     return (matrix_job){
         .y = a->y,
         .w = a->w,
         .e = a->e,
-        .taps = 1,
         .height = 1,
         .width = pixels,
         .pitch = pixels,
@@ -17,10 +16,12 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
         .row0 = 0,
         .rows = 1,
         .x = x,
-        .gather = !operand_is(x, a->x),
-        .in = { .a = a->x },
-        .ready = a->x.data,
-        .image_bytes = tensor_bytes(tensor_images(a->x, 0, 1)),
+        .parts = 1,
+        .part = { { .channels = a->w.c,
+                    .k = x.k,
+                    .input = tensor_present(a->x.ready) ? a->x.ready.data : a->x.in.a.data,
+                    .image_bytes = (size_t)pixels * x.bytes,
+                    .pixel_bytes = x.bytes } },
     };
 }
 

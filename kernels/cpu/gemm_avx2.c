@@ -18,6 +18,7 @@
 
 #define VECTORS       2
 #define PIXELS        6
+#define DEPTH         768
 #define STEP(d, a, w) FMA(d, a, w)
 #define FLIP          0
 #define BEGIN         (void)0
@@ -30,6 +31,7 @@
 
 #define VECTORS       2
 #define PIXELS        6
+#define DEPTH         768
 #define STEP(d, a, w) FMA(d, a, w)
 #define FLIP          1
 #define BEGIN         FLUSH_BEGIN

@@ -19,6 +19,7 @@
 
 #define VECTORS       2
 #define PIXELS        14
+#define DEPTH         256
 #define STEP(d, a, w) FMA(d, a, w)
 #define FLIP          0
 #define BEGIN         (void)0
@@ -31,6 +32,7 @@
 
 #define VECTORS       2
 #define PIXELS        14
+#define DEPTH         256
 #define STEP(d, a, w) FMA(d, a, w)
 #define FLIP          1
 #define BEGIN         FLUSH_BEGIN

@@ -17,6 +17,7 @@
 #define LANES         16
 #define VECTORS       2
 #define PIXELS        14
+#define DEPTH         256
 #define STEP(d, a, w) ((vf)_mm512_dpbf16_ps((__m512)(d), (__m512bh)(a), (__m512bh)(w)))
 #define FLIP          0
 #define BEGIN         (void)0

@@ -3,6 +3,7 @@
 
 #define VECTORS       4
 #define PIXELS        2
+#define DEPTH         256
 #define STEP(d, a, w) ((d) + (a) * (w))
 #define FLIP          0
 #define BEGIN         (void)0
@@ -15,6 +16,7 @@
 
 #define VECTORS       4
 #define PIXELS        2
+#define DEPTH         256
 #define STEP(d, a, w) ((d) + (a) * (w))
 #define FLIP          1
 #define BEGIN         (void)0

@@ -5,6 +5,7 @@
  *     LANES            floats of a vector
  *     VECTORS          of rows that are multiplied at once: VECTORS * LANES is 16 or 32
  *     PIXELS           multiplied at once, at most; PIXELS * VECTORS sums stay in registers
+ *     DEPTH            words of k that are multiplied at once, even
  *     STEP(d, a, w)    d + the product of each word: of one F32, or of a pair of BF16
  *     FLIP             1: words are taken in the order 1, 0, 3, 2...; else 0
  *     BEGIN, END       around a call: its floating-point environment
@@ -12,8 +13,8 @@
  *
  * A tile is PIXELS pixels times VECTORS vectors of rows.  Its sums stay in registers for DEPTH
  * words of k and go to D then; the next DEPTH words go on from there, so DEPTH changes no bit.
- * DEPTH words of a panel stay in the first cache while all pixels pass, those of all pixels in the
- * second while all panels pass:
+ * DEPTH words of a tile's pixels stay in the first cache; those of all pixels and of a panel, which
+ * is read along, in the second:
  *
  *     for DEPTH words of k;  for VECTORS * LANES rows;  for PIXELS pixels:  tile
  */
@@ -39,7 +40,7 @@
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 
-enum { DEPTH = 256, PER_PANEL = GEMM_PANEL / LANES }; /* DEPTH: even, for FLIP */
+enum { PER_PANEL = GEMM_PANEL / LANES };
 
 typedef void gemm_tile(float *d, size_t d_stride, const char *a, size_t a_bytes, const char *w,
                        size_t panel_bytes, int vectors, int words, bool add);
@@ -77,7 +78,8 @@ INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_byte
         for (int v = 0; v < vectors; v++)
             d[p][v] = add ? load(to + (size_t)p * to_stride + v * LANES) : (vf){ 0 };
 
-    for (int k = 0; k < words; k++) {
+    int k = 0;
+    do {
         vf rows[VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++)
@@ -91,7 +93,7 @@ INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_byte
             for (int v = 0; v < vectors; v++)
                 d[p][v] = STEP(d[p][v], pixel, rows[v]);
         }
-    }
+    } while (++k < words);
     UNROLL
     for (int p = 0; p < n; p++)
         UNROLL
@@ -184,6 +186,7 @@ const gemm VARIANT = {
 
 #undef VECTORS
 #undef PIXELS
+#undef DEPTH
 #undef STEP
 #undef FLIP
 #undef BEGIN

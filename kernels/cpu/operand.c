@@ -17,10 +17,11 @@ const gemm *operand_gemm(const cpu_dev *c, dtype input)
     return input == DT_BF16 ? c->bf16 : c->f32;
 }
 
-operand operand_of(const cpu_dev *c, dtype input, bool quantised, int channels)
+operand operand_of(const cpu_dev *c, const matrix_input *in)
 {
-    const gemm *g = operand_gemm(c, input);
-    if (c->ints && quantised && input == c->compute) {
+    const gemm *g = operand_gemm(c, in->a.type);
+    const int channels = in->a.c + in->b.c;
+    if (c->ints && in->quantised && in->a.type == c->compute) {
         const int k = padded(channels, I8_GROUP);
         return (operand){ .ints = true, .k = k, .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
     }
@@ -30,11 +31,12 @@ operand operand_of(const cpu_dev *c, dtype input, bool quantised, int channels)
 
 bool operand_is(operand o, tensor t)
 {
-    return !o.ints && gemm_takes(o.gemm, t.type) && t.exp2 == 0 && t.stride == t.c && t.c == o.k;
+    return !o.ints && gemm_takes(o.gemm, t.type) && t.exp2 == 0 && t.stride == t.c &&
+           gemm_padded(t.c) == t.c;
 }
 
 /* Channels [c0, c0 + n) of [a | b]. */
-static void load(const cpu_dev *c, float *v, const conv_input *in, size_t pixel, int c0, int n)
+static void load(const cpu_dev *c, float *v, const matrix_input *in, size_t pixel, int c0, int n)
 {
     const int left = in->a.c - c0;
     const int from_a = left < 0 ? 0 : left < n ? left : n;
@@ -44,7 +46,8 @@ static void load(const cpu_dev *c, float *v, const conv_input *in, size_t pixel,
         row_load(c->v, v + from_a, in->b, pixel, c0 + from_a - in->a.c, n - from_a);
 }
 
-static void normalise(const cpu_dev *c, float *v, const conv_input *in, size_t image, int c0, int n)
+static void normalise(const cpu_dev *c, float *v, const matrix_input *in, size_t image, int c0,
+                      int n)
 {
     if (tensor_present(in->affine)) {
         const float *slope = (const float *)in->affine.data + 2 * image * (size_t)in->affine.c +
@@ -70,13 +73,13 @@ static void quantise(const cpu_dev *c, operand o, char *pixel, int c0, float *v,
 }
 
 /* Nothing has to be done to it. */
-static bool is_plain(operand o, const conv_input *in)
+static bool is_plain(operand o, const matrix_input *in)
 {
     return gemm_takes(o.gemm, in->a.type) && in->a.exp2 == 0 && !tensor_present(in->b) &&
            !tensor_present(in->affine) && !in->silu;
 }
 
-static void fill_floats(const cpu_dev *c, operand o, char *to, const conv_input *in, size_t image,
+static void fill_floats(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
                         size_t pixel)
 {
     const size_t size = dtype_bytes(o.gemm->element);
@@ -98,7 +101,7 @@ static void fill_floats(const cpu_dev *c, operand o, char *to, const conv_input 
     memset(to + (size_t)channels * size, 0, (size_t)(o.k - channels) * size);
 }
 
-static void fill_ints(const cpu_dev *c, operand o, char *to, const conv_input *in, size_t image,
+static void fill_ints(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
                       size_t pixel)
 {
     const int channels = in->a.c + in->b.c;
@@ -112,7 +115,7 @@ static void fill_ints(const cpu_dev *c, operand o, char *to, const conv_input *i
     }
 }
 
-void operand_fill(const cpu_dev *c, operand o, char *to, const conv_input *in, size_t image,
+void operand_fill(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
                   size_t pixel)
 {
     if (o.ints)

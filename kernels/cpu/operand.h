@@ -16,17 +16,17 @@ typedef struct operand {
     size_t bytes;     /* of a pixel */
 } operand;
 
-/* quantised: the weights it will meet are DT_I8G64. */
-operand operand_of(const cpu_dev *c, dtype input, bool quantised, int channels);
+/* What the pixels of `in` become. */
+operand operand_of(const cpu_dev *c, const matrix_input *in);
 
 const gemm *operand_gemm(const cpu_dev *c, dtype input);
 
 /* Do the pixels of t lie as the operand wants them? */
 bool operand_is(operand o, tensor t);
 
-/* Pixel `pixel` of image `image` of what a convolution reads (images flattened; its resampling
- * is the caller's business). */
-void operand_fill(const cpu_dev *c, operand o, char *to, const conv_input *in, size_t image,
+/* Pixel `pixel` of image `image` of an input (images flattened; its resampling is the caller's
+ * business). */
+void operand_fill(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
                   size_t pixel);
 
 #endif

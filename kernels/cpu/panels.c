@@ -9,19 +9,20 @@
 #include "kernels/cpu/rows.h"
 #include "quant/int8.h"
 
+#include <stdint.h>
 #include <string.h>
 
 enum { STRIP = 8, CHUNK = 256 }; /* rows and elements decoded at a time */
 
-pack_source pack_source_tap(const void *tile, dtype type, int rows, int taps, int channels, int tap)
+pack_source pack_source_of(pack_tile t, int tap, int c0, int n)
 {
-    pack_source s = { .type = type, .rows = rows, .k = channels };
-    if (type == DT_I8G64) {
-        s.data = tile;
-        s.slab = tap * i8_slabs(channels);
+    pack_source s = { .data = t.data, .type = t.type, .rows = t.rows, .k = n };
+    if (t.type == DT_I8G64) {
+        s.slab = tap * i8_slabs(t.channels) + c0 / I8_GROUP;
     } else {
-        s.data = (const char *)tile + (size_t)tap * (size_t)channels * dtype_bytes(type);
-        s.stride = (size_t)taps * (size_t)channels;
+        s.stride = (size_t)t.taps * (size_t)t.channels;
+        s.data = (const char *)t.data +
+                 ((size_t)tap * (size_t)t.channels + (size_t)c0) * dtype_bytes(t.type);
     }
     return s;
 }
@@ -54,9 +55,22 @@ static void fetch_floats(float *out, const pack_source *s, int r, int k0, int n)
                    s->type, (size_t)n);
 }
 
+static int per_word(const gemm *g) { return GEMM_WORD / (int)dtype_bytes(g->element); }
+
 static bool needs_rounding(const gemm *g, dtype source)
 {
     return g->type == DT_BF16 && source != DT_BF16;
+}
+
+/* Are its elements operands as they are? */
+static bool is_operands(const gemm *g, const pack_source *s)
+{
+    return s->type == g->element && !needs_rounding(g, s->type);
+}
+
+static const char *element_at(const gemm *g, const pack_source *s, int r, int k)
+{
+    return (const char *)s->data + ((size_t)r * s->stride + (size_t)k) * dtype_bytes(g->element);
 }
 
 /* Elements [k0, k0 + n) of row r as operands; zeros where there is no source. */
@@ -67,9 +81,8 @@ static void fetch(const gemm *g, void *out, const pack_source *s, int r, int k0,
 
     if (r < s->rows && k0 < s->k) {
         have = n < s->k - k0 ? n : s->k - k0;
-        if (s->type == g->element && !needs_rounding(g, s->type)) {
-            memcpy(out, (const char *)s->data + ((size_t)r * s->stride + (size_t)k0) * size,
-                   (size_t)have * size);
+        if (is_operands(g, s)) {
+            memcpy(out, element_at(g, s, r, k0), (size_t)have * size);
         } else if (g->element == DT_F32) {
             fetch_floats(out, s, r, k0, have);
             if (needs_rounding(g, s->type))
@@ -83,20 +96,34 @@ static void fetch(const gemm *g, void *out, const pack_source *s, int r, int k0,
     memset((char *)out + (size_t)have * size, 0, (size_t)(n - have) * size);
 }
 
-static int per_word(const gemm *g) { return GEMM_WORD / (int)dtype_bytes(g->element); }
+/* Elements of STRIP rows from `row` on that can be read where they lie, as whole words. */
+static int in_place(const gemm *g, const pack_source *s, int row)
+{
+    const bool whole = s->stride % (size_t)per_word(g) == 0 &&
+                       (uintptr_t)element_at(g, s, row, 0) % GEMM_WORD == 0;
+    if (!is_operands(g, s) || row + STRIP > s->rows || !whole)
+        return 0;
+    return s->k / per_word(g) * per_word(g);
+}
 
 void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_source s)
 {
     uint32_t strip[STRIP * CHUNK];
 
-    for (int r = 0; r < GEMM_PANEL; r += STRIP)
-        for (int at = 0; at < k; at += CHUNK) {
+    for (int r = 0; r < GEMM_PANEL; r += STRIP) {
+        const int ready = in_place(g, &s, row + r);
+        if (ready)
+            v->transpose((uint32_t *)panel + r, GEMM_PANEL,
+                         (const uint32_t *)(const void *)element_at(g, &s, row + r, 0),
+                         s.stride / (size_t)per_word(g), STRIP, (size_t)(ready / per_word(g)));
+        for (int at = ready; at < k; at += CHUNK) {
             const int n = CHUNK < k - at ? CHUNK : k - at;
             uint32_t *to = (uint32_t *)panel + (size_t)(at / per_word(g)) * GEMM_PANEL + r;
             for (int i = 0; i < STRIP; i++)
                 fetch(g, strip + i * CHUNK, &s, row + r + i, at, n);
             v->transpose(to, GEMM_PANEL, strip, CHUNK, STRIP, (size_t)(n / per_word(g)));
         }
+    }
 }
 
 /* The words of rows [row, row + GEMM_PANEL) of W at k: elements of one row of the source, or of
@@ -119,7 +146,12 @@ void pack_transposed(const gemm *g, void *w, int rows, int k, pack_source s)
 {
     uint32_t *word = w;
 
-    for (int row = 0; row < rows; row += GEMM_PANEL)
-        for (int at = 0; at < k; at += per_word(g), word += GEMM_PANEL)
+    for (int row = 0; row < rows; row += GEMM_PANEL) {
+        int at = 0;
+        if (per_word(g) == 1 && is_operands(g, &s) && row + GEMM_PANEL <= s.k)
+            for (; at < k && at < s.rows; at++, word += GEMM_PANEL)
+                memcpy(word, element_at(g, &s, at, row), GEMM_PANEL * sizeof *word);
+        for (; at < k; at += per_word(g), word += GEMM_PANEL)
             fetch_words(g, word, &s, row, at);
+    }
 }

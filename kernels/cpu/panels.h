@@ -19,9 +19,15 @@ typedef struct pack_source {
     int rows, k;
 } pack_source;
 
-/* Tap `tap` of a tile of a matrix, as the pack holds it. */
-pack_source pack_source_tap(const void *tile, dtype type, int rows, int taps, int channels,
-                            int tap);
+/* A tile of a matrix, as the pack holds it. */
+typedef struct pack_tile {
+    const void *data;
+    dtype type;
+    int rows, taps, channels;
+} pack_tile;
+
+/* Channels [c0, c0 + n) of one of its taps; c0 is a multiple of I8_GROUP. */
+pack_source pack_source_of(pack_tile t, int tap, int c0, int n);
 
 /* One panel: rows [row, row + GEMM_PANEL) of the source, k elements of each. */
 void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_source s);

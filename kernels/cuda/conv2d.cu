@@ -8,7 +8,7 @@
 
 /* Rows of the source that a band needs, the first of them in *first: the band's window on the
  * resampled image, through the map of nearest resampling. */
-static int rows_needed(const conv_input *in, conv_geometry g, int *first)
+static int rows_needed(const matrix_input *in, conv_geometry g, int *first)
 {
     int from = g.row0 * g.stride - g.pad, end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
     from = from < 0 ? 0 : from;
@@ -18,7 +18,7 @@ static int rows_needed(const conv_input *in, conv_geometry g, int *first)
 }
 
 /* What is prepared: of the input's own type and scale if it is copied as it is. */
-static tensor prepared(const dev *d, void *p, const conv_input *in, conv_geometry g, int *first)
+static tensor prepared(const dev *d, void *p, const matrix_input *in, conv_geometry g, int *first)
 {
     const int rows = rows_needed(in, g, first);
     const bool norm = tensor_present(in->affine);
@@ -28,16 +28,16 @@ static tensor prepared(const dev *d, void *p, const conv_input *in, conv_geometr
     return t;
 }
 
-extern "C" size_t cuda_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
+extern "C" size_t cuda_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     int first;
     return in->detach ? tensor_bytes(prepared(d, NULL, in, g, &first)) : 0;
 }
 
-extern "C" conv_source cuda_conv_prepare(dev *d, void *space, const conv_input *in,
-                                         conv_geometry g)
+extern "C" prepared_input cuda_prepare(dev *d, void *space, const matrix_input *in,
+                                       conv_geometry g)
 {
-    conv_source s = {};
+    prepared_input s = {};
     s.in = *in;
     if (!in->detach)
         return s;
@@ -53,7 +53,7 @@ extern "C" size_t cuda_conv2d_workspace(const dev *, const conv_args *) { return
 
 extern "C" void cuda_conv2d(dev *d, const conv_args *a)
 {
-    const conv_source *x = &a->x;
+    const prepared_input *x = &a->x;
     product_args p = product_begin(a->y, a->w, &a->e);
     p.stride = a->g.stride;
     p.pad = a->g.pad;

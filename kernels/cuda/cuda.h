@@ -72,8 +72,8 @@ void cuda_load_elements(dev *d);
 size_t cuda_linear_workspace(const dev *d, const linear_args *a);
 void cuda_linear(dev *d, const linear_args *a);
 
-size_t cuda_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
-conv_source cuda_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
+size_t cuda_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);
+prepared_input cuda_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
 size_t cuda_conv2d_workspace(const dev *d, const conv_args *a);
 void cuda_conv2d(dev *d, const conv_args *a);
 

@@ -58,30 +58,33 @@ typedef struct trial {
 
 static void linear(dev *d, const tensor *t, void *prepared)
 {
-    (void)prepared;
     const epilogue e = { .bias = t[BIAS],
                          .residual = t[RESIDUAL],
                          .act = t[W].n == 2 * t[Y].c ? ACT_GEGLU : ACT_NONE };
-    op_linear(d, t[Y], t[A], t[W], &e);
+    const matrix_input in = linear_input(t[A], t[W].type == DT_I8G64);
+    const conv_geometry g = linear_geometry(t[A]);
+    assert(op_prepare_bytes(d, &in, g) <= PREPARED);
+    const prepared_input x = op_prepare(d, prepared, &in, g);
+    op_linear(d, t[Y], &x, t[W], &e);
 }
 
 static void convolve(dev *d, const tensor *t, void *prepared)
 {
     const epilogue e = { .bias = t[BIAS], .per_image = t[PER_IMAGE], .residual = t[RESIDUAL] };
-    const conv_input in = { .a = t[A],
-                            .b = t[B],
-                            .affine = t[AFFINE],
-                            .silu = tensor_present(t[AFFINE]),
-                            .h = t[A].h,
-                            .w = t[A].w,
-                            .quantised = t[W].type == DT_I8G64 };
+    const matrix_input in = { .a = t[A],
+                              .b = t[B],
+                              .affine = t[AFFINE],
+                              .silu = tensor_present(t[AFFINE]),
+                              .h = t[A].h,
+                              .w = t[A].w,
+                              .quantised = t[W].type == DT_I8G64 };
     const conv_geometry g = { .kh = t[W].h,
                               .kw = t[W].w,
                               .stride = t[Y].h < t[A].h ? 2 : 1,
                               .pad = t[W].h / 2,
                               .rows = t[Y].h };
-    assert(op_conv_prepare_bytes(d, &in, g) <= PREPARED);
-    const conv_source s = op_conv_prepare(d, prepared, &in, g);
+    assert(op_prepare_bytes(d, &in, g) <= PREPARED);
+    const prepared_input s = op_prepare(d, prepared, &in, g);
     op_conv2d(d, t[Y], &s, t[W], g, &e);
 }
 

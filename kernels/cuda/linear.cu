@@ -6,8 +6,9 @@ extern "C" size_t cuda_linear_workspace(const dev *, const linear_args *) { retu
 extern "C" void cuda_linear(dev *d, const linear_args *a)
 {
     product_args p = product_begin(a->y, a->w, &a->e);
-    p.in_h = a->x.h;
-    p.in_w = a->x.w;
-    product_source(&p, a->x, tensor(), tensor(), false, a->x.h, 0);
+    const tensor x = a->x.in.a;
+    p.in_h = x.h;
+    p.in_w = x.w;
+    product_source(&p, x, tensor(), tensor(), false, x.h, 0);
     product_run(d, p);
 }

@@ -39,7 +39,7 @@ static void multiply(dev *d, const trial *t, cuda_math math)
 {
     linear_args a = {};
     a.y = t->y;
-    a.x = t->x;
+    a.x.in = linear_input(t->x, false);
     a.w = t->w;
     cuda_of(d)->math = math;
     cuda_linear(d, &a);

@@ -84,10 +84,10 @@ static size_t groupnorm_workspace(const dev *d, tensor a, tensor b)
     return t->ops->groupnorm_workspace(t, a, b);
 }
 
-static size_t conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
+static size_t prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     const dev *t = ((const plan_dev *)(const void *)d)->target;
-    return t->ops->conv_prepare_bytes(t, in, g);
+    return t->ops->prepare_bytes(t, in, g);
 }
 
 static void plan_linear(dev *d, const linear_args *a)
@@ -96,11 +96,11 @@ static void plan_linear(dev *d, const linear_args *a)
     of(d)->work.linear += pixels(a->y) * (uint64_t)a->w.n * (uint64_t)a->w.c;
 }
 
-static conv_source plan_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+static prepared_input plan_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     (void)p;
-    of(d)->work.bytes += 2 * (uint64_t)conv_prepare_bytes(d, in, g);
-    return (conv_source){ .in = *in };
+    of(d)->work.bytes += 2 * (uint64_t)prepare_bytes(d, in, g);
+    return (prepared_input){ .in = *in };
 }
 
 static void plan_conv2d(dev *d, const conv_args *a)
@@ -161,9 +161,9 @@ static const struct dev_ops PLAN_OPS = {
     .conv2d_workspace = conv2d_workspace,
     .attention_workspace = attention_workspace,
     .groupnorm_workspace = groupnorm_workspace,
-    .conv_prepare_bytes = conv_prepare_bytes,
+    .prepare_bytes = prepare_bytes,
     .linear = plan_linear,
-    .conv_prepare = plan_conv_prepare,
+    .prepare = plan_prepare,
     .conv2d = plan_conv2d,
     .attention = plan_attention,
     .groupnorm_sums = plan_groupnorm_sums,

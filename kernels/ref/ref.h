@@ -30,8 +30,8 @@ float *ref_workspace(dev *d, size_t bytes);
 size_t ref_linear_workspace(const dev *d, const linear_args *a);
 void ref_linear(dev *d, const linear_args *a);
 
-size_t ref_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g);
-conv_source ref_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g);
+size_t ref_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);
+prepared_input ref_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
 size_t ref_conv2d_workspace(const dev *d, const conv_args *a);
 void ref_conv2d(dev *d, const conv_args *a);
 

@@ -10,7 +10,7 @@
 #include <math.h>
 
 /* Rows of the input that output rows [row0, row0 + rows) touch: [*first, *end). */
-static void rows_needed(const conv_input *in, conv_geometry g, int *first, int *end)
+static void rows_needed(const matrix_input *in, conv_geometry g, int *first, int *end)
 {
     *first = g.row0 * g.stride - g.pad;
     *end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
@@ -20,14 +20,14 @@ static void rows_needed(const conv_input *in, conv_geometry g, int *first, int *
         *end = in->h;
 }
 
-static tensor prepared(void *p, const conv_input *in, conv_geometry g, int *first)
+static tensor prepared(void *p, const matrix_input *in, conv_geometry g, int *first)
 {
     int end;
     rows_needed(in, g, first, &end);
     return tensor_make(p, DT_F32, in->a.n, end - *first, in->w, in->a.c + in->b.c);
 }
 
-size_t ref_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
+size_t ref_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     (void)d;
     int first;
@@ -35,7 +35,7 @@ size_t ref_conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry 
 }
 
 /* One element of what the convolution reads; p is a pixel of the source. */
-static float input_at(const conv_input *in, size_t n, size_t p, int c)
+static float input_at(const matrix_input *in, size_t n, size_t p, int c)
 {
     const bool second = c >= in->a.c;
     float v = second ? ref_load(in->b, p, c - in->a.c) : ref_load(in->a, p, c);
@@ -44,10 +44,10 @@ static float input_at(const conv_input *in, size_t n, size_t p, int c)
     return in->silu ? ref_act(ACT_SILU, v) : v;
 }
 
-conv_source ref_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+prepared_input ref_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     (void)d;
-    conv_source s = { .in = *in };
+    prepared_input s = { .in = *in };
     s.ready = prepared(p, in, g, &s.first);
 
     size_t to = 0;
@@ -71,7 +71,8 @@ size_t ref_conv2d_workspace(const dev *d, const conv_args *a)
 }
 
 /* The sum for output (i, j) of image n with one row of w. */
-static double convolve(const conv_source *x, const float *w, conv_geometry g, int n, int i, int j)
+static double convolve(const prepared_input *x, const float *w, conv_geometry g, int n, int i,
+                       int j)
 {
     const tensor r = x->ready;
     double sum = 0;

@@ -101,10 +101,10 @@ static void conv2d(dev *d, const conv_args *a)
     end(d, c);
 }
 
-static conv_source conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+static prepared_input prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     call *c = begin(d, "conv, preparing", in->a, "", 0);
-    const conv_source s = theirs->conv_prepare(d, p, in, g);
+    const prepared_input s = theirs->prepare(d, p, in, g);
     end(d, c);
     return s;
 }
@@ -171,7 +171,7 @@ dev *__wrap_dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     ours = *theirs;
     ours.linear = linear;
     ours.conv2d = conv2d;
-    ours.conv_prepare = conv_prepare;
+    ours.prepare = prepare;
     ours.attention = attention;
     ours.groupnorm_sums = groupnorm_sums;
     ours.groupnorm = groupnorm;

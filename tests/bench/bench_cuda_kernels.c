@@ -20,6 +20,7 @@
 #include "kernels/ops.h"
 #include "quant/f16.h"
 #include "tests/bench/gemm.h"
+#include "tests/support/linear_case.h"
 #include "tests/support/unet_shapes.h"
 
 #include <math.h>
@@ -145,13 +146,13 @@ static bool run_conv(dev *d, const problem *p)
     const epilogue plain = { .act = ACT_NONE };
     const int k = side(p->s);
     const conv_geometry g = { k, k, p->s->stride, k / 2, 0, p->y.h };
-    const conv_input in = { .a = p->x,
-                            .h = p->x.h,
-                            .w = p->x.w,
-                            .silu = p->way.norm,
-                            .affine = p->way.norm ? p->affine : (tensor){ 0 },
-                            .quantised = p->way.int8 };
-    const conv_source src = op_conv_prepare(d, NULL, &in, g);
+    const matrix_input in = { .a = p->x,
+                              .h = p->x.h,
+                              .w = p->x.w,
+                              .silu = p->way.norm,
+                              .affine = p->way.norm ? p->affine : (tensor){ 0 },
+                              .quantised = p->way.int8 };
+    const prepared_input src = op_prepare(d, NULL, &in, g);
     op_conv2d(d, p->y, &src, p->w, g, &plain);
     return true;
 }
@@ -166,7 +167,7 @@ static bool run_on(dev *d, const problem *p)
     if (attends(p->s))
         op_attention(d, p->y, p->x, p->kv, p->kv, p->heads, scale, false);
     else
-        op_linear(d, p->y, p->x, p->w, p->s->kind == UNET_GEGLU ? &pairs : &plain);
+        linear_once(d, p->y, p->x, p->w, p->s->kind == UNET_GEGLU ? &pairs : &plain);
     return true;
 }
 

@@ -26,6 +26,8 @@ enum { BATCH = 2 };
 typedef struct operands {
     dev *d;
     tensor x, y, w, kv, affine;
+    void *space; /* for the prepared input */
+    size_t bytes;
 } operands;
 
 static double seconds(clockid_t clock)
@@ -37,30 +39,39 @@ static double seconds(clockid_t clock)
 
 static bool attends(const unet_shape *s) { return s->kind == UNET_SELF || s->kind == UNET_CROSS; }
 
+static conv_geometry geometry_of(const operands *o, const unet_shape *s)
+{
+    const int k = s->kind == UNET_CONV ? 3 : 1;
+    return (conv_geometry){ k, k, s->stride, k / 2, 0, o->y.h };
+}
+
+static matrix_input input_of(const operands *o, const unet_shape *s)
+{
+    const bool norm = s->kind == UNET_CONV;
+    return (matrix_input){ .a = o->x,
+                           .h = o->x.h,
+                           .w = o->x.w,
+                           .silu = norm,
+                           .affine = norm ? o->affine : (tensor){ 0 },
+                           .quantised = o->w.type == DT_I8G64 };
+}
+
 static void run(const operands *o, const unet_shape *s)
 {
     const epilogue plain = { .act = ACT_NONE }, pairs = { .act = ACT_GEGLU };
     const int heads = s->c_in / 64;
 
-    if (unet_shape_is_conv(s)) {
-        const int k = s->kind == UNET_CONV ? 3 : 1;
-        const conv_geometry g = { k, k, s->stride, k / 2, 0, o->y.h };
-        const conv_input in = { .a = o->x,
-                                .h = o->x.h,
-                                .w = o->x.w,
-                                .silu = s->kind == UNET_CONV,
-                                .affine = s->kind == UNET_CONV ? o->affine : (tensor){ 0 },
-                                .quantised = o->w.type == DT_I8G64 };
-        const size_t bytes = op_conv_prepare_bytes(o->d, &in, g);
-        void *space = bytes ? dev_alloc(o->d, bytes, DEV_VRAM) : NULL;
-        const conv_source src = op_conv_prepare(o->d, space, &in, g);
-        op_conv2d(o->d, o->y, &src, o->w, g, &plain);
-        dev_free(o->d, space, bytes, DEV_VRAM);
-    } else if (attends(s)) {
+    if (attends(s)) {
         op_attention(o->d, o->y, o->x, o->kv, o->kv, heads, 0.125f, false);
-    } else {
-        op_linear(o->d, o->y, o->x, o->w, s->kind == UNET_GEGLU ? &pairs : &plain);
+        return;
     }
+    const matrix_input in = input_of(o, s);
+    const conv_geometry g = geometry_of(o, s);
+    const prepared_input x = op_prepare(o->d, o->space, &in, g);
+    if (unet_shape_is_conv(s))
+        op_conv2d(o->d, o->y, &x, o->w, g, &plain);
+    else
+        op_linear(o->d, o->y, &x, o->w, s->kind == UNET_GEGLU ? &pairs : &plain);
 }
 
 static void *take_bytes(dev *d, size_t bytes)
@@ -137,6 +148,11 @@ static operands make(dev *d, const mode *m, const unet_shape *s, int size)
         o.w = is_int8(s, m->int8) ? take_int8(d, s->c_out, k, k, s->c_in)
                                   : take(d, DT_F16, s->c_out, k, k, s->c_in);
     o.affine = take(d, DT_F32, BATCH, 1, 2, s->c_in);
+    if (!attends(s)) {
+        const matrix_input input = input_of(&o, s);
+        o.bytes = op_prepare_bytes(d, &input, geometry_of(&o, s));
+        o.space = o.bytes ? take_bytes(d, o.bytes) : NULL;
+    }
     return o;
 }
 
@@ -147,6 +163,7 @@ static void drop(operands *o)
     give(o->d, o->w);
     give(o->d, o->kv);
     give(o->d, o->affine);
+    dev_free(o->d, o->space, o->bytes, DEV_VRAM);
 }
 
 enum { TURNS = 5 };

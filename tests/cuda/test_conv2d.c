@@ -1,4 +1,4 @@
-/* tests/cuda/test_conv2d.c -- op_conv_prepare and op_conv2d on the CUDA device against the referee,
+/* tests/cuda/test_conv2d.c -- op_prepare and op_conv2d on the CUDA device against the referee,
  * in each way of multiplying, and against itself cut up differently.
  *
  * Tolerance: that of tests/kernels/test_conv2d.c, and what fp16 operands cost.

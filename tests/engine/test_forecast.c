@@ -55,10 +55,10 @@ static void slow_attention(dev *d, const attention_args *a)
     linger(DEV_ATTENTION, began);
 }
 
-static conv_source slow_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+static prepared_input slow_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     const double began = clock_seconds();
-    const conv_source out = real->conv_prepare(d, p, in, g);
+    const prepared_input out = real->prepare(d, p, in, g);
     linger(DEV_MEMORY, began);
     return out;
 }
@@ -84,7 +84,7 @@ dev *__wrap_dev_open_cpu(const dev_options *o, refine_error *err)
     slowed.linear = slow_linear;
     slowed.conv2d = slow_conv2d;
     slowed.attention = slow_attention;
-    slowed.conv_prepare = slow_conv_prepare;
+    slowed.prepare = slow_prepare;
     slowed.layernorm = slow_layernorm;
     d->ops = &slowed;
     slow = false;

@@ -1,4 +1,4 @@
-/* tests/kernels/test_conv2d.c -- op_conv_prepare and op_conv2d on the CPU device against the
+/* tests/kernels/test_conv2d.c -- op_prepare and op_conv2d on the CPU device against the
  * referee, and against itself cut up differently.
  *
  * Tolerance: as in test_linear.c, K * 2^-24 * (the input's magnitude) for K products of
@@ -202,10 +202,10 @@ static void run_over_input(dev *d, const tensor *t, const void *context)
     y.c = y.stride = t[1].n;
     for (int row = 0; row < y.h; row += BAND_UNIT) {
         const conv_geometry g = { 1, 1, 1, 0, row, y.h - row < rows ? y.h - row : rows };
-        const conv_input in = { .a = t[0], .detach = true, .h = y.h, .w = y.w };
-        const size_t bytes = op_conv_prepare_bytes(d, &in, g);
+        const matrix_input in = { .a = t[0], .detach = true, .h = y.h, .w = y.w };
+        const size_t bytes = op_prepare_bytes(d, &in, g);
         void *space = dev_alloc(d, bytes, DEV_VRAM);
-        const conv_source src = op_conv_prepare(d, space, &in, g);
+        const prepared_input src = op_prepare(d, space, &in, g);
         const epilogue none = { .act = ACT_NONE };
         op_conv2d(d, y, &src, t[1], g, &none);
         dev_free(d, space, bytes, DEV_VRAM);

@@ -105,11 +105,15 @@ static void convolve_and_multiply(dev *d, const tensor *t, const void *context)
     const epilogue none = { .act = ACT_NONE };
     for (int row = 0; row < t[0].h; row += BAND_UNIT) {
         const conv_geometry g = { 3, 3, 1, 1, row, t[0].h - row < 8 ? t[0].h - row : 8 };
-        const conv_input in = { .a = t[1], .affine = t[4], .silu = true, .h = t[1].h, .w = t[1].w };
-        const conv_source src = op_conv_prepare(d, t[5].data, &in, g);
+        const matrix_input in = {
+            .a = t[1], .affine = t[4], .silu = true, .h = t[1].h, .w = t[1].w
+        };
+        const prepared_input src = op_prepare(d, t[5].data, &in, g);
         op_conv2d(d, t[6], &src, t[2], g, &none);
     }
-    op_linear(d, t[0], t[6], t[3], &none);
+    const matrix_input in = linear_input(t[6], false);
+    const prepared_input src = op_prepare(d, t[5].data, &in, linear_geometry(t[6]));
+    op_linear(d, t[0], &src, t[3], &none);
     op_silu(d, t[0], t[0]);
 }
 
@@ -118,7 +122,7 @@ Test(kernels_lazy_device, computes_what_the_real_device_computes)
     field f[] = {
         field_random(0, DT_F32, 1, 20, 9, 12, 1), field_random(1, DT_F32, 1, 20, 9, 8, 1),
         field_random(2, DT_F16, 10, 3, 3, 8, 1),  field_random(3, DT_F16, 12, 1, 1, 10, 1),
-        field_random(4, DT_F32, 1, 1, 2, 8, 1),   field_random(5, DT_F32, 1, 10, 9, 8, 1),
+        field_random(4, DT_F32, 1, 1, 2, 8, 1),   field_random(5, DT_F32, 1, 20, 9, 10, 1),
         field_random(6, DT_F32, 1, 20, 9, 10, 1),
     };
     enum { COUNT = sizeof f / sizeof f[0] };

@@ -222,9 +222,9 @@ Test(kernels_linear, fails_the_device_when_the_workspace_is_too_small)
 
     linear_fields(f, &c, false);
     dev_workspace_set(cpu, small, sizeof small);
-    op_linear(cpu, tensor_make(f[LINEAR_Y].data, DT_F32, 1, 8, 8, 64),
-              tensor_make(f[LINEAR_X].data, DT_F32, 1, 8, 8, 64),
-              tensor_make(f[LINEAR_W].data, DT_F16, 64, 1, 1, 64), &none);
+    linear_once(cpu, tensor_make(f[LINEAR_Y].data, DT_F32, 1, 8, 8, 64),
+                tensor_make(f[LINEAR_X].data, DT_F32, 1, 8, 8, 64),
+                tensor_make(f[LINEAR_W].data, DT_F16, 64, 1, 1, 64), &none);
     cr_expect(dev_status(cpu) == REFINE_EBUDGET);
     cr_expect(dev_why(cpu)[0] != '\0');
     linear_free_fields(f);

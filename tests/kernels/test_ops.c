@@ -1,6 +1,7 @@
 /* tests/kernels/test_ops.c -- the front door stops what is misshapen, and lets nothing that
  * fits a plan exceed it. */
 #include "tests/support/field.h"
+#include "tests/support/linear_case.h"
 
 #include "engine/base/mem.h"
 
@@ -20,36 +21,36 @@ static const epilogue NONE = { .act = ACT_NONE };
 
 Test(kernels_ops, linear_wants_a_matrix_of_x_channels, .signal = SIGABRT)
 {
-    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 24), f32(16, 1, 1, 32), &NONE);
+    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 24), f32(16, 1, 1, 32), &NONE);
 }
 
 Test(kernels_ops, linear_wants_as_many_rows_as_y_has_channels, .signal = SIGABRT)
 {
-    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &NONE);
+    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &NONE);
 }
 
 Test(kernels_ops, geglu_halves_the_channels, .signal = SIGABRT)
 {
     const epilogue e = { .act = ACT_GEGLU };
-    op_linear(plan_of(field_ref()), f32(1, 1, 8, 32), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &e);
+    linear_once(plan_of(field_ref()), f32(1, 1, 8, 32), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, a_bias_is_as_long_as_the_matrix_has_rows, .signal = SIGABRT)
 {
     const epilogue e = { .bias = f32(1, 1, 1, 15) };
-    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
+    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, there_is_one_value_per_image, .signal = SIGABRT)
 {
     const epilogue e = { .per_image = f32(1, 1, 1, 16) };
-    op_linear(plan_of(field_ref()), f32(2, 1, 8, 16), f32(2, 1, 8, 32), f32(16, 1, 1, 32), &e);
+    linear_once(plan_of(field_ref()), f32(2, 1, 8, 16), f32(2, 1, 8, 32), f32(16, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, a_residual_has_the_shape_of_y, .signal = SIGABRT)
 {
     const epilogue e = { .residual = f32(1, 1, 9, 16) };
-    op_linear(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
+    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, groups_divide_the_channels, .signal = SIGABRT)
@@ -60,7 +61,7 @@ Test(kernels_ops, groups_divide_the_channels, .signal = SIGABRT)
 
 static void convolve(dev *d, tensor y, int h, conv_geometry g)
 {
-    const conv_source x = { .in = { .a = f32(1, h, 16, 8), .h = h, .w = 16 } };
+    const prepared_input x = { .in = { .a = f32(1, h, 16, 8), .h = h, .w = 16 } };
     op_conv2d(d, y, &x, f32(y.c, g.kh, g.kw, 8), g, &NONE);
 }
 
@@ -104,18 +105,21 @@ Test(kernels_ops, convert_wants_one_shape, .signal = SIGABRT)
 
 enum { Y, X, W3, W1, AFFINE, VECTOR, SUMS, N_FIELDS };
 
-static void whole_pass(dev *d, const tensor *t, void *space)
+/* space: for what is prepared of each product. */
+static void whole_pass(dev *d, const tensor *t, void *const space[2])
 {
     const conv_geometry g = { 3, 3, 1, 1, 0, t[Y].h };
     const tensor none = { 0 };
     op_groupnorm_sums(d, t[SUMS], t[X], none, 0, t[X].h);
     op_groupnorm(d, t[AFFINE], t[SUMS], t[X].h, t[X].w, t[VECTOR], t[VECTOR], 1e-5f);
-    const conv_input in = {
+    const matrix_input in = {
         .a = t[X], .affine = t[AFFINE], .silu = true, .h = t[X].h, .w = t[X].w
     };
-    const conv_source src = op_conv_prepare(d, space, &in, g);
+    const prepared_input src = op_prepare(d, space[0], &in, g);
     op_conv2d(d, t[Y], &src, t[W3], g, &NONE);
-    op_linear(d, t[X], t[Y], t[W1], &NONE);
+    const matrix_input all = linear_input(t[Y], false);
+    const prepared_input x = op_prepare(d, space[1], &all, linear_geometry(t[Y]));
+    op_linear(d, t[X], &x, t[W1], &NONE);
     op_attention(d, t[Y], t[X], t[X], t[X], 2, 0.1f, false);
     op_layernorm(d, t[X], t[Y], t[VECTOR], t[VECTOR], 1e-5f);
     op_apply_norm(d, t[Y], t[X], none, t[AFFINE], ACT_SILU);
@@ -128,17 +132,23 @@ static void passes(dev *d, const tensor *t, const void *context)
 {
     (void)context;
     const conv_geometry g = { 3, 3, 1, 1, 0, t[Y].h };
-    const conv_input in = {
+    const matrix_input in = {
         .a = t[X], .affine = t[AFFINE], .silu = true, .h = t[X].h, .w = t[X].w
     };
-    const size_t bytes = op_conv_prepare_bytes(d, &in, g);
-    void *space = dev_alloc(d, bytes, DEV_VRAM);
+    const matrix_input all = linear_input(t[Y], false);
+    const size_t bytes[] = { op_prepare_bytes(d, &in, g),
+                             op_prepare_bytes(d, &all, linear_geometry(t[Y])) };
+    void *space[2] = { NULL, NULL };
+    for (int i = 0; i < 2; i++)
+        if (bytes[i])
+            space[i] = dev_alloc(d, bytes[i], DEV_VRAM);
     whole_pass(d, t, space);
     const uint64_t calls = mem_used().calls;
     for (int i = 0; i < 3; i++)
         whole_pass(d, t, space);
     growth = mem_used().calls - calls;
-    dev_free(d, space, bytes, DEV_VRAM);
+    for (int i = 0; i < 2; i++)
+        dev_free(d, space[i], bytes[i], DEV_VRAM);
 }
 
 Test(kernels_ops, a_pass_allocates_nothing_once_it_has_run)
@@ -183,14 +193,16 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
     static const dev_kind WANT[] = { DEV_LINEAR, DEV_MEMORY, DEV_CONV, DEV_ATTENTION, DEV_LINEAR };
     const tensor t = f32(1, 16, 16, 8), vector = f32(1, 1, 1, 8);
     dev *target = field_ref(), *d = plan_of(target);
+    const prepared_input x = { .in = linear_input(tensor_make((void *)1, DT_F32, 1, 16, 16, 8),
+                                                  false) };
     ear e = { 0 };
     dev_listen(d, listen, &e);
-    op_linear(d, t, tensor_make((void *)1, DT_F32, 1, 16, 16, 8), f32(8, 1, 1, 8), &NONE);
+    op_linear(d, t, &x, f32(8, 1, 1, 8), &NONE);
     op_layernorm(d, t, t, vector, vector, 1e-5f);
     op_silu(d, t, t);
     convolve(d, f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 0, 16 });
     op_attention(d, t, t, t, t, 1, 1.0f, false);
-    op_linear(d, t, tensor_make((void *)1, DT_F32, 1, 16, 16, 8), f32(8, 1, 1, 8), &NONE);
+    op_linear(d, t, &x, f32(8, 1, 1, 8), &NONE);
     dev_listen(d, NULL, NULL);
     op_silu(d, t, t);
     cr_assert_eq(e.n, 5, "%d", e.n);

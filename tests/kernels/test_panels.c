@@ -106,7 +106,7 @@ Test(kernels_panels, lay_out_rows) { for_each(expect_packed); }
 Test(kernels_panels, lay_out_columns) { for_each(expect_transposed); }
 
 /* Of 16-bit weights and of groups, which lose up to half a step of 1/127. */
-Test(kernels_panels, take_one_tap_of_a_tile)
+static void expect_channels(int c0, int n)
 {
     const int rows = 21, taps = 9, channels = 70, rows_all = 32, k = 80;
     const gemm *g = gemm_pick(DT_F32);
@@ -116,15 +116,25 @@ Test(kernels_panels, take_one_tap_of_a_tile)
     for (int tap = 0; tap < taps; tap++)
         for (int quantised = 0; quantised < 2; quantised++) {
             const field *f = quantised ? &groups : &wide;
-            pack_rows(g, rows_all, k, pack_source_tap(f->data, f->type, rows, taps, channels, tap));
+            const pack_tile tile = { f->data, f->type, rows, taps, channels };
+            pack_rows(g, rows_all, k, pack_source_of(tile, tap, c0, n));
             for (int r = 0; r < rows_all; r++)
                 for (int i = 0; i < k; i++) {
-                    const bool there = r < rows && i < channels;
-                    const float want = there ? field_at(&wide, (size_t)(r * taps + tap), i) : 0;
+                    const bool there = r < rows && i < n;
+                    const float want = there ? field_at(&wide, (size_t)(r * taps + tap), c0 + i)
+                                             : 0;
                     cr_assert(fabsf(packed_at(g, k, r, i) - want) <= (quantised ? 0x1p-7f : 0),
                               "tap %d: %d, %d", tap, r, i);
                 }
         }
     field_free(&wide);
     field_free(&groups);
+}
+
+Test(kernels_panels, take_one_tap_of_a_tile) { expect_channels(0, 70); }
+
+Test(kernels_panels, take_some_channels_of_a_tap)
+{
+    expect_channels(0, 64);
+    expect_channels(64, 6);
 }

@@ -2,6 +2,7 @@
 #include "kernels/ops.h"
 
 #include "engine/base/mem.h"
+#include "tests/support/linear_case.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -58,13 +59,13 @@ Test(kernels_plan_device, counts_multiply_adds)
     const tensor x = tensor_make(NULL, DT_F32, 2, 8, 8, 32),
                  y = tensor_make(NULL, DT_F32, 2, 8, 8, 48);
 
-    op_linear(plan, y, x, tensor_make(NULL, DT_F16, 48, 1, 1, 32), &none);
+    linear_once(plan, y, x, tensor_make(NULL, DT_F16, 48, 1, 1, 32), &none);
     uint64_t macs = 2 * 64 * 32 * 48;
     cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);
 
-    const conv_input in = { .a = x, .h = 8, .w = 8 };
+    const matrix_input in = { .a = x, .h = 8, .w = 8 };
     const conv_geometry g = { 3, 3, 1, 1, 0, 8 };
-    const conv_source src = op_conv_prepare(plan, NULL, &in, g);
+    const prepared_input src = op_prepare(plan, NULL, &in, g);
     op_conv2d(plan, y, &src, tensor_make(NULL, DT_F16, 48, 3, 3, 32), g, &none);
     macs += 2 * 64 * 48 * 9 * 32;
     cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);
@@ -88,14 +89,15 @@ Test(kernels_plan_device, asks_for_the_largest_workspace_so_far)
 
     cr_expect(dev_workspace_needed(plan) == 0);
     for (int rows = 64; rows <= 512; rows *= 2) {
-        op_linear(plan, tensor_make(NULL, DT_F32, 1, 4, 4, rows),
-                  tensor_make(NULL, DT_F32, 1, 4, 4, 64), tensor_make(NULL, DT_F16, rows, 1, 1, 64),
-                  &none);
+        linear_once(plan, tensor_make(NULL, DT_F32, 1, 4, 4, rows),
+                    tensor_make(NULL, DT_F32, 1, 4, 4, 64),
+                    tensor_make(NULL, DT_F16, rows, 1, 1, 64), &none);
         cr_expect(dev_workspace_needed(plan) > last);
         last = dev_workspace_needed(plan);
     }
-    op_linear(plan, tensor_make(NULL, DT_F32, 1, 4, 4, 64), tensor_make(NULL, DT_F32, 1, 4, 4, 64),
-              tensor_make(NULL, DT_F16, 64, 1, 1, 64), &none);
+    linear_once(plan, tensor_make(NULL, DT_F32, 1, 4, 4, 64),
+                tensor_make(NULL, DT_F32, 1, 4, 4, 64), tensor_make(NULL, DT_F16, 64, 1, 1, 64),
+                &none);
     cr_expect(dev_workspace_needed(plan) == last);
     dev_close(plan);
     dev_close(cpu);
@@ -105,11 +107,11 @@ Test(kernels_plan_device, sizes_inputs_as_its_target_does)
 {
     dev *cpu = open_cpu(), *plan = open_plan(cpu);
     dev *ref = dev_open_ref(&F32, NULL), *ref_plan = open_plan(ref);
-    const conv_input in = { .a = tensor_make(NULL, DT_F32, 2, 40, 9, 20), .h = 40, .w = 9 };
+    const matrix_input in = { .a = tensor_make(NULL, DT_F32, 2, 40, 9, 20), .h = 40, .w = 9 };
     for (int row = 0; row < 40; row += BAND_UNIT) {
         const conv_geometry g = { 3, 3, 1, 1, row, BAND_UNIT };
-        cr_expect(op_conv_prepare_bytes(plan, &in, g) == op_conv_prepare_bytes(cpu, &in, g));
-        cr_expect(op_conv_prepare_bytes(ref_plan, &in, g) == op_conv_prepare_bytes(ref, &in, g));
+        cr_expect(op_prepare_bytes(plan, &in, g) == op_prepare_bytes(cpu, &in, g));
+        cr_expect(op_prepare_bytes(ref_plan, &in, g) == op_prepare_bytes(ref, &in, g));
     }
     dev_close(ref_plan);
     dev_close(ref);

@@ -388,6 +388,10 @@ static conv_case draw_conv(draws *d, const place *p)
     if (c.stride == 2 && (c.h == 1 || c.w == 1))
         c.stride = c.pad = 1;
     draw_resampling(d, &c);
+    if (c.b && draw_once_in(d, 2)) { /* as they may be multiplied where they lie */
+        c.a = 64 * ((c.a + 63) / 64);
+        c.b = 16 * ((c.b + 15) / 16);
+    }
     return c;
 }
 

@@ -43,7 +43,7 @@ void conv_free_fields(field f[CONV_FIELDS])
         field_free(&f[i]);
 }
 
-static void convolve_chunks(dev *d, const tensor *t, const conv_source *src, conv_geometry g,
+static void convolve_chunks(dev *d, const tensor *t, const prepared_input *src, conv_geometry g,
                             const conv_cut *k)
 {
     const tensor residual = k->in_place ? t[CONV_Y] : t[CONV_RESIDUAL];
@@ -64,18 +64,18 @@ static void run_band(dev *d, const tensor *t, const conv_cut *k, int row0, int r
 {
     const conv_case *c = k->c;
     const conv_geometry g = { c->kh, c->kh, c->stride, c->pad, row0, rows };
-    const conv_input in = { t[CONV_A],
-                            t[CONV_B],
-                            k->no_affine ? (tensor){ 0 } : t[CONV_AFFINE],
-                            c->norm && !k->no_silu,
-                            k->detach,
-                            size_in(c->h, c->to_h),
-                            size_in(c->w, c->to_w),
-                            t[CONV_W].type == DT_I8G64 };
-    const size_t bytes = op_conv_prepare_bytes(d, &in, g);
+    const matrix_input in = { t[CONV_A],
+                              t[CONV_B],
+                              k->no_affine ? (tensor){ 0 } : t[CONV_AFFINE],
+                              c->norm && !k->no_silu,
+                              k->detach,
+                              size_in(c->h, c->to_h),
+                              size_in(c->w, c->to_w),
+                              t[CONV_W].type == DT_I8G64 };
+    const size_t bytes = op_prepare_bytes(d, &in, g);
     void *space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL;
     field_poison(d, space, bytes);
-    const conv_source src = op_conv_prepare(d, space, &in, g);
+    const prepared_input src = op_prepare(d, space, &in, g);
     convolve_chunks(d, t, &src, g, k);
     dev_free(d, space, bytes, DEV_VRAM);
 }

@@ -18,6 +18,7 @@
 
 #define VECTORS       4
 #define PIXELS        14
+#define DEPTH         256
 #define STEP(d, a, w) FMA(d, a, w)
 #define FLIP          0
 #define BEGIN         (void)0
@@ -30,6 +31,7 @@
 
 #define VECTORS       4
 #define PIXELS        14
+#define DEPTH         256
 #define STEP(d, a, w) FMA(FMA(d, SECOND(a), SECOND(w)), FIRST(a), FIRST(w))
 #define FLIP          0
 #define BEGIN         FLUSH_BEGIN

@@ -44,7 +44,7 @@ typedef struct item {
         conv_args conv;
         attention_args attention;
         struct {
-            conv_input in;
+            matrix_input in;
             conv_geometry g;
         } prepare;
         struct {
@@ -56,7 +56,7 @@ typedef struct item {
     } a;
 } item;
 
-enum { PREPARED = 64 };
+enum { PREPARED = 256 };
 
 struct dev_event {
     bool recorded;
@@ -77,7 +77,7 @@ typedef struct lazy {
     uint32_t random;
     fifo q[2];
     int live;
-    conv_source prepared[PREPARED]; /* by address, the last for each */
+    prepared_input prepared[PREPARED]; /* by address, the last for each */
     int n_prepared;
 } lazy;
 
@@ -103,7 +103,7 @@ static void run_until(lazy *l, dev_queue q, uint64_t upto)
         f->first = f->head;
 }
 
-static conv_source *find_prepared(lazy *l, const void *p)
+static prepared_input *find_prepared(lazy *l, const void *p)
 {
     for (int i = 0; i < l->n_prepared; i++)
         if (l->prepared[i].ready.data == p)
@@ -112,10 +112,20 @@ static conv_source *find_prepared(lazy *l, const void *p)
     return &l->prepared[l->n_prepared++];
 }
 
+static prepared_input prepared(lazy *l, prepared_input x)
+{
+    return tensor_present(x.ready) ? *find_prepared(l, x.ready.data) : x;
+}
+
+static void run_linear(lazy *l, linear_args a)
+{
+    a.x = prepared(l, a.x);
+    l->real->ops->linear(l->real, &a);
+}
+
 static void run_conv(lazy *l, conv_args a)
 {
-    if (tensor_present(a.x.ready))
-        a.x = *find_prepared(l, a.x.ready.data);
+    a.x = prepared(l, a.x);
     l->real->ops->conv2d(l->real, &a);
 }
 
@@ -127,12 +137,12 @@ static void run_operator(lazy *l, item *it)
     l->real->workspace = l->base.workspace;
     l->real->workspace_bytes = l->base.workspace_bytes;
     switch (it->kind) {
-    case ITEM_LINEAR: ops->linear(l->real, &it->a.linear); break;
+    case ITEM_LINEAR: run_linear(l, it->a.linear); break;
     case ITEM_CONV: run_conv(l, it->a.conv); break;
     case ITEM_ATTENTION: ops->attention(l->real, &it->a.attention); break;
     case ITEM_PREPARE:
-        *find_prepared(l, it->dst) = ops->conv_prepare(l->real, it->dst, &it->a.prepare.in,
-                                                       it->a.prepare.g);
+        *find_prepared(l, it->dst) = ops->prepare(l->real, it->dst, &it->a.prepare.in,
+                                                  it->a.prepare.g);
         break;
     case ITEM_SUMS:
         ops->groupnorm_sums(l->real, t[0], t[1], t[2], it->a.norm.h, it->a.norm.w);
@@ -295,9 +305,9 @@ static size_t groupnorm_workspace(const dev *d, tensor a, tensor b)
     return peek(d)->real->ops->groupnorm_workspace(peek(d)->real, a, b);
 }
 
-static size_t conv_prepare_bytes(const dev *d, const conv_input *in, conv_geometry g)
+static size_t prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
-    return peek(d)->real->ops->conv_prepare_bytes(peek(d)->real, in, g);
+    return peek(d)->real->ops->prepare_bytes(peek(d)->real, in, g);
 }
 
 static void lazy_linear(dev *d, const linear_args *a)
@@ -307,9 +317,9 @@ static void lazy_linear(dev *d, const linear_args *a)
 
 /* What the real device calls the prepared input is known when it has prepared it; until then
  * its address stands for it (find_prepared). */
-static conv_source lazy_conv_prepare(dev *d, void *p, const conv_input *in, conv_geometry g)
+static prepared_input lazy_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
-    conv_source s = { .in = *in };
+    prepared_input s = { .in = *in };
     if (!p)
         return s;
     push(d, DEV_COMPUTE, (item){ .kind = ITEM_PREPARE, .dst = p, .a.prepare = { *in, g } });
@@ -380,9 +390,9 @@ static const struct dev_ops LAZY_OPS = {
     .conv2d_workspace = conv2d_workspace,
     .attention_workspace = attention_workspace,
     .groupnorm_workspace = groupnorm_workspace,
-    .conv_prepare_bytes = conv_prepare_bytes,
+    .prepare_bytes = prepare_bytes,
     .linear = lazy_linear,
-    .conv_prepare = lazy_conv_prepare,
+    .prepare = lazy_prepare,
     .conv2d = lazy_conv2d,
     .attention = lazy_attention,
     .groupnorm_sums = lazy_groupnorm_sums,

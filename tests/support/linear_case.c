@@ -3,18 +3,41 @@
 
 #include <string.h>
 
+typedef struct prepared {
+    void *space;
+    size_t bytes;
+    prepared_input x;
+} prepared;
+
+static prepared prepare(dev *d, tensor x, tensor w)
+{
+    const matrix_input in = linear_input(x, w.type == DT_I8G64);
+    const conv_geometry g = linear_geometry(x);
+    prepared p = { .bytes = op_prepare_bytes(d, &in, g) };
+    p.space = p.bytes ? dev_alloc(d, p.bytes, DEV_VRAM) : NULL;
+    p.x = op_prepare(d, p.space, &in, g);
+    return p;
+}
+
+void linear_once(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
+{
+    const prepared p = prepare(d, x, w);
+    op_linear(d, y, &p.x, w, e);
+    dev_free(d, p.space, p.bytes, DEV_VRAM);
+}
+
 static void whole(dev *d, const tensor *t, const void *context)
 {
     const act *f = context;
     const epilogue e = { t[LINEAR_BIAS], t[LINEAR_PER_IMAGE], t[LINEAR_RESIDUAL], *f };
-    op_linear(d, t[LINEAR_Y], t[LINEAR_X], t[LINEAR_W], &e);
+    linear_once(d, t[LINEAR_Y], t[LINEAR_X], t[LINEAR_W], &e);
 }
 
 static void in_place(dev *d, const tensor *t, const void *context)
 {
     const act *f = context;
     const epilogue e = { t[LINEAR_BIAS], t[LINEAR_PER_IMAGE], t[LINEAR_Y], *f };
-    op_linear(d, t[LINEAR_Y], t[LINEAR_X], t[LINEAR_W], &e);
+    linear_once(d, t[LINEAR_Y], t[LINEAR_X], t[LINEAR_W], &e);
 }
 
 typedef struct chunked {
@@ -27,13 +50,15 @@ static void by_chunks(dev *d, const tensor *t, const void *context)
     const chunked *c = context;
     const linear_cut *k = &c->cut;
     const int half = c->act == ACT_GEGLU ? 2 : 1;
+    const prepared p = prepare(d, t[LINEAR_X], t[LINEAR_W]);
     int row = 0;
     for (int i = 0; i < k->n; i++) {
         const tensor w = field_matrix_rows(t[LINEAR_W], row, k->rows[i]);
         const epilogue e = { .bias = tensor_channels(t[LINEAR_BIAS], row, w.n), .act = c->act };
-        op_linear(d, tensor_channels(t[LINEAR_Y], row / half, w.n / half), t[LINEAR_X], w, &e);
+        op_linear(d, tensor_channels(t[LINEAR_Y], row / half, w.n / half), &p.x, w, &e);
         row += w.n;
     }
+    dev_free(d, p.space, p.bytes, DEV_VRAM);
 }
 
 static void by_images(dev *d, const tensor *t, const void *context)
@@ -41,8 +66,8 @@ static void by_images(dev *d, const tensor *t, const void *context)
     (void)context;
     for (int n = 0; n < t[LINEAR_Y].n; n++) {
         const epilogue e = { .bias = t[LINEAR_BIAS] };
-        op_linear(d, tensor_images(t[LINEAR_Y], n, 1), tensor_images(t[LINEAR_X], n, 1),
-                  t[LINEAR_W], &e);
+        linear_once(d, tensor_images(t[LINEAR_Y], n, 1), tensor_images(t[LINEAR_X], n, 1),
+                    t[LINEAR_W], &e);
     }
 }
 

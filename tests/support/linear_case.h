@@ -37,6 +37,9 @@ void linear_run_in_place(dev *d, field f[LINEAR_FIELDS], act a);
 void linear_run_images(dev *d, field f[LINEAR_FIELDS]);
 void linear_run_chunks(dev *d, field f[LINEAR_FIELDS], act a, const linear_cut *cut);
 
+/* y = x w^T with an input prepared for this alone. */
+void linear_once(dev *d, tensor y, tensor x, tensor w, const epilogue *e);
+
 /* How far d is from the referee; *peak: the largest value. */
 double linear_distance(dev *d, const linear_case *c, bool exact, double *peak);
 
