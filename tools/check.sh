@@ -6,7 +6,7 @@
 #             emulated card
 #   tsan      thread sanitizer, the tests labelled threads
 #   clang     every source compiled under clang's warnings
-#   fuzz      each fuzz target for FUZZ_SECONDS (2; 10 where CI is set) from its corpus
+#   fuzz      each fuzz target for FUZZ_SECONDS (2; 6 where CI is set) from its corpus
 #   install   install to a temporary prefix; build a C and a C++ program against it
 #   property  the properties of tests/property alone, in the release and the debug build, from a fresh
 #             seed and for as long as --minutes N says (10)
@@ -25,7 +25,7 @@ test_times='' step_times='' build_seconds=0
 fuzz_seconds=${FUZZ_SECONDS:-2}
 werror=OFF
 if [ -n "${CI:-}" ]; then
-    fuzz_seconds=${FUZZ_SECONDS:-10}
+    fuzz_seconds=${FUZZ_SECONDS:-6}
     werror=ON
 fi
 jobs=$(nproc)
@@ -103,7 +103,8 @@ run_tests() {
     shift
     rm -rf "$dir/tap" "$dir/junit.xml"
     mkdir -p "$dir/tap"
-    ctest --test-dir "$dir" -j "$jobs" --output-on-failure --no-tests=error \
+    # One more than there are processors: some only wait.
+    ctest --test-dir "$dir" -j "$((jobs + 1))" --output-on-failure --no-tests=error \
         --output-junit junit.xml "$@" </dev/null || true
     if [ -s "$dir/junit.xml" ]; then
         count_results "$dir"

@@ -84,6 +84,5 @@ ReleaseTest(engine_sizes, small_and_odd_in_f32) { small_ones(REFINE_F32); }
 ReleaseTest(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
 ReleaseTest(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
 
-ReleaseTest(engine_sizes, hd) { expect_same_for_all_threads(1280, 720, REFINE_F32); }
 ReleaseTest(engine_sizes, megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }
 ReleaseTest(engine_sizes, full_hd) { expect_same_for_all_threads(1920, 1080, REFINE_F32); }

@@ -16,7 +16,7 @@
 
 enum { MOST_CHOICES = 4096, SHRINKS = 3000, CASE_SECONDS = SANITIZED ? 120 : 30 };
 
-static const double DEFAULT_SECONDS = 3, SHRINK_SECONDS = 60;
+static const double DEFAULT_SECONDS = 2, SHRINK_SECONDS = 60;
 
 /* ---- choices ---- */
 

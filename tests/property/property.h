@@ -16,7 +16,7 @@
  * Each case is a process of its own, so that one that dies, hangs or leaks is a case that fails and
  * is shrunk like any other.  A failed assertion of a test's support fails the case too.
  *
- * In the environment: REFINE_SEED (1) draws other cases, REFINE_SECONDS (3) how long each property
+ * In the environment: REFINE_SEED (1) draws other cases, REFINE_SECONDS (2) how long each property
  * is tried, REFINE_CASES how many are at most.  What failed is printed with the command that
  * repeats it.
  */
