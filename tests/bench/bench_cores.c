@@ -1,4 +1,4 @@
-/* tests/bench/bench_cores.c -- how long a step would take on more cores, from how its work is split.
+/* tests/bench/bench_cores.c -- what more cores would make of a step, by how its work is split.
  *
  *     bench_cores PACK SIZE f32|bf16|int8 [STEPS]
  *

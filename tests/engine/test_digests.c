@@ -6,8 +6,8 @@
  * (tests/support/gemm_twin.h) and plain C's of int8 in place of this processor's own.
  *
  * A digest that changes says that everybody's images have: it is written down anew only where sums
- * were changed on purpose, and docs/numerics.md says so.  The C library's log, sin and cos are in it
- * too (noise, embedding of the step).
+ * were changed on purpose, and docs/numerics.md says so.  The C library's log, sin and cos are in
+ * it too (noise, embedding of the step).
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/isa.h"
