@@ -3,6 +3,9 @@
  * Weights arrive as the pack holds them.  As many tiles as fit PACKED_BYTES are decoded into
  * panels, in parallel, and used at once; then the next.  Each thread has room for one piece's
  * result, whichever unit the piece is of.
+ *
+ * Where there would be too few tasks for many threads, a task is fewer panels, then fewer pixels.
+ * How many threads there are plays no part.
  */
 #include "kernels/cpu/matrix.h"
 
@@ -14,9 +17,11 @@
 #include <assert.h>
 
 enum {
-    PIECE = 128, /* pixels of a piece, about */
+    PIECE = 128,      /* pixels of a piece, about, */
+    LEAST_PIECE = 32, /* and where there are few */
+    MANY_TASKS = 96,  /* so many leave none of eight threads idle for long */
     PACKED_BYTES = 8 << 20,
-    PACK_ELEMENTS = 64 << 10 /* of one packing task, about */
+    PACK_ELEMENTS = 32 << 10 /* of one packing task, about */
 };
 
 static_assert((int)INT8_PANEL == (int)GEMM_PANEL, "a tile has as many panels either way");
@@ -30,14 +35,15 @@ typedef struct matrix_state {
     int units;
     int most_pieces, most_pixels; /* of a unit; of a piece */
     int tile, tiles, last_rows;
+    int panels, panels_each, groups; /* of a tile; of a task; tasks of a tile and a piece */
     size_t part_at[MATRIX_PARTS], tile_bytes; /* packed, of a full tile */
     int tiles_at_once;
 
     char *packed;
     carve_parts threads; /* thread_room each */
 
-    int tile0, n_tiles; /* of this pass */
-    int panels_per_task, tasks_per_tile;
+    int tile0, n_tiles;    /* of this pass */
+    int packs, packs_each; /* a panel of a part is one pack; of this pass; of a task */
 } matrix_state;
 
 typedef struct thread_room {
@@ -65,30 +71,61 @@ static size_t panel_bytes(const matrix_state *s, const matrix_part *p)
                   : gemm_panel_bytes(x.gemm->element, p->k);
 }
 
-/* Both kinds of unit that the image has count, whatever band it is: a plan then needs what a run
- * does. */
-static matrix_state make_plan(const cpu_dev *c, const matrix_job *j)
+static void split_pixels(matrix_state *s, int about)
 {
+    const matrix_job *j = s->j;
     const int tail_rows = j->height % j->unit_rows;
     const int full_rows = j->height < j->unit_rows ? tail_rows : j->unit_rows;
+    s->split[FULL] = pieces_of(unit_pixels(j, full_rows), about);
+    s->split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : full_rows), about);
+    s->most_pieces = larger(s->split[FULL].n, s->split[TAIL].n);
+}
+
+static void split_panels(matrix_state *s, int each)
+{
+    s->panels_each = each;
+    s->groups = (s->panels + each - 1) / each;
+}
+
+/* False: it is enough. */
+static bool has_few_tasks(const matrix_state *s)
+{
+    return (int64_t)s->j->y.n * s->units * s->most_pieces * s->tiles_at_once * s->groups <
+           MANY_TASKS;
+}
+
+static void split_more(matrix_state *s)
+{
+    while (has_few_tasks(s) && s->panels_each > 1)
+        split_panels(s, (s->panels_each + 1) / 2);
+    for (int about = PIECE / 2; has_few_tasks(s) && about >= LEAST_PIECE; about /= 2)
+        split_pixels(s, about);
+}
+
+/* Both kinds of unit that the image has count for the room, whatever band it is and however it is
+ * split further: a plan then needs what a run does. */
+static matrix_state make_plan(const cpu_dev *c, const matrix_job *j)
+{
     matrix_state s = {
         .c = c,
         .j = j,
         .units = (j->rows + j->unit_rows - 1) / j->unit_rows,
         .tile = tile_rows(j->w.h, j->w.w),
     };
-    s.split[FULL] = pieces_of(unit_pixels(j, full_rows), PIECE);
-    s.split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : full_rows), PIECE);
-    s.most_pieces = larger(s.split[FULL].n, s.split[TAIL].n);
+    split_pixels(&s, PIECE);
     s.most_pixels = larger(s.split[FULL].size, s.split[TAIL].size);
     s.tiles = (j->w.n + s.tile - 1) / s.tile;
     s.last_rows = j->w.n - (s.tiles - 1) * s.tile;
+    s.panels = panels_of(s.tiles > 1 ? s.tile : s.last_rows);
     for (int i = 0; i < j->parts; i++) {
         s.part_at[i] = s.tile_bytes;
-        s.tile_bytes += (size_t)panels_of(s.tiles > 1 ? s.tile : s.last_rows) *
-                        panel_bytes(&s, &j->part[i]);
+        s.tile_bytes += (size_t)s.panels * panel_bytes(&s, &j->part[i]);
     }
-    s.tiles_at_once = (int)num_max(1, num_min(PACKED_BYTES / s.tile_bytes, (size_t)s.tiles));
+    const int most = (int)num_max(1, num_min(PACKED_BYTES / s.tile_bytes, (size_t)s.tiles));
+    const int passes = (s.tiles + most - 1) / most;
+    s.tiles_at_once = (s.tiles + passes - 1) / passes;
+    split_panels(&s, s.panels);
+    split_more(&s);
     return s;
 }
 
@@ -96,7 +133,7 @@ static void lay_out_thread(carver *at, void *context)
 {
     thread_room *r = context;
     const matrix_state *s = r->s;
-    const size_t rows = (size_t)gemm_padded(s->tiles > 1 ? s->tile : s->last_rows);
+    const size_t rows = (size_t)s->panels * GEMM_PANEL;
 
     r->result = carve(at, (size_t)s->most_pixels * rows * sizeof(float));
 }
@@ -165,20 +202,22 @@ static void pack_task(void *context, int task, int thread)
 {
     (void)thread;
     const matrix_state *s = context;
-    const int tile = s->tile0 + task / s->tasks_per_tile, panels = panels_of_tile(s, tile);
-    const int first = task % s->tasks_per_tile * s->panels_per_task;
+    const int first = task * s->packs_each, parts = s->j->parts;
+    const int end = first + s->packs_each < s->packs ? first + s->packs_each : s->packs;
 
-    for (int panel = first; panel < first + s->panels_per_task && panel < panels; panel++)
-        for (int i = 0; i < s->j->parts; i++)
-            pack_one(s, tile, panel, i);
+    for (int i = first; i < end; i++) {
+        const int tile = s->tile0 + i / parts / s->panels, panel = i / parts % s->panels;
+        if (panel < panels_of_tile(s, tile))
+            pack_one(s, tile, panel, i % parts);
+    }
 }
 
 static void pack(matrix_state *s)
 {
-    const int elements = GEMM_PANEL * s->j->w.h * s->j->w.w * s->j->w.c;
-    s->panels_per_task = larger(1, PACK_ELEMENTS / elements);
-    s->tasks_per_tile = (panels_of_tile(s, s->tile0) - 1) / s->panels_per_task + 1;
-    pool_run(s->c->pool, s->n_tiles * s->tasks_per_tile, pack_task, s);
+    const int elements = GEMM_PANEL * s->j->part[0].k;
+    s->packs = s->n_tiles * s->panels * s->j->parts;
+    s->packs_each = larger(1, PACK_ELEMENTS / elements);
+    pool_run(s->c->pool, (s->packs - 1) / s->packs_each + 1, pack_task, s);
 }
 
 /* ---- multiplying ---- */
@@ -187,14 +226,15 @@ static void pack(matrix_state *s)
 typedef struct place {
     int n, row;       /* image; first row of the unit */
     int first, count; /* pixels of the unit, as they lie in the input */
-    int tile;
+    int tile, panel, panels;
 } place;
 
 /* Pixels that lie between the rows of y have been computed for nothing. */
 static void finish(const matrix_state *s, const place *at, float *result)
 {
     const matrix_job *j = s->j;
-    const int stride = gemm_padded(rows_of_tile(s, at->tile));
+    const int stride = at->panels * GEMM_PANEL, row0 = at->panel * GEMM_PANEL;
+    const int left = rows_of_tile(s, at->tile) - row0, rows = left < stride ? left : stride;
 
     for (int i = 0; i < at->count; i++, result += stride) {
         const int row = (at->first + i) / j->pitch, column = (at->first + i) % j->pitch;
@@ -203,25 +243,30 @@ static void finish(const matrix_state *s, const place *at, float *result)
         const size_t pixel = ((size_t)at->n * (size_t)j->height + (size_t)(at->row + row)) *
                                  (size_t)j->width +
                              (size_t)column;
-        epilogue_store(s->c->v, &j->e, j->y, pixel, (size_t)at->n, at->tile * s->tile,
-                       rows_of_tile(s, at->tile), result);
+        epilogue_store(s->c->v, &j->e, j->y, pixel, (size_t)at->n, at->tile * s->tile + row0, rows,
+                       result);
     }
 }
 
-/* False: there is no such piece. */
+/* False: there is no such piece, or no such panel. */
 static bool locate(const matrix_state *s, int task, place *at)
 {
-    const int spot = task / s->n_tiles, piece = spot % s->most_pieces;
+    const int group = task % s->groups, tile = task / s->groups % s->n_tiles;
+    const int spot = task / s->groups / s->n_tiles, piece = spot % s->most_pieces;
     const int unit = spot / s->most_pieces % s->units;
     const bool tail = rows_of_unit(s->j, unit) < s->j->unit_rows;
     const pieces p = s->split[tail ? TAIL : FULL];
 
-    at->tile = s->tile0 + task % s->n_tiles;
+    at->tile = s->tile0 + tile;
+    at->panel = group * s->panels_each;
+    at->panels = panels_of_tile(s, at->tile) - at->panel;
+    if (at->panels > s->panels_each)
+        at->panels = s->panels_each;
     at->n = spot / s->most_pieces / s->units;
     at->row = s->j->row0 + unit * s->j->unit_rows;
     at->first = piece * p.size;
     at->count = piece == p.n - 1 ? p.last : p.size;
-    return piece < p.n;
+    return piece < p.n && at->panels > 0;
 }
 
 /* D (+)= the piece's pixels times one part of the tile. */
@@ -229,17 +274,16 @@ static void multiply_part(const matrix_state *s, const place *at, float *result,
 {
     const matrix_job *j = s->j;
     const matrix_part *p = &j->part[part];
-    const int panels = panels_of_tile(s, at->tile);
-    const size_t stride = (size_t)panels * GEMM_PANEL;
+    const size_t stride = (size_t)at->panels * GEMM_PANEL;
     const size_t pixel = (size_t)(at->row - j->row0) * (size_t)j->pitch + (size_t)at->first;
     const char *input = p->input + (size_t)at->n * p->image_bytes + pixel * p->pixel_bytes;
-    const char *w = packed_at(s, at->tile, part);
+    const char *w = packed_at(s, at->tile, part) + (size_t)at->panel * panel_bytes(s, p);
 
     if (j->x.ints)
-        s->c->int8->product(result, stride, input, p->pixel_bytes, at->count, w, panels,
+        s->c->int8->product(result, stride, input, p->pixel_bytes, at->count, w, at->panels,
                             p->k / I8_GROUP, part > 0);
     else
-        j->x.gemm->multiply(result, stride, input, p->pixel_bytes, at->count, w, panels, p->k,
+        j->x.gemm->multiply(result, stride, input, p->pixel_bytes, at->count, w, at->panels, p->k,
                             part > 0);
 }
 
@@ -267,7 +311,7 @@ static void multiply_task(void *context, int task, int thread)
 static void multiply(matrix_state *s)
 {
     const int spots = s->j->y.n * s->units * s->most_pieces;
-    pool_run(s->c->pool, spots * s->n_tiles, multiply_task, s);
+    pool_run(s->c->pool, spots * s->n_tiles * s->groups, multiply_task, s);
 }
 
 void matrix_run(cpu_dev *c, const matrix_job *j)

@@ -8,7 +8,7 @@
  * `width`; the pixels in between are computed too and thrown away.
  *
  *     image = units of unit_rows rows     unit = pieces of about as many pixels
- *     matrix = tiles of rows              task = one tile, one piece of one unit of one image
+ *     matrix = tiles of rows              task = some panels of a tile, one piece of a unit
  */
 #ifndef REFINE_MATRIX_H
 #define REFINE_MATRIX_H
