@@ -1,11 +1,15 @@
-/* kernels/cpu/cpu_linear.c -- a linear layer: one tap, an image is one row of pixels. */
+/* kernels/cpu/cpu_linear.c -- a linear layer: one part, all pixels in one row.
+ *
+ * Where images differ, in what is added to each, they are rows of their own.
+ */
 #include "kernels/cpu/matrix.h"
 
 static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
 {
-    const int pixels = (int)tensor_pixels(a->y);
+    const int images = tensor_present(a->e.per_image) ? a->y.n : 1;
+    const int pixels = (int)tensor_pixels(a->y) * (a->y.n / images);
     const operand x = operand_of(c, &a->x.in);
-    return (matrix_job){
+    matrix_job j = {
         .y = a->y,
         .w = a->w,
         .e = a->e,
@@ -23,6 +27,8 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
                     .image_bytes = (size_t)pixels * x.bytes,
                     .pixel_bytes = x.bytes } },
     };
+    j.y.n = images;
+    return j;
 }
 
 size_t cpu_linear_workspace(const dev *d, const linear_args *a)
