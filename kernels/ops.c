@@ -141,7 +141,7 @@ size_t op_prepare_bytes(dev *d, const matrix_input *in, conv_geometry g)
 prepared_input op_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     assert(is_matrix_input(in) && is_geometry(g));
-    if (p ? begins(d, DEV_MEMORY) : alive(d)) /* without a place for it nothing is done */
+    if (p ? begins(d, DEV_MEMORY) : alive(d)) /* no place: it takes none, or all is only planned */
         return d->ops->prepare(d, p, in, g);
     return (prepared_input){ .in = *in };
 }

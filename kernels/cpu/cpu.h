@@ -1,10 +1,9 @@
 /* kernels/cpu/cpu.h -- what the files of the CPU device share.
  *
- * Every operator is cut into tasks of a fixed shape that depend on nothing but the image
- * and the matrix: a task is one image, one unit of rows (or block of pixels) at its fixed
- * place, and one tile of output channels.  A task is computed by one thread from start to
- * end, so results do not depend on how many threads there are, on chunks, on bands, or on
- * how many images travel together.
+ * Every operator is cut into tasks, each computed by one thread from start to end, whose shape
+ * does not depend on how many threads there are.  Every element is one chain of operations whatever
+ * task it falls into (kernels/cpu/gemm.h; statistics by units of rows at fixed places), so results
+ * depend neither on threads nor on chunks, bands, or how many images travel together.
  *
  * Workspace is cut by the same function that says how much is needed (engine/base/carve.h):
  *

@@ -16,6 +16,7 @@
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/rows.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { RUN = 32 }; /* pixels that are prepared by one task, at most */
@@ -108,6 +109,7 @@ prepared_input cpu_prepare(dev *d, void *p, const matrix_input *in, conv_geometr
     prepared_input out = { .in = *in };
     if (!must_prepare(cpu_of(d), in, g))
         return out;
+    assert(p);
     prepare_state s = { cpu_of(d), in, g, planes_of(cpu_of(d), in, g), p, 0 };
     s.runs = (s.p.pitch + (g.kh > 1) + RUN - 1) / RUN;
     pool_run(s.c->pool, in->a.n * g.stride * g.stride * s.p.rows * s.runs, prepare_task, &s);

@@ -349,6 +349,7 @@ void property_hold(const char *name, property *p, int share)
     printf("%s: %d cases\n", name, r.cases);
     add_setting(settings, sizeof settings, "REFINE_BIN");
     add_setting(settings, sizeof settings, "LSAN_OPTIONS");
+    add_setting(settings, sizeof settings, "REFINE_ISA");
     if (!r.held)
         cr_assert_fail("%s\n%s\n%s\nagain, from the source's root: %sREFINE_SEED=%llu "
                        "REFINE_CASES=1 %s --filter property/%s",

@@ -63,7 +63,7 @@ void property_try(property_result *out, property *p, unsigned long long seed, do
                   int cases);
 
 #define Property(name_) PROPERTY_OF(name_, 1)
-/* One whose cases take seconds: tried for thrice as long. */
+/* One whose cases take long, or of which there are many kinds: tried for thrice as long. */
 #define CostlyProperty(name_) PROPERTY_OF(name_, 3)
 
 #define PROPERTY_OF(name_, share_)                                                                 \

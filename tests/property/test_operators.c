@@ -182,7 +182,7 @@ static void draw_image(draws *d, int *n, int *h, int *w)
 {
     *n = draw(d, 1, 3);
     *h = draw_scale(d, 1, 400);
-    *w = draw_scale(d, 1, 400);
+    *w = draw_once_in(d, 4) ? 32 * draw(d, 1, 3) - draw(d, 0, 2) : draw_scale(d, 1, 400);
     while (*n * *h * *w > MOST_PIXELS)
         *h = (*h + 1) / 2;
 }
@@ -195,14 +195,14 @@ static dtype draw_weights(draws *d, const place *p)
     return TYPES[draw_below(d, 4)];
 }
 
-/* The device's own, or what the VAE keeps its images in. */
+/* The device's own, or what the VAE keeps its images in; and floats that are scaled. */
 static dtype draw_type(draws *d, const place *p, int *exp2)
 {
     *exp2 = 0;
     if (!draw_once_in(d, 6))
         return activations(p);
     *exp2 = draw(d, 0, 8) - 3;
-    return DT_F16;
+    return !on_card(p) && draw_once_in(d, 3) ? DT_F32 : DT_F16;
 }
 
 static int halved(int x) { return (x + 1) / 2; }
@@ -251,8 +251,8 @@ static linear_case draw_linear(draws *d, const place *p)
     static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU };
     linear_case c = { .act = ACTS[draw_below(d, 4)] };
     draw_image(d, &c.n, &c.h, &c.w);
-    c.k = draw_scale(d, 1, 600);
-    c.rows = draw_scale(d, 1, 700);
+    c.k = draw_scale(d, 1, 3000);
+    c.rows = draw_scale(d, 1, 3000);
     c.type = draw_type(d, p, &c.exp2);
     c.weights = draw_weights(d, p);
     c.bias = draw_once_in(d, 2);
@@ -262,6 +262,10 @@ static linear_case draw_linear(draws *d, const place *p)
     int *const dims[] = { &c.n, &c.h, &c.w, &c.k, &c.rows };
     while ((int64_t)c.n * c.h * c.w * c.k * c.rows > most && lessen_any(d, dims, 5))
         ;
+    if (draw_once_in(d, 3)) { /* as it may be multiplied where it lies */
+        c.k = 16 * ((c.k + 15) / 16);
+        c.views = false;
+    }
     if (c.act == ACT_GEGLU) {
         c.rows += c.rows % 2;
         c.per_image = false;
@@ -324,7 +328,7 @@ static double linear_tolerance(const place *p, const linear_case *c, bool exact,
            2 * field_rounding(c->type, peak) + 1e-7;
 }
 
-Property(any_linear)
+CostlyProperty(any_linear)
 {
     const place p = draw_place(d);
     const way w = (way)draw_below(d, N_WAYS);
@@ -369,9 +373,9 @@ static conv_case draw_conv(draws *d, const place *p)
     draw_image(d, &c.n, &c.h, &c.w);
     c.kh = draw_once_in(d, 3) ? 1 : 3;
     c.pad = c.kh / 2;
-    c.a = draw_scale(d, 1, 200);
+    c.a = draw_scale(d, 1, 600);
     c.b = draw_once_in(d, 3) ? draw_scale(d, 1, 100) : 0;
-    c.rows = draw_scale(d, 1, 300);
+    c.rows = draw_scale(d, 1, 600);
     if (c.kh == 3 && draw_once_in(d, 4) && c.h > 1 && c.w > 1) {
         c.stride = 2;
         c.pad = draw(d, 0, 1);
@@ -388,9 +392,10 @@ static conv_case draw_conv(draws *d, const place *p)
     if (c.stride == 2 && (c.h == 1 || c.w == 1))
         c.stride = c.pad = 1;
     draw_resampling(d, &c);
-    if (c.b && draw_once_in(d, 2)) { /* as they may be multiplied where they lie */
-        c.a = 64 * ((c.a + 63) / 64);
+    if (draw_once_in(d, 3)) { /* as they may be multiplied where they lie */
+        c.a = c.b ? 64 * ((c.a + 63) / 64) : 16 * ((c.a + 15) / 16);
         c.b = 16 * ((c.b + 15) / 16);
+        c.views = false;
     }
     return c;
 }
@@ -422,7 +427,7 @@ static double conv_tolerance(const place *p, const conv_case *c, bool exact, dou
     return sum * (c->norm ? 2 : 1) + 4e-6 * peak + 2 * field_rounding(c->type, peak) + 1e-7;
 }
 
-Property(any_convolution)
+CostlyProperty(any_convolution)
 {
     const place p = draw_place(d);
     conv_case c = draw_conv(d, &p);

@@ -84,7 +84,7 @@ static void expect_smallest(draws *d, const any_job *a, const refine_memory *m)
     expect_least(d, a, &host, &host.ram_bytes, m->smallest_host, "host");
 }
 
-Property(any_plan_is_kept)
+CostlyProperty(any_plan_is_kept)
 {
     any_job a;
     refine_report r;

@@ -9,19 +9,22 @@ typedef struct prepared {
     prepared_input x;
 } prepared;
 
-static prepared prepare(dev *d, tensor x, tensor w)
+/* poisoned: the device has memory, and is no plan. */
+static prepared prepare(dev *d, tensor x, tensor w, bool poisoned)
 {
     const matrix_input in = linear_input(x, w.type == DT_I8G64);
     const conv_geometry g = linear_geometry(x);
     prepared p = { .bytes = op_prepare_bytes(d, &in, g) };
     p.space = p.bytes ? dev_alloc(d, p.bytes, DEV_VRAM) : NULL;
+    if (poisoned)
+        field_poison(d, p.space, p.bytes);
     p.x = op_prepare(d, p.space, &in, g);
     return p;
 }
 
 void linear_once(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
 {
-    const prepared p = prepare(d, x, w);
+    const prepared p = prepare(d, x, w, x.data != NULL);
     op_linear(d, y, &p.x, w, e);
     dev_free(d, p.space, p.bytes, DEV_VRAM);
 }
@@ -50,7 +53,7 @@ static void by_chunks(dev *d, const tensor *t, const void *context)
     const chunked *c = context;
     const linear_cut *k = &c->cut;
     const int half = c->act == ACT_GEGLU ? 2 : 1;
-    const prepared p = prepare(d, t[LINEAR_X], t[LINEAR_W]);
+    const prepared p = prepare(d, t[LINEAR_X], t[LINEAR_W], t[LINEAR_X].data != NULL);
     int row = 0;
     for (int i = 0; i < k->n; i++) {
         const tensor w = field_matrix_rows(t[LINEAR_W], row, k->rows[i]);
