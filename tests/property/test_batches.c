@@ -1,4 +1,5 @@
-/* tests/property/test_batches.c -- a batch that is broken off goes on where it was.
+/* tests/property/test_batches.c -- a batch that is broken off goes on where it was, and no output
+ * is laid over an input.
  *
  * refine-lowmem makes a few images of its own accord, is stopped or killed at any moment, once or
  * more, and called again: what then lies in its directory is what an undisturbed run leaves, to the
@@ -12,6 +13,7 @@
 #include "tools/image_io.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -147,5 +149,60 @@ CostlyProperty(any_batch_that_is_broken_off_goes_on)
     remove_parts(got);
     if (!is_wrong(d))
         expect_equal(d, &b, got, want);
+    remove_all(b.place.dir);
+}
+
+/* ---- inputs stay ---- */
+
+typedef enum spelling { AS_IT_IS, DOTTED, AROUND, BY_LINK, BY_HARD_LINK, N_SPELLINGS } spelling;
+
+/* A place that is the inputs', as somebody may write it: of one input its file, else the
+ * directory. */
+static void spell(char out[PATH], const batch *b, spelling way)
+{
+    static const char *const FORMS[] = { [AS_IT_IS] = "%s",
+                                         [DOTTED] = "%s/.",
+                                         [AROUND] = "%s/sub/..",
+                                         [BY_LINK] = "%s/again",
+                                         [BY_HARD_LINK] = "%s" };
+    char dir[PATH - 16], other[PATH];
+    (void)snprintf(other, sizeof other, "%s/%s", b->place.dir, way == AROUND ? "sub" : "again");
+    if (way == AROUND)
+        cr_assert_eq(mkdir(other, 0700), 0);
+    if (way == BY_LINK)
+        cr_assert_eq(symlink(b->place.dir, other), 0);
+    (void)snprintf(dir, sizeof dir, FORMS[way], b->place.dir);
+    (void)snprintf(out, PATH, b->n > 1 ? "%s" : "%s/0.png", dir);
+    if (way == BY_HARD_LINK && b->n == 1) {
+        (void)snprintf(out, PATH, "%s/other.png", dir);
+        cr_assert_eq(link(b->inputs[0], out), 0);
+    }
+}
+
+Property(any_output_leaves_the_inputs)
+{
+    static const char *const NAMES[] = { "as it is", "dotted", "around", "by a link",
+                                         "by a hard link" };
+    static batch b;
+    unsigned char *before[MOST_IMAGES];
+    size_t bytes[MOST_IMAGES], now;
+    char out[PATH];
+    b.n = draw(d, 1, 3);
+    b.together = 1;
+    const spelling way = (spelling)draw_below(d, N_SPELLINGS);
+    tried(d, "%d images, %s", b.n, NAMES[way]);
+    b.place = temp_place_make("");
+    make_inputs(&b);
+    for (int i = 0; i < b.n; i++)
+        before[i] = temp_read(b.inputs[i], &bytes[i]);
+    spell(out, &b, way);
+    (void)run(&b, out, 0, 0);
+    for (int i = 0; i < b.n; i++) {
+        unsigned char *after = temp_read(b.inputs[i], &now);
+        if (now != bytes[i] || memcmp(after, before[i], now) != 0)
+            wrong(d, "%d.png has been changed", i);
+        free(after);
+        free(before[i]);
+    }
     remove_all(b.place.dir);
 }

@@ -4,6 +4,7 @@
  *     ceilings that the plan accepts; and of several images as of each alone.
  *   - In f32 what the referee computes.
  *   - What is stopped, at whatever moment, leaves nothing behind.
+ *   - What is not finite ends the job.
  */
 #include "engine/base/mem.h"
 #include "tests/property/any_job.h"
@@ -161,6 +162,38 @@ CostlyProperty(any_job_that_is_stopped_leaves_nothing)
         wrong(d, "ends with %d: %s", st, err.text);
     if (mem_used().now != 0)
         wrong(d, "%llu bytes of the heap are left", (unsigned long long)mem_used().now);
+    any_job_free(&r);
+    any_job_close(&a);
+}
+
+/* ---- what is no number ---- */
+
+/* Latents in place of a photo, if there are none. */
+static float *take_latents(refine_job *j, int values)
+{
+    float *z = malloc((size_t)values * sizeof *z);
+    cr_assert_not_null(z);
+    for (int i = 0; i < values; i++)
+        z[i] = j->latents_in ? j->latents_in[i] : (float)(i % 7) - 3;
+    free((void *)(uintptr_t)j->rgb_in);
+    free((void *)(uintptr_t)j->latents_in);
+    j->rgb_in = NULL;
+    j->latents_in = z;
+    return z;
+}
+
+Property(any_number_that_is_none_ends_the_job)
+{
+    any_job a;
+    any_result r;
+    refine_error err = { 0 };
+    draw_job(d, &a, 1, ANY_JOB_PIXELS / 4);
+    const int values = a.j[0].width * a.j[0].height / 16, at = draw_below(d, values);
+    const bool infinite = draw_once_in(d, 2);
+    tried(d, "%s: latent %d is %s", a.text, at, infinite ? "infinite" : "no number");
+    take_latents(&a.j[0], values)[at] = infinite ? INFINITY : NAN;
+    if (any_job_run(&a, &a.o, &r, &err) == REFINE_OK)
+        wrong(d, "it ends well");
     any_job_free(&r);
     any_job_close(&a);
 }
