@@ -3,7 +3,7 @@
  *     y[pixel][r] = finish( sum over parts p, k of  input_p[pixel][k] w[r][tap_p][c0_p + k] )
  *
  * A convolution is the sum of its taps, each a product over pixels that lie densely behind
- * one another in the prepared input, only shifted (kernels/cpu/cpu_conv2d.c); or of the two
+ * one another in the prepared input, only shifted (kernels/cpu/prepare.h); or of the two
  * inputs that are concatenated.  The rows of an input are `pitch` pixels apart, those of y
  * `width`; the pixels in between are computed too and thrown away.
  *

@@ -96,14 +96,14 @@ static void fetch(const gemm *g, void *out, const pack_source *s, int r, int k0,
     memset((char *)out + (size_t)have * size, 0, (size_t)(n - have) * size);
 }
 
-/* Elements of STRIP rows from `row` on that can be read where they lie, as whole words. */
-static int in_place(const gemm *g, const pack_source *s, int row)
+/* Of k elements of STRIP rows from `row` on, those that can be read where they lie: as whole
+ * words. */
+static int in_place(const gemm *g, const pack_source *s, int row, int k)
 {
-    const bool whole = s->stride % (size_t)per_word(g) == 0 &&
-                       (uintptr_t)element_at(g, s, row, 0) % GEMM_WORD == 0;
-    if (!is_operands(g, s) || row + STRIP > s->rows || !whole)
+    if (!is_operands(g, s) || row + STRIP > s->rows || s->stride % (size_t)per_word(g) != 0 ||
+        (uintptr_t)element_at(g, s, row, 0) % GEMM_WORD != 0)
         return 0;
-    return s->k / per_word(g) * per_word(g);
+    return (s->k < k ? s->k : k) / per_word(g) * per_word(g);
 }
 
 void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_source s)
@@ -111,7 +111,7 @@ void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_s
     uint32_t strip[STRIP * CHUNK];
 
     for (int r = 0; r < GEMM_PANEL; r += STRIP) {
-        const int ready = in_place(g, &s, row + r);
+        const int ready = in_place(g, &s, row + r, k);
         if (ready)
             v->transpose((uint32_t *)panel + r, GEMM_PANEL,
                          (const uint32_t *)(const void *)element_at(g, &s, row + r, 0),
