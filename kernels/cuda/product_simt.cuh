@@ -10,6 +10,11 @@
 
 #include "kernels/cuda/product_kernels.cuh"
 
+/* What computes on registers alone; the emulated card has its own way to have it done. */
+#ifndef REGISTERS_ONLY
+#define REGISTERS_ONLY __forceinline__
+#endif
+
 enum { SIDE = 16, SIMT_THREADS = SIDE * SIDE };
 
 template <class E, int TM, int TN> struct threads {
@@ -22,6 +27,28 @@ template <class E, int TM, int TN> struct threads {
     };
 };
 
+/* Adds a dot product: of pairs of halves two at once, */
+template <int TN>
+__device__ REGISTERS_ONLY void add_products(__half2 (&d)[TN], half8 a, const half8 (&b)[TN])
+{
+#pragma unroll
+    for (int j = 0; j < TN; j++)
+#pragma unroll
+        for (int q = 0; q < 4; q++)
+            d[j] = __hfma2(a.pair[q], b[j].pair[q], d[j]);
+}
+
+/* and of floats. */
+template <int TN>
+__device__ REGISTERS_ONLY void add_products(float (&d)[TN], float8 a, const float8 (&b)[TN])
+{
+#pragma unroll
+    for (int j = 0; j < TN; j++)
+#pragma unroll
+        for (int q = 0; q < 8; q++)
+            d[j] = fmaf(a.x[q], b[j].x[q], d[j]);
+}
+
 /* The vectors v and v + 1 of k, 16 of it. */
 template <int TM, int TN>
 __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
@@ -30,24 +57,19 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
 {
     __half2 sum[TM][TN];
 #pragma unroll
-    for (int u = 0; u < 2; u++) {
-        half8 a[TM], b[TN];
+    for (int i = 0; i < TM; i++)
 #pragma unroll
-        for (int i = 0; i < TM; i++)
-            a[i] = s.x.vector(tm + SIDE * i, v + u);
+        for (int j = 0; j < TN; j++)
+            sum[i][j] = __float2half2_rn(0.0f);
+#pragma unroll
+    for (int u = 0; u < 2; u++) {
+        half8 b[TN];
 #pragma unroll
         for (int j = 0; j < TN; j++)
             b[j] = s.w.vector(tn + SIDE * j, v + u);
 #pragma unroll
         for (int i = 0; i < TM; i++)
-#pragma unroll
-            for (int j = 0; j < TN; j++) {
-                if (u == 0)
-                    sum[i][j] = __float2half2_rn(0.0f);
-#pragma unroll
-                for (int q = 0; q < 4; q++)
-                    sum[i][j] = __hfma2(a[i].pair[q], b[j].pair[q], sum[i][j]);
-            }
+            add_products(sum[i], s.x.vector(tm + SIDE * i, v + u), b);
     }
 #pragma unroll
     for (int i = 0; i < TM; i++)
@@ -70,14 +92,8 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
         for (int j = 0; j < TN; j++)
             b[j] = s.w.vector(tn + SIDE * j, v + u);
 #pragma unroll
-        for (int i = 0; i < TM; i++) {
-            const float8 a = s.x.vector(tm + SIDE * i, v + u);
-#pragma unroll
-            for (int j = 0; j < TN; j++)
-#pragma unroll
-                for (int q = 0; q < 8; q++)
-                    d[i][j] = fmaf(a.x[q], b[j].x[q], d[i][j]);
-        }
+        for (int i = 0; i < TM; i++)
+            add_products(d[i], s.x.vector(tm + SIDE * i, v + u), b);
     }
 }
 

@@ -3,54 +3,87 @@
 
 #include <math.h>
 
+/* The workspace. */
+typedef struct sums {
+    double *p;      /* weights of keys */
+    double *y;      /* hd sums */
+    float *q, *row; /* hd elements: of the query, and of a key or value */
+} sums;
+
 size_t ref_attention_workspace(const dev *d, const attention_args *a)
 {
+    const size_t hd = (size_t)(a->q.c / a->heads);
     (void)d;
-    return tensor_pixels(a->k) * sizeof(double);
+    return (tensor_pixels(a->k) + hd) * sizeof(double) + 2 * hd * sizeof(float);
 }
 
+static sums lay_out(void *workspace, const attention_args *a)
+{
+    const int hd = a->q.c / a->heads;
+    sums s = { .p = workspace };
+    s.y = s.p + tensor_pixels(a->k);
+    s.q = (float *)(s.y + hd);
+    s.row = s.q + hd;
+    return s;
+}
+
+/* One head of one query. */
 typedef struct query {
+    tensor q, k, v, y;
     size_t pixel;      /* of q and y */
     size_t key0, keys; /* pixels of k and v it sees */
-    int c0, hd;        /* channels of its head */
+    float scale;
 } query;
 
 /* p[i] = exp(q . k_i * scale - max), and their sum. */
-static double weigh(double *p, const attention_args *a, query s)
+static double weigh(const sums *s, const query *a)
 {
+    const size_t hd = (size_t)a->q.c;
     double max = -INFINITY, sum = 0;
-    for (size_t i = 0; i < s.keys; i++) {
-        p[i] = 0;
-        for (int c = s.c0; c < s.c0 + s.hd; c++)
-            p[i] += (double)ref_load(a->q, s.pixel, c) * (double)ref_load(a->k, s.key0 + i, c);
-        p[i] *= (double)a->scale;
-        max = fmax(max, p[i]);
+    ref_row(s->q, a->q, a->pixel, hd);
+    for (size_t i = 0; i < a->keys; i++) {
+        ref_row(s->row, a->k, a->key0 + i, hd);
+        s->p[i] = ref_dot(s->q, s->row, hd) * (double)a->scale;
+        max = fmax(max, s->p[i]);
     }
-    for (size_t i = 0; i < s.keys; i++)
-        sum += p[i] = exp(p[i] - max);
+    for (size_t i = 0; i < a->keys; i++)
+        sum += s->p[i] = exp(s->p[i] - max);
     return sum;
 }
 
-static void attend(double *p, const attention_args *a, query s)
+static void attend(const sums *s, const query *a)
 {
-    const double sum = weigh(p, a, s);
-    for (int c = s.c0; c < s.c0 + s.hd; c++) {
-        double v = 0;
-        for (size_t i = 0; i < s.keys; i++)
-            v += p[i] * (double)ref_load(a->v, s.key0 + i, c);
-        ref_store(a->y, s.pixel, c, (float)(v / sum));
+    const double sum = weigh(s, a);
+    for (int c = 0; c < a->y.c; c++)
+        s->y[c] = 0;
+    for (size_t i = 0; i < a->keys; i++) {
+        ref_row(s->row, a->v, a->key0 + i, (size_t)a->v.c);
+        for (int c = 0; c < a->y.c; c++)
+            s->y[c] += s->p[i] * (double)s->row[c];
     }
+    for (int c = 0; c < a->y.c; c++)
+        ref_store(a->y, a->pixel, c, (float)(s->y[c] / sum));
 }
 
 void ref_attention(dev *d, const attention_args *a)
 {
     const size_t tq = tensor_pixels(a->q), tk = tensor_pixels(a->k);
-    double *p = (double *)(void *)ref_workspace(d, ref_attention_workspace(d, a));
-    if (!p)
+    void *workspace = ref_workspace(d, ref_attention_workspace(d, a));
+    if (!workspace)
         return;
+    const sums s = lay_out(workspace, a);
     const int hd = a->q.c / a->heads;
     for (size_t n = 0; n < (size_t)a->q.n; n++)
         for (size_t i = 0; i < tq; i++)
-            for (int h = 0; h < a->heads; h++)
-                attend(p, a, (query){ n * tq + i, n * tk, a->causal ? i + 1 : tk, h * hd, hd });
+            for (int h = 0; h < a->heads; h++) {
+                const query one = { .q = tensor_channels(a->q, h * hd, hd),
+                                    .k = tensor_channels(a->k, h * hd, hd),
+                                    .v = tensor_channels(a->v, h * hd, hd),
+                                    .y = tensor_channels(a->y, h * hd, hd),
+                                    .pixel = n * tq + i,
+                                    .key0 = n * tk,
+                                    .keys = a->causal ? i + 1 : tk,
+                                    .scale = a->scale };
+                attend(&s, &one);
+            }
 }

@@ -84,7 +84,7 @@ Test(cuda_picture_int8, does_not_depend_on_its_company)
 {
     const refine_options o = options(REFINE_FP16);
     const refine_job j = short_job();
-    static const int PER_PASS[] = { 0, 5 };
+    static const int PER_PASS[] = { 0, 3 };
     picture_invariant_to_company(&o, &j, PER_PASS, 2);
 }
 

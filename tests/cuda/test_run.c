@@ -12,8 +12,8 @@
 
 enum { PIXELS = 64 * 64 * 3, SEEDS = 2, FAILURES = 8 };
 
-/* As strengths. */
-static const double ONE_STEP = 0.1, TWO_STEPS = 0.2;
+/* As a strength. */
+static const double ONE_STEP = 0.1;
 
 static char pack_file[256];
 
@@ -40,13 +40,12 @@ static refine_options options(refine_precision precision)
     return o;
 }
 
-static refine_status run(refine_precision precision, double strength, uint8_t *out,
-                         refine_error *err)
+static refine_status run(refine_precision precision, uint8_t *out, refine_error *err)
 {
     const refine_options o = options(precision);
     refine_job j = picture_small_job(out);
     refine_engine *e = NULL;
-    j.strength = strength;
+    j.strength = ONE_STEP;
     refine_status st = refine_open(&e, &o, &j, err);
     if (st == REFINE_OK)
         st = refine_run(e, &j, err);
@@ -54,39 +53,39 @@ static refine_status run(refine_precision precision, double strength, uint8_t *o
     return st;
 }
 
-static void expect_same(refine_precision precision, double strength, const uint8_t *want)
+static void expect_same(refine_precision precision, const uint8_t *want)
 {
     static uint8_t out[PIXELS];
     refine_error err = { 0 };
     memset(out, 0, sizeof out);
-    cr_expect_eq(run(precision, strength, out, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(run(precision, out, &err), REFINE_OK, "%s", err.text);
     cr_expect_arr_eq(out, want, PIXELS);
     cr_expect_eq(emulation_live(), 0);
     cr_expect_eq(emulation_loaded_late(), 0, "%d kernels were loaded late",
                  emulation_loaded_late());
 }
 
-static void invariant(refine_precision precision, double strength)
+static void invariant(refine_precision precision)
 {
     static uint8_t want[PIXELS];
     refine_error err = { 0 };
-    cr_assert_eq(run(precision, strength, want, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(run(precision, want, &err), REFINE_OK, "%s", err.text);
     for (int s = EMULATION_LAZY; s < EMULATION_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < (s == EMULATION_BY_CHANCE ? SEEDS : 1); seed++) {
             emulation_set_schedule((emulation_schedule)s, seed);
             emulation_set_order(seed % 2 ? EMULATION_REVERSE : EMULATION_RANDOM, seed);
-            expect_same(precision, strength, want);
+            expect_same(precision, want);
         }
 }
 
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)
 {
-    invariant(REFINE_FP16, TWO_STEPS);
+    invariant(REFINE_FP16);
 }
 
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_f32)
 {
-    invariant(REFINE_F32, ONE_STEP);
+    invariant(REFINE_F32);
 }
 
 /* One call in some fails; those that the program makes first, and others up to the last. */
@@ -96,7 +95,7 @@ static void fail_calls(cudaError_t e)
     refine_error err = { 0 };
     int failed = 0;
     const int before = emulation_calls();
-    cr_assert_eq(run(REFINE_F32, ONE_STEP, want, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(run(REFINE_F32, want, &err), REFINE_OK, "%s", err.text);
     const int calls = emulation_calls() - before;
     for (int i = 0; i < FAILURES; i++) {
         const int after = i < FAILURES / 2 ? 2 * i : calls / FAILURES * i;
@@ -104,7 +103,7 @@ static void fail_calls(cudaError_t e)
         emulation_fail_next(e, after);
         err = (refine_error){ 0 };
         memset(out, 0, sizeof out);
-        if (run(REFINE_F32, ONE_STEP, out, &err) == REFINE_OK) {
+        if (run(REFINE_F32, out, &err) == REFINE_OK) {
             cr_expect_arr_eq(out, want, PIXELS, "call %d", after);
         } else {
             cr_expect(err.text[0] && !strchr(err.text, '\n'), "call %d: '%s'", after, err.text);

@@ -1,24 +1,25 @@
 /* tests/cuda/test_self_test.c -- a card that computes wrongly is refused, whichever kernel it is
  * that does, and by the name of that kernel's family.
  *
- * Every result that opening a device compares is falsified by one bit in turn, and every launch of
- * it left out in turn.
+ * Every result that a family's trial compares is falsified by one bit in turn, and every launch of
+ * it left out in turn; opening tries all families.
  */
+#define _POSIX_C_SOURCE 200809L /* setenv */
 #include "engine/base/mem.h"
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/cuda_math.h"
+#include "tests/support/cuda_opening.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum {
-    PROBING = 6,   /* launches, for fp16, */
-    PROCESSORS = 1 /* each of which has much to do in them */
-};
+enum { PROCESSORS = 1 }; /* which has much to do when the card is probed */
 
 static void put_back(void)
 {
+    (void)unsetenv("REFINE_SELF_TEST");
     mem_fail_after(-1, MEM_FAIL_ONCE);
     (void)emulation_reset();
 }
@@ -53,62 +54,94 @@ static const char *const FAMILIES[] = {
 };
 enum { N_FAMILIES = sizeof FAMILIES / sizeof FAMILIES[0] };
 
-/* Is this the line about that family? */
-static bool is_about(const refine_error *err, const char *family)
+static void expect_told(const char *text, const char *family)
 {
     char says[96];
     (void)snprintf(says, sizeof says, " computes %s wrongly: element ", family);
-    return strstr(err->text, says) != NULL;
+    cr_expect(strncmp(text, "cuda: emulated card 0 with ", 27) == 0, "'%s'", text);
+    cr_expect(strstr(text, says), "'%s' is not about %s", text, family);
+    cr_expect(strstr(text, "update the NVIDIA driver, or use --device cpu"), "'%s'", text);
+    cr_expect_null(strchr(text, '\n'));
 }
 
-static int family_of(const refine_error *err)
+typedef struct work {
+    int launches, copies; /* the latter of results, to the host */
+} work;
+
+static work since(work before)
 {
-    int found = -1;
-    for (int i = 0; i < N_FAMILIES; i++)
-        if (is_about(err, FAMILIES[i]))
-            found = i;
-    cr_assert_geq(found, 0, "'%s'", err->text);
-    return found;
+    return (work){ emulation_launches() - before.launches, emulation_copies() - before.copies };
 }
 
-static void expect_refused(const refine_error *err)
-{
-    cr_expect_eq(err->status, REFINE_EDEVICE);
-    cr_expect(strncmp(err->text, "cuda: emulated card 0 with ", 27) == 0, "'%s'", err->text);
-    cr_expect(strstr(err->text, "update the NVIDIA driver, or use --device cpu"), "'%s'",
-              err->text);
-    cr_expect_null(strchr(err->text, '\n'));
-    cr_expect_eq(emulation_live(), 0);
-}
+/* Makes a launch or a copy wrong, `after` so many right ones. */
+typedef void spoiler(int after);
 
-/* Opens devices that are wrong at 0, 1, ... `n` - 1, and counts the families that are named. */
-static void expect_all_refused(cuda_math m, void (*make_wrong)(int after), int first, int n)
-{
-    int named[N_FAMILIES] = { 0 };
-    for (int i = 0; i < n; i++) {
-        refine_error err = { 0 };
-        make_wrong(first + i);
-        cr_assert_null(open_device(m, &err), "math %d, wrong at %d", m, first + i);
-        expect_refused(&err);
-        named[family_of(&err)]++;
-        (void)emulation_reset();
-    }
-    for (int i = 0; i < N_FAMILIES; i++)
-        cr_expect_gt(named[i], 0, "math %d: '%s' was never refused", m, FAMILIES[i]);
-}
-
-static void expect_self_test(cuda_math m)
+/* Tries one family alone; NULL for `spoil`: the card is right. */
+static work try_family(cuda_math m, int family, spoiler *spoil, int after)
 {
     refine_error err = { 0 };
     dev *d = open_device(m, &err);
     cr_assert_not_null(d, "%s", err.text);
     cr_assert_eq(cuda_of(d)->math, m);
-    const int copies = emulation_copies(), launches = emulation_launches();
+    const work before = since((work){ 0, 0 });
+    if (spoil)
+        spoil(after);
+    cuda_self_test_one(cuda_of(d), family);
+    const work did = since(before);
+    cr_expect_eq(dev_status(d), spoil ? REFINE_EDEVICE : REFINE_OK, "math %d, %s, wrong at %d", m,
+                 FAMILIES[family], after);
+    if (spoil && dev_status(d) != REFINE_OK)
+        expect_told(dev_why(d), FAMILIES[family]);
     dev_close(d);
-    cr_assert_eq(emulation_reset(), 0);
-    const int first = m == CUDA_F32 ? 0 : PROBING;
-    expect_all_refused(m, emulation_flip_bit, 0, copies);
-    expect_all_refused(m, emulation_lose_launch, first, launches - first);
+    cr_expect_eq(emulation_reset(), 0);
+    return did;
+}
+
+/* All that every family does is spoiled in turn.  What they do together. */
+static work spoil_families(cuda_math m)
+{
+    work all = { 0, 0 };
+    cr_assert_eq(setenv("REFINE_SELF_TEST", "off", 1), 0);
+    for (int f = 0; f < N_FAMILIES; f++) {
+        const work w = try_family(m, f, NULL, 0);
+        cr_expect(w.launches > 0 && w.copies > 0);
+        for (int i = 0; i < w.launches; i++)
+            (void)try_family(m, f, emulation_lose_launch, i);
+        for (int i = 0; i < w.copies; i++)
+            (void)try_family(m, f, emulation_flip_bit, i);
+        all.launches += w.launches;
+        all.copies += w.copies;
+    }
+    cr_assert_eq(unsetenv("REFINE_SELF_TEST"), 0);
+    return all;
+}
+
+static void expect_refused(cuda_math m, int family, spoiler *spoil, int after)
+{
+    refine_error err = { 0 };
+    spoil(after);
+    cr_assert_null(open_device(m, &err), "math %d, wrong at %d", m, after);
+    cr_expect_eq(err.status, REFINE_EDEVICE);
+    expect_told(err.text, FAMILIES[family]);
+    cr_expect_eq(emulation_live(), 0);
+    (void)emulation_reset();
+}
+
+/* Opening tries all families, in their order, and refuses the card for the first and the last. */
+static void expect_self_test(cuda_math m)
+{
+    refine_error err = { 0 };
+    cuda_opening_trusts(); /* probing takes longer than the trials */
+    const work all = spoil_families(m);
+    expect_refused(m, 0, emulation_flip_bit, 0);
+    expect_refused(m, 0, emulation_lose_launch, 0);
+    expect_refused(m, N_FAMILIES - 1, emulation_flip_bit, all.copies - 1);
+    expect_refused(m, N_FAMILIES - 1, emulation_lose_launch, all.launches - 1);
+    dev *d = open_device(m, &err);
+    cr_assert_not_null(d, "%s", err.text);
+    cr_expect_eq(emulation_copies(), all.copies);
+    cr_expect_eq(emulation_launches(), all.launches);
+    dev_close(d);
 }
 
 Test(cuda_self_test, refuses_whatever_is_wrong_on_tensor_cores)
@@ -120,22 +153,10 @@ Test(cuda_self_test, refuses_whatever_is_wrong_in_pairs_of_halves) { expect_self
 
 Test(cuda_self_test, refuses_whatever_is_wrong_in_f32) { expect_self_test(CUDA_F32); }
 
-Test(cuda_self_test, tries_one_family_alone)
+Test(cuda_self_test, names_its_families)
 {
-    for (int i = 0; i < N_FAMILIES; i++) {
-        refine_error err = { 0 };
-        dev *d = open_device(CUDA_TENSOR_CORES, &err);
-        cr_assert_not_null(d, "%s", err.text);
+    for (int i = 0; i < N_FAMILIES; i++)
         cr_expect_str_eq(cuda_self_test_family(i), FAMILIES[i]);
-        cuda_self_test_one(cuda_of(d), i);
-        cr_expect_eq(dev_status(d), REFINE_OK);
-        emulation_flip_bit(0);
-        cuda_self_test_one(cuda_of(d), i);
-        cr_expect_eq(dev_status(d), REFINE_EDEVICE);
-        cr_expect(strstr(dev_why(d), FAMILIES[i]), "'%s'", dev_why(d));
-        dev_close(d);
-        cr_expect_eq(emulation_reset(), 0);
-    }
     cr_expect_null(cuda_self_test_family(N_FAMILIES));
 }
 

@@ -1,25 +1,18 @@
-/* tests/support/cuda_math.c -- opening the device as the case wants it. */
+/* tests/support/cuda_math.c -- a device that multiplies as the case wants it. */
 #include "tests/support/cuda_math.h"
 
+#include "tests/support/cuda_opening.h"
 #include "tests/support/json_line.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#ifdef REFINE_CUDA_EMULATED
-#include "tests/support/cuda/emulation.h"
-#endif
 
 dev *cuda_math_open(cuda_math m)
 {
-#ifdef REFINE_CUDA_EMULATED
-    emulation_set_performance(m == CUDA_TENSOR_CORES ? 8000 : 1000, 1000);
-#endif
+    cuda_opening_trusts();
     dev *d = field_cuda(m == CUDA_F32 ? DT_F32 : DT_F16);
-#ifdef REFINE_CUDA_EMULATED
-    cr_assert_eq(cuda_of(d)->math, m, "the probe chose %d, not %d", cuda_of(d)->math, m);
-#endif
     cuda_of(d)->math = m;
     return d;
 }

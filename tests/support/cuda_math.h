@@ -1,8 +1,7 @@
 /* tests/support/cuda_math.h -- the ways in which the CUDA device multiplies, for tests of each.
  *
- * The emulated card is made to be one of which the device chooses that way.  On a real one it is
- * told to: the kernels of all ways are loaded on every card, so what a GTX 16 runs is tried on one
- * with tensor cores too.
+ * The device is told to, whatever its card is best at: the kernels of all ways are loaded on every
+ * card, so what a GTX 16 runs is tried on one with tensor cores too.
  */
 #ifndef TEST_CUDA_MATH_H
 #define TEST_CUDA_MATH_H

@@ -220,7 +220,8 @@ void picture_invariant_to_spill(const refine_options *base, const refine_job *j)
     picture_same(&o, j, want, "pictures partly in a file");
     o.ram_bytes = all.smallest_host;
     cr_assert(picture_memory(&o, j).spill_file > split.spill_file);
-    picture_same(&o, j, want, "pictures in a file");
+    if (!SANITIZED)
+        picture_same(&o, j, want, "pictures in a file");
 }
 
 static refine_job job_number(const refine_job *like, int i, uint8_t *out)
@@ -236,25 +237,27 @@ static refine_job job_number(const refine_job *like, int i, uint8_t *out)
     return j;
 }
 
-static void same_in_company(const refine_options *base, refine_job jobs[PICTURE_MANY], int per_pass,
+/* `many` jobs. */
+static void same_in_company(const refine_options *base, refine_job *jobs, int many, int per_pass,
                             uint8_t alone[][PICTURE_BYTES])
 {
     static uint8_t together[PICTURE_MANY][PICTURE_BYTES];
+    const size_t bytes = (size_t)many * PICTURE_BYTES;
     refine_options o = *base;
     refine_engine *e;
     refine_error err = { 0 };
 
-    for (int i = 0; i < PICTURE_MANY; i++)
+    for (int i = 0; i < many; i++)
         jobs[i].rgb_out = together[i];
-    o.images = PICTURE_MANY;
+    o.images = many;
     o.per_pass = per_pass;
     cr_assert_eq(refine_open(&e, &o, &jobs[0], &err), REFINE_OK, "%s", err.text);
     for (int again = 0; again < 2; again++) {
-        memset(together, 0, sizeof together);
-        cr_assert_eq(refine_run_many(e, jobs, PICTURE_MANY, &err), REFINE_OK, "%s", err.text);
-        cr_expect_eq(memcmp(alone, together, sizeof together), 0, "%d in a pass", per_pass);
+        memset(together, 0, bytes);
+        cr_assert_eq(refine_run_many(e, jobs, many, &err), REFINE_OK, "%s", err.text);
+        cr_expect_eq(memcmp(alone, together, bytes), 0, "%d in a pass", per_pass);
     }
-    cr_expect_eq(refine_run_many(e, jobs, 2, &err), REFINE_EINVAL);
+    cr_expect_eq(refine_run_many(e, jobs, many - 1, &err), REFINE_EINVAL);
     refine_close(e);
 }
 
@@ -263,13 +266,14 @@ void picture_invariant_to_company(const refine_options *base, const refine_job *
 {
     static uint8_t alone[PICTURE_MANY][PICTURE_BYTES];
     refine_job jobs[PICTURE_MANY];
+    const int many = SANITIZED ? 2 : PICTURE_MANY;
 
-    for (int i = 0; i < PICTURE_MANY; i++) {
+    for (int i = 0; i < many; i++) {
         jobs[i] = job_number(j, i, alone[i]);
         picture_run(base, &jobs[i], NULL);
     }
     for (int i = SANITIZED ? n - 1 : 0; i < n; i++)
-        same_in_company(base, jobs, per_pass[i], alone);
+        same_in_company(base, jobs, many, per_pass[i], alone);
 }
 
 void picture_smallest_budgets(const refine_options *base, const refine_job *j)

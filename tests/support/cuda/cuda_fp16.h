@@ -14,7 +14,7 @@ typedef __half half;
 typedef __half2 half2;
 
 /* The exponent's bias is corrected by a multiplication, which is right for subnormals too. */
-inline float __half2float(__half h)
+__forceinline__ float __half2float(__half h)
 {
     const uint32_t magnitude = (h.bits & 0x7fffu) << 13, sign = (h.bits & 0x8000u) << 16;
     if (magnitude >= 0x0f800000u) /* infinity, NaN */
@@ -26,10 +26,9 @@ namespace emulation {
 
 /* With e the exponent of x, not below that of subnormals, n = x / 2^(e - 10) is rounded where
  * doubles have no fraction left; n = 2048 carries into the exponent. */
-inline uint16_t half_bits(double x)
+__forceinline__ uint16_t half_bits(double x)
 {
-    uint64_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
+    const uint64_t bits = __builtin_bit_cast(uint64_t, x);
     const unsigned sign = static_cast<unsigned>(bits >> 48) & 0x8000u;
     const double magnitude = std::fabs(x);
     if (!(magnitude < 65520.0))
@@ -37,8 +36,7 @@ inline uint16_t half_bits(double x)
     int e = static_cast<int>(bits >> 52 & 0x7ffu) - 1023;
     e = e < -14 ? -14 : e;
     const uint64_t scale_bits = static_cast<uint64_t>(10 - e + 1023) << 52;
-    double scale;
-    std::memcpy(&scale, &scale_bits, sizeof scale);
+    const double scale = __builtin_bit_cast(double, scale_bits);
     const double n = magnitude * scale + 0x1p52 - 0x1p52;
     const int encoded = (e + 14) * 1024 + static_cast<int>(n);
     return static_cast<uint16_t>(sign + static_cast<unsigned>(encoded));
@@ -63,12 +61,12 @@ inline __half __low2half(__half2 h) { return h.x; }
 inline __half __high2half(__half2 h) { return h.y; }
 
 /* A product of halves is exact in float, and a sum of two in double: rounded once. */
-inline __half __hfma(__half a, __half b, __half c)
+__forceinline__ __half __hfma(__half a, __half b, __half c)
 {
     const float product = __half2float(a) * __half2float(b);
     return { emulation::half_bits(static_cast<double>(product) + __half2float(c)) };
 }
-inline __half2 __hfma2(__half2 a, __half2 b, __half2 c)
+__forceinline__ __half2 __hfma2(__half2 a, __half2 b, __half2 c)
 {
     emulation::done.half2 += 2;
     return { __hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y) };

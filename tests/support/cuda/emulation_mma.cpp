@@ -1,11 +1,11 @@
-/* tests/support/cuda/emulation_mma.cpp -- mma.m16n8k16 of a whole warp, many at once.
+/* tests/support/cuda/emulation_mma.cpp -- mma.m16n8k16 and ldmatrix of a whole warp.
  *
- * The lanes' fragments are gathered into matrices, multiplied, and the sums handed back to the
- * lanes.  This is where an emulated kernel spends its time: it is not instrumented by sanitizers,
+ * Of many products at once the lanes' fragments are gathered into matrices, multiplied, and the
+ * sums handed back to the lanes.  This is where an emulated kernel spends its time: it is not instrumented by sanitizers,
  * and uses wide vectors where the processor has them; neither changes a bit.  The sum over k is in
  * order, in F32 (a real tensor core has its own order).
  *
- * Reference: PTX ISA, "Matrix Fragments for mma.m16n8k16".
+ * Reference: PTX ISA, "Matrix Fragments for mma.m16n8k16", "ldmatrix".
  */
 #include "kernels/cuda/ptx.cuh"
 
@@ -87,7 +87,36 @@ BARE void scatter(void *const *brought, int n_i, int n_j)
     }
 }
 
+/* element[8 * matrix + row][column] */
+BARE inline __attribute__((always_inline)) void load(void *const *brought, bool transposed)
+{
+    static uint16_t element[LANES][8];
+    for (int lane = 0; lane < LANES; lane++)
+        __builtin_memcpy(element[lane], static_cast<const matrix_rows *>(brought[lane])->row,
+                         sizeof element[lane]);
+    for (int lane = 0; lane < LANES; lane++) {
+        uint32_t *out = static_cast<const matrix_rows *>(brought[lane])->out;
+        const int g = lane / 4, t = 2 * (lane % 4);
+        for (int i = 0; i < 4; i++) {
+            const uint32_t low = transposed ? element[8 * i + t][g] : element[8 * i + g][t];
+            const uint32_t high =
+                transposed ? element[8 * i + t + 1][g] : element[8 * i + g][t + 1];
+            out[i] = low | high << 16;
+        }
+    }
+}
+
 } /* namespace */
+
+BARE void load_rows_of_matrices(void *const *brought)
+{
+    load(brought, false);
+}
+
+BARE void load_columns_of_matrices(void *const *brought)
+{
+    load(brought, true);
+}
 
 void multiply_fragments(void *const *brought, int n_i, int n_j)
 {

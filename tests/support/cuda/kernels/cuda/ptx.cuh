@@ -26,34 +26,22 @@ template <int I, int J> void mma_all(void *const brought[LANES])
     multiply_fragments(brought, I, J);
 }
 
-struct matrices {
+struct matrix_rows {
     uint32_t *out;
     const void *row;
 };
 
-template <bool TRANSPOSED> void load_all(void *const brought[LANES])
-{
-    uint16_t element[LANES][8]; /* [8 * matrix + row][column] */
-    uint32_t out[LANES][4];
-    for (int lane = 0; lane < LANES; lane++)
-        std::memcpy(element[lane], static_cast<const matrices *>(brought[lane])->row,
-                    sizeof element[lane]);
-    for (int lane = 0; lane < LANES; lane++)
-        for (int i = 0; i < 4; i++) {
-            const int g = lane / 4, t = 2 * (lane % 4);
-            const uint32_t low = TRANSPOSED ? element[8 * i + t][g] : element[8 * i + g][t];
-            const uint32_t high =
-                TRANSPOSED ? element[8 * i + t + 1][g] : element[8 * i + g][t + 1];
-            out[lane][i] = low | high << 16;
-        }
-    for (int lane = 0; lane < LANES; lane++)
-        std::memcpy(static_cast<const matrices *>(brought[lane])->out, out[lane], sizeof out[0]);
-}
+/* For a whole warp. */
+void load_rows_of_matrices(void *const brought[LANES]);
+void load_columns_of_matrices(void *const brought[LANES]);
 
-inline void check_aligned(const void *row)
+/* The row is looked at where sanitizers see it. */
+inline void check_row(const void *row)
 {
     if (reinterpret_cast<uintptr_t>(row) % 16)
         __builtin_trap();
+    for (int i = 0; i < 2; i++)
+        (void)static_cast<const volatile uint64_t *>(row)[i];
 }
 
 } /* namespace emulation */
@@ -73,16 +61,16 @@ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 
 inline void load_matrices(uint32_t (&out)[4], const void *row)
 {
-    emulation::check_aligned(row);
-    emulation::matrices mine = { out, row };
-    emulation::meet_warp(&mine, emulation::load_all<false>);
+    emulation::check_row(row);
+    emulation::matrix_rows mine = { out, row };
+    emulation::meet_warp(&mine, emulation::load_rows_of_matrices);
 }
 
 inline void load_matrices_transposed(uint32_t (&out)[4], const void *row)
 {
-    emulation::check_aligned(row);
-    emulation::matrices mine = { out, row };
-    emulation::meet_warp(&mine, emulation::load_all<true>);
+    emulation::check_row(row);
+    emulation::matrix_rows mine = { out, row };
+    emulation::meet_warp(&mine, emulation::load_columns_of_matrices);
 }
 
 /* Subnormal results are 0. */
