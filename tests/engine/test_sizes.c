@@ -1,10 +1,7 @@
-/* tests/engine/test_sizes.c -- whole pictures of sizes that people ask for, and of odd ones.
+/* tests/engine/test_sizes.c -- whole pictures larger than those of tests/property/test_jobs.c.
  *
  * Sizes whose last rows of pixels are cut otherwise than the rest, in some level of the UNet or the
- * VAE.  Each is made with one, two and three threads, large ones with one and three, anew each
- * time: all must be equal, to the bit, and finite.  What they should be is shown elsewhere: any
- * size of up to VGA's in tests/property/test_jobs.c (under the sanitizers smaller ones), whole
- * pictures against diffusers in test_golden.c.
+ * VAE.  Each is made with one and with three threads: both must be equal, to the bit, and finite.
  */
 #include "engine/refine.h"
 #include "tests/support/picture_rig.h"
@@ -16,16 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST = 1920 * 1080 * 3, LARGE = 640 * 480 * 3, THREADS = 3 };
+enum { MOST = 1920 * 1080 * 3, MANY = 3 };
 
 static char pack_file[256];
 
 static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
 static void drop_pack(void) { (void)unlink(pack_file); }
 
 TestSuite(engine_sizes, .init = make_pack, .fini = drop_pack);
-TestSuite(engine_sizes_int8, .init = make_int8_pack, .fini = drop_pack);
 
 static uint8_t photo[MOST], one[MOST], many[MOST];
 
@@ -56,12 +51,12 @@ static refine_job job_of(int width, int height, uint8_t *out)
     return j;
 }
 
-static void expect_same_for_all_threads(int width, int height, refine_precision precision)
+static void expect_same_with_many_threads(int width, int height, refine_precision precision)
 {
     const size_t bytes = (size_t)width * (size_t)height * 3;
     cr_assert(bytes <= MOST);
     fill_photo();
-    for (int threads = 1; threads <= THREADS; threads += bytes > LARGE ? 2 : 1) {
+    for (int threads = 1; threads <= MANY; threads += MANY - 1) {
         refine_options o = picture_options(pack_file, REFINE_DEVICE_CPU, precision);
         const refine_job j = job_of(width, height, threads == 1 ? one : many);
         o.vram_bytes = (uint64_t)2 << 30;
@@ -74,15 +69,5 @@ static void expect_same_for_all_threads(int width, int height, refine_precision 
     }
 }
 
-static void small_ones(refine_precision precision)
-{
-    expect_same_for_all_threads(248, 200, precision);
-    expect_same_for_all_threads(320, 264, precision);
-}
-
-ReleaseTest(engine_sizes, small_and_odd_in_f32) { small_ones(REFINE_F32); }
-ReleaseTest(engine_sizes, small_and_odd_in_bf16) { small_ones(REFINE_BF16); }
-ReleaseTest(engine_sizes_int8, small_and_odd) { small_ones(REFINE_INT8); }
-
-ReleaseTest(engine_sizes, megapixel) { expect_same_for_all_threads(1032, 1032, REFINE_BF16); }
-ReleaseTest(engine_sizes, full_hd) { expect_same_for_all_threads(1920, 1080, REFINE_F32); }
+ReleaseTest(engine_sizes, megapixel) { expect_same_with_many_threads(1032, 1032, REFINE_BF16); }
+ReleaseTest(engine_sizes, full_hd) { expect_same_with_many_threads(1920, 1080, REFINE_F32); }

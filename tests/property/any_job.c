@@ -103,7 +103,7 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
     const refine_device device = draw_device(d);
     const bool card = device == REFINE_DEVICE_CUDA;
     const bool latents = draw_once_in(d, 3), guided = draw_once_in(d, 2);
-    const int steps = draw(d, 1, SANITIZED ? 2 : 3);
+    const int steps = draw(d, 1, card ? 1 : SANITIZED ? 2 : 3);
 
     a->o = picture_options(packs[which], device, draw_precision(d, device, which));
     a->o.threads = 1;
