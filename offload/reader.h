@@ -26,7 +26,8 @@ typedef struct reader_calls {
     void *context;
     int (*open)(void *context, const char *path, int flags);
     ssize_t (*pread)(void *context, int fd, void *dst, size_t bytes, off_t at);
-    int (*completion)(void *context, int result); /* what io_uring says of one read */
+    int (*completion)(void *context, int result); /* what io_uring says of one read, */
+    int (*submission)(void *context, int result); /* and of handing over what is queued */
 } reader_calls;
 
 typedef struct reader_config {

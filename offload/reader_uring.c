@@ -55,6 +55,8 @@ static void enqueue(uring_reader *r, extent *e)
 /* The system may refuse for now: what is queued stays queued and goes with the next call. */
 static void note_trouble(uring_reader *r, int result)
 {
+    if (r->calls && r->calls->submission)
+        result = r->calls->submission(r->calls->context, result);
     if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
         r->broken = -result;
 }

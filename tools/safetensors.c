@@ -147,7 +147,7 @@ static refine_status check_places(const safetensors *f, refine_error *err)
     for (int i = 0; i < f->n && st == REFINE_OK; i++) {
         if (order[i]->bytes && order[i]->at < end)
             st = bad(f, order[i]->name, "overlaps another tensor", err);
-        end = order[i]->at + order[i]->bytes;
+        end = num_max(end, order[i]->at + order[i]->bytes);
     }
     mem_free(order);
     if (st == REFINE_OK && end > f->file_bytes)

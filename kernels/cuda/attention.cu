@@ -2,7 +2,9 @@
  *
  * A block has 64 queries, 16 for each of its warps, whose O and S never leave registers: what mma
  * leaves of S is, as halves, what mma takes of P.  While a tile of keys is worked on the next is
- * on its way from memory to registers, and goes to the other half of shared memory.
+ * on its way from memory to registers, and goes to the other half of shared memory.  The queries
+ * are in registers before that half is needed, and lie there first: of 32 KiB every card has room
+ * for two blocks.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -17,14 +19,23 @@ enum {
     J = KEYS / 8                          /* and of a head: both are 64 */
 };
 
+/* A multiprocessor is to have registers for two blocks.  From 9.0 on ptxas finds room for three,
+ * where it is not asked for any. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define FLASH_BOUNDS __launch_bounds__(THREADS)
+#else
+#define FLASH_BOUNDS __launch_bounds__(THREADS, 2)
+#endif
+
 typedef operand<__half, KEYS, HEAD_VECTORS> tile;
 
-struct flash_shared {
-    tile q;
-    union {
-        tile kv[2][2]; /* [which][keys, values] */
-        outputs<16, HEAD> out[WARPS];
-    };
+union flash_shared {
+    tile kv[2][2]; /* [which][keys, values] */
+    struct {
+        tile first[2]; /* kv[0] */
+        tile q;
+    } begin;
+    outputs<16, HEAD> out[WARPS];
 };
 
 /* A tile of keys and values on its way. */
@@ -167,7 +178,7 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
     }
 }
 
-__global__ void __launch_bounds__(THREADS) flash_kernel(const flash_args a)
+__global__ void FLASH_BOUNDS flash_kernel(const flash_args a)
 {
     flash_shared *shared = shared_memory<flash_shared>();
     const flash_place at = flash_here(QUERIES);
@@ -176,7 +187,7 @@ __global__ void __launch_bounds__(THREADS) flash_kernel(const flash_args a)
     tile_pair next;
 
     for (int i = thread; i < QUERIES * HEAD_VECTORS; i += THREADS)
-        shared->q.vector(i / HEAD_VECTORS, i % HEAD_VECTORS) = flash_fetch(
+        shared->begin.q.vector(i / HEAD_VECTORS, i % HEAD_VECTORS) = flash_fetch(
             a, a.q, a.tq, at, at.query0 + i / HEAD_VECTORS, i % HEAD_VECTORS);
     next.fetch(a, at, 0);
     next.keep(shared->kv[0]);
@@ -185,7 +196,8 @@ __global__ void __launch_bounds__(THREADS) flash_kernel(const flash_args a)
     uint32_t q[HEAD / 16][1][4];
 #pragma unroll
     for (int k = 0; k < HEAD / 16; k++)
-        load_rows(q[k][0], shared->q, 16 * warp, 2 * k);
+        load_rows(q[k][0], shared->begin.q, 16 * warp, 2 * k);
+    __syncthreads();
     flash_state f = { {}, { -INFINITY, -INFINITY }, { 0, 0 } };
     for (int key0 = 0, which = 0; key0 < keys; key0 += KEYS, which ^= 1) {
         const bool more = key0 + KEYS < keys;

@@ -2,17 +2,16 @@
  *
  *     bench_cuda_families PACK SIZE [STEPS]
  *
- * The engine runs as ever, with all weights on the card, but between it and the device stand the
- * operators of this file, which record an event before and after each (the linker's --wrap gives
- * dev_open_cuda to us).  They do so in the last step alone.  Of it a line of JSON is printed for
+ * The engine runs as ever, with all weights on the card, but an event is recorded before and after
+ * each operator (operators.h), in the last step alone.  Of it a line of JSON is printed for
  * each operator, size of picture and kind of weights; one for what is `between operators`, waiting
  * and copying included; and one for `the step`, where clean_ms is the best of those before, which
  * had no events in them.
  */
 #include "engine/base/clock.h"
 #include "engine/refine.h"
-#include "kernels/backend.h"
 #include "kernels/cuda/cuda.h"
+#include "tests/bench/operators.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -34,153 +33,42 @@ typedef struct family {
     double seconds, macs;
 } family;
 
-dev *__real_dev_open_cuda(const dev_options *o, int ordinal, refine_error *err);
-dev *__wrap_dev_open_cuda(const dev_options *o, int ordinal, refine_error *err);
-
-/* The engine opens one device. */
-static struct dev_ops ours;
-static const struct dev_ops *theirs;
 static call calls[CALLS_MOST];
 static int n_calls, n_lost;
 static bool listening;
 
 /* ---- around each operator ---- */
 
-static call *begin(dev *d, const char *kind, tensor at, const char *weights, double macs)
+static call *under_way;
+
+void operators_of(dev *d) { (void)d; }
+
+void operator_begins(dev *d, const operator_call *o)
 {
     call *c = &calls[n_calls];
+    under_way = NULL;
     if (!listening)
-        return NULL;
+        return;
     if (n_calls == CALLS_MOST) {
         n_lost++;
-        return NULL;
+        return;
     }
-    (void)snprintf(c->name, sizeof c->name, "%s%s at %dx%d", kind, weights, at.h, at.w);
-    c->macs = macs;
+    (void)snprintf(c->name, sizeof c->name, "%s", o->name);
+    c->macs = o->macs;
     if ((!c->from && cudaEventCreateWithFlags(&c->from, cudaEventDefault) != cudaSuccess) ||
         (!c->to && cudaEventCreateWithFlags(&c->to, cudaEventDefault) != cudaSuccess) ||
         cudaEventRecord(c->from, cuda_of(d)->stream[DEV_COMPUTE]) != cudaSuccess) {
         n_lost++;
-        return NULL;
+        return;
     }
     n_calls++;
-    return c;
+    under_way = c;
 }
 
-static void end(dev *d, const call *c)
+void operator_ended(dev *d)
 {
-    if (c)
-        (void)cudaEventRecord(c->to, cuda_of(d)->stream[DEV_COMPUTE]);
-}
-
-static double pixels(tensor t) { return (double)t.n * (double)tensor_pixels(t); }
-static const char *weights_of(tensor w) { return w.type == DT_I8G64 ? ", int8" : ""; }
-
-static double matrix_macs(tensor y, tensor w)
-{
-    return pixels(y) * (double)w.n * (double)(w.h * w.w) * (double)w.c;
-}
-
-static void linear(dev *d, const linear_args *a)
-{
-    call *c = begin(d, a->e.act == ACT_GEGLU ? "linear, GEGLU" : "linear", a->y, weights_of(a->w),
-                    matrix_macs(a->y, a->w));
-    theirs->linear(d, a);
-    end(d, c);
-}
-
-static void conv2d(dev *d, const conv_args *a)
-{
-    const bool norm = tensor_present(a->x.in.affine) && !tensor_present(a->x.ready);
-    const char *kind = a->g.kh == 1       ? "conv 1x1"
-                       : a->g.stride == 2 ? "conv 3x3, down"
-                       : norm             ? "conv 3x3, normed on load"
-                                          : "conv 3x3";
-    call *c = begin(d, kind, a->y, weights_of(a->w), matrix_macs(a->y, a->w));
-    theirs->conv2d(d, a);
-    end(d, c);
-}
-
-static prepared_input prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
-{
-    call *c = begin(d, "conv, preparing", in->a, "", 0);
-    const prepared_input s = theirs->prepare(d, p, in, g);
-    end(d, c);
-    return s;
-}
-
-static void attention(dev *d, const attention_args *a)
-{
-    const double keys = (double)tensor_pixels(a->k);
-    call *c = begin(d, keys == (double)tensor_pixels(a->q) ? "attention, self" : "attention, cross",
-                    a->y, "", 2 * pixels(a->q) * keys * a->q.c);
-    theirs->attention(d, a);
-    end(d, c);
-}
-
-static void groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
-{
-    call *c = begin(d, "groupnorm, sums", a, "", 0);
-    theirs->groupnorm_sums(d, sums, a, b, row0, rows);
-    end(d, c);
-}
-
-static void groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
-                      float eps)
-{
-    const tensor at = { .h = h, .w = w };
-    call *c = begin(d, "groupnorm, folding", at, "", 0);
-    theirs->groupnorm(d, affine, sums, h, w, gain, bias, eps);
-    end(d, c);
-}
-
-static void apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
-{
-    call *c = begin(d, "groupnorm, applied", y, "", 0);
-    theirs->apply_norm(d, y, a, b, affine, f);
-    end(d, c);
-}
-
-static void layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
-{
-    call *c = begin(d, "layernorm", y, "", 0);
-    theirs->layernorm(d, y, x, gain, bias, eps);
-    end(d, c);
-}
-
-static void silu(dev *d, tensor y, tensor x)
-{
-    call *c = begin(d, "silu", y, "", 0);
-    theirs->silu(d, y, x);
-    end(d, c);
-}
-
-static void convert(dev *d, tensor y, tensor x)
-{
-    call *c = begin(d, "convert", y, "", 0);
-    theirs->convert(d, y, x);
-    end(d, c);
-}
-
-dev *__wrap_dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
-{
-    dev *d = __real_dev_open_cuda(o, ordinal, err);
-    if (!d)
-        return NULL;
-    theirs = d->ops;
-    ours = *theirs;
-    ours.linear = linear;
-    ours.conv2d = conv2d;
-    ours.prepare = prepare;
-    ours.attention = attention;
-    ours.groupnorm_sums = groupnorm_sums;
-    ours.groupnorm = groupnorm;
-    ours.apply_norm = apply_norm;
-    ours.layernorm = layernorm;
-    ours.silu = silu;
-    ours.convert = convert;
-    d->ops = &ours;
-    return d;
+    if (under_way)
+        (void)cudaEventRecord(under_way->to, cuda_of(d)->stream[DEV_COMPUTE]);
 }
 
 /* ---- what they say ---- */

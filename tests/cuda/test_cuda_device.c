@@ -95,6 +95,27 @@ Test(cuda_device, says_so_of_a_number_that_no_card_has)
     }
 }
 
+/* Copies from and to pinned memory return before they are done. */
+Test(cuda_device, puts_and_gets_before_it_returns_whatever_the_memory)
+{
+    const dev_options o = { .compute = DT_F32 };
+    refine_error err = { 0 };
+    emulation_set_schedule(EMULATION_LAZY, 0);
+    dev *d = dev_open_cuda(&o, 0, &err);
+    cr_assert_not_null(d, "%s", err.text);
+    char *on_card = dev_alloc(d, 4096, DEV_VRAM), *here = dev_alloc(d, 4096, DEV_PINNED);
+    cr_assert(on_card && here);
+    memset(here, 'a', 4096);
+    dev_put(d, on_card, here, 4096);
+    memset(here, 'b', 4096);
+    dev_get(d, here, on_card, 4096);
+    for (int i = 0; i < 4096; i++)
+        cr_assert_eq(here[i], 'a', "byte %d", i);
+    dev_free(d, on_card, 4096, DEV_VRAM);
+    dev_free(d, here, 4096, DEV_PINNED);
+    dev_close(d);
+}
+
 Test(cuda_device, multiplies_in_fp16_and_f32_alone)
 {
     const dtype wrong[] = { DT_BF16, DT_I8G64 };

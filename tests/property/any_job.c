@@ -11,12 +11,15 @@
 /* Sides in eighths. */
 enum { LEAST_SIDE = 8, MOST_SIDE = 200, CARD_PIXELS = 4096 };
 
-enum { FP16_PACK, INT8_PACK, RAW_PACK, CUT_PACK, N_PACKS };
+enum { FP16_PACK, INT8_PACK, CUT_FP16_PACK, CUT_INT8_PACK, N_PACKS };
 
 static const char *const PACK_OPTIONS[N_PACKS] = { "--weights fp16", "--weights int8",
-                                                   "--codec raw",
+                                                   "--codec raw --chunk 64K",
                                                    "--codec zstd --chunk 64K --weights int8" };
-static const char *const PACK_NAMES[N_PACKS] = { "fp16", "int8", "raw", "int8 in small chunks" };
+static const char *const PACK_NAMES[N_PACKS] = { "fp16", "int8", "fp16 in small chunks, raw,",
+                                                 "int8 in small chunks" };
+/* The other one of the same weights. */
+static const int OTHER_PACK[N_PACKS] = { CUT_FP16_PACK, CUT_INT8_PACK, FP16_PACK, INT8_PACK };
 static char packs[N_PACKS][512];
 
 void any_job_packs(void)
@@ -24,6 +27,8 @@ void any_job_packs(void)
     for (int i = 0; i < N_PACKS; i++)
         kept_pack(packs[i], sizeof packs[i], PACK_OPTIONS[i]);
 }
+
+const char *any_job_other_pack(const any_job *a) { return packs[OTHER_PACK[a->pack]]; }
 
 /* ---- what is asked for ---- */
 
@@ -81,7 +86,7 @@ static refine_precision draw_precision(draws *d, refine_device device, int pack)
                                   CARD[] = { REFINE_FP16, REFINE_F32 };
     return device == REFINE_DEVICE_CUDA
                ? CARD[draw_below(d, 2)]
-               : CPU[draw_below(d, pack == INT8_PACK || pack == CUT_PACK ? 3 : 2)];
+               : CPU[draw_below(d, pack == INT8_PACK || pack == CUT_INT8_PACK ? 3 : 2)];
 }
 
 /* The first one is as all others but for prompt, seed, guidance and input. */
@@ -99,7 +104,7 @@ static void draw_one(draws *d, refine_job *j, int i, bool latents)
 void draw_job(draws *d, any_job *a, int images, int pixels)
 {
     static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8" };
-    const int which = draw_below(d, N_PACKS);
+    const int which = a->pack = draw_below(d, N_PACKS);
     const refine_device device = draw_device(d);
     const bool card = device == REFINE_DEVICE_CUDA;
     const bool latents = draw_once_in(d, 3), guided = draw_once_in(d, 2);

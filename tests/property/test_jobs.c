@@ -1,7 +1,8 @@
 /* tests/property/test_jobs.c -- whole images of any size, whatever the way they are made.
  *
- *   - The same bits with one thread and plenty of memory as in any other way and within any
- *     ceilings that the plan accepts; and of several images as of each alone.
+ *   - The same bits with one thread and plenty of memory as in any other way, from chunks cut
+ *     otherwise, and within any ceilings that the plan accepts; and of several images as of each
+ *     alone.
  *   - In f32 what the referee computes.
  *   - What is stopped, at whatever moment, leaves nothing behind.
  *   - What is not finite ends the job.
@@ -55,6 +56,8 @@ CostlyProperty(any_image_has_the_same_bits_whatever_the_way)
     draw_job(d, &a, draw_images(d), ANY_JOB_PIXELS);
     refine_options o = a.o;
     simple = a;
+    if (draw_once_in(d, 2))
+        simple.o.pack_path = any_job_other_pack(&a);
     draw_ways(d, &a, &o);
     tried(d, "%s", a.text);
     if (!draw_ceilings(d, &a, &o)) {

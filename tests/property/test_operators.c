@@ -373,7 +373,7 @@ static conv_case draw_conv(draws *d, const place *p)
     draw_image(d, &c.n, &c.h, &c.w);
     c.kh = draw_once_in(d, 3) ? 1 : 3;
     c.pad = c.kh / 2;
-    c.a = draw_scale(d, 1, 600);
+    c.a = draw_scale(d, 1, 1600);
     c.b = draw_once_in(d, 3) ? draw_scale(d, 1, 100) : 0;
     c.rows = draw_scale(d, 1, 600);
     if (c.kh == 3 && draw_once_in(d, 4) && c.h > 1 && c.w > 1) {
@@ -465,17 +465,20 @@ static int64_t attention_macs(const attention_case *c, bool itself)
 static attention_case draw_attention(draws *d, const place *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
-    static const int HEADS[] = { 64, 8, 512, 40, 80, 512 };
-    attention_case c = { .heads = draw(d, 1, 4), .hd = HEADS[draw_below(d, 6)] };
+    static const int HEADS[] = { 64, 8, 512, 40, 80, 512, 20, 13 };
+    attention_case c = { .heads = draw(d, 1, 4), .hd = HEADS[draw_below(d, 8)] };
     draw_image(d, &c.n, &c.h, &c.w);
     c.causal = draw_once_in(d, 4);
     c.amplitude = (float)draw_scale(d, 1, 40);
     c.type = draw_type(d, p, &c.exp2);
     const bool itself = c.causal || draw_once_in(d, 2);
     const bool many = draw_once_in(d, 2); /* keys, whatever else must be few then */
+    if (c.causal && many)
+        c.h = 1, c.w = draw(d, 200, 1200);
     c.tk = many ? draw(d, 200, 1200) : draw_scale(d, 1, 1200);
-    int *const dims[] = { &c.n, &c.h, &c.w, &c.heads, &c.tk };
-    while (attention_macs(&c, itself) > most && lessen_any(d, dims, itself || many ? 4 : 5))
+    int *const dims[] = { &c.n, &c.heads, &c.h, &c.w, &c.tk };
+    const int n = c.causal && many ? 2 : itself || many ? 4 : 5;
+    while (attention_macs(&c, itself) > most && lessen_any(d, dims, n))
         ;
     if (itself)
         c.tk = c.h * c.w;
@@ -508,7 +511,7 @@ static double attention_tolerance(const place *p, const attention_case *c)
     return 2 * (c->hd * 0x1p-24 * amplitude + 2e-7 + bf16) + stored;
 }
 
-Property(any_attention)
+CostlyProperty(any_attention)
 {
     const place p = draw_place(d);
     const attention_case c = draw_attention(d, &p);
@@ -551,7 +554,7 @@ static norm_case draw_norm(draws *d, const place *p, const simple_op *op)
     draw_image(d, &c.n, &c.h, &c.w);
     c.type = draw_type(d, p, &c.exp2);
     c.groups = op->groups ? draw(d, 1, 32) : 0;
-    const int channels = op->groups ? c.groups * draw_scale(d, 1, 40) : draw_scale(d, 1, 1500);
+    const int channels = op->groups ? c.groups * draw_scale(d, 1, 160) : draw_scale(d, 1, 5000);
     c.b = op->second && channels > 1 && draw_once_in(d, 3) ? draw(d, 1, channels - 1) : 0;
     c.a = channels - c.b;
     c.offset = (float)draw(d, 0, 2);

@@ -207,14 +207,16 @@ static void draw_tensor(draws *d, page *p, int i, uint64_t *at)
     static const char *const TYPES[] = { "\"F16\"", "\"F32\"",     "\"BF16\"",
                                          "\"I64\"", "\"F8_E4M3\"", "\"F64\"" };
     static const int BYTES[] = { 2, 4, 2, 8, 1, 8 };
-    const int type = draw_below(d, 6), a = draw_scale(d, 1, 40), b = draw_scale(d, 1, 40);
+    const int type = draw_below(d, 6), b = draw_scale(d, 1, 40);
+    const int a = draw_once_in(d, 8) ? 0 : draw_scale(d, 1, 40);
     const uint64_t bytes = (uint64_t)a * (uint64_t)b * (uint64_t)BYTES[type];
+    const uint64_t from = bytes ? *at : (uint64_t)draw(d, 0, (int)*at); /* empty: anywhere */
     char shape[64], range[64];
     (void)snprintf(shape, sizeof shape, "[%llu,%llu]",
                    (unsigned long long)draw_number(d, (uint64_t)a),
                    (unsigned long long)draw_number(d, (uint64_t)b));
-    (void)snprintf(range, sizeof range, "[%llu,%llu]", (unsigned long long)draw_number(d, *at),
-                   (unsigned long long)draw_number(d, *at + bytes));
+    (void)snprintf(range, sizeof range, "[%llu,%llu]", (unsigned long long)draw_number(d, from),
+                   (unsigned long long)draw_number(d, from + bytes));
     *at += bytes;
     const int name = draw_once_in(d, 20) ? 0 : i;
     odd |= name != i;

@@ -188,6 +188,7 @@ Property(any_stream_brings_every_byte_once_and_in_order)
 typedef enum failure {
     A_READ_FAILS,
     THE_FILE_ENDS,
+    A_SUBMISSION_FAILS,
     A_BIT_FLIPS,
     THE_FILE_IS_CUT,
     NO_MEMORY,
@@ -196,17 +197,19 @@ typedef enum failure {
     N_FAILURES
 } failure;
 
-static const char *const FAILURES[] = { "a read fails",    "the file ends", "a bit flips",
-                                        "the file is cut", "no memory",     "no device memory",
-                                        "the device fails" };
+static const char *const FAILURES[] = { "a read fails",     "the file ends",   "a submission fails",
+                                        "a bit flips",      "the file is cut", "no memory",
+                                        "no device memory", "the device fails" };
 
 /* Makes it fail; `at`: when or where. */
 static void bring_about(course *c, failure f, int at)
 {
     rig *r = &c->r;
     const int streamed = r->script[3].end - r->script[0].first;
-    if (f == A_READ_FAILS || f == THE_FILE_ENDS) {
-        c->t.kind = f == A_READ_FAILS ? TROUBLE_FAILS : TROUBLE_ENDS;
+    if (f == A_READ_FAILS || f == THE_FILE_ENDS || f == A_SUBMISSION_FAILS) {
+        c->t.kind = f == A_READ_FAILS    ? TROUBLE_FAILS
+                    : f == THE_FILE_ENDS ? TROUBLE_ENDS
+                                         : TROUBLE_SUBMITS;
         c->t.at = at;
     }
     if (f == A_BIT_FLIPS)
@@ -229,6 +232,7 @@ static bool is_expected(failure f, refine_status st)
     switch (f) {
     case A_READ_FAILS:
     case THE_FILE_ENDS:
+    case A_SUBMISSION_FAILS:
     case THE_FILE_IS_CUT: return st == REFINE_EIO;
     case A_BIT_FLIPS: return st == REFINE_EFORMAT;
     case NO_MEMORY:

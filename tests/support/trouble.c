@@ -35,8 +35,17 @@ static int troubled_completion(void *context, int result)
     return result > 0 ? (int)outcome(context, result) : result;
 }
 
+static int troubled_submission(void *context, int result)
+{
+    trouble *t = context;
+    const int n = atomic_fetch_add(&t->submissions, 1);
+    return t->kind == TROUBLE_SUBMITS && (t->at < 0 || n == t->at) ? -EIO : result;
+}
+
 reader_calls trouble_calls(trouble *t)
 {
-    return (
-        reader_calls){ .context = t, .pread = troubled_pread, .completion = troubled_completion };
+    return (reader_calls){ .context = t,
+                           .pread = troubled_pread,
+                           .completion = troubled_completion,
+                           .submission = troubled_submission };
 }

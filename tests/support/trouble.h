@@ -17,11 +17,12 @@ typedef enum trouble_kind {
     TROUBLE_SHORT,       /* half of what was asked for */
     TROUBLE_INTERRUPTED, /* every other time */
     TROUBLE_FAILS,
-    TROUBLE_ENDS /* as if the file did */
+    TROUBLE_ENDS,   /* as if the file did */
+    TROUBLE_SUBMITS /* io_uring takes no more; `at` counts what it is handed over */
 } trouble_kind;
 
 typedef struct trouble {
-    atomic_int reads, at; /* at: number of the read that has it; negative: all */
+    atomic_int reads, submissions, at; /* at: number of the one that has it; negative: all */
     trouble_kind kind;
 } trouble;
 

@@ -80,6 +80,18 @@ void emulation_set_performance(double tensor, double half2);
 /* Kernels that were launched before they had been loaded by cudaFuncGetAttributes. */
 int emulation_loaded_late(void);
 
+/* ---- listing ---- */
+
+typedef struct emulation_launch {
+    const void *kernel; /* its address */
+    unsigned blocks, threads;
+    size_t shared; /* bytes */
+} emulation_launch;
+/* From now on kernels do not run, which takes no time and leaves what they write as it was, and
+ * fresh memory is 0: each launch is told to the listener instead.  NULL: none; usually so. */
+typedef void emulation_listener(const emulation_launch *l);
+void emulation_list_launches(emulation_listener *listener);
+
 /* ---- failures ---- */
 
 /* A card that computes wrongly: after so many others, one launch does nothing, or one copy to the

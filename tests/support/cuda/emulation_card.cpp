@@ -20,7 +20,7 @@ enum { MOST_LINGERING = 100 };
 
 const card_state USUAL = {
     CUDART_VERSION, 1, 7, 5, 2, static_cast<size_t>(8) << 30, 0, static_cast<size_t>(64) << 20,
-    false, cudaSuccess, 0, 0, -1, 0, -1
+    false, cudaSuccess, 0, 0, -1, 0, -1, nullptr
 };
 
 struct {
@@ -228,6 +228,12 @@ void emulation_flip_bit(int after_copies)
 {
     const std::lock_guard<std::mutex> hold(lock);
     card.flipped_copy = after_copies < 0 ? -1 : card.copies + after_copies;
+}
+
+void emulation_list_launches(emulation_listener *listener)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    card.listener = listener;
 }
 
 int emulation_calls(void)

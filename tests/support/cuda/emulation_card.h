@@ -3,6 +3,7 @@
 #define EMULATION_CARD_H
 
 #include "cuda_runtime_api.h"
+#include "emulation.h"
 
 #include <mutex>
 
@@ -39,6 +40,7 @@ struct card_state {
     cudaError_t lost; /* or cudaSuccess */
     int loaded_late;
     int launches, lost_launch, copies, flipped_copy; /* so far, and which of them; -1: none */
+    emulation_listener *listener;                    /* of launches, or NULL */
 };
 extern card_state card;
 

@@ -8,6 +8,8 @@
  */
 #include "emulation_memory.h"
 
+#include "emulation_card.h"
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -110,6 +112,8 @@ void *memory_take(size_t bytes)
     (void)madvise(a.pages, a.page_bytes, MADV_HUGEPAGE); /* cheaper to open and to close */
     set_open(a, true);
     memset(a.pages, 0xff, a.page_bytes);
+    if (card.listener)
+        memset(p, 0, bytes);
     ASAN_POISON_MEMORY_REGION(a.pages, static_cast<size_t>(p - a.pages));
     ASAN_POISON_MEMORY_REGION(p + bytes, static_cast<size_t>(a.pages + a.page_bytes - p) - bytes);
     set_open(a, false);
