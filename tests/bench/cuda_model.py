@@ -23,8 +23,8 @@
 # as long as its bytes do.  Good to about a quarter: its use is to compare versions of the sources.
 #
 # EXPOSED is the one constant that was fitted: with it three loops (plain product, product behind a
-# norm, attention) leave as much exposed on an RTX 3060 as was estimated by hand from their machine
-# code.  It is not to be set anew with the sources.
+# norm, attention) leave about as much exposed on an RTX 3060 as was estimated by hand from their
+# machine code.  It is not to be set anew with the sources.
 import argparse
 import collections
 import json
@@ -37,7 +37,7 @@ import tempfile
 
 FULL, EXPOSED, AROUND, LAUNCH = 1 / 1.04, 0.71, 3000, 6e-6
 OF_DRAM = 0.75  # of a card's bytes a second
-STEP = 64  # of k, in a round of a product: kernels/cuda/operand.cuh
+STEP = 64  # of k, in a round of a product: kernels/cuda/product_args.cuh
 
 Card = collections.namedtuple("Card", "name capability processors ghz rate bytes")
 # `rate`: multiply-adds a cycle a multiprocessor; of HMMA with F32 sums.  Clocks are those that
@@ -147,10 +147,9 @@ def walk(code, begin, end):
         to = labels.get(target_of(i)) if i.op else None
         taken = False
         if to is not None and at != end:
+            # One that goes back belongs to a loop within, which is met once here.
             between = {j.op for j in code[at + 1:to]} if to > at else WORK
             taken = not i.text.startswith("@") or not between & WORK
-            if to < at and i.text.startswith("@"):
-                taken = False
         if i.op:
             yield i, taken
         if at == end:
