@@ -69,6 +69,17 @@ Instruction = collections.namedtuple("Instruction", "text op stall writes reads 
 Loop = collections.namedtuple("Loop", "op macs issued path")  # macs: of one warp
 
 
+def answer(*command, **options):
+    """What a program prints; its own words, and the end, where it fails."""
+    try:
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **options)
+    except FileNotFoundError:
+        sys.exit(f"cuda_model.py: there is no {command[0]}; see the head of cuda_model.py")
+    if done.returncode != 0:
+        sys.exit(f"cuda_model.py: {command[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
 def macs_of(text):
     """Multiply-adds of a warp's instruction."""
     shape = re.search(r"[HI]MMA\.(\d+)\.", text)
@@ -86,8 +97,7 @@ def macs_of(text):
 
 def read_kernels(nvdisasm, cubin):
     """Of each kernel its instructions and labels (in which text stands for the name)."""
-    text = subprocess.run([nvdisasm, "-hex", cubin], capture_output=True, text=True, check=True)
-    lines = text.stdout.split("\n")
+    lines = answer(nvdisasm, "-hex", cubin).split("\n")
     kernels, at = {}, None
     for number, line in enumerate(lines):
         if line.startswith("\t.section"):
@@ -214,11 +224,9 @@ def machine_code(tools, library, capability):
     """Registers and loop of each kernel, by its mangled name."""
     kernels = {}
     with tempfile.TemporaryDirectory() as place:
-        subprocess.run([tools / "cuobjdump", "-xelf", f"sm_{capability}", library.resolve()],
-                       cwd=place, check=True, stdout=subprocess.DEVNULL)
+        answer(tools / "cuobjdump", "-xelf", f"sm_{capability}", library.resolve(), cwd=place)
         for cubin in sorted(pathlib.Path(place).glob("*.cubin")):
-            usage = subprocess.run([tools / "cuobjdump", "-res-usage", cubin], check=True,
-                                   capture_output=True, text=True).stdout
+            usage = answer(tools / "cuobjdump", "-res-usage", cubin)
             registers = dict(re.findall(r"Function (\w+):\n\s+REG:(\d+)", usage))
             if not registers:
                 continue
@@ -276,8 +284,7 @@ def seconds_of(card, kernel, launch):
 def symbols_of(program):
     """Names of functions by how far behind main they lie."""
     table = {}
-    listed = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
-    for line in listed.split("\n"):
+    for line in answer("nm", program).split("\n"):
         found = re.match(r"([0-9a-f]+) [tTwW] (\w+)$", line)
         if found:
             table.setdefault(int(found.group(1), 16), found.group(2))
@@ -288,8 +295,7 @@ def symbols_of(program):
 def launches_of(bench, pack, size, card):
     names = symbols_of(bench)
     way = "tensor" if "HMMA" in card.rate else "halves"
-    said = subprocess.run([bench, pack, str(size), str(card.capability), str(card.processors), way],
-                          check=True, capture_output=True, text=True).stdout
+    said = answer(bench, pack, size, card.capability, card.processors, way)
     launches = [json.loads(line) for line in said.split("\n") if line]
     for launch in launches:
         launch["name"] = names[launch["kernel"]]

@@ -865,6 +865,39 @@ Test(cuda_emulation, a_lost_card_stays_lost_and_gives_back_what_it_has)
     cr_expect_eq(cudaSetDevice(0), cudaErrorLaunchFailure);
 }
 
+/* ---- listing ---- */
+
+static emulation_launch listed[2];
+static int n_listed;
+
+static void list(const emulation_launch *l)
+{
+    if (n_listed < 2)
+        listed[n_listed] = *l;
+    n_listed++;
+}
+
+Test(cuda_emulation, a_launch_that_is_listed_does_not_run)
+{
+    unsigned char seen[2] = { 9, 9 };
+    cudaStream_t s = stream_open();
+    emulation_list_launches(list);
+    unsigned char *p = take(2); /* 0 */
+    cr_assert_eq(trial_poke(s, p, 1, 7), cudaSuccess);
+    cr_assert_eq(trial_nothing(s, 3, 64, 100), cudaSuccess);
+    get(s, seen, p, 2);
+    cr_expect(seen[0] == 0 && seen[1] == 0, "%d, %d", seen[0], seen[1]);
+    cr_assert_eq(n_listed, 2);
+    cr_expect(listed[0].kernel != listed[1].kernel);
+    cr_expect(listed[1].blocks == 3 && listed[1].threads == 64 && listed[1].shared == 100);
+
+    emulation_list_launches(NULL);
+    cr_assert_eq(trial_poke(s, p, 1, 7), cudaSuccess);
+    get(s, seen, p, 2);
+    cr_expect_eq(seen[1], 7);
+    cr_expect_eq(n_listed, 2);
+}
+
 Test(cuda_emulation, errors_have_their_names)
 {
     cr_expect_str_eq(cudaGetErrorName(cudaErrorMemoryAllocation), "cudaErrorMemoryAllocation");

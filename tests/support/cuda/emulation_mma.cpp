@@ -1,9 +1,9 @@
 /* tests/support/cuda/emulation_mma.cpp -- mma.m16n8k16 and ldmatrix of a whole warp.
  *
  * Of many products at once the lanes' fragments are gathered into matrices, multiplied, and the
- * sums handed back to the lanes.  This is where an emulated kernel spends its time: it is not instrumented by sanitizers,
- * and uses wide vectors where the processor has them; neither changes a bit.  The sum over k is in
- * order, in F32 (a real tensor core has its own order).
+ * sums handed back to the lanes.  This is where an emulated kernel spends its time: it is not
+ * instrumented by sanitizers, and uses wide vectors where the processor has them; neither changes a
+ * bit.  The sum over k is in order, in F32 (a real tensor core has its own order).
  *
  * Reference: PTX ISA, "Matrix Fragments for mma.m16n8k16", "ldmatrix".
  */
