@@ -62,7 +62,7 @@ static conv_geometry geometry(const trial *t)
                                  : (conv_geometry){ 3, 3, 1, 1, 0, t->at.h };
 }
 
-/* A convolution's is normalised. */
+/* A convolution's is normalised; written out, as the plan has it done where there is room. */
 static matrix_input input_of(const trial *t)
 {
     if (t->kind == DEV_LINEAR)
@@ -70,6 +70,7 @@ static matrix_input input_of(const trial *t)
     return (matrix_input){ .a = t->t[X],
                            .affine = t->t[AFFINE],
                            .silu = true,
+                           .detach = true,
                            .h = t->at.h,
                            .w = t->at.w,
                            .quantised = t->quantised };
@@ -78,8 +79,15 @@ static matrix_input input_of(const trial *t)
 /* A layer, and one whose outputs gate each other. */
 static void run_linear(dev *d, const trial *t)
 {
-    op_linear(d, t->t[Y], &t->ready, t->t[W], &PLAIN);
-    op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), &t->ready, t->t[W], &GATED);
+    const matrix_rows w = one_piece(t->t[W]);
+    op_linear(d, t->t[Y], &t->ready, &w, &PLAIN);
+    op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), &t->ready, &w, &GATED);
+}
+
+static void run_conv(dev *d, const trial *t)
+{
+    const matrix_rows w = one_piece(t->t[W]);
+    op_conv2d(d, t->t[Y], &t->ready, &w, geometry(t), &PLAIN);
 }
 
 static void run_attention(dev *d, const trial *t)
@@ -106,7 +114,7 @@ static void run_trial(dev *d, const trial *t)
 {
     switch (t->kind) {
     case DEV_LINEAR: run_linear(d, t); break;
-    case DEV_CONV: op_conv2d(d, t->t[Y], &t->ready, t->t[W], geometry(t), &PLAIN); break;
+    case DEV_CONV: run_conv(d, t); break;
     case DEV_ATTENTION: run_attention(d, t); break;
     default: run_memory(d, t); break;
     }

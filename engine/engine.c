@@ -108,6 +108,8 @@ static refine_status check_options(const refine_options *o, refine_error *err)
         return refine_fail(err, REFINE_EINVAL, "band rows must be a multiple of %d", BAND_UNIT);
     if (o->threads < 0 || o->threads > 1024 || o->decode_threads < 0 || o->decode_threads > 256)
         return refine_fail(err, REFINE_EINVAL, "the number of threads is out of range");
+    if (o->per_pass < 0 || o->together < 0)
+        return refine_fail(err, REFINE_EINVAL, "fewer than none cannot go together");
     return REFINE_OK;
 }
 
@@ -300,6 +302,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     TRY_OR(fail, open_stream(e, o, err));
     e->r.m = &e->m;
     e->r.w = stream_weights(e->s);
+    e->r.together = e->plan.together;
     e->r.band_rows = e->plan.band_rows;
     e->r.spill_from = e->plan.spill_from;
     e->r.tick_context = e->r.tap_context = e;
@@ -434,9 +437,11 @@ static double finish(refine_engine *e)
 
 /* ---- running ---- */
 
-static void fresh_region(refine_engine *e)
+/* `peak`: of the phases that begin. */
+static void fresh_region(refine_engine *e, size_t peak)
 {
     const plan *p = &e->plan;
+    e->r.norms_within = peak;
     scratch_close(&e->r.mem);
     scratch_open(&e->r.mem, e->d, e->arena + plan_region_at(p), p->region, p->zone);
     scratch_open(&e->r.spilled, e->d, SCRATCH_TOKEN, p->spill_host + p->spill_file, 0);
@@ -552,7 +557,7 @@ static refine_status start_latents(refine_engine *e, const refine_job *j, int im
     e->image = image;
     rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
     if (j->rgb_in) {
-        fresh_region(e);
+        fresh_region(e, e->plan.encode);
         pipeline_encode(p, &e->r, j->rgb_in);
         look(e, "the encoded picture", image, p->moments, 2 * n);
         TRY(device_status(e, err));
@@ -583,7 +588,7 @@ static refine_status read_prompts(refine_engine *e, const refine_job *j, refine_
 {
     begin(e, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
     e->image = 0;
-    fresh_region(e);
+    fresh_region(e, e->plan.unet);
     pipeline_text(e->p, &e->r, j);
     look_at_text(e);
     TRY(device_status(e, err));
@@ -634,7 +639,7 @@ static refine_status decode(refine_engine *e, const refine_job *j, refine_error 
     stream_drop_residents(e->s);
     for (int i = 0; i < e->p->images; i++) {
         e->image = i;
-        fresh_region(e);
+        fresh_region(e, e->plan.decode);
         look_at_picture(e, i, pipeline_decode(e->p, &e->r, i, j[i].rgb_out));
         TRY(device_status(e, err));
     }
@@ -785,6 +790,7 @@ static void fill_plan_report(refine_engine *e)
     r->per_pass = p->per_pass;
     r->passes_per_step = pipeline_passes(e->p);
     r->band_rows = p->band_rows;
+    r->together = p->together;
     r->rates = p->rates;
     r->predicted_step = p->predicted.step;
     r->predicted_unet = p->predicted.step * e->p->steps;

@@ -22,6 +22,7 @@ static simulate_result simulate_fresh(const forecast *f, int first, int end, int
                                 .end = end,
                                 .passes = visits,
                                 .seconds = p->seconds,
+                                .together = p->together,
                                 .ring_bytes = p->ring,
                                 .slots = p->slots,
                                 .disk = p->rates.disk,

@@ -29,7 +29,9 @@ enum { DEFAULT_SLOTS = 8, SMALLEST_SLOTS = 2, DEFAULT_WORKERS = 2 };
 
 static const int BANDS[] = { 64, 32, 16, 8 };
 static const size_t SPILLS[] = { NO_SPILL, 64 * MIB, 16 * MIB, 4 * MIB, MIB, 0 };
-static const size_t RINGS[] = { 64 * MIB, 32 * MIB, 16 * MIB, 0 }; /* 0: the smallest */
+/* Room for the chunks of two launches on a GPU, the one that is multiplied and the one that comes,
+ * of MATRIX_PIECES, half and a quarter of it, of 4 MiB each; 0: the smallest. */
+static const size_t RINGS[] = { 68 * MIB, 36 * MIB, 20 * MIB, 0 };
 
 enum { N_BANDS = 4, N_SPILLS = 6, N_RINGS = 4 };
 
@@ -47,6 +49,7 @@ typedef struct vae_way {
 /* And one way to run the rest. */
 typedef struct unet_way {
     int per_pass;
+    bool norms_anywhere; /* are they written out although the peak rises? */
     size_t text, unet, prompt;
     size_t workspace, inside;
 } unet_way;
@@ -115,9 +118,42 @@ static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *insi
 }
 
 /* Starts a phase (or a group of them) on an empty region. */
-static void fresh(run *r, size_t zone)
+static void fresh(const planner *k, run *r)
 {
-    scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX, zone);
+    scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX, k->out->zone);
+}
+
+/* Each returns the peak of what it replays. */
+static size_t replay_encoding(const planner *k, run *r)
+{
+    fresh(k, r);
+    pipeline_encode(k->p, r, NULL);
+    return r->mem.peak;
+}
+
+static size_t replay_decoding(const planner *k, run *r)
+{
+    fresh(k, r);
+    pipeline_decode(k->p, r, 0, NULL);
+    return r->mem.peak;
+}
+
+static size_t replay_pass(const planner *k, run *r)
+{
+    r->mem.peak = 0;
+    pipeline_pass(k->p, r, 0, 0);
+    return r->mem.peak;
+}
+
+/* Writes out the norms that lie within so many bytes, and then those below the peak which that
+ * makes.  They raise it no further: what is prepared is given back before anything else is
+ * taken. */
+static size_t replay_twice(const planner *k, run *r, size_t (*phase)(const planner *, run *),
+                           size_t norms_within)
+{
+    r->norms_within = norms_within;
+    r->norms_within = phase(k, r);
+    return phase(k, r);
 }
 
 static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
@@ -128,16 +164,10 @@ static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
     h->r.band_rows = y->band;
     h->r.spill_from = y->spill_from;
     scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX, 0);
-    if (k->p->encodes) {
-        fresh(&h->r, k->out->zone);
-        pipeline_encode(k->p, &h->r, NULL);
-        y->encode = h->r.mem.peak;
-    }
-    if (k->p->decodes) {
-        fresh(&h->r, k->out->zone);
-        pipeline_decode(k->p, &h->r, 0, NULL);
-        y->decode = h->r.mem.peak;
-    }
+    if (k->p->encodes)
+        y->encode = replay_twice(k, &h->r, replay_encoding, 0);
+    if (k->p->decodes)
+        y->decode = replay_twice(k, &h->r, replay_decoding, 0);
     y->spill = h->r.spilled.peak;
     return rehearsal_end(h, &y->workspace, &y->inside, err);
 }
@@ -148,13 +178,11 @@ static refine_status replay_unet(const planner *k, unet_way *y, refine_error *er
     if (!h)
         return REFINE_ENOMEM;
     k->p->per_pass = y->per_pass;
-    fresh(&h->r, k->out->zone);
+    fresh(k, &h->r);
     pipeline_text(k->p, &h->r, NULL);
     y->text = h->r.mem.peak;
     y->prompt = scratch_live(&h->r.mem);
-    h->r.mem.peak = 0;
-    pipeline_pass(k->p, &h->r, 0, 0);
-    y->unet = h->r.mem.peak;
+    y->unet = replay_twice(k, &h->r, replay_pass, y->norms_anywhere ? SIZE_MAX : 0);
     return rehearsal_end(h, &y->workspace, &y->inside, err);
 }
 
@@ -219,6 +247,19 @@ static size_t ring_of(const planner *k, size_t wish, size_t smallest, const bool
     return num_align(num_max(ring, smallest), SCRATCH_ALIGN);
 }
 
+/* How many chunks of a matrix are multiplied together: as many as the device takes, and the ring
+ * while as many more travel. */
+static int together_of(const planner *k, size_t ring)
+{
+    const pack *p = k->m->p;
+    const size_t chunk = stream_span(pack_biggest(p));
+    const int most = dev_pieces(k->target);
+    int n = k->o->together > 0 && k->o->together < most ? k->o->together : most;
+    while (n > 1 && stream_ring_min(p, 2 * (size_t)n * chunk) > ring)
+        n /= 2;
+    return n;
+}
+
 /* The smallest that the options leave. */
 static size_t least_ring(const planner *k, const vae_way *v, const unet_way *u)
 {
@@ -246,6 +287,7 @@ simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pip
 {
     simulate_config c = { .p = m->p,
                           .passes = pipeline_passes(pipe),
+                          .together = p->together,
                           .seconds = seconds,
                           .resident = p->is_resident,
                           .cached = p->is_cached,
@@ -470,6 +512,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
         set_ring(out, ring, 0);
         if (out->arena > out->device_limit || ring == last)
             continue;
+        out->together = together_of(k, ring);
         fill_residents(k, c, ring);
         const double step = predict(k);
         if (best < 0 || step < best * (1 - SAME_STEP)) {
@@ -478,6 +521,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
         }
         last = ring;
     }
+    out->together = together_of(k, chosen);
     fill_residents(k, c, chosen);
     set_ring(out, ring_of(k, chosen, smallest, out->is_resident), out->residents);
     (void)predict(k);
@@ -529,6 +573,34 @@ static refine_status find_smallest(planner *k, vae_way *least, unet_way *u, refi
     return REFINE_OK;
 }
 
+/* All norms of the UNet are written out where that fits beside the way the VAE goes, which they are
+ * not worth changing: convolutions that normalise while they read take the longer. */
+static refine_status choose_norms(planner *k, unet_way *u, const vae_way *v, refine_error *err)
+{
+    unet_way out = *u;
+    out.norms_anywhere = true;
+    TRY(replay_unet(k, &out, err));
+    set_ways(k, v, &out);
+    set_ring(k->out, least_ring(k, v, &out), 0);
+    if (k->out->arena > k->out->device_limit) {
+        TRY(replay_unet(k, u, err)); /* the work is that of the last replay */
+        set_ways(k, v, u);
+        set_ring(k->out, least_ring(k, v, u), 0);
+        return REFINE_OK;
+    }
+    *u = out;
+    return REFINE_OK;
+}
+
+/* With `n` items in a pass. */
+static refine_status choose_ways(planner *k, int n, vae_way *v, unet_way *u, refine_error *err)
+{
+    *u = (unet_way){ .per_pass = n };
+    TRY(replay_unet(k, u, err));
+    TRY(choose_vae(k, u, v, err));
+    return choose_norms(k, u, v, err);
+}
+
 /* Passes are shared by as many items as fit, unless fewer are predicted to be faster. */
 static refine_status choose_unet(planner *k, vae_way *v, unet_way *u, refine_error *err)
 {
@@ -536,9 +608,7 @@ static refine_status choose_unet(planner *k, vae_way *v, unet_way *u, refine_err
     int chosen = 1;
 
     for (int n = most_per_pass(k); n >= 1; n = n > 1 ? (n + 1) / 2 : 0) {
-        *u = (unet_way){ .per_pass = n };
-        TRY(replay_unet(k, u, err));
-        TRY(choose_vae(k, u, v, err));
+        TRY(choose_ways(k, n, v, u, err));
         if (k->out->arena <= k->out->device_limit) {
             TRY(choose_ring(k, smallest_ring(k, v, u), err));
             const double step = k->out->predicted.step;
@@ -550,9 +620,7 @@ static refine_status choose_unet(planner *k, vae_way *v, unet_way *u, refine_err
         if (k->o->per_pass)
             break;
     }
-    *u = (unet_way){ .per_pass = k->o->per_pass ? most_per_pass(k) : chosen };
-    TRY(replay_unet(k, u, err));
-    TRY(choose_vae(k, u, v, err));
+    TRY(choose_ways(k, k->o->per_pass ? most_per_pass(k) : chosen, v, u, err));
     return choose_ring(k, smallest_ring(k, v, u), err);
 }
 
@@ -686,6 +754,7 @@ static double predict_smallest(planner *k, const vae_way *v, const unet_way *u)
 {
     set_ways(k, v, u);
     set_ring(k->out, least_ring(k, v, u), 0);
+    k->out->together = 1;
     set_seconds(k);
     return predict(k);
 }

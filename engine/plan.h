@@ -15,6 +15,9 @@
  *     UNet     [prompt, table, activations][residents         ]
  *     decode   [activations                       ]
  *
+ * Norms that convolutions would take while they read are written out where they find room: below
+ * the peak that a phase has without them, and in the UNet wherever the arena then still fits.
+ *
  * Sizes are exact: scratch addresses are replayed, not estimated (engine/scratch.h).  Times
  * are predicted: the work of each chunk by the rates (engine/cost.h), through the queues
  * (offload/simulate.h).
@@ -42,6 +45,7 @@ typedef struct plan {
     size_t trace_events;
     size_t smallest_device, smallest_host; /* the arena; the host */
     int slots, workers, band_rows, per_pass;
+    int together; /* chunks of a matrix multiplied at once, at most */
     bool *is_resident, *is_cached;      /* per chunk; owned */
     dev_work *work;                     /* per chunk, of a visit; owned */
     double *seconds;                    /* likewise, predicted; owned */

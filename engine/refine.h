@@ -111,6 +111,7 @@ typedef struct refine_options {
     int band_rows; /* of the VAE; a multiple of 8 */
     int per_pass;  /* UNet inputs that go through the weights together: with guidance there
                       are two for each picture */
+    int together;  /* chunks of a matrix that a GPU multiplies in one launch, at most */
     int spill;     /* the VAE's tensors: 1 on the device, 2 in host memory or the scratch file */
 } refine_options;
 
@@ -223,6 +224,7 @@ typedef struct refine_report {
                                work), "disk", "decoding" or "copying": to blame when steps took
                                10 % more or less than predicted; or "" */
     int images, per_pass, passes_per_step, band_rows;
+    int together; /* chunks of a matrix multiplied in one launch */
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;
     int tokens, negative_tokens; /* of the prompts before truncation to 77 */

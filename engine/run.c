@@ -1,4 +1,4 @@
-/* engine/run.c -- weights meet operators: a matrix is a loop over its chunks. */
+/* engine/run.c -- weights meet operators: a matrix is a loop over groups of its chunks. */
 #include "engine/run.h"
 
 #include "engine/base/num.h"
@@ -100,10 +100,26 @@ typedef struct product {
     prepared_input x;
 } product;
 
+/* Bytes of the prepared input; where a device would normalise while it reads, `in` is told to be
+ * written out if there is room. */
+static size_t prepare_bytes(run *r, matrix_input *in, conv_geometry g)
+{
+    const size_t needed = op_prepare_bytes(r->d, in, g);
+    if (needed || !tensor_present(in->affine))
+        return needed;
+    matrix_input out = *in;
+    out.detach = true;
+    const size_t bytes = op_prepare_bytes(r->d, &out, g);
+    if (!scratch_fits(&r->mem, bytes, r->norms_within))
+        return 0;
+    *in = out;
+    return bytes;
+}
+
 static void begin_product(run *r, product *p, affine_ref w, matrix_input in)
 {
     in.quantised = tensor_of(r, w.weight)->dtype == DT_I8G64;
-    const size_t bytes = op_prepare_bytes(r->d, &in, p->g);
+    const size_t bytes = prepare_bytes(r, &in, p->g);
     p->space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
     p->x = op_prepare(r->d, p->space, &in, p->g);
     p->e.bias = run_vector(r, w.bias);
@@ -111,28 +127,48 @@ static void begin_product(run *r, product *p, affine_ref w, matrix_input in)
 
 static void end_product(run *r, const product *p) { scratch_give_bytes(&r->mem, p->space); }
 
-/* at: where the chunk's weights are on the device. */
-static void multiply_chunk(run *r, const product *p, int chunk, const void *at)
+/* The rows of chunks [first, end); at: where their weights are on the device. */
+static matrix_rows rows_of(const run *r, int first, int end, const void *const *at)
 {
-    const pack_chunk *k = pack_chunk_at(r->m->p, chunk);
+    const uint32_t row0 = pack_chunk_at(r->m->p, first)->row0;
+    matrix_rows w = one_piece(model_rows(r->m, first, at[0]));
+    for (int i = 1; first + i < end; i++) {
+        const pack_chunk *k = pack_chunk_at(r->m->p, first + i);
+        w.all.n += (int)k->rows;
+        w.row0[i] = (int)(k->row0 - row0);
+        w.data[i] = at[i];
+        w.pieces++;
+    }
+    return w;
+}
+
+static void multiply_chunks(run *r, const product *p, int first, int end, const void *const *at)
+{
+    const matrix_rows w = rows_of(r, first, end, at);
     const int half = p->e.act == ACT_GEGLU ? 2 : 1;
-    const epilogue e = epilogue_rows(p->e, (int)k->row0, (int)k->rows);
-    const tensor y = tensor_channels(p->y, (int)k->row0 / half, (int)k->rows / half);
-    const tensor w = model_rows(r->m, chunk, at);
+    const int row0 = (int)pack_chunk_at(r->m->p, first)->row0, rows = w.all.n;
+    const epilogue e = epilogue_rows(p->e, row0, rows);
+    const tensor y = tensor_channels(p->y, row0 / half, rows / half);
     if (p->linear)
-        op_linear(r->d, y, &p->x, w, &e);
+        op_linear(r->d, y, &p->x, &w, &e);
     else
-        op_conv2d(r->d, y, &p->x, w, p->g, &e);
+        op_conv2d(r->d, y, &p->x, &w, p->g, &e);
 }
 
 static void multiply(run *r, product *p, affine_ref w, matrix_input in)
 {
     const pack_tensor *t = tensor_of(r, w.weight);
     begin_product(r, p, w, in);
-    for (int c = (int)t->first_chunk; c < (int)(t->first_chunk + t->n_chunks); c++) {
-        multiply_chunk(r, p, c, r->w->enter(r->w, c));
-        r->w->leave(r->w, c);
-        tick(r);
+    for (int c = (int)t->first_chunk, end; c < (int)(t->first_chunk + t->n_chunks); c = end) {
+        const void *at[MATRIX_PIECES];
+        end = pack_group_end(r->m->p, c, r->together);
+        for (int i = c; i < end; i++)
+            at[i - c] = r->w->enter(r->w, i);
+        multiply_chunks(r, p, c, end, at);
+        for (int i = c; i < end; i++) {
+            r->w->leave(r->w, i);
+            tick(r);
+        }
     }
     end_product(r, p);
 }
@@ -155,8 +191,10 @@ void run_conv_band(run *r, tensor y, const matrix_input *in, const hold *h, affi
 {
     product p = { .y = y, .g = geometry(r, w.weight, stride, pad, row0, rows), .e = e };
     begin_product(r, &p, w, *in);
-    for (int i = 0; i < h->n; i++)
-        multiply_chunk(r, &p, h->first + i, h->p[i]);
+    for (int c = h->first, end; c < h->first + h->n; c = end) {
+        end = pack_group_end(r->m->p, c, dev_pieces(r->d));
+        multiply_chunks(r, &p, c, end, h->p + (c - h->first));
+    }
     end_product(r, &p);
 }
 

@@ -21,10 +21,14 @@ struct run {
     scratch mem;
     char *vectors; /* all of the model's, on the device; a token while planning */
     dtype act;     /* of the UNet's activations */
+    int together;  /* chunks of a matrix that are multiplied at once, at most; 0: 1 */
     int item0;     /* of those whose prompts are on the device, the first that is computed */
     dtype vae_act; /* of the VAE's, F32 or F16 with vae_exp2 */
     int vae_exp2;
     int band_rows; /* of the VAE; a multiple of BAND_UNIT */
+    /* What a convolution normalises is written out first, once for all taps and rows of its
+     * matrix, where that lies within so many bytes of the region.  No bit depends on it. */
+    size_t norms_within;
     /* The VAE's pictures of so many bytes or more lie in the spill (engine/picture.h), whose
      * places `spilled` lends out.  No spill: while planning, or when nothing goes there. */
     size_t spill_from;
@@ -50,13 +54,13 @@ affine_ref run_bind(const model *m, bool bias, const char *fmt, ...)
 /* Gain (or bias) as a tensor (1,1,1,n); absent for NO_WEIGHT. */
 tensor run_vector(const run *r, wref w);
 
-/* y = act(x w^T + bias + per_image) + residual, chunk by chunk.  e.bias is filled in here. */
+/* y = act(x w^T + bias + per_image) + residual, chunks by groups.  e.bias is filled in here. */
 void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e);
 
 /* The affine of GroupNorm over [a | b], taken from scratch. */
 tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps);
 
-/* y = conv(in), chunk by chunk. */
+/* y = conv(in), likewise. */
 void run_conv(run *r, tensor y, const matrix_input *in, affine_ref w, int stride, int pad,
               epilogue e);
 

@@ -126,17 +126,28 @@ void scratch_close(scratch *s)
     s->base = NULL;
 }
 
+/* Where a block of `want` bytes goes that lies at `at` or above: before live[*i]. */
+static size_t find_place(const scratch *s, size_t at, size_t want, int *i)
+{
+    for (*i = 0; *i < s->n && s->live[*i].at < at + want; ++*i)
+        at = num_max(at, s->live[*i].at + s->live[*i].bytes);
+    return at;
+}
+
+bool scratch_fits(const scratch *s, size_t bytes, size_t end)
+{
+    const size_t want = scratch_span(s, bytes);
+    int i;
+    return want <= end && find_place(s, 0, want, &i) <= end - want;
+}
+
 void *scratch_bytes_above(scratch *s, size_t below, size_t bytes)
 {
     const size_t want = scratch_span(s, bytes);
-    size_t at = below > 0 ? scratch_span(s, below) : 0;
-    int i = 0;
+    int i;
+    const size_t at = find_place(s, below > 0 ? scratch_span(s, below) : 0, want, &i);
 
     assert(s->n < SCRATCH_BLOCKS);
-    while (i < s->n && s->live[i].at < at + want) {
-        at = num_max(at, s->live[i].at + s->live[i].bytes);
-        i++;
-    }
     memmove(&s->live[i + 1], &s->live[i], (size_t)(s->n - i) * sizeof s->live[0]);
     s->live[i] = (scratch_block){ at, want, bytes };
     s->n++;

@@ -45,7 +45,10 @@ void scratch_close(scratch *s); /* takes back what is still lent out */
 void *scratch_bytes(scratch *s, size_t bytes);
 void scratch_give_bytes(scratch *s, void *p); /* NULL is fine */
 
-/* The same, above where a block of `below` bytes fits at the start of the region (0: anywhere). */
+/* Would they lie within the first `end` bytes of the region? */
+bool scratch_fits(const scratch *s, size_t bytes, size_t end);
+
+/* Such bytes above where a block of `below` bytes fits at the start of the region (0: anywhere). */
 void *scratch_bytes_above(scratch *s, size_t below, size_t bytes);
 
 size_t scratch_span(const scratch *s, size_t bytes); /* of the region that a block takes up */

@@ -12,13 +12,13 @@
 typedef struct linear_args {
     tensor y;
     prepared_input x;
-    tensor w;
+    matrix_rows w;
     epilogue e;
 } linear_args;
 typedef struct conv_args {
     tensor y;
     prepared_input x;
-    tensor w;
+    matrix_rows w;
     conv_geometry g;
     epilogue e;
 } conv_args;
@@ -76,6 +76,7 @@ struct dev {
     char why[256];
     char model[96];
     int threads;
+    int pieces; /* of a matrix that it multiplies together; 0: 1 */
     size_t overhead; /* device memory it took for itself */
     void *workspace;
     size_t workspace_bytes;

@@ -152,27 +152,43 @@ static bool is_linear_input(const matrix_input *in)
            !in->silu && in->h == in->a.h && in->w == in->a.w;
 }
 
-void op_linear(dev *d, tensor y, const prepared_input *x, tensor w, const epilogue *e)
+int dev_pieces(const dev *d) { return d->pieces > 0 ? d->pieces : 1; }
+
+/* In pieces that the device takes, of whole tiles. */
+static bool in_pieces(const dev *d, const matrix_rows *w)
+{
+    const tensor all = w->all;
+    if (w->pieces < 1 || w->pieces > dev_pieces(d) || w->row0[0] != 0 || w->data[0] != all.data)
+        return false;
+    for (int i = 1; i < w->pieces; i++)
+        if (w->row0[i] <= w->row0[i - 1] || w->row0[i] >= all.n ||
+            w->row0[i] % tile_rows(all.h, all.w) != 0)
+            return false;
+    return true;
+}
+
+void op_linear(dev *d, tensor y, const prepared_input *x, const matrix_rows *w, const epilogue *e)
 {
     const tensor from = x->in.a;
     assert(is_linear_input(&x->in) && is_activation(y) && same_pixels(from, y));
-    assert(is_matrix(w, 1, 1, from.c) && fits_epilogue(e, y, w.n));
-    assert((w.type == DT_I8G64) == x->in.quantised);
+    assert(is_matrix(w->all, 1, 1, from.c) && fits_epilogue(e, y, w->all.n));
+    assert((w->all.type == DT_I8G64) == x->in.quantised && in_pieces(d, w));
     assert(!y.data || y.data != from.data);
-    const linear_args a = { y, *x, w, *e };
+    const linear_args a = { y, *x, *w, *e };
     if (begins(d, DEV_LINEAR))
         d->ops->linear(d, &a);
 }
 
-void op_conv2d(dev *d, tensor y, const prepared_input *x, tensor w, conv_geometry g,
+void op_conv2d(dev *d, tensor y, const prepared_input *x, const matrix_rows *w, conv_geometry g,
                const epilogue *e)
 {
     assert(is_matrix_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
-    assert(is_matrix(w, g.kh, g.kw, x->in.a.c + x->in.b.c) && fits_epilogue(e, y, w.n));
-    assert((w.type == DT_I8G64) == x->in.quantised);
+    assert(is_matrix(w->all, g.kh, g.kw, x->in.a.c + x->in.b.c));
+    assert(fits_epilogue(e, y, w->all.n) && in_pieces(d, w));
+    assert((w->all.type == DT_I8G64) == x->in.quantised);
     assert(y.h == output_size(g, x->in.h) && y.w == output_size(g, x->in.w));
     assert(g.row0 + g.rows == y.h || (g.row0 + g.rows < y.h && g.rows % BAND_UNIT == 0));
-    const conv_args a = { y, *x, w, g, *e };
+    const conv_args a = { y, *x, *w, g, *e };
     if (begins(d, DEV_CONV))
         d->ops->conv2d(d, &a);
 }

@@ -64,7 +64,7 @@ typedef struct matrix_input {
     tensor a, b;
     tensor affine; /* absent: as it is */
     bool silu;
-    bool detach; /* prepare a copy in any case: y will overwrite a */
+    bool detach; /* prepare a copy in any case: y overwrites a, or the norm is to be taken once */
     int h, w;
     bool quantised; /* the weights to come are DT_I8G64: what is prepared may depend on it */
 } matrix_input;
@@ -104,14 +104,33 @@ static inline conv_geometry linear_geometry(tensor x)
     return g;
 }
 
-/* y[.., r] = sum_k x[.., k] * w[r][k].  Rows are pixels; y and x.in.a agree in n,h,w.
- * w is (rows,1,1,k): rows [.., ..) of a matrix, y the matching channel view. */
-void op_linear(dev *d, tensor y, const prepared_input *x, tensor w, const epilogue *e);
+/* Rows of a matrix.  They come in pieces that lie anywhere: each is dense, and of whole tiles
+ * (tile_rows) but the last.  A device takes dev_pieces() of them at most. */
+enum { MATRIX_PIECES = 8 };
 
-/* y is the whole image (or a channel view of it); only rows of `g` are written.
- * w is (rows, kh, kw, channels of the input).  y may overlap in.a when
- * the input was prepared with in.detach; e.residual may be y itself. */
-void op_conv2d(dev *d, tensor y, const prepared_input *x, tensor w, conv_geometry g,
+typedef struct matrix_rows {
+    tensor all; /* (rows, kh, kw, channels of the input); its data is that of the first piece */
+    int pieces;
+    int row0[MATRIX_PIECES]; /* of all, the first of each piece */
+    const void *data[MATRIX_PIECES];
+} matrix_rows;
+
+int dev_pieces(const dev *d);
+
+/* Rows that lie together. */
+static inline matrix_rows one_piece(tensor w)
+{
+    const matrix_rows m = { w, 1, { 0 }, { w.data } };
+    return m;
+}
+
+/* y[.., r] = sum_k x[.., k] * w[r][k].  Rows are pixels; y and x.in.a agree in n,h,w.
+ * w.all is (rows,1,1,k), y the matching channel view. */
+void op_linear(dev *d, tensor y, const prepared_input *x, const matrix_rows *w, const epilogue *e);
+
+/* y is the whole image (or a channel view of it); only rows of `g` are written.  y may overlap
+ * in.a when the input was prepared with in.detach; e.residual may be y itself. */
+void op_conv2d(dev *d, tensor y, const prepared_input *x, const matrix_rows *w, conv_geometry g,
                const epilogue *e);
 
 /* softmax(q k^T * scale) v per head.  q, y: (n,1,tq,heads*hd) or (n,h,w,..) views,

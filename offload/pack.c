@@ -507,6 +507,14 @@ const pack_frame *pack_frame_at(const pack *p, int i)
     return &p->frame[i];
 }
 
+int pack_group_end(const pack *p, int chunk, int most)
+{
+    const pack_tensor *t = pack_tensor_at(p, (int)pack_chunk_at(p, chunk)->tensor);
+    const int first = (int)t->first_chunk, end = first + (int)t->n_chunks;
+    const int group = most > 1 ? most : 1, next = chunk + group - (chunk - first) % group;
+    return next < end ? next : end;
+}
+
 void pack_segment(const pack *p, int segment, int *first, int *end)
 {
     assert(segment >= 0 && segment < PACK_SEGMENTS);

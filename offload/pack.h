@@ -43,6 +43,10 @@ bool pack_rows_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out);
 /* Chunks [*first, *end) of a segment. */
 void pack_segment(const pack *p, int segment, int *first, int *end);
 
+/* A matrix is cut into groups of `most` chunks (0: 1), from its first on, which are multiplied
+ * together: the end of that of `chunk`. */
+int pack_group_end(const pack *p, int chunk, int most);
+
 /* Largest chunk of the whole pack but the token table: decoded, and stored (a
  * multiple of PACK_ALIGN). */
 size_t pack_biggest(const pack *p);

@@ -8,7 +8,7 @@
 
 enum { STEPS = 4, FLIGHTS = 256, SLOTS_MOST = 1024 };
 
-/* What still lies in the ring. */
+/* What still lies in the ring; left: when compute was done with it. */
 typedef struct flight {
     uint64_t ring_end;
     double left;
@@ -17,8 +17,8 @@ typedef struct flight {
 typedef struct state {
     const simulate_config *c;
     ring r;
-    flight flight[FLIGHTS]; /* trips [popped, taken) */
-    uint64_t popped, taken;
+    flight flight[FLIGHTS];        /* trips [popped, taken) */
+    uint64_t popped, taken, group; /* the last: the first trip of those inside */
     double slot_free[SLOTS_MOST];
     double disk, decode, copy, compute; /* when each is free */
     simulate_result sum;
@@ -34,7 +34,7 @@ static double wait_for_room(state *s, size_t bytes)
     size_t at;
     uint64_t end;
     while (s->taken - s->popped == FLIGHTS || !ring_take(&s->r, stream_span(bytes), &at, &end)) {
-        assert(s->popped < s->taken && "the ring holds less than one chunk");
+        assert(s->popped < s->group && "the ring holds less than is multiplied together");
         const flight *f = &s->flight[s->popped++ % FLIGHTS];
         ring_give(&s->r, f->ring_end);
         room = f->left;
@@ -69,8 +69,25 @@ static void travel(state *s, int chunk)
     s->copy = later(later(s->copy, decoded), room) + over(k->bytes, c->copy);
     *slot = s->copy;
     blame(&s->sum, s->compute, disk, decoded, later(s->copy, s->compute));
-    s->compute = later(s->compute, s->copy) + c->seconds[chunk];
-    s->flight[s->taken++ % FLIGHTS].left = s->compute;
+    s->compute = later(s->compute, s->copy);
+    s->taken++;
+}
+
+/* Chunks [first, end) are multiplied together. */
+static void compute_group(state *s, int first, int end)
+{
+    const simulate_config *c = s->c;
+    double seconds = 0;
+    s->group = s->taken;
+    for (int i = first; i < end; i++) {
+        if (!c->resident || !c->resident[i])
+            travel(s, i);
+        seconds += c->seconds[i];
+    }
+    s->sum.compute += seconds;
+    s->compute += seconds;
+    for (uint64_t t = s->group; t < s->taken; t++)
+        s->flight[t % FLIGHTS].left = s->compute;
 }
 
 static void step(state *s)
@@ -80,12 +97,9 @@ static void step(state *s)
 
     s->sum = (simulate_result){ 0 };
     for (int pass = 0; pass < c->passes; pass++)
-        for (int i = c->first; i < c->end; i++) {
-            s->sum.compute += c->seconds[i];
-            if (c->resident && c->resident[i])
-                s->compute += c->seconds[i];
-            else
-                travel(s, i);
+        for (int i = c->first, end; i < c->end; i = end) {
+            end = pack_group_end(c->p, i, c->together);
+            compute_group(s, i, end);
         }
     s->sum.step = s->compute - begin;
 }

@@ -9,7 +9,8 @@
  *     compute[i] = max(compute[i-1], copy[i])              + seconds of i
  *
  * A slot is free when its copy has passed, ring bytes when their compute has.  A cached chunk
- * begins at copy, a resident one at compute.  These are the rules of offload/stream.c.
+ * begins at copy, a resident one at compute.  Chunks that are multiplied together are computed
+ * when the last of them has come.  These are the rules of offload/stream.c.
  */
 #ifndef REFINE_SIMULATE_H
 #define REFINE_SIMULATE_H
@@ -22,6 +23,7 @@ typedef struct simulate_config {
     const pack *p;
     int first, end;                /* chunks of one pass */
     int passes;                    /* of a step */
+    int together;                  /* chunks of a matrix multiplied at once, at most; 0: 1 */
     const double *seconds;         /* of compute, per chunk of the pack, a visit */
     const bool *resident, *cached; /* per chunk of the pack; NULL: none */
     size_t ring_bytes;

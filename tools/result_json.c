@@ -174,8 +174,9 @@ json_t *result_object(const refine_report *r, const run_record *run)
                           result_text(r->device_model), "precision", result_text(r->precision),
                           "width", r->width, "height", r->height, "images", r->images, "steps_run",
                           r->steps_run);
-    o = join(o, json_pack("{s:i, s:i, s:i}", "per_pass", r->per_pass, "passes_per_step",
-                          r->passes_per_step, "band_rows", r->band_rows));
+    o = join(o, json_pack("{s:i, s:i, s:i, s:i}", "per_pass", r->per_pass, "passes_per_step",
+                          r->passes_per_step, "chunks_per_launch", r->together, "band_rows",
+                          r->band_rows));
     if (ran)
         o = join(o, json_pack("{s:o, s:o, s:o}", "output", result_text(run->output), "seconds",
                               seconds_object(r), "stall", stall_object(r)));

@@ -24,7 +24,7 @@ static void read_prepared(const cpu_dev *c, matrix_job *j, const conv_args *a)
         const size_t pixel = (size_t)(u % s * s + v % s) * p.plane_pixels +
                              (size_t)(u / s) * (size_t)p.pitch + (size_t)(v / s);
         j->part[t] = (matrix_part){ .tap = t,
-                                    .channels = a->w.c,
+                                    .channels = a->w.all.c,
                                     .k = p.x.k,
                                     .input = row_or_null(a->x.ready.data, pixel * p.x.bytes),
                                     .image_bytes = p.image_bytes,
@@ -58,7 +58,7 @@ static matrix_job conv_job(const cpu_dev *c, const conv_args *a)
 {
     matrix_job j = {
         .y = a->y,
-        .w = a->w,
+        .w = a->w.all,
         .e = a->e,
         .x = operand_of(c, &a->x.in),
         .height = a->y.h,

@@ -11,7 +11,7 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
     const operand x = operand_of(c, &a->x.in);
     matrix_job j = {
         .y = a->y,
-        .w = a->w,
+        .w = a->w.all,
         .e = a->e,
         .height = 1,
         .width = pixels,
@@ -21,7 +21,7 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
         .rows = 1,
         .x = x,
         .parts = 1,
-        .part = { { .channels = a->w.c,
+        .part = { { .channels = a->w.all.c,
                     .k = x.k,
                     .input = tensor_present(a->x.ready) ? a->x.ready.data : a->x.in.a.data,
                     .image_bytes = (size_t)pixels * x.bytes,

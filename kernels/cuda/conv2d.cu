@@ -54,7 +54,7 @@ extern "C" size_t cuda_conv2d_workspace(const dev *, const conv_args *) { return
 extern "C" void cuda_conv2d(dev *d, const conv_args *a)
 {
     const prepared_input *x = &a->x;
-    product_args p = product_begin(a->y, a->w, &a->e);
+    product_args p = product_begin(a->y, &a->w, &a->e);
     p.stride = a->g.stride;
     p.pad = a->g.pad;
     p.row0 = a->g.row0;

@@ -27,6 +27,9 @@ typedef enum cuda_math {
     CUDA_F32
 } cuda_math;
 
+/* Tiles of a product on tensor cores: pixels x rows of the matrix of a block. */
+typedef enum cuda_tile { CUDA_128X128, CUDA_128X64, CUDA_64X64, CUDA_TILES } cuda_tile;
+
 typedef struct cuda_dev {
     dev base;
     int ordinal;
@@ -34,6 +37,9 @@ typedef struct cuda_dev {
     dtype compute;          /* F16 or F32 */
     cuda_math math;
     int processors;         /* streaming multiprocessors */
+    int mma_rate;           /* multiply-adds of F16 with F32 sums, a cycle of one of them */
+    int held[CUDA_TILES];   /* blocks of a tile that one of them holds */
+    cuda_tile only;         /* the one that is to be taken; CUDA_TILES: the fastest */
 } cuda_dev;
 
 static inline cuda_dev *cuda_of(dev *d) { return (cuda_dev *)(void *)d; }

@@ -284,6 +284,10 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
         cuda_context_note(&c->base, c->base.overhead);
 }
 
+/* Those for data centres are x.0, and have at least four times the rate of the others.  CUDA C++
+ * Programming Guide, "Arithmetic Instructions"; NVIDIA's white papers of GA100 and GA102. */
+static int mma_rate(const struct cudaDeviceProp *p) { return p->minor == 0 ? 1024 : 256; }
+
 dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
 {
     struct cudaDeviceProp p;
@@ -300,9 +304,12 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     }
     c->base.ops = &CUDA_OPS;
     c->base.threads = 1;
+    c->base.pieces = MATRIX_PIECES;
     c->ordinal = ordinal;
     c->compute = o->compute;
     c->processors = p.multiProcessorCount;
+    c->mma_rate = mma_rate(&p);
+    c->only = CUDA_TILES;
     (void)snprintf(c->base.model, sizeof c->base.model, "%.95s", p.name);
     take_card(c, &p);
     if (dev_status(&c->base) == REFINE_OK)

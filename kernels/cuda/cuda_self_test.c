@@ -21,7 +21,6 @@
 #include "quant/f16.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -65,7 +64,8 @@ static void linear(dev *d, const tensor *t, void *prepared)
     const conv_geometry g = linear_geometry(t[A]);
     assert(op_prepare_bytes(d, &in, g) <= PREPARED);
     const prepared_input x = op_prepare(d, prepared, &in, g);
-    op_linear(d, t[Y], &x, t[W], &e);
+    const matrix_rows w = one_piece(t[W]);
+    op_linear(d, t[Y], &x, &w, &e);
 }
 
 static void convolve(dev *d, const tensor *t, void *prepared)
@@ -85,7 +85,8 @@ static void convolve(dev *d, const tensor *t, void *prepared)
                               .rows = t[Y].h };
     assert(op_prepare_bytes(d, &in, g) <= PREPARED);
     const prepared_input s = op_prepare(d, prepared, &in, g);
-    op_conv2d(d, t[Y], &s, t[W], g, &e);
+    const matrix_rows w = one_piece(t[W]);
+    op_conv2d(d, t[Y], &s, &w, g, &e);
 }
 
 static void attend(dev *d, const tensor *t, void *prepared)
@@ -386,16 +387,13 @@ static void check(cuda_dev *c, const trial *of, const tensor *t, tensor right, c
         refuse(c, of, right, got);
 }
 
-/* The tile of a product depends on the number of processors: one gets the large tile, very many
- * the small one. */
 static void check_tiles(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got)
 {
-    const int processors = c->processors;
-    c->processors = 1;
-    check(c, of, t, right, got);
-    c->processors = INT_MAX;
-    check(c, of, t, right, got);
-    c->processors = processors;
+    for (int i = 0; i < CUDA_TILES; i++) {
+        c->only = (cuda_tile)i;
+        check(c, of, t, right, got);
+    }
+    c->only = CUDA_TILES;
 }
 
 static void run_trial(cuda_dev *c, dev *ref, const trial *of, uint32_t seed, host *h, char *card)

@@ -43,6 +43,16 @@ template <size_t SHARED, class... P> void load_kernel(dev *d, void (*kernel)(P..
                    "giving a kernel its shared memory");
 }
 
+/* Blocks that a multiprocessor holds at a time, by the driver. */
+template <class... P> int blocks_held(dev *d, void (*kernel)(P...), int threads, size_t shared)
+{
+    int n = 0;
+    if (dev_status(d) == REFINE_OK)
+        cuda_check(d, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, kernel, threads, shared),
+                   "asking how many blocks go together");
+    return n;
+}
+
 static inline unsigned blocks_of(size_t work, size_t each)
 {
     return static_cast<unsigned>((work + each - 1) / each);

@@ -5,7 +5,7 @@ extern "C" size_t cuda_linear_workspace(const dev *, const linear_args *) { retu
 
 extern "C" void cuda_linear(dev *d, const linear_args *a)
 {
-    product_args p = product_begin(a->y, a->w, &a->e);
+    product_args p = product_begin(a->y, &a->w, &a->e);
     const tensor x = a->x.in.a;
     p.in_h = x.h;
     p.in_w = x.w;

@@ -40,7 +40,7 @@ static void multiply(dev *d, const trial *t, cuda_math math)
     linear_args a = {};
     a.y = t->y;
     a.x.in = linear_input(t->x, false);
-    a.w = t->w;
+    a.w = one_piece(t->w);
     cuda_of(d)->math = math;
     cuda_linear(d, &a);
 }

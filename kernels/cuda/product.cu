@@ -1,14 +1,22 @@
 /* kernels/cuda/product.cu -- what a product is told, and which kernel it takes.
  *
  * The kernels are in a file for each tile and kind of operands, which are compiled side by side.
- * On tensor cores the tile depends on how many blocks there are to be, and changes no bit.
+ * On tensor cores there are several tiles.  None changes a bit; how long a product takes with each
+ * is estimated from the blocks that it would have and those that the card holds.
  */
 #include "kernels/cuda/product_args.cuh"
 
-product_args product_begin(tensor y, tensor w, const epilogue *e)
+#include <cmath>
+
+product_args product_begin(tensor y, const matrix_rows *rows, const epilogue *e)
 {
+    const tensor w = rows->all;
     product_args p = {};
-    p.w = w.data;
+    p.pieces = rows->pieces;
+    for (int i = 0; i < rows->pieces; i++) {
+        p.piece[i] = rows->data[i];
+        p.piece_row0[i] = rows->row0[i];
+    }
     p.w_type = w.type;
     p.n = w.n;
     p.kh = w.h;
@@ -48,24 +56,78 @@ void product_source(product_args *p, tensor a, tensor b, tensor affine, bool sil
 
 /* ---- which kernel ---- */
 
+static bool pieces_aligned(const product_args &p)
+{
+    for (int i = 0; i < p.pieces; i++)
+        if (reinterpret_cast<uintptr_t>(p.piece[i]) % 16)
+            return false;
+    return true;
+}
+
 /* F16 pixels, as they are or silu of their norm, and F16 or int8 rows, all in whole vectors. */
 static bool in_vectors(const product_args &p)
 {
     const normed &in = p.in;
     const bool same = !in.b.data || (in.b.type == DT_F16 && in.b.scale == in.a.scale);
     const bool rows = p.w_type == DT_I8G64 ||
-                      (p.w_type == DT_F16 && in.c % 8 == 0 &&
-                       reinterpret_cast<uintptr_t>(p.w) % 16 == 0);
+                      (p.w_type == DT_F16 && in.c % 8 == 0 && pieces_aligned(p));
     return in.a.type == DT_F16 && same && in.whole_vectors && rows &&
            (normed_raw(in) || normed_silu(in));
 }
 
-/* Are there as many large blocks as the card computes at a time? */
-static bool fills_card(const cuda_dev *c, const product_args &p)
+/* ---- which tile ---- */
+
+/* By cuda_tile. */
+static const product_way *const TILES[CUDA_TILES] = { &product_large, &product_medium,
+                                                      &product_small };
+
+/* Cycles of a stage that nothing hides where a multiprocessor has a single block, and bytes that
+ * it fetches a cycle: modelled, not measured (docs/speed.md). */
+static const double EXPOSED = 530, FETCHED = 32;
+
+/* A tile is taken before a smaller one unless that is by so much faster: it fetches less. */
+static const double WORTH_SMALLER = 0.97;
+
+/* Cycles of a stage of k of so many blocks on a multiprocessor. */
+static double stage_cycles(const cuda_dev *c, const product_way *t, int blocks)
 {
-    return static_cast<size_t>(blocks_of(static_cast<size_t>(p.n), PRODUCT_LARGE)) *
-               blocks_of(static_cast<size_t>(p.pixels), PRODUCT_LARGE) >=
-           static_cast<size_t>(c->processors);
+    const double products = static_cast<double>(t->m) * t->n * STEP / c->mma_rate;
+    const double fetching = (t->m + t->n) * STEP * 2 / FETCHED;
+    return fmax(fmax(blocks * products, products + EXPOSED), blocks * fetching);
+}
+
+/* Blocks go in waves of as many as the card holds; those that are left are spread evenly. */
+static double cycles_of(const cuda_dev *c, const product_args &p, cuda_tile tile)
+{
+    const product_way *t = TILES[tile];
+    const int held = c->held[tile] > 0 ? c->held[tile] : 1;
+    const int64_t blocks = static_cast<int64_t>(blocks_of(static_cast<size_t>(p.n), t->n)) *
+                           blocks_of(static_cast<size_t>(p.pixels), t->m);
+    const int64_t wave = static_cast<int64_t>(c->processors) * held, left = blocks % wave;
+    const double whole = static_cast<double>(blocks / wave) * stage_cycles(c, t, held);
+    const int most = static_cast<int>((left + c->processors - 1) / c->processors);
+    return left ? whole + stage_cycles(c, t, most) : whole;
+}
+
+static bool takes(const product_way *t, const product_args &p)
+{
+    return t->norms || normed_raw(p.in);
+}
+
+static const product_way &fastest_tile(const cuda_dev *c, const product_args &p)
+{
+    const product_way *best = TILES[CUDA_128X128];
+    double least = cycles_of(c, p, CUDA_128X128);
+    for (int i = CUDA_128X128 + 1; i < CUDA_TILES; i++) {
+        const double cycles = cycles_of(c, p, static_cast<cuda_tile>(i));
+        if (!takes(TILES[i], p) || cycles >= least * WORTH_SMALLER)
+            continue;
+        least = cycles;
+        best = TILES[i];
+    }
+    if (c->only < CUDA_TILES && takes(TILES[c->only], p))
+        best = TILES[c->only];
+    return *best;
 }
 
 static const product_way &way_of(const cuda_dev *c, const product_args &p)
@@ -75,22 +137,21 @@ static const product_way &way_of(const cuda_dev *c, const product_args &p)
         return product_floats;
     if (c->math == CUDA_HALF2)
         return vectors ? product_halves : product_halves_any;
-    if (fills_card(c, p))
-        return vectors ? product_large : product_large_any;
-    return vectors ? product_small : product_small_any;
+    return vectors ? fastest_tile(c, p) : product_small_any;
 }
 
 void product_run(dev *d, const product_args &p) { way_of(cuda_of(d), p).run(d, p); }
 
 extern "C" void cuda_load_products(dev *d)
 {
-    static const product_way *const HALVES[] = { &product_large,      &product_large_any,
-                                                 &product_small,      &product_small_any,
-                                                 &product_halves,     &product_halves_any };
-    if (cuda_of(d)->compute == DT_F32) {
-        product_floats.load(d);
+    cuda_dev *c = cuda_of(d);
+    if (c->compute == DT_F32) {
+        (void)product_floats.load(d);
         return;
     }
-    for (const product_way *w : HALVES)
-        w->load(d);
+    for (int i = 0; i < CUDA_TILES; i++)
+        c->held[i] = TILES[i]->load(d);
+    (void)product_small_any.load(d);
+    (void)product_halves.load(d);
+    (void)product_halves_any.load(d);
 }

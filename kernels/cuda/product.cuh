@@ -185,16 +185,56 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
 
 /* ---- the matrix: ROWS rows per block ---- */
 
+/* The piece that a row is in. */
+struct piece_place {
+    const void *data;
+    int row0;
+
+    __device__ __forceinline__ piece_place(const product_args &p, int row)
+    {
+        data = p.piece[0];
+        row0 = 0;
+#pragma unroll
+        for (int i = 1; i < MATRIX_PIECES; i++)
+            if (i < p.pieces && row >= p.piece_row0[i]) {
+                data = p.piece[i];
+                row0 = p.piece_row0[i];
+            }
+    }
+};
+
+/* Every piece but the last is of whole tiles, so that so many rows of a block are in one. */
+enum { UNIT_ROWS = TILE_ROWS_CONV3 };
+
+/* Which rows a thread fetches: first, first + APART, ... */
+template <int ROWS, int THREADS> struct rows_of_thread {
+    enum { EACH = ROWS * VECTORS / THREADS, APART = THREADS / VECTORS, UNITS = ROWS / UNIT_ROWS };
+
+    static __device__ __forceinline__ int first()
+    {
+        return static_cast<int>(threadIdx.x) / VECTORS;
+    }
+    static __device__ __forceinline__ int unit(int i) { return i * APART / UNIT_ROWS; }
+};
+
 /* F16, rows of whole vectors. */
 template <int ROWS, int THREADS> struct half_rows {
-    enum { EACH = ROWS * VECTORS / THREADS };
+    typedef rows_of_thread<ROWS, THREADS> of;
+    enum { EACH = of::EACH };
 
     half8 raw[EACH];
+    const __half *from[of::UNITS]; /* where `row` would lie, were it in the unit's piece */
     int row;
 
-    __device__ __forceinline__ void begin(const product_args &, int n0)
+    __device__ __forceinline__ void begin(const product_args &p, int n0)
     {
-        row = n0 + static_cast<int>(threadIdx.x) / VECTORS;
+        row = n0 + of::first();
+#pragma unroll
+        for (int u = 0; u < of::UNITS; u++) {
+            const piece_place at(p, n0 + u * UNIT_ROWS);
+            from[u] = static_cast<const __half *>(at.data) +
+                      static_cast<ptrdiff_t>(row - at.row0) * p.k;
+        }
     }
 
     __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
@@ -203,11 +243,10 @@ template <int ROWS, int THREADS> struct half_rows {
         const size_t at = static_cast<size_t>(k.tap) * p.in.c + c;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int r = row + i * (THREADS / VECTORS);
             raw[i] = half8_zero();
-            if (c < p.in.c && r < p.n)
-                raw[i] = half8_load(static_cast<const __half *>(p.w) +
-                                    static_cast<size_t>(r) * p.k + at);
+            if (c < p.in.c && row + i * of::APART < p.n)
+                raw[i] = half8_load(from[of::unit(i)] +
+                                    static_cast<size_t>(i * of::APART) * p.k + at);
         }
     }
 
@@ -215,10 +254,9 @@ template <int ROWS, int THREADS> struct half_rows {
                                          operand<__half, ROWS, VECTORS> &to) const
     {
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int r = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
-            to.vector(r, static_cast<int>(threadIdx.x) % VECTORS) = raw[i];
-        }
+        for (int i = 0; i < EACH; i++)
+            to.vector(of::first() + i * of::APART, static_cast<int>(threadIdx.x) % VECTORS) =
+                raw[i];
     }
 };
 
@@ -269,10 +307,11 @@ template <class E, int ROWS, int THREADS> struct int8_rows {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = n0 + static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
-            const int tile = r / p.tile, first = tile * p.tile;
+            const piece_place piece(p, r);
+            const int tile = (r - piece.row0) / p.tile, first = piece.row0 + tile * p.tile;
             const int rows = p.n - first < p.tile ? p.n - first : p.tile;
             const int stored = (rows + I8_ROW_ALIGN - 1) / I8_ROW_ALIGN * I8_ROW_ALIGN;
-            const int8_t *at = static_cast<const int8_t *>(p.w) +
+            const int8_t *at = static_cast<const int8_t *>(piece.data) +
                                static_cast<size_t>(tile) * p.tile_bytes;
             slab_bytes[i] = stored * (I8_GROUP + 2);
             group[i] = r < p.n ? at + (r - first) * I8_GROUP +
@@ -313,14 +352,22 @@ template <class E, int ROWS, int THREADS> struct int8_rows {
 
 /* F16, BF16 or F32 of any shape, converted when it is fetched. */
 template <class E, int ROWS, int THREADS> struct any_rows {
-    enum { EACH = ROWS * VECTORS / THREADS };
+    typedef rows_of_thread<ROWS, THREADS> of;
+    enum { EACH = of::EACH };
 
     vec8<E> have[EACH];
-    int row;
+    const void *piece[of::UNITS];
+    int row, row0[of::UNITS];
 
-    __device__ __forceinline__ void begin(const product_args &, int n0)
+    __device__ __forceinline__ void begin(const product_args &p, int n0)
     {
-        row = n0 + static_cast<int>(threadIdx.x) / VECTORS;
+        row = n0 + of::first();
+#pragma unroll
+        for (int u = 0; u < of::UNITS; u++) {
+            const piece_place at(p, n0 + u * UNIT_ROWS);
+            piece[u] = at.data;
+            row0[u] = at.row0;
+        }
     }
 
     __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
@@ -328,13 +375,14 @@ template <class E, int ROWS, int THREADS> struct any_rows {
         const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int r = row + i * (THREADS / VECTORS);
-            const size_t at = static_cast<size_t>(r) * p.k + static_cast<size_t>(k.tap) * p.in.c;
+            const int r = row + i * of::APART, u = of::unit(i);
+            const size_t at = static_cast<size_t>(r - row0[u]) * p.k +
+                              static_cast<size_t>(k.tap) * p.in.c;
             float x[8];
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 x[j] = r < p.n && c + j < p.in.c
-                           ? load_element(p.w, p.w_type, at + static_cast<size_t>(c + j))
+                           ? load_element(piece[u], p.w_type, at + static_cast<size_t>(c + j))
                            : 0.0f;
             encode8(have[i], x);
         }
@@ -344,8 +392,8 @@ template <class E, int ROWS, int THREADS> struct any_rows {
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            to.vector(static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS),
-                      static_cast<int>(threadIdx.x) % VECTORS) = have[i];
+            to.vector(of::first() + i * of::APART, static_cast<int>(threadIdx.x) % VECTORS) =
+                have[i];
     }
 };
 

@@ -14,8 +14,9 @@ struct product_args {
     normed in;
     int source_h, source_w, held_h, first, in_h, in_w;
 
-    /* The matrix: n rows of k = taps * c. */
-    const void *w;
+    /* The matrix: n rows of k = taps * c, in pieces, each with its first row. */
+    const void *piece[MATRIX_PIECES];
+    int piece_row0[MATRIX_PIECES], pieces;
     int w_type, n, k, kh, kw;
     int tile;          /* rows of a tile of DT_I8G64, */
     size_t tile_bytes; /* and of a full one */
@@ -34,7 +35,7 @@ struct product_args {
 };
 
 /* Everything but the input; all rows of y. */
-product_args product_begin(tensor y, tensor w, const epilogue *e);
+product_args product_begin(tensor y, const matrix_rows *w, const epilogue *e);
 /* The input, which holds rows [first, ...) of images of h rows.  Called last. */
 void product_source(product_args *p, tensor a, tensor b, tensor affine, bool silu, int h,
                     int first);
@@ -42,15 +43,15 @@ void product_source(product_args *p, tensor a, tensor b, tensor affine, bool sil
 /* Enqueues it. */
 void product_run(dev *d, const product_args &p);
 
-enum { PRODUCT_LARGE = 128 }; /* pixels and rows of the large tile */
-
 /* The kernels of a tile for some kinds of operands. */
 struct product_way {
     void (*run)(dev *d, const product_args &p);
-    void (*load)(dev *d);
+    int (*load)(dev *d); /* returns the blocks that a multiprocessor holds */
+    int m, n;            /* pixels and rows of a block */
+    bool norms;          /* does it normalise? */
 };
 /* What product.cu calls in vectors; and everything. */
-extern const product_way product_large, product_small, product_halves;
-extern const product_way product_large_any, product_small_any, product_halves_any, product_floats;
+extern const product_way product_large, product_medium, product_small, product_halves;
+extern const product_way product_small_any, product_halves_any, product_floats;
 
 #endif

@@ -2,6 +2,4 @@
  * shape. */
 #include "kernels/cuda/product_simt.cuh"
 
-typedef any_kernels<floats_tile> kernels;
-
-const product_way product_floats = { kernels::run, kernels::load };
+const product_way product_floats = way_of<floats_tile, any_kernels<floats_tile>>();

@@ -2,6 +2,4 @@
  * whole vectors. */
 #include "kernels/cuda/product_simt.cuh"
 
-typedef vector_kernels<halves_tile> kernels;
-
-const product_way product_halves = { kernels::run, kernels::load };
+const product_way product_halves = way_of<halves_tile, vector_kernels<halves_tile>>();

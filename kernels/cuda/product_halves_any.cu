@@ -2,6 +2,4 @@
  * type and shape. */
 #include "kernels/cuda/product_simt.cuh"
 
-typedef any_kernels<halves_tile> kernels;
-
-const product_way product_halves_any = { kernels::run, kernels::load };
+const product_way product_halves_any = way_of<halves_tile, any_kernels<halves_tile>>();

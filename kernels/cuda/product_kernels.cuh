@@ -10,6 +10,19 @@
 
 typedef void product_kernel(const product_args);
 
+template <class T, class K> constexpr product_way way_of()
+{
+    return { K::run, K::load, T::M, T::N, K::NORMS };
+}
+
+/* Loads one of T's kernels and returns how many blocks of it a multiprocessor holds. */
+template <class T> int product_load(dev *d, product_kernel *kernel)
+{
+    const size_t bytes = sizeof(typename T::shared);
+    load_kernel<bytes>(d, kernel);
+    return blocks_held(d, kernel, T::THREADS, bytes);
+}
+
 template <class T> void product_launch(dev *d, product_kernel *kernel, const product_args &p)
 {
     const dim3 grid(blocks_of(static_cast<size_t>(p.n), T::N),
@@ -17,35 +30,55 @@ template <class T> void product_launch(dev *d, product_kernel *kernel, const pro
     launch(d, kernel, grid, T::THREADS, sizeof(typename T::shared), p);
 }
 
-/* What lies in whole vectors (in_vectors of kernels/cuda/product.cu). */
-template <class T> struct vector_kernels {
-    typedef half_pixels<T::M, T::THREADS, false> plain;
-    typedef half_pixels<T::M, T::THREADS, true> normed;
+/* What lies in whole vectors (in_vectors of kernels/cuda/product.cu): as it is, */
+template <class T> struct plain_kernels {
+    enum { NORMS = false };
+    typedef half_pixels<T::M, T::THREADS, false> pixels;
     typedef half_rows<T::N, T::THREADS> f16;
     typedef int8_rows<__half, T::N, T::THREADS> int8;
 
     static void run(dev *d, const product_args &p)
     {
-        if (p.w_type == DT_I8G64)
-            product_launch<T>(d, normed_raw(p.in) ? T::template kernel<plain, int8>()
-                                                  : T::template kernel<normed, int8>(), p);
-        else
-            product_launch<T>(d, normed_raw(p.in) ? T::template kernel<plain, f16>()
-                                                  : T::template kernel<normed, f16>(), p);
+        product_launch<T>(d, p.w_type == DT_I8G64 ? T::template kernel<pixels, int8>()
+                                                  : T::template kernel<pixels, f16>(), p);
     }
 
-    static void load(dev *d)
+    static int load(dev *d)
     {
-        const size_t bytes = sizeof(typename T::shared);
-        load_kernel<bytes>(d, T::template kernel<plain, f16>());
-        load_kernel<bytes>(d, T::template kernel<normed, f16>());
-        load_kernel<bytes>(d, T::template kernel<plain, int8>());
-        load_kernel<bytes>(d, T::template kernel<normed, int8>());
+        product_load<T>(d, T::template kernel<pixels, int8>());
+        return product_load<T>(d, T::template kernel<pixels, f16>());
+    }
+};
+
+/* or normalised too. */
+template <class T> struct vector_kernels {
+    enum { NORMS = true };
+    typedef plain_kernels<T> plain;
+    typedef half_pixels<T::M, T::THREADS, true> pixels;
+
+    static void run(dev *d, const product_args &p)
+    {
+        if (normed_raw(p.in))
+            plain::run(d, p);
+        else
+            product_launch<T>(d,
+                              p.w_type == DT_I8G64
+                                  ? T::template kernel<pixels, typename plain::int8>()
+                                  : T::template kernel<pixels, typename plain::f16>(),
+                              p);
+    }
+
+    static int load(dev *d)
+    {
+        product_load<T>(d, T::template kernel<pixels, typename plain::int8>());
+        product_load<T>(d, T::template kernel<pixels, typename plain::f16>());
+        return plain::load(d);
     }
 };
 
 /* Everything. */
 template <class T> struct any_kernels {
+    enum { NORMS = true };
     typedef typename T::element element;
     typedef any_pixels<element, T::M, T::THREADS> pixels;
     typedef int8_rows<element, T::N, T::THREADS> int8;
@@ -57,11 +90,10 @@ template <class T> struct any_kernels {
                                                   : T::template kernel<pixels, other>(), p);
     }
 
-    static void load(dev *d)
+    static int load(dev *d)
     {
-        const size_t bytes = sizeof(typename T::shared);
-        load_kernel<bytes>(d, T::template kernel<pixels, int8>());
-        load_kernel<bytes>(d, T::template kernel<pixels, other>());
+        product_load<T>(d, T::template kernel<pixels, int8>());
+        return product_load<T>(d, T::template kernel<pixels, other>());
     }
 };
 

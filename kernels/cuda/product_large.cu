@@ -2,9 +2,4 @@
  * vectors. */
 #include "kernels/cuda/product_tensor.cuh"
 
-typedef vector_kernels<large_tile> kernels;
-
-static_assert(int(large_tile::M) == PRODUCT_LARGE && int(large_tile::N) == PRODUCT_LARGE,
-              "product.cu counts blocks of another size");
-
-const product_way product_large = { kernels::run, kernels::load };
+const product_way product_large = way_of<large_tile, vector_kernels<large_tile>>();

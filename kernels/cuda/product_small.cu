@@ -2,6 +2,4 @@
  * vectors. */
 #include "kernels/cuda/product_tensor.cuh"
 
-typedef vector_kernels<small_tile> kernels;
-
-const product_way product_small = { kernels::run, kernels::load };
+const product_way product_small = way_of<small_tile, vector_kernels<small_tile>>();

@@ -2,6 +2,4 @@
  * type and shape. */
 #include "kernels/cuda/product_tensor.cuh"
 
-typedef any_kernels<small_tile> kernels;
-
-const product_way product_small_any = { kernels::run, kernels::load };
+const product_way product_small_any = way_of<small_tile, any_kernels<small_tile>>();

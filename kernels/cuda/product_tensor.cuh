@@ -32,6 +32,7 @@ template <int WARPS_M, int WARPS_N, int I, int BLOCKS> struct warps {
 };
 
 typedef warps<2, 4, 4, 1> large_warps; /* 128 x 128 */
+typedef warps<2, 2, 4, 2> medium_warps; /* 128 x 64 */
 typedef warps<2, 2, 2, 3> small_warps; /* 64 x 64 */
 
 /* Adds a stage to a warp's sums. */
@@ -50,9 +51,15 @@ __device__ __forceinline__ void multiply_stage(float (&d)[T::WARP_M / 16][T::J][
     }
 }
 
+/* 7.5 has shared memory for two at most. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TENSOR_BOUNDS(T) __launch_bounds__(T::THREADS, T::RESIDENT < 2 ? T::RESIDENT : 2)
+#else
+#define TENSOR_BOUNDS(T) __launch_bounds__(T::THREADS, T::RESIDENT)
+#endif
+
 template <class T, class S, class W>
-__global__ void __launch_bounds__(T::THREADS, T::RESIDENT)
-    product_tensor_kernel(const product_args p)
+__global__ void TENSOR_BOUNDS(T) product_tensor_kernel(const product_args p)
 {
     typename T::shared *shared = shared_memory<typename T::shared>();
     const int m0 = static_cast<int>(blockIdx.y) * T::M, n0 = static_cast<int>(blockIdx.x) * T::N;
@@ -87,6 +94,7 @@ template <class T> struct tensor_tile : T {
 };
 
 typedef tensor_tile<large_warps> large_tile;
+typedef tensor_tile<medium_warps> medium_tile;
 typedef tensor_tile<small_warps> small_tile;
 
 #endif

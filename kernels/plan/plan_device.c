@@ -93,7 +93,7 @@ static size_t prepare_bytes(const dev *d, const matrix_input *in, conv_geometry 
 static void plan_linear(dev *d, const linear_args *a)
 {
     need(of(d), linear_workspace(d, a));
-    of(d)->work.linear += pixels(a->y) * (uint64_t)a->w.n * (uint64_t)a->w.c;
+    of(d)->work.linear += pixels(a->y) * (uint64_t)a->w.all.n * (uint64_t)a->w.all.c;
 }
 
 static prepared_input plan_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
@@ -106,9 +106,9 @@ static prepared_input plan_prepare(dev *d, void *p, const matrix_input *in, conv
 static void plan_conv2d(dev *d, const conv_args *a)
 {
     const uint64_t outputs = (uint64_t)a->y.n * (uint64_t)a->g.rows * (uint64_t)a->y.w;
-    const uint64_t k = (uint64_t)a->g.kh * (uint64_t)a->g.kw * (uint64_t)a->w.c;
+    const uint64_t k = (uint64_t)a->g.kh * (uint64_t)a->g.kw * (uint64_t)a->w.all.c;
     need(of(d), conv2d_workspace(d, a));
-    of(d)->work.conv += outputs * (uint64_t)a->w.n * k;
+    of(d)->work.conv += outputs * (uint64_t)a->w.all.n * k;
 }
 
 static void plan_attention(dev *d, const attention_args *a)
@@ -185,6 +185,7 @@ dev *dev_open_plan(const dev *target, refine_error *err)
     p->target = target;
     p->next = FIRST_TOKEN;
     p->base.overhead = target->overhead;
+    p->base.pieces = target->pieces;
     (void)snprintf(p->base.model, sizeof p->base.model, "%s", target->model);
     return &p->base;
 }

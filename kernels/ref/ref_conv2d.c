@@ -67,7 +67,7 @@ prepared_input ref_prepare(dev *d, void *p, const matrix_input *in, conv_geometr
 size_t ref_conv2d_workspace(const dev *d, const conv_args *a)
 {
     (void)d;
-    return (size_t)a->g.kh * (size_t)a->g.kw * (size_t)a->w.c * sizeof(float);
+    return (size_t)a->g.kh * (size_t)a->g.kw * (size_t)a->w.all.c * sizeof(float);
 }
 
 /* The sum for output (i, j) of image n with one row of w. */
@@ -90,12 +90,12 @@ static double convolve(const prepared_input *x, const float *w, conv_geometry g,
 
 void ref_conv2d(dev *d, const conv_args *a)
 {
-    const size_t k = (size_t)a->g.kh * (size_t)a->g.kw * (size_t)a->w.c;
+    const size_t k = (size_t)a->g.kh * (size_t)a->g.kw * (size_t)a->w.all.c;
     float *row = ref_workspace(d, ref_conv2d_workspace(d, a));
     if (!row)
         return;
     for (int c = 0; c < a->y.c; c++) {
-        ref_row(row, a->w, (size_t)c, k);
+        ref_row(row, a->w.all, (size_t)c, k);
         for (int n = 0; n < a->y.n; n++)
             for (int i = a->g.row0; i < a->g.row0 + a->g.rows; i++)
                 for (int j = 0; j < a->y.w; j++) {

@@ -5,12 +5,12 @@
 size_t ref_linear_workspace(const dev *d, const linear_args *a)
 {
     (void)d;
-    return 2 * (size_t)a->w.c * sizeof(float);
+    return 2 * (size_t)a->w.all.c * sizeof(float);
 }
 
 void ref_linear(dev *d, const linear_args *a)
 {
-    const size_t k = (size_t)a->w.c, pixels = tensor_pixels(a->y);
+    const size_t k = (size_t)a->w.all.c, pixels = tensor_pixels(a->y);
     float *value = ref_workspace(d, ref_linear_workspace(d, a));
     if (!value)
         return;
@@ -18,9 +18,9 @@ void ref_linear(dev *d, const linear_args *a)
     const bool pairs = a->e.act == ACT_GEGLU;
 
     for (int c = 0; c < a->y.c; c++) {
-        ref_row(value, a->w, (size_t)c * (pairs ? 2 : 1), k);
+        ref_row(value, a->w.all, (size_t)c * (pairs ? 2 : 1), k);
         if (pairs)
-            ref_row(gate, a->w, (size_t)c * 2 + 1, k);
+            ref_row(gate, a->w.all, (size_t)c * 2 + 1, k);
         for (size_t p = 0; p < (size_t)a->y.n * pixels; p++) {
             const float *x = (const float *)a->x.ready.data + p * k;
             ref_finish(&a->e, a->y, p / pixels, p, c, ref_dot(x, value, k),

@@ -68,10 +68,11 @@ static void run(const operands *o, const unet_shape *s)
     const matrix_input in = input_of(o, s);
     const conv_geometry g = geometry_of(o, s);
     const prepared_input x = op_prepare(o->d, o->space, &in, g);
+    const matrix_rows w = one_piece(o->w);
     if (unet_shape_is_conv(s))
-        op_conv2d(o->d, o->y, &x, o->w, g, &plain);
+        op_conv2d(o->d, o->y, &x, &w, g, &plain);
     else
-        op_linear(o->d, o->y, &x, o->w, s->kind == UNET_GEGLU ? &pairs : &plain);
+        op_linear(o->d, o->y, &x, &w, s->kind == UNET_GEGLU ? &pairs : &plain);
 }
 
 static void *take_bytes(dev *d, size_t bytes)

@@ -38,7 +38,7 @@ static void begin_moving(dev *d, const char *kind, double bytes, int h, int w)
 
 static void linear(dev *d, const linear_args *a)
 {
-    begin_product(d, a->e.act == ACT_GEGLU ? "linear, GEGLU" : "linear", a->y, a->w);
+    begin_product(d, a->e.act == ACT_GEGLU ? "linear, GEGLU" : "linear", a->y, a->w.all);
     theirs->linear(d, a);
     operator_ended(d);
 }
@@ -50,7 +50,7 @@ static void conv2d(dev *d, const conv_args *a)
                        : a->g.stride == 2 ? "conv 3x3, down"
                        : norm             ? "conv 3x3, normed on load"
                                           : "conv 3x3";
-    begin_product(d, kind, a->y, a->w);
+    begin_product(d, kind, a->y, a->w.all);
     theirs->conv2d(d, a);
     operator_ended(d);
 }

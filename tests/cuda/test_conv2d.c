@@ -104,6 +104,10 @@ static void expect_same_for_all_cuts(dev *d, const conv_case *c)
         const conv_cut k = { .c = c, .chunk = tiles * tile_rows(c->kh, c->kh) };
         expect_same(d, &k, &all, "chunk", k.chunk);
     }
+    for (int together = 2; together <= MATRIX_PIECES; together *= 2) {
+        const conv_cut k = { .c = c, .chunk = tile_rows(c->kh, c->kh), .together = together };
+        expect_same(d, &k, &all, "together", together);
+    }
     expect_same(d, &images, &all, "images", 1);
     expect_same(d, &copied, &all, "detached", 1);
     field_free(&all);

@@ -70,9 +70,11 @@ static void expect_same_for_all_cuts(cuda_math m, dtype type, dtype weights)
 {
     const linear_case c = { 2,         10,   13,    144,   640,   type, weights,
                             ACT_GEGLU, true, false, false, false, 0 };
-    const linear_cut cuts[] = { { { 640 }, 1 },
-                                { { 128, 384, 128 }, 3 },
-                                { { 256, 128, 256 }, 3 } };
+    const linear_cut cuts[] = { { { 640 }, 1, false },
+                                { { 128, 384, 128 }, 3, false },
+                                { { 256, 128, 256 }, 3, false },
+                                { { 256, 128, 256 }, 3, true },
+                                { { 128, 128, 128, 128, 128 }, 5, true } };
     field f[LINEAR_FIELDS], first = { 0 };
     dev *d = cuda_math_open(m);
 

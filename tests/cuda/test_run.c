@@ -1,12 +1,15 @@
 /* tests/cuda/test_run.c -- whole pictures on the emulated card: the same under every schedule of
  * its streams and order of its threads, and an error in one line whatever call of CUDA fails.
  */
+#define _POSIX_C_SOURCE 200809L /* setenv */
+#include "kernels/ops.h"
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/cuda_opening.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -87,6 +90,98 @@ Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_f32)
 {
     invariant(REFINE_F32, EMULATION_BY_CHANCE);
+}
+
+/* ---- how much goes into a launch ---- */
+
+static int n_launches;
+
+static void count_launch(const emulation_launch *l)
+{
+    (void)l;
+    n_launches++;
+}
+
+static refine_job latents_job(float *out)
+{
+    static const float GIVEN[PIXELS / 48];
+    refine_job j = picture_small_job(NULL);
+    j.rgb_in = NULL;
+    j.latents_in = GIVEN;
+    j.latents_out = out;
+    j.strength = ONE_STEP;
+    return j;
+}
+
+/* Launches of a step that nobody computes. */
+static int launches_of(const refine_options *o, refine_report *r)
+{
+    static float out[PIXELS / 48];
+    const refine_job j = latents_job(out);
+    refine_error err = { 0 };
+    refine_engine *e = NULL;
+    cr_assert_eq(setenv("REFINE_SELF_TEST", "off", 1), 0); /* it would find that out */
+    emulation_list_launches(count_launch);
+    cr_assert_eq(refine_open(&e, o, &j, &err), REFINE_OK, "%s", err.text);
+    n_launches = 0;
+    cr_assert_eq(refine_run(e, &j, &err), REFINE_OK, "%s", err.text);
+    emulation_list_launches(NULL);
+    *r = (refine_report)REFINE_REPORT_INIT;
+    refine_get_report(e, r);
+    refine_close(e);
+    return n_launches;
+}
+
+static uint64_t smallest_of(const refine_options *o)
+{
+    static float out[PIXELS / 48];
+    const refine_job j = latents_job(out);
+    refine_report r = REFINE_REPORT_INIT;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_plan(&r, o, &j, &err), REFINE_OK, "%s", err.text);
+    return r.memory.smallest_device;
+}
+
+/* The pack's chunks are small, so that its larger matrices have several. */
+Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
+{
+    static float want[PIXELS / 48], out[PIXELS / 48];
+    static const int MOST[] = { 1, MATRIX_PIECES };
+    char cut[256];
+    int last = 0;
+    tiny_pack(cut, sizeof cut, "--chunk 64K");
+    for (int i = 0; i < 2; i++) {
+        refine_options o = options(REFINE_FP16);
+        refine_report r;
+        const refine_job j = latents_job(i ? out : want);
+        o.pack_path = cut;
+        o.together = MOST[i];
+        const int n = launches_of(&o, &r);
+        cr_expect_eq(r.together, MOST[i]);
+        cr_expect(i == 0 || n < last, "%d launches, %d with fewer together", n, last);
+        last = n;
+        picture_run(&o, &j, NULL);
+        cr_expect(i == 0 || memcmp(out, want, sizeof want) == 0, "%d together", MOST[i]);
+        o.vram_bytes = smallest_of(&o);
+        (void)launches_of(&o, &r);
+        cr_expect_eq(r.together, 1, "%d together in the smallest ring", r.together);
+    }
+    (void)unlink(cut);
+}
+
+/* A launch more for each. */
+Test(cuda_run, norms_are_written_out_where_there_is_room)
+{
+    refine_options o = options(REFINE_FP16);
+    refine_report r;
+    o.together = 1;
+    o.per_pass = 2;
+    const int roomy = launches_of(&o, &r);
+    const uint64_t activations = r.memory.activations;
+    o.vram_bytes = smallest_of(&o);
+    const int tight = launches_of(&o, &r);
+    cr_expect(tight < roomy, "%d and %d launches", tight, roomy);
+    cr_expect(r.memory.activations <= activations);
 }
 
 /* One call in some fails; those that the program makes first, and others up to the last. */

@@ -171,7 +171,7 @@ Test(cuda_self_test, leaves_nothing_behind)
         cr_assert_not_null(d, "%s", err.text);
         cr_expect_eq(dev_memory_free(d), total - context);
         cr_expect_eq(dev_overhead(d), context);
-        cr_expect_eq(cuda_of(d)->processors, PROCESSORS);
+        cr_expect_eq(cuda_of(d)->only, CUDA_TILES);
         dev_close(d);
         cr_expect_eq(mem_used().now, host);
         cr_expect_eq(emulation_reset(), 0);

@@ -35,6 +35,23 @@ Test(engine_scratch, reuses_the_lowest_gap_that_fits)
                              scratch_span(&s, 1025));
 }
 
+Test(engine_scratch, says_what_would_fit_below_an_end)
+{
+    scratch s;
+    open_planning(&s);
+    char *a = scratch_bytes(&s, 1000), *b = scratch_bytes(&s, 300);
+    const size_t two = scratch_span(&s, 1000) + scratch_span(&s, 300);
+    cr_expect(scratch_fits(&s, 5000, two + scratch_span(&s, 5000)));
+    cr_expect(!scratch_fits(&s, 5000, two + scratch_span(&s, 5000) - 1));
+    scratch_give_bytes(&s, a);
+    cr_expect(scratch_fits(&s, 1024, scratch_span(&s, 1024)), "the gap is taken");
+    cr_expect(!scratch_fits(&s, 1025, two), "1025 bytes do not fit in 1024");
+    cr_expect(!scratch_fits(&s, SIZE_MAX / 2, 1 << 20));
+    scratch_give_bytes(&s, b);
+    cr_expect(scratch_fits(&s, 1, scratch_span(&s, 1)) && !scratch_fits(&s, 1, 0));
+    cr_expect_eq(s.peak, two, "nothing was taken");
+}
+
 Test(engine_scratch, trim_frees_the_tail)
 {
     scratch s;

@@ -103,17 +103,18 @@ static void convolve_and_multiply(dev *d, const tensor *t, const void *context)
 {
     (void)context;
     const epilogue none = { .act = ACT_NONE };
+    const matrix_rows w3 = one_piece(t[2]), w1 = one_piece(t[3]);
     for (int row = 0; row < t[0].h; row += BAND_UNIT) {
         const conv_geometry g = { 3, 3, 1, 1, row, t[0].h - row < 8 ? t[0].h - row : 8 };
         const matrix_input in = {
             .a = t[1], .affine = t[4], .silu = true, .h = t[1].h, .w = t[1].w
         };
         const prepared_input src = op_prepare(d, t[5].data, &in, g);
-        op_conv2d(d, t[6], &src, t[2], g, &none);
+        op_conv2d(d, t[6], &src, &w3, g, &none);
     }
     const matrix_input in = linear_input(t[6], false);
     const prepared_input src = op_prepare(d, t[5].data, &in, linear_geometry(t[6]));
-    op_linear(d, t[0], &src, t[3], &none);
+    op_linear(d, t[0], &src, &w1, &none);
     op_silu(d, t[0], t[0]);
 }
 

@@ -167,9 +167,9 @@ static void expect_same_for_all_cuts(dev *cpu, dtype weights)
 {
     const linear_case c = { 2,         10,   13,    144,   640,   DT_F32, weights,
                             ACT_GEGLU, true, false, false, false, 0 };
-    const linear_cut cuts[] = { { { 640 }, 1 },
-                                { { 128, 384, 128 }, 3 },
-                                { { 256, 128, 256 }, 3 } };
+    const linear_cut cuts[] = { { { 640 }, 1, false },
+                                { { 128, 384, 128 }, 3, false },
+                                { { 256, 128, 256 }, 3, false } };
     field f[LINEAR_FIELDS], first = { 0 };
 
     linear_fields(f, &c, false);

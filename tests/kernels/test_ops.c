@@ -62,7 +62,8 @@ Test(kernels_ops, groups_divide_the_channels, .signal = SIGABRT)
 static void convolve(dev *d, tensor y, int h, conv_geometry g)
 {
     const prepared_input x = { .in = { .a = f32(1, h, 16, 8), .h = h, .w = 16 } };
-    op_conv2d(d, y, &x, f32(y.c, g.kh, g.kw, 8), g, &NONE);
+    const matrix_rows w = one_piece(f32(y.c, g.kh, g.kw, 8));
+    op_conv2d(d, y, &x, &w, g, &NONE);
 }
 
 Test(kernels_ops, a_band_begins_at_a_multiple_of_its_unit, .signal = SIGABRT)
@@ -116,10 +117,11 @@ static void whole_pass(dev *d, const tensor *t, void *const space[2])
         .a = t[X], .affine = t[AFFINE], .silu = true, .h = t[X].h, .w = t[X].w
     };
     const prepared_input src = op_prepare(d, space[0], &in, g);
-    op_conv2d(d, t[Y], &src, t[W3], g, &NONE);
+    const matrix_rows w3 = one_piece(t[W3]), w1 = one_piece(t[W1]);
+    op_conv2d(d, t[Y], &src, &w3, g, &NONE);
     const matrix_input all = linear_input(t[Y], false);
     const prepared_input x = op_prepare(d, space[1], &all, linear_geometry(t[Y]));
-    op_linear(d, t[X], &x, t[W1], &NONE);
+    op_linear(d, t[X], &x, &w1, &NONE);
     op_attention(d, t[Y], t[X], t[X], t[X], 2, 0.1f, false);
     op_layernorm(d, t[X], t[Y], t[VECTOR], t[VECTOR], 1e-5f);
     op_apply_norm(d, t[Y], t[X], none, t[AFFINE], ACT_SILU);
@@ -195,14 +197,15 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
     dev *target = field_ref(), *d = plan_of(target);
     const prepared_input x = { .in = linear_input(tensor_make((void *)1, DT_F32, 1, 16, 16, 8),
                                                   false) };
+    const matrix_rows w = one_piece(f32(8, 1, 1, 8));
     ear e = { 0 };
     dev_listen(d, listen, &e);
-    op_linear(d, t, &x, f32(8, 1, 1, 8), &NONE);
+    op_linear(d, t, &x, &w, &NONE);
     op_layernorm(d, t, t, vector, vector, 1e-5f);
     op_silu(d, t, t);
     convolve(d, f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 0, 16 });
     op_attention(d, t, t, t, t, 1, 1.0f, false);
-    op_linear(d, t, &x, f32(8, 1, 1, 8), &NONE);
+    op_linear(d, t, &x, &w, &NONE);
     dev_listen(d, NULL, NULL);
     op_silu(d, t, t);
     cr_assert_eq(e.n, 5, "%d", e.n);

@@ -116,6 +116,28 @@ Test(offload_pack, it_answers_about_segments_sizes_names_and_texts)
     pack_fixture_free(&f);
 }
 
+/* unet.conv is cut into three chunks, unet.out into one. */
+Test(offload_pack, chunks_of_one_matrix_are_grouped_from_its_first_on)
+{
+    static const int ENDS[][4] = {
+        { 1, 2, 3, 4 }, { 1, 2, 3, 4 }, { 2, 2, 3, 4 }, { 3, 3, 3, 4 }, { 3, 3, 3, 4 }
+    };
+    pack_fixture f;
+    pack *p;
+    refine_error err;
+    int first, end;
+    make(&f, FIXTURE_RAW);
+    cr_assert_eq(reopen(&f, &p, &err), REFINE_OK, "%s", err.text);
+    pack_segment(p, 4, &first, &end);
+    cr_assert_eq(end - first, 4);
+    for (int most = 0; most < 5; most++)
+        for (int i = 0; i < 4; i++)
+            cr_expect_eq(pack_group_end(p, first + i, most) - first, ENDS[most][i],
+                         "%d together from %d on", most, i);
+    pack_close(p);
+    pack_fixture_free(&f);
+}
+
 Test(offload_pack, one_without_tokenizer_or_tokens_is_fine)
 {
     pack_fixture f;

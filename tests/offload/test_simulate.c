@@ -205,6 +205,42 @@ Test(offload_simulate, every_pass_costs_the_same)
     rig_close(&r);
 }
 
+/* Four chunks of a matrix: their copies take 1, their compute 0.5 of the same.  One by one compute
+ * follows each copy; by twos it waits for the second, and the step is as long, since what bounds it
+ * is copying; with all four in a ring that holds no more, copy and compute take turns. */
+Test(offload_simulate, chunks_together_are_computed_when_the_last_has_come)
+{
+    enum { FOUR = 4, ROWS = TILE_ROWS_LINEAR };
+    static const fixture_tensor T = { "w", UNET, DT_F16, FOUR * ROWS, 1, 1, 128, ROWS };
+    rig r = { 0 };
+    refine_error err;
+    pack_fixture_make(&r.f, &T, 1, FIXTURE_RAW, NULL);
+    pack_fixture_write(&r.f);
+    cr_assert_eq(pack_open(&r.p, r.f.path, &err), REFINE_OK, "%s", err.text);
+    const size_t chunk = pack_biggest(r.p);
+    const double each = (double)chunk / SLOW;
+    r.c = (simulate_config){ .p = r.p,
+                             .passes = 1,
+                             .seconds = r.seconds,
+                             .ring_bytes = FOUR * stream_span(chunk),
+                             .slots = FOUR,
+                             .copy = SLOW };
+    pack_segment(r.p, UNET, &r.c.first, &r.c.end);
+    set_seconds(&r, each / 2);
+    for (int i = 0; i < 4; i++) {
+        r.c.together = i == 3 ? FOUR : i;
+        const simulate_result s = simulate_step(&r.c);
+        const bool turns = r.c.together == FOUR;
+        cr_expect_float_eq(s.compute, FOUR * each / 2, 1e-9 * each);
+        cr_expect_float_eq(s.step, FOUR * each * (turns ? 1.5 : 1), 1e-9 * each,
+                           "%d together: %g of a copy", r.c.together, s.step / each);
+    }
+    r.c.ring_bytes *= 2;
+    r.c.together = FOUR;
+    cr_expect_float_eq(simulate_step(&r.c).step, FOUR * each, 1e-9 * each);
+    rig_close(&r);
+}
+
 /* ---- blame ---- */
 
 Test(offload_simulate, waiting_is_blamed_on_the_stage_that_is_slow)

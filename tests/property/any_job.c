@@ -158,6 +158,7 @@ void draw_ways(draws *d, any_job *a, refine_options *o)
         o->cached_bytes = draw_once_in(d, 2) ? (uint64_t)draw_scale(d, 1, 1 << 24) : UINT64_MAX;
     o->band_rows = 8 * draw(d, 0, 20);
     o->per_pass = draw(d, 0, 2 * a->n);
+    o->together = draw(d, 0, 9);
     o->spill = draw(d, 0, 2);
     o->trace = draw_once_in(d, 4);
     o->guards = draw_once_in(d, 4);
@@ -165,10 +166,10 @@ void draw_ways(draws *d, any_job *a, refine_options *o)
     (void)snprintf(
         a->text + n, sizeof a->text - n,
         "; %d threads, %d to decode, reader %d, ring %lld, resident %lld, cached %lld, bands "
-        "of %d, %d a pass, spill %d%s%s%s",
+        "of %d, %d a pass, %d together, spill %d%s%s%s",
         o->threads, o->decode_threads, o->reader, (long long)o->ring_bytes,
         (long long)o->resident_bytes, (long long)o->cached_bytes, o->band_rows, o->per_pass,
-        o->spill, o->trace ? ", watched" : "", o->guards ? ", guarded" : "",
+        o->together, o->spill, o->trace ? ", watched" : "", o->guards ? ", guarded" : "",
         a->again ? ", for the second time" : "");
 }
 

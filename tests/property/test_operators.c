@@ -287,7 +287,7 @@ static linear_case for_way(linear_case c, way w)
     return c;
 }
 
-static linear_cut draw_cut(draws *d, int rows)
+static linear_cut draw_cut(draws *d, const place *p, int rows)
 {
     linear_cut cut = { .n = 0 };
     while (rows > 0) {
@@ -295,6 +295,7 @@ static linear_cut draw_cut(draws *d, int rows)
         cut.rows[cut.n++] = tiles < rows ? tiles : rows;
         rows -= tiles < rows ? tiles : rows;
     }
+    cut.together = on_card(p) && draw_once_in(d, 2);
     return cut;
 }
 
@@ -333,17 +334,18 @@ CostlyProperty(any_linear)
     const place p = draw_place(d);
     const way w = (way)draw_below(d, N_WAYS);
     const linear_case c = for_way(draw_linear(d, &p), w);
-    const linear_cut cut = draw_cut(d, c.rows);
+    const linear_cut cut = draw_cut(d, &p, c.rows);
     const bool exact = in_ints(&p) && activations(&p) == DT_F32 && draw_once_in(d, 2);
     char where[128];
 
     name_place(where, &p);
     tried(d,
           "linear %d x %dx%d, %d -> %d, types %d and %d, act %d%s%s%s%s, exp2 %d, way %d of %d "
-          "chunks%s, %s",
+          "chunks%s%s, %s",
           c.n, c.h, c.w, c.k, c.rows, c.type, c.weights, c.act, c.bias ? ", bias" : "",
           c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
-          c.views ? ", views" : "", c.exp2, w, cut.n, exact ? ", exact" : "", where);
+          c.views ? ", views" : "", c.exp2, w, cut.n, cut.together ? " together" : "",
+          exact ? ", exact" : "", where);
     verdict v = { linear_done(field_ref(), &c, exact, WHOLE, NULL),
                   linear_done(open_place(&p, true), &c, exact, WHOLE, NULL),
                   linear_done(open_place(&p, false), &c, exact, w, &cut) };
@@ -406,6 +408,7 @@ static conv_cut draw_conv_cut(draws *d, const conv_case *c)
     return (conv_cut){ .c = c,
                        .band = draw_once_in(d, 2) ? BAND_UNIT * draw(d, 1, 6) : 0,
                        .chunk = draw_once_in(d, 2) ? tile_rows(c->kh, c->kh) * draw(d, 1, 3) : 0,
+                       .together = draw(d, 1, MATRIX_PIECES),
                        .detach = draw_once_in(d, 3),
                        .in_place = c->residual && draw_once_in(d, 2),
                        .per_image_calls = draw_once_in(d, 3) };
@@ -443,11 +446,11 @@ CostlyProperty(any_convolution)
     name_place(where, &p);
     tried(d,
           "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and %d%s%s%s%s, "
-          "exp2 %d, bands of %d, chunks of %d%s%s%s%s, %s",
+          "exp2 %d, bands of %d, chunks of %d, %d together%s%s%s%s, %s",
           c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad, c.type,
           c.weights, c.norm ? ", norm" : "", c.per_image ? ", per image" : "",
           c.residual ? ", residual" : "", c.views ? ", views" : "", c.exp2, cut.band, cut.chunk,
-          cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
+          cut.together, cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
           cut.per_image_calls ? ", by images" : "", exact ? ", exact" : "", where);
     verdict v = { conv_done(field_ref(), &whole), conv_done(open_place(&p, true), &whole),
                   conv_done(open_place(&p, false), &cut) };

@@ -43,20 +43,29 @@ void conv_free_fields(field f[CONV_FIELDS])
         field_free(&f[i]);
 }
 
+static int pieces_of(const dev *d, int together)
+{
+    const int most = dev_pieces(d);
+    return together < 1 ? 1 : together < most ? together : most;
+}
+
 static void convolve_chunks(dev *d, const tensor *t, const prepared_input *src, conv_geometry g,
                             const conv_cut *k)
 {
     const tensor residual = k->in_place ? t[CONV_Y] : t[CONV_RESIDUAL];
-    const int chunk = k->chunk ? k->chunk : t[CONV_W].n;
-    for (int row = 0; row < t[CONV_W].n; row += chunk) {
-        const int rows = t[CONV_W].n - row < chunk ? t[CONV_W].n - row : chunk;
+    const int all = t[CONV_W].n, chunk = k->chunk ? k->chunk : all;
+    for (int row = 0, rows; row < all; row += rows) {
+        int piece[MATRIX_PIECES], n = 0;
+        for (rows = 0; row + rows < all && n < pieces_of(d, k->together); rows += piece[n++])
+            piece[n] = all - row - rows < chunk ? all - row - rows : chunk;
+        field_pieces w = field_pieces_of(d, t[CONV_W], row, piece, n);
         epilogue e = { .bias = tensor_channels(t[CONV_BIAS], row, rows) };
         if (tensor_present(t[CONV_PER_IMAGE]))
             e.per_image = tensor_channels(t[CONV_PER_IMAGE], row, rows);
         if (tensor_present(residual))
             e.residual = tensor_channels(residual, row, rows);
-        op_conv2d(d, tensor_channels(t[CONV_Y], row, rows), src,
-                  field_matrix_rows(t[CONV_W], row, rows), g, &e);
+        op_conv2d(d, tensor_channels(t[CONV_Y], row, rows), src, &w.w, g, &e);
+        field_pieces_free(d, &w);
     }
 }
 

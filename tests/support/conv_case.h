@@ -19,6 +19,7 @@ typedef struct conv_case {
 typedef struct conv_cut {
     const conv_case *c;
     int band, chunk; /* rows at a time; 0: all */
+    int together;    /* chunks at a time, of those that the device takes; 0: 1 */
     bool detach, per_image_calls;
     bool in_place; /* the residual is y itself */
     bool exact; /* inputs that int8 holds exactly */

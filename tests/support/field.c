@@ -3,6 +3,7 @@
 
 #include "engine/base/guard.h"
 #include "engine/base/mem.h"
+#include "engine/base/num.h"
 #include "quant/f16.h"
 #include "quant/int8.h"
 
@@ -70,6 +71,49 @@ tensor field_matrix_rows(tensor w, int row, int rows)
     w.n = rows;
     return w;
 }
+
+/* Copies by way of the host; what is only planned has no address. */
+static void copy_piece(dev *d, void *to, tensor from)
+{
+    const size_t bytes = tensor_bytes(from);
+    void *host = malloc(bytes);
+    cr_assert_not_null(host);
+    dev_get(d, host, from.data, bytes);
+    dev_put(d, to, host, bytes);
+    free(host);
+}
+
+field_pieces field_pieces_of(dev *d, tensor w, int row, const int *rows, int n)
+{
+    enum { APART = 512 };
+    field_pieces p = { .w = { .all = w, .pieces = n } };
+    size_t at[MATRIX_PIECES] = { 0 };
+    tensor piece[MATRIX_PIECES];
+
+    assert(n <= MATRIX_PIECES);
+    p.w.all.n = 0;
+    for (int i = 0; i < n; i++) {
+        p.w.row0[i] = p.w.all.n;
+        piece[i] = field_matrix_rows(w, row + p.w.all.n, rows[i]);
+        p.w.all.n += rows[i];
+    }
+    for (int i = n - 1; i >= 0; i--) {
+        at[i] = p.bytes;
+        p.bytes += num_align(tensor_bytes(piece[i]), APART) + APART;
+    }
+    p.space = dev_alloc(d, p.bytes, DEV_VRAM);
+    if (w.data)
+        field_poison(d, p.space, p.bytes);
+    for (int i = 0; i < n; i++) {
+        p.w.data[i] = (char *)p.space + at[i];
+        if (w.data)
+            copy_piece(d, (char *)p.space + at[i], piece[i]);
+    }
+    p.w.all.data = (char *)p.space + at[0];
+    return p;
+}
+
+void field_pieces_free(dev *d, field_pieces *p) { dev_free(d, p->space, p->bytes, DEV_VRAM); }
 
 void field_make_exact(field *f)
 {

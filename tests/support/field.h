@@ -28,6 +28,17 @@ field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, 
 /* Rows [row, row + rows) of a matrix, row being the first of a tile. */
 tensor field_matrix_rows(tensor w, int row, int rows);
 
+/* Rows of a matrix from `row` on, in n pieces of so many that lie apart, the last one first, in
+ * memory of their own. */
+typedef struct field_pieces {
+    matrix_rows w;
+    void *space;
+    size_t bytes;
+} field_pieces;
+
+field_pieces field_pieces_of(dev *d, tensor w, int row, const int *rows, int n);
+void field_pieces_free(dev *d, field_pieces *p);
+
 /* Rounds the channels of every pixel, in groups of 64, to what int8 with a power-of-two scale
  * holds exactly. */
 void field_make_exact(field *f);

@@ -25,7 +25,8 @@ static prepared prepare(dev *d, tensor x, tensor w, bool poisoned)
 void linear_once(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
 {
     const prepared p = prepare(d, x, w, x.data != NULL);
-    op_linear(d, y, &p.x, w, e);
+    const matrix_rows rows = one_piece(w);
+    op_linear(d, y, &p.x, &rows, e);
     dev_free(d, p.space, p.bytes, DEV_VRAM);
 }
 
@@ -54,12 +55,15 @@ static void by_chunks(dev *d, const tensor *t, const void *context)
     const linear_cut *k = &c->cut;
     const int half = c->act == ACT_GEGLU ? 2 : 1;
     const prepared p = prepare(d, t[LINEAR_X], t[LINEAR_W], t[LINEAR_X].data != NULL);
+    const int step = k->together ? k->n : 1;
     int row = 0;
-    for (int i = 0; i < k->n; i++) {
-        const tensor w = field_matrix_rows(t[LINEAR_W], row, k->rows[i]);
-        const epilogue e = { .bias = tensor_channels(t[LINEAR_BIAS], row, w.n), .act = c->act };
-        op_linear(d, tensor_channels(t[LINEAR_Y], row / half, w.n / half), &p.x, w, &e);
-        row += w.n;
+    for (int i = 0; i < k->n; i += step) {
+        field_pieces w = field_pieces_of(d, t[LINEAR_W], row, k->rows + i, step);
+        const int rows = w.w.all.n;
+        const epilogue e = { .bias = tensor_channels(t[LINEAR_BIAS], row, rows), .act = c->act };
+        op_linear(d, tensor_channels(t[LINEAR_Y], row / half, rows / half), &p.x, &w.w, &e);
+        field_pieces_free(d, &w);
+        row += rows;
     }
     dev_free(d, p.space, p.bytes, DEV_VRAM);
 }

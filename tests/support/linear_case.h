@@ -23,7 +23,8 @@ extern const int N_LINEAR_CASES, N_LINEAR_INT8;
 
 /* How the matrix is cut into chunks of rows. */
 typedef struct linear_cut {
-    int rows[4], n;
+    int rows[MATRIX_PIECES], n;
+    bool together; /* in one go */
 } linear_cut;
 
 /* `exact`: inputs that int8 holds exactly. */

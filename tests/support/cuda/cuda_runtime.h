@@ -218,6 +218,9 @@ template <class T> inline T max(T a, T b) { return a < b ? b : a; }
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute a, int value);
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *kernel);
+/* As for kernels that take 168 registers. */
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *kernel, int threads,
+                                                          size_t shared);
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute a, int value)
 {
@@ -227,6 +230,14 @@ template <class... P>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, void (*kernel)(P...))
 {
     return cudaFuncGetAttributes(out, reinterpret_cast<const void *>(kernel));
+}
+
+template <class... P>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, void (*kernel)(P...), int threads,
+                                                          size_t shared)
+{
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        n, reinterpret_cast<const void *>(kernel), threads, shared);
 }
 
 /* A variable of the card is one of this process, and what it was when the context ends. */

@@ -7,6 +7,7 @@
 #include "emulation_memory.h"
 #include "emulation_streams.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -141,6 +142,19 @@ int card_most_shared()
                     : version == 90 || version == 100 ? 227
                                                      : 99;
     return kib << 10;
+}
+
+/* From 8.0 on each block takes 1 KiB for itself, and that is what the most of one lacks of all. */
+int card_blocks_held(int threads, size_t shared)
+{
+    enum { REGISTERS = 65536, EACH = 168 };
+    const bool old = card.major == 7;
+    const size_t own = old ? 0 : 1 << 10;
+    const int by_registers = REGISTERS / (EACH * threads);
+    const int by_threads = (old ? 1024 : card.minor == 0 ? 2048 : 1536) / threads;
+    const size_t room = static_cast<size_t>(card_most_shared()) + own;
+    const size_t by_shared = room / std::max<size_t>(shared + own, 1);
+    return static_cast<int>(std::min<size_t>(std::min(by_registers, by_threads), by_shared));
 }
 
 void card_end_context()

@@ -53,6 +53,7 @@ void card_linger();
 
 size_t card_free_bytes();
 int card_most_shared(); /* dynamic shared memory of a block, when asked for */
+int card_blocks_held(int threads, size_t shared); /* by a multiprocessor, with 168 registers each */
 void card_end_context();
 void kernels_forget(); /* what was loaded and allowed */
 

@@ -229,6 +229,20 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *kernel)
     return now.end(cudaSuccess);
 }
 
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *kernel, int threads,
+                                                          size_t shared)
+{
+    const api_call now(NEEDS_CONTEXT);
+    *n = 0;
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    if (!kernel || threads < 1 || threads > MOST_THREADS ||
+        shared > static_cast<size_t>(card_most_shared()))
+        return now.end(cudaErrorInvalidValue);
+    *n = card_blocks_held(threads, shared);
+    return now.end(cudaSuccess);
+}
+
 cudaError_t emulation::write_symbol(void *symbol, const void *src, size_t bytes)
 {
     const api_call now(NEEDS_CONTEXT);
