@@ -1,7 +1,7 @@
 /* engine/device_choice.c -- the only file that picks a device.
  *
  *                 auto    f32   fp16   bf16   int8
- *     GPU         fp16    f32   fp16   no     no
+ *     GPU         fp16    f32   fp16   no     fp16, integers in the UNet
  *     CPU         (*)     f32   no     bf16   bf16, integers in the UNet
  *     referee     f32     f32   no     -      -           (opens in f32 alone, and says so)
  *
@@ -13,10 +13,10 @@
 
 static dtype compute_type(bool cuda, refine_device device, refine_precision p)
 {
-    if (p == REFINE_BF16 || p == REFINE_INT8)
-        return DT_BF16;
     if (cuda)
         return p == REFINE_F32 ? DT_F32 : DT_F16;
+    if (p == REFINE_BF16 || p == REFINE_INT8)
+        return DT_BF16;
     return p == REFINE_PRECISION_AUTO && device != REFINE_DEVICE_REF ? dev_cpu_best() : DT_F32;
 }
 
@@ -29,10 +29,6 @@ static refine_status check_precision(bool cuda, refine_precision p, refine_error
     if (cuda && p == REFINE_BF16)
         return refine_fail(err, REFINE_EINVAL,
                            "bf16 is for the CPU; a CUDA device computes in fp16 or f32");
-    if (cuda && p == REFINE_INT8)
-        return refine_fail(err, REFINE_EINVAL,
-                           "int8 is for the CPU; a CUDA device multiplies the weights of an int8 "
-                           "pack in fp16: leave --precision out");
     return REFINE_OK;
 }
 

@@ -44,8 +44,8 @@ extern "C" {
 typedef struct refine_engine refine_engine;
 
 /* auto: what the device multiplies fastest without visible loss.  f32 is the
- * reference; bf16 keeps activations in 16 bits (the VAE's in scaled fp16).  int8 is bf16
- * whose activations in the UNet are rounded to int8 where the pack's weights are int8. */
+ * reference; bf16 keeps activations in 16 bits (the VAE's in scaled fp16).  int8 is bf16, or fp16
+ * on a GPU, whose activations in the UNet are rounded to int8 where the pack's weights are. */
 typedef enum refine_precision {
     REFINE_PRECISION_AUTO,
     REFINE_F32,

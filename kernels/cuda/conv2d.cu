@@ -1,10 +1,11 @@
-/* kernels/cuda/conv2d.cu -- convolution, its input normalised as it is read.
+/* kernels/cuda/conv2d.cu -- convolution, its input normalised as it is read; and what is prepared.
  *
- * Nothing is prepared, unless the output will overwrite the input: then the rows that the band
- * reads are copied first, normalised if they are to be, at the resolution they have.
+ * That is nothing, unless it is asked for, or the product is one of integers: then the rows that
+ * the band reads are copied first, normalised if they are to be, at the resolution they have.
  */
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/product_args.cuh"
+#include "kernels/cuda/quantise.cuh"
 
 /* Rows of the source that a band needs, the first of them in *first: the band's window on the
  * resampled image, through the map of nearest resampling. */
@@ -28,10 +29,20 @@ static tensor prepared(const dev *d, void *p, const matrix_input *in, conv_geome
     return t;
 }
 
+/* What is kept in fp16 and unscaled is multiplied in integers where int8 weights come; the VAE's is
+ * scaled, and text is F32. */
+static bool in_ints(const dev *d, const matrix_input *in)
+{
+    return cuda_peek(d)->ints && in->quantised && in->a.type == DT_F16 && in->a.exp2 == 0;
+}
+
 extern "C" size_t cuda_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     int first;
-    return in->detach ? tensor_bytes(prepared(d, NULL, in, g, &first)) : 0;
+    const tensor t = prepared(d, NULL, in, g, &first);
+    if (in_ints(d, in))
+        return quantised_bytes(static_cast<size_t>(t.n) * tensor_pixels(t), t.c);
+    return in->detach ? tensor_bytes(t) : 0;
 }
 
 extern "C" prepared_input cuda_prepare(dev *d, void *space, const matrix_input *in,
@@ -39,13 +50,19 @@ extern "C" prepared_input cuda_prepare(dev *d, void *space, const matrix_input *
 {
     prepared_input s = {};
     s.in = *in;
-    if (!in->detach)
+    if (!in->detach && !in_ints(d, in))
         return s;
     s.ready = prepared(d, space, in, g, &s.first);
 
-    element_run(d, view_of(s.ready), s.ready.n, s.ready.h * s.ready.w,
-                normed_of(in->a, in->b, in->affine, in->silu ? ACT_SILU : ACT_NONE),
-                static_cast<size_t>(s.first) * in->a.w, tensor_pixels(in->a));
+    const normed from = normed_of(in->a, in->b, in->affine, in->silu ? ACT_SILU : ACT_NONE);
+    const int pixels = s.ready.h * s.ready.w;
+    const size_t first = static_cast<size_t>(s.first) * in->a.w;
+    if (in_ints(d, in)) {
+        s.ready.type = DT_I8G64;
+        quantise_run(d, space, s.ready.n, pixels, from, first, tensor_pixels(in->a));
+    } else {
+        element_run(d, view_of(s.ready), s.ready.n, pixels, from, first, tensor_pixels(in->a));
+    }
     return s;
 }
 
@@ -61,7 +78,9 @@ extern "C" void cuda_conv2d(dev *d, const conv_args *a)
     p.rows = a->g.rows;
     p.in_h = x->in.h;
     p.in_w = x->in.w;
-    if (tensor_present(x->ready))
+    if (x->ready.type == DT_I8G64)
+        product_source_int8(&p, x->ready, x->in.a.h, x->first);
+    else if (tensor_present(x->ready))
         product_source(&p, x->ready, tensor(), tensor(), false, x->in.a.h, x->first);
     else
         product_source(&p, x->in.a, x->in.b, x->in.affine, x->in.silu, x->in.a.h, 0);

@@ -36,6 +36,7 @@ typedef struct cuda_dev {
     cudaStream_t stream[2]; /* by dev_queue */
     dtype compute;          /* F16 or F32 */
     cuda_math math;
+    bool ints;              /* int8 weights meet int8 pixels */
     int processors;         /* streaming multiprocessors */
     int mma_rate;           /* multiply-adds of F16 with F32 sums, a cycle of one of them */
     int held[CUDA_TILES];   /* blocks of a tile that one of them holds */
@@ -74,6 +75,7 @@ void cuda_load_attention(dev *d);
 void cuda_load_groupnorm(dev *d);
 void cuda_load_layernorm(dev *d);
 void cuda_load_elements(dev *d);
+void cuda_load_quantise(dev *d);
 
 size_t cuda_linear_workspace(const dev *d, const linear_args *a);
 void cuda_linear(dev *d, const linear_args *a);

@@ -244,6 +244,7 @@ static void load_kernels(dev *d)
     cuda_load_groupnorm(d);
     cuda_load_layernorm(d);
     cuda_load_elements(d);
+    cuda_load_quantise(d);
 }
 
 static void open_streams(cuda_dev *c)
@@ -277,6 +278,10 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
     open_streams(c);
     load_kernels(&c->base);
     cuda_probe(c);
+    if (c->ints && c->math != CUDA_TENSOR_CORES)
+        dev_fail(&c->base, REFINE_EINVAL,
+                 "precision int8 needs a GPU with tensor cores: leave --precision out, and int8 "
+                 "weights are multiplied in fp16");
     cuda_self_test(c);
     noted = cuda_context_noted(&c->base);
     c->base.overhead = noted ? noted : measure(c, p, known, before);
@@ -307,6 +312,7 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     c->base.pieces = MATRIX_PIECES;
     c->ordinal = ordinal;
     c->compute = o->compute;
+    c->ints = o->ints && o->compute == DT_F16;
     c->processors = p.multiProcessorCount;
     c->mma_rate = mma_rate(&p);
     c->only = CUDA_TILES;

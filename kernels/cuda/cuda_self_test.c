@@ -27,7 +27,7 @@
 enum {
     ROOM = 256 << 10,     /* for the tensors of a trial, here and on the card */
     WORKSPACE = 16 << 10, /* of the referee's operators, */
-    PREPARED = 64 << 10,  /* and for what it prepares of a convolution */
+    PREPARED = 64 << 10,  /* and for what is prepared, here and on the card */
     ALIGN = 256,
     COMPUTE = -1 /* the type that the device computes in */
 };
@@ -47,11 +47,15 @@ enum { Y, A, W, BIAS, B, AFFINE, PER_IMAGE, RESIDUAL, PARTS };
 /* What they are elsewhere. */
 enum { Q = A, K = W, V = BIAS, GAIN = W, SUMS = AFFINE };
 
+/* How it is done: by one kernel; by each tile of a product; by a product of integers, where the
+ * device does that.  All others are tried without integers. */
+typedef enum way { ONE, TILES, INTEGERS } way;
+
 typedef struct trial {
     const char *name; /* the family, in the plural */
     void (*run)(dev *d, const tensor *t, void *prepared);
-    bool tiles; /* is there more than one for it? */
-    int exp2;   /* of y */
+    way way;
+    int exp2; /* of y */
     part parts[PARTS];
 } trial;
 
@@ -128,11 +132,12 @@ static void convert(dev *d, const tensor *t, void *prepared)
     op_convert(d, t[Y], t[A]);
 }
 
-/* Shapes that fill no tile, and take more than one step of k, or tile of keys. */
+/* Shapes that fill no tile, and take more than one step of k, or tile of keys.  In integers pixels
+ * are 127 or -127, which they remain. */
 static const trial TRIALS[] = {
     { "linear layers with fp16 weights",
       linear,
-      true,
+      TILES,
       5,
       { [Y] = { DT_F16, 1, 1, 70, 36, 0, 0, 0 },
         [A] = { COMPUTE, 1, 1, 70, 136, -32, 32, 3 },
@@ -141,7 +146,7 @@ static const trial TRIALS[] = {
         [RESIDUAL] = { COMPUTE, 1, 1, 70, 36, -3072, 2048, 4 } } },
     { "linear layers with int8 weights",
       linear,
-      true,
+      TILES,
       0,
       { [Y] = { DT_F16, 1, 1, 70, 40, 0, 0, 0 },
         [A] = { COMPUTE, 1, 1, 70, 200, -3, 1, 7 },
@@ -149,14 +154,14 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 40, -20, 1, 41 } } },
     { "linear layers of odd shapes with int8 weights",
       linear,
-      true,
+      TILES,
       0,
       { [Y] = { DT_F16, 1, 1, 21, 20, 0, 0, 0 },
         [A] = { DT_F32, 1, 1, 21, 70, -3, 1, 7 },
         [W] = { DT_I8G64, 20, 1, 1, 70, -3, 1, 7 } } },
     { "1x1 convolutions",
       convolve,
-      true,
+      TILES,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 40, 0, 0, 0 },
         [A] = { COMPUTE, 2, 5, 7, 64, -3, 1, 7 },
@@ -165,7 +170,7 @@ static const trial TRIALS[] = {
         [RESIDUAL] = { COMPUTE, 2, 5, 7, 40, -20, 1, 41 } } },
     { "3x3 convolutions of norms with fp16 weights",
       convolve,
-      true,
+      TILES,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 24, 0, 0, 0 },
         [A] = { COMPUTE, 2, 5, 7, 72, -2, 1, 5 },
@@ -175,7 +180,7 @@ static const trial TRIALS[] = {
         [PER_IMAGE] = { DT_F32, 2, 1, 1, 24, -64, 32, 5 } } },
     { "3x3 convolutions of norms with int8 weights",
       convolve,
-      true,
+      TILES,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 24, 0, 0, 0 },
         [A] = { COMPUTE, 2, 5, 7, 72, -2, 1, 5 },
@@ -184,14 +189,14 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 24, 16, 32, 9 } } },
     { "3x3 convolutions of odd shapes",
       convolve,
-      true,
+      TILES,
       0,
       { [Y] = { DT_F16, 1, 5, 6, 20, 0, 0, 0 },
         [A] = { DT_F32, 1, 9, 11, 4, -3, 1, 7 },
         [W] = { DT_F16, 20, 3, 3, 4, -3, 1, 7 } } },
     { "attention",
       attend,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 20, 128, 0, 0, 0 },
         [Q] = { COMPUTE, 1, 1, 20, 128, -1, 1, 3 },
@@ -199,7 +204,7 @@ static const trial TRIALS[] = {
         [V] = { COMPUTE, 1, 1, 130, 128, 9, 1, 15 } } },
     { "attention within 77 tokens",
       attend,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 77, 64, 0, 0, 0 },
         [Q] = { COMPUTE, 1, 1, 77, 64, -1, 1, 3 },
@@ -207,7 +212,7 @@ static const trial TRIALS[] = {
         [V] = { COMPUTE, 1, 1, 77, 64, 9, 1, 15 } } },
     { "attention of 512 channels",
       attend,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 10, 512, 0, 0, 0 },
         [Q] = { COMPUTE, 1, 1, 10, 512, -1, 1, 3 },
@@ -215,7 +220,7 @@ static const trial TRIALS[] = {
         [V] = { COMPUTE, 1, 1, 20, 512, 9, 1, 15 } } },
     { "group norms",
       groupnorm,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F32, 2, 1, 2, 64, 0, 0, 0 },
         [A] = { COMPUTE, 2, 11, 6, 40, 3, 2, DEVIATIONS },
@@ -225,7 +230,7 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 64, -20, 1, 41 } } },
     { "group norms of odd shapes",
       groupnorm,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F32, 1, 1, 2, 30, 0, 0, 0 },
         [A] = { COMPUTE, 1, 6, 3, 30, 3, 2, DEVIATIONS },
@@ -234,7 +239,7 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 30, -20, 1, 41 } } },
     { "layer norms",
       layernorm,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 10, 320, 0, 0, 0 },
         [A] = { COMPUTE, 1, 1, 10, 320, 3, 2, DEVIATIONS },
@@ -242,7 +247,7 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 320, -9, 2, 10 } } },
     { "norms without a convolution",
       apply_norm,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 2, 3, 5, 40, 0, 0, 0 },
         [A] = { COMPUTE, 2, 3, 5, 24, -3, 1, 7 },
@@ -250,14 +255,31 @@ static const trial TRIALS[] = {
         [AFFINE] = { DT_F32, 2, 1, 2, 40, -3, 1, 7 } } },
     { "activations",
       silu,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 1, 3, 5, 40, 0, 0, 0 }, [A] = { COMPUTE, 1, 3, 5, 40, -192, 64, 7 } } },
     { "conversions",
       convert,
-      false,
+      ONE,
       0,
       { [Y] = { DT_F16, 1, 3, 5, 37, 0, 0, 0 }, [A] = { DT_F32, 1, 3, 5, 37, -2048, 7, 585 } } },
+    { "linear layers in integers",
+      linear,
+      INTEGERS,
+      0,
+      { [Y] = { DT_F16, 1, 1, 70, 72, 0, 0, 0 },
+        [A] = { COMPUTE, 1, 1, 70, 136, -127, 254, 2 },
+        [W] = { DT_I8G64, 72, 1, 1, 136, -1, 1, 3 },
+        [BIAS] = { DT_F32, 1, 1, 1, 72, -64, 32, 5 },
+        [RESIDUAL] = { COMPUTE, 1, 1, 70, 72, -3072, 2048, 4 } } },
+    { "3x3 convolutions in integers",
+      convolve,
+      INTEGERS,
+      0,
+      { [Y] = { DT_F16, 2, 5, 7, 24, 0, 0, 0 },
+        [A] = { COMPUTE, 2, 5, 7, 72, -127, 254, 2 },
+        [W] = { DT_I8G64, 24, 3, 3, 72, -1, 1, 3 },
+        [PER_IMAGE] = { DT_F32, 2, 1, 1, 24, -64, 32, 5 } } },
 };
 
 /* ---- what a trial starts from ---- */
@@ -374,24 +396,26 @@ static void refuse(cuda_dev *c, const trial *of, tensor right, const char *got)
     dev_fail(&c->base, REFINE_EDEVICE, text);
 }
 
-/* `t`: the trial's tensors on the card.  Its result there must be `right`. */
-static void check(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got)
+/* `t`: the trial's tensors on the card, from `card` on.  Its result there must be `right`. */
+static void check(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got,
+                  char *card)
 {
     dev *d = &c->base;
     const size_t bytes = tensor_bytes(right);
     memset(got, 0xff, bytes); /* NaN */
     dev_put(d, t[Y].data, got, bytes);
-    of->run(d, t, NULL);
+    of->run(d, t, card + ROOM);
     dev_get(d, got, t[Y].data, bytes);
     if (dev_status(d) == REFINE_OK && memcmp(got, right.data, bytes) != 0)
         refuse(c, of, right, got);
 }
 
-static void check_tiles(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got)
+static void check_tiles(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got,
+                        char *card)
 {
     for (int i = 0; i < CUDA_TILES; i++) {
         c->only = (cuda_tile)i;
-        check(c, of, t, right, got);
+        check(c, of, t, right, got, card);
     }
     c->only = CUDA_TILES;
 }
@@ -408,19 +432,24 @@ static void run_trial(cuda_dev *c, dev *ref, const trial *of, uint32_t seed, hos
         move_shifts(here[AFFINE]);
     dev_put(&c->base, card, h->given, bytes);
     of->run(ref, here, h->prepared);
-    if (of->tiles && c->math == CUDA_TENSOR_CORES)
-        check_tiles(c, of, there, here[Y], h->got);
+    if (of->way == TILES && c->math == CUDA_TENSOR_CORES)
+        check_tiles(c, of, there, here[Y], h->got, card);
     else
-        check(c, of, there, here[Y], h->got);
+        check(c, of, there, here[Y], h->got, card);
 }
 
 enum { N_TRIALS = sizeof TRIALS / sizeof TRIALS[0] };
 
 static void run_trials(cuda_dev *c, dev *ref, int from, int to, host *h, char *card)
 {
+    const bool ints = c->ints;
     dev_workspace_set(ref, h->workspace, WORKSPACE);
-    for (int i = from; i < to && dev_status(&c->base) == REFINE_OK; i++)
-        run_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
+    for (int i = from; i < to && dev_status(&c->base) == REFINE_OK; i++) {
+        c->ints = TRIALS[i].way == INTEGERS;
+        if (ints || !c->ints)
+            run_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
+    }
+    c->ints = ints;
     assert(dev_status(ref) == REFINE_OK);
 }
 
@@ -434,7 +463,7 @@ static void test(cuda_dev *c, int from, int to)
 
     if (!ref)
         dev_fail(&c->base, REFINE_ENOMEM, "cuda: out of memory while testing the GPU");
-    else if (cuda_check(&c->base, cudaMalloc((void **)&card, ROOM), "testing it"))
+    else if (cuda_check(&c->base, cudaMalloc((void **)&card, ROOM + PREPARED), "testing it"))
         run_trials(c, ref, from, to, h, card);
     (void)cudaFree(card);
     dev_close(ref);

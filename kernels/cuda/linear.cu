@@ -9,6 +9,9 @@ extern "C" void cuda_linear(dev *d, const linear_args *a)
     const tensor x = a->x.in.a;
     p.in_h = x.h;
     p.in_w = x.w;
-    product_source(&p, x, tensor(), tensor(), false, x.h, 0);
+    if (a->x.ready.type == DT_I8G64)
+        product_source_int8(&p, a->x.ready, x.h, 0);
+    else
+        product_source(&p, x, tensor(), tensor(), false, x.h, 0);
     product_run(d, p);
 }

@@ -57,22 +57,32 @@ template <class E, int ROWS, int VECTORS> struct operand {
     }
 };
 
-/* Fragments (kernels/cuda/ptx.cuh) of 16 k, which are vectors v and v + 1. */
+/* A group of 64 int8 of each row, in vectors of 16, and the group's scale.  A row is half of what
+ * the banks hold, so vector v of row r lies at v ^ (r / 2 % 4). */
+template <int ROWS> struct int8_operand {
+    uint4 at[ROWS][4];
+    float scale[ROWS];
+
+    __device__ __forceinline__ uint4 &vector(int row, int v) { return at[row][v ^ (row / 2 % 4)]; }
+    __device__ __forceinline__ const uint4 &vector(int row, int v) const
+    {
+        return at[row][v ^ (row / 2 % 4)];
+    }
+};
+
+/* Fragments (kernels/cuda/ptx.cuh) of 16 k, or 32 of int8, which are vectors v and v + 1. */
 
 /* A: rows [row, row + 16). */
-template <int ROWS, int VECTORS>
-__device__ __forceinline__ void load_rows(uint32_t (&a)[4],
-                                          const operand<__half, ROWS, VECTORS> &s, int row, int v)
+template <class Operand>
+__device__ __forceinline__ void load_rows(uint32_t (&a)[4], const Operand &s, int row, int v)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     load_matrices(a, &s.vector(row + lane % 16, v + lane / 16));
 }
 
 /* B, whose columns are rows [row, row + 8 J) of the operand. */
-template <int J, int ROWS, int VECTORS>
-__device__ __forceinline__ void load_columns(uint32_t (&b)[J][2],
-                                             const operand<__half, ROWS, VECTORS> &s, int row,
-                                             int v)
+template <int J, class Operand>
+__device__ __forceinline__ void load_columns(uint32_t (&b)[J][2], const Operand &s, int row, int v)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll

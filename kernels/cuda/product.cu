@@ -5,6 +5,7 @@
  * is estimated from the blocks that it would have and those that the card holds.
  */
 #include "kernels/cuda/product_args.cuh"
+#include "kernels/cuda/quantise.cuh"
 
 #include <cmath>
 
@@ -52,6 +53,22 @@ void product_source(product_args *p, tensor a, tensor b, tensor affine, bool sil
         p->in.b.scale *= p->in.a.inverse;
         p->in.a.scale = 1.0f;
     }
+}
+
+void product_source_int8(product_args *p, tensor ready, int h, int first)
+{
+    const size_t pixels = static_cast<size_t>(ready.n) * tensor_pixels(ready);
+    p->in = normed();
+    p->in.c = ready.c;
+    p->q = static_cast<const int8_t *>(ready.data);
+    p->q_scale = quantised_scales(ready.data, pixels, ready.c);
+    p->groups = i8_slabs(ready.c);
+    p->source_h = h;
+    p->source_w = ready.w;
+    p->held_h = ready.h;
+    p->first = first;
+    p->pixels = ready.n * p->rows * p->y_w;
+    p->scale = 1.0f;
 }
 
 /* ---- which kernel ---- */
@@ -132,6 +149,8 @@ static const product_way &fastest_tile(const cuda_dev *c, const product_args &p)
 
 static const product_way &way_of(const cuda_dev *c, const product_args &p)
 {
+    if (p.q)
+        return product_int8;
     const bool vectors = in_vectors(p);
     if (c->math == CUDA_F32)
         return product_floats;
@@ -151,6 +170,7 @@ extern "C" void cuda_load_products(dev *d)
     }
     for (int i = 0; i < CUDA_TILES; i++)
         c->held[i] = TILES[i]->load(d);
+    (void)product_int8.load(d);
     (void)product_small_any.load(d);
     (void)product_halves.load(d);
     (void)product_halves_any.load(d);

@@ -183,6 +183,50 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
     }
 };
 
+/* As int8, a group a step. */
+template <int ROWS, int THREADS> struct int8_pixels {
+    enum { PER_ROW = STEP / 16, EACH = ROWS * PER_ROW / THREADS };
+
+    pixel_place at[EACH];
+    uint4 raw[EACH];
+    float scale[EACH];
+
+    __device__ __forceinline__ void begin(const product_args &p, int m0)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            at[i].set(p, m0 + static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW));
+    }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const long long pixel = at[i].under(p, k);
+            raw[i] = make_uint4(0, 0, 0, 0);
+            scale[i] = 0.0f;
+            if (pixel < 0)
+                continue;
+            const size_t group = static_cast<size_t>(pixel) * p.groups + k.c0 / I8_GROUP;
+            raw[i] = *reinterpret_cast<const uint4 *>(p.q + group * I8_GROUP +
+                                                      threadIdx.x % PER_ROW * 16);
+            scale[i] = p.q_scale[group];
+        }
+    }
+
+    __device__ __forceinline__ void keep(const product_args &, int8_operand<ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int row = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
+            const int v = static_cast<int>(threadIdx.x) % PER_ROW;
+            to.vector(row, v) = raw[i];
+            if (v == 0)
+                to.scale[row] = scale[i];
+        }
+    }
+};
+
 /* ---- the matrix: ROWS rows per block ---- */
 
 /* The piece that a row is in. */
@@ -346,6 +390,19 @@ template <class E, int ROWS, int THREADS> struct int8_rows {
             decode16(out, raw[i], scale[i]);
             to.vector(r, v) = out[0];
             to.vector(r, v + 1) = out[1];
+        }
+    }
+
+    /* As it is. */
+    __device__ __forceinline__ void keep(const product_args &, int8_operand<ROWS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int r = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
+            const int v = static_cast<int>(threadIdx.x) % PER_ROW;
+            to.vector(r, v) = raw[i];
+            if (v == 0)
+                to.scale[r] = __half2float(scale[i]);
         }
     }
 };

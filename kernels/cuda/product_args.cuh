@@ -12,6 +12,9 @@ struct product_args {
      * as if resampled to in_h x in_w.  Where nothing is normalised, it is read in units of
      * `scale`. */
     normed in;
+    const int8_t *q;      /* the same as int8 (kernels/cuda/quantise.cuh), or NULL */
+    const float *q_scale;
+    int groups; /* of a pixel of q */
     int source_h, source_w, held_h, first, in_h, in_w;
 
     /* The matrix: n rows of k = taps * c, in pieces, each with its first row. */
@@ -39,6 +42,8 @@ product_args product_begin(tensor y, const matrix_rows *w, const epilogue *e);
 /* The input, which holds rows [first, ...) of images of h rows.  Called last. */
 void product_source(product_args *p, tensor a, tensor b, tensor affine, bool silu, int h,
                     int first);
+/* Likewise: pixels as int8, of rows of the shape of `ready`. */
+void product_source_int8(product_args *p, tensor ready, int h, int first);
 
 /* Enqueues it. */
 void product_run(dev *d, const product_args &p);
@@ -52,6 +57,7 @@ struct product_way {
 };
 /* What product.cu calls in vectors; and everything. */
 extern const product_way product_large, product_medium, product_small, product_halves;
+extern const product_way product_int8; /* both sides int8, on tensor cores */
 extern const product_way product_small_any, product_halves_any, product_floats;
 
 #endif

@@ -51,6 +51,21 @@ __device__ __forceinline__ void multiply_stage(float (&d)[T::WARP_M / 16][T::J][
     }
 }
 
+/* Stores a warp's sums, whose first is of row m for row n of w, by way of shared memory. */
+template <class T>
+__device__ __forceinline__ void finish_warp(const product_args &p, outputs<16, T::WARP_N> &out,
+                                            const float (&d)[T::WARP_M / 16][T::J][4], int m, int n)
+{
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < T::WARP_M / 16; i++) {
+        put_fragments(out, d[i]);
+        __syncwarp();
+        finish(p, out, m + 16 * i, n, lane, 32);
+        __syncwarp();
+    }
+}
+
 /* 7.5 has shared memory for two at most. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define TENSOR_BOUNDS(T) __launch_bounds__(T::THREADS, T::RESIDENT < 2 ? T::RESIDENT : 2)
@@ -63,8 +78,7 @@ __global__ void TENSOR_BOUNDS(T) product_tensor_kernel(const product_args p)
 {
     typename T::shared *shared = shared_memory<typename T::shared>();
     const int m0 = static_cast<int>(blockIdx.y) * T::M, n0 = static_cast<int>(blockIdx.x) * T::N;
-    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const int m = T::m_of(warp), n = T::n_of(warp);
+    const int warp = static_cast<int>(threadIdx.x) / 32, m = T::m_of(warp), n = T::n_of(warp);
     float d[T::WARP_M / 16][T::J][4] = {};
     S x;
     W w;
@@ -74,13 +88,7 @@ __global__ void TENSOR_BOUNDS(T) product_tensor_kernel(const product_args p)
     for_each_stage(p, shared->s, x, w, [&](stage<__half, T::M, T::N> &s) {
         multiply_stage<T>(d, s, m, n);
     });
-#pragma unroll
-    for (int i = 0; i < T::WARP_M / 16; i++) {
-        put_fragments(shared->out[warp], d[i]);
-        __syncwarp();
-        finish(p, shared->out[warp], m0 + m + 16 * i, n0 + n, lane, 32);
-        __syncwarp();
-    }
+    finish_warp<T>(p, shared->out[warp], d, m0 + m, n0 + n);
 }
 
 /* Its kernels, by what they read. */

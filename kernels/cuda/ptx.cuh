@@ -8,6 +8,16 @@
  *     B 16x8, by columns    b[0] (k = 2t, n = g)              b[1] (k = 2t + 8, n = g)
  *     D 16x8, F32           d[0], d[1] (g, 2t), (g, 2t + 1)   d[2], d[3] (g + 8, ...)
  *
+ * Of mma.m16n8k32 with int8 ("Matrix Fragments for mma.m16n8k32"), whose registers hold four
+ * bytes, the one of lowest k lowest, and whose sums are int32:
+ *
+ *     A 16x32, row-major    a[0] (g, 4t)          a[1] (g + 8, 4t)
+ *                           a[2] (g, 4t + 16)     a[3] (g + 8, 4t + 16)
+ *     B 32x8, by columns    b[0] (k = 4t, n = g)              b[1] (k = 4t + 16, n = g)
+ *     D 16x8                as above
+ *
+ * So in bytes the fragments of both lie as ldmatrix puts them.
+ *
  * All lanes of a warp take part in every function of this file.
  */
 #ifndef REFINE_CUDA_PTX_CUH
@@ -38,6 +48,24 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const
 #endif
 }
 
+/* d += a b, in integers.  7.5 has a quarter of it: half the rows, half of k. */
+__device__ __forceinline__ void mma_int8(int (&d)[4], const uint32_t (&a)[4],
+                                         const uint32_t (&b)[2])
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                     : "+r"(d[i % 2 * 2]), "+r"(d[i % 2 * 2 + 1])
+                     : "r"(a[i]), "r"(b[i / 2]));
+#endif
+}
+
 /* d[i][j] += a[i] b[j]: a tile of 16 I x 8 J outputs of one warp, 16 deep. */
 template <int I, int J>
 __device__ __forceinline__ void mma_tile(float (&d)[I][J][4], const uint32_t (&a)[I][4],
@@ -48,6 +76,20 @@ __device__ __forceinline__ void mma_tile(float (&d)[I][J][4], const uint32_t (&a
 #pragma unroll
         for (int j = 0; j < J; j++)
             mma(d[i][j], a[i], b[j]);
+}
+
+/* Likewise of integers, 64 deep, in halves of 32. */
+template <int I, int J>
+__device__ __forceinline__ void mma_int8_tile(int (&d)[I][J][4], const uint32_t (&a)[2][I][4],
+                                              const uint32_t (&b)[2][J][2])
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int i = 0; i < I; i++)
+#pragma unroll
+            for (int j = 0; j < J; j++)
+                mma_int8(d[i][j], a[half][i], b[half][j]);
 }
 
 /* Four 8x8 matrices of halves from shared memory.  Lane 8 i + r gives the address of row r of

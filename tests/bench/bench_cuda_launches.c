@@ -1,18 +1,19 @@
 /* tests/bench/bench_cuda_launches.c -- what a step launches on a card: for cuda_model.py.
  *
- *     bench_cuda_launches PACK SIZE CAPABILITY PROCESSORS tensor|halves
+ *     bench_cuda_launches PACK SIZE CAPABILITY PROCESSORS tensor|halves|int8
  *
  * The engine opens an emulated card of that compute capability (75, 86, ...) and number of
- * multiprocessors, which multiplies by tensor cores or in pairs of halves, and makes one step of a
- * picture of SIZE x SIZE.  Kernels do not run.  Each kind of launch is one line of JSON: its
- * operator, kernel (as far behind main() as it lies, for nm), grid and shared memory, and how often
- * the step makes it.
+ * multiprocessors, which multiplies by tensor cores, in fp16 or in integers, or in pairs of halves,
+ * and makes one step of a picture of SIZE x SIZE.  Kernels do not run.  Each kind of launch is one
+ * line of JSON: its operator, kernel (as far behind main() as it lies, for nm), grid and shared
+ * memory, and how often the step makes it.
  */
 #define _POSIX_C_SOURCE 200809L /* setenv */
 #include "engine/refine.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/bench/operators.h"
 #include "tests/support/cuda/emulation.h"
+#include "tests/support/cuda_opening.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,7 +35,6 @@ static launch_kind kinds[KINDS_MOST];
 static int n_kinds, n_lost;
 static operator_call at; /* the operator under way */
 static bool in_step;
-static cuda_math math;
 
 static bool same(const launch_kind *k, const emulation_launch *l)
 {
@@ -72,8 +72,7 @@ void operator_ended(dev *d)
     at = (operator_call){ .name = "" };
 }
 
-/* Its probe took no time for either way. */
-void operators_of(dev *d) { cuda_of(d)->math = math; }
+void operators_of(dev *d) { (void)d; }
 
 static int at_step(void *context, const refine_progress *p)
 {
@@ -100,7 +99,7 @@ static const refine_rates RATES = { .disk = 2e9,
                                     .attention = 5e12,
                                     .memory = 2e11 };
 
-static int run(const char *pack, int size, float *latents)
+static int run(const char *pack, int size, refine_precision precision, float *latents)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_job j = REFINE_JOB_INIT;
@@ -109,6 +108,7 @@ static int run(const char *pack, int size, float *latents)
 
     o.pack_path = pack;
     o.device = REFINE_DEVICE_CUDA;
+    o.precision = precision;
     o.vram_bytes = (uint64_t)4 << 30;
     o.rates = RATES;
     j.prompt = "a cup of coffee";
@@ -138,14 +138,15 @@ int main(int argc, char **argv)
     const int processors = capability > 0 ? (int)strtol(argv[4], NULL, 10) : 0;
     if (processors <= 0 || setenv("REFINE_SELF_TEST", "off", 1) != 0) {
         fprintf(stderr, "usage: bench_cuda_launches PACK SIZE CAPABILITY PROCESSORS "
-                        "tensor|halves\n");
+                        "tensor|halves|int8\n");
         return 2;
     }
-    math = strcmp(argv[5], "halves") == 0 ? CUDA_HALF2 : CUDA_TENSOR_CORES;
+    const refine_precision precision = strcmp(argv[5], "int8") == 0 ? REFINE_INT8 : REFINE_FP16;
+    cuda_opening_multiplies(strcmp(argv[5], "halves") == 0 ? CUDA_HALF2 : CUDA_TENSOR_CORES);
     emulation_set_card(capability / 10, capability % 10, processors);
     emulation_list_launches(note);
     float *latents = calloc((size_t)(size / 8) * (size_t)(size / 8) * 4, sizeof *latents);
-    const int status = latents ? run(argv[1], size, latents) : 1;
+    const int status = latents ? run(argv[1], size, precision, latents) : 1;
     free(latents);
     return status;
 }

@@ -1,11 +1,11 @@
 # tests/bench/cuda_model.py -- a step on cards that we have not: modelled, not measured.
 #
-#     cuda_model.py [--tools DIR] LIBRARY BENCH PACK [SIZE...]
+#     cuda_model.py [--tools DIR] [--int8] LIBRARY BENCH PACK [SIZE...]
 #
 # LIBRARY is libkernels.a of a build with nvcc, BENCH the bench_cuda_launches of one with
-# REFINE_CUDA=EMULATED, PACK one of the full model; DIR has cuobjdump and nvdisasm (on PyPI:
-# nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm), which else are looked for in PATH.  Each family of
-# operators is a line of JSON, and the step.
+# REFINE_CUDA=EMULATED, PACK one of the full model, of int8 for a step in integers; DIR has
+# cuobjdump and nvdisasm (on PyPI: nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm), which else are
+# looked for in PATH.  Each family of operators is a line of JSON, and the step.
 #
 # BENCH says what is launched.  The machine code says the rest: registers, which with shared memory
 # decide how many blocks a multiprocessor holds, and the loop where the products are.  Of it
@@ -292,9 +292,9 @@ def symbols_of(program):
     return {at - main: name for at, name in table.items()}
 
 
-def launches_of(bench, pack, size, card):
+def launches_of(bench, pack, size, card, int8):
     names = symbols_of(bench)
-    way = "tensor" if "HMMA" in card.rate else "halves"
+    way = "halves" if "HMMA" not in card.rate else "int8" if int8 else "tensor"
     said = answer(bench, pack, size, card.capability, card.processors, way)
     launches = [json.loads(line) for line in said.split("\n") if line]
     for launch in launches:
@@ -326,6 +326,7 @@ def report(card, size, kernels, launches):
 def main():
     parse = argparse.ArgumentParser(description="Models a step of the UNet on other cards.")
     parse.add_argument("--tools", default="", help="directory of cuobjdump and nvdisasm")
+    parse.add_argument("--int8", action="store_true", help="in integers, on cards that do that")
     parse.add_argument("library", type=pathlib.Path)
     parse.add_argument("bench", type=pathlib.Path)
     parse.add_argument("pack")
@@ -333,12 +334,14 @@ def main():
     given = parse.parse_args()
     code = {}
     for card in CARDS:
+        if given.int8 and "IMMA" not in card.rate:
+            continue
         if card.capability not in code:
             code[card.capability] = machine_code(pathlib.Path(given.tools), given.library,
                                                  card.capability)
         for size in given.size:
             report(card, size, code[card.capability],
-                   launches_of(given.bench.resolve(), given.pack, size, card))
+                   launches_of(given.bench.resolve(), given.pack, size, card, given.int8))
 
 
 if __name__ == "__main__":

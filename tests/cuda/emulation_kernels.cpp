@@ -32,6 +32,12 @@ __global__ void mma_tile_kernel(trial_tile *lanes)
     mma_tile(mine->d, mine->a, mine->b);
 }
 
+__global__ void mma_int8_kernel(trial_int8 *lanes)
+{
+    trial_int8 *mine = lanes + threadIdx.x;
+    mma_int8_tile(mine->d, mine->a, mine->b);
+}
+
 template <bool TRANSPOSED>
 __global__ void load_matrices_kernel(uint32_t (*out)[4], const uint16_t (*rows)[8])
 {
@@ -188,6 +194,11 @@ __global__ void half2_work_kernel(float *out)
 cudaError_t trial_mma(cudaStream_t s, trial_fragments *lanes)
 {
     return start(s, mma_kernel, 32, 0, lanes);
+}
+
+cudaError_t trial_mma_int8(cudaStream_t s, trial_int8 *lanes)
+{
+    return start(s, mma_int8_kernel, 32, 0, lanes);
 }
 
 cudaError_t trial_mma_tile(cudaStream_t s, trial_tile *lanes)

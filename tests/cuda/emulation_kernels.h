@@ -22,6 +22,12 @@ typedef struct trial_tile {
     uint32_t a[2][4], b[2][2];
     float d[2][2][4];
 } trial_tile;
+/* A lane's of two products of int8 side by side, 64 deep. */
+typedef struct trial_int8 {
+    uint32_t a[2][1][4], b[2][2][2]; /* by halves of k */
+    int d[1][2][4];
+} trial_int8;
+cudaError_t trial_mma_int8(cudaStream_t s, trial_int8 *lanes);
 cudaError_t trial_mma(cudaStream_t s, trial_fragments *lanes);
 cudaError_t trial_mma_tile(cudaStream_t s, trial_tile *lanes);
 

@@ -128,6 +128,18 @@ Test(cuda_device, multiplies_in_fp16_and_f32_alone)
     }
 }
 
+Test(cuda_device, multiplies_integers_on_tensor_cores_alone)
+{
+    const dev_options o = { .compute = DT_F16, .ints = true };
+    refine_error err = { 0 };
+    emulation_set_performance(1000, 1000);
+    cr_assert_null(dev_open_cuda(&o, 0, &err));
+    cr_expect_eq(err.status, REFINE_EINVAL);
+    cr_expect(strstr(err.text, "tensor cores") && strstr(err.text, "leave --precision out"), "'%s'",
+              err.text);
+    cr_expect_eq(emulation_live(), 0);
+}
+
 Test(cuda_device, is_listed_by_name_size_and_capability)
 {
     dev_gpu g[4];

@@ -161,6 +161,82 @@ Test(cuda_emulation, mma_is_a_product_of_matrices)
                     cr_expect_eq(t[lane].d[i][j][at], expected_d(i, j, lane, at));
 }
 
+/* Fragments of mma.m16n8k32 of int8, as CUTLASS has them (MMA_Traits of
+ * SM80_16x8x32_S32S8S8S32_TN): where a thread's value lies in a matrix whose rows are next to each
+ * other, by the strides of the two parts of its lane and of the parts of the value's number.  A
+ * second source beside the PTX ISA, after which the emulation was written. */
+static int a_place(int lane, int v)
+{
+    return lane % 4 * 64 + lane / 4 + v % 4 * 16 + v / 4 % 2 * 8 + v / 8 * 256;
+}
+static int b_place(int lane, int v) { return lane % 4 * 32 + lane / 4 + v % 4 * 8 + v / 4 * 128; }
+static int d_place(int lane, int v) { return lane % 4 * 32 + lane / 4 + v % 2 * 16 + v / 2 * 8; }
+
+enum { M_INT8 = 16, N_INT8 = 8, K_INT8 = 32 };
+
+static int8_t a_int8(int half, int place) /* row + M_INT8 k */
+{
+    return (int8_t)(element(half, place % M_INT8, place / M_INT8) * 15);
+}
+
+static int8_t b_int8(int half, int j, int place) /* column + N_INT8 k */
+{
+    return (int8_t)(element(3 + half + 2 * j, place / N_INT8, place % N_INT8) * -13);
+}
+
+static uint32_t four(const int8_t v[4])
+{
+    uint32_t word;
+    memcpy(&word, v, sizeof word);
+    return word;
+}
+
+static void fill_int8(trial_int8 *t, int lane)
+{
+    int8_t v[4];
+    for (int half = 0; half < 2; half++) {
+        for (int r = 0; r < 4; r++) {
+            for (int i = 0; i < 4; i++)
+                v[i] = a_int8(half, a_place(lane, 4 * r + i));
+            t->a[half][0][r] = four(v);
+        }
+        for (int j = 0; j < 2; j++)
+            for (int r = 0; r < 2; r++) {
+                for (int i = 0; i < 4; i++)
+                    v[i] = b_int8(half, j, b_place(lane, 4 * r + i));
+                t->b[half][j][r] = four(v);
+            }
+    }
+}
+
+static int product_int8(int j, int place)
+{
+    const int row = place % M_INT8, column = place / M_INT8;
+    int sum = 0;
+    for (int half = 0; half < 2; half++)
+        for (int k = 0; k < K_INT8; k++)
+            sum += a_int8(half, row + M_INT8 * k) * b_int8(half, j, column + N_INT8 * k);
+    return sum;
+}
+
+Test(cuda_emulation, mma_of_int8_is_a_product_of_matrices)
+{
+    trial_int8 t[32] = { 0 };
+    for (int lane = 0; lane < 32; lane++) {
+        fill_int8(&t[lane], lane);
+        for (int i = 0; i < 8; i++)
+            t[lane].d[0][i / 4][i % 4] = 1000 * lane + i;
+    }
+    cudaStream_t s = stream_open();
+    trial_int8 *lanes = put(s, t, sizeof t);
+    cr_assert_eq(trial_mma_int8(s, lanes), cudaSuccess);
+    get(s, t, lanes, sizeof t);
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 8; i++)
+            cr_expect_eq(t[lane].d[0][i / 4][i % 4],
+                         1000 * lane + i + product_int8(i / 4, d_place(lane, i % 4)));
+}
+
 Test(cuda_emulation, matrices_are_loaded_in_rows_and_in_columns)
 {
     uint16_t rows[32][8];

@@ -115,3 +115,37 @@ Test(cuda_linear, does_not_depend_on_how_many_images_travel_together)
         dev_close(d);
     }
 }
+
+/* ---- in integers; their bits are those of the CPU (tests/property/test_operators.c) ---- */
+
+/* A group that has no largest number leaves none in its pixel, and all others as they are. */
+Test(cuda_linear, what_is_not_finite_stays_so_in_integers)
+{
+    static const float BAD[] = { INFINITY, -INFINITY, NAN };
+    const linear_case c = { 1,        1,    9,     150,   70,    DT_F16, DT_I8G64,
+                            ACT_NONE, true, false, false, false, 0 };
+    enum { PIXEL = 5 };
+    dev *d = cuda_math_open(CUDA_TENSOR_CORES);
+    field f[LINEAR_FIELDS];
+    cuda_of(d)->ints = true;
+    linear_fields(f, &c, false);
+    linear_run(d, f, ACT_NONE);
+    const field good = field_copy(&f[LINEAR_Y]);
+    for (int i = 0; i < 3; i++) {
+        const int channel = 70 * i;
+        const float was = field_at(&f[LINEAR_X], PIXEL, channel);
+        field_set(&f[LINEAR_X], PIXEL, channel, BAD[i]);
+        linear_run(d, f, ACT_NONE);
+        field_set(&f[LINEAR_X], PIXEL, channel, was);
+        for (size_t p = 0; p < 9; p++)
+            for (int r = 0; r < c.rows; r++) {
+                const float y = field_at(&f[LINEAR_Y], p, r);
+                cr_expect(p == PIXEL ? isnan(y) : y == field_at(&good, p, r), "%g: %g at %zu, %d",
+                          (double)BAD[i], (double)y, p, r);
+            }
+    }
+    field_free(&f[LINEAR_Y]);
+    f[LINEAR_Y] = good;
+    linear_free_fields(f);
+    dev_close(d);
+}

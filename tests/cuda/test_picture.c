@@ -105,8 +105,8 @@ static void latents_of(const refine_options *o, float *out)
     picture_run(o, &j, NULL);
 }
 
-/* Decibels of the CPU device's latents in f32 over their difference to the CUDA device's. */
-static double agreement(refine_precision p)
+/* Decibels of the CPU device's latents in f32 over their difference to a device's. */
+static double agreement_of(refine_device device, refine_precision p)
 {
     static float want[PICTURE_LATENTS], got[PICTURE_LATENTS];
     refine_options o = options(REFINE_F32);
@@ -115,6 +115,7 @@ static double agreement(refine_precision p)
     o.device = REFINE_DEVICE_CPU;
     latents_of(&o, want);
     o = options(p);
+    o.device = device;
     latents_of(&o, got);
     for (int i = 0; i < 4 * (j.width / 8) * (j.height / 8); i++) {
         signal += (double)want[i] * want[i];
@@ -122,6 +123,8 @@ static double agreement(refine_precision p)
     }
     return 10.0 * log10(signal / error);
 }
+
+static double agreement(refine_precision p) { return agreement_of(REFINE_DEVICE_CUDA, p); }
 
 Test(cuda_picture, is_that_of_the_cpu_but_for_rounding)
 {
@@ -134,7 +137,11 @@ Test(cuda_picture, is_that_of_the_cpu_but_for_rounding)
 Test(cuda_picture_int8, is_that_of_the_cpu_but_for_rounding)
 {
     const double fp16 = agreement(REFINE_FP16), f32 = agreement(REFINE_F32);
-    cr_log_info("fp16: %.1f dB, f32: %.1f dB", fp16, f32);
+    const double int8 = agreement(REFINE_INT8);
+    const double theirs = agreement_of(REFINE_DEVICE_CPU, REFINE_INT8);
+    cr_log_info("fp16: %.1f dB, f32: %.1f dB, int8: %.1f dB, %.1f on the CPU", fp16, f32, int8,
+                theirs);
     cr_expect_gt(fp16, 45.0, "fp16: %.1f dB", fp16);
     cr_expect_gt(f32, 100.0, "f32: %.1f dB", f32);
+    cr_expect_gt(int8, theirs - 1.0, "int8: %.1f dB, %.1f on the CPU", int8, theirs);
 }

@@ -28,7 +28,8 @@ TestSuite(cuda_self_test, .fini = put_back, .timeout = 1200);
 
 static dev *open_device(cuda_math m, refine_error *err)
 {
-    const dev_options o = { .compute = m == CUDA_F32 ? DT_F32 : DT_F16 };
+    const dev_options o = { .compute = m == CUDA_F32 ? DT_F32 : DT_F16,
+                            .ints = m == CUDA_TENSOR_CORES };
     emulation_set_performance(m == CUDA_TENSOR_CORES ? 8000 : 1000, 1000);
     emulation_set_card(7, 5, PROCESSORS);
     return dev_open_cuda(&o, 0, err);
@@ -51,8 +52,16 @@ static const char *const FAMILIES[] = {
     "norms without a convolution",
     "activations",
     "conversions",
+    "linear layers in integers",
+    "3x3 convolutions in integers",
 };
-enum { N_FAMILIES = sizeof FAMILIES / sizeof FAMILIES[0] };
+enum { N_FAMILIES = sizeof FAMILIES / sizeof FAMILIES[0], IN_INTEGERS = 2 };
+
+/* Only tensor cores multiply integers. */
+static int families_of(cuda_math m)
+{
+    return m == CUDA_TENSOR_CORES ? N_FAMILIES : N_FAMILIES - IN_INTEGERS;
+}
 
 static void expect_told(const char *text, const char *family)
 {
@@ -102,7 +111,7 @@ static work spoil_families(cuda_math m)
 {
     work all = { 0, 0 };
     cr_assert_eq(setenv("REFINE_SELF_TEST", "off", 1), 0);
-    for (int f = 0; f < N_FAMILIES; f++) {
+    for (int f = 0; f < families_of(m); f++) {
         const work w = try_family(m, f, NULL, 0);
         cr_expect(w.launches > 0 && w.copies > 0);
         for (int i = 0; i < w.launches; i++)
@@ -135,8 +144,8 @@ static void expect_self_test(cuda_math m)
     const work all = spoil_families(m);
     expect_refused(m, 0, emulation_flip_bit, 0);
     expect_refused(m, 0, emulation_lose_launch, 0);
-    expect_refused(m, N_FAMILIES - 1, emulation_flip_bit, all.copies - 1);
-    expect_refused(m, N_FAMILIES - 1, emulation_lose_launch, all.launches - 1);
+    expect_refused(m, families_of(m) - 1, emulation_flip_bit, all.copies - 1);
+    expect_refused(m, families_of(m) - 1, emulation_lose_launch, all.launches - 1);
     dev *d = open_device(m, &err);
     cr_assert_not_null(d, "%s", err.text);
     cr_expect_eq(emulation_copies(), all.copies);

@@ -19,6 +19,7 @@ awk '
     # The most registers that a kernel may take; what is not here must not exist.
     BEGIN {
         most["product_tensor_kernel"] = 252; most["product_simt_kernel"] = 208
+        most["product_int8_kernel"] = 168; most["quantise_kernel"] = 56
         most["flash_kernel"] = 208; most["flash_wide_kernel"] = 200
         most["flash_simt_kernel"] = 112; most["flash_simt_wide_kernel"] = 128
         most["sums_kernel"] = 64; most["affine_kernel"] = 104
@@ -57,25 +58,28 @@ awk '
         exit bad
     }' $reports || bad=1
 
-# read_ptx FILE FORM -- mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16.  IEEE
-# division and the like, which are a branch and a call each, have no place where every element
-# passes: of floats none, of doubles in the two kernels that take a quotient or two for a whole
-# group.
+# read_ptx FILE STEP -- mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16; of int8
+# twice as many.  IEEE division and the like, which are a branch and a call each, have no place where
+# every element passes: of floats in the one kernel that takes two for a group, of doubles in the two
+# that take a quotient or two for a whole group.
 read_ptx() {
-    awk -v of="$1" -v form="$2" '
+    awk -v of="$1" -v old="$(($2 < 80))" '
         function complain(what) { print of ": " entry " has " what }
         function check() {
             if (entry == "") return
-            wanted = entry ~ /product_tensor_kernel|12flash_kernel|17flash_wide_kernel/
+            ints = entry ~ /19product_int8_kernel/
+            wanted = ints || entry ~ /product_tensor_kernel|12flash_kernel|17flash_wide_kernel/
+            right = ints ? of_int8 : of_halves
             if ((n > 0) != wanted || n != right)
-                complain(n " mma.sync, " right " of them " form)
-            if (slow)
+                complain(n " mma.sync, " right " of them of its form")
+            if (slow && entry !~ /15quantise_kernel/)
                 complain(slow " divisions or roots rounded as IEEE has it")
             if (slow64 && entry !~ /11sums_kernel|13affine_kernel/)
                 complain(slow64 " divisions or roots of doubles")
         }
-        /\.entry/ { check(); entry = $0; n = right = slow = slow64 = 0; kernels++ }
-        /mma\.sync/ { n++; if (index($0, form)) right++ }
+        BEGIN { halves = old ? ".m16n8k8." : ".m16n8k16."; int8 = old ? ".m8n8k16." : ".m16n8k32." }
+        /\.entry/ { check(); entry = $0; n = of_halves = of_int8 = slow = slow64 = 0; kernels++ }
+        /mma\.sync/ { n++; of_halves += index($0, halves) > 0; of_int8 += index($0, int8) > 0 }
         /(div|rcp|sqrt)\.rn\.(ftz\.)?f32/ { slow++ }
         /(div|rcp|sqrt)\.rn\.f64/ { slow64++ }
         END { check(); print of ": " kernels + 0 " kernels" }' "$1"
@@ -87,10 +91,8 @@ dir=$1
 shift
 [ $# -gt 0 ] || bad=1
 for step in "$@"; do
-    form=.m16n8k16.
-    [ "$step" -ge 80 ] || form=.m16n8k8.
     find "$dir" -name "*.cu.o.$step.ptx" | while read -r ptx; do
-        read_ptx "$ptx" $form
+        read_ptx "$ptx" "$step"
     done | awk -v all="$kernels" -v step="$step" '
         /: [0-9]+ kernels$/ { n += $(NF - 1); next }
         { print; bad = 1 }

@@ -83,10 +83,9 @@ static refine_device draw_device(draws *d)
 static refine_precision draw_precision(draws *d, refine_device device, int pack)
 {
     static const refine_precision CPU[] = { REFINE_F32, REFINE_BF16, REFINE_INT8 },
-                                  CARD[] = { REFINE_FP16, REFINE_F32 };
-    return device == REFINE_DEVICE_CUDA
-               ? CARD[draw_below(d, 2)]
-               : CPU[draw_below(d, pack == INT8_PACK || pack == CUT_INT8_PACK ? 3 : 2)];
+                                  CARD[] = { REFINE_FP16, REFINE_F32, REFINE_INT8 };
+    const int n = pack == INT8_PACK || pack == CUT_INT8_PACK ? 3 : 2;
+    return device == REFINE_DEVICE_CUDA ? CARD[draw_below(d, n)] : CPU[draw_below(d, n)];
 }
 
 /* The first one is as all others but for prompt, seed, guidance and input. */
@@ -127,11 +126,11 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
         a->j[i] = j;
         draw_one(d, &a->j[i], i, latents);
     }
-    (void)snprintf(a->text, sizeof a->text, "%d of %dx%d, %d steps, %s%s, %s, %s pack, %s, seed %d",
-                   a->n, j.width, j.height, steps, latents ? "latents" : "photo",
-                   j.denoising_start > 0 ? " partly denoised" : "",
-                   guided ? "guided" : "not guided", PACK_NAMES[which],
-                   card ? "card" : PRECISIONS[a->o.precision], (int)a->j[0].seed);
+    (void)snprintf(
+        a->text, sizeof a->text, "%d of %dx%d, %d steps, %s%s, %s, %s pack, %s%s, seed %d", a->n,
+        j.width, j.height, steps, latents ? "latents" : "photo",
+        j.denoising_start > 0 ? " partly denoised" : "", guided ? "guided" : "not guided",
+        PACK_NAMES[which], card ? "card in " : "", PRECISIONS[a->o.precision], (int)a->j[0].seed);
 }
 
 void any_job_close(any_job *a)

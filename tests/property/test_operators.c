@@ -40,7 +40,8 @@ typedef enum kind {
     CPU_BF16_INTS,
     CARD_TENSOR,
     CARD_HALF2,
-    CARD_F32
+    CARD_F32,
+    CARD_INTS
 } kind;
 
 typedef struct place {
@@ -57,7 +58,8 @@ static const char *const KINDS[] = { "cpu in f32",
                                      "cpu in bf16 and integers",
                                      "card with tensor cores",
                                      "card in halves",
-                                     "card in f32" };
+                                     "card in f32",
+                                     "card in integers" };
 
 /* From the best down. */
 static const char *const ISAS[] = {
@@ -65,20 +67,23 @@ static const char *const ISAS[] = {
 };
 
 #ifdef REFINE_CUDA_EMULATED
-enum { N_KINDS = CARD_F32 + 1 };
+enum { N_KINDS = CARD_INTS + 1 };
 #else
 enum { N_KINDS = CPU_BF16_INTS + 1 };
 #endif
 
 static bool on_card(const place *p) { return p->kind >= CARD_TENSOR; }
-static bool in_ints(const place *p) { return p->kind == CPU_INTS || p->kind == CPU_BF16_INTS; }
+static bool in_ints(const place *p)
+{
+    return p->kind == CPU_INTS || p->kind == CPU_BF16_INTS || p->kind == CARD_INTS;
+}
 
 /* What activations are kept in. */
 static dtype activations(const place *p)
 {
-    return p->kind == CPU_BF16 || p->kind == CPU_BF16_INTS   ? DT_BF16
-           : p->kind == CARD_TENSOR || p->kind == CARD_HALF2 ? DT_F16
-                                                             : DT_F32;
+    if (on_card(p))
+        return p->kind == CARD_F32 ? DT_F32 : DT_F16;
+    return p->kind == CPU_BF16 || p->kind == CPU_BF16_INTS ? DT_BF16 : DT_F32;
 }
 
 static place draw_place(draws *d)
@@ -105,10 +110,16 @@ static void open_cards(void)
     cards[1] = cuda_math_open(CUDA_F32);
 }
 
+static cuda_math math_of(const place *p)
+{
+    return p->kind == CARD_INTS ? CUDA_TENSOR_CORES : (cuda_math)(p->kind - CARD_TENSOR);
+}
+
 static dev *take_card(const place *p, bool plain)
 {
     dev *d = cards[p->kind == CARD_F32];
-    cuda_of(d)->math = (cuda_math)(p->kind - CARD_TENSOR);
+    cuda_of(d)->math = math_of(p);
+    cuda_of(d)->ints = in_ints(p);
     emulation_set_order(plain ? EMULATION_FORWARD : (emulation_order)p->order, 7);
     return d;
 }
@@ -170,7 +181,7 @@ static double operand_error(const place *p, int k)
 {
 #ifdef REFINE_CUDA_EMULATED
     if (on_card(p))
-        return cuda_math_error((cuda_math)(p->kind - CARD_TENSOR), k);
+        return cuda_math_error(math_of(p), k);
 #endif
     return activations(p) == DT_BF16 ? 8 * 0x1p-9 * sqrt(k) / 3 * sqrt(2.0 / 3) : 0;
 }
@@ -457,6 +468,97 @@ CostlyProperty(any_convolution)
     judge_fields(d, &v, conv_tolerance(&p, &c, exact, field_peak(&v.want)));
 }
 
+/* ---- products of integers on a card, against those of the CPU ---- */
+
+#ifdef REFINE_CUDA_EMULATED
+
+/* From the same numbers in fp16 and in floats. */
+static void copy_values(field *to, const field *from)
+{
+    for (size_t p = 0; p < field_pixels(from); p++)
+        for (int c = 0; c < from->c; c++)
+            field_set(to, p, c, field_at(from, p, c));
+}
+
+/* What the CPU left in floats is what the card rounded to fp16. */
+static void judge_ints(draws *d, const field *card, const field *cpu)
+{
+    field want = field_copy(card);
+    copy_values(&want, cpu);
+    if (!field_same_bytes(card, &want))
+        wrong(d, "the card is off the CPU by %g", field_distance(card, &want));
+    field_free(&want);
+}
+
+static place draw_card_in_ints(draws *d)
+{
+    return (place){ .kind = CARD_INTS, .order = draw_below(d, 3) };
+}
+
+CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
+{
+    const place p = draw_card_in_ints(d);
+    linear_case c = draw_linear(d, &p), floats;
+    field card[LINEAR_FIELDS], cpu[LINEAR_FIELDS];
+    c.type = DT_F16;
+    c.act = ACT_NONE;
+    c.exp2 = 0;
+    floats = c;
+    floats.type = DT_F32;
+    tried(d, "linear in integers, %d x %dx%d, %d -> %d%s%s%s%s", c.n, c.h, c.w, c.k, c.rows,
+          c.bias ? ", bias" : "", c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
+          c.views ? ", views" : "");
+    linear_fields(card, &c, false);
+    linear_fields(cpu, &floats, false);
+    copy_values(&cpu[LINEAR_X], &card[LINEAR_X]);
+    if (c.residual)
+        copy_values(&cpu[LINEAR_RESIDUAL], &card[LINEAR_RESIDUAL]);
+    dev *ints = field_cpu_ints(DT_F32, 1);
+    linear_run(ints, cpu, ACT_NONE);
+    linear_run(take_card(&p, false), card, ACT_NONE);
+    judge_ints(d, &card[LINEAR_Y], &cpu[LINEAR_Y]);
+    linear_free_fields(card);
+    linear_free_fields(cpu);
+    dev_close(ints);
+}
+
+CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
+{
+    const place p = draw_card_in_ints(d);
+    conv_case c = draw_conv(d, &p), floats;
+    field card[CONV_FIELDS], cpu[CONV_FIELDS];
+    c.type = DT_F16;
+    c.exp2 = 0;
+    c.norm = false;
+    floats = c;
+    floats.type = DT_F32;
+    conv_cut cut = draw_conv_cut(d, &c);
+    const conv_cut whole = { .c = &floats };
+    cut.in_place = false;
+    tried(d,
+          "conv in integers, %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d%s%s%s, bands "
+          "of %d, chunks of %d, %d together%s",
+          c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad,
+          c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
+          c.views ? ", views" : "", cut.band, cut.chunk, cut.together,
+          cut.per_image_calls ? ", by images" : "");
+    conv_fields(card, &cut);
+    conv_fields(cpu, &whole);
+    copy_values(&cpu[CONV_A], &card[CONV_A]);
+    if (c.b)
+        copy_values(&cpu[CONV_B], &card[CONV_B]);
+    if (c.residual)
+        copy_values(&cpu[CONV_RESIDUAL], &card[CONV_RESIDUAL]);
+    dev *ints = field_cpu_ints(DT_F32, 1);
+    conv_run(ints, cpu, &whole);
+    conv_run(take_card(&p, false), card, &cut);
+    judge_ints(d, &card[CONV_Y], &cpu[CONV_Y]);
+    conv_free_fields(card);
+    conv_free_fields(cpu);
+    dev_close(ints);
+}
+#endif
+
 /* ---- attention ---- */
 
 static int64_t attention_macs(const attention_case *c, bool itself)
@@ -506,7 +608,7 @@ static field attention_done(dev *d, const attention_case *c, bool images)
 static double attention_tolerance(const place *p, const attention_case *c)
 {
     const double amplitude = (double)c->amplitude, stored = 2 * field_rounding(c->type, 1);
-    if (p->kind == CARD_TENSOR)
+    if (p->kind == CARD_TENSOR || p->kind == CARD_INTS)
         return 2 * (0x1p-11 * 2 * amplitude + 0x1p-10) + stored;
     if (on_card(p))
         return 2 * (c->hd * 0x1p-24 / sqrt(c->hd) * 2 * amplitude + 4e-7) + stored;

@@ -16,6 +16,12 @@ static struct {
 
 void cuda_opening_trusts(void) { trusts = true; }
 
+void cuda_opening_multiplies(cuda_math m)
+{
+    trusts = known[0].probed = true;
+    known[0].math = m;
+}
+
 static int type_of(const cuda_dev *c) { return c->compute == DT_F16 ? 0 : 1; }
 
 void __real_cuda_probe(cuda_dev *c);

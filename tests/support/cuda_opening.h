@@ -9,8 +9,13 @@
 #ifndef TEST_CUDA_OPENING_H
 #define TEST_CUDA_OPENING_H
 
+#include "kernels/cuda/cuda.h"
+
 /* What the first device of a compute type found by its probe and self-test holds for all that this
  * process opens later: on an emulated card both take longer than a picture. */
 void cuda_opening_trusts(void);
+
+/* Without any probe a device that computes in F16 multiplies so. */
+void cuda_opening_multiplies(cuda_math m);
 
 #endif

@@ -297,7 +297,7 @@ expect logs_can_be_sent logs_are_small
 expect what_they_lack_is_named says '^\* log/ncu_linear.ncu-rep (9216 KiB'
 expect and_only_that lacks '^\* log/ncu_attention'
 expect a_hanging_stage_is_a_fault exits_with 1 'a link that hangs' accept
-expect it_is_cut_at_its_limit says '^| link | ([6-9]|1[0-9]) | 6 | cut'
+expect it_is_cut_at_its_limit says '^| link | \([6-9]\|1[0-9]\) | 6 | cut'
 expect what_it_said_before_is_kept json_has '"stream_gbps":20'
 expect it_is_ended_for_good nothing_runs
 expect the_rest_goes_on says '^| int8 step | '

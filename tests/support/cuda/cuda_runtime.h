@@ -208,6 +208,9 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 /* No locals whose address is taken: their end of scope would be marked, for good, in frames that
  * sanitizers do not see. */

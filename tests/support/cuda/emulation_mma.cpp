@@ -1,11 +1,11 @@
-/* tests/support/cuda/emulation_mma.cpp -- mma.m16n8k16 and ldmatrix of a whole warp.
+/* tests/support/cuda/emulation_mma.cpp -- mma of halves and of int8, and ldmatrix, of a whole warp.
  *
  * Of many products at once the lanes' fragments are gathered into matrices, multiplied, and the
  * sums handed back to the lanes.  This is where an emulated kernel spends its time: it is not
  * instrumented by sanitizers, and uses wide vectors where the processor has them; neither changes a
  * bit.  The sum over k is in order, in F32 (a real tensor core has its own order).
  *
- * Reference: PTX ISA, "Matrix Fragments for mma.m16n8k16", "ldmatrix".
+ * Reference: PTX ISA, "Matrix Fragments for mma.m16n8k16", "... for mma.m16n8k32", "ldmatrix".
  */
 #include "kernels/cuda/ptx.cuh"
 
@@ -87,6 +87,62 @@ BARE void scatter(void *const *brought, int n_i, int n_j)
     }
 }
 
+/* ---- int8 ---- */
+
+enum { K_INT8 = 64 };
+
+struct int8_matrices {
+    int8_t a[MOST * 16][K_INT8], b[MOST * 8][K_INT8]; /* b by columns */
+};
+int8_matrices q;
+
+/* Four bytes of k, the lowest in the lowest. */
+BARE void put_word(int8_t *to, uint32_t word)
+{
+    for (int i = 0; i < 4; i++)
+        to[i] = static_cast<int8_t>(word >> 8 * i & 0xff);
+}
+
+/* Register r of A's fragment of half h is of row g + 8 (r % 2), k from 32 h + 16 (r / 2) + 4 t on;
+ * of B's of column g, k from 32 h + 16 r + 4 t on. */
+BARE void gather_int8(void *const *brought, int n_i, int n_j)
+{
+    for (int lane = 0; lane < LANES; lane++) {
+        const int8_fragments *f = static_cast<const int8_fragments *>(brought[lane]);
+        const int g = lane / 4, t = lane % 4;
+        for (int h = 0; h < 2; h++) {
+            for (int i = 0; i < n_i; i++)
+                for (int r = 0; r < 4; r++)
+                    put_word(&q.a[i * 16 + g + 8 * (r % 2)][32 * h + 16 * (r / 2) + 4 * t],
+                             f->a[(h * n_i + i) * 4 + r]);
+            for (int j = 0; j < n_j; j++)
+                for (int r = 0; r < 2; r++)
+                    put_word(&q.b[j * 8 + g][32 * h + 16 * r + 4 * t], f->b[(h * n_j + j) * 2 + r]);
+        }
+    }
+}
+
+BARE int dot_int8(const int8_t *a, const int8_t *b)
+{
+    int sum = 0;
+    for (int k = 0; k < K_INT8; k++)
+        sum += a[k] * b[k];
+    return sum;
+}
+
+BARE void add_int8(void *const *brought, int n_i, int n_j)
+{
+    for (int lane = 0; lane < LANES; lane++) {
+        int *d = static_cast<const int8_fragments *>(brought[lane])->d;
+        const int g = lane / 4, t = lane % 4;
+        for (int i = 0; i < n_i; i++)
+            for (int j = 0; j < n_j; j++)
+                for (int at = 0; at < 4; at++)
+                    d[(i * n_j + j) * 4 + at] += dot_int8(q.a[i * 16 + g + at / 2 * 8],
+                                                          q.b[j * 8 + 2 * t + at % 2]);
+    }
+}
+
 /* element[8 * matrix + row][column] */
 BARE inline __attribute__((always_inline)) void load(void *const *brought, bool transposed)
 {
@@ -116,6 +172,13 @@ BARE void load_rows_of_matrices(void *const *brought)
 BARE void load_columns_of_matrices(void *const *brought)
 {
     load(brought, true);
+}
+
+void multiply_int8_fragments(void *const *brought, int n_i, int n_j)
+{
+    gather_int8(brought, n_i, n_j);
+    add_int8(brought, n_i, n_j);
+    done.tensor += static_cast<uint64_t>(n_i * n_j) * 16 * 8 * K_INT8;
 }
 
 void multiply_fragments(void *const *brought, int n_i, int n_j)

@@ -26,6 +26,20 @@ template <int I, int J> void mma_all(void *const brought[LANES])
     multiply_fragments(brought, I, J);
 }
 
+/* Of I x J products of int8, 64 deep: d[I][J][4], a[2][I][4], b[2][J][2]. */
+struct int8_fragments {
+    int *d;
+    const uint32_t *a, *b;
+};
+
+void multiply_int8_fragments(void *const brought[LANES], int i, int j);
+
+template <int I, int J> void mma_int8_all(void *const brought[LANES])
+{
+    static_assert(I <= 8 && J <= 8, "more than multiply_int8_fragments has room for");
+    multiply_int8_fragments(brought, I, J);
+}
+
 struct matrix_rows {
     uint32_t *out;
     const void *row;
@@ -57,6 +71,13 @@ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
     emulation::fragments mine = { d, a, b };
     emulation::meet_warp(&mine, emulation::mma_all<1, 1>);
+}
+
+template <int I, int J>
+void mma_int8_tile(int (&d)[I][J][4], const uint32_t (&a)[2][I][4], const uint32_t (&b)[2][J][2])
+{
+    emulation::int8_fragments mine = { d[0][0], a[0][0], b[0][0] };
+    emulation::meet_warp(&mine, emulation::mma_int8_all<I, J>);
 }
 
 inline void load_matrices(uint32_t (&out)[4], const void *row)
