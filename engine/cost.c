@@ -33,6 +33,9 @@ static const uint64_t SMALL = (uint64_t)16 << 20, USUAL = (uint64_t)256 << 20,
  * which a larger one tells more; of all trials, after which none is repeated. */
 static const double LONGEST = 0.006, FAR_TOO_LONG = 0.1, TOO_SHORT = 0.002, ENOUGH = 0.25;
 
+/* Seconds of work after which a GPU has noticed that there is some. */
+static const double WARM = 0.15;
+
 /* Share of the work of the busiest level from which on a level is tried. */
 static const double WORTH_TRYING = 0.3;
 
@@ -479,20 +482,52 @@ static double rate_of(const cost_job *j, dev_kind kind, const findings *f)
     return seconds > 0 ? (kind == DEV_MEMORY ? 1.0 : 2.0) * all / seconds : 0;
 }
 
+static probe open_probe(dev *d, const cost_job *j, uint64_t most)
+{
+    const size_t bytes = cost_probe_memory(d, j, most);
+    return (probe){ .d = d,
+                    .space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL,
+                    .bytes = bytes,
+                    .begun = dev_event_open(d),
+                    .ended = dev_event_open(d) };
+}
+
+static bool is_open(const probe *b) { return b->begun && b->ended && b->space; }
+
+static void close_probe(probe *b)
+{
+    dev_workspace_set(b->d, NULL, 0);
+    dev_free(b->d, b->space, b->bytes, DEV_VRAM);
+    dev_event_close(b->d, b->begun);
+    dev_event_close(b->d, b->ended);
+}
+
+void cost_warm_up(dev *d, const cost_job *j, uint64_t most)
+{
+    probe b = open_probe(d, j, most);
+    trial t = make(DEV_CONV, j, 0);
+    const double began = clock_seconds();
+    account a;
+    double waited;
+
+    if (is_open(&b) && fit(&t, d, USUAL, b.bytes, &a)) {
+        fill(d, b.space, b.bytes);
+        place(&b, &t, a.workspace);
+        while (clock_seconds() - began < WARM && dev_status(d) == REFINE_OK)
+            (void)run_once(&b, &t, &waited);
+    }
+    close_probe(&b);
+}
+
 void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)
 {
     double *const rate[DEV_KINDS] = { &r->linear, &r->conv, &r->attention, &r->memory };
-    const size_t bytes = cost_probe_memory(d, j, most);
     const double began = clock_seconds();
     findings f = { 0 };
-    const probe b = { .d = d,
-                      .space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL,
-                      .bytes = bytes,
-                      .begun = dev_event_open(d),
-                      .ended = dev_event_open(d) };
+    probe b = open_probe(d, j, most);
 
-    if (b.begun && b.ended && b.space) {
-        fill(d, b.space, bytes);
+    if (is_open(&b)) {
+        fill(d, b.space, b.bytes);
         for (int k = 0; k < DEV_KINDS; k++)
             if (*rate[k] <= 0)
                 first_round(&b, j, (dev_kind)k, &f);
@@ -501,11 +536,8 @@ void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)
         for (int k = 0; k < DEV_KINDS; k++)
             if (*rate[k] <= 0)
                 *rate[k] = rate_of(j, (dev_kind)k, &f);
-        dev_workspace_set(d, NULL, 0);
     }
-    dev_free(d, b.space, bytes, DEV_VRAM);
-    dev_event_close(d, b.begun);
-    dev_event_close(d, b.ended);
+    close_probe(&b);
 }
 
 bool cost_known(const refine_rates *r)

@@ -33,6 +33,9 @@ typedef struct cost_job {
 void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most);
 size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most);
 
+/* Has the device do some of the job's work for 0.15 s, which is for nothing.  Room as above. */
+void cost_warm_up(dev *d, const cost_job *j, uint64_t most);
+
 /* Whether all rates are known. */
 bool cost_known(const refine_rates *r);
 

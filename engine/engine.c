@@ -263,6 +263,13 @@ static refine_engine *engine_alloc(refine_error *err)
     return e;
 }
 
+static void add_note(refine_report *r, const char *note)
+{
+    const size_t n = strlen(r->note);
+    if (note[0])
+        (void)snprintf(r->note + n, sizeof r->note - n, "%s%s", n ? "; " : "", note);
+}
+
 static void fill_plan_report(refine_engine *e);
 
 refine_status refine_plan(refine_report *out, const refine_options *o, const refine_job *j,
@@ -803,9 +810,10 @@ static void fill_plan_report(refine_engine *e)
     r->wrong_rate = r->slow_part = "";
     r->source_hash = pack_super(e->m.p)->source_hash;
     r->source_name = e->m.source_name;
-    const char *note = e->s ? stream_note(e->s) : "";
-    snprintf(r->note, sizeof r->note, "%s%s%s", e->device.note,
-             e->device.note[0] && note[0] ? "; " : "", note);
+    r->note[0] = '\0';
+    add_note(r, e->device.note);
+    add_note(r, dev_note(e->d));
+    add_note(r, e->s ? stream_note(e->s) : "");
 }
 
 static void fill_verdict(refine_engine *e)

@@ -335,11 +335,13 @@ static void complete(refine_rates *r, const refine_rates *by)
     r->memory = r->memory > 0 ? r->memory : by->memory;
 }
 
+static dtype stored_as(const planner *k) { return model_quantised(k->m) ? DT_I8G64 : DT_F16; }
+
 /* Of each phase, in its own types and shapes. */
 static void probe_compute(planner *k)
 {
     plan *out = k->out;
-    const dtype stored = model_quantised(k->m) ? DT_I8G64 : DT_F16;
+    const dtype stored = stored_as(k);
     const bool pictures = k->p->encodes || k->p->decodes;
     run r;
     plan_precision(&r, k->target, k->p->act);
@@ -360,6 +362,14 @@ static void probe_compute(planner *k)
     complete(&out->vae_rates, &out->rates);
 }
 
+/* A GPU that has had nothing to do runs at a fraction of its clock, and so does its link. */
+static void wake(planner *k)
+{
+    const cost_job j = cost_job_unet(k->p, most_per_pass(k), stored_as(k));
+    if (dev_runs_behind(k->target) && !cost_known(&k->o->rates))
+        cost_warm_up(k->target, &j, k->out->device_limit);
+}
+
 /* Rates that are given are not probed, nor those whose probe would not fit. */
 static void set_rates(planner *k)
 {
@@ -367,6 +377,7 @@ static void set_rates(planner *k)
     const int most = k->o->decode_threads > 0 ? k->o->decode_threads : DEFAULT_WORKERS;
     const size_t request = probe_request(k);
 
+    wake(k);
     *r = k->o->rates;
     if (request && (r->disk <= 0 || r->decode <= 0 || r->copy <= 0)) {
         const probe_rates t = probe_transfers(k->target, k->m->p, k->first, k->end,

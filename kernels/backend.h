@@ -73,7 +73,7 @@ struct dev {
     const struct dev_ops *ops;
     void *lock; /* the claim to fail first (kernels/device.c) */
     refine_status status;
-    char why[256];
+    char why[256], note[256];
     char model[96];
     int threads;
     int pieces; /* of a matrix that it multiplies together; 0: 1 */

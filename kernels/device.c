@@ -15,6 +15,7 @@ refine_status dev_status(const dev *d) { return __atomic_load_n(&d->status, __AT
 
 static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
 
+const char *dev_note(const dev *d) { return d->note; }
 const char *dev_why(const dev *d) { return alive(d) ? "" : d->why; }
 
 void dev_fail(dev *d, refine_status st, const char *why)

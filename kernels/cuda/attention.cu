@@ -181,7 +181,7 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
 __global__ void FLASH_BOUNDS flash_kernel(const flash_args a)
 {
     flash_shared *shared = shared_memory<flash_shared>();
-    const flash_place at = flash_here(QUERIES);
+    const flash_place at = flash_here(a, QUERIES);
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
     const int query0 = at.query0 + 16 * warp, keys = flash_keys(a, at.query0, QUERIES);
     tile_pair next;
@@ -239,10 +239,7 @@ extern "C" void cuda_attention(dev *d, const attention_args *a)
     else if (f.hd > HEAD)
         flash_wide(d, f, a->q.n);
     else
-        launch(d, flash_kernel,
-               dim3(blocks_of(static_cast<size_t>(f.tq), QUERIES), static_cast<unsigned>(f.heads),
-                    static_cast<unsigned>(a->q.n)),
-               THREADS, sizeof(flash_shared), f);
+        flash_launch(d, flash_kernel, f, a->q.n, QUERIES, THREADS, sizeof(flash_shared));
 }
 
 extern "C" void cuda_load_attention(dev *d)

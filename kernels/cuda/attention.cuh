@@ -24,6 +24,7 @@ struct flash_args {
     bool causal;
     float scale; /* of S: scale * log2 e */
     bool vectors; /* every head of q, k and v is F16 in whole vectors */
+    int tile0;    /* the launch's first tile of queries */
 };
 
 /* The block's place: a tile of queries of one head of one image. */
@@ -31,10 +32,10 @@ struct flash_place {
     int query0, head, image;
 };
 
-__device__ __forceinline__ flash_place flash_here(int queries)
+__device__ __forceinline__ flash_place flash_here(const flash_args &a, int queries)
 {
     flash_place p;
-    p.query0 = static_cast<int>(blockIdx.x) * queries;
+    p.query0 = (a.tile0 + static_cast<int>(blockIdx.x)) * queries;
     p.head = static_cast<int>(blockIdx.y);
     p.image = static_cast<int>(blockIdx.z);
     return p;
@@ -83,6 +84,26 @@ __device__ __forceinline__ void flash_store(const flash_args &a, const flash_pla
     for (int i = 0; i < 8; i++)
         if (c + i < a.hd)
             store1(a.y, pixel, c0 + i, x[i]);
+}
+
+typedef void flash_kernel_of(const flash_args a);
+
+/* Launches a kernel whose blocks have so many queries each, on ranges of them: a card that has a
+ * display too is taken away from whoever computes for two seconds (X) or less (WDDM) at a time. */
+static inline void flash_launch(dev *d, flash_kernel_of *kernel, flash_args a, int images,
+                                int queries, int threads, size_t shared)
+{
+    const int tiles = static_cast<int>(blocks_of(static_cast<size_t>(a.tq), queries));
+    const double of_tile = 2.0 * queries * a.tk * a.hd * a.heads * images;
+    const int most = static_cast<int>(
+        fmin(fmax(cuda_of(d)->attention_macs / of_tile, 1.0), static_cast<double>(tiles)));
+    for (a.tile0 = 0; a.tile0 < tiles; a.tile0 += most) {
+        const int n = tiles - a.tile0 < most ? tiles - a.tile0 : most;
+        launch(d, kernel,
+               dim3(static_cast<unsigned>(n), static_cast<unsigned>(a.heads),
+                    static_cast<unsigned>(images)),
+               static_cast<unsigned>(threads), shared, a);
+    }
 }
 
 void flash_wide(dev *d, const flash_args &a, int images);

@@ -61,7 +61,7 @@ __device__ __forceinline__ void soften(simt_shared *shared, float &max, float &s
 __global__ void __launch_bounds__(THREADS, 1) flash_simt_kernel(const flash_args a)
 {
     simt_shared *shared = shared_memory<simt_shared>();
-    const flash_place at = flash_here(TILE);
+    const flash_place at = flash_here(a, TILE);
     const int thread = static_cast<int>(threadIdx.x), tx = thread % SIDE, ty = thread / SIDE;
     const int keys = flash_keys(a, at.query0, TILE);
     float o[T][T] = {}, max = -INFINITY, sum = 0;
@@ -140,7 +140,7 @@ __device__ __forceinline__ float lanes_sum(float x)
 __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash_args a)
 {
     wide_shared *shared = shared_memory<wide_shared>();
-    const flash_place at = flash_here(WIDE_QUERIES);
+    const flash_place at = flash_here(a, WIDE_QUERIES);
     const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
     const int query = at.query0 + thread / 32, keys = flash_keys(a, at.query0, WIDE_QUERIES);
     float q[LANE], o[LANE] = {}, max = -INFINITY, sum = 0;
@@ -203,14 +203,11 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash
 
 void flash_simt(dev *d, const flash_args &a, int images)
 {
-    const dim3 rest(1, static_cast<unsigned>(a.heads), static_cast<unsigned>(images));
-    const size_t queries = static_cast<size_t>(a.tq);
     if (a.hd <= HEAD)
-        launch(d, flash_simt_kernel, dim3(blocks_of(queries, TILE), rest.y, rest.z), THREADS,
-               sizeof(simt_shared), a);
+        flash_launch(d, flash_simt_kernel, a, images, TILE, THREADS, sizeof(simt_shared));
     else if (a.hd <= WIDE)
-        launch(d, flash_simt_wide_kernel, dim3(blocks_of(queries, WIDE_QUERIES), rest.y, rest.z),
-               THREADS, sizeof(wide_shared), a);
+        flash_launch(d, flash_simt_wide_kernel, a, images, WIDE_QUERIES, THREADS,
+                     sizeof(wide_shared));
     else
         dev_fail(d, REFINE_EINVAL, "cuda: attention heads of more than 512 channels");
 }

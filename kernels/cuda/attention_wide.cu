@@ -171,7 +171,7 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
 __global__ void __launch_bounds__(THREADS, 1) flash_wide_kernel(const flash_args a)
 {
     wide_shared *shared = shared_memory<wide_shared>();
-    const flash_place at = flash_here(QUERIES);
+    const flash_place at = flash_here(a, QUERIES);
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
     const int keys = flash_keys(a, at.query0, QUERIES);
     float o[2][J][4] = {}, max = -INFINITY, sum = 0;
@@ -209,10 +209,7 @@ void flash_wide(dev *d, const flash_args &a, int images)
         dev_fail(d, REFINE_EINVAL, "cuda: attention heads of more than 512 channels");
         return;
     }
-    launch(d, flash_wide_kernel,
-           dim3(blocks_of(static_cast<size_t>(a.tq), QUERIES), static_cast<unsigned>(a.heads),
-                static_cast<unsigned>(images)),
-           THREADS, sizeof(wide_shared), a);
+    flash_launch(d, flash_wide_kernel, a, images, QUERIES, THREADS, sizeof(wide_shared));
 }
 
 void flash_wide_load(dev *d) { load_kernel<sizeof(wide_shared)>(d, flash_wide_kernel); }

@@ -40,6 +40,7 @@ typedef struct cuda_dev {
     int processors;         /* streaming multiprocessors */
     int mma_rate;           /* multiply-adds of F16 with F32 sums, a cycle of one of them */
     int held[CUDA_TILES];   /* blocks of a tile that one of them holds */
+    double attention_macs;  /* multiply-adds that a launch of attention has at most, about */
     cuda_tile only;         /* the one that is to be taken; CUDA_TILES: the fastest */
 } cuda_dev;
 

@@ -12,12 +12,17 @@
 #include "kernels/cuda/cuda.h"
 
 #include "engine/base/mem.h"
+#include "engine/base/num.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/host_queue.h"
 
 #include <stdio.h>
 
 enum { OLDEST = 75 }; /* compute capability, times ten */
+
+/* Multiply-adds of attention that a multiprocessor does in a fifth of a second, at a third of what
+ * the slowest are made for: those without tensor cores, 64 a cycle at 1.5 GHz. */
+static const double ATTENTION_MACS = 6e9;
 
 struct dev_event {
     cudaEvent_t e;
@@ -28,14 +33,19 @@ static bool enter(dev *d) { return cuda_check(d, cudaSetDevice(cuda_of(d)->ordin
 
 /* ---- memory ---- */
 
-static void *take_pinned(size_t bytes)
+/* How much may be registered is limited in some places (WSL2: half of the memory; containers:
+ * `ulimit -l`).  Copies from pages that are not are as right, and slower. */
+static void *take_pinned(dev *d, size_t bytes)
 {
     void *p = host_memory_take(bytes);
     if (!p || cudaHostRegister(p, bytes, cudaHostRegisterDefault) == cudaSuccess)
         return p;
     (void)cudaGetLastError();
-    host_memory_give(p, bytes);
-    return NULL;
+    (void)snprintf(d->note, sizeof d->note,
+                   "copies are slower than they could be: the driver refused to pin %.0f MiB of "
+                   "host memory; raise `ulimit -l`, or WSL2's memory, or lower --ram",
+                   (double)bytes / 1048576.0);
+    return p;
 }
 
 static void *cuda_alloc(dev *d, size_t bytes, dev_mem kind)
@@ -44,7 +54,7 @@ static void *cuda_alloc(dev *d, size_t bytes, dev_mem kind)
     if (!enter(d))
         return NULL;
     if (kind == DEV_PINNED)
-        return take_pinned(bytes);
+        return take_pinned(d, bytes);
     if (cudaMalloc(&p, bytes) == cudaSuccess)
         return p;
     (void)cudaGetLastError();
@@ -66,7 +76,8 @@ static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
         (void)cudaFree(p);
         return;
     }
-    (void)cudaHostUnregister(p);
+    if (p && cudaHostUnregister(p) != cudaSuccess)
+        (void)cudaGetLastError(); /* it could not be registered */
     host_memory_give(p, bytes);
 }
 
@@ -98,10 +109,16 @@ static void cuda_event_close(dev *d, dev_event *e)
     mem_free(e);
 }
 
+/* Under WDDM, which WSL2 is too, the driver keeps what is enqueued until it is enough or somebody
+ * asks for that stream: and whoever waits for the event by way of the other stream does not.  So
+ * it is asked for here; that it is not ready is no error. */
 static void cuda_record(dev *d, dev_event *e, dev_queue q)
 {
-    if (enter(d))
-        cuda_check(d, cudaEventRecord(e->e, cuda_of(d)->stream[q]), "recording an event");
+    const cudaStream_t s = cuda_of(d)->stream[q];
+    if (!enter(d) || !cuda_check(d, cudaEventRecord(e->e, s), "recording an event"))
+        return;
+    const cudaError_t ready = cudaStreamQuery(s);
+    cuda_check(d, ready == cudaErrorNotReady ? cudaSuccess : ready, "computing");
 }
 
 static void cuda_wait(dev *d, dev_queue q, dev_event *e)
@@ -254,13 +271,19 @@ static void open_streams(cuda_dev *c)
                    "making a stream");
 }
 
-/* What opening took: what is in use now that was not before; where that is not known, all that
+/* No context is smaller: where others give memory back meanwhile, the difference may be. */
+static const size_t LEAST_CONTEXT = (size_t)64 << 20;
+
+/* What opening took.  The driver's list of processes says it; under WDDM and in most containers it
+ * does not: then what is in use now that was not before; where that is not known either, all that
  * is in use, which is more. */
 static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, size_t before)
 {
-    size_t after = 0, total = 0, free_bytes = 0;
+    size_t own = 0, after = 0, total = 0, free_bytes = 0;
+    if (cuda_memory_own(&own, p->pciDomainID, p->pciBusID, p->pciDeviceID))
+        return num_max(own, LEAST_CONTEXT);
     if (known && cuda_memory_used(&after, p->pciDomainID, p->pciBusID, p->pciDeviceID))
-        return after > before ? after - before : 0;
+        return num_max(after > before ? after - before : 0, LEAST_CONTEXT);
     if (!cuda_check(&c->base, cudaMemGetInfo(&free_bytes, &total), "asking for the free memory"))
         return 0;
     return total - free_bytes;
@@ -315,6 +338,7 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     c->ints = o->ints && o->compute == DT_F16;
     c->processors = p.multiProcessorCount;
     c->mma_rate = mma_rate(&p);
+    c->attention_macs = ATTENTION_MACS * p.multiProcessorCount;
     c->only = CUDA_TILES;
     (void)snprintf(c->base.model, sizeof c->base.model, "%.95s", p.name);
     take_card(c, &p);

@@ -8,14 +8,23 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <stdio.h>
+#include <unistd.h>
 
 typedef struct nvml_memory {
     unsigned long long total, free, used;
 } nvml_memory;
 
+/* Of nvmlDeviceGetComputeRunningProcesses_v3. */
+typedef struct nvml_process {
+    unsigned pid;
+    unsigned long long used; /* all ones: it is not known */
+    unsigned gpu_instance, compute_instance;
+} nvml_process;
+
 typedef int nvml_call(void);
 typedef int nvml_find(const char *pci, void **device);
 typedef int nvml_ask(void *device, nvml_memory *out);
+typedef int nvml_list(void *device, unsigned *n, nvml_process *out);
 typedef int nvml_name(char *version, unsigned size);
 
 /* dlsym gives an object pointer where a function's is wanted: POSIX has them alike. */
@@ -24,6 +33,7 @@ typedef union symbol {
     nvml_call *call;
     nvml_find *find;
     nvml_ask *ask;
+    nvml_list *list;
     nvml_name *name;
 } symbol;
 
@@ -52,31 +62,65 @@ static bool ask(question *q, void *about)
 
 typedef struct memory_question {
     char pci[32];
-    size_t used;
+    size_t bytes;
 } memory_question;
+
+static void *find_device(void *library, const memory_question *q)
+{
+    const symbol find = look_up(library, "nvmlDeviceGetHandleByPciBusId_v2");
+    void *device = NULL;
+    return find.object && find.find(q->pci, &device) == 0 ? device : NULL;
+}
 
 static bool ask_memory(void *library, void *about)
 {
     memory_question *q = about;
-    const symbol find = look_up(library, "nvmlDeviceGetHandleByPciBusId_v2");
     const symbol memory = look_up(library, "nvmlDeviceGetMemoryInfo");
+    void *device = find_device(library, q);
     nvml_memory m = { 0, 0, 0 };
-    void *device = NULL;
-    if (!find.object || !memory.object || find.find(q->pci, &device) != 0 ||
-        memory.ask(device, &m) != 0)
+    if (!device || !memory.object || memory.ask(device, &m) != 0)
         return false;
-    q->used = (size_t)m.used;
+    q->bytes = (size_t)m.used;
     return true;
+}
+
+enum { PROCESSES = 256 };
+
+static bool ask_own(void *library, void *about)
+{
+    memory_question *q = about;
+    const symbol list = look_up(library, "nvmlDeviceGetComputeRunningProcesses_v3");
+    void *device = find_device(library, q);
+    nvml_process p[PROCESSES];
+    unsigned n = PROCESSES;
+    if (!device || !list.object || list.list(device, &n, p) != 0)
+        return false;
+    for (unsigned i = 0; i < n && i < PROCESSES; i++)
+        if (p[i].pid == (unsigned)getpid() && p[i].used != ~0ULL) {
+            q->bytes = (size_t)p[i].used;
+            return true;
+        }
+    return false;
+}
+
+static bool answer(question *about, size_t *bytes, int domain, int bus, int device)
+{
+    memory_question q = { .bytes = 0 };
+    (void)snprintf(q.pci, sizeof q.pci, "%08x:%02x:%02x.0", (unsigned)domain, (unsigned)bus,
+                   (unsigned)device);
+    const bool known = ask(about, &q);
+    *bytes = known ? q.bytes : *bytes;
+    return known;
 }
 
 bool cuda_memory_used(size_t *used, int domain, int bus, int device)
 {
-    memory_question q = { .used = 0 };
-    (void)snprintf(q.pci, sizeof q.pci, "%08x:%02x:%02x.0", (unsigned)domain, (unsigned)bus,
-                   (unsigned)device);
-    const bool known = ask(ask_memory, &q);
-    *used = known ? q.used : *used;
-    return known;
+    return answer(ask_memory, used, domain, bus, device);
+}
+
+bool cuda_memory_own(size_t *own, int domain, int bus, int device)
+{
+    return answer(ask_own, own, domain, bus, device);
 }
 
 enum { VERSION = 80 }; /* NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE */

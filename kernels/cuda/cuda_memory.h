@@ -13,6 +13,10 @@
 /* Bytes in use by all processes on the card at this PCI address; false: cannot be found out. */
 bool cuda_memory_used(size_t *used, int domain, int bus, int device);
 
+/* Bytes that this process has on it; false: the driver does not say, as under WDDM, or knows it by
+ * another number, as in a container. */
+bool cuda_memory_own(size_t *own, int domain, int bus, int device);
+
 /* "driver 550.54.14"; without NVML "a driver for CUDA 12.4". */
 void cuda_driver_name(char *text, size_t size);
 

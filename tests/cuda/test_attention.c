@@ -7,6 +7,9 @@
  */
 #include "tests/support/attention_case.h"
 #include "tests/support/cuda_math.h"
+#ifdef REFINE_CUDA_EMULATED
+#include "tests/support/cuda/emulation.h"
+#endif
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -59,4 +62,53 @@ Test(cuda_attention, does_not_depend_on_how_many_images_travel_together)
             attention_free_fields(f);
             dev_close(d);
         }
+}
+
+/* ---- launches of a bounded length ---- */
+
+/* Of which only the emulated card tells. */
+static int launches(void)
+{
+#ifdef REFINE_CUDA_EMULATED
+    return emulation_launches();
+#else
+    return 0;
+#endif
+}
+
+static int launches_with(dev *d, field f[ATTENTION_FIELDS], const attention_case *c, double macs)
+{
+    const int before = launches();
+    cuda_of(d)->attention_macs = macs;
+    attention_run(d, f, c);
+    return launches() - before;
+}
+
+/* A launch of one tile of queries each, of some, and of all. */
+static void expect_ranges(cuda_math m, attention_case c)
+{
+    const double all = 2.0 * c.n * c.h * c.w * c.tk * c.heads * c.hd;
+    field f[ATTENTION_FIELDS];
+    dev *d = cuda_math_open(m);
+    attention_fields(f, &c);
+    const int whole = launches_with(d, f, &c, 1e18);
+    field want = field_copy(&f[ATTENTION_Y]);
+    const int some = launches_with(d, f, &c, all / 3);
+    cr_expect(field_same_bytes(&f[ATTENTION_Y], &want), "math %d, heads of %d, in parts", m, c.hd);
+    const int each = launches_with(d, f, &c, 0);
+    cr_expect(field_same_bytes(&f[ATTENTION_Y], &want), "math %d, heads of %d, by tiles", m, c.hd);
+    cr_expect(launches() == 0 || (whole < some && some < each), "%d, %d and %d launches", whole,
+              some, each);
+    field_free(&want);
+    attention_free_fields(f);
+    dev_close(d);
+}
+
+Test(cuda_attention, does_not_depend_on_how_much_of_it_a_launch_has)
+{
+    for (int m = CUDA_TENSOR_CORES; m <= CUDA_F32; m++) {
+        expect_ranges((cuda_math)m, (attention_case){ 2, 20, 20, 77, 2, 64, false,
+                                                      m == CUDA_F32 ? DT_F32 : DT_F16, 0, 1 });
+        expect_ranges((cuda_math)m, (attention_case){ 1, 12, 20, 240, 1, 512, true, DT_F32, 0, 1 });
+    }
 }

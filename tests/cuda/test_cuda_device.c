@@ -3,6 +3,7 @@
  */
 #include "engine/cost.h"
 #include "tests/support/cuda/emulation.h"
+#include "tests/support/field.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
 
@@ -137,6 +138,32 @@ Test(cuda_device, multiplies_integers_on_tensor_cores_alone)
     cr_expect_eq(err.status, REFINE_EINVAL);
     cr_expect(strstr(err.text, "tensor cores") && strstr(err.text, "leave --precision out"), "'%s'",
               err.text);
+    cr_expect_eq(emulation_live(), 0);
+}
+
+/* As WSL2 and containers refuse it: copies then come from pages that are not pinned. */
+Test(cuda_device, copies_from_memory_that_cannot_be_pinned_and_says_so)
+{
+    enum { BYTES = 1 << 20 };
+    dev *d = field_cuda(DT_F16);
+    char *to = dev_alloc(d, BYTES, DEV_VRAM), back[16];
+    cr_expect_str_eq(dev_note(d), "");
+    emulation_fail_next(cudaErrorMemoryAllocation, 1); /* after making the card current */
+    char *from = dev_alloc(d, BYTES, DEV_PINNED);
+    cr_assert(to && from);
+    cr_expect(strstr(dev_note(d), "refused to pin 1 MiB of host memory"), "'%s'", dev_note(d));
+    memset(from, 7, BYTES);
+    dev_copy_in(d, to, from, BYTES);
+    dev_event *e = dev_event_open(d);
+    dev_record(d, e, DEV_COPY);
+    dev_sync(d, e);
+    dev_get(d, back, to + BYTES - sizeof back, sizeof back);
+    cr_expect(back[0] == 7 && back[sizeof back - 1] == 7);
+    dev_event_close(d, e);
+    dev_free(d, from, BYTES, DEV_PINNED);
+    dev_free(d, to, BYTES, DEV_VRAM);
+    cr_expect_eq(dev_status(d), REFINE_OK, "%s", dev_why(d));
+    dev_close(d);
     cr_expect_eq(emulation_live(), 0);
 }
 

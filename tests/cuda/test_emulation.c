@@ -606,6 +606,13 @@ Test(cuda_emulation, pinned_memory_is_read_late_and_other_memory_at_once)
 
 enum { SLOTS = 2, CHUNKS = 9 };
 
+/* So that a driver that batches does not keep it back. */
+static void record_and_send(cudaEvent_t e, cudaStream_t s)
+{
+    (void)cudaEventRecord(e, s);
+    (void)cudaStreamQuery(s);
+}
+
 /* Chunk by chunk through pinned memory into a slot of the card, and used there. */
 static unsigned stream_chunks(void)
 {
@@ -625,10 +632,10 @@ static unsigned stream_chunks(void)
         staging[i] = c + 1;
         (void)cudaStreamWaitEvent(copy, used[i], 0);
         (void)cudaMemcpyAsync(slot[i], &staging[i], sizeof sum, cudaMemcpyHostToDevice, copy);
-        (void)cudaEventRecord(copied[i], copy);
+        record_and_send(copied[i], copy);
         (void)cudaStreamWaitEvent(compute, copied[i], 0);
         (void)trial_accumulate(compute, total, slot[i]);
-        (void)cudaEventRecord(used[i], compute);
+        record_and_send(used[i], compute);
     }
     get(compute, &sum, total, sizeof sum);
     cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
@@ -688,6 +695,35 @@ static int peek_int(cudaStream_t s, const int *p)
     int v;
     get(s, &v, p, sizeof v);
     return v;
+}
+
+/* The copy waits for what was recorded in `s`, which nobody sends. */
+static void wait_for_unsent(cudaStream_t s, void *memory)
+{
+    cudaStream_t copy = stream_open();
+    cudaEvent_t recorded = event_open(cudaEventDisableTiming);
+    emulation_set_schedule(EMULATION_BATCHED, 0);
+    (void)cudaMemsetAsync(memory, 0, 1, s);
+    (void)cudaEventRecord(recorded, s);
+    (void)cudaStreamWaitEvent(copy, recorded, 0);
+    (void)cudaStreamSynchronize(copy);
+}
+
+static void wait_for_sent(cudaStream_t s, void *memory)
+{
+    cudaStream_t copy = stream_open();
+    cudaEvent_t recorded = event_open(cudaEventDisableTiming);
+    emulation_set_schedule(EMULATION_BATCHED, 0);
+    (void)cudaMemsetAsync(memory, 0, 1, s);
+    record_and_send(recorded, s);
+    (void)cudaStreamWaitEvent(copy, recorded, 0);
+    (void)cudaStreamSynchronize(copy);
+}
+
+Test(cuda_emulation, what_a_driver_that_batches_was_never_sent_is_waited_for_in_vain)
+{
+    cr_expect(is_fatal(wait_for_unsent, 256));
+    cr_expect_not(is_fatal(wait_for_sent, 256));
 }
 
 Test(cuda_emulation, an_event_is_its_last_record_when_the_wait_is_enqueued)
@@ -784,7 +820,7 @@ static void *copy_chunks(void *context)
         r->staging = (unsigned)i;
         (void)cudaMemcpyAsync(r->slot, &r->staging, sizeof(unsigned), cudaMemcpyHostToDevice,
                               r->copy);
-        (void)cudaEventRecord(r->copied[i], r->copy);
+        record_and_send(r->copied[i], r->copy);
         announce(r, &r->n_copied);
     }
     return NULL;
@@ -812,7 +848,7 @@ Test(cuda_emulation, two_threads_get_on_under_every_schedule, .timeout = 60)
             wait_for(&r, &r.n_copied, (int)i + 1);
             (void)cudaStreamWaitEvent(r.compute, r.copied[i], 0);
             (void)trial_accumulate(r.compute, total, r.slot);
-            (void)cudaEventRecord(r.used[i], r.compute);
+            record_and_send(r.used[i], r.compute);
             announce(&r, &r.n_used);
             want += i * i + i;
         }

@@ -32,14 +32,17 @@ typedef enum { EMULATION_FORWARD, EMULATION_REVERSE, EMULATION_RANDOM } emulatio
 void emulation_set_order(emulation_order o, uint32_t seed);
 
 /* When what is enqueued is run: at once (usual; hides every missing wait); not before somebody
- * waits for it; one stream as early and the other as late as is legal; by chance.  Streams are
- * numbered as they are made, the first open one being compute, the second copy. */
+ * waits for it; one stream as early and the other as late as is legal; by chance; not before it is
+ * sent, as a driver does that batches (WDDM): by a query or a wait for this very stream.  Who waits
+ * for what stays unsent ends the process.  Streams are numbered as they are made, the first open
+ * one being compute, the second copy. */
 typedef enum {
     EMULATION_EAGER,
     EMULATION_LAZY,
     EMULATION_COPY_FIRST,
     EMULATION_COMPUTE_FIRST,
     EMULATION_BY_CHANCE,
+    EMULATION_BATCHED,
     EMULATION_SCHEDULES
 } emulation_schedule;
 void emulation_set_schedule(emulation_schedule s, uint32_t seed);

@@ -5,11 +5,13 @@
 #include "emulation_memory.h"
 #include "emulation_streams.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <set>
+#include <thread>
 #include <vector>
 
 using namespace emulation;
@@ -18,6 +20,7 @@ namespace {
 
 const size_t SHARED_UNASKED = 48 << 10;
 const double LAUNCH_NS = 2000, BYTES_PER_NS = 10;
+const int MOST_STANDING = 400; /* times 5 ms */
 
 /* What kernels were loaded, and what they were allowed. */
 std::set<const void *> loaded;
@@ -65,6 +68,25 @@ bool is_late(cudaEvent_t e)
 {
     const auto hold = card_hold();
     return event_is(e) && event_is_late(e);
+}
+
+bool stands(cudaStream_t s)
+{
+    const auto hold = card_hold();
+    return stream_is(s) && stream_stands(s);
+}
+
+bool stands(cudaEvent_t e)
+{
+    const auto hold = card_hold();
+    return event_is(e) && event_stands(e);
+}
+
+/* Until another thread has sent what is waited for, or will not. */
+template <class H> void await_sent(H what)
+{
+    for (int i = 0; i < MOST_STANDING && stands(what); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
 }
 
 double copy_ns(size_t bytes)
@@ -412,6 +434,8 @@ cudaError_t cudaHostUnregister(void *p)
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
+    if (kind == cudaMemcpyDeviceToHost)
+        await_sent(s);
     const api_call now(NEEDS_CONTEXT);
     if (now.wrong != cudaSuccess)
         return now.end(cudaSuccess);
@@ -465,6 +489,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     if (is_late(s))
         card_linger();
+    await_sent(s);
     const api_call now(NEEDS_CONTEXT);
     if (now.wrong != cudaSuccess)
         return now.end(cudaSuccess);
@@ -472,6 +497,18 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
     if (e == cudaSuccess)
         stream_drain(s);
     return now.end(e);
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+    const api_call now(NEEDS_CONTEXT);
+    if (now.wrong != cudaSuccess)
+        return now.end(cudaSuccess);
+    const cudaError_t e = check_stream(s);
+    if (e != cudaSuccess)
+        return now.end(e);
+    stream_send(s);
+    return stream_query(s) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
@@ -516,6 +553,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     if (is_late(e))
         card_linger();
+    await_sent(e);
     const api_call now(NEEDS_CONTEXT);
     if (now.wrong != cudaSuccess)
         return now.end(cudaSuccess);

@@ -4,6 +4,8 @@
  *     mark    what an event's record leaves in a queue; passed when the queue came to it
  *     event   the last mark it was recorded with, or none
  *
+ * A driver that batches keeps what is enqueued until somebody asks for that queue, or waits for it.
+ *
  * A wait is for the mark that its event has when it is enqueued: so it was enqueued after it, and
  * no circle can arise.  Time is that of a card whose streams run beside each other: a queue's
  * clock moves by what its items cost, and a wait moves it to that of the mark.
@@ -12,6 +14,8 @@
 
 #include "cuda_runtime.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <set>
@@ -26,6 +30,7 @@ struct mark {
     queue_ref on;
     bool passed;
     double at; /* ns, once passed */
+    uint64_t number; /* of its item in the queue, from 1 */
 };
 typedef std::shared_ptr<mark> mark_ref;
 
@@ -39,6 +44,7 @@ struct queue {
     int number;
     std::deque<item> items;
     double clock;
+    uint64_t come = 0, gone = 0, sent = 0; /* items so far; of them run; of them with the card */
 };
 
 work done;
@@ -95,13 +101,43 @@ double nanoseconds(work before)
     return ns;
 }
 
+bool batches()
+{
+    return wish.schedule == EMULATION_BATCHED;
+}
+
+void send(queue &q)
+{
+    q.sent = q.come;
+}
+
+/* Must it be run to come to item `number`, although nobody has sent it? */
+bool is_kept_back(const queue &q, uint64_t number)
+{
+    if (number > q.sent)
+        return true;
+    uint64_t i = q.gone;
+    for (const item &it : q.items) {
+        if (++i > number)
+            break;
+        if (it.waits && !it.waits->passed && is_kept_back(*it.waits->on, it.waits->number))
+            return true;
+    }
+    return false;
+}
+
 /* Runs what comes next, unless it must wait or there is nothing. */
 bool step(queue &q)
 {
     if (q.items.empty() || (q.items.front().waits && !q.items.front().waits->passed))
         return false;
+    if (batches() && q.gone == q.sent) {
+        fputs("the card is waited for, and nobody has sent it what it waits for\n", stderr);
+        abort();
+    }
     item it = std::move(q.items.front());
     q.items.pop_front();
+    q.gone++;
     if (it.waits && it.waits->at > q.clock)
         q.clock = it.waits->at;
     if (it.run) {
@@ -152,10 +188,16 @@ void advance_by_chance()
     }
 }
 
+void push(queue &q, item it)
+{
+    q.items.push_back(std::move(it));
+    q.come++;
+}
+
 mark_ref push_mark(const queue_ref &q)
 {
-    const mark_ref m = std::make_shared<mark>(mark{ q, false, 0 });
-    q->items.push_back({ nullptr, 0, nullptr, m });
+    const mark_ref m = std::make_shared<mark>(mark{ q, false, 0, q->come + 1 });
+    push(*q, { nullptr, 0, nullptr, m });
     return m;
 }
 
@@ -225,13 +267,31 @@ bool stream_is(cudaStream_t s)
 
 void stream_push(cudaStream_t s, std::function<void()> run, double least_ns)
 {
-    s->q->items.push_back({ std::move(run), least_ns, nullptr, nullptr });
+    push(*s->q, { std::move(run), least_ns, nullptr, nullptr });
     streams_advance();
 }
 
 void stream_drain(cudaStream_t s)
 {
-    pass(push_mark(s->q));
+    const mark_ref m = push_mark(s->q);
+    send(*s->q);
+    pass(m);
+}
+
+void stream_send(cudaStream_t s)
+{
+    send(*s->q);
+}
+
+bool stream_query(cudaStream_t s)
+{
+    return s->q->items.empty();
+}
+
+bool stream_stands(cudaStream_t s)
+{
+    send(*s->q);
+    return batches() && is_kept_back(*s->q, s->q->come);
 }
 
 bool stream_is_late(cudaStream_t s)
@@ -243,7 +303,7 @@ void stream_wait(cudaStream_t s, cudaEvent_t e)
 {
     if (!e->last || leave_out(is_copy(*s->q) ? EMULATION_COPY_WAITS : EMULATION_COMPUTE_WAITS))
         return;
-    s->q->items.push_back({ nullptr, 0, e->last, nullptr });
+    push(*s->q, { nullptr, 0, e->last, nullptr });
     streams_advance();
 }
 
@@ -279,6 +339,14 @@ void event_drain(cudaEvent_t e)
         pass(e->last);
 }
 
+bool event_stands(cudaEvent_t e)
+{
+    if (!batches() || !e->last || e->last->passed)
+        return false;
+    send(*e->last->on);
+    return is_kept_back(*e->last->on, e->last->number);
+}
+
 bool event_is_late(cudaEvent_t e)
 {
     return e->last && !e->last->passed && is_late(*e->last->on);
@@ -287,7 +355,7 @@ bool event_is_late(cudaEvent_t e)
 bool event_query(cudaEvent_t e)
 {
     const bool passed = !e->last || e->last->passed;
-    if (!passed)
+    if (!passed && !event_stands(e))
         force(*e->last->on);
     return passed;
 }
@@ -318,6 +386,8 @@ void streams_advance()
 void streams_drain()
 {
     for (const queue_ref &q : queues)
+        send(*q);
+    for (const queue_ref &q : queues)
         while (!q->items.empty())
             force(*q);
 }
@@ -329,6 +399,7 @@ void streams_drop()
             if (it.marks)
                 it.marks->passed = true;
         q->items.clear();
+        q->gone = q->sent = q->come;
     }
 }
 

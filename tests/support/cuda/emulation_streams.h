@@ -16,6 +16,10 @@ bool stream_is(cudaStream_t s);
 void stream_push(cudaStream_t s, std::function<void()> run, double least_ns);
 void stream_drain(cudaStream_t s);
 bool stream_is_late(cudaStream_t s); /* of what is to run next, as event_is_late */
+void stream_send(cudaStream_t s);
+bool stream_query(cudaStream_t s); /* whether all has run */
+/* Sends what the stream has; whether it then waits for what another has and nobody has sent. */
+bool stream_stands(cudaStream_t s);
 void stream_wait(cudaStream_t s, cudaEvent_t e);
 
 cudaEvent_t event_make(bool timed);
@@ -25,6 +29,7 @@ void event_record(cudaEvent_t e, cudaStream_t s);
 void event_drain(cudaEvent_t e);
 /* Whether it has not passed and the schedule would have it pass as late as can be. */
 bool event_is_late(cudaEvent_t e);
+bool event_stands(cudaEvent_t e); /* likewise of its last record's stream */
 bool event_query(cudaEvent_t e); /* whether it has passed; if not, its stream gets on */
 cudaError_t event_elapsed(float *ms, cudaEvent_t begin, cudaEvent_t end);
 
