@@ -56,9 +56,10 @@ static uint64_t number(int argc, char **argv, int i, uint64_t otherwise)
 
 static double mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
 
-/* Floating-point operations of a step, and of its kind the most a second. */
+/* Floating-point operations of each phase (of a step of denoising), and the most a second: of the
+ * step's kind, and of the others', which is f32. */
 typedef struct arithmetic {
-    double step, peak;
+    double of[REFINE_FINISHED], peak, peak_f32;
 } arithmetic;
 
 static arithmetic arithmetic_of(const refine_engine *e, const refine_report *r, bool cuda)
@@ -66,15 +67,24 @@ static arithmetic arithmetic_of(const refine_engine *e, const refine_report *r, 
     arithmetic a = { 0 };
     for (int i = 0; i < refine_chunks(e); i++) {
         refine_chunk c;
-        if (refine_get_chunk(e, i, &c) == REFINE_OK && c.phase == REFINE_DENOISING)
-            a.step += c.flops;
+        if (refine_get_chunk(e, i, &c) == REFINE_OK && c.phase < REFINE_FINISHED)
+            a.of[c.phase] += c.flops;
     }
-    if (!cuda)
+    if (!cuda) {
+        a.peak_f32 = peak_rate(PEAK_F32, r->threads, 0.1);
         a.peak = peak_rate(strcmp(r->precision, "int8") == 0   ? PEAK_INT8
                            : strcmp(r->precision, "bf16") == 0 ? PEAK_BF16
                                                                : PEAK_F32,
                            r->threads, 0.1);
+    }
     return a;
+}
+
+/* How many times as long a phase took as its products at the peak would. */
+static void print_share(const char *phase, double seconds, double flops, double peak)
+{
+    if (flops > 0 && seconds > 0)
+        printf(", %s %.2f", phase, seconds * peak / flops);
 }
 
 static void print_line(const refine_report *r, const char *mode, arithmetic a)
@@ -88,9 +98,13 @@ static void print_line(const refine_report *r, const char *mode, arithmetic a)
            mib(r->memory.rss_planned), mib(r->memory.device_planned), mib(r->memory.host_planned),
            r->disk_rate / 1e9, (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk,
            r->stall_decode, r->stall_copy, r->reader);
-    if (a.peak > 0)
-        printf(" | %.0f GFLOP/s, %.3f of %.0f", 1e-9 * a.step / r->step_median,
-               a.step / r->step_median / a.peak, 1e-9 * a.peak);
+    if (a.peak > 0) {
+        const double step = a.of[REFINE_DENOISING] / r->step_median;
+        printf(" | %.0f GFLOP/s, %.3f of %.0f", 1e-9 * step, step / a.peak, 1e-9 * a.peak);
+        print_share("encode", r->vae_encode, a.of[REFINE_ENCODING], a.peak_f32);
+        print_share("text", r->text, a.of[REFINE_TEXT], a.peak_f32);
+        print_share("decode", r->vae_decode, a.of[REFINE_DECODING], a.peak_f32);
+    }
     printf("\n");
 }
 
@@ -140,7 +154,7 @@ static void print_json(const arguments *a, const refine_report *r, uint64_t meas
     json_number(stdout, "stall_decode_s", r->stall_decode);
     json_number(stdout, "stall_copy_s", r->stall_copy);
     json_number(stdout, "per_pass", r->per_pass);
-    json_number(stdout, "step_gflop", 1e-9 * w.step);
+    json_number(stdout, "step_gflop", 1e-9 * w.of[REFINE_DENOISING]);
     if (w.peak > 0)
         json_number(stdout, "peak_gflops", 1e-9 * w.peak);
     print_memory(&r->memory, measured);
