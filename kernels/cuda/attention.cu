@@ -20,8 +20,8 @@ enum {
 };
 
 /* A multiprocessor is to have registers for two blocks; for three on 8.6 and 8.9, where a tile that
- * is seen whole is not masked, which elsewhere spills.  From 9.0 on ptxas finds room for three, where
- * it is not asked for any. */
+ * is seen whole is not masked, which elsewhere spills.  From 9.0 on ptxas finds room for three,
+ * where it is not asked for any. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 #define FLASH_BOUNDS __launch_bounds__(THREADS)
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 860
