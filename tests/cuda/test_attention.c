@@ -79,6 +79,9 @@ static int launches(void)
 static int launches_with(dev *d, field f[ATTENTION_FIELDS], const attention_case *c, double macs)
 {
     const int before = launches();
+    for (size_t p = 0; p < field_pixels(&f[ATTENTION_Y]); p++) /* what is left out is seen */
+        for (int i = 0; i < f[ATTENTION_Y].c; i++)
+            field_set(&f[ATTENTION_Y], p, i, -7);
     cuda_of(d)->attention_macs = macs;
     attention_run(d, f, c);
     return launches() - before;
