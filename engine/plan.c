@@ -38,6 +38,10 @@ enum { N_BANDS = 4, N_SPILLS = 6, N_RINGS = 4 };
 /* Differences in predicted time below these shares decide nothing. */
 static const double SAME_STEP = 0.005, WORTH_CACHING = 0.01;
 
+/* A launch of fewer chunks takes longer than their seconds say, which is not foretold: such a step
+ * must look faster by so much. */
+static const double WORTH_SMALLER_LAUNCHES = 0.05;
+
 /* What one way to run the VAE costs. */
 typedef struct vae_way {
     int band;
@@ -515,6 +519,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
     candidate *c = NULL;
     double best = -1;
     size_t chosen = smallest, last = 0;
+    int together = 1;
 
     TRY(rank_candidates(k, &c, err));
     set_seconds(k);
@@ -526,15 +531,20 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
         out->together = together_of(k, ring);
         fill_residents(k, c, ring);
         const double step = predict(k);
-        if (best < 0 || step < best * (1 - SAME_STEP)) {
+        const double worth = out->together < together ? WORTH_SMALLER_LAUNCHES : SAME_STEP;
+        if (best < 0 || step < best * (1 - worth)) {
             best = step;
             chosen = ring;
+            together = out->together;
         }
         last = ring;
     }
     out->together = together_of(k, chosen);
     fill_residents(k, c, chosen);
-    set_ring(out, ring_of(k, chosen, smallest, out->is_resident), out->residents);
+    /* A step is foretold for the first visit of residents too, by way of the ring. */
+    const size_t inside = (size_t)out->together * stream_span(pack_biggest(k->m->p));
+    const size_t least = num_min(chosen, stream_ring_min(k->m->p, inside));
+    set_ring(out, ring_of(k, chosen, num_max(smallest, least), out->is_resident), out->residents);
     (void)predict(k);
     mem_free(c);
     return REFINE_OK;

@@ -19,16 +19,12 @@ enum {
     J = KEYS / 8                          /* and of a head: both are 64 */
 };
 
-/* A multiprocessor is to have registers for two blocks; for three on 8.6 and 8.9, where a tile that
- * is seen whole is not masked, which elsewhere spills.  From 9.0 on ptxas finds room for three,
- * where it is not asked for any. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+/* A multiprocessor is to have registers for two blocks.  For 12.0 ptxas finds room for three, where
+ * it is not asked for any. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 #define FLASH_BOUNDS __launch_bounds__(THREADS)
-#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 860
-#define FLASH_BOUNDS __launch_bounds__(THREADS, 2)
 #else
-#define FLASH_BOUNDS __launch_bounds__(THREADS, 3)
-#define WHOLE_TILES
+#define FLASH_BOUNDS __launch_bounds__(THREADS, 2)
 #endif
 
 typedef operand<__half, KEYS, HEAD_VECTORS> tile;
@@ -93,16 +89,6 @@ __device__ __forceinline__ float quad_sum(float x)
 __device__ __forceinline__ void mask(const flash_args &a, float (&s)[1][J][4], int query, int key0)
 {
     const int t = static_cast<int>(threadIdx.x) % 4;
-#ifdef WHOLE_TILES
-    if (!a.causal && key0 + KEYS <= a.tk) {
-#pragma unroll
-        for (int j = 0; j < J; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                s[0][j][e] *= a.scale;
-        return;
-    }
-#endif
 #pragma unroll
     for (int j = 0; j < J; j++)
 #pragma unroll

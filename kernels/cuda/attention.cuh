@@ -89,14 +89,16 @@ __device__ __forceinline__ void flash_store(const flash_args &a, const flash_pla
 typedef void flash_kernel_of(const flash_args a);
 
 /* Launches a kernel whose blocks have so many queries each, on ranges of them: a card that has a
- * display too is taken away from whoever computes for two seconds (X) or less (WDDM) at a time. */
+ * display too is taken away from whoever computes for two seconds at a time.  But never on fewer
+ * than keep it busy, which would take no less time. */
 static inline void flash_launch(dev *d, flash_kernel_of *kernel, flash_args a, int images,
                                 int queries, int threads, size_t shared)
 {
     const int tiles = static_cast<int>(blocks_of(static_cast<size_t>(a.tq), queries));
     const double of_tile = 2.0 * queries * a.tk * a.hd * a.heads * images;
-    const int most = static_cast<int>(
-        fmin(fmax(cuda_of(d)->attention_macs / of_tile, 1.0), static_cast<double>(tiles)));
+    const double wave = ceil(2.0 * cuda_of(d)->processors / (a.heads * images));
+    const double waves = floor(cuda_of(d)->attention_macs / of_tile / wave);
+    const int most = static_cast<int>(fmin(fmax(waves, 1.0) * wave, static_cast<double>(tiles)));
     for (a.tile0 = 0; a.tile0 < tiles; a.tile0 += most) {
         const int n = tiles - a.tile0 < most ? tiles - a.tile0 : most;
         launch(d, kernel,

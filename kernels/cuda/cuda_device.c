@@ -33,18 +33,19 @@ static bool enter(dev *d) { return cuda_check(d, cudaSetDevice(cuda_of(d)->ordin
 
 /* ---- memory ---- */
 
-/* How much may be registered is limited in some places (WSL2: half of the memory; containers:
- * `ulimit -l`).  Copies from pages that are not are as right, and slower. */
+/* How much may be registered is limited in some places (WSL2: half of the memory).  Copies from
+ * pages that are not are as right, and slower. */
 static void *take_pinned(dev *d, size_t bytes)
 {
     void *p = host_memory_take(bytes);
-    if (!p || cudaHostRegister(p, bytes, cudaHostRegisterDefault) == cudaSuccess)
+    const cudaError_t e = p ? cudaHostRegister(p, bytes, cudaHostRegisterDefault) : cudaSuccess;
+    if (e == cudaSuccess)
         return p;
     (void)cudaGetLastError();
     (void)snprintf(d->note, sizeof d->note,
                    "copies are slower than they could be: the driver refused to pin %.0f MiB of "
-                   "host memory; raise `ulimit -l`, or WSL2's memory, or lower --ram",
-                   (double)bytes / 1048576.0);
+                   "host memory (%s); lower --ram, or give WSL2 or the container more",
+                   (double)bytes / 1048576.0, cudaGetErrorName(e));
     return p;
 }
 
@@ -274,14 +275,15 @@ static void open_streams(cuda_dev *c)
 /* No context is smaller: where others give memory back meanwhile, the difference may be. */
 static const size_t LEAST_CONTEXT = (size_t)64 << 20;
 
-/* What opening took.  The driver's list of processes says it; under WDDM and in most containers it
- * does not: then what is in use now that was not before; where that is not known either, all that
- * is in use, which is more. */
-static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, size_t before)
+/* What opening took.  The driver's list of processes says it, less what this one had; under WDDM
+ * and in most containers it does not: then what is in use now that was not before; where that is
+ * not known either, all that is in use, which is more. */
+static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, size_t before,
+                      size_t own_before)
 {
     size_t own = 0, after = 0, total = 0, free_bytes = 0;
     if (cuda_memory_own(&own, p->pciDomainID, p->pciBusID, p->pciDeviceID))
-        return num_max(own, LEAST_CONTEXT);
+        return num_max(own > own_before ? own - own_before : 0, LEAST_CONTEXT);
     if (known && cuda_memory_used(&after, p->pciDomainID, p->pciBusID, p->pciDeviceID))
         return num_max(after > before ? after - before : 0, LEAST_CONTEXT);
     if (!cuda_check(&c->base, cudaMemGetInfo(&free_bytes, &total), "asking for the free memory"))
@@ -291,7 +293,8 @@ static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, s
 
 static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
 {
-    size_t before = 0, noted = 0;
+    size_t before = 0, own_before = 0, noted = 0;
+    (void)cuda_memory_own(&own_before, p->pciDomainID, p->pciBusID, p->pciDeviceID);
     const bool known = cuda_memory_used(&before, p->pciDomainID, p->pciBusID, p->pciDeviceID);
     /* A thread that waits gives its core away: decoding needs it. */
     if (!cuda_check(&c->base, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, 1),
@@ -307,14 +310,18 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
                  "weights are multiplied in fp16");
     cuda_self_test(c);
     noted = cuda_context_noted(&c->base);
-    c->base.overhead = noted ? noted : measure(c, p, known, before);
+    c->base.overhead = noted ? noted : measure(c, p, known, before, own_before);
     if (!noted && dev_status(&c->base) == REFINE_OK)
         cuda_context_note(&c->base, c->base.overhead);
 }
 
-/* Those for data centres are x.0, and have at least four times the rate of the others.  CUDA C++
- * Programming Guide, "Arithmetic Instructions"; NVIDIA's white papers of GA100 and GA102. */
-static int mma_rate(const struct cudaDeviceProp *p) { return p->minor == 0 ? 1024 : 256; }
+/* Those for data centres are 8.0, 9.0 and 10.x, and have four times the rate of the others or more.
+ * CUDA C++ Programming Guide, "Compute Capabilities"; NVIDIA's white papers of GA100 and GA102. */
+static int mma_rate(const struct cudaDeviceProp *p)
+{
+    const bool data_centre = p->major == 10 || (p->minor == 0 && p->major < 10);
+    return data_centre ? 1024 : 256;
+}
 
 dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
 {

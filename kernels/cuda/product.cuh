@@ -27,6 +27,21 @@ template <class E, int M, int N> struct stage {
     operand<E, N, VECTORS> w;
 };
 
+/* The block's first pixel and row.  Blocks of the same pixels follow each other; in one dimension,
+ * of which there can be more than 65535. */
+struct block_place {
+    int m0, n0;
+};
+
+template <class T> __device__ __forceinline__ block_place block_here(const product_args &p)
+{
+    const unsigned rows = (static_cast<unsigned>(p.n) + T::N - 1) / T::N;
+    block_place at;
+    at.m0 = static_cast<int>(blockIdx.x / rows) * T::M;
+    at.n0 = static_cast<int>(blockIdx.x % rows) * T::N;
+    return at;
+}
+
 /* Where in k a stage lies. */
 struct k_place {
     int tap_row, tap_column, tap, c0;

@@ -68,18 +68,18 @@ template <class T>
 __global__ void TENSOR_BOUNDS(T) product_int8_kernel(const product_args p)
 {
     typename T::shared *shared = shared_memory<typename T::shared>();
-    const int m0 = static_cast<int>(blockIdx.y) * T::M, n0 = static_cast<int>(blockIdx.x) * T::N;
+    const block_place at = block_here<T>(p);
     const int warp = static_cast<int>(threadIdx.x) / 32, m = T::m_of(warp), n = T::n_of(warp);
     float d[T::WARP_M / 16][T::J][4] = {};
     int8_pixels<T::M, T::THREADS> x;
     int8_rows<__half, T::N, T::THREADS> w;
 
-    x.begin(p, m0);
-    w.begin(p, n0);
+    x.begin(p, at.m0);
+    w.begin(p, at.n0);
     for_each_stage(p, shared->s, x, w, [&](const int8_stage<T::M, T::N> &s) {
         add_group<T>(d, s, m, n);
     });
-    finish_warp<T>(p, shared->out[warp], d, m0 + m, n0 + n);
+    finish_warp<T>(p, shared->out[warp], d, at.m0 + m, at.n0 + n);
 }
 
 /* Every product of the kind. */

@@ -25,9 +25,9 @@ template <class T> int product_load(dev *d, product_kernel *kernel)
 
 template <class T> void product_launch(dev *d, product_kernel *kernel, const product_args &p)
 {
-    const dim3 grid(blocks_of(static_cast<size_t>(p.n), T::N),
-                    blocks_of(static_cast<size_t>(p.pixels), T::M));
-    launch(d, kernel, grid, T::THREADS, sizeof(typename T::shared), p);
+    const unsigned rows = blocks_of(static_cast<size_t>(p.n), T::N);
+    const unsigned pixels = blocks_of(static_cast<size_t>(p.pixels), T::M);
+    launch(d, kernel, rows * pixels, T::THREADS, sizeof(typename T::shared), p);
 }
 
 /* What lies in whole vectors (in_vectors of kernels/cuda/product.cu): as it is, */

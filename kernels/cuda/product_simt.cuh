@@ -102,15 +102,14 @@ __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const pro
 {
     typedef threads<E, TM, TN> tile;
     typename tile::shared *shared = shared_memory<typename tile::shared>();
-    const int m0 = static_cast<int>(blockIdx.y) * tile::M;
-    const int n0 = static_cast<int>(blockIdx.x) * tile::N;
+    const block_place at = block_here<tile>(p);
     const int thread = static_cast<int>(threadIdx.x), tm = thread % SIDE, tn = thread / SIDE;
     float d[TM][TN] = {};
     S x;
     W w;
 
-    x.begin(p, m0);
-    w.begin(p, n0);
+    x.begin(p, at.m0);
+    w.begin(p, at.n0);
     for_each_stage(p, shared->s, x, w, [&](stage<E, tile::M, tile::N> &s) {
         for (int v = 0; v < VECTORS; v += 2)
             multiply16(d, s, v, tm, tn);
@@ -121,7 +120,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const pro
         for (int j = 0; j < TN; j++)
             shared->out.at[tm + SIDE * i][tn + SIDE * j] = d[i][j];
     __syncthreads();
-    finish(p, shared->out, m0, n0, thread, SIMT_THREADS);
+    finish(p, shared->out, at.m0, at.n0, thread, SIMT_THREADS);
 }
 
 /* Its kernels, by what they read. */

@@ -34,6 +34,7 @@ template <int WARPS_M, int WARPS_N, int I, int BLOCKS> struct warps {
 typedef warps<2, 4, 4, 1> large_warps; /* 128 x 128 */
 typedef warps<2, 2, 4, 2> medium_warps; /* 128 x 64 */
 typedef warps<2, 2, 2, 3> small_warps; /* 64 x 64 */
+typedef warps<2, 2, 2, 2> small_any_warps; /* likewise, where converting takes more registers */
 
 /* Adds a stage to a warp's sums. */
 template <class T>
@@ -77,18 +78,18 @@ template <class T, class S, class W>
 __global__ void TENSOR_BOUNDS(T) product_tensor_kernel(const product_args p)
 {
     typename T::shared *shared = shared_memory<typename T::shared>();
-    const int m0 = static_cast<int>(blockIdx.y) * T::M, n0 = static_cast<int>(blockIdx.x) * T::N;
+    const block_place at = block_here<T>(p);
     const int warp = static_cast<int>(threadIdx.x) / 32, m = T::m_of(warp), n = T::n_of(warp);
     float d[T::WARP_M / 16][T::J][4] = {};
     S x;
     W w;
 
-    x.begin(p, m0);
-    w.begin(p, n0);
+    x.begin(p, at.m0);
+    w.begin(p, at.n0);
     for_each_stage(p, shared->s, x, w, [&](stage<__half, T::M, T::N> &s) {
         multiply_stage<T>(d, s, m, n);
     });
-    finish_warp<T>(p, shared->out[warp], d, m0 + m, n0 + n);
+    finish_warp<T>(p, shared->out[warp], d, at.m0 + m, at.n0 + n);
 }
 
 /* Its kernels, by what they read. */
@@ -104,5 +105,6 @@ template <class T> struct tensor_tile : T {
 typedef tensor_tile<large_warps> large_tile;
 typedef tensor_tile<medium_warps> medium_tile;
 typedef tensor_tile<small_warps> small_tile;
+typedef tensor_tile<small_any_warps> small_any_tile;
 
 #endif

@@ -94,6 +94,7 @@ static void expect_ranges(cuda_math m, attention_case c)
     field f[ATTENTION_FIELDS];
     dev *d = cuda_math_open(m);
     attention_fields(f, &c);
+    cuda_of(d)->processors = 1; /* or a launch would have more than a tile to keep them busy */
     const int whole = launches_with(d, f, &c, 1e18);
     field want = field_copy(&f[ATTENTION_Y]);
     const int some = launches_with(d, f, &c, all / 3);
@@ -112,6 +113,6 @@ Test(cuda_attention, does_not_depend_on_how_much_of_it_a_launch_has)
     for (int m = CUDA_TENSOR_CORES; m <= CUDA_F32; m++) {
         expect_ranges((cuda_math)m, (attention_case){ 2, 20, 20, 77, 2, 64, false,
                                                       m == CUDA_F32 ? DT_F32 : DT_F16, 0, 1 });
-        expect_ranges((cuda_math)m, (attention_case){ 1, 12, 20, 240, 1, 512, true, DT_F32, 0, 1 });
+        expect_ranges((cuda_math)m, (attention_case){ 1, 12, 20, 240, 2, 512, true, DT_F32, 0, 1 });
     }
 }

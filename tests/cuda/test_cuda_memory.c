@@ -15,15 +15,15 @@ static void put_back(void) { (void)emulation_reset(); }
 
 TestSuite(cuda_memory, .fini = put_back, .timeout = 300);
 
-/* Another process, and this one with so many bytes. */
+/* Another process, and when the card has been opened this one with so many bytes. */
 static fake_nvml driver_with(unsigned long long own)
 {
     return (fake_nvml){ .is_there = true,
                         .lists = true,
                         .used = { 900 * MIB, 1100 * MIB },
-                        .n = 2,
+                        .n = { 1, 2 },
                         .pid = { (unsigned)getpid() + 1, (unsigned)getpid() },
-                        .own = { 900 * MIB, own } };
+                        .own = { { 900 * MIB }, { 900 * MIB, own } } };
 }
 
 /* What a device counts for itself. */
@@ -45,6 +45,7 @@ Test(cuda_memory, the_drivers_list_of_processes_says_what_this_one_has)
 {
     size_t own = 0;
     fake_nvml_now = driver_with(300 * MIB);
+    cr_expect_not(cuda_memory_own(&own, 0, 1, 0), "it is not on the card yet");
     cr_expect(cuda_memory_own(&own, 0, 1, 0) && own == 300 * MIB, "%zu", own);
     cr_expect_eq(overhead_with(driver_with(300 * MIB)), 300 * MIB);
 }
@@ -57,6 +58,15 @@ Test(cuda_memory, where_the_list_does_not_say_the_difference_does)
     cr_expect_eq(overhead_with(driver_with(UNKNOWN)), 200 * MIB, "WDDM does not say");
     cr_expect_eq(overhead_with(container), 200 * MIB, "the process has another number outside");
     cr_expect_eq(overhead_with(old), 200 * MIB, "a driver without the list");
+}
+
+/* A library of others has 4 GiB there already. */
+Test(cuda_memory, what_the_process_had_before_is_not_counted)
+{
+    fake_nvml d = driver_with(4396 * MIB);
+    d.n[0] = 2;
+    d.own[0][1] = 4096 * MIB;
+    cr_expect_eq(overhead_with(d), 300 * MIB);
 }
 
 /* A browser gives back 300 MiB while we open the card. */

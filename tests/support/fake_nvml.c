@@ -41,12 +41,13 @@ static int memory(void *device, unsigned long long out[3])
 
 static int list(void *device, unsigned *n, process *out)
 {
-    const fake_nvml *f = device;
-    if (*n < (unsigned)f->n)
+    fake_nvml *f = device;
+    const int when = f->listed++ > 0;
+    if (*n < (unsigned)f->n[when])
         return 7; /* NVML_ERROR_INSUFFICIENT_SIZE */
-    *n = (unsigned)f->n;
-    for (int i = 0; i < f->n; i++)
-        out[i] = (process){ f->pid[i], f->own[i], ~0u, ~0u };
+    *n = (unsigned)f->n[when];
+    for (int i = 0; i < f->n[when]; i++)
+        out[i] = (process){ f->pid[i], f->own[when][i], ~0u, ~0u };
     return 0;
 }
 

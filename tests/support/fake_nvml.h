@@ -14,9 +14,10 @@ enum { FAKE_NVML_PROCESSES = 4 };
 typedef struct fake_nvml {
     bool is_there, lists;     /* can it be loaded; has it the list of processes */
     size_t used[2];           /* of the card, when it is asked first, and then */
-    int n;                    /* processes */
+    int n[2];                 /* processes, likewise */
     unsigned pid[FAKE_NVML_PROCESSES];
-    unsigned long long own[FAKE_NVML_PROCESSES];
+    unsigned long long own[2][FAKE_NVML_PROCESSES];
+    int listed;
     int asked;                /* how often for `used` */
     int open;                 /* loaded, or begun, and not yet ended */
 } fake_nvml;
