@@ -38,16 +38,22 @@ product_args product_begin(tensor y, const matrix_rows *rows, const epilogue *e)
     return p;
 }
 
+/* Where the rows of an input lie, which holds those from `first` on of images of h. */
+static void set_rows(product_args *p, tensor held, int h, int first)
+{
+    p->source_h = h;
+    p->source_w = held.w;
+    p->held_h = held.h;
+    p->first = first;
+    p->pixels = held.n * p->rows * p->y_w;
+    p->scale = 1.0f;
+}
+
 void product_source(product_args *p, tensor a, tensor b, tensor affine, bool silu, int h,
                     int first)
 {
     p->in = normed_of(a, b, affine, silu ? ACT_SILU : ACT_NONE);
-    p->source_h = h;
-    p->source_w = a.w;
-    p->held_h = a.h;
-    p->first = first;
-    p->pixels = a.n * p->rows * p->y_w;
-    p->scale = 1.0f;
+    set_rows(p, a, h, first);
     if (normed_raw(p->in)) {
         p->scale = p->in.a.scale;
         p->in.b.scale *= p->in.a.inverse;
@@ -63,12 +69,7 @@ void product_source_int8(product_args *p, tensor ready, int h, int first)
     p->q = static_cast<const int8_t *>(ready.data);
     p->q_scale = quantised_scales(ready.data, pixels, ready.c);
     p->groups = i8_slabs(ready.c);
-    p->source_h = h;
-    p->source_w = ready.w;
-    p->held_h = ready.h;
-    p->first = first;
-    p->pixels = ready.n * p->rows * p->y_w;
-    p->scale = 1.0f;
+    set_rows(p, ready, h, first);
 }
 
 /* ---- which kernel ---- */

@@ -198,6 +198,23 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
     }
 };
 
+/* Into shared memory a group of each row that a thread has a vector of; that of its first vector
+ * brings the row's scale. */
+template <int ROWS, int THREADS, int EACH>
+__device__ __forceinline__ void keep_int8(int8_operand<ROWS> &to, const uint4 (&raw)[EACH],
+                                          const float (&scale)[EACH])
+{
+    enum { PER_ROW = STEP / 16 };
+    const int v = static_cast<int>(threadIdx.x) % PER_ROW;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        const int row = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
+        to.vector(row, v) = raw[i];
+        if (v == 0)
+            to.scale[row] = scale[i];
+    }
+}
+
 /* As int8, a group a step. */
 template <int ROWS, int THREADS> struct int8_pixels {
     enum { PER_ROW = STEP / 16, EACH = ROWS * PER_ROW / THREADS };
@@ -231,14 +248,7 @@ template <int ROWS, int THREADS> struct int8_pixels {
 
     __device__ __forceinline__ void keep(const product_args &, int8_operand<ROWS> &to) const
     {
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int row = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
-            const int v = static_cast<int>(threadIdx.x) % PER_ROW;
-            to.vector(row, v) = raw[i];
-            if (v == 0)
-                to.scale[row] = scale[i];
-        }
+        keep_int8<ROWS, THREADS>(to, raw, scale);
     }
 };
 
@@ -411,14 +421,11 @@ template <class E, int ROWS, int THREADS> struct int8_rows {
     /* As it is. */
     __device__ __forceinline__ void keep(const product_args &, int8_operand<ROWS> &to) const
     {
+        float factor[EACH];
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int r = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
-            const int v = static_cast<int>(threadIdx.x) % PER_ROW;
-            to.vector(r, v) = raw[i];
-            if (v == 0)
-                to.scale[r] = __half2float(scale[i]);
-        }
+        for (int i = 0; i < EACH; i++)
+            factor[i] = __half2float(scale[i]);
+        keep_int8<ROWS, THREADS>(to, raw, factor);
     }
 };
 
