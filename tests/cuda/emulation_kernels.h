@@ -1,4 +1,4 @@
-/* tests/cuda/emulation_kernels.h -- small kernels by which test_emulation.c tries the emulation.
+/* tests/cuda/emulation_kernels.h -- small kernels by which test_emulation*.c try the emulation.
  * Each function enqueues one block; pointers are the card's. */
 #ifndef TEST_EMULATION_KERNELS_H
 #define TEST_EMULATION_KERNELS_H
