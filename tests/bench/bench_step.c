@@ -70,6 +70,7 @@ static arithmetic arithmetic_of(const refine_engine *e, const refine_report *r, 
         if (refine_get_chunk(e, i, &c) == REFINE_OK && c.phase < REFINE_FINISHED)
             a.of[c.phase] += c.flops;
     }
+    a.of[REFINE_DENOISING] *= r->passes_per_step;
     if (!cuda) {
         a.peak_f32 = peak_rate(PEAK_F32, r->threads, 0.1);
         a.peak = peak_rate(strcmp(r->precision, "int8") == 0   ? PEAK_INT8
