@@ -10,11 +10,6 @@
 
 #include "kernels/cuda/product_kernels.cuh"
 
-/* What computes on registers alone; the emulated card has its own way to have it done. */
-#ifndef REGISTERS_ONLY
-#define REGISTERS_ONLY __forceinline__
-#endif
-
 enum { SIDE = 16, SIMT_THREADS = SIDE * SIDE };
 
 template <class E, int TM, int TN> struct threads {

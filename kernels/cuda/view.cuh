@@ -20,6 +20,11 @@
 
 #define LOG2E 1.44269504088896340736f
 
+/* What computes on registers alone; the emulated card has its own way to have it done. */
+#ifndef REGISTERS_ONLY
+#define REGISTERS_ONLY __forceinline__
+#endif
+
 struct view {
     void *data; /* NULL: absent */
     size_t stride;
@@ -123,6 +128,14 @@ __device__ __forceinline__ half8 half8_zero()
     half8 h;
     *reinterpret_cast<uint4 *>(&h) = make_uint4(0, 0, 0, 0);
     return h;
+}
+
+__device__ __forceinline__ float4 half4_floats(const void *from)
+{
+    half4 h;
+    *reinterpret_cast<uint2 *>(&h) = *static_cast<const uint2 *>(from);
+    const float2 low = __half22float2(h.pair[0]), high = __half22float2(h.pair[1]);
+    return make_float4(low.x, low.y, high.x, high.y);
 }
 
 /* h or zeros, without a branch. */

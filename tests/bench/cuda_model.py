@@ -190,7 +190,7 @@ def loop_of(code, of_a_round):
     """The loop where products are; None where nothing is multiplied.
 
     of_a_round: multiply-adds of a warp in one round of the loop as the sources have it; 0: not
-    known.  An inner loop that does a part of them is gone through until it has done all.
+    known.  Inner loops that do a part of them are gone through until they have done all.
     """
     loops = [(products_in(code, b, e), b, e) for b, e in loops_of(code)]
     most = max((p for p, _, _ in loops), default=0)
@@ -200,14 +200,16 @@ def loop_of(code, of_a_round):
     _, begin, end = by_size[0]
     ops = collections.Counter(i.op for i in code[begin:end])
     op = next(o for o in ("IMMA", "HMMA", "HFMA2", "FFMA") if ops[o] > 0)
-    inner = cost_of(code, begin, end, op)
+    smallest = cost_of(code, begin, end, op)
     around = [(b, e) for _, b, e in by_size if b < begin and e > end]
-    if inner.macs >= of_a_round or not around:
-        return inner
-    again = round(of_a_round / inner.macs) - 1
-    outer = cost_of(code, *around[0], op)
-    return Loop(op, outer.macs + again * inner.macs, outer.issued + again * inner.issued,
-                outer.path + again * inner.path)
+    inside = [cost_of(code, b, e, op) for p, b, e in loops if p > 0 and begin < b and e < end]
+    if smallest.macs >= of_a_round or not (around or inside):
+        return smallest
+    outer = smallest if inside else cost_of(code, *around[0], op)
+    inner = inside or [smallest]
+    again = round(of_a_round / sum(i.macs for i in inner)) - 1
+    return Loop(op, *(getattr(outer, of) + again * sum(getattr(i, of) for i in inner)
+                      for of in ("macs", "issued", "path")))
 
 
 def tile_of(name):
@@ -218,6 +220,14 @@ def tile_of(name):
         m, n, i = (int(x) for x in tensor.groups())
         return m * 16 * i, n * 32, m * n
     return (16 * int(simt.group(1)), 16 * int(simt.group(2)), 8) if simt else None
+
+
+def macs_of_a_round(name):
+    """Of a warp, in a round of the loop over k of a product, or over keys; 0: not known."""
+    if "17flash_simt_kernel" in name:
+        return 2 * 64 * 64 * 64 // 8
+    m, n, warps = tile_of(name) or (0, 0, 1)
+    return m * n * STEP // warps
 
 
 def machine_code(tools, library, capability):
@@ -232,8 +242,7 @@ def machine_code(tools, library, capability):
                 continue
             for name, code in read_kernels(tools / "nvdisasm", cubin).items():
                 if name in registers:
-                    m, n, warps = tile_of(name) or (0, 0, 1)
-                    kernels[name] = (int(registers[name]), loop_of(code, m * n * STEP // warps))
+                    kernels[name] = (int(registers[name]), loop_of(code, macs_of_a_round(name)))
     if not kernels:
         sys.exit(f"cuda_model.py: {library} has no code for {capability}")
     return kernels

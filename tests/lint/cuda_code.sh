@@ -21,7 +21,7 @@ awk '
         most["product_tensor_kernel"] = 252; most["product_simt_kernel"] = 208
         most["product_int8_kernel"] = 176; most["quantise_kernel"] = 56
         most["flash_kernel"] = 208; most["flash_wide_kernel"] = 200
-        most["flash_simt_kernel"] = 112; most["flash_simt_wide_kernel"] = 128
+        most["flash_simt_kernel"] = 200; most["flash_simt_wide_kernel"] = 128
         most["sums_kernel"] = 64; most["affine_kernel"] = 104
         most["layernorm_kernel"] = 64; most["element_kernel"] = 56
     }
