@@ -87,9 +87,9 @@ elseif(NOT REFINE_CUDA STREQUAL "OFF")
         set(REFINE_WITH_CUDA ON)
         add_library(refine_cuda INTERFACE)
         target_link_libraries(refine_cuda INTERFACE CUDA::cudart_static)
-        # Registers, spills and PTX of every kernel, for tests/lint/cuda_code.sh.
+        # Registers, spills and PTX of every kernel, for tests/lint/cuda_code.sh; lines for profilers.
         target_compile_options(refine_cuda INTERFACE
-            "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:${code}-Xptxas -v>")
+            "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:${code}-lineinfo -Xptxas -v>")
         set(CMAKE_CUDA_COMPILER_LAUNCHER sh ${PROJECT_SOURCE_DIR}/cmake/keep_report.sh)
     elseif(REFINE_CUDA STREQUAL "ON")
         message(FATAL_ERROR "REFINE_CUDA=ON, but no CUDA compiler was found")

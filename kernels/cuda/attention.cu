@@ -2,9 +2,8 @@
  *
  * A block has 64 queries, 16 for each of its warps, whose O and S never leave registers: what mma
  * leaves of S is, as halves, what mma takes of P.  While a tile of keys is worked on the next is
- * on its way from memory to registers, and goes to the other half of shared memory.  The queries
- * are in registers before that half is needed, and lie there first: of 32 KiB every card has room
- * for two blocks.
+ * on its way to the other half of shared memory.  The queries are in registers before that half is
+ * needed, and lie there first: of 32 KiB every card has room for two blocks.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -19,10 +18,12 @@ enum {
     J = KEYS / 8                          /* and of a head: both are 64 */
 };
 
-/* A multiprocessor is to have registers for two blocks.  For 12.0 ptxas finds room for three, where
- * it is not asked for any. */
+/* A multiprocessor is to have registers for so many blocks: three where keys and values come by
+ * themselves.  For 12.0 ptxas finds room for more, where it is not asked for any. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 #define FLASH_BOUNDS __launch_bounds__(THREADS)
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define FLASH_BOUNDS __launch_bounds__(THREADS, HALVES ? 3 : 2)
 #else
 #define FLASH_BOUNDS __launch_bounds__(THREADS, 2)
 #endif
@@ -38,32 +39,74 @@ union flash_shared {
     outputs<16, HEAD> out[WARPS];
 };
 
-/* A tile of keys and values on its way. */
-struct tile_pair {
-    half8 k[EACH], v[EACH];
+/* Which vectors a thread has of a tile: vector() of rows row(0), row(1), ... */
+__device__ __forceinline__ int row(int i)
+{
+    return static_cast<int>(threadIdx.x) / HEAD_VECTORS + i * (THREADS / HEAD_VECTORS);
+}
+__device__ __forceinline__ int vector() { return static_cast<int>(threadIdx.x) % HEAD_VECTORS; }
 
-    __device__ __forceinline__ void fetch(const flash_args &a, const flash_place &at, int key0)
+/* A tile of tokens on its way: of halves in whole vectors, see flash_args, */
+template <bool HALVES> struct tile_copy {
+    vector_copies<EACH> copies;
+
+    __device__ __forceinline__ void fetch(const flash_args &a, const view &t, int tokens,
+                                          const flash_place &at, int token0, tile &to)
     {
+        const int c = vector() * VECTOR;
+        const __half *from = static_cast<const __half *>(t.data) + at.head * a.hd + c;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int token = key0 + static_cast<int>(threadIdx.x) / HEAD_VECTORS +
-                              i * (THREADS / HEAD_VECTORS);
-            const int v_of = static_cast<int>(threadIdx.x) % HEAD_VECTORS;
-            k[i] = flash_fetch(a, a.k, a.tk, at, token, v_of);
-            v[i] = flash_fetch(a, a.v, a.tk, at, token, v_of);
+            const bool is_there = token0 + row(i) < tokens && c < a.hd;
+            const size_t pixel = static_cast<size_t>(at.image) * tokens + token0 + row(i);
+            copies.fetch(i, &to.vector(row(i), vector()), from + (is_there ? pixel * t.stride : 0),
+                         is_there);
         }
+    }
+
+    __device__ __forceinline__ void keep(tile &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            copies.keep(i, &to.vector(row(i), vector()));
+    }
+};
+
+/* and of anything. */
+template <> struct tile_copy<false> {
+    half8 have[EACH];
+
+    __device__ __forceinline__ void fetch(const flash_args &a, const view &t, int tokens,
+                                          const flash_place &at, int token0, tile &)
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            have[i] = flash_fetch(a, t, tokens, at, token0 + row(i), vector());
+    }
+
+    __device__ __forceinline__ void keep(tile &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            to.vector(row(i), vector()) = have[i];
+    }
+};
+
+/* Keys and values. */
+template <bool HALVES> struct pair_copy {
+    tile_copy<HALVES> k, v;
+
+    __device__ __forceinline__ void fetch(const flash_args &a, const flash_place &at, int key0,
+                                          tile (&to)[2])
+    {
+        k.fetch(a, a.k, a.tk, at, key0, to[0]);
+        v.fetch(a, a.v, a.tk, at, key0, to[1]);
     }
 
     __device__ __forceinline__ void keep(tile (&to)[2]) const
     {
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int row = static_cast<int>(threadIdx.x) / HEAD_VECTORS +
-                            i * (THREADS / HEAD_VECTORS);
-            const int v_of = static_cast<int>(threadIdx.x) % HEAD_VECTORS;
-            to[0].vector(row, v_of) = k[i];
-            to[1].vector(row, v_of) = v[i];
-        }
+        k.keep(to[0]);
+        v.keep(to[1]);
     }
 };
 
@@ -178,19 +221,19 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
     }
 }
 
-__global__ void FLASH_BOUNDS flash_kernel(const flash_args a)
+template <bool HALVES> __global__ void FLASH_BOUNDS flash_kernel(const flash_args a)
 {
     flash_shared *shared = shared_memory<flash_shared>();
     const flash_place at = flash_here(a, QUERIES);
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
     const int query0 = at.query0 + 16 * warp, keys = flash_keys(a, at.query0, QUERIES);
-    tile_pair next;
+    pair_copy<HALVES> next;
 
-    for (int i = thread; i < QUERIES * HEAD_VECTORS; i += THREADS)
-        shared->begin.q.vector(i / HEAD_VECTORS, i % HEAD_VECTORS) = flash_fetch(
-            a, a.q, a.tq, at, at.query0 + i / HEAD_VECTORS, i % HEAD_VECTORS);
-    next.fetch(a, at, 0);
+    next.k.fetch(a, a.q, a.tq, at, at.query0, shared->begin.q);
+    next.k.keep(shared->begin.q);
+    next.fetch(a, at, 0, shared->kv[0]);
     next.keep(shared->kv[0]);
+    copies_wait();
     __syncthreads();
 
     uint32_t q[HEAD / 16][1][4];
@@ -202,10 +245,11 @@ __global__ void FLASH_BOUNDS flash_kernel(const flash_args a)
     for (int key0 = 0, which = 0; key0 < keys; key0 += KEYS, which ^= 1) {
         const bool more = key0 + KEYS < keys;
         if (more)
-            next.fetch(a, at, key0 + KEYS);
+            next.fetch(a, at, key0 + KEYS, shared->kv[which ^ 1]);
         work(a, f, q, shared->kv[which], query0 + thread % 32 / 4, key0);
         if (more)
             next.keep(shared->kv[which ^ 1]);
+        copies_wait();
         __syncthreads();
     }
     store(a, at, f, shared->out[warp], query0);
@@ -239,13 +283,15 @@ extern "C" void cuda_attention(dev *d, const attention_args *a)
     else if (f.hd > HEAD)
         flash_wide(d, f, a->q.n);
     else
-        flash_launch(d, flash_kernel, f, a->q.n, QUERIES, THREADS, sizeof(flash_shared));
+        flash_launch(d, f.vectors ? flash_kernel<true> : flash_kernel<false>, f, a->q.n, QUERIES,
+                     THREADS, sizeof(flash_shared));
 }
 
 extern "C" void cuda_load_attention(dev *d)
 {
     if (cuda_of(d)->compute == DT_F16) {
-        load_kernel<sizeof(flash_shared)>(d, flash_kernel);
+        load_kernel<sizeof(flash_shared)>(d, flash_kernel<true>);
+        load_kernel<sizeof(flash_shared)>(d, flash_kernel<false>);
         flash_wide_load(d);
     }
     flash_simt_load(d);

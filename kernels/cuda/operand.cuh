@@ -70,6 +70,31 @@ template <int ROWS> struct int8_operand {
     }
 };
 
+/* Vectors of 16 bytes on their way from memory to shared memory: by themselves where the card can,
+ * which takes no registers, else through these.  Whoever fetches says twice where a vector goes,
+ * keeps it when the place is free for those that come through registers, and then waits for the
+ * others. */
+template <int N> struct vector_copies {
+    uint4 raw[N];
+
+    __device__ __forceinline__ void fetch(int i, void *to, const void *from, bool is_there)
+    {
+        if (has_copies()) {
+            copy16(to, from, is_there);
+            return;
+        }
+        raw[i] = make_uint4(0, 0, 0, 0);
+        if (is_there)
+            raw[i] = *static_cast<const uint4 *>(from);
+    }
+
+    __device__ __forceinline__ void keep(int i, void *to) const
+    {
+        if (!has_copies())
+            *static_cast<uint4 *>(to) = raw[i];
+    }
+};
+
 /* Fragments (kernels/cuda/ptx.cuh) of 16 k, or 32 of int8, which are vectors v and v + 1. */
 
 /* A: rows [row, row + 16). */

@@ -7,7 +7,17 @@
 #include "kernels/cuda/product_args.cuh"
 #include "kernels/cuda/quantise.cuh"
 
+#include <cassert>
+#include <climits>
 #include <cmath>
+
+static bool in_half_vectors(const matrix_rows *rows)
+{
+    for (int i = 0; i < rows->pieces; i++)
+        if (reinterpret_cast<uintptr_t>(rows->data[i]) % 16)
+            return false;
+    return rows->all.type == DT_F16 && rows->all.c % 8 == 0;
+}
 
 product_args product_begin(tensor y, const matrix_rows *rows, const epilogue *e)
 {
@@ -19,6 +29,7 @@ product_args product_begin(tensor y, const matrix_rows *rows, const epilogue *e)
         p.piece_row0[i] = rows->row0[i];
     }
     p.w_type = w.type;
+    p.half_vectors = in_half_vectors(rows);
     p.n = w.n;
     p.kh = w.h;
     p.kw = w.w;
@@ -41,6 +52,7 @@ product_args product_begin(tensor y, const matrix_rows *rows, const epilogue *e)
 /* Where the rows of an input lie, which holds those from `first` on of images of h. */
 static void set_rows(product_args *p, tensor held, int h, int first)
 {
+    assert(static_cast<uint64_t>(held.n) * held.h * held.w <= INT_MAX); /* pixels_of_thread */
     p->source_h = h;
     p->source_w = held.w;
     p->held_h = held.h;
@@ -74,21 +86,12 @@ void product_source_int8(product_args *p, tensor ready, int h, int first)
 
 /* ---- which kernel ---- */
 
-static bool pieces_aligned(const product_args &p)
-{
-    for (int i = 0; i < p.pieces; i++)
-        if (reinterpret_cast<uintptr_t>(p.piece[i]) % 16)
-            return false;
-    return true;
-}
-
 /* F16 pixels, as they are or silu of their norm, and F16 or int8 rows, all in whole vectors. */
 static bool in_vectors(const product_args &p)
 {
     const normed &in = p.in;
     const bool same = !in.b.data || (in.b.type == DT_F16 && in.b.scale == in.a.scale);
-    const bool rows = p.w_type == DT_I8G64 ||
-                      (p.w_type == DT_F16 && in.c % 8 == 0 && pieces_aligned(p));
+    const bool rows = p.w_type == DT_I8G64 || p.half_vectors;
     return in.a.type == DT_F16 && same && in.whole_vectors && rows &&
            (normed_raw(in) || normed_silu(in));
 }

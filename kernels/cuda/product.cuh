@@ -6,7 +6,8 @@
  * operator is the convolution with one tap.  No column matrix is ever in memory: a block gathers
  * 64 channels of one tap of its pixels at a time, on the way normalises them, and takes 64 of k
  * of its rows of w, decoding int8 (one group: one slab); shared memory holds two such stages, one
- * that is multiplied and one that is filled from registers which were loaded a stage earlier.
+ * that is multiplied and one that is filled meanwhile: what is taken as it lies comes by itself
+ * where the card can (vector_copies), the rest through registers which were loaded before.
  *
  * The sum over k: taps in order, in each its channels in steps of 64, and within a step as the
  * multiplier does it; the same for every element whatever the tile or the block it falls into.
@@ -77,7 +78,7 @@ struct pixel_place {
     }
 
     /* The source's pixel under a tap; negative: none, the input is zero there. */
-    __device__ __forceinline__ long long under(const product_args &p, const k_place &k) const
+    __device__ __forceinline__ int under(const product_args &p, const k_place &k) const
     {
         int row = y + k.tap_row, column = x + k.tap_column;
         if (row < 0 || row >= p.in_h || column < 0 || column >= p.in_w)
@@ -86,45 +87,124 @@ struct pixel_place {
             row = row * p.source_h / p.in_h;
         if (p.in_w != p.source_w)
             column = column * p.source_w / p.in_w;
-        return (static_cast<long long>(image) * p.held_h + (row - p.first)) * p.source_w + column;
+        return (image * p.held_h + (row - p.first)) * p.source_w + column;
     }
 };
 
-/* Sources.  fetch loads the next stage's vectors into registers, keep puts them into shared
- * memory; between the two lies the multiplication of a stage. */
+/* Sources.  fetch sends for the next stage's vectors, keep puts those that come through registers
+ * into shared memory; between the two lies the multiplication of a stage. */
 
-/* F16 in whole vectors, as it is or silu of its norm.  What a thread has of a step is of one group
- * of channels, and nearly always of one image. */
-template <int ROWS, int THREADS, bool NORM> struct half_pixels {
-    enum { EACH = ROWS * VECTORS / THREADS };
-    typedef __half element;
+/* Which vectors a thread fetches, of PER_ROW to a pixel and step: vector() of rows first(),
+ * first() + APART, ...  Where their pixels lie is worked out once for a tap. */
+template <int ROWS, int THREADS, int PER_ROW> struct pixels_of_thread {
+    enum { EACH = ROWS * PER_ROW / THREADS, APART = THREADS / PER_ROW };
 
     pixel_place at[EACH];
-    half8 raw[EACH];
-    unsigned there; /* bit i: raw[i] is of a pixel, not of the padding */
-    int c;
+    int pixel[EACH]; /* negative: none */
+
+    static __device__ __forceinline__ int first()
+    {
+        return static_cast<int>(threadIdx.x) / PER_ROW;
+    }
+    static __device__ __forceinline__ int vector()
+    {
+        return static_cast<int>(threadIdx.x) % PER_ROW;
+    }
 
     __device__ __forceinline__ void begin(const product_args &p, int m0)
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            at[i].set(p, m0 + static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS));
+            at[i].set(p, m0 + first() + i * APART);
     }
 
-    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    __device__ __forceinline__ void move(const product_args &p, const k_place &k)
     {
-        c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+        if (k.c0 > 0)
+            return;
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            pixel[i] = at[i].under(p, k);
+    }
+};
+
+/* Eight channels a vector, `c` on of both sources. */
+struct half_source {
+    const __half *from; /* of pixel 0 */
+    size_t stride;
+    int c;
+
+    __device__ __forceinline__ half_source(const product_args &p, const k_place &k, int vector)
+    {
+        c = k.c0 + vector * VECTOR;
         const bool second = c >= p.in.a.c;
         const view v = view_either(second, p.in.b, p.in.a);
-        const __half *from = static_cast<const __half *>(v.data) + (second ? c - p.in.a.c : c);
+        from = static_cast<const __half *>(v.data) + (second ? c - p.in.a.c : c);
+        stride = v.stride;
+    }
+
+    __device__ __forceinline__ const __half *of(int pixel) const
+    {
+        return from + static_cast<size_t>(pixel) * stride;
+    }
+};
+
+/* F16 in whole vectors, as it is. */
+template <int ROWS, int THREADS> struct half_pixels {
+    typedef pixels_of_thread<ROWS, THREADS, VECTORS> of;
+
+    of place;
+    vector_copies<of::EACH> copies;
+
+    __device__ __forceinline__ void begin(const product_args &p, int m0) { place.begin(p, m0); }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k,
+                                          operand<__half, ROWS, VECTORS> &to)
+    {
+        const half_source source(p, k, of::vector());
+        place.move(p, k);
+#pragma unroll
+        for (int i = 0; i < of::EACH; i++) {
+            const bool is_there = source.c < p.in.c && place.pixel[i] >= 0;
+            copies.fetch(i, &to.vector(of::first() + i * of::APART, of::vector()),
+                         source.of(is_there ? place.pixel[i] : 0), is_there);
+        }
+    }
+
+    __device__ __forceinline__ void keep(const product_args &,
+                                         operand<__half, ROWS, VECTORS> &to) const
+    {
+#pragma unroll
+        for (int i = 0; i < of::EACH; i++)
+            copies.keep(i, &to.vector(of::first() + i * of::APART, of::vector()));
+    }
+};
+
+/* Silu of the norm of F16 in whole vectors.  What a thread has of a step is of one group of
+ * channels, and nearly always of one image. */
+template <int ROWS, int THREADS> struct normed_pixels {
+    typedef pixels_of_thread<ROWS, THREADS, VECTORS> of;
+
+    of place;
+    half8 raw[of::EACH];
+    unsigned there; /* bit i: raw[i] is of a pixel, not of the padding */
+    int c;
+
+    __device__ __forceinline__ void begin(const product_args &p, int m0) { place.begin(p, m0); }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k,
+                                          operand<__half, ROWS, VECTORS> &)
+    {
+        const half_source source(p, k, of::vector());
+        place.move(p, k);
+        c = source.c;
         there = 0;
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const long long pixel = c < p.in.c ? at[i].under(p, k) : -1;
+        for (int i = 0; i < of::EACH; i++) {
             raw[i] = half8_zero();
-            if (pixel < 0)
+            if (c >= p.in.c || place.pixel[i] < 0)
                 continue;
-            raw[i] = half8_load(from + static_cast<size_t>(pixel) * v.stride);
+            raw[i] = half8_load(source.of(place.pixel[i]));
             there |= 1u << i;
         }
     }
@@ -134,54 +214,44 @@ template <int ROWS, int THREADS, bool NORM> struct half_pixels {
                                          operand<__half, ROWS, VECTORS> &to) const
     {
         const float scale = c < p.in.a.c ? p.in.a.scale : p.in.b.scale;
-        int image = at[0].image;
+        int image = place.at[0].image;
         affine8 norm;
-        if (NORM)
-            norm.load(p.in, image, c < p.in.c ? c : 0);
+        norm.load(p.in, image, c < p.in.c ? c : 0);
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int row = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
+        for (int i = 0; i < of::EACH; i++) {
             const bool is_there = there >> i & 1u;
-            half8 x = raw[i];
-            if (NORM) {
-                if (i > 0 && is_there && at[i].image != image) {
-                    image = at[i].image;
-                    norm.load(p.in, image, c);
-                }
-                x = half8_if(is_there, norm.silu_of(raw[i], scale));
+            if (i > 0 && is_there && place.at[i].image != image) {
+                image = place.at[i].image;
+                norm.load(p.in, image, c);
             }
-            to.vector(row, static_cast<int>(threadIdx.x) % VECTORS) = x;
+            to.vector(of::first() + i * of::APART, of::vector()) =
+                half8_if(is_there, norm.silu_of(raw[i], scale));
         }
     }
 };
 
 /* Whatever it is, converted when it is fetched. */
 template <class E, int ROWS, int THREADS> struct any_pixels {
-    enum { EACH = ROWS * VECTORS / THREADS };
-    typedef E element;
+    typedef pixels_of_thread<ROWS, THREADS, VECTORS> of;
 
-    pixel_place at[EACH];
-    vec8<E> have[EACH];
+    of place;
+    vec8<E> have[of::EACH];
 
-    __device__ __forceinline__ void begin(const product_args &p, int m0)
+    __device__ __forceinline__ void begin(const product_args &p, int m0) { place.begin(p, m0); }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k,
+                                          operand<E, ROWS, VECTORS> &)
     {
+        const int c = k.c0 + of::vector() * VECTOR;
+        place.move(p, k);
 #pragma unroll
-        for (int i = 0; i < EACH; i++)
-            at[i].set(p, m0 + static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS));
-    }
-
-    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
-    {
-        const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const long long pixel = c < p.in.c ? at[i].under(p, k) : -1;
+        for (int i = 0; i < of::EACH; i++) {
             have[i] = zero8<E>();
-            if (pixel < 0)
+            if (c >= p.in.c || place.pixel[i] < 0)
                 continue;
             float x[8];
-            gather8(x, p.in, static_cast<size_t>(pixel), c);
-            normalise8(x, p.in, at[i].image, c);
+            gather8(x, p.in, static_cast<size_t>(place.pixel[i]), c);
+            normalise8(x, p.in, place.at[i].image, c);
             if (p.in.act == ACT_SILU)
                 silu8(x);
             encode8(have[i], x);
@@ -191,64 +261,48 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
     __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS, VECTORS> &to) const
     {
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int row = static_cast<int>(threadIdx.x) / VECTORS + i * (THREADS / VECTORS);
-            to.vector(row, static_cast<int>(threadIdx.x) % VECTORS) = have[i];
-        }
+        for (int i = 0; i < of::EACH; i++)
+            to.vector(of::first() + i * of::APART, of::vector()) = have[i];
     }
 };
 
-/* Into shared memory a group of each row that a thread has a vector of; that of its first vector
- * brings the row's scale. */
-template <int ROWS, int THREADS, int EACH>
-__device__ __forceinline__ void keep_int8(int8_operand<ROWS> &to, const uint4 (&raw)[EACH],
-                                          const float (&scale)[EACH])
-{
-    enum { PER_ROW = STEP / 16 };
-    const int v = static_cast<int>(threadIdx.x) % PER_ROW;
-#pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        const int row = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
-        to.vector(row, v) = raw[i];
-        if (v == 0)
-            to.scale[row] = scale[i];
-    }
-}
+/* Of int8 a vector is 16 of a group, and that of a row's first brings the scale. */
+enum { GROUP_VECTORS = STEP / 16 };
 
 /* As int8, a group a step. */
 template <int ROWS, int THREADS> struct int8_pixels {
-    enum { PER_ROW = STEP / 16, EACH = ROWS * PER_ROW / THREADS };
+    typedef pixels_of_thread<ROWS, THREADS, GROUP_VECTORS> of;
 
-    pixel_place at[EACH];
-    uint4 raw[EACH];
-    float scale[EACH];
+    of place;
+    vector_copies<of::EACH> copies;
+    float scale[of::EACH];
 
-    __device__ __forceinline__ void begin(const product_args &p, int m0)
+    __device__ __forceinline__ void begin(const product_args &p, int m0) { place.begin(p, m0); }
+
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k,
+                                          int8_operand<ROWS> &to)
     {
+        place.move(p, k);
 #pragma unroll
-        for (int i = 0; i < EACH; i++)
-            at[i].set(p, m0 + static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW));
-    }
-
-    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
-    {
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const long long pixel = at[i].under(p, k);
-            raw[i] = make_uint4(0, 0, 0, 0);
-            scale[i] = 0.0f;
-            if (pixel < 0)
-                continue;
-            const size_t group = static_cast<size_t>(pixel) * p.groups + k.c0 / I8_GROUP;
-            raw[i] = *reinterpret_cast<const uint4 *>(p.q + group * I8_GROUP +
-                                                      threadIdx.x % PER_ROW * 16);
-            scale[i] = p.q_scale[group];
+        for (int i = 0; i < of::EACH; i++) {
+            const bool is_there = place.pixel[i] >= 0;
+            const size_t group = static_cast<size_t>(is_there ? place.pixel[i] : 0) * p.groups +
+                                 k.c0 / I8_GROUP;
+            copies.fetch(i, &to.vector(of::first() + i * of::APART, of::vector()),
+                         p.q + group * I8_GROUP + of::vector() * 16, is_there);
+            scale[i] = is_there ? p.q_scale[group] : 0.0f;
         }
     }
 
     __device__ __forceinline__ void keep(const product_args &, int8_operand<ROWS> &to) const
     {
-        keep_int8<ROWS, THREADS>(to, raw, scale);
+#pragma unroll
+        for (int i = 0; i < of::EACH; i++) {
+            const int row = of::first() + i * of::APART;
+            copies.keep(i, &to.vector(row, of::vector()));
+            if (of::vector() == 0)
+                to.scale[row] = scale[i];
+        }
     }
 };
 
@@ -283,15 +337,18 @@ template <int ROWS, int THREADS> struct rows_of_thread {
     {
         return static_cast<int>(threadIdx.x) / VECTORS;
     }
+    static __device__ __forceinline__ int vector()
+    {
+        return static_cast<int>(threadIdx.x) % VECTORS;
+    }
     static __device__ __forceinline__ int unit(int i) { return i * APART / UNIT_ROWS; }
 };
 
 /* F16, rows of whole vectors. */
 template <int ROWS, int THREADS> struct half_rows {
     typedef rows_of_thread<ROWS, THREADS> of;
-    enum { EACH = of::EACH };
 
-    half8 raw[EACH];
+    vector_copies<of::EACH> copies;
     const __half *from[of::UNITS]; /* where `row` would lie, were it in the unit's piece */
     int row;
 
@@ -306,26 +363,24 @@ template <int ROWS, int THREADS> struct half_rows {
         }
     }
 
-    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k,
+                                          operand<__half, ROWS, VECTORS> &to)
     {
-        const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+        const int c = k.c0 + of::vector() * VECTOR;
         const size_t at = static_cast<size_t>(k.tap) * p.in.c + c;
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            raw[i] = half8_zero();
-            if (c < p.in.c && row + i * of::APART < p.n)
-                raw[i] = half8_load(from[of::unit(i)] +
-                                    static_cast<size_t>(i * of::APART) * p.k + at);
-        }
+        for (int i = 0; i < of::EACH; i++)
+            copies.fetch(i, &to.vector(of::first() + i * of::APART, of::vector()),
+                         from[of::unit(i)] + static_cast<size_t>(i * of::APART) * p.k + at,
+                         c < p.in.c && row + i * of::APART < p.n);
     }
 
     __device__ __forceinline__ void keep(const product_args &,
                                          operand<__half, ROWS, VECTORS> &to) const
     {
 #pragma unroll
-        for (int i = 0; i < EACH; i++)
-            to.vector(of::first() + i * of::APART, static_cast<int>(threadIdx.x) % VECTORS) =
-                raw[i];
+        for (int i = 0; i < of::EACH; i++)
+            copies.keep(i, &to.vector(of::first() + i * of::APART, of::vector()));
     }
 };
 
@@ -361,73 +416,135 @@ __device__ __forceinline__ void decode16(float8 (&v)[2], uint4 q, __half scale)
             static_cast<float>(static_cast<int8_t>(word[i / 4] >> (8 * (i % 4)))) * factor;
 }
 
-/* DT_I8G64 (quant/int8.h): a step of k is a slab. */
-template <class E, int ROWS, int THREADS> struct int8_rows {
-    enum { PER_ROW = STEP / 16, EACH = ROWS * PER_ROW / THREADS };
+/* DT_I8G64 (quant/int8.h): a step of k is a slab.  Where the vectors of a thread lie, GROUP_VECTORS
+ * to a row. */
+template <int ROWS, int THREADS> struct slab_place {
+    enum { EACH = ROWS * GROUP_VECTORS / THREADS, APART = THREADS / GROUP_VECTORS };
 
-    const int8_t *group[EACH]; /* of the step to come; NULL: no such row */
+    const int8_t *group[EACH]; /* of the step to come */
     const __half *scales[EACH];
-    int slab_bytes[EACH];
-    uint4 raw[EACH];
-    __half scale[EACH];
+    int slab_bytes[EACH]; /* 0: no such row */
+
+    static __device__ __forceinline__ int first()
+    {
+        return static_cast<int>(threadIdx.x) / GROUP_VECTORS;
+    }
+    static __device__ __forceinline__ int vector()
+    {
+        return static_cast<int>(threadIdx.x) % GROUP_VECTORS;
+    }
 
     __device__ __forceinline__ void begin(const product_args &p, int n0)
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int r = n0 + static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
+            const int r = n0 + this->first() + i * APART;
             const piece_place piece(p, r);
             const int tile = (r - piece.row0) / p.tile, first = piece.row0 + tile * p.tile;
             const int rows = p.n - first < p.tile ? p.n - first : p.tile;
             const int stored = (rows + I8_ROW_ALIGN - 1) / I8_ROW_ALIGN * I8_ROW_ALIGN;
             const int8_t *at = static_cast<const int8_t *>(piece.data) +
                                static_cast<size_t>(tile) * p.tile_bytes;
-            slab_bytes[i] = stored * (I8_GROUP + 2);
-            group[i] = r < p.n ? at + (r - first) * I8_GROUP +
-                                     static_cast<int>(threadIdx.x) % PER_ROW * 16
-                               : NULL;
+            slab_bytes[i] = r < p.n ? stored * (I8_GROUP + 2) : 0;
+            group[i] = at + (r - first) * I8_GROUP + vector() * 16;
             scales[i] = reinterpret_cast<const __half *>(at + stored * I8_GROUP) + (r - first);
         }
     }
 
-    __device__ __forceinline__ void fetch(const product_args &, const k_place &)
+    __device__ __forceinline__ bool has(int i) const { return slab_bytes[i] > 0; }
+    __device__ __forceinline__ __half scale(int i) const
+    {
+        return has(i) ? *scales[i] : __float2half_rn(0.0f);
+    }
+    __device__ __forceinline__ void advance(int i)
+    {
+        group[i] += slab_bytes[i];
+        scales[i] += slab_bytes[i] / 2;
+    }
+};
+
+/* Decoded. */
+template <class E, int ROWS, int THREADS> struct int8_rows {
+    typedef slab_place<ROWS, THREADS> of;
+
+    of place;
+    uint4 raw[of::EACH];
+    __half scale[of::EACH];
+
+    __device__ __forceinline__ void begin(const product_args &p, int n0) { place.begin(p, n0); }
+
+    __device__ __forceinline__ void fetch(const product_args &, const k_place &,
+                                          operand<E, ROWS, VECTORS> &)
     {
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
+        for (int i = 0; i < of::EACH; i++) {
             raw[i] = make_uint4(0, 0, 0, 0);
-            scale[i] = __float2half_rn(0.0f);
-            if (!group[i])
-                continue;
-            raw[i] = *reinterpret_cast<const uint4 *>(group[i]);
-            scale[i] = *scales[i];
-            group[i] += slab_bytes[i];
-            scales[i] += slab_bytes[i] / 2;
+            if (place.has(i))
+                raw[i] = *reinterpret_cast<const uint4 *>(place.group[i]);
+            scale[i] = place.scale(i);
+            place.advance(i);
         }
     }
 
     __device__ __forceinline__ void keep(const product_args &, operand<E, ROWS, VECTORS> &to) const
     {
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int r = static_cast<int>(threadIdx.x) / PER_ROW + i * (THREADS / PER_ROW);
-            const int v = static_cast<int>(threadIdx.x) % PER_ROW * 2;
+        for (int i = 0; i < of::EACH; i++) {
+            const int row = of::first() + i * of::APART, v = 2 * of::vector();
             vec8<E> out[2];
             decode16(out, raw[i], scale[i]);
-            to.vector(r, v) = out[0];
-            to.vector(r, v + 1) = out[1];
+            to.vector(row, v) = out[0];
+            to.vector(row, v + 1) = out[1];
+        }
+    }
+};
+
+/* As they are. */
+template <int ROWS, int THREADS> struct int8_groups {
+    typedef slab_place<ROWS, THREADS> of;
+
+    of place;
+    vector_copies<of::EACH> copies;
+    __half scale[of::EACH];
+
+    __device__ __forceinline__ void begin(const product_args &p, int n0) { place.begin(p, n0); }
+
+    __device__ __forceinline__ void fetch(const product_args &, const k_place &,
+                                          int8_operand<ROWS> &to)
+    {
+#pragma unroll
+        for (int i = 0; i < of::EACH; i++) {
+            copies.fetch(i, &to.vector(of::first() + i * of::APART, of::vector()), place.group[i],
+                         place.has(i));
+            scale[i] = place.scale(i);
+            place.advance(i);
         }
     }
 
-    /* As it is. */
     __device__ __forceinline__ void keep(const product_args &, int8_operand<ROWS> &to) const
     {
-        float factor[EACH];
 #pragma unroll
-        for (int i = 0; i < EACH; i++)
-            factor[i] = __half2float(scale[i]);
-        keep_int8<ROWS, THREADS>(to, raw, factor);
+        for (int i = 0; i < of::EACH; i++) {
+            const int row = of::first() + i * of::APART;
+            copies.keep(i, &to.vector(row, of::vector()));
+            if (of::vector() == 0)
+                to.scale[row] = __half2float(scale[i]);
+        }
     }
 };
+
+/* A vector of halves as one of E. */
+__device__ __forceinline__ void widen8(half8 &to, const half8 &h) { to = h; }
+
+__device__ __forceinline__ void widen8(float8 &to, const half8 &h)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 f = __half22float2(h.pair[i]);
+        to.x[2 * i] = f.x;
+        to.x[2 * i + 1] = f.y;
+    }
+}
 
 /* F16, BF16 or F32 of any shape, converted when it is fetched. */
 template <class E, int ROWS, int THREADS> struct any_rows {
@@ -449,14 +566,22 @@ template <class E, int ROWS, int THREADS> struct any_rows {
         }
     }
 
-    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k)
+    __device__ __forceinline__ void fetch(const product_args &p, const k_place &k,
+                                          operand<E, ROWS, VECTORS> &)
     {
-        const int c = k.c0 + static_cast<int>(threadIdx.x) % VECTORS * VECTOR;
+        const int c = k.c0 + of::vector() * VECTOR;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = row + i * of::APART, u = of::unit(i);
             const size_t at = static_cast<size_t>(r - row0[u]) * p.k +
                               static_cast<size_t>(k.tap) * p.in.c;
+            if (p.half_vectors) {
+                have[i] = zero8<E>();
+                if (r < p.n && c < p.in.c)
+                    widen8(have[i], half8_load(static_cast<const __half *>(piece[u]) + at +
+                                               static_cast<size_t>(c)));
+                continue;
+            }
             float x[8];
 #pragma unroll
             for (int j = 0; j < 8; j++)
@@ -471,8 +596,7 @@ template <class E, int ROWS, int THREADS> struct any_rows {
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            to.vector(of::first() + i * of::APART, static_cast<int>(threadIdx.x) % VECTORS) =
-                have[i];
+            to.vector(of::first() + i * of::APART, of::vector()) = have[i];
     }
 };
 
@@ -558,23 +682,26 @@ __device__ __forceinline__ void for_each_stage(const product_args &p, Stage *s, 
                                                Multiply multiply)
 {
     k_place k = { 0, 0, 0, 0 };
-    x.fetch(p, k);
-    w.fetch(p, k);
+    x.fetch(p, k, s[0].x);
+    w.fetch(p, k, s[0].w);
     x.keep(p, s[0].x);
     w.keep(p, s[0].w);
+    copies_wait();
     __syncthreads();
     for (int i = 0; i < p.steps; i++) {
         const bool more = i + 1 < p.steps;
+        Stage &next = s[(i + 1) % 2];
         if (more) {
             k.advance(p);
-            x.fetch(p, k);
-            w.fetch(p, k);
+            x.fetch(p, k, next.x);
+            w.fetch(p, k, next.w);
         }
         multiply(s[i % 2]);
         if (more) {
-            x.keep(p, s[(i + 1) % 2].x);
-            w.keep(p, s[(i + 1) % 2].w);
+            x.keep(p, next.x);
+            w.keep(p, next.w);
         }
+        copies_wait();
         __syncthreads();
     }
 }

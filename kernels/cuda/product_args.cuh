@@ -21,6 +21,7 @@ struct product_args {
     const void *piece[MATRIX_PIECES];
     int piece_row0[MATRIX_PIECES], pieces;
     int w_type, n, k, kh, kw;
+    bool half_vectors; /* the rows are F16 in whole vectors */
     int tile;          /* rows of a tile of DT_I8G64, */
     size_t tile_bytes; /* and of a full one */
     int steps;         /* stages of k: taps * ceil(c / STEP) */

@@ -72,7 +72,7 @@ __global__ void TENSOR_BOUNDS(T) product_int8_kernel(const product_args p)
     const int warp = static_cast<int>(threadIdx.x) / 32, m = T::m_of(warp), n = T::n_of(warp);
     float d[T::WARP_M / 16][T::J][4] = {};
     int8_pixels<T::M, T::THREADS> x;
-    int8_rows<__half, T::N, T::THREADS> w;
+    int8_groups<T::N, T::THREADS> w;
 
     x.begin(p, at.m0);
     w.begin(p, at.n0);

@@ -33,7 +33,7 @@ template <class T> void product_launch(dev *d, product_kernel *kernel, const pro
 /* What lies in whole vectors (in_vectors of kernels/cuda/product.cu): as it is, */
 template <class T> struct plain_kernels {
     enum { NORMS = false };
-    typedef half_pixels<T::M, T::THREADS, false> pixels;
+    typedef half_pixels<T::M, T::THREADS> pixels;
     typedef half_rows<T::N, T::THREADS> f16;
     typedef int8_rows<__half, T::N, T::THREADS> int8;
 
@@ -54,7 +54,7 @@ template <class T> struct plain_kernels {
 template <class T> struct vector_kernels {
     enum { NORMS = true };
     typedef plain_kernels<T> plain;
-    typedef half_pixels<T::M, T::THREADS, true> pixels;
+    typedef normed_pixels<T::M, T::THREADS> pixels;
 
     static void run(dev *d, const product_args &p)
     {

@@ -18,7 +18,7 @@
  *
  * So in bytes the fragments of both lie as ldmatrix puts them.
  *
- * All lanes of a warp take part in every function of this file.
+ * All lanes of a warp take part in those of mma and ldmatrix.
  */
 #ifndef REFINE_CUDA_PTX_CUH
 #define REFINE_CUDA_PTX_CUH
@@ -111,6 +111,39 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&out)[4], con
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                  : "r"(at)
                  : "memory");
+}
+
+/* Can vectors go from memory to shared memory by themselves? */
+__device__ __forceinline__ constexpr bool has_copies()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return true;
+#else
+    return false;
+#endif
+}
+
+/* Sixteen bytes, both places aligned to them; zeros where they are not there, which reads nothing.
+ * They have come when the thread has met copies_wait; for others, after a barrier behind that. */
+__device__ __forceinline__ void copy16(void *to, const void *from, bool is_there)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"(at), "l"(__cvta_generic_to_global(from)), "r"(is_there ? 16 : 0)
+                 : "memory");
+#else
+    (void)to, (void)from, (void)is_there;
+#endif
+}
+
+/* Waits for all copies of the calling thread. */
+__device__ __forceinline__ void copies_wait()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
 }
 
 /* 2^x to 2 ulp; 0 for -infinity. */

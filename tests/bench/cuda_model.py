@@ -62,7 +62,7 @@ ROOM = {
 LATENCY = {"LDS": 28, "LDSM": 33, "MUFU": 22, "LDG": 400, "S2R": 25, "STS": 10, "I2F": 20,
            "F2I": 20, "SHFL": 25, "HMMA": 33, "IMMA": 33}
 # A branch over these is not taken: they are what the loop is for.
-WORK = {"HMMA", "IMMA", "HFMA2", "FFMA", "LDSM", "LDS", "STS", "LDG", "BAR", "SHFL"}
+WORK = {"HMMA", "IMMA", "HFMA2", "FFMA", "LDSM", "LDS", "STS", "LDG", "LDGSTS", "BAR", "SHFL"}
 TAKEN = 8  # cycles of a branch that is
 
 Instruction = collections.namedtuple("Instruction", "text op stall writes reads waits")
@@ -169,9 +169,13 @@ def walk(code, begin, end):
 
 def path_of(steps):
     """Cycles of one warp by itself, products going as fast as they are issued."""
-    now, ready = 0, {}
+    now, ready, copied = 0, {}, 0
     for i, taken in steps:
         now = max([now] + [ready.get(b, 0) for b in i.waits])
+        if i.op == "LDGSTS":
+            copied = now + LATENCY["LDG"]
+        if i.op == "DEPBAR":  # of copies, the last of which is waited for
+            now = max(now, copied)
         if i.writes != 7:
             ready[i.writes] = now + LATENCY.get(i.op, 20)
         if i.reads != 7:
@@ -202,7 +206,8 @@ def loop_of(code, of_a_round):
     op = next(o for o in ("IMMA", "HMMA", "HFMA2", "FFMA") if ops[o] > 0)
     smallest = cost_of(code, begin, end, op)
     around = [(b, e) for _, b, e in by_size if b < begin and e > end]
-    inside = [cost_of(code, b, e, op) for p, b, e in loops if p > 0 and begin < b and e < end]
+    inside = [cost_of(code, b, e, op) for _, b, e in loops if begin < b and e < end]
+    inside = [i for i in inside if i.macs > 0]
     if smallest.macs >= of_a_round or not (around or inside):
         return smallest
     outer = smallest if inside else cost_of(code, *around[0], op)

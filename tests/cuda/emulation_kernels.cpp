@@ -107,6 +107,20 @@ template <bool AFTER_WRITING, bool AFTER_READING> __global__ void rotate_kernel(
     v[t] = x;
 }
 
+template <bool WAIT, bool MEET>
+__global__ void copy_kernel(trial_copies *of)
+{
+    uint4 *s = shared_memory<uint4>();
+    const unsigned t = threadIdx.x;
+    copy16(&s[t], of->from[t], t % 4 != 3);
+    memcpy(of->then[t], &s[t], sizeof *s);
+    if (WAIT)
+        copies_wait();
+    if (MEET)
+        __syncthreads();
+    memcpy(of->found[t], &s[TRIAL_THREADS - 1 - t], sizeof *s);
+}
+
 __global__ void deadlock_kernel()
 {
     if (threadIdx.x < 32)
@@ -248,6 +262,14 @@ cudaError_t trial_rotate(cudaStream_t s, unsigned *v, bool after_writing, bool a
                                                : rotate_kernel<true, false>
                                : rotate_kernel<false, true>,
                  TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), v);
+}
+
+cudaError_t trial_copy(cudaStream_t s, trial_copies *of, bool wait, bool meet)
+{
+    return start(s,
+                 wait ? meet ? copy_kernel<true, true> : copy_kernel<true, false>
+                      : copy_kernel<false, true>,
+                 TRIAL_THREADS, TRIAL_THREADS * sizeof(uint4), of);
 }
 
 cudaError_t trial_deadlock(cudaStream_t s)

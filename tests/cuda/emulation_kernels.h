@@ -55,6 +55,14 @@ cudaError_t trial_exchange(cudaStream_t s, unsigned *v, bool after_writing, bool
 /* Likewise within warps: rotates by one lane. */
 cudaError_t trial_rotate(cudaStream_t s, unsigned *v, bool after_writing, bool after_reading);
 
+/* Sixteen bytes of each thread to shared memory by themselves, of every fourth zeros: what lies there
+ * then, and what its partner (TRIAL_THREADS - 1 - t) finds after the wait and the barrier, or
+ * without. */
+typedef struct trial_copies {
+    uint32_t from[TRIAL_THREADS][4], then[TRIAL_THREADS][4], found[TRIAL_THREADS][4];
+} trial_copies;
+cudaError_t trial_copy(cudaStream_t s, trial_copies *of, bool wait, bool meet);
+
 /* Threads that wait in different places: of the block, of a warp. */
 cudaError_t trial_deadlock(cudaStream_t s);
 cudaError_t trial_mixed_collectives(cudaStream_t s);

@@ -1,9 +1,10 @@
-/* tests/cuda/test_barriers.c -- every barrier of the kernels is needed, and its loss is noticed.
+/* tests/cuda/test_barriers.c -- every barrier of the kernels, and every wait for copies to shared
+ * memory, is needed, and its loss is noticed.
  *
- * An operator is computed once; then, in a process of its own for every barrier that its kernels
- * met, again without this barrier, the threads running forward, backward and by chance. Other
+ * An operator is computed once; then, in a process of its own for every barrier or wait that its
+ * kernels met, again without this one, the threads running forward, backward and by chance. Other
  * bytes, or a process that comes to a bad end, notice it.  The results with all barriers are the
- * same in every order.  In the end no line of the sources may have a barrier that was not tried.
+ * same in every order.  In the end no line of the sources may have one that was not tried.
  */
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/linear_case.h"
@@ -29,14 +30,16 @@ typedef struct trial {
     const void *context;
 } trial;
 
-/* How products are computed: what the card can do, and in which type. */
-typedef enum { TENSOR_CORES, HALF2, FLOATS } math;
+/* How products are computed: what the card can do, and in which type.  Of 7.5, and later, on which
+ * vectors go to shared memory by themselves. */
+typedef enum { TENSOR_CORES, COPIES, HALF2, FLOATS } math;
 
 static dev *open_device(math m)
 {
     const dev_options o = { .compute = m == FLOATS ? DT_F32 : DT_F16 };
     refine_error err;
-    emulation_set_performance(m == TENSOR_CORES ? 8000 : 1000, 1000);
+    emulation_set_performance(m == TENSOR_CORES || m == COPIES ? 8000 : 1000, 1000);
+    emulation_set_card(m == COPIES ? 8 : 7, m == COPIES ? 6 : 5, 2);
     dev *d = dev_open_cuda(&o, 0, &err);
     cr_assert(d, "%s", err.text);
     return d;
@@ -118,7 +121,8 @@ static int expect_tried(const tried *all, const char *path)
     cr_assert_not_null(f);
     while (fgets(line, sizeof line, f)) {
         number++;
-        if (!strstr(line, "__syncthreads()") && !strstr(line, "__syncwarp()"))
+        if (!strstr(line, "__syncthreads();") && !strstr(line, "__syncwarp();") &&
+            !strstr(line, "copies_wait();"))
             continue;
         (void)snprintf(name, sizeof name, "%s:%d", path, number);
         cr_expect(was_tried(all, name), "the barrier at %s was not tried", name);
@@ -247,14 +251,16 @@ static void expect_groupnorm(tried *all)
 Test(cuda_barriers, every_barrier_is_needed_and_its_loss_is_noticed)
 {
     static tried all;
-    expect_linear(&all, TENSOR_CORES, &LARGE);
-    expect_linear(&all, TENSOR_CORES, &SMALL);
-    expect_linear(&all, TENSOR_CORES, &GATED);
-    expect_linear(&all, TENSOR_CORES, &INT8);
+    for (math m = TENSOR_CORES; m <= COPIES; m++) {
+        expect_linear(&all, m, &LARGE);
+        expect_linear(&all, m, &SMALL);
+        expect_linear(&all, m, &GATED);
+        expect_linear(&all, m, &INT8);
+        expect_attention(&all, m, &HEADS);
+    }
     expect_linear(&all, HALF2, &SMALL);
     expect_linear(&all, HALF2, &INT8);
     expect_linear(&all, FLOATS, &FLOAT);
-    expect_attention(&all, TENSOR_CORES, &HEADS);
     expect_attention(&all, TENSOR_CORES, &WIDE);
     expect_attention(&all, FLOATS, &FLOAT_HEADS);
     expect_attention(&all, FLOATS, &FLOAT_WIDE);

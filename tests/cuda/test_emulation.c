@@ -95,6 +95,62 @@ Test(cuda_emulation, barriers_are_found_and_each_can_be_left_out)
     cr_expect(exchanges_right(trial_exchange, partner_of_block, true, true));
 }
 
+/* ---- copies to shared memory ---- */
+
+static bool is_filled(uint32_t (*v)[4], uint32_t with)
+{
+    for (int t = 0; t < TRIAL_THREADS; t++)
+        for (int i = 0; i < 4; i++)
+            if (v[t][i] != with)
+                return false;
+    return true;
+}
+
+static bool copies_right(bool wait, bool meet)
+{
+    static trial_copies of;
+    bool right = true;
+    for (uint32_t t = 0; t < TRIAL_THREADS; t++)
+        for (uint32_t i = 0; i < 4; i++)
+            of.from[t][i] = 10 * t + i;
+    cudaStream_t s = stream_open();
+    trial_copies *on_card = put(s, &of, sizeof of);
+    cr_assert_eq(trial_copy(s, on_card, wait, meet), cudaSuccess);
+    get(s, &of, on_card, sizeof of);
+    for (uint32_t t = 0; t < TRIAL_THREADS; t++)
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t partner = TRIAL_THREADS - 1 - t;
+            right &= of.found[t][i] == (partner % 4 == 3 ? 0 : 10 * partner + i);
+        }
+    cr_expect(is_filled(of.then, ~0u), "NaN until then");
+    cr_assert_eq(cudaFree(on_card), cudaSuccess);
+    cr_assert_eq(cudaStreamDestroy(s), cudaSuccess);
+    return right;
+}
+
+Test(cuda_emulation, copies_come_when_they_are_waited_for_and_to_others_after_a_barrier)
+{
+    for (int order = EMULATION_FORWARD; order <= EMULATION_RANDOM; order++) {
+        emulation_set_order((emulation_order)order, 5);
+        cr_expect(copies_right(true, true));
+        cr_expect_not(copies_right(false, true));
+        cr_expect_not(copies_right(true, false));
+    }
+}
+
+Test(cuda_emulation, a_wait_for_copies_is_found_and_can_be_left_out)
+{
+    emulation_watch_barriers();
+    cr_expect(copies_right(true, true));
+    cr_assert_eq(emulation_barriers(), 2);
+    for (int i = 0; i < 2; i++) {
+        emulation_skip_barrier(i);
+        cr_expect_not(copies_right(true, true));
+    }
+}
+
+/* ---- deadlocks ---- */
+
 static void deadlock(cudaStream_t s, void *memory)
 {
     (void)memory;
@@ -584,6 +640,7 @@ Test(cuda_emulation, a_launch_that_a_card_would_refuse_is_refused)
     cr_expect_eq(trial_nothing(s, 1, 32, 48 << 10), cudaSuccess);
     cr_expect_eq(emulation_loaded_late(), 1);
     cr_expect_eq(trial_nothing(s, 1, 32, (48 << 10) + 1), cudaErrorInvalidValue);
+    emulation_set_card(7, 5, 2);
     cr_expect_eq(trial_nothing_allow((64 << 10) + 1), cudaErrorInvalidValue);
     cr_expect_eq(trial_nothing_allow(64 << 10), cudaSuccess);
     cr_expect_eq(trial_nothing(s, 1, 32, 64 << 10), cudaSuccess);

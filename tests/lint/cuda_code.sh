@@ -18,7 +18,7 @@ bad=0
 awk '
     # The most registers that a kernel may take; what is not here must not exist.
     BEGIN {
-        most["product_tensor_kernel"] = 252; most["product_simt_kernel"] = 208
+        most["product_tensor_kernel"] = 254; most["product_simt_kernel"] = 208
         most["product_int8_kernel"] = 176; most["quantise_kernel"] = 56
         most["flash_kernel"] = 208; most["flash_wide_kernel"] = 200
         most["flash_simt_kernel"] = 200; most["flash_simt_wide_kernel"] = 128
@@ -59,9 +59,10 @@ awk '
     }' $reports || bad=1
 
 # read_ptx FILE STEP -- mma.sync by kernel: of 7.5 with k of 8, of later ones with k of 16; of int8
-# twice as many.  IEEE division and the like, which are a branch and a call each, have no place where
-# every element passes: of floats in the one kernel that takes two for a group, of doubles in the two
-# that take a quotient or two for a whole group.
+# twice as many.  What lies as it is multiplied goes to shared memory by itself from 8.0 on, and is
+# waited for before the loop and in it.  IEEE division and the like, which are a branch and a call
+# each, have no place where every element passes: of floats in the one kernel that takes two for a
+# group, of doubles in the two that take a quotient or two for a whole group.
 read_ptx() {
     awk -v of="$1" -v old="$(($2 < 80))" '
         function complain(what) { print of ": " entry " has " what }
@@ -72,14 +73,21 @@ read_ptx() {
             right = ints ? of_int8 : of_halves
             if ((n > 0) != wanted || n != right)
                 complain(n " mma.sync, " right " of them of its form")
+            copying = !old && entry ~ /half_pixels|half_rows|product_int8_kernel|12flash_kernelILb1/
+            staged = !old && entry ~ /product_[a-z0-9]+_kernel|12flash_kernel/
+            if ((copies > 0) != copying || waits != (staged ? 2 : 0))
+                complain(copies " copies to shared memory and " waits " waits for them")
             if (slow && entry !~ /15quantise_kernel/)
                 complain(slow " divisions or roots rounded as IEEE has it")
             if (slow64 && entry !~ /11sums_kernel|13affine_kernel/)
                 complain(slow64 " divisions or roots of doubles")
         }
+        function begin() { n = of_halves = of_int8 = copies = waits = slow = slow64 = 0 }
         BEGIN { halves = old ? ".m16n8k8." : ".m16n8k16."; int8 = old ? ".m8n8k16." : ".m16n8k32." }
-        /\.entry/ { check(); entry = $0; n = of_halves = of_int8 = slow = slow64 = 0; kernels++ }
+        /\.entry/ { check(); entry = $0; begin(); kernels++ }
         /mma\.sync/ { n++; of_halves += index($0, halves) > 0; of_int8 += index($0, int8) > 0 }
+        /cp\.async\.cg\.shared\.global.*, 16, %r/ { copies++ }
+        /cp\.async\.wait_all/ { waits++ }
         /(div|rcp|sqrt)\.rn\.(ftz\.)?f32/ { slow++ }
         /(div|rcp|sqrt)\.rn\.f64/ { slow64++ }
         END { check(); print of ": " kernels + 0 " kernels" }' "$1"

@@ -71,6 +71,8 @@ static refine_device draw_device(draws *d)
         emulation_set_order((emulation_order)draw_below(d, 3), 3);
         emulation_set_schedule((emulation_schedule)draw_below(d, EMULATION_SCHEDULES),
                                (uint32_t)draw(d, 0, 1000));
+        const bool old = draw_once_in(d, 2); /* one that copies nothing by itself */
+        emulation_set_card(old ? 7 : 8, old ? 5 : 6, 2);
         return REFINE_DEVICE_CUDA;
     }
 #else
@@ -146,7 +148,7 @@ void any_job_close(any_job *a)
 void draw_ways(draws *d, any_job *a, refine_options *o)
 {
     const size_t n = strlen(a->text);
-    o->threads = draw(d, 1, 7);
+    o->threads = draw(d, 1, 16);
     o->reader = draw_once_in(d, 2) ? REFINE_READER_PREAD : REFINE_READER_AUTO;
     o->decode_threads = draw(d, 0, 4);
     if (draw_once_in(d, 3))

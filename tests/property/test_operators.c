@@ -29,7 +29,7 @@
 #endif
 
 /* Multiply-adds of a case at most, which the referee and the emulated card do one by one. */
-enum { MOST_MACS = (SANITIZED ? 1 : 8) << 20, MOST_PIXELS = 20000, MOST_THREADS = 7 };
+enum { MOST_MACS = (SANITIZED ? 1 : 8) << 20, MOST_PIXELS = 20000, MOST_THREADS = 16 };
 
 /* ---- devices ---- */
 
@@ -49,7 +49,8 @@ typedef struct place {
     const char *isa; /* what REFINE_ISA says; of a CPU */
     bool twin;       /* of AVX-512's products */
     int threads;
-    int order; /* of a card's threads */
+    int order;   /* of a card's threads */
+    bool copies; /* a card's vectors go to shared memory by themselves */
 } place;
 
 static const char *const KINDS[] = { "cpu in f32",
@@ -91,6 +92,7 @@ static place draw_place(draws *d)
     place p = { .kind = (kind)draw_below(d, N_KINDS) };
     if (on_card(&p)) {
         p.order = draw_below(d, 3);
+        p.copies = draw_once_in(d, 2);
         return p;
     }
     p.threads = draw(d, 1, MOST_THREADS);
@@ -115,12 +117,16 @@ static cuda_math math_of(const place *p)
     return p->kind == CARD_INTS ? CUDA_TENSOR_CORES : (cuda_math)(p->kind - CARD_TENSOR);
 }
 
+/* One on which vectors go to shared memory by themselves, or the last on which none does. */
+static void set_card(bool copies) { emulation_set_card(copies ? 8 : 7, copies ? 6 : 5, 2); }
+
 static dev *take_card(const place *p, bool plain)
 {
     dev *d = cards[p->kind == CARD_F32];
     cuda_of(d)->math = math_of(p);
     cuda_of(d)->ints = in_ints(p);
     emulation_set_order(plain ? EMULATION_FORWARD : (emulation_order)p->order, 7);
+    set_card(!plain && p->copies);
     return d;
 }
 #else
@@ -153,7 +159,7 @@ static void put_twins(dev *d)
 static void put_twins(dev *d) { (void)d; }
 #endif
 
-/* plain: one thread; a card's threads in their order. */
+/* plain: one thread; a card's threads in their order, and all through registers. */
 static dev *open_place(const place *p, bool plain)
 {
     const int threads = plain ? 1 : p->threads;
@@ -170,7 +176,8 @@ static dev *open_place(const place *p, bool plain)
 static void name_place(char out[128], const place *p)
 {
     if (on_card(p))
-        (void)snprintf(out, 128, "%s, order %d", KINDS[p->kind], p->order);
+        (void)snprintf(out, 128, "%s, order %d%s", KINDS[p->kind], p->order,
+                       p->copies ? ", copies" : "");
     else
         (void)snprintf(out, 128, "%s (%s%s), %d threads", KINDS[p->kind], p->isa,
                        p->twin ? ", twin" : "", p->threads);

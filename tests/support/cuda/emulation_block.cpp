@@ -15,6 +15,8 @@
  */
 #include "emulation_block.h"
 
+#include "emulation_card.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -70,6 +72,7 @@ dim3 blockDim, gridDim;
 namespace emulation {
 
 place here;
+bool has_copies;
 
 namespace {
 
@@ -85,6 +88,12 @@ struct fiber {
     void *fake; /* AddressSanitizer's */
 };
 
+/* Sixteen bytes on their way. */
+struct copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+};
+
 /* Lanes as bits. */
 struct warp {
     unsigned ready, come, held, done;
@@ -95,6 +104,7 @@ struct warp {
 /* What runs. */
 struct {
     fiber fibers[MOST_THREADS];
+    std::vector<copy> copies[MOST_THREADS];
     warp warps[MOST_THREADS / LANES];
     char *stacks;
     unsigned n_warps, live, held; /* threads */
@@ -347,6 +357,26 @@ void sync_warp(const char *file, int line)
     meet_warp(nullptr, nothing);
 }
 
+void begin_copy(void *to, const void *from)
+{
+    m.copies[here.warp * LANES + here.lane].push_back({ to, from });
+    memset(to, 0xff, 16);
+}
+
+void end_copies(const char *file, int line)
+{
+    if ((wish.watch || wish.skip >= 0) && is_skipped(file, line))
+        return;
+    std::vector<copy> &mine = m.copies[here.warp * LANES + here.lane];
+    for (const copy &c : mine) {
+        if (c.from)
+            memcpy(c.to, c.from, 16);
+        else
+            memset(c.to, 0, 16);
+    }
+    mine.clear();
+}
+
 static void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared,
                       const kernel_call &call)
 {
@@ -362,8 +392,10 @@ static void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared,
     blockIdx = block;
     blockDim = threads;
     gridDim = blocks;
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        m.copies[i].clear();
         begin_fiber(i, threads);
+    }
     m.current = &m.outside;
     m.outside.stack = nullptr;
     switch_to(fiber_of(pick_warp()));
@@ -374,6 +406,7 @@ void run_grid(dim3 blocks, dim3 threads, size_t shared, const kernel_call &call)
 {
     const uint64_t layer = static_cast<uint64_t>(blocks.x) * blocks.y, n = layer * blocks.z;
     const uint64_t first = wish.order == EMULATION_RANDOM ? next_random() % n : 0;
+    has_copies = card.major >= 8;
     for (uint64_t i = 0; i < n; i++) {
         const uint64_t at = wish.order == EMULATION_FORWARD ? i : n - 1 - (first + i) % n;
         run_block(blocks, threads,

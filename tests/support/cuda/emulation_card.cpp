@@ -20,7 +20,7 @@ namespace {
 enum { MOST_LINGERING = 100 };
 
 const card_state USUAL = {
-    CUDART_VERSION, 1, 7, 5, 2, static_cast<size_t>(8) << 30, 0, static_cast<size_t>(64) << 20,
+    CUDART_VERSION, 1, 8, 6, 2, static_cast<size_t>(8) << 30, 0, static_cast<size_t>(64) << 20,
     false, cudaSuccess, 0, 0, -1, 0, -1, nullptr
 };
 

@@ -94,6 +94,23 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void *row)
     emulation::meet_warp(&mine, emulation::load_columns_of_matrices);
 }
 
+/* Where the card is 8.0 or later. */
+inline bool has_copies() { return emulation::has_copies; }
+
+inline void copy16(void *to, const void *from, bool is_there)
+{
+    emulation::check_row(to);
+    if (is_there)
+        emulation::check_row(from);
+    emulation::begin_copy(to, is_there ? from : nullptr);
+}
+
+inline void copies_wait(const char *file = __builtin_FILE(), int line = __builtin_LINE())
+{
+    if (emulation::has_copies)
+        emulation::end_copies(file, line);
+}
+
 /* Subnormal results are 0. */
 inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
 
