@@ -55,9 +55,9 @@ cudaError_t trial_exchange(cudaStream_t s, unsigned *v, bool after_writing, bool
 /* Likewise within warps: rotates by one lane. */
 cudaError_t trial_rotate(cudaStream_t s, unsigned *v, bool after_writing, bool after_reading);
 
-/* Sixteen bytes of each thread to shared memory by themselves, of every fourth zeros: what lies there
- * then, and what its partner (TRIAL_THREADS - 1 - t) finds after the wait and the barrier, or
- * without. */
+/* Sixteen bytes of each thread to shared memory by themselves, of every fourth zeros: what lies
+ * there then, and what its partner (TRIAL_THREADS - 1 - t) finds after the wait and the barrier,
+ * or without. */
 typedef struct trial_copies {
     uint32_t from[TRIAL_THREADS][4], then[TRIAL_THREADS][4], found[TRIAL_THREADS][4];
 } trial_copies;

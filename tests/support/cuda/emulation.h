@@ -73,7 +73,7 @@ void emulation_skip_barrier(int i);
 void emulation_set_driver(int version);
 /* Usually 1. */
 void emulation_set_devices(int count);
-/* Usually 8.6 with 2 processors; 7.5 is the last on which nothing goes to shared memory by itself. */
+/* Usually 8.6 with 2 processors.  On 7.5 nothing goes to shared memory by itself. */
 void emulation_set_card(int major, int minor, int processors);
 /* Bytes; a context is taken when the first call needs one.  Usually 8 GiB, 0, 64 MiB. */
 void emulation_set_memory(size_t total, size_t used_by_others, size_t context);
