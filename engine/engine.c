@@ -106,7 +106,7 @@ static refine_status check_options(const refine_options *o, refine_error *err)
         return refine_fail(err, REFINE_EINVAL, "no pack given");
     if (o->band_rows < 0 || o->band_rows % BAND_UNIT)
         return refine_fail(err, REFINE_EINVAL, "band rows must be a multiple of %d", BAND_UNIT);
-    if (o->threads < 0 || o->threads > 1024 || o->decode_threads < 0 || o->decode_threads > 256)
+    if (o->threads < 0 || o->threads > 256 || o->decode_threads < 0 || o->decode_threads > 256)
         return refine_fail(err, REFINE_EINVAL, "the number of threads is out of range");
     if (o->per_pass < 0 || o->together < 0)
         return refine_fail(err, REFINE_EINVAL, "fewer than none cannot go together");

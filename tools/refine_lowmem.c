@@ -283,7 +283,7 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_SCORE: return number_float(v, &a->j.aesthetic_score);
     case OPT_NEGATIVE_SCORE: return number_float(v, &a->j.negative_aesthetic_score);
     case OPT_STEPS: return numbers_int(v, 0, 1000, &a->j.steps);
-    case OPT_THREADS: return numbers_int(v, 0, 1024, &a->o.threads);
+    case OPT_THREADS: return numbers_int(v, 0, 256, &a->o.threads);
     case OPT_SEED: return set_seed(a, v);
     case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
     case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);

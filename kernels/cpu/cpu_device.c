@@ -2,8 +2,10 @@
 #include "kernels/cpu/cpu.h"
 
 #include "engine/base/mem.h"
+#include "kernels/cpu/isa.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -161,6 +163,11 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
 {
     if (o->compute != DT_F32 && o->compute != DT_BF16) {
         refine_fail(err, REFINE_EINVAL, "device cpu computes in f32 or bf16; choose one of these");
+        return NULL;
+    }
+    if (!isa_is_named()) {
+        refine_fail(err, REFINE_EINVAL, "REFINE_ISA is %s; choose %s, or leave it unset",
+                    getenv("REFINE_ISA"), ISA_NAMES);
         return NULL;
     }
     cpu_dev *c = mem_calloc(1, sizeof *c);

@@ -19,14 +19,24 @@ static const struct {
     { "avx512bf16", ISA_AVX2 | ISA_AVX512 | ISA_AVX512VNNI | ISA_AVX512BF16 },
 };
 
-/* A name that is none caps nothing. */
-static unsigned cap(void)
+/* All that is left, where it does not say or says what is no name. */
+static unsigned cap(bool *named)
 {
     const char *name = getenv("REFINE_ISA");
-    for (size_t i = 0; name && i < sizeof CAPS / sizeof CAPS[0]; i++)
-        if (strcmp(name, CAPS[i].name) == 0)
+    *named = !name || !*name;
+    for (size_t i = 0; !*named && i < sizeof CAPS / sizeof CAPS[0]; i++)
+        if (strcmp(name, CAPS[i].name) == 0) {
+            *named = true;
             return CAPS[i].keeps;
+        }
     return ~0u;
+}
+
+bool isa_is_named(void)
+{
+    bool named;
+    (void)cap(&named);
+    return named;
 }
 
 #if defined(__x86_64__)
@@ -57,4 +67,8 @@ static unsigned offered(void)
 static unsigned offered(void) { return 0; }
 #endif
 
-unsigned isa_available(void) { return offered() & cap(); }
+unsigned isa_available(void)
+{
+    bool named;
+    return offered() & cap(&named);
+}

@@ -7,6 +7,8 @@
 #ifndef REFINE_ISA_H
 #define REFINE_ISA_H
 
+#include <stdbool.h>
+
 typedef enum isa {
     ISA_AVX2 = 1,        /* with FMA and F16C */
     ISA_AVXVNNI = 2,     /* quadruples of bytes, in 256 bits */
@@ -16,5 +18,9 @@ typedef enum isa {
 } isa;
 
 unsigned isa_available(void);
+
+/* False: REFINE_ISA is neither empty nor one of ISA_NAMES, and caps nothing. */
+bool isa_is_named(void);
+#define ISA_NAMES "base, avx2, avxvnni, avx512, avx512vnni or avx512bf16"
 
 #endif

@@ -18,6 +18,8 @@
 extern const struct int8_variant INT8_BYTES;
 #include "kernels/cpu/int8_body.h"
 
+#include "quant/f16.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -171,6 +173,38 @@ static void expect_same_bits(const int8_variant *v)
     bench_close(b);
 }
 
+/* The definition's own roundings (kernels/cpu/int8.h), of a pixel and a row. */
+static float defined(const bench *b, int p, int r, float before)
+{
+    float d = before;
+    for (int g = 0; g < b->groups; g++) {
+        const float *x = &b->x[p][g * I8_GROUP];
+        const int8_t *w = i8_group(b->tile, b->rows, r, g);
+        float most = 0;
+        int sum = 0;
+        for (int k = 0; k < I8_GROUP; k++)
+            most = fmaxf(most, fabsf(x[k]));
+        const float by = 127 / most, scale = most / 127;
+        for (int k = 0; k < I8_GROUP; k++)
+            sum += (int)rintf(x[k] * by) * w[k];
+        const float both = f16_to_f32(i8_scales(b->tile, b->rows, g)[r]) * scale;
+        d = both * (float)sum + d;
+    }
+    return d;
+}
+
+static void expect_defined_bits(const int8_variant *v)
+{
+    bench *b = bench_open(23, 61, 13);
+    float *d = multiply(b, v, true);
+    for (int p = 0; p < b->pixels; p++)
+        for (int r = 0; r < b->rows; r++)
+            cr_assert_eq(d[p * D_STRIDE + r], defined(b, p, r, 0.5f), "%s, pixel %d, row %d",
+                         v->name, p, r);
+    free(d);
+    bench_close(b);
+}
+
 static void try_variant(int i)
 {
     bool runs;
@@ -180,6 +214,7 @@ static void try_variant(int i)
     if (!runs)
         cr_skip("%s: not on this CPU", v->name);
     expect_definitions(v);
+    expect_defined_bits(v);
     expect_same_bits(v);
 }
 
@@ -191,6 +226,7 @@ Test(kernels_int8, fourth_variant_computes_what_is_defined) { try_variant(3); }
 Test(kernels_int8, bytes_written_out_compute_what_is_defined)
 {
     expect_definitions(&INT8_BYTES);
+    expect_defined_bits(&INT8_BYTES);
     expect_same_bits(&INT8_BYTES);
 }
 

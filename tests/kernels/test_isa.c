@@ -5,6 +5,7 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/int8.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/device.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -27,6 +28,23 @@ Test(kernels_isa, is_capped_by_the_environment)
     cr_expect((capped("avx512vnni") & ISA_AVX512BF16) == 0);
     cr_expect(capped("avx512bf16") == (all & ~(unsigned)ISA_AVXVNNI));
     cr_expect(capped("no such thing") == all);
+}
+
+Test(kernels_isa, a_cap_that_is_no_name_is_refused_by_the_device)
+{
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
+    refine_error err = { 0 };
+    (void)capped("AVX2");
+    cr_expect_not(isa_is_named());
+    cr_expect_null(dev_open_cpu(&o, &err));
+    cr_expect_eq(err.status, REFINE_EINVAL);
+    cr_expect_not_null(strstr(err.text, "REFINE_ISA is AVX2"));
+    (void)capped("");
+    cr_expect(isa_is_named());
+    (void)capped("avx2");
+    dev *d = dev_open_cpu(&o, &err);
+    cr_expect_not_null(d);
+    dev_close(d);
 }
 
 Test(kernels_isa, is_what_the_kernels_are_picked_by)

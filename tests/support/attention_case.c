@@ -19,14 +19,15 @@ static void by_images(dev *d, const tensor *t, const void *context)
                      c->heads, 1.0f / sqrtf((float)c->hd), c->causal);
 }
 
-/* q, k, v are views of wider tensors, as they come out of one matrix. */
+/* q, k, v are views of wider tensors, as they come out of one matrix; where they are scaled, each
+ * by a power of its own. */
 void attention_fields(field f[ATTENTION_FIELDS], const attention_case *c)
 {
-    const int ch = c->heads * c->hd, e = c->exp2;
+    const int ch = c->heads * c->hd, e = c->exp2, of_k = e ? e - 1 : 0, of_v = e ? e + 2 : 0;
     f[ATTENTION_Y] = field_view(1, c->type, c->n, c->h, c->w, ch, 0, ch, e, 1);
     f[ATTENTION_Q] = field_view(2, c->type, c->n, c->h, c->w, ch, 0, 3 * ch, e, c->amplitude);
-    f[ATTENTION_K] = field_view(3, c->type, c->n, 1, c->tk, ch, ch, 3 * ch, e, 1);
-    f[ATTENTION_V] = field_view(4, c->type, c->n, 1, c->tk, ch, 2 * ch, 3 * ch, e, 1);
+    f[ATTENTION_K] = field_view(3, c->type, c->n, 1, c->tk, ch, ch, 3 * ch, of_k, 1);
+    f[ATTENTION_V] = field_view(4, c->type, c->n, 1, c->tk, ch, 2 * ch, 3 * ch, of_v, 1);
 }
 
 void attention_free_fields(field f[ATTENTION_FIELDS])
