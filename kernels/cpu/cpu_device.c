@@ -5,7 +5,6 @@
 #include "kernels/cpu/isa.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -165,9 +164,9 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
         refine_fail(err, REFINE_EINVAL, "device cpu computes in f32 or bf16; choose one of these");
         return NULL;
     }
-    if (!isa_is_named()) {
+    if (isa_unknown()) {
         refine_fail(err, REFINE_EINVAL, "REFINE_ISA is %s; choose %s, or leave it unset",
-                    getenv("REFINE_ISA"), ISA_NAMES);
+                    isa_unknown(), ISA_NAMES);
         return NULL;
     }
     cpu_dev *c = mem_calloc(1, sizeof *c);

@@ -1,6 +1,7 @@
 /* kernels/cpu/isa.c -- what cpuid says, less what REFINE_ISA takes away. */
 #include "kernels/cpu/isa.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,24 +20,31 @@ static const struct {
     { "avx512bf16", ISA_AVX2 | ISA_AVX512 | ISA_AVX512VNNI | ISA_AVX512BF16 },
 };
 
-/* All that is left, where it does not say or says what is no name. */
-static unsigned cap(bool *named)
+/* What the cap of a name keeps; false: it is none. */
+static bool find_cap(const char *name, unsigned *keeps)
 {
-    const char *name = getenv("REFINE_ISA");
-    *named = !name || !*name;
-    for (size_t i = 0; !*named && i < sizeof CAPS / sizeof CAPS[0]; i++)
+    for (size_t i = 0; i < sizeof CAPS / sizeof CAPS[0]; i++)
         if (strcmp(name, CAPS[i].name) == 0) {
-            *named = true;
-            return CAPS[i].keeps;
+            *keeps = CAPS[i].keeps;
+            return true;
         }
-    return ~0u;
+    return false;
 }
 
-bool isa_is_named(void)
+const char *isa_unknown(void)
 {
-    bool named;
-    (void)cap(&named);
-    return named;
+    const char *name = getenv("REFINE_ISA");
+    unsigned keeps;
+    return !name || !*name || find_cap(name, &keeps) ? NULL : name;
+}
+
+static unsigned cap(void)
+{
+    const char *name = getenv("REFINE_ISA");
+    unsigned keeps = ~0u;
+    if (name)
+        (void)find_cap(name, &keeps);
+    return keeps;
 }
 
 #if defined(__x86_64__)
@@ -67,8 +75,4 @@ static unsigned offered(void)
 static unsigned offered(void) { return 0; }
 #endif
 
-unsigned isa_available(void)
-{
-    bool named;
-    return offered() & cap(&named);
-}
+unsigned isa_available(void) { return offered() & cap(); }

@@ -7,8 +7,6 @@
 #ifndef REFINE_ISA_H
 #define REFINE_ISA_H
 
-#include <stdbool.h>
-
 typedef enum isa {
     ISA_AVX2 = 1,        /* with FMA and F16C */
     ISA_AVXVNNI = 2,     /* quadruples of bytes, in 256 bits */
@@ -19,8 +17,9 @@ typedef enum isa {
 
 unsigned isa_available(void);
 
-/* False: REFINE_ISA is neither empty nor one of ISA_NAMES, and caps nothing. */
-bool isa_is_named(void);
+/* What REFINE_ISA says where that is no name and caps nothing; NULL: it is unset, empty or one of
+ * ISA_NAMES. */
+const char *isa_unknown(void);
 #define ISA_NAMES "base, avx2, avxvnni, avx512, avx512vnni or avx512bf16"
 
 #endif
