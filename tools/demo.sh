@@ -30,7 +30,7 @@ if ! { cmake --preset cpu-only &&
 fi
 
 # The published model is not ours to give.  This one has its structure, small and set by hand
-# (tools/demo_model.c).
+# (tools/source/demo_model.c).
 if [ ! -s "$pack" ] || [ "$bin/refine-pack" -nt "$pack" ]; then
     step "making the demo model"
     "$bin/refine-pack" synthetic:demo -o "$pack" --tokenizer docs/sample/demo_merges.txt --force

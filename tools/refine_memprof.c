@@ -5,15 +5,15 @@
  * else 0 done, 1 failed, 2 usage, 3 the budget cannot be met, 4 bad input file.
  */
 #define _GNU_SOURCE /* getopt_long */
-#include "tools/exit_code.h"
-#include "tools/memprof_child.h"
-#include "tools/memprof_html.h"
-#include "tools/memprof_json.h"
-#include "tools/memprof_text.h"
-#include "tools/new_file.h"
-#include "tools/numbers.h"
-#include "tools/places.h"
-#include "tools/sizes.h"
+#include "tools/cli/exit_code.h"
+#include "tools/cli/numbers.h"
+#include "tools/cli/places.h"
+#include "tools/cli/sizes.h"
+#include "tools/files/new_file.h"
+#include "tools/memprof/memprof_child.h"
+#include "tools/memprof/memprof_html.h"
+#include "tools/memprof/memprof_json.h"
+#include "tools/memprof/memprof_text.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -353,7 +353,7 @@ static bool measure(bench *b, const unet_shape *s, int picture, way w)
     return done;
 }
 
-/* Rows of a matrix that a chunk holds: whole tiles, one at least (tools/pack_cut.c). */
+/* Rows of a matrix that a chunk holds: whole tiles, one at least (tools/packer/pack_cut.c). */
 static int rows_of_chunk(const bench *b, const unet_shape *s, bool int8)
 {
     const int k = side(s), tile = tile_rows(k, k);

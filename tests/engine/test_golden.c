@@ -15,8 +15,8 @@
 #include "quant/f16.h"
 #include "tests/support/compare.h"
 #include "tests/support/sanitized.h"
-#include "tools/pack_write.h"
-#include "tools/synthetic.h"
+#include "tools/packer/pack_write.h"
+#include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #define CHECK_LATENTS_H
 
 #include "engine/base/mem.h"
-#include "tools/latents_io.h"
+#include "tools/files/latents_io.h"
 
 #include <assert.h>
 #include <math.h>

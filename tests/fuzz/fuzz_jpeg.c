@@ -3,7 +3,7 @@
  * Their EXIF segments, too, which libexif reads.
  */
 #include "engine/base/mem.h"
-#include "tools/image_codec.h"
+#include "tools/image/image_codec.h"
 
 #include <assert.h>
 #include <stdint.h>

@@ -5,7 +5,7 @@
  */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
-#include "tools/image_codec.h"
+#include "tools/image/image_codec.h"
 
 #include <assert.h>
 #include <stdint.h>

@@ -1,14 +1,14 @@
 /* tests/fuzz/fuzz_safetensors.c -- hostile checkpoints: the header, and what is made of its names.
  *
- * What opens must keep the promises of tools/safetensors.h; what is taken for a refiner must be
- * readable to its last element.
+ * What opens must keep the promises of tools/files/safetensors.h; what is taken for a refiner must
+ * be readable to its last element.
  */
 #define _GNU_SOURCE /* memfd_create */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "tests/fuzz/memory_file.h"
-#include "tools/checkpoint.h"
-#include "tools/safetensors.h"
+#include "tools/files/safetensors.h"
+#include "tools/source/checkpoint.h"
 
 #include <assert.h>
 #include <string.h>

@@ -2,9 +2,9 @@
 #define _GNU_SOURCE /* memfd_create */
 #include "engine/base/mem.h"
 #include "tests/fuzz/memory_file.h"
-#include "tools/memprof_html.h"
-#include "tools/memprof_json.h"
-#include "tools/memprof_text.h"
+#include "tools/memprof/memprof_html.h"
+#include "tools/memprof/memprof_json.h"
+#include "tools/memprof/memprof_text.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 """tests/golden/make_golden.py -- what diffusers and transformers compute, stage by stage.
 
-Two small refiners (tiny.json, odd.json) with the weights of tools/synthetic.c (seed 0) are
+Two small refiners (tiny.json, odd.json) with the weights of tools/source/synthetic.c (seed 0) are
 built from configuration, run in float32 on the CPU through diffusers' own
 StableDiffusionXLImg2ImgPipeline, and everything on the way is written to <name>.gold.
 Format and names: README.md.
@@ -38,7 +38,7 @@ SCORES = (6.0, 2.5)
 REFINE = dict(steps=20, denoising_start=0.8)
 
 
-# ---- weights: the twin of tools/synthetic.c ----
+# ---- weights: the twin of tools/source/synthetic.c ----
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15

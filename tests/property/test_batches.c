@@ -10,7 +10,7 @@
 #include "tests/support/random.h"
 #include "tests/support/temp_place.h"
 #include "tests/support/tiny_pack.h"
-#include "tools/image_io.h"
+#include "tools/image/image_io.h"
 
 #include <signal.h>
 #include <sys/stat.h>

@@ -12,10 +12,10 @@
 #include "tests/property/property.h"
 #include "tests/support/pack_fixture.h"
 #include "tests/support/temp_file.h"
-#include "tools/image_codec.h"
-#include "tools/latents_io.h"
-#include "tools/safetensors.h"
-#include "tools/work_list.h"
+#include "tools/batch/work_list.h"
+#include "tools/files/latents_io.h"
+#include "tools/files/safetensors.h"
+#include "tools/image/image_codec.h"
 
 #include <stdarg.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tests/support/checkpoint_fixture.h"
 
-#include "tools/synthetic.h"
+#include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -11,7 +11,7 @@
 #ifndef TRACE_FIXTURE_H
 #define TRACE_FIXTURE_H
 
-#include "tools/trace_read.h"
+#include "tools/memprof/trace_read.h"
 
 #define TRACE_FIXTURE "tests/fuzz/corpora/trace/steps.json"
 

@@ -6,10 +6,10 @@
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tensors_file.h"
-#include "tools/checkpoint.h"
-#include "tools/pack_write.h"
-#include "tools/safetensors.h"
-#include "tools/synthetic.h"
+#include "tools/files/safetensors.h"
+#include "tools/packer/pack_write.h"
+#include "tools/source/checkpoint.h"
+#include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

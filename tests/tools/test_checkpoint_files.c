@@ -1,6 +1,6 @@
 /* tests/tools/test_checkpoint_files.c -- which files count as the checkpoint's. */
 #define _XOPEN_SOURCE 700
-#include "tools/checkpoint_files.h"
+#include "tools/source/checkpoint_files.h"
 
 #include "engine/base/mem.h"
 #include "tests/support/temp_place.h"

@@ -3,7 +3,7 @@
 #include "engine/base/mem.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
-#include "tools/compare_report.h"
+#include "tools/report/compare_report.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

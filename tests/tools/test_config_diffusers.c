@@ -1,7 +1,7 @@
 /* tests/tools/test_config_diffusers.c -- the published configuration, and each way to differ. */
 #define _XOPEN_SOURCE 700
 #include "engine/base/mem.h"
-#include "tools/config_diffusers.h"
+#include "tools/source/config_diffusers.h"
 
 #include "tests/support/temp_file.h"
 

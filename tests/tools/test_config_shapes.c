@@ -3,13 +3,13 @@
  * The header is that of a file of real size; its data are a hole.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "tools/config_shapes.h"
+#include "tools/source/config_shapes.h"
 
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tensors_file.h"
 #include "tests/support/vectors.h"
-#include "tools/checkpoint.h"
+#include "tools/source/checkpoint.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

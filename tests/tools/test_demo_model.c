@@ -1,5 +1,5 @@
 /* tests/tools/test_demo_model.c -- what the demo promises to show. */
-#include "tools/demo_model.h"
+#include "tools/source/demo_model.h"
 
 #include "engine/refine.h"
 #include "tests/support/tiny_pack.h"

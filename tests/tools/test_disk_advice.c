@@ -1,5 +1,5 @@
 /* tests/tools/test_disk_advice.c -- when zstd pays, and that it can be measured. */
-#include "tools/disk_advice.h"
+#include "tools/packer/disk_advice.h"
 
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"

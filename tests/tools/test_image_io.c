@@ -2,8 +2,8 @@
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
-#include "tools/image_codec.h"
-#include "tools/image_io.h"
+#include "tools/image/image_codec.h"
+#include "tools/image/image_io.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>

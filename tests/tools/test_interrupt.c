@@ -1,6 +1,6 @@
 /* tests/tools/test_interrupt.c -- a signal waits until there is nothing to clean up. */
 #define _XOPEN_SOURCE 700
-#include "tools/interrupt.h"
+#include "tools/cli/interrupt.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>

@@ -2,7 +2,7 @@
 #include "engine/base/mem.h"
 #include "engine/resample.h"
 #include "tests/support/temp_file.h"
-#include "tools/job_input.h"
+#include "tools/batch/job_input.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

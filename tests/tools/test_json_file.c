@@ -1,6 +1,6 @@
 /* tests/tools/test_json_file.c -- an object, or a reason. */
 #define _XOPEN_SOURCE 700
-#include "tools/json_file.h"
+#include "tools/files/json_file.h"
 
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"

@@ -1,7 +1,7 @@
 /* tests/tools/test_latents_io.c -- every format there and back; nothing damaged gets through. */
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
-#include "tools/latents_io.h"
+#include "tools/files/latents_io.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

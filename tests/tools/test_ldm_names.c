@@ -2,7 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "engine/base/mem.h"
 #include "tests/support/vectors.h"
-#include "tools/ldm_names.h"
+#include "tools/source/ldm_names.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* tests/tools/test_memprof_cards.c -- cards are found, set the rates, and are told apart. */
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_pack.h"
-#include "tools/memprof_cards.h"
+#include "tools/memprof/memprof_cards.h"
 
 #include <criterion/criterion.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 /* tests/tools/test_memprof_child.c -- a child's arguments, its exit status, and its signals. */
 #define _XOPEN_SOURCE 700
-#include "tools/memprof_child.h"
+#include "tools/memprof/memprof_child.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>

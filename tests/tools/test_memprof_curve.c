@@ -1,7 +1,7 @@
 /* tests/tools/test_memprof_curve.c -- the curve spans what can be had, and more memory pays. */
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_pack.h"
-#include "tools/memprof_curve.h"
+#include "tools/memprof/memprof_curve.h"
 
 #include <criterion/criterion.h>
 #include <unistd.h>

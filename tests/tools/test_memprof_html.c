@@ -4,7 +4,7 @@
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_html.h"
+#include "tools/memprof/memprof_html.h"
 
 #include <criterion/criterion.h>
 #include <ctype.h>

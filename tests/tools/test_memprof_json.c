@@ -1,7 +1,7 @@
 /* tests/tools/test_memprof_json.c -- the report for scripts is JSON and holds every layer. */
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_json.h"
+#include "tools/memprof/memprof_json.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>

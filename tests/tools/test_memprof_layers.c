@@ -1,7 +1,7 @@
 /* tests/tools/test_memprof_layers.c -- chunks become layers, layers blocks, and nothing is lost. */
 #include "engine/base/mem.h"
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_layers.h"
+#include "tools/memprof/memprof_layers.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

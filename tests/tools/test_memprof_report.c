@@ -3,7 +3,7 @@
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_pack.h"
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_report.h"
+#include "tools/memprof/memprof_report.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

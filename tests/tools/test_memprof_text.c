@@ -1,7 +1,7 @@
 /* tests/tools/test_memprof_text.c -- the report on a terminal: what it says, and how wide it is. */
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_text.h"
+#include "tools/memprof/memprof_text.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* tests/tools/test_memprof_timeline.c -- time is neither lost nor counted twice. */
 #include "engine/base/mem.h"
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_timeline.h"
+#include "tools/memprof/memprof_timeline.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* tests/tools/test_memprof_use.c -- the roofline counts denoising, and that once. */
 #include "tests/support/trace_fixture.h"
-#include "tools/memprof_use.h"
+#include "tools/memprof/memprof_use.h"
 
 #include <criterion/criterion.h>
 

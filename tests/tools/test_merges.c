@@ -6,7 +6,7 @@
 #include "engine/base/mem.h"
 #include "engine/tokenizer.h"
 #include "tests/support/vectors.h"
-#include "tools/merges.h"
+#include "tools/files/merges.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

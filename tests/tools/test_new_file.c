@@ -2,7 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "engine/base/mem.h"
 #include "tests/support/temp_place.h"
-#include "tools/new_file.h"
+#include "tools/files/new_file.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* tests/tools/test_numbers.c -- one number of a range, or a refusal. */
-#include "tools/numbers.h"
+#include "tools/cli/numbers.h"
 
 #include <criterion/criterion.h>
 

@@ -1,7 +1,7 @@
 /* tests/tools/test_pack_cut.c -- every row in one chunk, every chunk of whole tiles. */
 #include "engine/base/mem.h"
 #include "kernels/tensor.h"
-#include "tools/pack_cut.h"
+#include "tools/packer/pack_cut.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

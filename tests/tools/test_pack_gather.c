@@ -1,6 +1,6 @@
 /* tests/tools/test_pack_gather.c -- rows as the pack wants them, from any row to any row. */
 #include "engine/base/mem.h"
-#include "tools/pack_gather.h"
+#include "tools/packer/pack_gather.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,14 +1,14 @@
 /* tests/tools/test_pack_write.c -- what went in comes out, or an error and no file. */
 #define _GNU_SOURCE /* unshare */
-#include "tools/pack_write.h"
+#include "tools/packer/pack_write.h"
 
 #include "engine/base/mem.h"
 #include "offload/pack.h"
 #include "quant/f16.h"
 #include "quant/int8.h"
 #include "tests/support/temp_place.h"
-#include "tools/pack_gather.h"
-#include "tools/synthetic.h"
+#include "tools/packer/pack_gather.h"
+#include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* tests/tools/test_places.c -- two names are one place when writing to both would be writing to
  * one file: by hand, and of random trees of links against opening the names and looking. */
 #define _XOPEN_SOURCE 700
-#include "tools/places.h"
+#include "tools/cli/places.h"
 
 #include "engine/base/mem.h"
 #include "tests/support/temp_place.h"

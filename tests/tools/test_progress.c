@@ -1,6 +1,6 @@
 /* tests/tools/test_progress.c -- little in a log, one line on a terminal, nothing when quiet. */
 #define _XOPEN_SOURCE 700
-#include "tools/progress.h"
+#include "tools/cli/progress.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>

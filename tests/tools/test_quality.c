@@ -1,6 +1,6 @@
 /* tests/tools/test_quality.c -- measures of difference: values known by hand, and SSIM against its
  * definition written out. */
-#include "tools/quality.h"
+#include "tools/report/quality.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

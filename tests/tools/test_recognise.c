@@ -1,5 +1,5 @@
 /* tests/tools/test_recognise.c -- each kind of file people have is called by its name. */
-#include "tools/recognise.h"
+#include "tools/source/recognise.h"
 
 #include "tests/support/temp_file.h"
 #include "tests/support/tensors_file.h"

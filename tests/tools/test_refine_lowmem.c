@@ -4,8 +4,8 @@
 #include "tests/support/pack_fixture.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_pack.h"
-#include "tools/image_io.h"
-#include "tools/latents_io.h"
+#include "tools/files/latents_io.h"
+#include "tools/image/image_io.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>

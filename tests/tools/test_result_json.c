@@ -1,6 +1,6 @@
 /* tests/tools/test_result_json.c -- the JSON of a result is whole, exact and always JSON. */
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
-#include "tools/result_json.h"
+#include "tools/report/result_json.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>

@@ -3,7 +3,7 @@
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tensors_file.h"
-#include "tools/safetensors.h"
+#include "tools/files/safetensors.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>

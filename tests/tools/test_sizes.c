@@ -1,5 +1,5 @@
 /* tests/tools/test_sizes.c -- sizes as people write and read them. */
-#include "tools/sizes.h"
+#include "tools/cli/sizes.h"
 
 #include <criterion/criterion.h>
 

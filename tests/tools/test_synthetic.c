@@ -1,7 +1,7 @@
 /* tests/tools/test_synthetic.c -- the random weights are the ones another language computes. */
 #include "engine/base/mem.h"
 #include "quant/f16.h"
-#include "tools/synthetic.h"
+#include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static int find_source(const layout *l, const char *name, int *part)
 
 Test(tools_synthetic, values_are_those_of_the_definition)
 {
-    /* Computed from the comment at the head of tools/synthetic.c in Python's integers. */
+    /* Computed from the comment at the head of tools/source/synthetic.c in Python's integers. */
     static const struct {
         const char *name;
         uint64_t at, seed;

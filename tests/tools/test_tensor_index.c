@@ -1,6 +1,6 @@
 /* tests/tools/test_tensor_index.c -- other spellings of the same names, and two of one. */
 #define _POSIX_C_SOURCE 200809L
-#include "tools/tensor_index.h"
+#include "tools/source/tensor_index.h"
 
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"

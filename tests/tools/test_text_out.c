@@ -1,7 +1,7 @@
 /* tests/tools/test_text_out.c -- text of any length arrives whole, and escaped. */
 #include "engine/base/mem.h"
 #include "tests/support/temp_file.h"
-#include "tools/text_out.h"
+#include "tools/files/text_out.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* tests/tools/test_trace_json.c -- the trace of a real run: JSON, drawable, and read back whole. */
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_pack.h"
-#include "tools/json_file.h"
-#include "tools/trace_read.h"
+#include "tools/files/json_file.h"
+#include "tools/memprof/trace_read.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

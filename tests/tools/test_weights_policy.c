@@ -1,5 +1,5 @@
 /* tests/tools/test_weights_policy.c -- which weights become int8. */
-#include "tools/weights_policy.h"
+#include "tools/packer/weights_policy.h"
 
 #include "quant/int8.h"
 

@@ -1,5 +1,5 @@
 /* tests/tools/test_work_list.c -- which files are inputs, and what their outputs are called. */
-#include "tools/work_list.h"
+#include "tools/batch/work_list.h"
 
 #include "tests/support/temp_place.h"
 

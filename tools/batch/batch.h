@@ -1,0 +1,41 @@
+/* tools/batch/batch.h -- pictures of a list, in groups that share the passes over the weights.
+ *
+ * Neighbours of one size make a group.  How many go together is what the plan predicts to be
+ * cheapest for each picture, within the ceilings.  A picture that cannot be read or written
+ * does not stop the others; those whose output is there already, made with the same
+ * parameters, are left alone, so that a repeated command goes on where the last one stopped.
+ */
+#ifndef REFINE_BATCH_H
+#define REFINE_BATCH_H
+
+#include "engine/refine.h"
+#include "tools/batch/work_list.h"
+
+enum { BATCH_MOST = 8 }; /* pictures in a group */
+
+typedef struct batch_options {
+    refine_options o; /* images: most that go together; 0: as the plan advises */
+    refine_job j;     /* what all have in common; progress included */
+    bool seeded;      /* j.seed is everybody's; else each draws one */
+    float scaling_factor;
+    /* Told of every group that was made, in the order of the list; n outputs. */
+    void (*finished)(void *context, const refine_report *r, const refine_job *jobs,
+                     const work_item *const *items, int n);
+    /* Told of every picture that was left alone (REFINE_OK) or failed. */
+    void (*skipped)(void *context, const work_item *item, refine_status st,
+                    const refine_error *err);
+    void *context;
+} batch_options;
+
+typedef struct batch_result {
+    int made, there, failed; /* pictures */
+} batch_result;
+
+/* Fails as soon as the engine does: the budget cannot be met, the pack cannot be read, the
+ * user stopped it.  What was finished before is on disk. */
+refine_status batch_run(const batch_options *b, const work_list *l, batch_result *out,
+                        refine_error *err);
+
+uint64_t batch_draw_seed(void);
+
+#endif

@@ -1,0 +1,89 @@
+/* tools/batch/job_input.c -- reads the input, makes it fit, takes room for the output. */
+#include "tools/batch/job_input.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/try.h"
+#include "engine/resample.h"
+
+#include <string.h>
+
+enum { MULTIPLE = 8, SMALLEST = 64 };
+
+static refine_status fit_picture(job_input *in, const char *path, refine_error *err)
+{
+    image *im = &in->picture;
+    const int w = im->width / MULTIPLE * MULTIPLE, h = im->height / MULTIPLE * MULTIPLE;
+    in->from_width = im->width;
+    in->from_height = im->height;
+    if (w < SMALLEST || h < SMALLEST)
+        return refine_fail(err, REFINE_EFORMAT, "%s: %d x %d pixels; at least %d x %d are needed",
+                           path, im->width, im->height, SMALLEST, SMALLEST);
+    if (w == im->width && h == im->height)
+        return REFINE_OK;
+    image fit = { w, h, mem_alloc((size_t)w * (size_t)h * 3) };
+    if (!fit.rgb)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    const refine_status st = resample_lanczos(fit.rgb, w, h, im->rgb, im->width, im->height, err);
+    if (st != REFINE_OK) {
+        image_free(&fit);
+        return st;
+    }
+    image_free(im);
+    *im = fit;
+    return REFINE_OK;
+}
+
+static refine_status load_input(job_input *in, refine_job *j, const char *path,
+                                float scaling_factor, refine_error *err)
+{
+    if (latents_recognise(path)) {
+        TRY(latents_load(&in->l, path, scaling_factor, err));
+        j->width = in->l.w * MULTIPLE;
+        j->height = in->l.h * MULTIPLE;
+        j->latents_in = in->l.v;
+        return REFINE_OK;
+    }
+    TRY(image_load(&in->picture, path, err));
+    TRY(fit_picture(in, path, err));
+    j->width = in->picture.width;
+    j->height = in->picture.height;
+    j->rgb_in = in->picture.rgb;
+    return REFINE_OK;
+}
+
+refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
+                             bool want_latents, float scaling_factor, refine_error *err)
+{
+    *in = (job_input){ 0 };
+    TRY(load_input(in, j, path, scaling_factor, err));
+    if (want_picture) {
+        in->out = (image){ j->width, j->height,
+                           mem_alloc((size_t)j->width * (size_t)j->height * 3) };
+        if (!in->out.rgb)
+            return refine_fail(err, REFINE_ENOMEM, "out of memory");
+        j->rgb_out = in->out.rgb;
+    }
+    if (want_latents && !in->l.v) {
+        in->l = (latents){ j->height / MULTIPLE, j->width / MULTIPLE, NULL };
+        in->l.v = mem_alloc((size_t)in->l.h * (size_t)in->l.w * LATENTS_CHANNELS * sizeof(float));
+        if (!in->l.v)
+            return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    }
+    if (want_latents)
+        j->latents_out = in->l.v;
+    return REFINE_OK;
+}
+
+size_t job_input_later(const job_input *in)
+{
+    enum { ENCODER = 1 << 20 };
+    const size_t pixels = (size_t)in->out.width * (size_t)in->out.height * 3;
+    return in->out.rgb ? 2 * pixels + ENCODER : 0; /* its buffer doubles */
+}
+
+void job_input_free(job_input *in)
+{
+    image_free(&in->picture);
+    image_free(&in->out);
+    latents_free(&in->l);
+}

@@ -1,0 +1,24 @@
+/* tools/batch/job_input.h -- from what the user named to what the engine takes. */
+#ifndef REFINE_JOB_INPUT_H
+#define REFINE_JOB_INPUT_H
+
+#include "engine/refine.h"
+#include "tools/image/image_io.h"
+#include "tools/files/latents_io.h"
+
+typedef struct job_input {
+    image picture;               /* of the job's size; unless latents were given */
+    latents l;                   /* the input's, or room for those wanted */
+    image out;                   /* room for the result, unless only latents are wanted */
+    int from_width, from_height; /* of the picture before it was resized */
+} job_input;
+
+/* Reads a picture or latents, resizes a picture to multiples of 8 downwards as diffusers
+ * does (Lanczos), and points the job's inputs and outputs at what `in` holds. */
+refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
+                             bool want_latents, float scaling_factor, refine_error *err);
+/* Memory that writing the result takes beyond `in`: a PNG is made whole before it is written. */
+size_t job_input_later(const job_input *in);
+void job_input_free(job_input *in); /* a zeroed one is fine */
+
+#endif

@@ -1,0 +1,17 @@
+/* tools/batch/output.h -- the picture that was made, with everything needed to make it again. */
+#ifndef REFINE_OUTPUT_H
+#define REFINE_OUTPUT_H
+
+#include "engine/refine.h"
+#include "tools/image/image_io.h"
+
+#include <stdbool.h>
+
+/* A PNG with the parameters as text chunks. */
+refine_status output_save(const char *path, const image *im, const refine_job *j,
+                          const refine_report *r, refine_error *err);
+
+/* Whether `path` is a picture made with these parameters; without `seeded`, of any seed. */
+bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded);
+
+#endif

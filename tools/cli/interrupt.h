@@ -1,0 +1,19 @@
+/* tools/cli/interrupt.h -- being interrupted without leaving half a file.
+ *
+ *     interrupt_hold();
+ *     ... work that calls interrupt_pending() now and then, and cleans up if it is true ...
+ *     interrupt_release();        the signal, if there was one, ends the process here
+ *
+ * No handler and no flag: SIGINT, SIGTERM and SIGHUP are blocked and asked for.  Hold before
+ * the first thread is started; threads inherit it.
+ */
+#ifndef REFINE_INTERRUPT_H
+#define REFINE_INTERRUPT_H
+
+#include <stdbool.h>
+
+void interrupt_hold(void);
+bool interrupt_pending(void); /* from any thread */
+void interrupt_release(void);
+
+#endif

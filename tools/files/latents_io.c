@@ -1,0 +1,375 @@
+/* tools/files/latents_io.c -- latents in and out: safetensors, NumPy, ComfyUI.
+ *
+ * ComfyUI's files hold latents before the VAE's scaling; older ones, without the marker
+ * tensor "latent_format_version_0", were divided by the factor of another model (0.18215).
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "tools/files/latents_io.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+#include "quant/f16.h"
+#include "tools/files/new_file.h"
+#include "tools/files/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const float OLD_COMFY_FACTOR = 0.18215f;
+static const char COMFY_TENSOR[] = "latent_tensor", COMFY_MARKER[] = "latent_format_version_0";
+
+enum { NPY_HEADER_MOST = 4096, HEAD = 10 };
+
+void latents_free(latents *l)
+{
+    mem_free(l->v);
+    l->v = NULL;
+}
+
+static size_t count(const latents *l) { return LATENTS_CHANNELS * (size_t)l->h * (size_t)l->w; }
+
+/* The first bytes of a file; 0 when it cannot be read. */
+static size_t read_head(const char *path, unsigned char head[HEAD])
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    const ssize_t n = read(fd, head, HEAD);
+    (void)close(fd);
+    return n < 0 ? 0 : (size_t)n;
+}
+
+static bool is_npy(const unsigned char *head, size_t n)
+{
+    return n >= 6 && memcmp(head, "\x93NUMPY", 6) == 0;
+}
+
+/* A header is less than 4 GB; without that a JPEG whose comment holds a brace would do. */
+static bool is_safetensors(const unsigned char *head, size_t n)
+{
+    return n > 8 && head[8] == '{' && memcmp(head + 4, "\0\0\0", 4) == 0;
+}
+
+static bool is_torch(const unsigned char *head, size_t n)
+{
+    const bool zip = n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
+    return zip || (n >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5); /* a pickle */
+}
+
+bool latents_recognise(const char *path)
+{
+    unsigned char head[HEAD];
+    const size_t n = strcmp(path, "-") == 0 ? 0 : read_head(path, head);
+    return is_npy(head, n) || is_safetensors(head, n) || is_torch(head, n);
+}
+
+/* [1,4,h,w] or [4,h,w]: takes the memory. */
+static refine_status take_shape(latents *l, const uint64_t *dim, int n, const char *path,
+                                refine_error *err)
+{
+    if (n == 4 && dim[0] != 1)
+        return refine_fail(err, REFINE_EFORMAT, "%s: holds %llu latents; give one at a time", path,
+                           (unsigned long long)dim[0]);
+    const uint64_t *d = n == 4 ? dim + 1 : dim;
+    if ((n != 3 && n != 4) || d[0] != LATENTS_CHANNELS || d[1] < 1 || d[2] < 1 ||
+        d[1] > LATENTS_MAX_SIDE || d[2] > LATENTS_MAX_SIDE)
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: holds no latents of shape [1,4,h,w] with sides up to %d", path,
+                           LATENTS_MAX_SIDE);
+    *l = (latents){ (int)d[1], (int)d[2], NULL };
+    l->v = mem_alloc(count(l) * sizeof(float));
+    return l->v ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
+}
+
+static refine_status check_finite(const latents *l, const char *path, refine_error *err)
+{
+    for (size_t i = 0; i < count(l); i++)
+        if (!isfinite(l->v[i]))
+            return refine_fail(err, REFINE_EFORMAT, "%s: holds numbers that are not finite", path);
+    return REFINE_OK;
+}
+
+/* ---- safetensors ---- */
+
+static const safetensor *choose(const safetensors *f)
+{
+    const safetensor *t = safetensors_find(f, "latents");
+    if (!t)
+        t = safetensors_find(f, COMFY_TENSOR);
+    return t || f->n != 1 ? t : &f->tensor[0];
+}
+
+static refine_status read_values(latents *l, const safetensors *f, const safetensor *t,
+                                 refine_error *err)
+{
+    const size_t n = count(l);
+    if (t->type == ST_F32)
+        return safetensors_read(f, t, 0, n * sizeof(float), l->v, err);
+    if (t->type != ST_F16 && t->type != ST_BF16)
+        return refine_fail(err, REFINE_EFORMAT, "%s: latents of type %s; give F32, F16 or BF16",
+                           f->path, st_dtype_name(t->type));
+    uint16_t *half = mem_alloc(n * sizeof *half);
+    if (!half)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", f->path);
+    const refine_status st = safetensors_read(f, t, 0, n * sizeof *half, half, err);
+    if (st == REFINE_OK && t->type == ST_F16)
+        f16_decode(l->v, half, n);
+    else if (st == REFINE_OK)
+        bf16_decode(l->v, half, n);
+    mem_free(half);
+    return st;
+}
+
+static refine_status load_tensor(latents *l, const safetensors *f, float factor, refine_error *err)
+{
+    const safetensor *t = choose(f);
+    if (!t)
+        return refine_fail(err, REFINE_EFORMAT, "%s: holds %d tensors and none named latents",
+                           f->path, f->n);
+    TRY(take_shape(l, t->dim, t->n_dims, f->path, err));
+    TRY(read_values(l, f, t, err));
+    if (strcmp(t->name, COMFY_TENSOR) == 0) {
+        const bool old = !safetensors_find(f, COMFY_MARKER);
+        for (size_t i = 0; i < count(l); i++)
+            l->v[i] = (old ? l->v[i] / OLD_COMFY_FACTOR : l->v[i]) * factor;
+    }
+    return REFINE_OK;
+}
+
+static refine_status load_safetensors(latents *l, const char *path, float factor, refine_error *err)
+{
+    safetensors *f;
+    TRY(safetensors_open(&f, path, err));
+    const refine_status st = load_tensor(l, f, factor, err);
+    safetensors_close(f);
+    return st;
+}
+
+/* ---- NumPy ---- */
+
+typedef struct npy {
+    char header[NPY_HEADER_MOST + 1];
+    bool half;
+    uint64_t dim[4];
+    int n_dims;
+} npy;
+
+static refine_status bad_npy(const char *path, const char *why, refine_error *err)
+{
+    return refine_fail(err, REFINE_EFORMAT, "%s: %s", path, why);
+}
+
+/* magic, version, length (2 bytes in version 1, else 4), then a Python dictionary. */
+static refine_status read_npy_header(npy *h, FILE *f, const char *path, refine_error *err)
+{
+    unsigned char fixed[12] = { 0 };
+    if (fread(fixed, 1, 10, f) != 10)
+        return bad_npy(path, "the NumPy file ends in its header", err);
+    const bool wide = fixed[6] >= 2;
+    if (fixed[6] < 1 || fixed[6] > 3 || (wide && fread(fixed + 10, 1, 2, f) != 2))
+        return bad_npy(path, "a NumPy file of an unknown version", err);
+    size_t n = (size_t)fixed[8] | (size_t)fixed[9] << 8;
+    if (wide)
+        n |= (size_t)fixed[10] << 16 | (size_t)fixed[11] << 24;
+    if (n > NPY_HEADER_MOST || fread(h->header, 1, n, f) != n)
+        return bad_npy(path, "the NumPy file ends in its header, or that is too long", err);
+    h->header[n] = 0;
+    return REFINE_OK;
+}
+
+/* What stands behind 'key': in the dictionary, spaces skipped. */
+static const char *value_of(const npy *h, const char *key)
+{
+    char quoted[32];
+    snprintf(quoted, sizeof quoted, "'%s':", key);
+    const char *p = strstr(h->header, quoted);
+    if (!p)
+        return NULL;
+    p += strlen(quoted);
+    return p + strspn(p, " ");
+}
+
+static bool parse_shape(npy *h, const char *p)
+{
+    if (!p || *p++ != '(')
+        return false;
+    for (h->n_dims = 0; *p != ')'; h->n_dims++) {
+        char *end;
+        p += strspn(p, " ");
+        if (h->n_dims == 4 || *p < '0' || *p > '9')
+            return false;
+        errno = 0;
+        h->dim[h->n_dims] = strtoull(p, &end, 10);
+        if (errno)
+            return false;
+        p = end + strspn(end, " ");
+        if (*p == ',')
+            p++;
+        else if (*p != ')')
+            return false;
+        p += strspn(p, " ");
+    }
+    return true;
+}
+
+static refine_status parse_npy_header(npy *h, const char *path, refine_error *err)
+{
+    const char *descr = value_of(h, "descr"), *order = value_of(h, "fortran_order");
+    if (!descr || (strncmp(descr, "'<f4'", 5) != 0 && strncmp(descr, "'<f2'", 5) != 0))
+        return bad_npy(path, "the NumPy array is not little-endian float32 or float16", err);
+    h->half = strncmp(descr, "'<f2'", 5) == 0;
+    if (!order || strncmp(order, "False", 5) != 0)
+        return bad_npy(
+            path, "the NumPy array is in Fortran order; save it with np.ascontiguousarray", err);
+    if (!parse_shape(h, value_of(h, "shape")))
+        return bad_npy(path, "the NumPy array has no shape [1,4,h,w]", err);
+    return REFINE_OK;
+}
+
+static refine_status read_npy_values(latents *l, const npy *h, FILE *f, const char *path,
+                                     refine_error *err)
+{
+    const size_t n = count(l);
+    if (!h->half)
+        return fread(l->v, sizeof(float), n, f) == n
+                   ? REFINE_OK
+                   : bad_npy(path, "the NumPy file ends in the middle", err);
+    uint16_t *half = mem_alloc(n * sizeof *half);
+    if (!half)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
+    const bool whole = fread(half, sizeof *half, n, f) == n;
+    if (whole)
+        f16_decode(l->v, half, n);
+    mem_free(half);
+    return whole ? REFINE_OK : bad_npy(path, "the NumPy file ends in the middle", err);
+}
+
+static refine_status load_npy(latents *l, const char *path, refine_error *err)
+{
+    npy h = { .n_dims = 0 };
+    FILE *f = fopen(path, "rbe");
+    if (!f)
+        return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", path, strerror(errno));
+    refine_status st = read_npy_header(&h, f, path, err);
+    if (st == REFINE_OK)
+        st = parse_npy_header(&h, path, err);
+    if (st == REFINE_OK)
+        st = take_shape(l, h.dim, h.n_dims, path, err);
+    if (st == REFINE_OK)
+        st = read_npy_values(l, &h, f, path, err);
+    (void)fclose(f);
+    return st;
+}
+
+/* ---- */
+
+refine_status latents_load(latents *out, const char *path, float scaling_factor, refine_error *err)
+{
+    unsigned char head[HEAD];
+    const size_t n = read_head(path, head);
+    refine_status st;
+
+    *out = (latents){ 0 };
+    if (is_npy(head, n))
+        st = load_npy(out, path, err);
+    else if (is_torch(head, n))
+        st = refine_fail(err, REFINE_EFORMAT,
+                         "%s: is a PyTorch file; save it with safetensors.torch.save_file", path);
+    else
+        st = load_safetensors(out, path, scaling_factor, err);
+    if (st == REFINE_OK)
+        st = check_finite(out, path, err);
+    if (st != REFINE_OK)
+        latents_free(out);
+    return st;
+}
+
+/* ---- writing ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* The bytes before the data, a multiple of 64, in `out` of 512. */
+static size_t npy_front(char *out, const latents *l)
+{
+    enum { FRONT = 128 };
+    memset(out, ' ', FRONT);
+    memcpy(out, "\x93NUMPY\1\0", 8);
+    out[8] = FRONT - 10;
+    out[9] = 0;
+    const int n = snprintf(out + 10, FRONT - 10,
+                           "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, %d, %d), }",
+                           l->h, l->w);
+    out[10 + n] = ' ';
+    out[FRONT - 1] = '\n';
+    return FRONT;
+}
+
+/* ComfyUI's marker is an empty tensor. */
+static size_t safetensors_front(char *out, const latents *l, bool comfy)
+{
+    enum { FRONT = 256 };
+    const uint64_t n = FRONT - 8;
+    memset(out, ' ', FRONT);
+    memcpy(out, &n, sizeof n);
+    const int used = snprintf(
+        out + 8, FRONT - 8,
+        "{%s\"%s\":{\"dtype\":\"F32\",\"shape\":[1,4,%d,%d],"
+        "\"data_offsets\":[0,%zu]}}",
+        comfy ? "\"latent_format_version_0\":{\"dtype\":\"F32\",\"shape\":[0],"
+                "\"data_offsets\":[0,0]},"
+              : "",
+        comfy ? COMFY_TENSOR : "latents", l->h, l->w, count(l) * sizeof(float));
+    out[8 + used] = ' ';
+    return FRONT;
+}
+
+static refine_status write_parts(const new_file *f, const char *front, size_t n_front,
+                                 const latents *l, float factor, refine_error *err)
+{
+    enum { BLOCK = 4096 };
+    float block[BLOCK];
+    const size_t n = count(l);
+    TRY(new_file_write(f, front, n_front, 0, err));
+    for (size_t i = 0; i < n; i += BLOCK) {
+        const size_t m = num_min(BLOCK, n - i);
+        for (size_t k = 0; k < m; k++)
+            block[k] = l->v[i + k] / factor;
+        TRY(new_file_write(f, block, m * sizeof *block, n_front + i * sizeof *block, err));
+    }
+    return REFINE_OK;
+}
+
+bool latents_writable(const char *path)
+{
+    return ends_with(path, ".safetensors") || ends_with(path, ".npy") || ends_with(path, ".latent");
+}
+
+refine_status latents_save(const char *path, const latents *l, float scaling_factor,
+                           refine_error *err)
+{
+    const bool comfy = ends_with(path, ".latent"), npy_file = ends_with(path, ".npy");
+    char front[512];
+    new_file f;
+
+    if (!latents_writable(path))
+        return refine_fail(err, REFINE_EINVAL,
+                           "%s: the name must end in .safetensors, .npy or .latent", path);
+    const size_t n = npy_file ? npy_front(front, l) : safetensors_front(front, l, comfy);
+    TRY(new_file_open(&f, path, true, err));
+    const refine_status st = write_parts(&f, front, n, l, comfy ? scaling_factor : 1.0f, err);
+    if (st != REFINE_OK) {
+        new_file_abandon(&f);
+        return st;
+    }
+    return new_file_commit(&f, err);
+}

@@ -1,0 +1,40 @@
+/* tools/image/image_io.h -- pictures in and out: PNG and JPEG to 8-bit RGB, RGB to PNG. */
+#ifndef REFINE_IMAGE_IO_H
+#define REFINE_IMAGE_IO_H
+
+#include "engine/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { IMAGE_MAX_SIDE = 16384 };
+
+typedef struct image {
+    int width, height;
+    uint8_t *rgb; /* width * height * 3, rows from the top; owned */
+} image;
+
+/* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK; turned
+ * as its EXIF orientation says) from a file, or from standard input for "-".  As Pillow's
+ * convert("RGB") does, alpha is dropped and grey repeated; 16 bits are rounded to 8.
+ * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
+ * which the text names. */
+refine_status image_load(image *out, const char *path, refine_error *err);
+void image_free(image *im); /* a zeroed image is fine */
+
+/* One text chunk of a PNG.  UTF-8. */
+typedef struct image_text {
+    const char *key, *value;
+} image_text;
+
+/* Whether the file is a PNG that carries all these texts before its pixels; a value of NULL stands
+ * for any. */
+bool image_png_has(const char *path, const image_text *text, int n_text);
+
+/* Writes an 8-bit RGB PNG, complete or not at all: under another name beside it, flushed and
+ * renamed.  "-" is standard output.  The same picture and texts give the same bytes. */
+refine_status image_save_png(const char *path, const image *im, const image_text *text, int n_text,
+                             refine_error *err);
+
+#endif

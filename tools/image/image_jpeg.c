@@ -1,0 +1,137 @@
+/* tools/image/image_jpeg.c -- JPEG in by libjpeg-turbo, whose errors are long jumps.
+ *
+ * libjpeg's own memory is not counted; CODER_MEMORY bounds it.  Only a progressive picture
+ * needs more than a few rows: two bytes for each sample of each component.
+ */
+#include <stddef.h>
+#include <stdio.h> /* jpeglib.h needs both */
+
+#include "engine/base/mem.h"
+#include "engine/base/try.h"
+#include "tools/image/image_codec.h"
+
+#include <jerror.h>
+#include <jpeglib.h>
+#include <setjmp.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum { CODER_MEMORY = 256 << 20, MAX_SCANS = 200 };
+
+/* Everything a long jump would leak hangs off this; it outlives the setjmp. */
+typedef struct jpeg_in {
+    struct jpeg_decompress_struct j;
+    struct jpeg_error_mgr error;
+    struct jpeg_progress_mgr progress;
+    jmp_buf out;
+    char text[JMSG_LENGTH_MAX];
+    refine_status status;
+    image im;
+    uint8_t *row; /* one row as it is coded, for CMYK */
+    int orientation;
+} jpeg_in;
+
+static void on_error(j_common_ptr j)
+{
+    jpeg_in *p = (jpeg_in *)j->client_data;
+    if (j->err->msg_code == JERR_NO_BACKING_STORE)
+        snprintf(p->text, sizeof p->text, "too large for a progressive one");
+    else
+        j->err->format_message(j, p->text);
+    p->status = j->err->msg_code == JERR_OUT_OF_MEMORY ? REFINE_ENOMEM : REFINE_EFORMAT;
+    longjmp(p->out, 1);
+}
+
+/* What libjpeg warns of and fills with grey is damage, but not what it can read all the same. */
+static void on_message(j_common_ptr j, int level)
+{
+    const int code = j->err->msg_code;
+    if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_JFIF_MAJOR &&
+        code != JWRN_ADOBE_XFORM && code != JWRN_NOT_SEQUENTIAL)
+        on_error(j);
+}
+
+/* A progressive file can name thousands of scans, each a pass over the whole picture. */
+static void on_progress(j_common_ptr j)
+{
+    jpeg_in *p = (jpeg_in *)j->client_data;
+    if (j->is_decompressor && ((j_decompress_ptr)j)->input_scan_number > MAX_SCANS) {
+        snprintf(p->text, sizeof p->text, "more than %d scans", MAX_SCANS);
+        p->status = REFINE_EFORMAT;
+        longjmp(p->out, 1);
+    }
+}
+
+/* As Adobe stores it and Pillow always takes it: 255 is no ink. */
+static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int n)
+{
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < 3; c++)
+            rgb[3 * i + c] = (uint8_t)((cmyk[4 * i + c] * cmyk[4 * i + 3] + 127) / 255);
+}
+
+/* The orientation in the first segment that looks like EXIF. */
+static refine_status find_orientation(jpeg_in *p, const char *name, refine_error *err)
+{
+    p->orientation = 1;
+    for (jpeg_saved_marker_ptr m = p->j.marker_list; m; m = m->next)
+        if (m->data_length > 6 && memcmp(m->data, "Exif\0", 6) == 0)
+            return image_orientation(&p->orientation, m->data, m->data_length, name, err);
+    return REFINE_OK;
+}
+
+static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
+                               refine_error *err)
+{
+    struct jpeg_decompress_struct *j = &p->j;
+    if (setjmp(p->out))
+        return refine_fail(err, p->status, "%s: cannot decode the JPEG: %s", name, p->text);
+    jpeg_create_decompress(j);
+    j->client_data = p;
+    j->mem->max_memory_to_use = CODER_MEMORY;
+    p->progress.progress_monitor = on_progress;
+    j->progress = &p->progress;
+    jpeg_mem_src(j, data, (unsigned long)len);
+    jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
+    (void)jpeg_read_header(j, TRUE);
+    TRY(find_orientation(p, name, err));
+    const bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
+    j->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+    TRY(image_alloc(&p->im, j->image_width, j->image_height, name, err));
+    p->row = mem_alloc((size_t)j->image_width * 4);
+    if (!p->row)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    (void)jpeg_start_decompress(j);
+    while (j->output_scanline < j->output_height) {
+        uint8_t *dst = p->im.rgb + (size_t)j->output_scanline * (size_t)p->im.width * 3;
+        JSAMPROW row = cmyk ? p->row : dst;
+        (void)jpeg_read_scanlines(j, &row, 1);
+        if (cmyk)
+            cmyk_to_rgb(dst, p->row, p->im.width);
+    }
+    (void)jpeg_finish_decompress(j);
+    return REFINE_OK;
+}
+
+refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, const char *name,
+                                refine_error *err)
+{
+    jpeg_in *p = mem_calloc(1, sizeof *p);
+    if (!p)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    p->j.err = jpeg_std_error(&p->error);
+    p->j.client_data = p;
+    p->error.error_exit = on_error;
+    p->error.emit_message = on_message;
+    refine_status st = read_jpeg(p, data, len, name, err);
+    jpeg_destroy_decompress(&p->j);
+    if (st == REFINE_OK)
+        st = image_turn_upright(&p->im, p->orientation, name, err);
+    if (st == REFINE_OK)
+        *out = p->im;
+    else
+        image_free(&p->im);
+    mem_free(p->row);
+    mem_free(p);
+    return st;
+}

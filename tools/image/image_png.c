@@ -1,0 +1,342 @@
+/* tools/image/image_png.c -- PNG in and out by libpng, whose errors are long jumps.
+ *
+ * Everything a jump would leak hangs off one struct that outlives the setjmp.
+ */
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+#include "tools/files/new_file.h"
+#include "tools/image/image_codec.h"
+
+#include <errno.h>
+#include <png.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNK_LIMIT = 8 << 20, DEFLATE_MOST = 1032 };
+
+/* What went wrong, for libpng to fill in. */
+typedef struct png_failure {
+    char text[128];
+    bool out_of_memory;
+} png_failure;
+
+static void on_error(png_structp png, png_const_charp text)
+{
+    png_failure *f = png_get_error_ptr(png);
+    snprintf(f->text, sizeof f->text, "%s", text);
+    png_longjmp(png, 1);
+}
+
+static void on_warning(png_structp png, png_const_charp text)
+{
+    (void)png;
+    (void)text;
+}
+
+static png_voidp take(png_structp png, png_alloc_size_t bytes)
+{
+    png_failure *f = png_get_mem_ptr(png);
+    void *p = mem_alloc(bytes);
+    if (!p)
+        f->out_of_memory = true;
+    return p;
+}
+
+static void give(png_structp png, png_voidp p)
+{
+    (void)png;
+    mem_free(p);
+}
+
+static refine_status failed(const png_failure *f, const char *what, const char *name,
+                            refine_error *err)
+{
+    if (f->out_of_memory)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    return refine_fail(err, REFINE_EFORMAT, "%s: cannot %s the PNG: %s", name, what, f->text);
+}
+
+/* ---- reading ---- */
+
+typedef struct png_in {
+    const uint8_t *data;
+    size_t len, at;
+    FILE *file; /* instead of data */
+    png_structp png;
+    png_infop info;
+    image im;
+    png_bytep *rows;
+    png_failure failure;
+} png_in;
+
+static void read_bytes(png_structp png, png_bytep out, size_t n)
+{
+    png_in *p = png_get_io_ptr(png);
+    if (!num_within(p->at, n, p->len))
+        png_error(png, "the file ends in the middle");
+    memcpy(out, p->data + p->at, n);
+    p->at += n;
+}
+
+/* Whatever is in the file comes out as 8-bit RGB. */
+static void set_transforms(png_in *p)
+{
+    png_set_scale_16(p->png);
+    png_set_packing(p->png);
+    png_set_palette_to_rgb(p->png);
+    png_set_expand_gray_1_2_4_to_8(p->png);
+    png_set_gray_to_rgb(p->png);
+    png_set_strip_alpha(p->png);
+    (void)png_set_interlace_handling(p->png);
+    png_read_update_info(p->png, p->info);
+}
+
+/* Chunks that a picture can do without are not even parsed. */
+static void set_limits(png_in *p)
+{
+    static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
+                                     "sBIT\0sCAL\0sPLT\0sRGB\0sTER\0tEXt\0tIME\0zTXt";
+    png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_NEVER, UNREAD, sizeof UNREAD / 5);
+    png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_alloc has its own */
+    png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
+    png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
+}
+
+static refine_status read_png(png_in *p, const char *name, refine_error *err)
+{
+    if (setjmp(png_jmpbuf(p->png)))
+        return failed(&p->failure, "decode", name, err);
+    png_set_read_fn(p->png, p, read_bytes);
+    set_limits(p);
+    png_read_info(p->png, p->info);
+    const png_uint_32 w = png_get_image_width(p->png, p->info);
+    const png_uint_32 h = png_get_image_height(p->png, p->info);
+    /* Deflate makes at most 1032 bytes of one: a short file must not take much memory. */
+    if (png_get_rowbytes(p->png, p->info) / DEFLATE_MOST * h > p->len)
+        png_error(p->png, "the file is too short for its size");
+    TRY(image_alloc(&p->im, w, h, name, err));
+    set_transforms(p);
+    if (png_get_rowbytes(p->png, p->info) != (size_t)w * 3)
+        png_error(p->png, "its pixels are of an unknown kind");
+    p->rows = mem_alloc(h * sizeof *p->rows);
+    if (!p->rows)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    for (png_uint_32 y = 0; y < h; y++)
+        p->rows[y] = p->im.rgb + (size_t)y * w * 3;
+    png_read_image(p->png, p->rows);
+    png_read_end(p->png, p->info);
+    /* libpng leaves out a chunk that it has no memory for. */
+    return p->failure.out_of_memory ? failed(&p->failure, "decode", name, err) : REFINE_OK;
+}
+
+/* The eXIf chunk lacks the six bytes that introduce EXIF in a JPEG. */
+static refine_status turn(png_in *p, const char *name, refine_error *err)
+{
+    png_bytep exif;
+    png_uint_32 len;
+    int how;
+    if (png_get_eXIf_1(p->png, p->info, &len, &exif) == 0 || len > CHUNK_LIMIT)
+        return REFINE_OK;
+    uint8_t *whole = mem_alloc(6 + (size_t)len);
+    if (!whole)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    memcpy(whole, "Exif\0", 6);
+    memcpy(whole + 6, exif, len);
+    refine_status st = image_orientation(&how, whole, 6 + (size_t)len, name, err);
+    mem_free(whole);
+    if (st == REFINE_OK)
+        st = image_turn_upright(&p->im, how, name, err);
+    return st;
+}
+
+refine_status image_decode_png(image *out, const uint8_t *data, size_t len, const char *name,
+                               refine_error *err)
+{
+    png_in p = { .data = data, .len = len };
+    refine_status st = REFINE_ENOMEM;
+
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
+                                     &p.failure, take, give);
+    p.info = p.png ? png_create_info_struct(p.png) : NULL;
+    if (p.info)
+        st = read_png(&p, name, err);
+    else
+        refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    if (st == REFINE_OK)
+        st = turn(&p, name, err);
+    png_destroy_read_struct(&p.png, &p.info, NULL);
+    mem_free(p.rows);
+    if (st != REFINE_OK)
+        image_free(&p.im);
+    else
+        *out = p.im;
+    return st;
+}
+
+/* ---- texts ---- */
+
+static void read_from_file(png_structp png, png_bytep out, size_t n)
+{
+    png_in *p = png_get_io_ptr(png);
+    if (fread(out, 1, n, p->file) != n)
+        png_error(png, "the file ends");
+}
+
+static bool has_text(const png_text *have, int n_have, const image_text *want)
+{
+    for (int i = 0; i < n_have; i++)
+        if (strcmp(have[i].key, want->key) == 0)
+            return !want->value || (have[i].text && strcmp(have[i].text, want->value) == 0);
+    return false;
+}
+
+static bool has_texts(png_in *p, const image_text *text, int n_text)
+{
+    png_textp have = NULL;
+    int n = 0;
+    if (setjmp(png_jmpbuf(p->png)))
+        return false;
+    png_set_read_fn(p->png, p, read_from_file);
+    png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
+    png_read_info(p->png, p->info);
+    (void)png_get_text(p->png, p->info, &have, &n);
+    for (int i = 0; i < n_text; i++)
+        if (!has_text(have, n, &text[i]))
+            return false;
+    return true;
+}
+
+bool image_png_has(const char *path, const image_text *text, int n_text)
+{
+    png_in p = { .file = fopen(path, "rbe") };
+    bool has = false;
+
+    if (!p.file)
+        return false;
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
+                                     &p.failure, take, give);
+    p.info = p.png ? png_create_info_struct(p.png) : NULL;
+    if (p.info)
+        has = has_texts(&p, text, n_text);
+    png_destroy_read_struct(&p.png, &p.info, NULL);
+    (void)fclose(p.file);
+    return has;
+}
+
+/* ---- writing ---- */
+
+/* The coded picture grows in memory, then goes out in one piece. */
+typedef struct png_out {
+    png_structp png;
+    png_infop info;
+    uint8_t *data;
+    size_t len, room;
+    png_failure failure;
+} png_out;
+
+static void write_bytes(png_structp png, png_bytep in, size_t n)
+{
+    png_out *p = png_get_io_ptr(png);
+    if (p->len + n > p->room) {
+        const size_t room = num_max(2 * p->room, p->len + n + 65536);
+        uint8_t *more = mem_realloc(p->data, room);
+        if (!more) {
+            p->failure.out_of_memory = true;
+            png_error(png, "out of memory");
+        }
+        p->data = more;
+        p->room = room;
+    }
+    memcpy(p->data + p->len, in, n);
+    p->len += n;
+}
+
+static void flush_bytes(png_structp png) { (void)png; }
+
+static bool is_ascii(const char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s >= 0x80)
+            return false;
+    return true;
+}
+
+static void set_texts(png_out *p, const image_text *text, int n)
+{
+    for (int i = 0; i < n; i++) {
+        png_text t = { .compression = is_ascii(text[i].value) ? PNG_TEXT_COMPRESSION_NONE
+                                                              : PNG_ITXT_COMPRESSION_NONE,
+                       .key = (png_charp)(uintptr_t)text[i].key,
+                       .text = (png_charp)(uintptr_t)text[i].value,
+                       .text_length = strlen(text[i].value) };
+        png_set_text(p->png, p->info, &t, 1);
+    }
+}
+
+static refine_status encode(png_out *p, const image *im, const image_text *text, int n_text,
+                            const char *name, refine_error *err)
+{
+    if (setjmp(png_jmpbuf(p->png)))
+        return failed(&p->failure, "encode", name, err);
+    png_set_write_fn(p->png, p, write_bytes, flush_bytes);
+    png_set_IHDR(p->png, p->info, (png_uint_32)im->width, (png_uint_32)im->height, 8,
+                 PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
+    set_texts(p, text, n_text);
+    png_write_info(p->png, p->info);
+    for (int y = 0; y < im->height; y++)
+        png_write_row(p->png, im->rgb + (size_t)y * (size_t)im->width * 3);
+    png_write_end(p->png, NULL);
+    return REFINE_OK;
+}
+
+static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
+{
+    while (n > 0) {
+        const ssize_t done = write(STDOUT_FILENO, p, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return refine_fail(err, REFINE_EIO, "standard output: cannot write: %s",
+                               strerror(errno));
+        p += done;
+        n -= (size_t)done;
+    }
+    return REFINE_OK;
+}
+
+static refine_status write_file(const char *path, const uint8_t *p, size_t n, refine_error *err)
+{
+    new_file f;
+    TRY(new_file_open(&f, path, true, err));
+    const refine_status st = new_file_write(&f, p, n, 0, err);
+    if (st != REFINE_OK) {
+        new_file_abandon(&f);
+        return st;
+    }
+    return new_file_commit(&f, err);
+}
+
+refine_status image_save_png(const char *path, const image *im, const image_text *text, int n_text,
+                             refine_error *err)
+{
+    png_out p = { 0 };
+    refine_status st = REFINE_ENOMEM;
+
+    p.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
+                                      &p.failure, take, give);
+    p.info = p.png ? png_create_info_struct(p.png) : NULL;
+    if (p.info)
+        st = encode(&p, im, text, n_text, path, err);
+    else
+        refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
+    png_destroy_write_struct(&p.png, &p.info);
+    if (st == REFINE_OK)
+        st = strcmp(path, "-") == 0 ? write_stdout(p.data, p.len, err)
+                                    : write_file(path, p.data, p.len, err);
+    mem_free(p.data);
+    return st;
+}

@@ -1,0 +1,192 @@
+/* tools/memprof/memprof_report.c -- measurements out of a trace, predictions out of refine_plan. */
+#define _XOPEN_SOURCE 700
+#include "tools/memprof/memprof_report.h"
+
+#include "engine/base/try.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *const DEVICE_OWNERS[TRACE_DEVICE_OWNERS] = {
+    "resident weights", "ring of weights", "prompt keys and values",
+    "activations",      "workspace",       "norms and biases",
+};
+static const char *const HOST_OWNERS[TRACE_HOST_OWNERS] = { "staging", "cached weights",
+                                                            "spilled activations" };
+
+const char *memprof_device_owner(int i) { return DEVICE_OWNERS[i]; }
+const char *memprof_host_owner(int i) { return HOST_OWNERS[i]; }
+
+uint64_t memprof_device_bytes(const refine_memory *m, int i)
+{
+    const uint64_t prompt = m->prompt < m->activations ? m->prompt : m->activations;
+    const uint64_t bytes[TRACE_DEVICE_OWNERS] = { m->resident,  m->ring,
+                                                  prompt,       m->activations - prompt,
+                                                  m->workspace, m->vectors };
+    return bytes[i];
+}
+
+uint64_t memprof_host_bytes(const refine_memory *m, int i)
+{
+    const uint64_t bytes[TRACE_HOST_OWNERS] = { m->staging, m->cached, m->spill_host };
+    return bytes[i];
+}
+
+double memprof_mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
+
+/* ---- predictions ---- */
+
+static refine_status predict(memprof *m, const refine_options *o, const refine_job *j,
+                             const memprof_wish *w, refine_error *err)
+{
+    refine_options plain = *o;
+    plain.vram_bytes = 0;
+    plain.rates = (refine_rates){ 0 };
+    for (int i = 0; i < CARDS; i++) {
+        if (w->card && w->card != &cards[i])
+            continue;
+        TRY(card_predict(&m->row[m->n_rows], &cards[i], &w->with, &plain, j, err));
+        m->n_rows++;
+    }
+    return REFINE_OK;
+}
+
+static double either(double a, double b) { return a > 0 ? a : b; }
+
+/* A run's own rates are better than any assumption. */
+static refine_rates best_rates(const refine_rates *m, const refine_rates *a)
+{
+    return (refine_rates){ either(m->disk, a->disk),    either(m->decode, a->decode),
+                           either(m->copy, a->copy),    either(m->linear, a->linear),
+                           either(m->conv, a->conv),    either(m->attention, a->attention),
+                           either(m->memory, a->memory) };
+}
+
+/* A plan asks which of the pictures there are, and looks at none of them. */
+static void stand_in(refine_job *j, uint8_t *pixel)
+{
+    if (!j->rgb_in && !j->latents_in)
+        j->rgb_in = pixel;
+    if (!j->rgb_out && !j->latents_out)
+        j->rgb_out = pixel;
+}
+
+/* ---- the job of a trace, to be planned again ---- */
+
+static int small_member(const json_t *o, const char *key, int otherwise)
+{
+    const json_t *v = json_object_get(o, key);
+    const json_int_t n = json_integer_value(v);
+    return json_is_integer(v) && n >= 0 && n <= INT_MAX ? (int)n : otherwise;
+}
+
+static double real_member(const json_t *o, const char *key, double otherwise)
+{
+    const json_t *v = json_object_get(o, key);
+    return json_is_number(v) ? json_number_value(v) : otherwise;
+}
+
+static refine_precision precision_of(const char *word)
+{
+    return strcmp(word, "f32") == 0    ? REFINE_F32
+           : strcmp(word, "bf16") == 0 ? REFINE_BF16
+           : strcmp(word, "fp16") == 0 ? REFINE_FP16
+           : strcmp(word, "int8") == 0 ? REFINE_INT8
+                                       : REFINE_PRECISION_AUTO;
+}
+
+static void job_of(refine_options *o, refine_job *j, const recording *t)
+{
+    const json_t *run = json_object_get(t->result, "run");
+    const refine_report *r = &t->report;
+    o->pack_path = json_string_value(json_object_get(run, "pack"));
+    o->precision = precision_of(r->precision);
+    o->ram_bytes = r->memory.host_limit;
+    o->rates = best_rates(&r->measured, &r->rates);
+    o->images = r->images;
+    j->width = r->width;
+    j->height = r->height;
+    j->steps = small_member(run, "steps", j->steps);
+    j->strength = real_member(run, "strength", j->strength);
+    j->denoising_start = real_member(run, "denoising_start", 0);
+    j->guidance = (float)real_member(run, "guidance", (double)j->guidance);
+}
+
+/* A name from a trace may lead anywhere; only a regular file is opened. */
+static bool is_file(const char *path)
+{
+    struct stat s;
+    return path && stat(path, &s) == 0 && S_ISREG(s.st_mode);
+}
+
+static void predict_run(memprof *m, const memprof_wish *w)
+{
+    refine_options o = REFINE_OPTIONS_INIT;
+    refine_job j = REFINE_JOB_INIT;
+    refine_error err = { 0 };
+    uint8_t pixel;
+    job_of(&o, &j, m->run);
+    stand_in(&j, &pixel);
+    m->pack = o.pack_path ? o.pack_path : "";
+    if (!is_file(o.pack_path)) {
+        (void)snprintf(m->note, sizeof m->note,
+                       "no predictions: the pack '%.150s' is not here; start from the directory "
+                       "of the run",
+                       m->pack);
+        return;
+    }
+    refine_status st = curve_of(&m->curve, &o, &j, &err);
+    if (st == REFINE_OK && m->curve.all.source_hash != m->r.source_hash) {
+        m->curve.n = 0;
+        (void)snprintf(m->note, sizeof m->note,
+                       "no predictions: the pack '%.150s' has other weights than the run's",
+                       m->pack);
+        return;
+    }
+    if (st == REFINE_OK)
+        st = predict(m, &o, &j, w, &err);
+    if (st != REFINE_OK)
+        (void)snprintf(m->note, sizeof m->note, "not all predictions: %.200s", err.text);
+}
+
+refine_status memprof_of_run(memprof *m, const recording *t, const memprof_wish *w,
+                             refine_error *err)
+{
+    *m = (memprof){ .run = t, .result = json_incref(t->result), .r = t->report };
+    refine_status st = layers_of(&m->layer, t, err);
+    if (st == REFINE_OK)
+        st = layers_blocks(&m->block, &m->layer, err);
+    if (st != REFINE_OK) {
+        memprof_free(m);
+        return st;
+    }
+    m->use = use_of(t);
+    predict_run(m, w);
+    return REFINE_OK;
+}
+
+refine_status memprof_of_plan(memprof *m, const refine_options *o, const refine_job *j,
+                              const memprof_wish *w, refine_error *err)
+{
+    uint8_t pixel;
+    refine_job job = *j;
+    *m = (memprof){ .r = REFINE_REPORT_INIT, .pack = o->pack_path };
+    stand_in(&job, &pixel);
+    TRY(refine_plan(&m->r, o, &job, err));
+    refine_options at = *o;
+    at.rates = m->r.rates;
+    TRY(curve_of(&m->curve, &at, &job, err));
+    TRY(predict(m, o, &job, w, err));
+    m->result = result_object(&m->r, &(run_record){ .pack = o->pack_path, .job = &job });
+    return m->result ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
+}
+
+void memprof_free(memprof *m)
+{
+    layers_free(&m->layer);
+    layers_free(&m->block);
+    json_decref(m->result);
+    *m = (memprof){ 0 };
+}

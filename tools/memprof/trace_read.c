@@ -1,0 +1,507 @@
+/* tools/memprof/trace_read.c -- a walk over the outermost braces, one value at a time.
+ *
+ * A trace has hundreds of thousands of events.  As one tree of JSON values they would take a
+ * kilobyte each, so the walk parses each event by itself and keeps what a report needs.
+ */
+#include "tools/memprof/trace_read.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/try.h"
+#include "tools/files/json_file.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double SECONDS_MOST = 1e8;
+static const double AMOUNT_MOST = 1e24;
+
+/* ---- checked values: the first failure sticks ---- */
+
+typedef struct checker {
+    const char *path;
+    refine_error *err;
+    refine_status st;
+} checker;
+
+static void refuse(checker *c, const char *what)
+{
+    if (c->st == REFINE_OK)
+        c->st = refine_fail(c->err, REFINE_EFORMAT,
+                            "%s: %s; is this a file of refine-lowmem --trace?", c->path, what);
+}
+
+static void out_of_memory(checker *c)
+{
+    if (c->st == REFINE_OK)
+        c->st = refine_fail(c->err, REFINE_ENOMEM, "out of memory");
+}
+
+static void refuse_member(checker *c, const char *key, const char *kind)
+{
+    char what[96];
+    (void)snprintf(what, sizeof what, "'%s' is no %s", key, kind);
+    refuse(c, what);
+}
+
+/* A member that is missing is 0. */
+static double real(checker *c, const json_t *o, const char *key, double most)
+{
+    const json_t *v = json_object_get(o, key);
+    const double d = json_number_value(v);
+    if (!v)
+        return 0;
+    if (!json_is_number(v) || !(d >= 0) || d > most) {
+        refuse_member(c, key, "number in range");
+        return 0;
+    }
+    return d;
+}
+
+static uint64_t count(checker *c, const json_t *o, const char *key, uint64_t most)
+{
+    const json_t *v = json_object_get(o, key);
+    const json_int_t n = json_integer_value(v);
+    if (!v)
+        return 0;
+    if (!json_is_integer(v) || n < 0 || (uint64_t)n > most) {
+        refuse_member(c, key, "count in range");
+        return 0;
+    }
+    return (uint64_t)n;
+}
+
+static uint64_t bytes(checker *c, const json_t *o, const char *key)
+{
+    return count(c, o, key, INT64_MAX);
+}
+
+static int small(checker *c, const json_t *o, const char *key)
+{
+    return (int)count(c, o, key, INT_MAX);
+}
+
+static const char *text(checker *c, const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    if (v && !json_is_string(v))
+        refuse_member(c, key, "text");
+    const char *s = json_string_value(v);
+    return s ? s : "";
+}
+
+/* The object `key`; NULL, of which every member is missing, when it is not there. */
+static json_t *object(checker *c, const json_t *o, const char *key)
+{
+    json_t *v = json_object_get(o, key);
+    if (v && !json_is_object(v)) {
+        refuse_member(c, key, "object");
+        return NULL;
+    }
+    return v;
+}
+
+/* The index of the word in a list of n. */
+static int word(checker *c, const json_t *o, const char *key, const char *const list[], int n)
+{
+    const char *s = text(c, o, key);
+    for (int i = 0; i < n; i++)
+        if (strcmp(s, list[i]) == 0)
+            return i;
+    refuse_member(c, key, "word that is known");
+    return 0;
+}
+
+/* ---- the member "refine" ---- */
+
+static refine_rates rates(checker *c, const json_t *o)
+{
+    return (refine_rates){ .disk = real(c, o, "disk", AMOUNT_MOST),
+                           .decode = real(c, o, "decode", AMOUNT_MOST),
+                           .copy = real(c, o, "copy", AMOUNT_MOST),
+                           .linear = real(c, o, "linear", AMOUNT_MOST),
+                           .conv = real(c, o, "conv", AMOUNT_MOST),
+                           .attention = real(c, o, "attention", AMOUNT_MOST),
+                           .memory = real(c, o, "memory", AMOUNT_MOST) };
+}
+
+static refine_memory memory(checker *c, const json_t *o)
+{
+    return (refine_memory){ .device_planned = bytes(c, o, "device_planned"),
+                            .device_peak = bytes(c, o, "device_peak"),
+                            .device_limit = bytes(c, o, "device_limit"),
+                            .host_planned = bytes(c, o, "host_planned"),
+                            .host_peak = bytes(c, o, "host_peak"),
+                            .host_limit = bytes(c, o, "host_limit"),
+                            .rss_planned = bytes(c, o, "rss_planned"),
+                            .rss_peak = bytes(c, o, "rss_peak"),
+                            .ring = bytes(c, o, "ring"),
+                            .resident = bytes(c, o, "resident"),
+                            .activations = bytes(c, o, "activations"),
+                            .workspace = bytes(c, o, "workspace"),
+                            .vectors = bytes(c, o, "vectors"),
+                            .staging = bytes(c, o, "staging"),
+                            .prompt = bytes(c, o, "prompt"),
+                            .cached = bytes(c, o, "cached"),
+                            .spill_host = bytes(c, o, "spill_host"),
+                            .spill_file = bytes(c, o, "spill_file"),
+                            .smallest_device = bytes(c, o, "smallest_device"),
+                            .smallest_host = bytes(c, o, "smallest_host") };
+}
+
+static void read_steps(checker *c, recording *t, const json_t *seconds)
+{
+    const json_t *steps = json_object_get(seconds, "steps");
+    const size_t n = json_array_size(steps);
+    if (n == 0)
+        return;
+    t->step = mem_calloc(n, sizeof *t->step);
+    if (!t->step) {
+        out_of_memory(c);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *step = json_array_get(steps, i);
+        const double v = json_number_value(step);
+        if (!json_is_number(step) || !(v >= 0) || v > SECONDS_MOST)
+            refuse(c, "a step's time is out of range");
+        t->step[i] = v;
+    }
+    t->report.step = t->step;
+    t->report.steps_run = (int)n;
+}
+
+static void read_seconds(checker *c, recording *t, const json_t *o)
+{
+    refine_report *r = &t->report;
+    r->total = real(c, o, "total", SECONDS_MOST);
+    r->open = real(c, o, "open", SECONDS_MOST);
+    r->text = real(c, o, "text", SECONDS_MOST);
+    r->vae_encode = real(c, o, "vae_encode", SECONDS_MOST);
+    r->unet = real(c, o, "unet", SECONDS_MOST);
+    r->vae_decode = real(c, o, "vae_decode", SECONDS_MOST);
+    r->first_step = real(c, o, "first_step", SECONDS_MOST);
+    r->step_median = real(c, o, "step_median", SECONDS_MOST);
+    read_steps(c, t, o);
+}
+
+static void read_result(checker *c, recording *t)
+{
+    refine_report *r = &t->report;
+    const json_t *o = t->result, *io = object(c, o, "io"), *stall = object(c, o, "stall");
+    const json_t *predicted = object(c, o, "predicted"), *run = object(c, o, "run");
+
+    r->device = text(c, o, "device");
+    r->device_model = text(c, o, "device_model");
+    r->precision = text(c, o, "precision");
+    r->reader = text(c, io, "reader");
+    r->source_name = text(c, run, "source");
+    r->source_hash = strtoull(text(c, run, "source_hash"), NULL, 16);
+    r->width = small(c, o, "width");
+    r->height = small(c, o, "height");
+    r->images = small(c, o, "images");
+    r->memory = memory(c, object(c, o, "memory"));
+    read_seconds(c, t, object(c, o, "seconds"));
+    r->disk_bytes = bytes(c, io, "disk_bytes");
+    r->disk_bytes_per_step = bytes(c, io, "disk_bytes_per_step");
+    r->copy_bytes_per_step = bytes(c, io, "copy_bytes_per_step");
+    r->disk_rate = real(c, io, "disk_rate", AMOUNT_MOST);
+    r->copy_rate = real(c, io, "copy_rate", AMOUNT_MOST);
+    r->stall_disk = real(c, stall, "disk", SECONDS_MOST);
+    r->stall_decode = real(c, stall, "decode", SECONDS_MOST);
+    r->stall_copy = real(c, stall, "copy", SECONDS_MOST);
+    r->predicted_step = real(c, predicted, "step", SECONDS_MOST);
+    r->predicted_unet = real(c, predicted, "unet", SECONDS_MOST);
+}
+
+static refine_chunk read_chunk(checker *c, const json_t *o)
+{
+    if (!json_is_object(o))
+        refuse(c, "a chunk is no object");
+    return (refine_chunk){
+        .name = text(c, o, "name"),
+        .phase = (refine_phase)word(c, o, "phase", trace_phases, TRACE_PHASES),
+        .tier = (refine_tier)word(c, o, "tier", trace_tiers, 3),
+        .bytes = count(c, o, "bytes", UINT32_MAX),
+        .stored_bytes = count(c, o, "stored_bytes", UINT32_MAX),
+        .flops = real(c, o, "flops", AMOUNT_MOST),
+        .seconds = real(c, o, "seconds", SECONDS_MOST),
+    };
+}
+
+static void read_chunks(checker *c, recording *t)
+{
+    const json_t *list = json_object_get(t->refine, "chunks");
+    const size_t n = json_array_size(list);
+    if (!json_is_array(list) || n > TRACE_CHUNKS_MOST) {
+        refuse(c, "there is no list of chunks");
+        return;
+    }
+    t->chunk = mem_calloc(n + 1, sizeof *t->chunk);
+    if (!t->chunk) {
+        out_of_memory(c);
+        return;
+    }
+    for (size_t i = 0; i < n && c->st == REFINE_OK; i++)
+        t->chunk[i] = read_chunk(c, json_array_get(list, i));
+    t->n_chunks = (int)n;
+}
+
+static void read_summary(checker *c, recording *t)
+{
+    if (!json_is_object(t->refine)) {
+        refuse(c, "there is no member \"refine\"");
+        return;
+    }
+    if (count(c, t->refine, "format", INT_MAX) != TRACE_FORMAT)
+        refuse(c, "its format is of another version");
+    t->lost = (size_t)bytes(c, t->refine, "lost");
+    t->result = object(c, t->refine, "result");
+    if (!t->result)
+        refuse(c, "there is no result");
+    read_result(c, t);
+    const json_t *r = object(c, t->refine, "rates");
+    t->report.rates = rates(c, object(c, r, "assumed"));
+    t->report.measured = rates(c, object(c, r, "measured"));
+    t->report.wrong_rate = text(c, t->refine, "wrong_rate");
+    read_chunks(c, t);
+}
+
+/* ---- events ---- */
+
+/* Room for one more element of `size` bytes; the list may move. */
+static void *grown(checker *c, void *list, size_t n, size_t *room, size_t size)
+{
+    if (n < *room)
+        return list;
+    const size_t more = *room ? 2 * *room : 256;
+    void *moved = mem_realloc(list, more * size);
+    if (!moved) {
+        out_of_memory(c);
+        return list;
+    }
+    *room = more;
+    return moved;
+}
+
+static void read_sample(checker *c, const json_t *o, trace_samples *list,
+                        const char *const owners[], int n_owners)
+{
+    const json_t *args = object(c, o, "args");
+    trace_sample s = { .at = real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6 };
+    for (int i = 0; i < n_owners; i++)
+        s.bytes[i] = count(c, args, owners[i], INT64_MAX / 8);
+    list->v = grown(c, list->v, list->n, &list->room, sizeof *list->v);
+    if (c->st == REFINE_OK)
+        list->v[list->n++] = s;
+}
+
+static void read_counter(checker *c, recording *t, const json_t *o)
+{
+    const char *name = text(c, o, "name");
+    if (strcmp(name, "device memory") == 0)
+        read_sample(c, o, &t->device, trace_device_owners, TRACE_DEVICE_OWNERS);
+    else if (strcmp(name, "host memory") == 0)
+        read_sample(c, o, &t->host, trace_host_owners, TRACE_HOST_OWNERS);
+}
+
+static void read_span(checker *c, recording *t, const json_t *o)
+{
+    const char *cat = text(c, o, "cat");
+    int lane = 0;
+    while (lane < REFINE_LANES &&
+           !(trace_lanes[lane].cat && strcmp(cat, trace_lanes[lane].cat) == 0))
+        lane++;
+    if (lane == REFINE_LANES)
+        return; /* another program's, merged into the file */
+    const json_t *args = object(c, o, "args");
+    refine_event v = { .lane = (refine_lane)lane,
+                       .chunk = small(c, args, trace_lanes[lane].key),
+                       .begin = real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6,
+                       .bytes = count(c, args, "bytes", UINT32_MAX) };
+    v.end = v.begin + real(c, o, "dur", SECONDS_MOST * 1e6) / 1e6;
+    t->event = grown(c, t->event, t->n_events, &t->room, sizeof *t->event);
+    if (c->st == REFINE_OK)
+        t->event[t->n_events++] = v;
+}
+
+static void read_event(checker *c, recording *t, const json_t *o)
+{
+    if (!json_is_object(o)) {
+        refuse(c, "an event is no object");
+        return;
+    }
+    const char *ph = text(c, o, "ph");
+    if (strcmp(ph, "X") == 0)
+        read_span(c, t, o);
+    else if (strcmp(ph, "C") == 0)
+        read_counter(c, t, o);
+}
+
+/* ---- the walk ---- */
+
+typedef struct walker {
+    checker *c;
+    const char *at, *end;
+} walker;
+
+static char next(walker *w)
+{
+    while (w->at < w->end && (*w->at == ' ' || *w->at == '\t' || *w->at == '\n' || *w->at == '\r'))
+        w->at++;
+    return w->at < w->end ? *w->at : '\0';
+}
+
+static bool take(walker *w, char expected)
+{
+    if (next(w) != expected)
+        return false;
+    w->at++;
+    return true;
+}
+
+/* The value here, the caller's; NULL after a failure. */
+static json_t *take_value(walker *w)
+{
+    json_error_t e;
+    (void)next(w);
+    json_t *v = json_loadb(w->at, (size_t)(w->end - w->at),
+                           JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY, &e);
+    if (v)
+        w->at += e.position;
+    else if (json_error_code(&e) == json_error_out_of_memory)
+        out_of_memory(w->c);
+    else
+        refuse(w->c, "is no JSON, or not whole");
+    return v;
+}
+
+static void walk_events(walker *w, recording *t)
+{
+    if (!take(w, '[')) {
+        refuse(w->c, "traceEvents is no list");
+        return;
+    }
+    if (take(w, ']'))
+        return;
+    do {
+        json_t *v = take_value(w);
+        if (v)
+            read_event(w->c, t, v);
+        json_decref(v);
+    } while (w->c->st == REFINE_OK && take(w, ','));
+    if (!take(w, ']'))
+        refuse(w->c, "the list of events has no end");
+}
+
+static void walk_member(walker *w, recording *t)
+{
+    json_t *key = take_value(w);
+    const char *name = json_string_value(key);
+    if (!name || !take(w, ':')) {
+        refuse(w->c, "is no JSON object");
+    } else if (strcmp(name, "traceEvents") == 0) {
+        walk_events(w, t);
+    } else {
+        json_t *v = take_value(w);
+        if (v && strcmp(name, "refine") == 0 && !t->refine)
+            t->refine = json_incref(v);
+        json_decref(v);
+    }
+    json_decref(key);
+}
+
+static void walk(walker *w, recording *t)
+{
+    if (!take(w, '{')) {
+        refuse(w->c, "is no JSON object");
+        return;
+    }
+    do
+        walk_member(w, t);
+    while (w->c->st == REFINE_OK && take(w, ','));
+    if (!take(w, '}') || next(w) != '\0')
+        refuse(w->c, "is no JSON object");
+}
+
+/* ---- order ---- */
+
+static int compare_events(const void *a, const void *b)
+{
+    const refine_event *p = a, *q = b;
+    if (p->lane != q->lane)
+        return p->lane < q->lane ? -1 : 1;
+    return p->begin < q->begin ? -1 : p->begin > q->begin;
+}
+
+static int compare_samples(const void *a, const void *b)
+{
+    const trace_sample *p = a, *q = b;
+    return p->at < q->at ? -1 : p->at > q->at;
+}
+
+/* What an event names is there. */
+static void check_events(checker *c, const recording *t)
+{
+    for (size_t i = 0; i < t->n_events; i++) {
+        const refine_event *v = &t->event[i];
+        const int n = v->lane == REFINE_LANE_PHASE  ? TRACE_PHASES
+                      : v->lane == REFINE_LANE_STEP ? INT_MAX
+                                                    : t->n_chunks;
+        if (v->chunk >= n)
+            refuse(c, "an event is of a chunk that is not there");
+    }
+}
+
+static void put_in_order(recording *t)
+{
+    if (t->n_events)
+        qsort(t->event, t->n_events, sizeof *t->event, compare_events);
+    if (t->device.n)
+        qsort(t->device.v, t->device.n, sizeof *t->device.v, compare_samples);
+    if (t->host.n)
+        qsort(t->host.v, t->host.n, sizeof *t->host.v, compare_samples);
+    size_t at = 0;
+    for (int l = 0; l < REFINE_LANES; l++) {
+        t->lane_at[l] = at;
+        while (at < t->n_events && (int)t->event[at].lane == l)
+            at++;
+    }
+    t->lane_at[REFINE_LANES] = at;
+    for (size_t i = 0; i < t->n_events; i++)
+        t->end = t->event[i].end > t->end ? t->event[i].end : t->end;
+}
+
+refine_status trace_read(recording *t, const char *path, refine_error *err)
+{
+    char *file;
+    size_t len = 0;
+    checker c = { .path = path, .err = err };
+
+    *t = (recording){ 0 };
+    TRY(json_file_text(&file, &len, path, TRACE_FILE_MOST, err));
+    walker w = { &c, file, file + len };
+    walk(&w, t);
+    mem_free(file);
+    if (c.st == REFINE_OK)
+        read_summary(&c, t);
+    if (c.st == REFINE_OK)
+        check_events(&c, t);
+    if (c.st == REFINE_OK)
+        put_in_order(t);
+    else
+        trace_free(t);
+    return c.st;
+}
+
+void trace_free(recording *t)
+{
+    mem_free(t->device.v);
+    mem_free(t->host.v);
+    mem_free(t->event);
+    mem_free(t->chunk);
+    mem_free(t->step);
+    json_decref(t->refine);
+    *t = (recording){ 0 };
+}

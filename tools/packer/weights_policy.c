@@ -1,0 +1,61 @@
+/* tools/packer/weights_policy.c -- which matrices stay in 16 bits when the others become int8. */
+#include "tools/packer/weights_policy.h"
+
+#include "quant/int8.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+/* One line a kind of weight, as in a shell's patterns.  Every other convolution and linear of
+ * UNet, text encoder and VAE becomes int8.  Vectors (norms, biases, positions) are always f32. */
+static const char *const SIXTEEN_BITS[] = {
+    /* Read a row at a time, and each row is the whole meaning of a word. */
+    "text.*.token_embedding.weight",
+    /* Latents in, noise out: small, and what they lose nothing averages out any more. */
+    "unet.conv_in.weight",
+    "unet.conv_out.weight",
+    /* Picture to latents and back: the same, and their error is seen as it is. */
+    "vae.*coder.conv_in.weight",
+    "vae.*coder.conv_out.weight",
+    "vae.*quant_conv.weight",
+    /* One vector of time, size and score goes through these and is then added to every pixel:
+     * an error here is an offset everywhere, at every step.  Streamed once a picture. */
+    "unet.time_embedding.*.weight",
+    "unet.add_embedding.*.weight",
+    "unet.*.time_emb_proj.weight",
+};
+
+static const char *const NAMES[N_WEIGHTS_KINDS] = { "fp16", "int8" };
+
+const char *weights_name(weights_kind kind) { return NAMES[kind]; }
+
+bool weights_find(const char *name, weights_kind *out)
+{
+    for (int i = 0; i < N_WEIGHTS_KINDS; i++)
+        if (strcmp(name, NAMES[i]) == 0) {
+            *out = (weights_kind)i;
+            return true;
+        }
+    return false;
+}
+
+static bool listed(const char *name)
+{
+    for (size_t i = 0; i < sizeof SIXTEEN_BITS / sizeof SIXTEEN_BITS[0]; i++)
+        if (fnmatch(SIXTEEN_BITS[i], name, 0) == 0)
+            return true;
+    return false;
+}
+
+/* Groups of few channels are mostly padding. */
+static bool saves(const layout_entry *e)
+{
+    return i8_bytes(e->rows, e->kh * e->kw, e->c_in) < layout_elements(e) * sizeof(uint16_t);
+}
+
+dtype weights_type(weights_kind kind, const layout_entry *e)
+{
+    if (e->seg == SEG_VECTORS)
+        return DT_F32;
+    return kind == WEIGHTS_INT8 && !listed(e->name) && saves(e) ? DT_I8G64 : DT_F16;
+}

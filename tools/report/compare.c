@@ -1,0 +1,221 @@
+/* tools/report/compare.c -- two runs of one job; what the first gave waits in a scratch file.
+ *
+ * A piece of a stage belongs at its item's place plus the piece's own offset, so that runs whose
+ * pieces or passes are cut differently still meet.
+ */
+#define _XOPEN_SOURCE 700 /* pread, pwrite */
+#include "tools/report/compare.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+#include "offload/scratch_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- open and close ---- */
+
+static const char *scratch_dir(const compare *c)
+{
+    return c->o.spill_dir ? c->o.spill_dir : SCRATCH_FILE_DIR;
+}
+
+static refine_status scratch_failed(const compare *c, int error, refine_error *err)
+{
+    return refine_fail(err, REFINE_EIO, "scratch file in %.200s: %s; name another with TMPDIR",
+                       scratch_dir(c), error ? strerror(error) : "it ended");
+}
+
+static int record(void *context, const refine_stage *s);
+
+refine_status compare_open(compare **out, const char *reference, const refine_options *o,
+                           const refine_job *j, refine_error *err)
+{
+    refine_status st = REFINE_OK;
+
+    *out = NULL;
+    compare *c = mem_calloc(1, sizeof *c);
+    if (!c)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    c->fd = -1;
+    c->rgb = mem_alloc((size_t)j->width * (size_t)j->height * 3);
+    c->buffer = mem_alloc(COMPARE_BUFFER * sizeof *c->buffer);
+    c->o = *o;
+    c->o.pack_path = reference;
+    c->o.precision = REFINE_F32;
+    c->o.trace = false;
+    c->j = *j;
+    c->j.rgb_out = c->rgb;
+    c->j.latents_out = NULL; /* might be the input */
+    c->j.stage = record;
+    c->j.stage_context = c;
+    c->reference = (refine_report)REFINE_REPORT_INIT;
+    if (!c->rgb || !c->buffer)
+        st = refine_fail(err, REFINE_ENOMEM, "out of memory");
+    if (st == REFINE_OK && (c->fd = scratch_file_open(scratch_dir(c))) < 0)
+        st = scratch_failed(c, errno, err);
+    if (st != REFINE_OK)
+        compare_close(c);
+    else
+        *out = c;
+    return st;
+}
+
+void compare_close(compare *c)
+{
+    if (!c)
+        return;
+    if (c->fd >= 0)
+        (void)close(c->fd);
+    mem_free(c->stage);
+    mem_free(c->buffer);
+    mem_free(c->rgb);
+    mem_free(c);
+}
+
+/* ---- stages ---- */
+
+static bool is_wanted(const refine_stage *s)
+{
+    return s->item < COMPARE_ITEMS && (s->step == 0 || strcmp(s->name, "latents") == 0);
+}
+
+static compare_stage *find(const compare *c, const refine_stage *s)
+{
+    for (int i = 0; i < c->n; i++)
+        if (c->stage[i].step == s->step && strcmp(c->stage[i].name, s->name) == 0)
+            return &c->stage[i];
+    return NULL;
+}
+
+static compare_stage *add(compare *c, const refine_stage *s)
+{
+    if (c->n == c->room) {
+        const int room = c->room ? 2 * c->room : 64;
+        compare_stage *more = mem_realloc(c->stage, (size_t)room * sizeof *more);
+        if (!more) {
+            refine_fail(&c->failed, REFINE_ENOMEM, "out of memory");
+            return NULL;
+        }
+        c->stage = more;
+        c->room = room;
+    }
+    compare_stage *t = &c->stage[c->n++];
+    *t = (compare_stage){ .step = s->step, .h = s->h, .w = s->w, .c = s->c };
+    (void)snprintf(t->name, sizeof t->name, "%s", s->name);
+    return t;
+}
+
+/* Gives an item's values their place. */
+static void place(compare *c, compare_stage *t, int item)
+{
+    t->at[item] = c->end;
+    c->end += (uint64_t)t->h * (uint64_t)t->w * (uint64_t)t->c * sizeof(float);
+}
+
+/* What pread and pwrite have in common. */
+typedef ssize_t file_move(int fd, void *memory, size_t bytes, off_t at);
+
+static ssize_t write_some(int fd, void *memory, size_t bytes, off_t at)
+{
+    return pwrite(fd, memory, bytes, at);
+}
+
+/* `n` values of the buffer, to or from the scratch file. */
+static bool move_values(compare *c, file_move *f, size_t n, uint64_t at)
+{
+    char *p = (char *)c->buffer;
+    for (size_t done = 0, bytes = n * sizeof(float); done < bytes;) {
+        const ssize_t some = f(c->fd, p + done, bytes - done, (off_t)(at + done));
+        if (some < 0 && errno == EINTR)
+            continue;
+        if (some <= 0) {
+            (void)scratch_failed(c, some ? errno : 0, &c->failed);
+            return false;
+        }
+        done += (size_t)some;
+    }
+    return true;
+}
+
+/* The reference tells of a stage: non-zero, something failed. */
+static int record(void *context, const refine_stage *s)
+{
+    compare *c = context;
+    if (!is_wanted(s))
+        return 0;
+    compare_stage *t = find(c, s);
+    if (!t && !(t = add(c, s)))
+        return 1;
+    if (s->first == 0)
+        place(c, t, s->item);
+    for (size_t i = 0; i < s->count;) {
+        const size_t n = num_min(COMPARE_BUFFER, s->count - i);
+        memcpy(c->buffer, s->value + i, n * sizeof(float));
+        if (!move_values(c, write_some, n, t->at[s->item] + (s->first + i) * sizeof(float)))
+            return 1;
+        i += n;
+    }
+    return 0;
+}
+
+/* The other run tells of one. */
+static int judge(void *context, const refine_stage *s)
+{
+    compare *c = context;
+    compare_stage *t = is_wanted(s) ? find(c, s) : NULL;
+    if (!t || t->h != s->h || t->w != s->w || t->c != s->c)
+        return 0;
+    for (size_t i = 0; i < s->count;) {
+        const size_t n = num_min(COMPARE_BUFFER, s->count - i);
+        if (!move_values(c, pread, n, t->at[s->item] + (s->first + i) * sizeof(float)))
+            return 1;
+        quality_add(&t->of, c->buffer, s->value + i, n);
+        i += n;
+    }
+    return 0;
+}
+
+/* ---- the runs ---- */
+
+refine_status compare_plan(compare *c, refine_error *err)
+{
+    return refine_plan(&c->reference, &c->o, &c->j, err);
+}
+
+refine_status compare_record(compare *c, refine_error *err)
+{
+    refine_engine *e;
+    TRY(refine_open(&e, &c->o, &c->j, err));
+    const refine_status st = compare_why(c, refine_run(e, &c->j, err), err);
+    refine_close(e);
+    return st;
+}
+
+void compare_attach(compare *c, refine_job *j)
+{
+    j->stage = judge;
+    j->stage_context = c;
+}
+
+refine_status compare_why(const compare *c, refine_status st, refine_error *err)
+{
+    if (st != REFINE_ECANCELLED || c->failed.status == REFINE_OK)
+        return st;
+    return refine_fail(err, c->failed.status, "%s", c->failed.text);
+}
+
+void compare_finish(compare *c, const uint8_t *rgb)
+{
+    c->picture = quality_of_pictures(c->rgb, rgb, c->j.width, c->j.height);
+}
+
+bool compare_same_source(const compare *c, const refine_report *other)
+{
+    return c->reference.source_hash == other->source_hash;
+}
+
+bool compare_is_latents(const compare_stage *s) { return strcmp(s->name, "latents") == 0; }

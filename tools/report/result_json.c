@@ -1,0 +1,308 @@
+/* tools/report/result_json.c -- a report for scripts and for people. */
+#include "tools/report/result_json.h"
+
+#include "engine/base/mem.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every object is packed in one go: json_pack returns NULL when anything in it failed, and
+ * steals what "o" stands for in any case. */
+
+static json_int_t whole(uint64_t v) { return v < INT64_MAX ? (json_int_t)v : INT64_MAX; }
+
+/* A rate over no time at all is none, and JSON has no word for infinity. */
+static double finite_or_0(double v) { return isfinite(v) ? v : 0.0; }
+
+/* As the tokenizer does. */
+json_t *result_text(const char *s)
+{
+    static const char REPLACEMENT[] = "\xef\xbf\xbd";
+    json_t *v = json_string(s ? s : "");
+    if (v || !s)
+        return v;
+    char *clean = mem_alloc(3 * strlen(s) + 1), *p = clean;
+    for (; clean && *s; s++) {
+        const bool ascii = (unsigned char)*s < 0x80;
+        memcpy(p, ascii ? s : REPLACEMENT, ascii ? 1 : 3);
+        p += ascii ? 1 : 3;
+    }
+    v = clean ? json_stringn(clean, (size_t)(p - clean)) : NULL;
+    mem_free(clean);
+    return v;
+}
+
+/* The decimal number that a float was given as: 3.4, not 3.4000001. */
+static double decimal(float v)
+{
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.7g", (double)v);
+    return strtod(digits, NULL);
+}
+
+/* `more` into `o`, both stolen; NULL if either is. */
+static json_t *join(json_t *o, json_t *more)
+{
+    const bool whole_one = o && more && json_object_update(o, more) == 0;
+    json_decref(more);
+    if (whole_one)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+static json_t *seconds_object(const refine_report *r)
+{
+    json_t *steps = json_array();
+    for (int i = 0; i < r->steps_run; i++)
+        if (json_array_append_new(steps, json_real(r->step[i])) != 0) {
+            json_decref(steps);
+            return NULL;
+        }
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:f}", "total", r->total, "open",
+                     r->open, "text", r->text, "vae_encode", r->vae_encode, "unet", r->unet,
+                     "vae_decode", r->vae_decode, "steps", steps, "first_step", r->first_step,
+                     "step_median", r->step_median);
+}
+
+static json_t *memory_object(const refine_report *r, bool ran)
+{
+    const refine_memory *m = &r->memory;
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                          "device_planned", whole(m->device_planned), "device_limit",
+                          whole(m->device_limit), "host_planned", whole(m->host_planned),
+                          "host_limit", whole(m->host_limit), "rss_planned", whole(m->rss_planned),
+                          "ring", whole(m->ring), "resident", whole(m->resident), "activations",
+                          whole(m->activations), "workspace", whole(m->workspace), "vectors",
+                          whole(m->vectors), "staging", whole(m->staging), "smallest_device",
+                          whole(m->smallest_device), "smallest_host", whole(m->smallest_host));
+    o = join(o, json_pack("{s:I, s:I, s:I, s:I, s:I}", "device_overhead", whole(m->device_overhead),
+                          "prompt", whole(m->prompt), "cached", whole(m->cached), "spill_host",
+                          whole(m->spill_host), "spill_file", whole(m->spill_file)));
+    if (!ran)
+        return o;
+    return join(o, json_pack("{s:I, s:I, s:I}", "device_peak", whole(m->device_peak), "host_peak",
+                             whole(m->host_peak), "rss_peak", whole(m->rss_peak)));
+}
+
+static json_t *io_object(const refine_report *r, bool ran)
+{
+    json_t *o = json_pack("{s:I, s:I}", "disk_bytes_per_step", whole(r->disk_bytes_per_step),
+                          "copy_bytes_per_step", whole(r->copy_bytes_per_step));
+    if (!ran)
+        return o;
+    return join(o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", whole(r->disk_bytes),
+                             "disk_rate", finite_or_0(r->disk_rate), "copy_rate",
+                             finite_or_0(r->copy_rate), "reader", result_text(r->reader)));
+}
+
+static json_t *stall_object(const refine_report *r)
+{
+    const double stalled = r->stall_disk + r->stall_decode + r->stall_copy;
+    return json_pack("{s:f, s:f, s:f, s:f}", "share", r->total > 0 ? stalled / r->total : 0.0,
+                     "disk", r->stall_disk, "decode", r->stall_decode, "copy", r->stall_copy);
+}
+
+json_t *result_rates(const refine_rates *r)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "disk", finite_or_0(r->disk), "decode",
+                     finite_or_0(r->decode), "copy", finite_or_0(r->copy), "linear",
+                     finite_or_0(r->linear), "conv", finite_or_0(r->conv), "attention",
+                     finite_or_0(r->attention), "memory", finite_or_0(r->memory));
+}
+
+static json_t *slowest_object(const refine_report *r)
+{
+    json_t *o = json_pack("{s:f}", "times", finite_or_0(r->slow_step));
+    if (!r->slow_part[0])
+        return o;
+    return join(o, json_pack("{s:s, s:f}", "part", r->slow_part, "part_times",
+                             finite_or_0(r->slow_part_by)));
+}
+
+static json_t *predicted_object(const refine_report *r, bool ran)
+{
+    if (!(r->predicted_step > 0))
+        return json_object();
+    json_t *o = json_pack("{s:f, s:f, s:f, s:o}", "step", r->predicted_step, "unet",
+                          r->predicted_unet, "stall_share", r->predicted_stall, "rates",
+                          result_rates(&r->rates));
+    o = join(o, json_pack("{s:f, s:f, s:f, s:f}", "vae_encode", r->predicted_encode, "text",
+                          r->predicted_text, "vae_decode", r->predicted_decode, "total",
+                          r->predicted_total));
+    if (!ran)
+        return o;
+    return join(o, json_pack("{s:f, s:s, s:o, s:o}", "replayed_step", r->replayed_step,
+                             "wrong_rate", r->wrong_rate, "slowest_step", slowest_object(r),
+                             "measured", result_rates(&r->measured)));
+}
+
+/* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
+static json_t *seed_value(uint64_t seed)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, seed);
+    return seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits);
+}
+
+static json_t *run_object(const refine_report *r, const run_record *run)
+{
+    const refine_job *j = run->job;
+    const bool partly = j->denoising_start > 0;
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, r->source_hash);
+    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", result_text(run->pack),
+                          "source", result_text(r->source_name), "source_hash", hash, "input",
+                          result_text(run->input), "prompt", result_text(run->prompt), "negative",
+                          result_text(run->negative), "seed", seed_value(j->seed));
+    return join(o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
+                             j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
+                             "steps", j->steps, partly ? "denoising_start" : "strength",
+                             partly ? j->denoising_start : j->strength, "guidance",
+                             decimal(j->guidance), "aesthetic_score", decimal(j->aesthetic_score),
+                             "negative_aesthetic_score", decimal(j->negative_aesthetic_score)));
+}
+
+json_t *result_object(const refine_report *r, const run_record *run)
+{
+    const bool ran = run->output != NULL;
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:i}", "version", refine_version(),
+                          "device", result_text(r->device), "device_model",
+                          result_text(r->device_model), "precision", result_text(r->precision),
+                          "width", r->width, "height", r->height, "images", r->images, "steps_run",
+                          r->steps_run);
+    o = join(o, json_pack("{s:i, s:i, s:i, s:i}", "per_pass", r->per_pass, "passes_per_step",
+                          r->passes_per_step, "chunks_per_launch", r->together, "band_rows",
+                          r->band_rows));
+    if (ran)
+        o = join(o, json_pack("{s:o, s:o, s:o}", "output", result_text(run->output), "seconds",
+                              seconds_object(r), "stall", stall_object(r)));
+    return join(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran), "io",
+                             io_object(r, ran), "predicted", predicted_object(r, ran), "run",
+                             run_object(r, run)));
+}
+
+refine_status result_write(FILE *out, json_t *o, refine_error *err)
+{
+    char *dump = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(o);
+    if (!dump)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
+    free(dump);
+    return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
+}
+
+refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
+                                refine_error *err)
+{
+    return result_write(out, result_object(r, run), err);
+}
+
+/* ---- for people ---- */
+
+static double mib(uint64_t v) { return (double)v / 1048576.0; }
+
+static void print_where(FILE *out, const refine_report *r)
+{
+    const refine_memory *m = &r->memory;
+    if (r->passes_per_step > 1)
+        fprintf(out, "a step passes over the weights %d times, with %d of %d inputs each\n",
+                r->passes_per_step, r->per_pass, r->images * 2);
+    if (m->spill_host + m->spill_file > 0)
+        fprintf(out,
+                "the VAE's pictures leave the device: %.1f MiB in host memory, %.1f in a scratch "
+                "file\n",
+                mib(m->spill_host), mib(m->spill_file));
+}
+
+void result_print_plan(FILE *out, const refine_report *r)
+{
+    const refine_memory *m = &r->memory;
+    fprintf(out, "device   %s", r->device);
+    if (r->device_model && r->device_model[0])
+        fprintf(out, " (%s)", r->device_model);
+    fprintf(out, ", %s", r->precision);
+    if (r->threads > 1)
+        fprintf(out, ", %d threads", r->threads);
+    fputc('\n', out);
+    if (r->note[0])
+        fprintf(out, "         %s\n", r->note);
+    fprintf(out, "picture  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
+    fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
+            mib(m->device_planned), mib(m->device_limit), mib(m->smallest_device));
+    if (m->device_overhead > 0)
+        fprintf(out, "  CUDA's own       %9.1f\n", mib(m->device_overhead));
+    fprintf(out,
+            "  resident weights %9.1f\n  ring             %9.1f\n  activations      %9.1f\n"
+            "  workspace        %9.1f\n  norms and biases %9.1f\n",
+            mib(m->resident), mib(m->ring), mib(m->activations), mib(m->workspace),
+            mib(m->vectors));
+    fprintf(out, "host memory     %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
+            mib(m->host_planned), mib(m->host_limit), mib(m->smallest_host));
+    if (m->cached > 0)
+        fprintf(out, "  cached weights   %9.1f\n", mib(m->cached));
+    fprintf(out, "whole process   %8.1f MiB\n", mib(m->rss_planned));
+    print_where(out, r);
+    fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
+            mib(r->copy_bytes_per_step), mib(r->disk_bytes_per_step));
+    if (r->predicted_step > 0)
+        fprintf(out,
+                "predicted       %8.3g s a step, stalled %.1f %%; all steps %.3g s\n"
+                "                %8.3g s in all; encode %.3g, text %.3g, decode %.3g\n",
+                r->predicted_step, 100.0 * r->predicted_stall, r->predicted_unet,
+                r->predicted_total, r->predicted_encode, r->predicted_text, r->predicted_decode);
+}
+
+/* Predicted against measured; which rate was wrong, if the prediction was. */
+static void print_forecast(FILE *out, const refine_report *r)
+{
+    if (!(r->predicted_step > 0))
+        return;
+    fprintf(out, "a step took %.3g s, predicted %.3g s (%+.0f %%)", r->step_median,
+            r->predicted_step, 100.0 * (r->step_median / r->predicted_step - 1));
+    if (r->replayed_step > 0)
+        fprintf(out, ", after the first one %.3g s", r->replayed_step);
+    if (r->wrong_rate[0])
+        fprintf(out, "; %s was %s than probed", r->wrong_rate,
+                r->step_median > r->predicted_step ? "slower" : "faster");
+    fputc('\n', out);
+}
+
+void result_print_slow(FILE *out, const refine_report *r)
+{
+    if (!r->slow_part[0])
+        return;
+    fprintf(out, "note: a step took %.1f times as long as predicted: ", r->slow_step);
+    if (r->slow_part_by >= 1.05)
+        fprintf(out, "%s is %.1f times as slow as probed\n", r->slow_part, r->slow_part_by);
+    else
+        fprintf(out, "most of the difference is %s\n", r->slow_part);
+}
+
+void result_print_run(FILE *out, const refine_report *r)
+{
+    const refine_memory *m = &r->memory;
+    const double stalled = r->stall_disk + r->stall_decode + r->stall_copy;
+    fprintf(out,
+            "%d steps in %.1f s, %.2f s a step; text %.1f, encode %.1f, decode %.1f; in all "
+            "%.1f s\n",
+            r->steps_run, r->unet, r->step_median, r->text, r->vae_encode, r->vae_decode,
+            r->open + r->total);
+    print_forecast(out, r);
+    fprintf(out,
+            "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
+            "process: planned %.1f, peak %.1f\n",
+            mib(m->device_planned), mib(m->device_peak), mib(m->host_planned), mib(m->host_peak),
+            mib(m->rss_planned), mib(m->rss_peak));
+    fprintf(out, "read %.2f GB: disk %.2f GB/s (%s), decoding %.2f, copying %.2f\n",
+            (double)r->disk_bytes / 1e9, r->disk_rate / 1e9, r->reader, r->measured.decode / 1e9,
+            r->copy_rate / 1e9);
+    fprintf(out,
+            "compute waited %.1f %% of the time: %.1f s for disk, %.1f decoding, %.1f copying\n",
+            r->total > 0 ? 100.0 * stalled / r->total : 0.0, r->stall_disk, r->stall_decode,
+            r->stall_copy);
+}

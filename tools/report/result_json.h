@@ -1,0 +1,38 @@
+/* tools/report/result_json.h -- a report as the JSON object that scripts rely on, and as text. */
+#ifndef REFINE_RESULT_JSON_H
+#define REFINE_RESULT_JSON_H
+
+#include "engine/refine.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* Everything needed to repeat a run, beside what the report holds. */
+typedef struct run_record {
+    const char *output; /* NULL for a plan, "" when no file was wanted */
+    const char *pack, *input, *prompt, *negative;
+    const refine_job *job;
+} run_record;
+
+/* The object itself, the caller's; NULL when out of memory. */
+json_t *result_object(const refine_report *r, const run_record *run);
+
+/* Parts of it.  Of text what is not UTF-8 becomes replacement characters. */
+json_t *result_rates(const refine_rates *r);
+json_t *result_text(const char *s);
+
+/* Prints an object (stolen; NULL: out of memory) and a newline.  REFINE_ENOMEM or REFINE_EIO. */
+refine_status result_write(FILE *out, json_t *o, refine_error *err);
+
+/* Prints the result's.  A plan leaves out what only a run knows. */
+refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
+                                refine_error *err);
+
+/* The plan, or what came of it, as a few lines for people. */
+void result_print_plan(FILE *out, const refine_report *r);
+void result_print_run(FILE *out, const refine_report *r);
+
+/* A line that names what made a step much longer than predicted, if one was. */
+void result_print_slow(FILE *out, const refine_report *r);
+
+#endif

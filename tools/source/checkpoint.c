@@ -1,0 +1,437 @@
+/* tools/source/checkpoint.c -- finding the files, binding tensors to the layout, converting
+ * numbers.
+ *
+ *     open files -> canonical names (tensor_index) -> configuration -> layout -> bind
+ */
+#define _XOPEN_SOURCE 700
+#include "tools/source/checkpoint.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+#include "quant/f16.h"
+#include "tools/files/json_file.h"
+#include "tools/files/safetensors.h"
+#include "tools/source/config_diffusers.h"
+#include "tools/source/config_shapes.h"
+#include "tools/source/recognise.h"
+#include "tools/source/tensor_index.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { FILES_MOST = 256, PATH_BYTES = 4096, NAME_BYTES = 256 };
+
+/* Numbers converted at a time, on the stack. */
+enum { BLOCK = 8192, COLUMN = 512 };
+
+typedef const tensor_part *binding[LAYOUT_SOURCES];
+
+typedef struct checkpoint {
+    weight_source source;
+    char name[NAME_BYTES];
+    safetensors *file[FILES_MOST];
+    int n_files;
+    tensor_index index;
+    binding *bound; /* one for each entry of the layout */
+} checkpoint;
+
+/* ---- reading ---- */
+
+static refine_status not_finite(const tensor_part *p, double value, refine_error *err)
+{
+    if (isfinite(value))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: %s holds %g, too large for fp16 (65504 at most); get a checkpoint "
+                           "made for fp16",
+                           p->file->path, p->tensor->name, value);
+    return refine_fail(err, REFINE_EFORMAT,
+                       "%s: %s holds infinity or NaN: the checkpoint is damaged; download it again",
+                       p->file->path, p->tensor->name);
+}
+
+static void widen(float *dst, const void *src, st_dtype from, size_t n)
+{
+    switch (from) {
+    case ST_F32: memcpy(dst, src, n * sizeof *dst); break;
+    case ST_BF16: bf16_decode(dst, src, n); break;
+    case ST_F16: f16_decode(dst, src, n); break;
+    default: /* ST_F64; bind_one() lets no other through */
+        for (size_t i = 0; i < n; i++)
+            dst[i] = (float)((const double *)src)[i];
+    }
+}
+
+/* An infinity in the result is either the source's or an overflow: say which. */
+static refine_status check_finite(const tensor_part *p, const float *wide, const uint16_t *narrow,
+                                  size_t n, refine_error *err)
+{
+    uint32_t worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t exponent = narrow[i] & 0x7c00u;
+        worst = exponent > worst ? exponent : worst;
+    }
+    if (worst < 0x7c00u)
+        return REFINE_OK;
+    for (size_t i = 0; i < n; i++)
+        if ((narrow[i] & 0x7c00u) == 0x7c00u)
+            return not_finite(p, wide ? (double)wide[i] : (double)INFINITY, err);
+    return REFINE_OK;
+}
+
+static refine_status check_finite_f32(const tensor_part *p, const float *wide, size_t n,
+                                      refine_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(wide[i]))
+            return not_finite(p, (double)wide[i], err);
+    return REFINE_OK;
+}
+
+/* n <= BLOCK numbers at element `at` of the stored tensor. */
+static refine_status read_block(const tensor_part *p, uint64_t at, size_t n, dtype to, void *dst,
+                                refine_error *err)
+{
+    const size_t bytes = st_dtype_bytes(p->tensor->type);
+    double raw[BLOCK];
+    float wide[BLOCK];
+
+    TRY(safetensors_read(p->file, p->tensor, at * bytes, n * bytes, raw, err));
+    if (to == DT_F32) {
+        widen(dst, raw, p->tensor->type, n);
+        return check_finite_f32(p, dst, n, err);
+    }
+    widen(wide, raw, p->tensor->type, n);
+    f16_encode(dst, wide, n);
+    return check_finite(p, wide, dst, n, err);
+}
+
+static refine_status read_straight(const tensor_part *p, uint64_t first, size_t n, dtype to,
+                                   void *dst, refine_error *err)
+{
+    const uint64_t at = p->skip + first;
+
+    if (to == DT_F16 && p->tensor->type == ST_F16) {
+        TRY(safetensors_read(p->file, p->tensor, at * 2, n * 2, dst, err));
+        return check_finite(p, NULL, dst, n, err);
+    }
+    for (size_t i = 0; i < n; i += BLOCK)
+        TRY(read_block(p, at + i, num_min(BLOCK, n - i), to, (char *)dst + i * dtype_bytes(to),
+                       err));
+    return REFINE_OK;
+}
+
+/* Whole rows of the view, each a column of what is stored. */
+static refine_status read_transposed(const tensor_part *p, uint64_t first, size_t n, dtype to,
+                                     void *dst, refine_error *err)
+{
+    const uint64_t stored_cols = p->dim[0], cols = p->dim[1];
+    const size_t row0 = (size_t)(first / cols), rows = (size_t)(n / cols);
+    float column[COLUMN];
+
+    assert(first % cols == 0 && n % cols == 0);
+    for (size_t r = 0; r < rows; r += COLUMN)
+        for (size_t c = 0; c < cols; c++) {
+            const size_t len = num_min(COLUMN, rows - r);
+            TRY(read_straight(p, c * stored_cols + row0 + r, len, to, column, err));
+            for (size_t i = 0; i < len; i++) {
+                const size_t at = (r + i) * cols + c;
+                if (to == DT_F16)
+                    ((uint16_t *)dst)[at] = ((const uint16_t *)(const void *)column)[i];
+                else
+                    ((float *)dst)[at] = column[i];
+            }
+        }
+    return REFINE_OK;
+}
+
+static refine_status checkpoint_read(const weight_source *s, int entry, int part, uint64_t first,
+                                     size_t n, dtype to, void *dst, refine_error *err)
+{
+    const tensor_part *p = ((const checkpoint *)s)->bound[entry][part];
+
+    assert(num_within(first, n, p->elements));
+    return p->transposed ? read_transposed(p, first, n, to, dst, err)
+                         : read_straight(p, first, n, to, dst, err);
+}
+
+static void checkpoint_expect(const weight_source *s, int entry, int part, uint64_t first, size_t n)
+{
+    const tensor_part *p = ((const checkpoint *)s)->bound[entry][part];
+    const size_t bytes = st_dtype_bytes(p->tensor->type);
+
+    if (!p->transposed)
+        (void)posix_fadvise(p->file->fd, (off_t)(p->tensor->at + (p->skip + first) * bytes),
+                            (off_t)(n * bytes), POSIX_FADV_WILLNEED);
+}
+
+/* ---- binding ---- */
+
+static refine_status wrong_shape(const tensor_part *p, const char *want, refine_error *err)
+{
+    char have[96];
+    size_t at = 0;
+    have[0] = 0;
+    for (int i = 0; i < p->n_dims && at < sizeof have; i++)
+        at += (size_t)snprintf(have + at, sizeof have - at, "%s%llu", i ? ", " : "",
+                               (unsigned long long)p->dim[i]);
+    return refine_fail(err, REFINE_EFORMAT,
+                       "%s: %s has the shape [%s] where the refiner has [%s]; is it another model?",
+                       p->file->path, p->tensor->name, have, want);
+}
+
+/* A 1x1 convolution and a linear differ in trailing ones only. */
+static refine_status check_matrix(const tensor_part *p, const layout_entry *e, refine_error *err)
+{
+    const uint64_t want[PART_DIMS] = { (uint64_t)(e->rows / e->n_sources), (uint64_t)e->c_in,
+                                       (uint64_t)e->kh, (uint64_t)e->kw };
+    char text[64];
+    bool same = true;
+
+    for (int i = 0; i < PART_DIMS; i++)
+        same &= (i < p->n_dims ? p->dim[i] : 1) == want[i];
+    if (same)
+        return REFINE_OK;
+    (void)snprintf(text, sizeof text, "%d, %d, %d, %d", e->rows / e->n_sources, e->c_in, e->kh,
+                   e->kw);
+    return wrong_shape(p, text, err);
+}
+
+static refine_status check_vector(const tensor_part *p, const layout_entry *e, refine_error *err)
+{
+    char text[32];
+    if (p->elements == (uint64_t)(e->c_in / e->n_sources))
+        return REFINE_OK;
+    (void)snprintf(text, sizeof text, "%d", e->c_in / e->n_sources);
+    return wrong_shape(p, text, err);
+}
+
+static refine_status bind_one(checkpoint *c, const char *path, int entry, int part,
+                              refine_error *err)
+{
+    const layout_entry *e = &c->source.list.entry[entry];
+    const tensor_part *p = tensor_index_find(&c->index, e->source[part]);
+
+    if (!p)
+        return refine_fail(err, REFINE_EFORMAT, "%s: incomplete: %s is missing", path,
+                           e->source[part]);
+    switch (p->tensor->type) {
+    case ST_F16:
+    case ST_BF16:
+    case ST_F32:
+    case ST_F64: break;
+    default:
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: %s is %s; get a checkpoint in F16, BF16 or F32", p->file->path,
+                           p->tensor->name, st_dtype_name(p->tensor->type));
+    }
+    c->bound[entry][part] = p;
+    return e->seg == SEG_VECTORS ? check_vector(p, e, err) : check_matrix(p, e, err);
+}
+
+static refine_status bind(checkpoint *c, const char *path, const model_config *config,
+                          refine_error *err)
+{
+    layout *l = &c->source.list;
+
+    if (layout_build(l, config) != REFINE_OK)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    c->bound = mem_calloc((size_t)l->n, sizeof *c->bound);
+    if (!c->bound)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    for (int i = 0; i < l->n; i++)
+        for (int j = 0; j < l->entry[i].n_sources; j++)
+            TRY(bind_one(c, path, i, j, err));
+    return REFINE_OK;
+}
+
+/* ---- files ---- */
+
+static refine_status add_file(checkpoint *c, const char *path, refine_error *err)
+{
+    if (c->n_files == FILES_MOST)
+        return refine_fail(err, REFINE_EFORMAT, "%s: more than %d files", path, FILES_MOST);
+    TRY(safetensors_open(&c->file[c->n_files], path, err));
+    c->source.bytes += c->file[c->n_files]->file_bytes;
+    c->n_files++;
+    return REFINE_OK;
+}
+
+static refine_status open_single(checkpoint *c, const char *path, refine_error *err)
+{
+    model_config config;
+
+    c->source.kind = "single-file";
+    TRY(add_file(c, path, err));
+    TRY(recognise_refiner(c->file[0], err));
+    TRY(tensor_index_ldm(&c->index, c->file[0], err));
+    TRY(tensor_index_seal(&c->index, err));
+    TRY(config_from_shapes(&config, &c->index, path, err));
+    return bind(c, path, &config, err);
+}
+
+static refine_status join(char out[PATH_BYTES], const char *dir, const char *name,
+                          refine_error *err)
+{
+    if (snprintf(out, PATH_BYTES, "%s/%s", dir, name) >= PATH_BYTES)
+        return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
+    return REFINE_OK;
+}
+
+static bool is_file(const char *dir, const char *name)
+{
+    char path[PATH_BYTES];
+    struct stat s;
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < PATH_BYTES && stat(path, &s) == 0 &&
+           S_ISREG(s.st_mode);
+}
+
+static bool opened_already(const checkpoint *c, const char *path)
+{
+    for (int i = 0; i < c->n_files; i++)
+        if (strcmp(c->file[i]->path, path) == 0)
+            return true;
+    return false;
+}
+
+/* The shards an index names lie beside it; a name that leads elsewhere is refused. */
+static refine_status add_shards(checkpoint *c, const char *dir, const char *index_name,
+                                refine_error *err)
+{
+    char path[PATH_BYTES], shard[PATH_BYTES];
+    refine_status st = REFINE_OK;
+    const char *tensor_name;
+    json_t *root, *v;
+
+    TRY(join(path, dir, index_name, err));
+    TRY(json_file_load(&root, path, err));
+    json_t *map = json_object_get(root, "weight_map");
+    if (json_object_size(map) == 0)
+        st = refine_fail(err, REFINE_EFORMAT, "%s: names no shards", path);
+    json_object_foreach(map, tensor_name, v)
+    {
+        const char *name = json_string_value(v);
+        if (!name || !*name || strchr(name, '/'))
+            st = refine_fail(err, REFINE_EFORMAT, "%s: a shard that is no file beside it", path);
+        if (st == REFINE_OK)
+            st = join(shard, dir, name, err);
+        if (st == REFINE_OK && !opened_already(c, shard))
+            st = add_file(c, shard, err);
+        if (st != REFINE_OK)
+            break;
+    }
+    json_decref(root);
+    return st;
+}
+
+/* Half-precision files first: the pack holds no more, and they are half the reading. */
+static refine_status add_component(checkpoint *c, const char *dir, const char *stem,
+                                   refine_error *err)
+{
+    static const char *const WHOLE[] = { "%s.fp16.safetensors", "%s.safetensors" };
+    static const char *const SHARDED[] = { "%s.safetensors.index.fp16.json",
+                                           "%s.fp16.safetensors.index.json",
+                                           "%s.safetensors.index.json" };
+    char name[NAME_BYTES], path[PATH_BYTES];
+
+    for (size_t i = 0; i < 2; i++) {
+        (void)snprintf(name, sizeof name, WHOLE[i], stem);
+        if (is_file(dir, name)) {
+            TRY(join(path, dir, name, err));
+            return add_file(c, path, err);
+        }
+        for (size_t j = 2 * i; j < 2 + i; j++) {
+            (void)snprintf(name, sizeof name, SHARDED[j], stem);
+            if (is_file(dir, name))
+                return add_shards(c, dir, name, err);
+        }
+    }
+    (void)snprintf(name, sizeof name, "%s.bin", stem);
+    if (is_file(dir, name))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: has pickled weights (%s) only; get the .safetensors version", dir,
+                           name);
+    return refine_fail(err, REFINE_EFORMAT, "%s: has no %s.safetensors", dir, stem);
+}
+
+static refine_status open_directory(checkpoint *c, const char *path, refine_error *err)
+{
+    static const char *const PARTS[][3] = {
+        { "unet", "diffusion_pytorch_model", "unet." },
+        { "vae", "diffusion_pytorch_model", "vae." },
+        { "text_encoder_2", "model", "text." },
+    };
+    model_config config;
+    char dir[PATH_BYTES];
+
+    c->source.kind = "diffusers";
+    TRY(config_from_diffusers(&config, path, err));
+    for (size_t i = 0; i < 3; i++) {
+        const int first = c->n_files;
+        TRY(join(dir, path, PARTS[i][0], err));
+        TRY(add_component(c, dir, PARTS[i][1], err));
+        for (int j = first; j < c->n_files; j++)
+            TRY(tensor_index_diffusers(&c->index, c->file[j], PARTS[i][2], err));
+    }
+    TRY(tensor_index_seal(&c->index, err));
+    return bind(c, path, &config, err);
+}
+
+/* ---- open and close ---- */
+
+/* The last part of the path, in ASCII: it goes into the pack's JSON. */
+static void keep_name(checkpoint *c, const char *path)
+{
+    size_t end = strlen(path), begin;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    const size_t n = num_min(end - begin, sizeof c->name - 1);
+    for (size_t i = 0; i < n; i++)
+        c->name[i] = path[begin + i] > 31 && path[begin + i] < 127 ? path[begin + i] : '?';
+    c->name[n] = 0;
+}
+
+static void checkpoint_close(weight_source *s)
+{
+    checkpoint *c = (checkpoint *)s;
+    layout_free(&s->list);
+    mem_free(c->bound);
+    tensor_index_free(&c->index);
+    for (int i = 0; i < c->n_files; i++)
+        safetensors_close(c->file[i]);
+    mem_free(c);
+}
+
+refine_status checkpoint_open(weight_source **out, const char *path, refine_error *err)
+{
+    struct stat s;
+
+    *out = NULL;
+    if (stat(path, &s) != 0)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    checkpoint *c = mem_calloc(1, sizeof *c);
+    if (!c)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    keep_name(c, path);
+    c->source = (weight_source){ .name = c->name,
+                                 .read = checkpoint_read,
+                                 .expect = checkpoint_expect,
+                                 .close = checkpoint_close };
+    const refine_status st = S_ISDIR(s.st_mode) ? open_directory(c, path, err)
+                                                : open_single(c, path, err);
+    if (st != REFINE_OK) {
+        checkpoint_close(&c->source);
+        return st;
+    }
+    *out = &c->source;
+    return REFINE_OK;
+}

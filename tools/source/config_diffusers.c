@@ -1,0 +1,390 @@
+/* tools/source/config_diffusers.c -- config.json, member by member.
+ *
+ * What the engine varies is read; what it takes for granted is compared, so that a model
+ * that needs something else is refused by name and not run wrongly.  Members that are
+ * absent have diffusers' defaults.
+ */
+#include "tools/source/config_diffusers.h"
+
+#include "engine/base/try.h"
+#include "tools/files/json_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { PATH_BYTES = 4096 };
+
+/* One JSON file being read. */
+typedef struct reading {
+    const char *path;
+    const json_t *root;
+    refine_error *err;
+} reading;
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static refine_status unsupported(const reading *r, const char *name, const json_t *v)
+{
+    char text[64] = "absent";
+    if (v) {
+        const size_t n = json_dumpb(v, text, sizeof text - 1, JSON_ENCODE_ANY | JSON_COMPACT);
+        text[n < sizeof text ? n : sizeof text - 1] = 0;
+    }
+    return refine_fail(r->err, REFINE_EFORMAT,
+                       "%s: %s is %s: this is no model the refiner's engine can run", r->path, name,
+                       text);
+}
+
+/* ---- values that vary ---- */
+
+static refine_status read_int(const reading *r, const char *name, int fallback, int *out)
+{
+    const json_t *v = json_object_get(r->root, name);
+    if (!v || json_is_null(v)) {
+        if (fallback < 0)
+            return unsupported(r, name, v);
+        *out = fallback;
+        return REFINE_OK;
+    }
+    const json_int_t n = json_integer_value(v);
+    if (!json_is_integer(v) || n < 0 || n > 1 << 24)
+        return unsupported(r, name, v);
+    *out = (int)n;
+    return REFINE_OK;
+}
+
+/* fallback NaN: there is none. */
+static refine_status read_real(const reading *r, const char *name, double fallback, float *out)
+{
+    const json_t *v = json_object_get(r->root, name);
+    if (!v || json_is_null(v)) {
+        if (isnan(fallback))
+            return unsupported(r, name, v);
+        *out = (float)fallback;
+        return REFINE_OK;
+    }
+    if (!json_is_number(v))
+        return unsupported(r, name, v);
+    *out = (float)json_number_value(v);
+    return REFINE_OK;
+}
+
+/* A number for all levels, or a list with one for each. */
+static refine_status read_levels(const reading *r, const char *name, int fallback, int levels,
+                                 int out[MAX_LEVELS])
+{
+    const json_t *v = json_object_get(r->root, name);
+    if (!json_is_array(v)) {
+        int all = fallback;
+        TRY(read_int(r, name, fallback, &all));
+        for (int i = 0; i < levels; i++)
+            out[i] = all;
+        return REFINE_OK;
+    }
+    if (json_array_size(v) != (size_t)levels)
+        return unsupported(r, name, v);
+    for (int i = 0; i < levels; i++) {
+        const json_t *e = json_array_get(v, (size_t)i);
+        if (!json_is_integer(e) || json_integer_value(e) < 0 || json_integer_value(e) > 1 << 24)
+            return unsupported(r, name, v);
+        out[i] = (int)json_integer_value(e);
+    }
+    return REFINE_OK;
+}
+
+/* The same, where all levels must agree. */
+static refine_status read_same(const reading *r, const char *name, int fallback, int levels,
+                               int *out)
+{
+    int all[MAX_LEVELS] = { 0 };
+    TRY(read_levels(r, name, fallback, levels, all));
+    for (int i = 1; i < levels; i++)
+        if (all[i] != all[0])
+            return unsupported(r, name, json_object_get(r->root, name));
+    *out = all[0];
+    return REFINE_OK;
+}
+
+/* The list that gives the number of levels. */
+static refine_status read_channels(const reading *r, int *levels, int out[MAX_LEVELS])
+{
+    const json_t *v = json_object_get(r->root, "block_out_channels");
+    const size_t n = json_array_size(v);
+    if (n < 1 || n > MAX_LEVELS)
+        return unsupported(r, "block_out_channels", v);
+    *levels = (int)n;
+    return read_levels(r, "block_out_channels", -1, *levels, out);
+}
+
+static const char *block_type(const reading *r, const char *list, int i)
+{
+    const char *s = json_string_value(json_array_get(json_object_get(r->root, list), (size_t)i));
+    return s ? s : "";
+}
+
+/* ---- values that are taken for granted ---- */
+
+typedef struct granted {
+    const char *name, *value; /* a number, true, false, null, or a string */
+    const char *fallback;     /* diffusers' default, where it is another */
+} granted;
+
+static bool is_value(const json_t *v, const char *want)
+{
+    char *end;
+    const double number = strtod(want, &end);
+    if (json_is_number(v))
+        return *end == 0 && fabs(json_number_value(v) - number) <= 1e-6 * fabs(number);
+    if (json_is_boolean(v))
+        return strcmp(want, json_is_true(v) ? "true" : "false") == 0;
+    if (json_is_null(v))
+        return strcmp(want, "null") == 0;
+    return json_is_string(v) && strcmp(json_string_value(v), want) == 0;
+}
+
+static refine_status check_granted(const reading *r, const granted *g, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_object_get(r->root, g[i].name);
+        if (!v && (!g[i].fallback || strcmp(g[i].fallback, g[i].value) == 0))
+            continue;
+        if (!v || !is_value(v, g[i].value))
+            return unsupported(r, g[i].name, v);
+    }
+    return REFINE_OK;
+}
+
+static const granted UNET_GRANTED[] = {
+    { "addition_embed_type", "text_time", "null" },
+    { "use_linear_projection", "true", "false" },
+    { "act_fn", "silu", NULL },
+    { "attention_type", "default", NULL },
+    { "center_input_sample", "false", NULL },
+    { "class_embed_type", "null", NULL },
+    { "class_embeddings_concat", "false", NULL },
+    { "conv_in_kernel", "3", NULL },
+    { "conv_out_kernel", "3", NULL },
+    { "cross_attention_norm", "null", NULL },
+    { "downsample_padding", "1", NULL },
+    { "dual_cross_attention", "false", NULL },
+    { "encoder_hid_dim", "null", NULL },
+    { "encoder_hid_dim_type", "null", NULL },
+    { "flip_sin_to_cos", "true", NULL },
+    { "freq_shift", "0", NULL },
+    { "mid_block_scale_factor", "1", NULL },
+    { "mid_block_type", "UNetMidBlock2DCrossAttn", NULL },
+    { "norm_eps", "1e-5", NULL },
+    { "num_class_embeds", "null", NULL },
+    { "only_cross_attention", "false", NULL },
+    { "resnet_out_scale_factor", "1", NULL },
+    { "resnet_skip_time_act", "false", NULL },
+    { "resnet_time_scale_shift", "default", NULL },
+    { "reverse_transformer_layers_per_block", "null", NULL },
+    { "time_cond_proj_dim", "null", NULL },
+    { "time_embedding_act_fn", "null", NULL },
+    { "time_embedding_dim", "null", NULL },
+    { "time_embedding_type", "positional", NULL },
+    { "timestep_post_act", "null", NULL },
+};
+
+static const granted VAE_GRANTED[] = {
+    { "act_fn", "silu", NULL },         { "in_channels", "3", NULL },
+    { "out_channels", "3", NULL },      { "latents_mean", "null", NULL },
+    { "latents_std", "null", NULL },    { "mid_block_add_attention", "true", NULL },
+    { "shift_factor", "null", NULL },   { "use_post_quant_conv", "true", NULL },
+    { "use_quant_conv", "true", NULL },
+};
+
+static const granted TEXT_GRANTED[] = {
+    { "hidden_act", "gelu", "quick_gelu" },
+    { "layer_norm_eps", "1e-5", NULL },
+};
+
+static const granted SCHEDULE_GRANTED[] = {
+    { "prediction_type", "epsilon", NULL },
+    { "beta_schedule", "scaled_linear", "linear" },
+    { "trained_betas", "null", NULL },
+    { "rescale_betas_zero_snr", "false", NULL },
+};
+
+/* ---- the files ---- */
+
+/* Down block i and up block levels-1-i are of one kind. */
+static refine_status read_unet_blocks(const reading *r, unet_config *c)
+{
+    for (int i = 0; i < c->levels; i++) {
+        const char *down = block_type(r, "down_block_types", i);
+        const char *up = block_type(r, "up_block_types", c->levels - 1 - i);
+        c->attention[i] = strcmp(down, "CrossAttnDownBlock2D") == 0;
+        if (!c->attention[i] && strcmp(down, "DownBlock2D") != 0)
+            return unsupported(r, "down_block_types", json_object_get(r->root, "down_block_types"));
+        if (strcmp(up, c->attention[i] ? "CrossAttnUpBlock2D" : "UpBlock2D") != 0)
+            return unsupported(r, "up_block_types", json_object_get(r->root, "up_block_types"));
+    }
+    return REFINE_OK;
+}
+
+/* What people mistake for the refiner. */
+static refine_status recognise_unet(const reading *r, int context_dim)
+{
+    const json_t *add = json_object_get(r->root, "addition_embed_type");
+    const char *other = NULL;
+
+    if (context_dim == 2048)
+        other = "the SDXL base model";
+    else if (context_dim == 768 && !json_is_string(add))
+        other = "a Stable Diffusion 1 model";
+    else if (context_dim == 1024 && !json_is_string(add))
+        other = "a Stable Diffusion 2 model";
+    if (!other)
+        return REFINE_OK;
+    return refine_fail(r->err, REFINE_EFORMAT,
+                       "%s: this is the UNet of %s, not of the SDXL refiner", r->path, other);
+}
+
+static refine_status read_unet(const reading *r, unet_config *c)
+{
+    int out_channels;
+
+    TRY(read_channels(r, &c->levels, c->channels));
+    TRY(read_same(r, "cross_attention_dim", -1, c->levels, &c->context_dim));
+    TRY(recognise_unet(r, c->context_dim));
+    TRY(check_granted(r, UNET_GRANTED, COUNT(UNET_GRANTED)));
+    TRY(read_unet_blocks(r, c));
+    TRY(read_same(r, "layers_per_block", 2, c->levels, &c->resnets));
+    TRY(read_levels(r, "transformer_layers_per_block", 1, c->levels, c->depth));
+    /* "attention_head_dim" is the number of heads, unless the right name is given too. */
+    const json_t *heads = json_object_get(r->root, "num_attention_heads");
+    TRY(read_levels(r, heads && !json_is_null(heads) ? "num_attention_heads" : "attention_head_dim",
+                    8, c->levels, c->heads));
+    c->mid_depth = c->depth[c->levels - 1];
+    c->mid_heads = c->heads[c->levels - 1];
+    for (int i = 0; i < c->levels; i++)
+        if (!c->attention[i])
+            c->depth[i] = 0;
+    TRY(read_int(r, "norm_num_groups", 32, &c->groups));
+    TRY(read_int(r, "in_channels", 4, &c->in_channels));
+    TRY(read_int(r, "out_channels", 4, &out_channels));
+    if (out_channels != c->in_channels)
+        return unsupported(r, "in_channels", json_object_get(r->root, "in_channels"));
+    TRY(read_int(r, "addition_time_embed_dim", -1, &c->id_embed_dim));
+    return read_int(r, "projection_class_embeddings_input_dim", -1, &c->add_embed_dim);
+}
+
+static refine_status read_text(const reading *r, text_config *c)
+{
+    TRY(check_granted(r, TEXT_GRANTED, COUNT(TEXT_GRANTED)));
+    TRY(read_int(r, "vocab_size", 49408, &c->vocab));
+    TRY(read_int(r, "max_position_embeddings", 77, &c->context));
+    TRY(read_int(r, "hidden_size", 512, &c->width));
+    TRY(read_int(r, "num_hidden_layers", 12, &c->layers));
+    TRY(read_int(r, "num_attention_heads", 8, &c->heads));
+    TRY(read_int(r, "intermediate_size", 2048, &c->mlp));
+    return read_int(r, "projection_dim", 512, &c->projection);
+}
+
+static refine_status read_vae(const reading *r, vae_config *c)
+{
+    TRY(check_granted(r, VAE_GRANTED, COUNT(VAE_GRANTED)));
+    TRY(read_channels(r, &c->levels, c->channels));
+    for (int i = 0; i < c->levels; i++)
+        if (strcmp(block_type(r, "down_block_types", i), "DownEncoderBlock2D") != 0 ||
+            strcmp(block_type(r, "up_block_types", i), "UpDecoderBlock2D") != 0)
+            return unsupported(r, "down_block_types", json_object_get(r->root, "down_block_types"));
+    TRY(read_int(r, "layers_per_block", 1, &c->resnets));
+    TRY(read_int(r, "latent_channels", 4, &c->latent_channels));
+    TRY(read_int(r, "norm_num_groups", 32, &c->groups));
+    return read_real(r, "scaling_factor", NAN, &c->scaling_factor);
+}
+
+static refine_status read_schedule(const reading *r, schedule_config *c)
+{
+    TRY(check_granted(r, SCHEDULE_GRANTED, COUNT(SCHEDULE_GRANTED)));
+    TRY(read_real(r, "beta_start", 0.0001, &c->beta_start));
+    TRY(read_real(r, "beta_end", 0.02, &c->beta_end));
+    TRY(read_int(r, "num_train_timesteps", 1000, &c->train_steps));
+    return read_int(r, "steps_offset", 0, &c->steps_offset);
+}
+
+typedef enum component { UNET, TEXT, VAE, SCHEDULE } component;
+
+static refine_status read_component(model_config *c, component which, const char *path,
+                                    refine_error *err)
+{
+    json_t *root;
+    refine_status st = json_file_load(&root, path, err);
+    if (st != REFINE_OK)
+        return st;
+    const reading r = { path, root, err };
+    switch (which) {
+    case UNET: st = read_unet(&r, &c->unet); break;
+    case TEXT: st = read_text(&r, &c->text); break;
+    case VAE: st = read_vae(&r, &c->vae); break;
+    case SCHEDULE: st = read_schedule(&r, &c->schedule); break;
+    }
+    json_decref(root);
+    return st;
+}
+
+static bool exists(const char *dir, const char *name)
+{
+    char path[PATH_BYTES];
+    struct stat s;
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path &&
+           stat(path, &s) == 0;
+}
+
+/* A directory without the three components: what is it? */
+static refine_status check_directory(const char *dir, refine_error *err)
+{
+    static const char *const NEEDED[] = { "unet/config.json", "text_encoder_2/config.json",
+                                          "vae/config.json" };
+    const char *missing = NULL;
+
+    for (size_t i = 0; !missing && i < COUNT(NEEDED); i++)
+        if (!exists(dir, NEEDED[i]))
+            missing = NEEDED[i];
+    if (!missing)
+        return REFINE_OK;
+    if (exists(dir, "unet") && exists(dir, "text_encoder") && !exists(dir, "text_encoder_2"))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: this is a Stable Diffusion 1 or 2 model, not the SDXL refiner",
+                           dir);
+    if (exists(dir, "config.json") && !exists(dir, "unet"))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: this is one component of a model; give the directory above it, "
+                           "with unet/, vae/ and text_encoder_2/",
+                           dir);
+    return refine_fail(err, REFINE_EFORMAT,
+                       "%s: has no %s; give the model's directory, with unet/, vae/ and "
+                       "text_encoder_2/",
+                       dir, missing);
+}
+
+refine_status config_from_diffusers(model_config *out, const char *dir, refine_error *err)
+{
+    static const struct {
+        component which;
+        const char *name;
+    } FILES[] = { { UNET, "unet/config.json" },
+                  { TEXT, "text_encoder_2/config.json" },
+                  { VAE, "vae/config.json" },
+                  { SCHEDULE, "scheduler/scheduler_config.json" } };
+    char path[PATH_BYTES];
+
+    TRY(check_directory(dir, err));
+    *out = (model_config){ .schedule = MODEL_REFINER.schedule };
+    for (size_t i = 0; i < COUNT(FILES); i++) {
+        if (FILES[i].which == SCHEDULE && !exists(dir, FILES[i].name))
+            break;
+        if (snprintf(path, sizeof path, "%s/%s", dir, FILES[i].name) >= (int)sizeof path)
+            return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
+        TRY(read_component(out, FILES[i].which, path, err));
+    }
+    refine_error why = { 0 };
+    const refine_status st = model_config_check(out, &why);
+    return st == REFINE_OK ? st : refine_fail(err, st, "%s: %s", dir, why.text);
+}

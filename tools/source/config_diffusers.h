@@ -1,0 +1,13 @@
+/* tools/source/config_diffusers.h -- the model's numbers out of a diffusers directory's JSON
+ * files. */
+#ifndef REFINE_CONFIG_DIFFUSERS_H
+#define REFINE_CONFIG_DIFFUSERS_H
+
+#include "engine/model_config.h"
+
+/* Reads dir/unet/config.json, text_encoder_2/config.json, vae/config.json and, if there is
+ * one, scheduler/scheduler_config.json.  REFINE_EFORMAT when the directory is another
+ * model (the text says which) or asks for something this engine does not do. */
+refine_status config_from_diffusers(model_config *out, const char *dir, refine_error *err);
+
+#endif

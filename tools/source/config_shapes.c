@@ -1,0 +1,155 @@
+/* tools/source/config_shapes.c -- widths are dimensions, depths are counted. */
+#include "tools/source/config_shapes.h"
+
+#include "engine/base/try.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { HEAD = 64, COUNT_MOST = 256, DIM_MOST = 1 << 24, N_IDS = 5 };
+
+typedef struct shapes {
+    const tensor_index *ix;
+    const char *path;
+    refine_error *err;
+} shapes;
+
+static const tensor_part *find(const shapes *s, const char *fmt, va_list ap)
+{
+    char name[LAYOUT_NAME];
+    const int n = vsnprintf(name, sizeof name, fmt, ap);
+    return n > 0 && n < LAYOUT_NAME ? tensor_index_find(s->ix, name) : NULL;
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+static bool
+has(const shapes *s, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const bool found = find(s, fmt, ap) != NULL;
+    va_end(ap);
+    return found;
+}
+
+/* Dimension `axis` of a tensor that must be there. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 4, 5)))
+#endif
+static refine_status
+dim(const shapes *s, int *out, int axis, const char *fmt, ...)
+{
+    char name[LAYOUT_NAME] = "";
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    const tensor_part *p = tensor_index_find(s->ix, name);
+    if (!p)
+        return refine_fail(s->err, REFINE_EFORMAT, "%s: incomplete: %s is missing", s->path, name);
+    if (axis >= p->n_dims || p->dim[axis] > DIM_MOST)
+        return refine_fail(s->err, REFINE_EFORMAT, "%s: %s has an impossible shape", s->path, name);
+    *out = (int)p->dim[axis];
+    return REFINE_OK;
+}
+
+static int heads(int channels) { return channels < HEAD ? 1 : channels / HEAD; }
+
+static int depth_of(const shapes *s, const char *transformer)
+{
+    int n = 0;
+    while (n < COUNT_MOST && has(s, "%s.transformer_blocks.%d.norm1.weight", transformer, n))
+        n++;
+    return n;
+}
+
+static refine_status unet_levels(const shapes *s, unet_config *c)
+{
+    char at[LAYOUT_NAME];
+    while (c->levels < MAX_LEVELS &&
+           has(s, "unet.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
+        const int i = c->levels++;
+        TRY(dim(s, &c->channels[i], 0, "unet.down_blocks.%d.resnets.0.conv1.weight", i));
+        (void)snprintf(at, sizeof at, "unet.down_blocks.%d.attentions.0", i);
+        c->depth[i] = depth_of(s, at);
+        c->attention[i] = c->depth[i] > 0;
+        c->heads[i] = heads(c->channels[i]);
+    }
+    while (c->resnets < COUNT_MOST &&
+           has(s, "unet.down_blocks.0.resnets.%d.conv1.weight", c->resnets))
+        c->resnets++;
+    return REFINE_OK;
+}
+
+static refine_status unet_shapes(const shapes *s, unet_config *c)
+{
+    static const char KV[] = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight";
+    int top, out_channels;
+
+    TRY(unet_levels(s, c));
+    TRY(dim(s, &top, 0, "unet.mid_block.resnets.0.conv1.weight"));
+    c->mid_depth = depth_of(s, "unet.mid_block.attentions.0");
+    c->mid_heads = heads(top);
+    c->groups = MODEL_REFINER.unet.groups;
+    TRY(dim(s, &c->context_dim, 1, "%s", KV));
+    TRY(dim(s, &c->add_embed_dim, 1, "unet.add_embedding.linear_1.weight"));
+    TRY(dim(s, &c->in_channels, 1, "unet.conv_in.weight"));
+    TRY(dim(s, &out_channels, 0, "unet.conv_out.weight"));
+    if (c->in_channels != out_channels)
+        return refine_fail(s->err, REFINE_EFORMAT,
+                           "%s: its UNet takes %d channels and gives %d: an inpainting or another "
+                           "special model, not the refiner",
+                           s->path, c->in_channels, out_channels);
+    return REFINE_OK;
+}
+
+static refine_status text_shapes(const shapes *s, text_config *c)
+{
+    TRY(dim(s, &c->vocab, 0, "text.text_model.embeddings.token_embedding.weight"));
+    TRY(dim(s, &c->width, 1, "text.text_model.embeddings.token_embedding.weight"));
+    TRY(dim(s, &c->context, 0, "text.text_model.embeddings.position_embedding.weight"));
+    TRY(dim(s, &c->mlp, 0, "text.text_model.encoder.layers.0.mlp.fc1.weight"));
+    TRY(dim(s, &c->projection, 0, "text.text_projection.weight"));
+    while (c->layers < COUNT_MOST &&
+           has(s, "text.text_model.encoder.layers.%d.mlp.fc1.weight", c->layers))
+        c->layers++;
+    c->heads = heads(c->width);
+    return REFINE_OK;
+}
+
+static refine_status vae_shapes(const shapes *s, vae_config *c)
+{
+    static const char BLOCK[] = "vae.encoder.down_blocks.%d.resnets.%d.conv1.weight";
+    int moments;
+
+    while (c->levels < MAX_LEVELS &&
+           has(s, "vae.encoder.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
+        const int i = c->levels++;
+        TRY(dim(s, &c->channels[i], 0, BLOCK, i, 0));
+    }
+    while (c->resnets < COUNT_MOST && has(s, BLOCK, 0, c->resnets))
+        c->resnets++;
+    TRY(dim(s, &moments, 0, "vae.quant_conv.weight"));
+    c->latent_channels = moments / 2;
+    c->groups = MODEL_REFINER.vae.groups;
+    c->scaling_factor = MODEL_REFINER.vae.scaling_factor;
+    return REFINE_OK;
+}
+
+refine_status config_from_shapes(model_config *out, const tensor_index *ix, const char *path,
+                                 refine_error *err)
+{
+    const shapes s = { ix, path, err };
+
+    *out = (model_config){ .schedule = MODEL_REFINER.schedule };
+    TRY(text_shapes(&s, &out->text));
+    TRY(unet_shapes(&s, &out->unet));
+    TRY(vae_shapes(&s, &out->vae));
+    out->unet.id_embed_dim = (out->unet.add_embed_dim - out->text.projection) / N_IDS;
+    refine_error why = { 0 };
+    const refine_status st = model_config_check(out, &why);
+    return st == REFINE_OK ? st : refine_fail(err, st, "%s: %s", path, why.text);
+}

@@ -1,0 +1,219 @@
+/* tools/source/demo_model.c -- a refiner of MODEL_TINY's size whose picture survives.
+ *
+ * Nothing here was trained.  Most weights are those of synthetic:tiny; a few are set so that
+ * what the random ones compute is ignored at the end and the rest is linear:
+ *
+ *     encode   latent j = LOUDNESS * mean of colour j over 8x8 pixels; latent 3 is 0;
+ *              times the scaling factor, so that noise is quiet beside it
+ *     UNet     eps = EAGERNESS * (x - x smoothed over 3x3)
+ *     decode   colour j = latent j / LOUDNESS, smoothly enlarged
+ *
+ * so that refining gives a soft copy of the picture with some of the noise taken out again.
+ *
+ * A signal s travels as the pair of channels 4j = s, 4j + 1 = -s.  Residual branches add
+ * nothing (conv2 = 0).  In front of the last norm of each network channels 4j + 2 and
+ * 4j + 3 are set to LOUD and -LOUD: they alone make the norm's deviation, LOUD / sqrt(2),
+ * and its mean is 0, so the norm is a known factor and not the picture's.  The
+ * nonlinearity behind it cancels: silu(s) - silu(-s) = s.
+ */
+#include "tools/source/demo_model.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+#include "quant/f16.h"
+#include "tools/source/synthetic.h"
+
+#include <string.h>
+
+enum { BLOCK = 1024, GROUPS = 8, PAIR = 4, COLOURS = 3, LATENTS = 4 };
+
+static const float LOUD = 64, LOUDNESS = 48, EAGERNESS = 1.5f, SURE = -20;
+
+typedef struct demo {
+    weight_source source;
+    weight_source *random;
+} demo;
+
+/* One element of a tensor: output o, input i, tap (y, x) of a k x k kernel. */
+typedef struct place {
+    int o, i, y, x, k, c_in;
+} place;
+
+typedef float value_at(place p);
+
+/* ---- what elements are ---- */
+
+static float binomial(int tap) { return tap == 1 ? 0.5f : 0.25f; }
+static float smooth(place p) { return binomial(p.y) * binomial(p.x); }
+static float centre(place p) { return p.y == p.k / 2 && p.x == p.k / 2 ? 1 : 0; }
+
+/* 1 where channel c carries signal j, -1 where it carries its negative. */
+static float carries(int c, int j)
+{
+    return c == PAIR * j ? 1.0f : c == PAIR * j + 1 ? -1.0f : 0.0f;
+}
+
+static float nothing(place p)
+{
+    (void)p;
+    return 0;
+}
+
+static float pass(place p) { return p.o == p.i ? centre(p) : 0; }
+static float pass_skip(place p) { return p.i == p.c_in / 2 + p.o ? 1 : 0; }
+static float halve(place p) { return p.o == p.i && p.y < 2 && p.x < 2 ? 0.25f : 0; }
+static float enlarge(place p) { return p.o == p.i ? smooth(p) : 0; }
+
+static float frame(place p) { return p.i % PAIR == 2 ? LOUD : p.i % PAIR == 3 ? -LOUD : 0; }
+
+static float deviation(place p)
+{
+    (void)p;
+    return LOUD * 0.70710678f;
+}
+
+static float from_colours(place p) { return carries(p.o, p.i) * centre(p); }
+static float to_colours(place p) { return carries(p.i, p.o) * centre(p); }
+static float from_latents(place p) { return p.i < COLOURS ? from_colours(p) / LOUDNESS : 0; }
+
+static float to_moments(place p) { return p.o < COLOURS ? to_colours(p) * LOUDNESS : 0; }
+static float moments_bias(place p) { return p.i < LATENTS ? 0 : SURE; }
+
+static float sharpness(place p) { return carries(p.o, p.i) * (centre(p) - smooth(p)); }
+static float to_noise(place p) { return to_colours(p) * EAGERNESS; }
+
+/* ---- which tensors ---- */
+
+typedef struct rule {
+    const char *begin, *end;
+    value_at *value;
+} rule;
+
+/* The first that matches; what none matches is random. */
+static const rule RULES[] = {
+    { "vae.encoder.mid_block.resnets.1.", "conv2.bias", frame },
+    { "vae.decoder.up_blocks.3.resnets.1.", "conv2.bias", frame },
+    { "vae.", "conv2.weight", nothing },
+    { "vae.", "conv2.bias", nothing },
+    { "vae.", "conv_shortcut.weight", pass },
+    { "vae.", "conv_shortcut.bias", nothing },
+    { "vae.", "to_out.0.weight", nothing },
+    { "vae.", "to_out.0.bias", nothing },
+    { "vae.", "downsamplers.0.conv.weight", halve },
+    { "vae.", "downsamplers.0.conv.bias", nothing },
+    { "vae.", "upsamplers.0.conv.weight", enlarge },
+    { "vae.", "upsamplers.0.conv.bias", nothing },
+    { "vae.", "conv_norm_out.weight", deviation },
+    { "vae.", "conv_norm_out.bias", nothing },
+    { "vae.", "quant_conv.weight", pass },
+    { "vae.", "quant_conv.bias", nothing },
+    { "vae.encoder.conv_in.", "weight", from_colours },
+    { "vae.encoder.conv_in.", "bias", nothing },
+    { "vae.encoder.conv_out.", "weight", to_moments },
+    { "vae.encoder.conv_out.", "bias", moments_bias },
+    { "vae.decoder.conv_in.", "weight", from_latents },
+    { "vae.decoder.conv_in.", "bias", nothing },
+    { "vae.decoder.conv_out.", "weight", to_colours },
+    { "vae.decoder.conv_out.", "bias", nothing },
+    { "unet.conv_in.", "weight", sharpness },
+    { "unet.conv_in.", "bias", nothing },
+    { "unet.up_blocks.3.resnets.2.", "conv_shortcut.weight", pass_skip },
+    { "unet.up_blocks.3.resnets.2.", "conv_shortcut.bias", nothing },
+    { "unet.up_blocks.3.resnets.2.", "conv2.weight", nothing },
+    { "unet.up_blocks.3.resnets.2.", "conv2.bias", frame },
+    { "unet.conv_norm_out.", "weight", deviation },
+    { "unet.conv_norm_out.", "bias", nothing },
+    { "unet.conv_out.", "weight", to_noise },
+    { "unet.conv_out.", "bias", nothing },
+};
+
+static value_at *value_of(const char *name)
+{
+    const size_t len = strlen(name);
+
+    for (size_t i = 0; i < sizeof RULES / sizeof *RULES; i++) {
+        const size_t begin = strlen(RULES[i].begin), end = strlen(RULES[i].end);
+        if (begin + end <= len && strncmp(name, RULES[i].begin, begin) == 0 &&
+            strcmp(name + len - end, RULES[i].end) == 0)
+            return RULES[i].value;
+    }
+    return NULL;
+}
+
+/* ---- the source ---- */
+
+/* Element `at` of a tensor in diffusers' order: [out][in][kh][kw]. */
+static place place_of(const layout_entry *e, uint64_t at)
+{
+    const uint64_t kw = (uint64_t)e->kw, kh = (uint64_t)e->kh, c_in = (uint64_t)e->c_in;
+
+    return (place){ .o = (int)(at / (kw * kh * c_in)),
+                    .i = (int)(at / (kw * kh) % c_in),
+                    .y = (int)(at / kw % kh),
+                    .x = (int)(at % kw),
+                    .k = e->kh,
+                    .c_in = e->c_in };
+}
+
+static refine_status demo_read(const weight_source *s, int entry, int part, uint64_t first,
+                               size_t n, dtype to, void *dst, refine_error *err)
+{
+    const demo *y = (const demo *)s;
+    const layout_entry *e = &s->list.entry[entry];
+    value_at *value = value_of(e->source[part]);
+    float block[BLOCK];
+
+    if (!value)
+        return y->random->read(y->random, entry, part, first, n, to, dst, err);
+    for (size_t at = 0; at < n; at += BLOCK) {
+        const size_t len = num_min(BLOCK, n - at);
+        for (size_t i = 0; i < len; i++)
+            block[i] = value(place_of(e, first + at + i));
+        if (to == DT_F16)
+            f16_encode((uint16_t *)dst + at, block, len);
+        else
+            memcpy((float *)dst + at, block, len * sizeof *block);
+    }
+    return REFINE_OK;
+}
+
+static void demo_expect(const weight_source *s, int entry, int part, uint64_t first, size_t n)
+{
+    (void)s, (void)entry, (void)part, (void)first, (void)n;
+}
+
+static void demo_close(weight_source *s)
+{
+    demo *y = (demo *)s;
+
+    if (y->random)
+        y->random->close(y->random);
+    layout_free(&s->list);
+    mem_free(y);
+}
+
+refine_status demo_model_open(weight_source **out, refine_error *err)
+{
+    model_config c = MODEL_TINY;
+    refine_status st;
+
+    *out = NULL;
+    c.unet.groups = c.vae.groups = GROUPS;
+    demo *y = mem_calloc(1, sizeof *y);
+    if (!y)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    y->source = (weight_source){ .name = "synthetic:demo",
+                                 .kind = "synthetic",
+                                 .read = demo_read,
+                                 .expect = demo_expect,
+                                 .close = demo_close };
+    TRY_OR(fail, synthetic_open_config(&y->random, &c, 0, "demo", err));
+    TRY_OR(fail, layout_build(&y->source.list, &c));
+    *out = &y->source;
+    return REFINE_OK;
+
+fail:
+    demo_close(&y->source);
+    return refine_fail(err, st, "out of memory");
+}

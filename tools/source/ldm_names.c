@@ -1,0 +1,283 @@
+/* tools/source/ldm_names.c -- the renaming, written as tables of prefixes.
+ *
+ * In a pattern '#' stands for a number.  What follows a matched pattern (".weight",
+ * "transformer_blocks.0.attn1.to_q.weight") keeps its name unless a second table says
+ * otherwise.
+ */
+#include "tools/source/ldm_names.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NUMBER_MOST = 9999 };
+
+/* The rest of `s` behind `pattern`, its numbers in n[]; NULL when it does not begin so. */
+static const char *match(const char *s, const char *pattern, int n[2])
+{
+    int k = 0;
+    for (; *pattern; pattern++) {
+        if (*pattern != '#') {
+            if (*s++ != *pattern)
+                return NULL;
+            continue;
+        }
+        if (*s < '0' || *s > '9')
+            return NULL;
+        for (n[k] = 0; *s >= '0' && *s <= '9'; s++)
+            if ((n[k] = 10 * n[k] + (*s - '0')) > NUMBER_MOST)
+                return NULL;
+        k++;
+    }
+    return s;
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+static bool
+put(char out[LAYOUT_NAME], const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const int n = vsnprintf(out, LAYOUT_NAME, fmt, ap);
+    va_end(ap);
+    return n > 0 && n < LAYOUT_NAME;
+}
+
+typedef struct respelling {
+    const char *from, *to;
+} respelling;
+
+/* The first rule that fits, or the name unchanged. */
+static bool put_renamed(char out[LAYOUT_NAME], const char *prefix, const char *rest,
+                        const respelling *rules, size_t n_rules)
+{
+    for (size_t i = 0; i < n_rules; i++) {
+        const size_t len = strlen(rules[i].from);
+        if (strncmp(rest, rules[i].from, len) == 0)
+            return put(out, "%s%s%s", prefix, rules[i].to, rest + len);
+    }
+    return put(out, "%s%s", prefix, rest);
+}
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* ---- UNet ---- */
+
+static const respelling UNET_RESNET[] = {
+    { "in_layers.0.", "norm1." },          { "in_layers.2.", "conv1." },
+    { "emb_layers.1.", "time_emb_proj." }, { "out_layers.0.", "norm2." },
+    { "out_layers.3.", "conv2." },         { "skip_connection.", "conv_shortcut." },
+};
+
+static const respelling UNET_ENDS[] = {
+    { "time_embed.0.", "unet.time_embedding.linear_1." },
+    { "time_embed.2.", "unet.time_embedding.linear_2." },
+    { "label_emb.0.0.", "unet.add_embedding.linear_1." },
+    { "label_emb.0.2.", "unet.add_embedding.linear_2." },
+    { "input_blocks.0.0.", "unet.conv_in." },
+    { "out.0.", "unet.conv_norm_out." },
+    { "out.2.", "unet.conv_out." },
+};
+
+static bool unet_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
+{
+    return put_renamed(out, at, rest, UNET_RESNET, COUNT(UNET_RESNET));
+}
+
+/* input_blocks count from 1: per level its resnets, then the downsampler. */
+static bool unet_down(char out[LAYOUT_NAME], const char *s, int resnets)
+{
+    char at[LAYOUT_NAME];
+    const char *rest;
+    int n[2];
+
+    if (!match(s, "input_blocks.#.", n) || n[0] == 0)
+        return false;
+    const int level = (n[0] - 1) / (resnets + 1), j = (n[0] - 1) % (resnets + 1);
+    if ((rest = match(s, "input_blocks.#.0.op.", n)))
+        return put(out, "unet.down_blocks.%d.downsamplers.0.conv.%s", level, rest);
+    if ((rest = match(s, "input_blocks.#.0.", n)))
+        return put(at, "unet.down_blocks.%d.resnets.%d.", level, j) && unet_resnet(out, at, rest);
+    if ((rest = match(s, "input_blocks.#.1.", n)))
+        return put(out, "unet.down_blocks.%d.attentions.%d.%s", level, j, rest);
+    return false;
+}
+
+static bool unet_mid(char out[LAYOUT_NAME], const char *s)
+{
+    const char *rest;
+    int n[2];
+
+    if ((rest = match(s, "middle_block.0.", n)))
+        return unet_resnet(out, "unet.mid_block.resnets.0.", rest);
+    if ((rest = match(s, "middle_block.1.", n)))
+        return put(out, "unet.mid_block.attentions.0.%s", rest);
+    if ((rest = match(s, "middle_block.2.", n)))
+        return unet_resnet(out, "unet.mid_block.resnets.1.", rest);
+    return false;
+}
+
+/* output_blocks: one more resnet per level; the upsampler shares the last one's number. */
+static bool unet_up(char out[LAYOUT_NAME], const char *s, int resnets)
+{
+    char at[LAYOUT_NAME];
+    const char *rest;
+    int n[2];
+
+    if (!match(s, "output_blocks.#.", n))
+        return false;
+    const int block = n[0] / (resnets + 1), j = n[0] % (resnets + 1);
+    if ((rest = match(s, "output_blocks.#.0.", n)))
+        return put(at, "unet.up_blocks.%d.resnets.%d.", block, j) && unet_resnet(out, at, rest);
+    if ((rest = match(s, "output_blocks.#.#.conv.", n)))
+        return put(out, "unet.up_blocks.%d.upsamplers.0.conv.%s", block, rest);
+    if ((rest = match(s, "output_blocks.#.1.", n)))
+        return put(out, "unet.up_blocks.%d.attentions.%d.%s", block, j, rest);
+    return false;
+}
+
+static bool unet_translate(char out[LAYOUT_NAME], const char *s, int resnets)
+{
+    for (size_t i = 0; i < COUNT(UNET_ENDS); i++) {
+        int n[2];
+        const char *rest = match(s, UNET_ENDS[i].from, n);
+        if (rest)
+            return put(out, "%s%s", UNET_ENDS[i].to, rest);
+    }
+    return unet_down(out, s, resnets) || unet_mid(out, s) || unet_up(out, s, resnets);
+}
+
+/* ---- VAE ---- */
+
+static const respelling VAE_RESNET[] = { { "nin_shortcut.", "conv_shortcut." } };
+
+static const respelling VAE_ATTENTION[] = {
+    { "norm.", "group_norm." },   { "q.", "to_q." }, { "k.", "to_k." }, { "v.", "to_v." },
+    { "proj_out.", "to_out.0." },
+};
+
+static const respelling VAE_ENDS[] = { { "norm_out.", "conv_norm_out." } };
+
+static bool vae_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
+{
+    return put_renamed(out, at, rest, VAE_RESNET, COUNT(VAE_RESNET));
+}
+
+static bool vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
+{
+    char at[LAYOUT_NAME];
+    const char *rest;
+    int n[2];
+
+    if ((rest = match(s, "mid.block_#.", n)))
+        return put(at, "vae.%s.mid_block.resnets.%d.", half, n[0] - 1) && vae_resnet(out, at, rest);
+    if ((rest = match(s, "mid.attn_1.", n)))
+        return put(at, "vae.%s.mid_block.attentions.0.", half) &&
+               put_renamed(out, at, rest, VAE_ATTENTION, COUNT(VAE_ATTENTION));
+    return put(at, "vae.%s.", half) && put_renamed(out, at, s, VAE_ENDS, COUNT(VAE_ENDS));
+}
+
+static bool vae_encoder(char out[LAYOUT_NAME], const char *s)
+{
+    char at[LAYOUT_NAME];
+    const char *rest;
+    int n[2];
+
+    if ((rest = match(s, "down.#.block.#.", n)))
+        return put(at, "vae.encoder.down_blocks.%d.resnets.%d.", n[0], n[1]) &&
+               vae_resnet(out, at, rest);
+    if ((rest = match(s, "down.#.downsample.", n)))
+        return put(out, "vae.encoder.down_blocks.%d.downsamplers.0.%s", n[0], rest);
+    return vae_mid(out, "encoder", s);
+}
+
+/* The single file counts levels from the finest, diffusers in the order they run. */
+static bool vae_decoder(char out[LAYOUT_NAME], const char *s, int levels)
+{
+    char at[LAYOUT_NAME];
+    const char *rest;
+    int n[2];
+
+    if ((rest = match(s, "up.#.block.#.", n)))
+        return put(at, "vae.decoder.up_blocks.%d.resnets.%d.", levels - 1 - n[0], n[1]) &&
+               vae_resnet(out, at, rest);
+    if ((rest = match(s, "up.#.upsample.", n)))
+        return put(out, "vae.decoder.up_blocks.%d.upsamplers.0.%s", levels - 1 - n[0], rest);
+    return vae_mid(out, "decoder", s);
+}
+
+static bool vae_translate(char out[LAYOUT_NAME], const char *s, int levels)
+{
+    const char *rest;
+    int n[2];
+
+    if ((rest = match(s, "encoder.", n)))
+        return vae_encoder(out, rest);
+    if ((rest = match(s, "decoder.", n)))
+        return vae_decoder(out, rest, levels);
+    if (match(s, "quant_conv.", n) || match(s, "post_quant_conv.", n))
+        return put(out, "vae.%s", s);
+    return false;
+}
+
+/* ---- text encoder ---- */
+
+static const respelling TEXT_LAYER[] = {
+    { "ln_1.", "layer_norm1." },   { "ln_2.", "layer_norm2." }, { "mlp.c_fc.", "mlp.fc1." },
+    { "mlp.c_proj.", "mlp.fc2." }, { "attn.", "self_attn." },
+};
+
+static const respelling TEXT_ENDS[] = {
+    { "token_embedding.", "text.text_model.embeddings.token_embedding." },
+    { "positional_embedding", "text.text_model.embeddings.position_embedding.weight" },
+    { "ln_final.", "text.text_model.final_layer_norm." },
+};
+
+static bool text_qkv(ldm_name *out, int layer, const char *what)
+{
+    static const char *const PROJ[3] = { "q_proj", "k_proj", "v_proj" };
+    out->view = LDM_THIRDS;
+    for (int i = 0; i < 3; i++)
+        if (!put(out->name[i], "text.text_model.encoder.layers.%d.self_attn.%s.%s", layer, PROJ[i],
+                 what))
+            return false;
+    return true;
+}
+
+static bool text_translate(ldm_name *out, const char *s)
+{
+    char at[LAYOUT_NAME];
+    const char *rest;
+    int n[2];
+
+    if ((rest = match(s, "transformer.resblocks.#.attn.in_proj_", n)))
+        return text_qkv(out, n[0], rest);
+    if ((rest = match(s, "transformer.resblocks.#.", n)))
+        return put(at, "text.text_model.encoder.layers.%d.", n[0]) &&
+               put_renamed(out->name[0], at, rest, TEXT_LAYER, COUNT(TEXT_LAYER));
+    if (strcmp(s, "text_projection") == 0) {
+        out->view = LDM_TRANSPOSED;
+        return put(out->name[0], "text.text_projection.weight");
+    }
+    for (size_t i = 0; i < COUNT(TEXT_ENDS); i++)
+        if ((rest = match(s, TEXT_ENDS[i].from, n)))
+            return put(out->name[0], "%s%s", TEXT_ENDS[i].to, rest);
+    return false;
+}
+
+bool ldm_translate(ldm_name *out, const char *ldm, const ldm_shape *shape)
+{
+    const char *rest;
+    int n[2];
+
+    out->view = LDM_WHOLE;
+    if ((rest = match(ldm, "model.diffusion_model.", n)))
+        return unet_translate(out->name[0], rest, shape->unet_resnets);
+    if ((rest = match(ldm, "first_stage_model.", n)))
+        return vae_translate(out->name[0], rest, shape->vae_levels);
+    if ((rest = match(ldm, "conditioner.embedders.0.model.", n)))
+        return text_translate(out, rest);
+    return false;
+}

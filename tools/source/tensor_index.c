@@ -1,0 +1,182 @@
+/* tools/source/tensor_index.c -- canonical names, whatever the file calls its tensors. */
+#include "tools/source/tensor_index.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/try.h"
+#include "tools/source/ldm_names.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static refine_status append(tensor_index *ix, const tensor_part *part, refine_error *err)
+{
+    if (ix->n == ix->cap) {
+        const int cap = ix->cap ? 2 * ix->cap : 1024;
+        tensor_part *p = mem_realloc(ix->part, (size_t)cap * sizeof *p);
+        if (!p)
+            return refine_fail(err, REFINE_ENOMEM, "out of memory");
+        ix->part = p;
+        ix->cap = cap;
+    }
+    ix->part[ix->n++] = *part;
+    return REFINE_OK;
+}
+
+/* Tensors of more than four dimensions are no weights of ours. */
+static bool whole(tensor_part *p, const safetensors *f, const safetensor *t)
+{
+    *p = (tensor_part){ .file = f, .tensor = t, .n_dims = t->n_dims, .elements = t->elements };
+    if (t->n_dims > PART_DIMS)
+        return false;
+    memcpy(p->dim, t->dim, sizeof p->dim);
+    return true;
+}
+
+/* ---- the single file ---- */
+
+static refine_status add_thirds(tensor_index *ix, const tensor_part *all, const ldm_name *n,
+                                refine_error *err)
+{
+    if (all->n_dims < 1 || all->dim[0] % 3)
+        return refine_fail(err, REFINE_EFORMAT, "%s: %s: its rows are no query, key and value",
+                           all->file->path, all->tensor->name);
+    tensor_part p = *all;
+    p.dim[0] /= 3;
+    p.elements /= 3;
+    for (int i = 0; i < 3; i++) {
+        memcpy(p.name, n->name[i], sizeof p.name);
+        p.skip = (uint64_t)i * p.elements;
+        TRY(append(ix, &p, err));
+    }
+    return REFINE_OK;
+}
+
+static refine_status add_ldm(tensor_index *ix, const safetensors *f, const safetensor *t,
+                             const ldm_name *n, refine_error *err)
+{
+    tensor_part p;
+    if (!whole(&p, f, t))
+        return REFINE_OK;
+    if (n->view == LDM_THIRDS)
+        return add_thirds(ix, &p, n, err);
+    memcpy(p.name, n->name[0], sizeof p.name);
+    if (n->view == LDM_TRANSPOSED) {
+        if (p.n_dims != 2)
+            return refine_fail(err, REFINE_EFORMAT, "%s: %s: is no matrix", f->path, t->name);
+        p.dim[0] = t->dim[1];
+        p.dim[1] = t->dim[0];
+        p.transposed = true;
+    }
+    return append(ix, &p, err);
+}
+
+/* Resnets per level: the first downsampler's number less one.  Levels of the VAE: counted. */
+static ldm_shape shape_of(const safetensors *f)
+{
+    char name[LAYOUT_NAME];
+    ldm_shape s = { 1, 0 };
+
+    for (int i = 1; i < 64; i++) {
+        (void)snprintf(name, sizeof name, "model.diffusion_model.input_blocks.%d.0.op.weight", i);
+        if (safetensors_find(f, name)) {
+            s.unet_resnets = i - 1;
+            break;
+        }
+    }
+    while (s.vae_levels < MAX_LEVELS) {
+        (void)snprintf(name, sizeof name, "first_stage_model.encoder.down.%d.block.0.conv1.weight",
+                       s.vae_levels);
+        if (!safetensors_find(f, name))
+            break;
+        s.vae_levels++;
+    }
+    return s;
+}
+
+refine_status tensor_index_ldm(tensor_index *ix, const safetensors *f, refine_error *err)
+{
+    const ldm_shape shape = shape_of(f);
+    ldm_name name;
+
+    for (int i = 0; i < f->n; i++)
+        if (ldm_translate(&name, f->tensor[i].name, &shape))
+            TRY(add_ldm(ix, f, &f->tensor[i], &name, err));
+    return REFINE_OK;
+}
+
+/* ---- diffusers ---- */
+
+/* Attention of old VAE files. */
+static const char *const OLD_NAMES[][2] = {
+    { ".query.", ".to_q." },
+    { ".key.", ".to_k." },
+    { ".value.", ".to_v." },
+    { ".proj_attn.", ".to_out.0." },
+};
+
+static int spell(char out[LAYOUT_NAME], const char *prefix, const char *name)
+{
+    for (size_t i = 0; i < sizeof OLD_NAMES / sizeof OLD_NAMES[0]; i++) {
+        const char *at = strstr(name, OLD_NAMES[i][0]);
+        if (at && strcmp(prefix, "vae.") == 0)
+            return snprintf(out, LAYOUT_NAME, "%s%.*s%s%s", prefix, (int)(at - name), name,
+                            OLD_NAMES[i][1], at + strlen(OLD_NAMES[i][0]));
+    }
+    /* Newer transformers leave "text_model." out. */
+    const bool bare = strcmp(prefix, "text.") == 0 && strncmp(name, "text_", 5) != 0;
+    return snprintf(out, LAYOUT_NAME, "%s%s%s", prefix, bare ? "text_model." : "", name);
+}
+
+refine_status tensor_index_diffusers(tensor_index *ix, const safetensors *f, const char *prefix,
+                                     refine_error *err)
+{
+    tensor_part p;
+    for (int i = 0; i < f->n; i++) {
+        const safetensor *t = &f->tensor[i];
+        if (!whole(&p, f, t) || spell(p.name, prefix, t->name) >= LAYOUT_NAME)
+            continue;
+        TRY(append(ix, &p, err));
+    }
+    return REFINE_OK;
+}
+
+/* ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const tensor_part *)a)->name, ((const tensor_part *)b)->name);
+}
+
+refine_status tensor_index_seal(tensor_index *ix, refine_error *err)
+{
+    if (ix->n)
+        qsort(ix->part, (size_t)ix->n, sizeof *ix->part, by_name);
+    for (int i = 1; i < ix->n; i++)
+        if (by_name(&ix->part[i - 1], &ix->part[i]) == 0)
+            return refine_fail(err, REFINE_EFORMAT, "%s: %s is there twice, as %.100s and %.100s",
+                               ix->part[i].file->path, ix->part[i].name,
+                               ix->part[i - 1].tensor->name, ix->part[i].tensor->name);
+    return REFINE_OK;
+}
+
+void tensor_index_free(tensor_index *ix)
+{
+    mem_free(ix->part);
+    *ix = (tensor_index){ 0 };
+}
+
+const tensor_part *tensor_index_find(const tensor_index *ix, const char *name)
+{
+    int low = 0, high = ix->n;
+    while (low < high) {
+        const int mid = low + (high - low) / 2, order = strcmp(name, ix->part[mid].name);
+        if (order == 0)
+            return &ix->part[mid];
+        if (order < 0)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return NULL;
+}
