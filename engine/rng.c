@@ -12,8 +12,6 @@
  */
 #include "engine/rng.h"
 
-#include "quant/f16.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -60,8 +58,6 @@ static double mt_uniform53(rng *r)
 
 static float mt_uniform24(rng *r) { return (float)(mt_draw(r) & 0xffffffu) * 0x1p-24f; }
 
-static float mt_uniform11(rng *r) { return (float)(mt_draw(r) & 0x7ffu) * 0x1p-11f; }
-
 /* Tensors of fewer than 16 elements go one by one, in double; the generator keeps the
  * spare half of a pair, even for the next tensor. */
 static double mt_normal_double(rng *r)
@@ -77,7 +73,7 @@ static double mt_normal_double(rng *r)
     return radius * cos(theta);
 }
 
-static void box_muller_f32(float d[BLOCK])
+static void box_muller(float d[BLOCK])
 {
     for (int j = 0; j < BLOCK / 2; j++) {
         const float radius = sqrtf(-2.0f * logf(1.0f - d[j]));
@@ -87,34 +83,19 @@ static void box_muller_f32(float d[BLOCK])
     }
 }
 
-static float half(double v) { return f16_to_f32(f32_to_f16((float)v)); }
-
-/* Every named value of the reference is an fp16 there. */
-static void box_muller_f16(float d[BLOCK])
-{
-    for (int j = 0; j < BLOCK / 2; j++) {
-        const float u1 = half(1.0f - d[j]);
-        const float radius = half(sqrtf(-2.0f * logf(u1)));
-        const float theta = half(TWO_PI * d[j + 8]);
-        d[j] = half(radius * cosf(theta));
-        d[j + 8] = half(radius * sinf(theta));
-    }
-}
-
 /* Whole blocks in order; what is left over is the *last* 16 elements drawn anew. */
-static void mt_randn(rng *r, float *out, size_t n, float (*uniform)(rng *),
-                     void (*transform)(float *))
+static void mt_randn(rng *r, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = uniform(r);
+        out[i] = mt_uniform24(r);
     for (size_t i = 0; i + BLOCK <= n; i += BLOCK)
-        transform(out + i);
+        box_muller(out + i);
     if (n % BLOCK == 0)
         return;
     float *last = out + n - BLOCK;
     for (int i = 0; i < BLOCK; i++)
-        last[i] = uniform(r);
-    transform(last);
+        last[i] = mt_uniform24(r);
+    box_muller(last);
 }
 
 /* ---- Philox ---- */
@@ -179,19 +160,8 @@ void rng_randn(rng *r, float *out, size_t n)
     if (r->kind == RNG_PHILOX)
         philox_randn(r, out, n);
     else if (n >= BLOCK)
-        mt_randn(r, out, n, mt_uniform24, box_muller_f32);
+        mt_randn(r, out, n);
     else
         for (size_t i = 0; i < n; i++)
             out[i] = (float)mt_normal_double(r);
-}
-
-void rng_randn_f16(rng *r, float *out, size_t n)
-{
-    if (r->kind == RNG_TORCH && n >= BLOCK) {
-        mt_randn(r, out, n, mt_uniform11, box_muller_f16);
-        return;
-    }
-    rng_randn(r, out, n);
-    for (size_t i = 0; i < n; i++)
-        out[i] = half(out[i]);
 }

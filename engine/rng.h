@@ -37,8 +37,4 @@ void rng_open(rng *r, rng_kind kind, uint64_t seed);
  * and drawing 16 twice are the same, drawing 20 and drawing 10 twice are not. */
 void rng_randn(rng *r, float *out, size_t n);
 
-/* torch.randn(dtype=float16), whose values are not the rounded f32 ones on the CPU.
- * The floats are exact fp16 values. */
-void rng_randn_f16(rng *r, float *out, size_t n);
-
 #endif

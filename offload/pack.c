@@ -479,7 +479,6 @@ void pack_close(pack *p)
 
 const char *pack_path(const pack *p) { return p->path; }
 const pack_superblock *pack_super(const pack *p) { return &p->super; }
-int pack_fd(const pack *p) { return p->fd; }
 
 int n_pack_tensors(const pack *p) { return (int)p->super.n_tensors; }
 int n_pack_chunks(const pack *p) { return (int)p->super.n_chunks; }

@@ -27,7 +27,6 @@ void pack_close(pack *p); /* NULL is fine */
 
 const char *pack_path(const pack *p);
 const pack_superblock *pack_super(const pack *p);
-int pack_fd(const pack *p); /* buffered, read-only; the pack's */
 
 int n_pack_tensors(const pack *p);
 const pack_tensor *pack_tensor_at(const pack *p, int i);

@@ -119,11 +119,6 @@ void script_hold_before(script *s, const cursor *c)
     }
 }
 
-void script_hold_none(script *s)
-{
-    memset(s->held, 0, ((size_t)s->n_chunks + 1) * sizeof *s->held);
-}
-
 bool script_needs_residents(const script *s, const cursor *c)
 {
     for (int p = c->pass; p < s->n; p++) {

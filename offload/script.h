@@ -47,8 +47,6 @@ bool script_to_trip(const script *s, cursor *c);
 
 /* Residents that travelled before `c` are held from now on. */
 void script_hold_before(script *s, const cursor *c);
-/* None is held. */
-void script_hold_none(script *s);
 
 /* Is a resident chunk visited at `c` or later? */
 bool script_needs_residents(const script *s, const cursor *c);

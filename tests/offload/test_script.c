@@ -84,9 +84,6 @@ Test(offload_script, what_travelled_is_held_in_the_next_run)
         script_next(&s, &c);
     script_hold_before(&s, &c);
     expect_trips(&s, "2555");
-
-    script_hold_none(&s);
-    expect_trips(&s, "2345655");
     script_close(&s);
 }
 
