@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 
 static const char *const DEVICE_OWNERS[TRACE_DEVICE_OWNERS] = {
-    "resident weights", "ring of weights", "prompt keys and values",
-    "activations",      "workspace",       "norms and biases",
+    "resident weights", "ring of weights",  "prompt keys and values", "activations",
+    "workspace",        "norms and biases", "the GPU's own",
 };
 static const char *const HOST_OWNERS[TRACE_HOST_OWNERS] = { "staging", "cached weights",
                                                             "spilled activations" };
@@ -22,9 +22,10 @@ const char *memprof_host_owner(int i) { return HOST_OWNERS[i]; }
 uint64_t memprof_device_bytes(const refine_memory *m, int i)
 {
     const uint64_t prompt = m->prompt < m->activations ? m->prompt : m->activations;
-    const uint64_t bytes[TRACE_DEVICE_OWNERS] = { m->resident,  m->ring,
-                                                  prompt,       m->activations - prompt,
-                                                  m->workspace, m->vectors };
+    const uint64_t bytes[TRACE_DEVICE_OWNERS] = {
+        m->resident, m->ring,           prompt, m->activations - prompt, m->workspace,
+        m->vectors,  m->device_overhead
+    };
     return bytes[i];
 }
 

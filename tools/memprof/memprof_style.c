@@ -7,11 +7,11 @@
 const char *const memprof_style[] = {
     ":root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1c2430;--soft:#5b6675;"
     "--line:#dde2e9;--accent:#0b63b0;--bad:#c2410c;--track:#e9edf2;"
-    "--o0:#2f6fb4;--o1:#63b3e8;--o2:#c76fa6;--o3:#e6a01f;--o4:#8d96a3;--o5:#1f9d77;"
+    "--o0:#2f6fb4;--o1:#63b3e8;--o2:#c76fa6;--o3:#e6a01f;--o4:#8d96a3;--o5:#1f9d77;--o6:#7a5c3e;"
     "--work:#1f9d77;--sdisk:#d9480f;--sdecode:#8a5fc9;--scopy:#d6336c;--busy:#5a86b8}\n"
     "@media(prefers-color-scheme:dark){:root{--page:#12161c;--card:#1a2029;--ink:#e6ebf2;"
     "--soft:#9aa7b8;--line:#2d3642;--accent:#7cc0ff;--bad:#ff9466;--track:#27303b;"
-    "--o0:#4a8ad2;--o1:#8ccbf5;--o2:#d98bbb;--o3:#eeb34a;--o4:#7d8896;--o5:#39b78f;"
+    "--o0:#4a8ad2;--o1:#8ccbf5;--o2:#d98bbb;--o3:#eeb34a;--o4:#7d8896;--o5:#39b78f;--o6:#a98a68;"
     "--work:#39b78f;--sdisk:#ff7a45;--sdecode:#ab86e3;--scopy:#f0608f;--busy:#7ba6d8}}\n",
     "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);"
     "font:16px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Noto Sans\",sans-serif}\n"
@@ -51,7 +51,8 @@ const char *const memprof_style[] = {
     ".dot{stroke:var(--accent);stroke-width:8;stroke-linecap:round;"
     "vector-effect:non-scaling-stroke}\n"
     ".dev0,.hos0{fill:var(--o0)}.dev1,.hos1{fill:var(--o1)}.dev2{fill:var(--o2)}"
-    ".dev3,.hos2{fill:var(--o3)}.dev4{fill:var(--o4)}.dev5{fill:var(--o5)}\n"
+    ".dev3,.hos2{fill:var(--o3)}.dev4{fill:var(--o4)}.dev5{fill:var(--o5)}"
+    ".dev6{fill:var(--o6)}\n"
     ".lane0,.lane1,.lane2{fill:var(--busy)}.lane3{fill:var(--work)}.lane4{fill:var(--sdisk)}"
     ".lane5{fill:var(--sdecode)}.lane6{fill:var(--scopy)}\n"
     ".swatch{display:inline-block;width:.8em;height:.8em;border-radius:3px;margin-right:.5em}\n"

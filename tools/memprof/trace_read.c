@@ -8,6 +8,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
 #include "tools/files/json_file.h"
+#include "tools/report/result_json.h"
 
 #include <limits.h>
 #include <math.h>
@@ -128,26 +129,10 @@ static refine_rates rates(checker *c, const json_t *o)
 
 static refine_memory memory(checker *c, const json_t *o)
 {
-    return (refine_memory){ .device_planned = bytes(c, o, "device_planned"),
-                            .device_peak = bytes(c, o, "device_peak"),
-                            .device_limit = bytes(c, o, "device_limit"),
-                            .host_planned = bytes(c, o, "host_planned"),
-                            .host_peak = bytes(c, o, "host_peak"),
-                            .host_limit = bytes(c, o, "host_limit"),
-                            .rss_planned = bytes(c, o, "rss_planned"),
-                            .rss_peak = bytes(c, o, "rss_peak"),
-                            .ring = bytes(c, o, "ring"),
-                            .resident = bytes(c, o, "resident"),
-                            .activations = bytes(c, o, "activations"),
-                            .workspace = bytes(c, o, "workspace"),
-                            .vectors = bytes(c, o, "vectors"),
-                            .staging = bytes(c, o, "staging"),
-                            .prompt = bytes(c, o, "prompt"),
-                            .cached = bytes(c, o, "cached"),
-                            .spill_host = bytes(c, o, "spill_host"),
-                            .spill_file = bytes(c, o, "spill_file"),
-                            .smallest_device = bytes(c, o, "smallest_device"),
-                            .smallest_host = bytes(c, o, "smallest_host") };
+    refine_memory m = { 0 };
+    for (int i = 0; i < MEMORY_FIELDS; i++)
+        *memory_field_of(&m, &memory_fields[i]) = bytes(c, o, memory_fields[i].key);
+    return m;
 }
 
 static void read_steps(checker *c, recording *t, const json_t *seconds)

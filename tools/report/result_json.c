@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,24 +69,43 @@ static json_t *seconds_object(const refine_report *r)
                      "step_median", r->step_median);
 }
 
+#define MEMORY_FIELD(name, ran)                                                                    \
+    {                                                                                              \
+#name, offsetof(refine_memory, name), ran                                                  \
+    }
+const memory_field memory_fields[MEMORY_FIELDS] = {
+    MEMORY_FIELD(device_planned, false),  MEMORY_FIELD(device_limit, false),
+    MEMORY_FIELD(device_overhead, false), MEMORY_FIELD(device_peak, true),
+    MEMORY_FIELD(host_planned, false),    MEMORY_FIELD(host_limit, false),
+    MEMORY_FIELD(host_peak, true),        MEMORY_FIELD(rss_planned, false),
+    MEMORY_FIELD(rss_peak, true),         MEMORY_FIELD(ring, false),
+    MEMORY_FIELD(resident, false),        MEMORY_FIELD(activations, false),
+    MEMORY_FIELD(prompt, false),          MEMORY_FIELD(workspace, false),
+    MEMORY_FIELD(vectors, false),         MEMORY_FIELD(staging, false),
+    MEMORY_FIELD(cached, false),          MEMORY_FIELD(spill_host, false),
+    MEMORY_FIELD(spill_file, false),      MEMORY_FIELD(smallest_device, false),
+    MEMORY_FIELD(smallest_host, false),
+};
+
+uint64_t *memory_field_of(refine_memory *m, const memory_field *f)
+{
+    return (uint64_t *)(void *)((char *)m + f->offset);
+}
+
 static json_t *memory_object(const refine_report *r, bool ran)
 {
-    const refine_memory *m = &r->memory;
-    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-                          "device_planned", whole(m->device_planned), "device_limit",
-                          whole(m->device_limit), "host_planned", whole(m->host_planned),
-                          "host_limit", whole(m->host_limit), "rss_planned", whole(m->rss_planned),
-                          "ring", whole(m->ring), "resident", whole(m->resident), "activations",
-                          whole(m->activations), "workspace", whole(m->workspace), "vectors",
-                          whole(m->vectors), "staging", whole(m->staging), "smallest_device",
-                          whole(m->smallest_device), "smallest_host", whole(m->smallest_host));
-    o = join(o, json_pack("{s:I, s:I, s:I, s:I, s:I}", "device_overhead", whole(m->device_overhead),
-                          "prompt", whole(m->prompt), "cached", whole(m->cached), "spill_host",
-                          whole(m->spill_host), "spill_file", whole(m->spill_file)));
-    if (!ran)
-        return o;
-    return join(o, json_pack("{s:I, s:I, s:I}", "device_peak", whole(m->device_peak), "host_peak",
-                             whole(m->host_peak), "rss_peak", whole(m->rss_peak)));
+    refine_memory m = r->memory;
+    json_t *o = json_object();
+    for (int i = 0; i < MEMORY_FIELDS; i++) {
+        const memory_field *f = &memory_fields[i];
+        if (f->ran && !ran)
+            continue;
+        if (json_object_set_new(o, f->key, json_integer(whole(*memory_field_of(&m, f)))) != 0) {
+            json_decref(o);
+            return NULL;
+        }
+    }
+    return o;
 }
 
 static json_t *io_object(const refine_report *r, bool ran)

@@ -28,7 +28,7 @@ const trace_lane trace_lanes[REFINE_LANES] = {
 };
 
 const char *const trace_device_owners[TRACE_DEVICE_OWNERS] = {
-    "resident", "ring", "prompt", "activations", "workspace", "vectors",
+    "resident", "ring", "prompt", "activations", "workspace", "vectors", "overhead",
 };
 const char *const trace_host_owners[TRACE_HOST_OWNERS] = { "staging", "cached", "spill" };
 const char *const trace_phases[TRACE_PHASES] = {
@@ -179,8 +179,9 @@ static void put_counter(text_out *o, const char *what, double at, const char *co
     text_out_put(o, "}}");
 }
 
-/* Ring, workspace and vectors are held throughout.  Residents and the prompt's keys and values
- * lie beside the UNet's activations, where the other phases have theirs. */
+/* Ring, workspace, vectors and what the device takes for itself are held throughout.  Residents and
+ * the prompt's keys and values lie beside the UNet's activations, where the other phases have
+ * theirs. */
 static void put_device_memory(text_out *o, const refine_memory *m, refine_phase phase, double at,
                               uint64_t activations)
 {
@@ -190,6 +191,7 @@ static void put_device_memory(text_out *o, const refine_memory *m, refine_phase 
     const uint64_t bytes[TRACE_DEVICE_OWNERS] = {
         denoising ? m->resident : 0, m->ring,      prompt,
         activations - prompt,        m->workspace, m->vectors,
+        m->device_overhead,
     };
     put_counter(o, "device", at, trace_device_owners, bytes, TRACE_DEVICE_OWNERS);
 }

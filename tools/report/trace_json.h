@@ -16,7 +16,7 @@
 #include "engine/refine.h"
 #include "tools/report/result_json.h"
 
-enum { TRACE_FORMAT = 1, TRACE_DEVICE_OWNERS = 6, TRACE_HOST_OWNERS = 3, TRACE_PHASES = 6 };
+enum { TRACE_FORMAT = 1, TRACE_DEVICE_OWNERS = 7, TRACE_HOST_OWNERS = 3, TRACE_PHASES = 6 };
 
 typedef struct trace_lane {
     const char *cat, *key;
