@@ -149,3 +149,29 @@ Test(cuda_linear, what_is_not_finite_stays_so_in_integers)
     linear_free_fields(f);
     dev_close(d);
 }
+
+static bool is_rounded(dev *d, int exp2)
+{
+    const linear_case c = { 1,        1,    9,     150,   70,    DT_F16, DT_I8G64,
+                            ACT_NONE, true, false, false, false, exp2 };
+    field f[LINEAR_FIELDS];
+    linear_fields(f, &c, false);
+    cuda_of(d)->ints = false;
+    linear_run(d, f, ACT_NONE);
+    field plain = field_copy(&f[LINEAR_Y]);
+    cuda_of(d)->ints = true;
+    linear_run(d, f, ACT_NONE);
+    const bool differs = !field_same_bytes(&f[LINEAR_Y], &plain);
+    field_free(&plain);
+    linear_free_fields(f);
+    return differs;
+}
+
+/* Scaled ones are the VAE's, which no precision rounds to int8. */
+Test(cuda_linear, scaled_pixels_are_not_rounded_to_int8)
+{
+    dev *d = cuda_math_open(CUDA_TENSOR_CORES);
+    cr_expect(is_rounded(d, 0));
+    cr_expect_not(is_rounded(d, 2));
+    dev_close(d);
+}
