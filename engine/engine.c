@@ -1,81 +1,24 @@
-/* engine/engine.c -- the public API: plan, open, run, report, close.
+/* engine/engine.c -- the public API: plan, open, run, close.
  *
  * The composition root.  What refine_open takes, in order: the pack's index, the device, host
  * buffers (pipeline), the plan, the arena, the stream with its staging.  Closing goes backwards.
  * refine_run allocates nothing.
  */
-#include "engine/refine.h"
+#include "engine/engine_state.h"
 
 #include "engine/arena.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "engine/device_choice.h"
-#include "engine/finite.h"
-#include "engine/forecast.h"
-#include "engine/rng.h"
-#include "engine/stages.h"
-#include "engine/tokenizer.h"
-#include "offload/spill.h"
+#include "engine/pipeline_run.h"
 #include "refine_version.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { MAX_SCRIPT = 5 };
 
-/* What libraries and threads' stacks take once a run is under way, and what malloc keeps of
- * what is freed while opening: half of all jobs within half a MiB of it (docs/memory.md). */
-#define LIBRARY_BYTES ((uint64_t)5 << 17)
-
-struct refine_engine {
-    model m;
-    device_choice device;
-    dev *d; /* device.d */
-    pipeline *p;
-    tokenizer *tok;
-    plan plan;
-    forecast forecast; /* of the plan */
-    char *arena;
-    stream *s;
-    spill *spill;
-    trace *t;
-    stages *stages; /* NULL: nobody looks */
-    run r;
-    bool used; /* a run has consumed the stream's script */
-
-    const refine_job *job; /* the first one, during a run */
-    refine_phase phase;
-    int step, image;               /* under way; image: of the VAE's */
-    int phase_chunks, chunks_left; /* of the phase or step, for progress */
-    double open_began, open_ended, started, phase_started, last_report;
-    uint64_t rss_before, heap_before; /* when the plan was made */
-    stream_stats before;              /* at the last report, */
-    stream_stats at_start;            /* at the start of the run */
-    double disk_rate;
-    double *step_seconds; /* p->steps of them, and as many to sort */
-    refine_report report;
-    char device_model[96];
-};
-
 const char *refine_version(void) { return REFINE_VERSION; }
-
-/* A line of /proc/self/status in bytes: "VmRSS" or "VmHWM", its peak.  0: not to be had. */
-static uint64_t process_memory(const char *key)
-{
-    unsigned long long kib = 0;
-    const size_t n = strlen(key);
-    char line[128];
-    FILE *f = fopen("/proc/self/status", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, key, n) == 0 && sscanf(line + n, ": %llu kB", &kib) == 1)
-            break;
-    if (f)
-        (void)fclose(f);
-    return (uint64_t)kib << 10;
-}
 
 /* ---- opening ---- */
 
@@ -132,7 +75,7 @@ static refine_status prepare(refine_engine *e, const refine_options *o, const re
     e->p->per_pass = e->plan.per_pass;
     forecast_open(&e->forecast, &e->plan, &e->m, e->p, o);
     mem_trim(); /* or what is freed already would be taken again, and foretold twice */
-    e->rss_before = process_memory("VmRSS");
+    e->rss_before = engine_process_memory("VmRSS");
     e->heap_before = mem_used().now;
     return REFINE_OK;
 }
@@ -253,6 +196,26 @@ static refine_status open_stages(refine_engine *e, const refine_job *j, refine_e
     return e->stages ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
+static const char TRY_F32[] = "the precision's range may be too small: try --precision f32";
+
+/* Of what it borrows all is there. */
+static void open_observer(refine_engine *e)
+{
+    const bool narrow = e->r.act != DT_F32 || e->device.ints;
+    observer *o = &e->o;
+    o->d = e->d;
+    o->p = e->p;
+    o->r = &e->r;
+    o->s = e->s;
+    o->t = e->t;
+    o->stages = e->stages;
+    o->forecast = &e->forecast;
+    o->arena = e->arena;
+    o->advice = narrow ? TRY_F32 : NULL;
+    o->step_seconds = e->step_seconds;
+    o->open_ended = clock_seconds();
+}
+
 static refine_engine *engine_alloc(refine_error *err)
 {
     refine_engine *e = mem_calloc(1, sizeof *e);
@@ -263,15 +226,6 @@ static refine_engine *engine_alloc(refine_error *err)
     return e;
 }
 
-static void add_note(refine_report *r, const char *note)
-{
-    const size_t n = strlen(r->note);
-    if (note[0])
-        (void)snprintf(r->note + n, sizeof r->note - n, "%s%s", n ? "; " : "", note);
-}
-
-static void fill_plan_report(refine_engine *e);
-
 refine_status refine_plan(refine_report *out, const refine_options *o, const refine_job *j,
                           refine_error *err)
 {
@@ -280,7 +234,7 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
         return REFINE_ENOMEM;
     const refine_status st = prepare(e, o, j, err);
     if (e->plan.arena) {
-        fill_plan_report(e);
+        engine_report_plan(e);
         refine_get_report(e, out);
         out->step = NULL;
         out->device_model = out->source_name = "";
@@ -302,7 +256,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     TRY_OR(fail, prepare(e, o, j, err));
     TRY_OR(fail, open_trace(e, err));
     TRY_OR(fail, open_stages(e, j, err));
-    e->open_began = clock_seconds();
+    e->o.open_began = clock_seconds();
     TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
     TRY_OR(fail, load_vectors(e, err));
@@ -312,10 +266,9 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->r.together = e->plan.together;
     e->r.band_rows = e->plan.band_rows;
     e->r.spill_from = e->plan.spill_from;
-    e->r.tick_context = e->r.tap_context = e;
-    fill_plan_report(e);
-    e->open_ended = clock_seconds();
-    e->report.open = e->open_ended - t0;
+    engine_report_plan(e);
+    open_observer(e);
+    e->report.open = e->o.open_ended - t0;
     *out = e;
     return REFINE_OK;
 
@@ -343,325 +296,7 @@ void refine_close(refine_engine *e)
     mem_free(e);
 }
 
-/* ---- progress ---- */
-
-static double total_stall(const stream_stats *s)
-{
-    return s->stall_disk + s->stall_decode + s->stall_copy;
-}
-
-static void tell(refine_engine *e, double done)
-{
-    const double now = clock_seconds();
-    if (!e->job->progress)
-        return;
-    const stream_stats s = stream_get_stats(e->s);
-    if (now - e->last_report > 0.2) {
-        e->disk_rate = (double)(s.disk_bytes - e->before.disk_bytes) / (now - e->last_report);
-        e->before = s;
-        e->last_report = now;
-    }
-    const refine_progress p = {
-        .phase = e->phase,
-        .step = e->step,
-        .steps = e->p->steps,
-        .done = done,
-        .elapsed = now - e->started,
-        .eta = forecast_left(&e->forecast, e->step_seconds, now),
-        .disk_rate = e->disk_rate,
-        .stall_share = (total_stall(&s) - total_stall(&e->at_start)) / (now - e->started + 1e-9),
-    };
-    const bool allowed = mem_allow(true); /* to whoever looks on */
-    if (e->job->progress(e->job->progress_context, &p))
-        dev_fail(e->d, REFINE_ECANCELLED, "interrupted");
-    (void)mem_allow(allowed);
-}
-
-/* ---- stages ---- */
-
-/* Called by the model with what a layer gives. */
-static void tap(run *r, const char *name, tensor t)
-{
-    refine_engine *e = r->tap_context;
-    const bool denoising = e->phase == REFINE_DENOISING;
-    const refine_stage first = { .name = name,
-                                 .phase = e->phase,
-                                 .step = denoising ? e->step : 0,
-                                 .item = denoising ? r->item0 : e->image };
-    stages_tell(e->stages, e->job, e->d, first, t);
-}
-
-static void tap_latents(refine_engine *e, int image)
-{
-    const refine_stage s = { .name = "latents",
-                             .phase = e->phase,
-                             .step = e->step,
-                             .item = image,
-                             .h = e->p->h,
-                             .w = e->p->w };
-    if (e->r.tap)
-        stages_tell_latents(e->stages, e->job, e->d, s, pipeline_latents(e->p, image));
-}
-
-/* Called by the model each time it is done with a chunk (or a layer) of weights. */
-static void tick(run *r)
-{
-    refine_engine *e = r->tick_context;
-    const double now = clock_seconds();
-    e->chunks_left++;
-    forecast_tick(&e->forecast, stream_position(e->s));
-    trace_add(e->t, REFINE_LANE_ACTIVATIONS, (int)e->phase, now, now, scratch_high(&r->mem));
-    const double share = forecast_share(&e->forecast);
-    const double chunks = (double)e->chunks_left / e->phase_chunks;
-    tell(e, share >= 0 ? share : fmin(chunks, 1.0));
-}
-
-/* `visits`: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */
-static void begin(refine_engine *e, refine_phase phase, int seg, int last, int visits)
-{
-    int first = 0, end = 0, ignored;
-    if (seg >= 0) {
-        pack_segment(e->m.p, seg, &first, &ignored);
-        pack_segment(e->m.p, last, &ignored, &end);
-    }
-    e->phase = phase;
-    e->phase_chunks = (end - first) * visits;
-    e->chunks_left = 0;
-    e->phase_started = clock_seconds();
-    forecast_phase(&e->forecast, phase, first, end, visits, e->phase_started);
-    tell(e, 0.0);
-}
-
-/* Seconds the phase took. */
-static double finish(refine_engine *e)
-{
-    stream_pause(e->s);
-    arena_check(e->d, &e->plan, e->arena);
-    const double now = clock_seconds();
-    trace_add(e->t, REFINE_LANE_PHASE, (int)e->phase, e->phase_started, now, 0);
-    return now - e->phase_started;
-}
-
 /* ---- running ---- */
-
-/* `peak`: of the phases that begin. */
-static void fresh_region(refine_engine *e, size_t peak)
-{
-    const plan *p = &e->plan;
-    e->r.norms_within = peak;
-    scratch_close(&e->r.mem);
-    scratch_open(&e->r.mem, e->d, e->arena + plan_region_at(p), p->region, p->zone);
-    scratch_open(&e->r.spilled, e->d, SCRATCH_TOKEN, p->spill_host + p->spill_file, 0);
-}
-
-static refine_status device_status(const refine_engine *e, refine_error *err)
-{
-    const refine_status st = dev_status(e->d);
-    if (st != REFINE_OK)
-        refine_fail(err, st, "%s", dev_why(e->d));
-    return st;
-}
-
-/* ---- what phases hand over ---- */
-
-static const char TRY_F32[] = "the precision's range may be too small: try --precision f32";
-static const char TRY_VERIFY[] = "the model's weights may be damaged: try refine-pack --verify";
-
-/* Past the text, less than f32 is the likelier cause. */
-static const char *advice(const refine_engine *e)
-{
-    const bool narrow = e->r.act != DT_F32 || e->device.ints;
-    return narrow && e->phase != REFINE_TEXT ? TRY_F32 : TRY_VERIFY;
-}
-
-static finite_place place(const refine_engine *e, const char *what, int image)
-{
-    return (finite_place){ .what = what,
-                           .advice = advice(e),
-                           .step = e->step,
-                           .steps = e->phase == REFINE_DENOISING ? e->p->steps : 0,
-                           .image = image,
-                           .images = e->p->images };
-}
-
-static void look(const refine_engine *e, const char *what, int image, const float *v, size_t n)
-{
-    const finite_place at = place(e, what, image);
-    finite_judge(e->d, &at, finite_bad(v, n), n);
-}
-
-static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size_t)p->w; }
-
-/* The states and the pooled prompt, of all halves of an image. */
-static void look_at_text(const refine_engine *e)
-{
-    const pipeline *p = e->p;
-    const size_t states = (size_t)p->halves * TEXT_TOKENS * (size_t)p->text.c->width;
-    const size_t pooled = (size_t)p->halves * (size_t)p->text.c->projection;
-    for (int i = 0; i < p->images; i++) {
-        look(e, "the text encoder's result", i, p->embedded + (size_t)i * states, states);
-        look(e, "the pooled prompt", i, p->pooled + (size_t)i * pooled, pooled);
-    }
-}
-
-/* The UNet's, of all halves of an image. */
-static void look_at_noise(const refine_engine *e)
-{
-    const pipeline *p = e->p;
-    const size_t n = (size_t)p->halves * latent_values(p);
-    for (int i = 0; i < p->images; i++)
-        look(e, "the UNet's result", i, p->unet_out + (size_t)i * n, n);
-}
-
-/* Of finite noise. */
-static void look_at_latents(const refine_engine *e, int image)
-{
-    const size_t n = latent_values(e->p);
-    finite_place at = place(e, "what guidance made of the latents", image);
-    at.advice = "try a smaller --guidance";
-    finite_judge(e->d, &at, finite_bad(pipeline_latents(e->p, image), n), n);
-}
-
-/* `bad` of its values were not finite. */
-static void look_at_picture(const refine_engine *e, int image, size_t bad)
-{
-    const finite_place at = place(e, "the decoded picture", image);
-    finite_judge(e->d, &at, bad, 3 * (size_t)e->p->width * (size_t)e->p->height);
-}
-
-/* Prompts of image `image`; the report counts the tokens of the first one's. */
-static refine_status set_prompts(refine_engine *e, const refine_job *j, int image,
-                                 refine_error *err)
-{
-    const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
-    const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
-                                                                           : TOKENIZER_DIFFUSERS;
-    const int halves = e->p->halves;
-    int ids[TEXT_TOKENS], counts[2] = { 0, 0 };
-
-    for (int i = 2 - halves; i < 2; i++) {
-        TRY(tokenizer_encode(e->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
-                             err));
-        TRY(pipeline_set_prompt(e->p, image * halves + i - (2 - halves), ids, err));
-    }
-    if (image == 0) {
-        e->report.negative_tokens = counts[0];
-        e->report.tokens = counts[1];
-    }
-    return REFINE_OK;
-}
-
-/* Latents of an image at the first step's noise level.  Draws in diffusers' order: posterior,
- * then noise. */
-static refine_status start_latents(refine_engine *e, const refine_job *j, int image,
-                                   refine_error *err)
-{
-    pipeline *p = e->p;
-    const size_t n = latent_values(p);
-    float *latents = pipeline_latents(p, image);
-    rng g;
-
-    e->image = image;
-    rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
-    if (j->rgb_in) {
-        fresh_region(e, e->plan.encode);
-        pipeline_encode(p, &e->r, j->rgb_in);
-        look(e, "the encoded picture", image, p->moments, 2 * n);
-        TRY(device_status(e, err));
-        rng_randn(&g, p->noise, n);
-        pipeline_sample_moments(p, image);
-    } else {
-        memcpy(latents, j->latents_in, n * sizeof *latents);
-    }
-    if (!(j->denoising_start > 0)) {
-        rng_randn(&g, p->noise, n);
-        scheduler_add_noise(&p->sched, p->first, latents, p->noise, n);
-    }
-    return REFINE_OK;
-}
-
-static refine_status encode(refine_engine *e, const refine_job *j, refine_error *err)
-{
-    if (e->p->encodes)
-        begin(e, REFINE_ENCODING, SEG_VAE_ENCODE, SEG_VAE_ENCODE, e->p->images);
-    for (int i = 0; i < e->p->images; i++)
-        TRY(start_latents(e, &j[i], i, err));
-    if (e->p->encodes)
-        e->report.vae_encode = finish(e);
-    return REFINE_OK;
-}
-
-static refine_status read_prompts(refine_engine *e, const refine_job *j, refine_error *err)
-{
-    begin(e, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
-    e->image = 0;
-    fresh_region(e, e->plan.unet);
-    pipeline_text(e->p, &e->r, j);
-    look_at_text(e);
-    TRY(device_status(e, err));
-    e->report.text = finish(e);
-    return REFINE_OK;
-}
-
-static refine_status denoise_step(refine_engine *e, const refine_job *j, int step,
-                                  refine_error *err)
-{
-    const double t = clock_seconds();
-    e->step = step;
-    e->chunks_left = 0;
-    forecast_step(&e->forecast, e->s, step, t);
-    pipeline_scale_input(e->p, step);
-    for (int pass = 0; pass < pipeline_passes(e->p); pass++)
-        pipeline_pass(e->p, &e->r, step, pass);
-    look_at_noise(e);
-    TRY(device_status(e, err));
-    for (int i = 0; i < e->p->images; i++) {
-        pipeline_advance(e->p, step, i, j[i].guidance);
-        look_at_latents(e, i);
-        tap_latents(e, i);
-    }
-    TRY(device_status(e, err));
-    stream_pause(e->s);
-    const double now = clock_seconds();
-    e->step_seconds[step] = now - t;
-    forecast_step_over(&e->forecast, e->s, now - t);
-    trace_add(e->t, REFINE_LANE_STEP, step, t, now, 0);
-    return REFINE_OK;
-}
-
-static refine_status denoise(refine_engine *e, const refine_job *j, refine_error *err)
-{
-    e->step = 0;
-    begin(e, REFINE_DENOISING, SEG_UNET, SEG_UNET, pipeline_passes(e->p));
-    for (int i = 0; i < e->p->steps; i++)
-        TRY(denoise_step(e, j, i, err));
-    e->step = e->p->steps;
-    e->report.unet = finish(e);
-    return REFINE_OK;
-}
-
-static refine_status decode(refine_engine *e, const refine_job *j, refine_error *err)
-{
-    begin(e, REFINE_DECODING, SEG_VAE_DECODE, SEG_VAE_DECODE, e->p->images);
-    stream_drop_residents(e->s);
-    for (int i = 0; i < e->p->images; i++) {
-        e->image = i;
-        fresh_region(e, e->plan.decode);
-        look_at_picture(e, i, pipeline_decode(e->p, &e->r, i, j[i].rgb_out));
-        TRY(device_status(e, err));
-    }
-    e->report.vae_decode = finish(e);
-    return REFINE_OK;
-}
-
-static refine_status check_latents(const refine_engine *e, const refine_job *j, refine_error *err)
-{
-    const size_t n = latent_values(e->p), bad = j->latents_in ? finite_bad(j->latents_in, n) : 0;
-    return bad == 0
-               ? REFINE_OK
-               : refine_fail(err, REFINE_EINVAL,
-                             "the latents given hold NaN or infinity in %zu of %zu values", bad, n);
-}
 
 static refine_status check_jobs(const refine_engine *e, const refine_job *j, int n,
                                 refine_error *err)
@@ -673,65 +308,56 @@ static refine_status check_jobs(const refine_engine *e, const refine_job *j, int
         if (j[i].struct_bytes != sizeof *j || !pipeline_fits(e->p, &j[i]))
             return refine_fail(err, REFINE_EINVAL, "the job is not of the shape that was opened");
     for (int i = 0; i < n; i++)
-        TRY(check_latents(e, &j[i], err));
+        TRY(pipeline_check_latents(e->p, &j[i], err));
     if (j[0].stage && !e->stages)
         return refine_fail(err, REFINE_EINVAL, "the engine was not opened to be looked into");
     return REFINE_OK;
 }
 
-static void fill_run_report(refine_engine *e);
-
-static refine_status start_stream(refine_engine *e, refine_error *err)
+static refine_status restart_stream(refine_engine *e)
 {
-    TRY(device_status(e, err));
     if (e->used) { /* the first run's reading has begun already */
         trace_clear(e->t);
         TRY(stream_restart(e->s));
     }
-    trace_add(e->t, REFINE_LANE_PHASE, REFINE_OPENING, e->open_began, e->open_ended, 0);
     e->used = true;
-    e->r.tick = tick;
-    e->r.tap = e->job->stage ? tap : NULL;
-    e->started = e->last_report = clock_seconds();
-    e->before = e->at_start = stream_get_stats(e->s);
-    e->step = 0;
-    forecast_run(&e->forecast, e->started);
-    return REFINE_OK;
+    return dev_status(e->d);
 }
 
-static refine_status run_phases(refine_engine *e, const refine_job *j, int n, refine_error *err)
+static refine_status run_pipeline(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    TRY(start_stream(e, err));
-    for (int i = 0; i < n; i++)
-        TRY(set_prompts(e, &j[i], i, err));
-    TRY(encode(e, j, err));
-    TRY(read_prompts(e, j, err));
-    TRY(denoise(e, j, err));
-    for (int i = 0; i < n; i++)
-        if (j[i].latents_out)
-            memcpy(j[i].latents_out, pipeline_latents(e->p, i),
-                   latent_values(e->p) * sizeof *j->latents_out);
-    if (e->p->decodes)
-        TRY(decode(e, j, err));
-    return REFINE_OK;
+    pipeline_context c = { .p = e->p,
+                           .r = &e->r,
+                           .s = e->s,
+                           .tok = e->tok,
+                           .o = &e->o,
+                           .plan = &e->plan,
+                           .arena = e->arena };
+    const refine_status st = pipeline_run(&c, j, err);
+    e->report.tokens = c.tokens;
+    e->report.negative_tokens = c.negative_tokens;
+    return st;
 }
 
-static refine_status run_jobs(refine_engine *e, const refine_job *j, int n, refine_error *err)
+static refine_status run_jobs(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    e->job = j;
-    const refine_status st = run_phases(e, j, n, err);
+    TRY(dev_result(e->d, err));
+    if (restart_stream(e) != REFINE_OK)
+        return dev_result(e->d, err);
+    observer_start(&e->o, j);
+    const refine_status st = run_pipeline(e, j, err);
     scratch_close(&e->r.mem); /* of a failed run too: the next one's residents come where it lay */
     TRY(st);
-    fill_run_report(e);
-    begin(e, REFINE_FINISHED, -1, -1, 0);
-    return device_status(e, err);
+    engine_report_run(e);
+    observer_finish(&e->o);
+    return dev_result(e->d, err);
 }
 
 refine_status refine_run_many(refine_engine *e, const refine_job *j, int n, refine_error *err)
 {
     TRY(check_jobs(e, j, n, err));
     const bool allowed = mem_allow(false);
-    const refine_status st = run_jobs(e, j, n, err);
+    const refine_status st = run_jobs(e, j, err);
     (void)mem_allow(allowed);
     return st;
 }
@@ -740,153 +366,6 @@ refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *er
 {
     return refine_run_many(e, j, 1, err);
 }
-
-/* ---- reporting ---- */
-
-static double median(double *sorted, const double *v, int n)
-{
-    for (int i = 0; i < n; i++) { /* insertion: n is a number of steps */
-        int k = i;
-        for (; k > 0 && sorted[k - 1] > v[i]; k--)
-            sorted[k] = sorted[k - 1];
-        sorted[k] = v[i];
-    }
-    return n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
-}
-
-static void fill_plan_report(refine_engine *e)
-{
-    static const char *const PRECISION[] = { "f32", "fp16", "bf16" };
-    const plan *p = &e->plan;
-    refine_report *r = &e->report;
-
-    r->struct_bytes = sizeof *r;
-    r->memory.device_overhead = p->overhead;
-    r->memory.device_planned = p->overhead + p->arena;
-    r->memory.device_limit = p->overhead + p->device_limit;
-    r->memory.host_planned = p->host;
-    r->memory.host_limit = p->host_limit;
-    r->memory.rss_planned = e->rss_before + (p->host - p->caller - e->heap_before) +
-                            (dev_has_memory(e->d) ? 0 : p->arena) + LIBRARY_BYTES;
-    r->memory.ring = p->ring;
-    r->memory.resident = p->residents;
-    r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
-    r->memory.prompt = p->prompt;
-    r->memory.cached = p->cached;
-    r->memory.spill_host = p->spill_host;
-    r->memory.spill_file = p->spill_file;
-    r->memory.workspace = p->workspace;
-    r->memory.vectors = p->vectors;
-    r->memory.staging = p->staging;
-    r->memory.smallest_device = p->overhead + p->smallest_device;
-    r->memory.smallest_host = p->smallest_host;
-    r->device = dev_name(e->d);
-    snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
-    r->device_model = e->device_model;
-    r->precision = e->device.ints ? "int8" : PRECISION[e->r.act];
-    r->reader = e->s ? stream_reader_name(e->s) : "";
-    r->width = e->p->width;
-    r->height = e->p->height;
-    r->steps_run = e->p->steps;
-    r->decode_threads = p->workers;
-    r->threads = dev_threads(e->d);
-    r->step = e->step_seconds;
-    r->disk_bytes_per_step = p->step_read;
-    r->copy_bytes_per_step = p->step_copied;
-    r->images = e->p->images;
-    r->per_pass = p->per_pass;
-    r->passes_per_step = pipeline_passes(e->p);
-    r->band_rows = p->band_rows;
-    r->together = p->together;
-    r->rates = p->rates;
-    r->predicted_step = p->predicted.step;
-    r->predicted_unet = p->predicted.step * e->p->steps;
-    if (p->predicted.step > p->predicted.compute)
-        r->predicted_stall = 1.0 - p->predicted.compute / p->predicted.step;
-    r->predicted_text = e->forecast.phase[REFINE_TEXT];
-    r->predicted_encode = e->forecast.phase[REFINE_ENCODING];
-    r->predicted_decode = e->forecast.phase[REFINE_DECODING];
-    r->predicted_total = forecast_total(&e->forecast);
-    r->wrong_rate = r->slow_part = "";
-    r->source_hash = pack_super(e->m.p)->source_hash;
-    r->source_name = e->m.source_name;
-    r->note[0] = '\0';
-    add_note(r, e->device.note);
-    add_note(r, dev_note(e->d));
-    add_note(r, e->s ? stream_note(e->s) : "");
-}
-
-static void fill_verdict(refine_engine *e)
-{
-    refine_report *r = &e->report;
-    const forecast *f = &e->forecast;
-    forecast_rates(f, &r->measured);
-    r->wrong_rate = forecast_wrong(f, r->step_median);
-    r->replayed_step = f->replayed;
-    r->slow_step = f->slowest.by;
-    r->slow_part = f->slowest.part;
-    r->slow_part_by = f->slowest.part_by;
-}
-
-static void fill_run_report(refine_engine *e)
-{
-    refine_report *r = &e->report;
-    const stream_stats s = stream_stats_since(e->at_start, stream_get_stats(e->s));
-    const uint64_t heap = mem_used().peak, on_host = dev_has_memory(e->d) ? 0 : e->plan.arena;
-
-    r->total = clock_seconds() - e->started;
-    r->first_step = e->step_seconds[0];
-    r->step_median = median(e->step_seconds + e->p->steps, e->step_seconds, e->p->steps);
-    r->memory.device_peak = e->plan.overhead + e->plan.arena;
-    r->memory.host_peak = heap > on_host ? heap - on_host : heap;
-    r->memory.rss_peak = process_memory("VmHWM");
-    r->disk_bytes = s.disk_bytes;
-    r->disk_rate = s.disk_busy > 0 ? (double)s.disk_bytes / s.disk_busy : 0;
-    r->copy_rate = s.copy_busy > 0 ? (double)s.copied_bytes / s.copy_busy : 0;
-    r->stall_disk = s.stall_disk;
-    r->stall_decode = s.stall_decode;
-    r->stall_copy = s.stall_copy;
-    r->measured.disk = r->disk_rate;
-    r->measured.copy = r->copy_rate;
-    if (s.decode_busy > 0)
-        r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
-    fill_verdict(e);
-}
-
-void refine_get_report(const refine_engine *e, refine_report *out) { *out = e->report; }
-
-int refine_chunks(const refine_engine *e) { return n_pack_chunks(e->m.p); }
-
-refine_status refine_get_chunk(const refine_engine *e, int i, refine_chunk *out)
-{
-    static const refine_phase PHASES[N_SEGMENTS] = {
-        [SEG_VECTORS] = REFINE_OPENING, [SEG_TEXT] = REFINE_TEXT,
-        [SEG_ONCE] = REFINE_TEXT,       [SEG_VAE_ENCODE] = REFINE_ENCODING,
-        [SEG_UNET] = REFINE_DENOISING,  [SEG_VAE_DECODE] = REFINE_DECODING,
-        [SEG_TOKENS] = REFINE_TEXT,
-    };
-    if (i < 0 || i >= n_pack_chunks(e->m.p))
-        return REFINE_EINVAL;
-    const pack_chunk *c = pack_chunk_at(e->m.p, i);
-    *out = (refine_chunk){ .name = pack_tensor_name(e->m.p, (int)c->tensor),
-                           .phase = PHASES[c->segment],
-                           .bytes = c->bytes,
-                           .stored_bytes = c->stored_bytes,
-                           .flops = 2.0 * (double)dev_work_macs(e->plan.work[i]),
-                           .seconds = e->plan.seconds[i] };
-    if (e->plan.is_resident[i] || c->segment == SEG_VECTORS)
-        out->tier = REFINE_TIER_DEVICE;
-    else if (e->plan.is_cached[i])
-        out->tier = REFINE_TIER_HOST;
-    return REFINE_OK;
-}
-
-const refine_event *refine_trace(const refine_engine *e, size_t *n, size_t *lost)
-{
-    return trace_events(e->t, n, lost);
-}
-
-/* ---- */
 
 int refine_steps_to_run(const refine_job *j)
 {

@@ -9,7 +9,8 @@
  *     step     latents -> guided noise           SEG_UNET, every step
  *     decode   latents -> pixels                 SEG_VAE_DECODE   (not if only latents are wanted)
  *
- * Between phases everything is on the host: latents are small.
+ * Between phases everything is on the host: latents are small.  Their order is that of
+ * engine/pipeline_run.c.
  */
 #ifndef REFINE_PIPELINE_H
 #define REFINE_PIPELINE_H

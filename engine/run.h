@@ -2,7 +2,7 @@
  * ways in which the model's files use weights.
  *
  * A forward function never fails by itself: a failed read or kernel leaves the
- * device failed, everything after is a no-op, and the pipeline checks once a step.
+ * device failed, everything after is a no-op, and engine/pipeline_run.c checks once a step.
  */
 #ifndef REFINE_RUN_H
 #define REFINE_RUN_H
@@ -34,10 +34,10 @@ struct run {
     size_t spill_from;
     scratch spilled;
     struct spill *spill;
-    /* Told of every named stage; NULL: nobody listens. */
+    /* Called with the output of every named layer; NULL: off. */
     void (*tap)(run *r, const char *name, tensor t);
     void *tap_context;
-    /* Asked between layers whether to go on, and told how many chunks were left; or NULL. */
+    /* Called each time a chunk of weights is done with; NULL: off. */
     void (*tick)(run *r);
     void *tick_context;
 };

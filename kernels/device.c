@@ -18,6 +18,12 @@ static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
 const char *dev_note(const dev *d) { return d->note; }
 const char *dev_why(const dev *d) { return alive(d) ? "" : d->why; }
 
+refine_status dev_result(const dev *d, refine_error *err)
+{
+    const refine_status st = dev_status(d);
+    return st == REFINE_OK ? st : refine_fail(err, st, "%s", dev_why(d));
+}
+
 void dev_fail(dev *d, refine_status st, const char *why)
 {
     assert(st != REFINE_OK);

@@ -81,6 +81,7 @@ size_t dev_memory_free(dev *d);
 
 refine_status dev_status(const dev *d);
 const char *dev_why(const dev *d); /* text of the first failure, "" if none */
+refine_status dev_result(const dev *d, refine_error *err); /* the status, and why in `err` */
 const char *dev_note(const dev *d); /* what is worth knowing of how it works, "" if nothing */
 void dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
 

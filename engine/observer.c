@@ -1,0 +1,174 @@
+/* engine/observer.c -- progress, layer outputs, trace and checks of a run. */
+#include "engine/observer.h"
+
+#include "engine/arena.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/finite.h"
+
+#include <math.h>
+
+static const double REPORT_EVERY = 0.2; /* seconds over which the disk's rate is taken */
+
+/* ---- progress ---- */
+
+static double total_stall(const stream_stats *s)
+{
+    return s->stall_disk + s->stall_decode + s->stall_copy;
+}
+
+/* done: the share of the phase or step. */
+static void report_progress(observer *o, double done)
+{
+    const double now = clock_seconds();
+    if (!o->job->progress)
+        return;
+    const stream_stats s = stream_get_stats(o->s);
+    if (now - o->last_report > REPORT_EVERY) {
+        o->disk_rate = (double)(s.disk_bytes - o->reported.disk_bytes) / (now - o->last_report);
+        o->reported = s;
+        o->last_report = now;
+    }
+    const refine_progress p = {
+        .phase = o->phase,
+        .step = o->step,
+        .steps = o->p->steps,
+        .done = done,
+        .elapsed = now - o->started,
+        .eta = forecast_left(o->forecast, o->step_seconds, now),
+        .disk_rate = o->disk_rate,
+        .stall_share = (total_stall(&s) - total_stall(&o->at_start)) / (now - o->started + 1e-9),
+    };
+    const bool allowed = mem_allow(true); /* to whoever looks on */
+    if (o->job->progress(o->job->progress_context, &p))
+        dev_fail(o->d, REFINE_ECANCELLED, "interrupted");
+    (void)mem_allow(allowed);
+}
+
+/* Called by the model each time it is done with a chunk (or a layer) of weights. */
+static void count_chunk(run *r)
+{
+    observer *o = r->tick_context;
+    const double now = clock_seconds();
+    o->chunks_done++;
+    forecast_tick(o->forecast, stream_position(o->s));
+    trace_add(o->t, REFINE_LANE_ACTIVATIONS, (int)o->phase, now, now, scratch_high(&r->mem));
+    const double share = forecast_share(o->forecast);
+    const double chunks = (double)o->chunks_done / o->phase_chunks;
+    report_progress(o, share >= 0 ? share : fmin(chunks, 1.0));
+}
+
+/* ---- layer outputs ---- */
+
+/* Called by the model with what a layer gives. */
+static void show_layer(run *r, const char *name, tensor t)
+{
+    observer *o = r->tap_context;
+    const bool denoising = o->phase == REFINE_DENOISING;
+    const refine_stage first = { .name = name,
+                                 .phase = o->phase,
+                                 .step = denoising ? o->step : 0,
+                                 .item = denoising ? r->item0 : o->image };
+    stages_tell(o->stages, o->job, o->d, first, t);
+}
+
+void observer_show_latents(observer *o, int image)
+{
+    const refine_stage s = { .name = "latents",
+                             .phase = o->phase,
+                             .step = o->step,
+                             .item = image,
+                             .h = o->p->h,
+                             .w = o->p->w };
+    if (o->r->tap)
+        stages_tell_latents(o->stages, o->job, o->d, s, pipeline_latents(o->p, image));
+}
+
+/* ---- the course of a run ---- */
+
+void observer_start(observer *o, const refine_job *j)
+{
+    o->job = j;
+    o->r->tick = count_chunk;
+    o->r->tap = j->stage ? show_layer : NULL;
+    o->r->tick_context = o->r->tap_context = o;
+    trace_add(o->t, REFINE_LANE_PHASE, REFINE_OPENING, o->open_began, o->open_ended, 0);
+    o->started = o->last_report = clock_seconds();
+    o->reported = o->at_start = stream_get_stats(o->s);
+    o->step = 0;
+    forecast_run(o->forecast, o->started);
+}
+
+void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int visits)
+{
+    int first = 0, end = 0, ignored;
+    if (seg >= 0) {
+        pack_segment(o->p->m->p, seg, &first, &ignored);
+        pack_segment(o->p->m->p, last, &ignored, &end);
+    }
+    o->phase = phase;
+    o->image = 0;
+    o->phase_chunks = (end - first) * visits;
+    o->chunks_done = 0;
+    o->phase_started = clock_seconds();
+    forecast_phase(o->forecast, phase, first, end, visits, o->phase_started);
+    report_progress(o, 0.0);
+}
+
+void observer_end_phase(observer *o)
+{
+    stream_pause(o->s);
+    arena_check(o->d, o->forecast->plan, o->arena);
+    const double now = clock_seconds();
+    trace_add(o->t, REFINE_LANE_PHASE, (int)o->phase, o->phase_started, now, 0);
+    o->seconds[o->phase] = now - o->phase_started;
+}
+
+void observer_begin_step(observer *o, int step)
+{
+    o->step = step;
+    o->chunks_done = 0;
+    o->step_started = clock_seconds();
+    forecast_step(o->forecast, o->s, step, o->step_started);
+}
+
+void observer_end_step(observer *o)
+{
+    stream_pause(o->s);
+    const double now = clock_seconds(), seconds = now - o->step_started;
+    o->step_seconds[o->step] = seconds;
+    forecast_step_over(o->forecast, o->s, seconds);
+    trace_add(o->t, REFINE_LANE_STEP, o->step, o->step_started, now, 0);
+}
+
+void observer_finish(observer *o) { observer_begin_phase(o, REFINE_FINISHED, -1, -1, 0); }
+
+/* ---- what phases hand over ---- */
+
+static const char TRY_VERIFY[] = "the model's weights may be damaged: try refine-pack --verify";
+
+static finite_place place_of(const observer *o, const char *what, int image, const char *advice)
+{
+    const char *usual = o->phase == REFINE_TEXT ? TRY_VERIFY : o->advice;
+    return (finite_place){ .what = what,
+                           .advice = advice  ? advice
+                                     : usual ? usual
+                                             : TRY_VERIFY,
+                           .step = o->step,
+                           .steps = o->phase == REFINE_DENOISING ? o->p->steps : 0,
+                           .image = image,
+                           .images = o->p->images };
+}
+
+void observer_check(const observer *o, const char *what, int image, const float *v, size_t n,
+                    const char *advice)
+{
+    const finite_place at = place_of(o, what, image, advice);
+    finite_judge(o->d, &at, finite_bad(v, n), n);
+}
+
+void observer_judge(const observer *o, const char *what, int image, size_t bad, size_t n)
+{
+    const finite_place at = place_of(o, what, image, NULL);
+    finite_judge(o->d, &at, bad, n);
+}

@@ -1,0 +1,61 @@
+/* engine/observer.h -- what a run tells its caller while it goes on, and what it notes of itself.
+ *
+ *     start -> begin phase -> [begin step -> tick ... -> end step] -> end phase -> ... -> finish
+ *
+ * Progress and time left, the outputs of layers (engine/stages.h), spans of the trace, the seconds
+ * of phases and steps; and whether what a phase hands to the host is made of numbers
+ * (engine/finite.h).  The caller's functions may end the run: the device then is failed with
+ * REFINE_ECANCELLED.  Nothing here takes memory.
+ */
+#ifndef REFINE_OBSERVER_H
+#define REFINE_OBSERVER_H
+
+#include "engine/forecast.h"
+#include "engine/refine.h"
+#include "engine/stages.h"
+
+typedef struct observer {
+    /* The engine's, from before the first run on. */
+    dev *d;
+    pipeline *p;
+    run *r;
+    stream *s;
+    trace *t;
+    stages *stages;      /* NULL: nobody looks at layers */
+    forecast *forecast;
+    const char *arena;   /* of forecast->plan */
+    const char *advice;  /* where numbers are not finite, past the text */
+    double open_began, open_ended;
+    double *step_seconds; /* p->steps of them */
+
+    /* Of a run. */
+    const refine_job *job; /* the first one */
+    refine_phase phase;
+    int step, image;               /* under way; image: of the VAE's */
+    int phase_chunks, chunks_done; /* of the phase or step, for progress */
+    double started, phase_started, step_started, last_report;
+    stream_stats reported;   /* at the last report, */
+    stream_stats at_start;   /* at the start of the run */
+    double disk_rate;        /* between reports */
+    double seconds[REFINE_FINISHED]; /* of the phases that are over */
+} observer;
+
+void observer_start(observer *o, const refine_job *j);
+void observer_finish(observer *o);
+
+/* visits: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */
+void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int visits);
+void observer_end_phase(observer *o);
+void observer_begin_step(observer *o, int step);
+void observer_end_step(observer *o);
+
+/* The latents of an image, which are [4][h][w], after a step. */
+void observer_show_latents(observer *o, int image);
+
+/* Fails the device unless n values of an image are numbers; of `bad` of them it is known that they
+ * are none.  advice: NULL for the usual one. */
+void observer_check(const observer *o, const char *what, int image, const float *v, size_t n,
+                    const char *advice);
+void observer_judge(const observer *o, const char *what, int image, size_t bad, size_t n);
+
+#endif

@@ -1,0 +1,224 @@
+/* engine/pipeline_run.c -- SDEdit, and the second half of an ensemble of experts.
+ *
+ *     z = VAE(image) + sigma[first] noise          or the latents given, with the noise of a base
+ *     c = text(prompt), uncond = text(negative)
+ *     for each step:
+ *         e = UNet(z / sqrt(sigma^2 + 1), c), likewise uncond
+ *         z = Euler step of z along  uncond + guidance (c - uncond)
+ *     image = VAE(z)
+ *
+ * Images go through each phase together, and none depends on the others.  Noise is drawn in
+ * diffusers' order: the posterior's, then the initial one.
+ *
+ * Reference: diffusers StableDiffusionXLImg2ImgPipeline.__call__; Meng et al. 2022, "SDEdit".
+ */
+#include "engine/pipeline_run.h"
+
+#include "engine/base/try.h"
+#include "engine/finite.h"
+#include "engine/rng.h"
+
+#include <string.h>
+
+static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size_t)p->w; }
+
+/* Phases share one region of the arena.  peak: of those that begin. */
+static void begin_region(pipeline_context *c, size_t peak)
+{
+    const plan *p = c->plan;
+    run *r = c->r;
+    r->norms_within = peak;
+    scratch_close(&r->mem);
+    scratch_open(&r->mem, r->d, c->arena + plan_region_at(p), p->region, p->zone);
+    scratch_open(&r->spilled, r->d, SCRATCH_TOKEN, p->spill_host + p->spill_file, 0);
+}
+
+/* ---- prompts ---- */
+
+/* [negative, prompt], or the prompt alone without guidance. */
+static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, int image,
+                                      refine_error *err)
+{
+    const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
+    const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
+                                                                           : TOKENIZER_DIFFUSERS;
+    const int halves = c->p->halves;
+    int ids[TEXT_TOKENS], counts[2] = { 0, 0 };
+
+    for (int i = 2 - halves; i < 2; i++) {
+        TRY(tokenizer_encode(c->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
+                             err));
+        TRY(pipeline_set_prompt(c->p, image * halves + i - (2 - halves), ids, err));
+    }
+    if (image == 0) {
+        c->negative_tokens = counts[0];
+        c->tokens = counts[1];
+    }
+    return REFINE_OK;
+}
+
+/* The states and the pooled prompt, of all halves of each image. */
+static void check_embeddings(const pipeline_context *c)
+{
+    const pipeline *p = c->p;
+    const size_t states = (size_t)p->halves * TEXT_TOKENS * (size_t)p->text.c->width;
+    const size_t pooled = (size_t)p->halves * (size_t)p->text.c->projection;
+    for (int i = 0; i < p->images; i++) {
+        observer_check(c->o, "the text encoder's result", i, p->embedded + (size_t)i * states,
+                       states, NULL);
+        observer_check(c->o, "the pooled prompt", i, p->pooled + (size_t)i * pooled, pooled, NULL);
+    }
+}
+
+static refine_status encode_prompts(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    observer_begin_phase(c->o, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
+    begin_region(c, c->plan->unet);
+    pipeline_text(c->p, c->r, jobs);
+    check_embeddings(c);
+    TRY(dev_result(c->r->d, err));
+    observer_end_phase(c->o);
+    return REFINE_OK;
+}
+
+/* ---- images to latents ---- */
+
+/* Into the image's latents. */
+static refine_status encode_image(pipeline_context *c, const refine_job *j, int image, rng *g,
+                                  refine_error *err)
+{
+    pipeline *p = c->p;
+    const size_t n = latent_values(p);
+    c->o->image = image;
+    begin_region(c, c->plan->encode);
+    pipeline_encode(p, c->r, j->rgb_in);
+    observer_check(c->o, "the encoded picture", image, p->moments, 2 * n, NULL);
+    TRY(dev_result(c->r->d, err));
+    rng_randn(g, p->noise, n);
+    pipeline_sample_moments(p, image);
+    return REFINE_OK;
+}
+
+/* The latents of an image at the first step's level of noise. */
+static refine_status start_latents(pipeline_context *c, const refine_job *j, int image,
+                                   refine_error *err)
+{
+    pipeline *p = c->p;
+    const size_t n = latent_values(p);
+    float *latents = pipeline_latents(p, image);
+    rng g;
+
+    rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
+    if (j->rgb_in)
+        TRY(encode_image(c, j, image, &g, err));
+    else
+        memcpy(latents, j->latents_in, n * sizeof *latents);
+    if (!(j->denoising_start > 0)) {
+        rng_randn(&g, p->noise, n);
+        scheduler_add_noise(&p->sched, p->first, latents, p->noise, n);
+    }
+    return REFINE_OK;
+}
+
+static refine_status prepare_latents(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    const pipeline *p = c->p;
+    if (p->encodes)
+        observer_begin_phase(c->o, REFINE_ENCODING, SEG_VAE_ENCODE, SEG_VAE_ENCODE, p->images);
+    for (int i = 0; i < p->images; i++)
+        TRY(start_latents(c, &jobs[i], i, err));
+    if (p->encodes)
+        observer_end_phase(c->o);
+    return REFINE_OK;
+}
+
+/* ---- denoising ---- */
+
+/* The UNet's result, of all halves of each image. */
+static void check_noise(const pipeline_context *c)
+{
+    const size_t n = (size_t)c->p->halves * latent_values(c->p);
+    for (int i = 0; i < c->p->images; i++)
+        observer_check(c->o, "the UNet's result", i, c->p->unet_out + (size_t)i * n, n, NULL);
+}
+
+static refine_status denoise_step(pipeline_context *c, const refine_job *jobs, int step,
+                                  refine_error *err)
+{
+    pipeline *p = c->p;
+    observer_begin_step(c->o, step);
+    pipeline_scale_input(p, step);
+    for (int pass = 0; pass < pipeline_passes(p); pass++)
+        pipeline_pass(p, c->r, step, pass);
+    check_noise(c);
+    TRY(dev_result(c->r->d, err));
+    for (int i = 0; i < p->images; i++) {
+        pipeline_advance(p, step, i, jobs[i].guidance);
+        observer_check(c->o, "what guidance made of the latents", i, pipeline_latents(p, i),
+                       latent_values(p), "try a smaller --guidance");
+        observer_show_latents(c->o, i);
+    }
+    TRY(dev_result(c->r->d, err));
+    observer_end_step(c->o);
+    return REFINE_OK;
+}
+
+static refine_status denoise(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    c->o->step = 0;
+    observer_begin_phase(c->o, REFINE_DENOISING, SEG_UNET, SEG_UNET, pipeline_passes(c->p));
+    for (int i = 0; i < c->p->steps; i++)
+        TRY(denoise_step(c, jobs, i, err));
+    c->o->step = c->p->steps;
+    observer_end_phase(c->o);
+    return REFINE_OK;
+}
+
+static void give_latents(pipeline_context *c, const refine_job *jobs)
+{
+    for (int i = 0; i < c->p->images; i++)
+        if (jobs[i].latents_out)
+            memcpy(jobs[i].latents_out, pipeline_latents(c->p, i),
+                   latent_values(c->p) * sizeof *jobs[i].latents_out);
+}
+
+/* ---- latents to images ---- */
+
+static refine_status decode_images(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    pipeline *p = c->p;
+    const size_t values = 3 * (size_t)p->width * (size_t)p->height;
+    observer_begin_phase(c->o, REFINE_DECODING, SEG_VAE_DECODE, SEG_VAE_DECODE, p->images);
+    stream_drop_residents(c->s);
+    for (int i = 0; i < p->images; i++) {
+        c->o->image = i;
+        begin_region(c, c->plan->decode);
+        const size_t bad = pipeline_decode(p, c->r, i, jobs[i].rgb_out);
+        observer_judge(c->o, "the decoded picture", i, bad, values);
+        TRY(dev_result(c->r->d, err));
+    }
+    observer_end_phase(c->o);
+    return REFINE_OK;
+}
+
+/* ---- all of it ---- */
+
+refine_status pipeline_run(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    for (int i = 0; i < c->p->images; i++)
+        TRY(tokenize_prompts(c, &jobs[i], i, err));
+    TRY(prepare_latents(c, jobs, err));
+    TRY(encode_prompts(c, jobs, err));
+    TRY(denoise(c, jobs, err));
+    give_latents(c, jobs);
+    return c->p->decodes ? decode_images(c, jobs, err) : REFINE_OK;
+}
+
+refine_status pipeline_check_latents(const pipeline *p, const refine_job *j, refine_error *err)
+{
+    const size_t n = latent_values(p), bad = j->latents_in ? finite_bad(j->latents_in, n) : 0;
+    return bad == 0
+               ? REFINE_OK
+               : refine_fail(err, REFINE_EINVAL,
+                             "the latents given hold NaN or infinity in %zu of %zu values", bad, n);
+}
