@@ -128,6 +128,16 @@ __device__ __forceinline__ float quad_sum(float x)
     return x + __shfl_xor_sync(~0u, x, 2);
 }
 
+/* Of keys that all queries see. */
+__device__ __forceinline__ void scale_scores(const flash_args &a, float (&s)[1][J][4])
+{
+#pragma unroll
+    for (int j = 0; j < J; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            s[0][j][e] *= a.scale;
+}
+
 /* Scales the scores, and makes those of keys that a query does not see -infinity. */
 __device__ __forceinline__ void mask(const flash_args &a, float (&s)[1][J][4], int query, int key0)
 {
@@ -175,7 +185,7 @@ __device__ __forceinline__ uint32_t pack(float low, float high)
 
 __device__ __forceinline__ void work(const flash_args &a, flash_state &f,
                                      const uint32_t (&q)[HEAD / 16][1][4], const tile (&kv)[2],
-                                     int query, int key0)
+                                     int query, int key0, bool whole)
 {
     float s[1][J][4] = {};
 #pragma unroll
@@ -184,7 +194,10 @@ __device__ __forceinline__ void work(const flash_args &a, flash_state &f,
         load_columns(b, kv[0], 0, 2 * k);
         mma_tile(s, q[k], b);
     }
-    mask(a, s, query, key0);
+    if (whole)
+        scale_scores(a, s);
+    else
+        mask(a, s, query, key0);
     soften(f, s);
 #pragma unroll
     for (int k = 0; k < KEYS / 16; k++) {
@@ -246,7 +259,8 @@ template <bool HALVES> __global__ void FLASH_BOUNDS flash_kernel(const flash_arg
         const bool more = key0 + KEYS < keys;
         if (more)
             next.fetch(a, at, key0 + KEYS, shared->kv[which ^ 1]);
-        work(a, f, q, shared->kv[which], query0 + thread % 32 / 4, key0);
+        work(a, f, q, shared->kv[which], query0 + thread % 32 / 4, key0,
+             key0 + KEYS <= (a.causal ? at.query0 + 1 : a.tk));
         if (more)
             next.keep(shared->kv[which ^ 1]);
         copies_wait();

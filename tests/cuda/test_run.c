@@ -146,11 +146,11 @@ static uint64_t smallest_of(const refine_options *o)
 Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
 {
     static float want[PIXELS / 48], out[PIXELS / 48];
-    static const int MOST[] = { 1, MATRIX_PIECES };
+    static const int MOST[] = { 1, 2, MATRIX_PIECES };
     char cut[256];
     int last = 0;
     tiny_pack(cut, sizeof cut, "--chunk 64K");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         refine_options o = options(REFINE_FP16);
         refine_report r;
         const refine_job j = latents_job(i ? out : want);

@@ -195,6 +195,8 @@ static double operand_error(const place *p, int k)
 
 /* ---- shapes ---- */
 
+static const char *const VIEWS[] = { "", ", views", ", views in vectors" };
+
 /* Pixels, most of them few. */
 static void draw_image(draws *d, int *n, int *h, int *w)
 {
@@ -276,13 +278,13 @@ static linear_case draw_linear(draws *d, const place *p)
     c.bias = draw_once_in(d, 2);
     c.per_image = draw_once_in(d, 3);
     c.residual = draw_once_in(d, 2);
-    c.views = draw_once_in(d, 2);
+    c.views = draw_below(d, 3);
     int *const dims[] = { &c.n, &c.h, &c.w, &c.k, &c.rows };
     while ((int64_t)c.n * c.h * c.w * c.k * c.rows > most && lessen_any(d, dims, 5))
         ;
     if (draw_once_in(d, 3)) { /* as it may be multiplied where it lies */
         c.k = 16 * ((c.k + 15) / 16);
-        c.views = false;
+        c.views = draw_once_in(d, 2) ? VIEW_VECTORS : VIEW_NONE;
     }
     if (c.act == ACT_GEGLU) {
         c.rows += c.rows % 2;
@@ -361,9 +363,8 @@ CostlyProperty(any_linear)
           "linear %d x %dx%d, %d -> %d, types %d and %d, act %d%s%s%s%s, exp2 %d, way %d of %d "
           "chunks%s%s, %s",
           c.n, c.h, c.w, c.k, c.rows, c.type, c.weights, c.act, c.bias ? ", bias" : "",
-          c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
-          c.views ? ", views" : "", c.exp2, w, cut.n, cut.together ? " together" : "",
-          exact ? ", exact" : "", where);
+          c.per_image ? ", per image" : "", c.residual ? ", residual" : "", VIEWS[c.views], c.exp2,
+          w, cut.n, cut.together ? " together" : "", exact ? ", exact" : "", where);
     verdict v = { linear_done(field_ref(), &c, exact, WHOLE, NULL),
                   linear_done(open_place(&p, true), &c, exact, WHOLE, NULL),
                   linear_done(open_place(&p, false), &c, exact, w, &cut) };
@@ -405,7 +406,7 @@ static conv_case draw_conv(draws *d, const place *p)
     c.norm = draw_once_in(d, 2);
     c.per_image = draw_once_in(d, 3);
     c.residual = draw_once_in(d, 3);
-    c.views = draw_once_in(d, 3);
+    c.views = draw_below(d, 3);
     int *const dims[] = { &c.n, &c.h, &c.w, &c.a, &c.rows };
     while (macs_of(&c) > most && lessen_any(d, dims, 5))
         ;
@@ -415,7 +416,7 @@ static conv_case draw_conv(draws *d, const place *p)
     if (draw_once_in(d, 3)) { /* as they may be multiplied where they lie */
         c.a = c.b ? 64 * ((c.a + 63) / 64) : 16 * ((c.a + 15) / 16);
         c.b = 16 * ((c.b + 15) / 16);
-        c.views = false;
+        c.views = draw_once_in(d, 2) ? VIEW_VECTORS : VIEW_NONE;
     }
     return c;
 }
@@ -467,8 +468,8 @@ CostlyProperty(any_convolution)
           "exp2 %d, bands of %d, chunks of %d, %d together%s%s%s%s, %s",
           c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad, c.type,
           c.weights, c.norm ? ", norm" : "", c.per_image ? ", per image" : "",
-          c.residual ? ", residual" : "", c.views ? ", views" : "", c.exp2, cut.band, cut.chunk,
-          cut.together, cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
+          c.residual ? ", residual" : "", VIEWS[c.views], c.exp2, cut.band, cut.chunk, cut.together,
+          cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
           cut.per_image_calls ? ", by images" : "", exact ? ", exact" : "", where);
     verdict v = { conv_done(field_ref(), &whole), conv_done(open_place(&p, true), &whole),
                   conv_done(open_place(&p, false), &cut) };
@@ -514,7 +515,7 @@ CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
     floats.type = DT_F32;
     tried(d, "linear in integers, %d x %dx%d, %d -> %d%s%s%s%s", c.n, c.h, c.w, c.k, c.rows,
           c.bias ? ", bias" : "", c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
-          c.views ? ", views" : "");
+          VIEWS[c.views]);
     linear_fields(card, &c, false);
     linear_fields(cpu, &floats, false);
     copy_values(&cpu[LINEAR_X], &card[LINEAR_X]);
@@ -546,9 +547,8 @@ CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
           "conv in integers, %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d%s%s%s, bands "
           "of %d, chunks of %d, %d together%s",
           c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad,
-          c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
-          c.views ? ", views" : "", cut.band, cut.chunk, cut.together,
-          cut.per_image_calls ? ", by images" : "");
+          c.per_image ? ", per image" : "", c.residual ? ", residual" : "", VIEWS[c.views],
+          cut.band, cut.chunk, cut.together, cut.per_image_calls ? ", by images" : "");
     conv_fields(card, &cut);
     conv_fields(cpu, &whole);
     copy_values(&cpu[CONV_A], &card[CONV_A]);

@@ -13,7 +13,7 @@ static int size_out(const conv_case *c, int in)
 void conv_fields(field f[CONV_FIELDS], const conv_cut *k)
 {
     const conv_case *c = k->c;
-    const int wide = c->views ? 5 : 0, in = c->a + c->b, e = c->exp2;
+    const int wide = view_margin(c->views, 5), in = c->a + c->b, e = c->exp2;
     const int h = size_out(c, size_in(c->h, c->to_h)), w = size_out(c, size_in(c->w, c->to_w));
     for (int i = 0; i < CONV_FIELDS; i++)
         f[i] = (field){ 0 };
@@ -138,6 +138,8 @@ double conv_distance(dev *d, const conv_cut *k, double *peak)
 }
 
 const conv_case CONV_CASES[] = {
+    { 2, 7, 9, 40, 24, 72, 3, 1, 1, 0, 0, DT_F32, DT_F16, true, false, true, VIEW_VECTORS, 0 },
+    { 2, 7, 9, 40, 24, 72, 3, 1, 1, 0, 0, DT_F32, DT_F16, false, false, true, VIEW_VECTORS, 0 },
     /* conv_in, conv_out of UNet and VAE, quant_conv */
     { 2, 9, 11, 4, 0, 96, 3, 1, 1, 0, 0, DT_F32, DT_F16, false, false, false, false, 0 },
     { 2, 12, 8, 96, 0, 4, 3, 1, 1, 0, 0, DT_F32, DT_F16, true, false, false, false, 0 },

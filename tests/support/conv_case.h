@@ -11,7 +11,8 @@ typedef struct conv_case {
     int kh, stride, pad;
     int to_h, to_w; /* resampled to; 0: not */
     dtype type, weights;
-    bool norm, per_image, residual, views;
+    bool norm, per_image, residual;
+    int views; /* a view_kind */
     int exp2;
 } conv_case;
 

@@ -1,6 +1,9 @@
 /* tests/support/cuda_math.c -- a device that multiplies as the case wants it. */
 #include "tests/support/cuda_math.h"
 
+#ifdef REFINE_CUDA_EMULATED
+#include "tests/support/cuda/emulation.h"
+#endif
 #include "tests/support/cuda_opening.h"
 #include "tests/support/json_line.h"
 
@@ -11,6 +14,9 @@
 
 dev *cuda_math_open(cuda_math m)
 {
+#ifdef REFINE_CUDA_EMULATED /* on cards without tensor cores nothing comes by itself */
+    emulation_set_card(m == CUDA_HALF2 ? 7 : 8, m == CUDA_HALF2 ? 5 : 6, 2);
+#endif
     cuda_opening_trusts();
     dev *d = field_cuda(m == CUDA_F32 ? DT_F32 : DT_F16);
     cuda_of(d)->math = m;

@@ -21,6 +21,14 @@ typedef struct field {
  * is a matrix of n rows, whose elements cannot be asked for. */
 field field_random(uint32_t seed, dtype type, int n, int h, int w, int c, float amplitude);
 
+/* Channels that lie to either side of a view: none; `odd` of them, so that nothing is in whole
+ * vectors; or such that all is. */
+typedef enum { VIEW_NONE, VIEW_ODD, VIEW_VECTORS } view_kind;
+static inline int view_margin(int kind, int odd)
+{
+    return kind == VIEW_VECTORS ? 16 : kind == VIEW_ODD ? odd : 0;
+}
+
 /* The same as channels [c0, c0 + c) of something `stride` channels wide, and scaled. */
 field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, int stride,
                  int exp2, float amplitude);

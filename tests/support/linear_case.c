@@ -80,7 +80,7 @@ static void by_images(dev *d, const tensor *t, const void *context)
 
 void linear_fields(field f[LINEAR_FIELDS], const linear_case *c, bool exact)
 {
-    const int out = c->act == ACT_GEGLU ? c->rows / 2 : c->rows, wide = c->views ? 7 : 0;
+    const int out = c->act == ACT_GEGLU ? c->rows / 2 : c->rows, wide = view_margin(c->views, 7);
     const int e = c->exp2;
     for (int i = 0; i < LINEAR_FIELDS; i++)
         f[i] = (field){ 0 };
@@ -148,6 +148,7 @@ double linear_distance(dev *d, const linear_case *c, bool exact, double *peak)
 }
 
 const linear_case LINEAR_CASES[] = {
+    { 2, 7, 9, 136, 72, DT_F32, DT_F16, ACT_NONE, true, false, true, VIEW_VECTORS, 0 },
     { 1, 1, 77, 128, 128, DT_F32, DT_F16, ACT_NONE, true, false, false, false, 0 },
     { 2, 16, 16, 96, 384, DT_F32, DT_F16, ACT_NONE, false, false, true, false, 0 },
     { 2, 5, 7, 64, 200, DT_F32, DT_F16, ACT_SILU, true, true, true, false, 0 },

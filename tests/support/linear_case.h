@@ -10,7 +10,8 @@ typedef struct linear_case {
     int n, h, w, k, rows;
     dtype type, weights;
     act act;
-    bool bias, per_image, residual, views;
+    bool bias, per_image, residual;
+    int views; /* a view_kind */
     int exp2;
 } linear_case;
 

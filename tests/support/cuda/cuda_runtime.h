@@ -6,7 +6,8 @@
  * barrier then reads what has not been written.  Blocks run one after another, and kernels of all
  * host threads: what is global here is under one lock.
  *
- * What goes to shared memory by itself (cp.async) comes as late as it may, when its thread waits.
+ * What goes to shared memory by itself (cp.async) comes as late as others may rely on it: at the
+ * barrier behind its thread's wait.
  *
  * Shared memory is dynamic, poisoned before each block, and as large as the launch asked for:
  * under AddressSanitizer what lies behind may not be touched.  Collectives need all 32 lanes.
@@ -102,8 +103,8 @@ void sync_warp(const char *file, int line);
 /* Is the card one on which vectors go to shared memory by themselves? */
 extern bool has_copies;
 
-/* Sixteen bytes on their way to shared memory, which is NaN until the calling thread waits.  NULL:
- * zeros. */
+/* Sixteen bytes on their way to shared memory, which is NaN until the block meets after the calling
+ * thread has waited.  NULL: zeros. */
 void begin_copy(void *to, const void *from);
 /* Waits for those of the calling thread; where in the source. */
 void end_copies(const char *file, int line);

@@ -104,7 +104,7 @@ struct warp {
 /* What runs. */
 struct {
     fiber fibers[MOST_THREADS];
-    std::vector<copy> copies[MOST_THREADS];
+    std::vector<copy> copies[MOST_THREADS], awaited; /* not waited for; at the next barrier there */
     warp warps[MOST_THREADS / LANES];
     char *stacks;
     unsigned n_warps, live, held; /* threads */
@@ -198,8 +198,21 @@ void go_elsewhere()
 
 /* ---- meetings ---- */
 
+/* What was waited for is there from now on, for all. */
+void deliver_copies()
+{
+    for (const copy &c : m.awaited) {
+        if (c.from)
+            memcpy(c.to, c.from, 16);
+        else
+            memset(c.to, 0, 16);
+    }
+    m.awaited.clear();
+}
+
 void end_block_meeting()
 {
+    deliver_copies();
     m.held = 0;
     for (unsigned i = 0; i < m.n_warps; i++) {
         m.warps[i].ready |= m.warps[i].held;
@@ -368,12 +381,7 @@ void end_copies(const char *file, int line)
     if ((wish.watch || wish.skip >= 0) && is_skipped(file, line))
         return;
     std::vector<copy> &mine = m.copies[here.warp * LANES + here.lane];
-    for (const copy &c : mine) {
-        if (c.from)
-            memcpy(c.to, c.from, 16);
-        else
-            memset(c.to, 0, 16);
-    }
+    m.awaited.insert(m.awaited.end(), mine.begin(), mine.end());
     mine.clear();
 }
 
@@ -392,6 +400,7 @@ static void run_block(dim3 blocks, dim3 threads, uint3 block, size_t shared,
     blockIdx = block;
     blockDim = threads;
     gridDim = blocks;
+    m.awaited.clear();
     for (unsigned i = 0; i < n; i++) {
         m.copies[i].clear();
         begin_fiber(i, threads);
