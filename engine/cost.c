@@ -5,7 +5,7 @@
  * channels, pixels, types, norms and epilogues.  What a trial does beyond LEAST_PIXELS, and then
  * beyond a few tiles of output, is cut off first: the rate hardly depends on it.  Where a ceiling
  * leaves no room for that, channels go too: so are then the model and the picture that fit below
- * it.  A GPU is done with such trials before it has got going, and is given larger ones.
+ * it.  Such trials end before a GPU has reached its clocks, so it is given larger ones.
  *
  * A kind's rate is that of its work at all levels together:  1 / R = sum of share / R at the level.
  */

@@ -306,11 +306,12 @@ static refine_status check_jobs(const refine_engine *e, const refine_job *j, int
                            e->p->images);
     for (int i = 0; i < n; i++)
         if (j[i].struct_bytes != sizeof *j || !pipeline_fits(e->p, &j[i]))
-            return refine_fail(err, REFINE_EINVAL, "the job is not of the shape that was opened");
+            return refine_fail(err, REFINE_EINVAL,
+                               "the job differs from the one the engine was opened for");
     for (int i = 0; i < n; i++)
         TRY(pipeline_check_latents(e->p, &j[i], err));
     if (j[0].stage && !e->stages)
-        return refine_fail(err, REFINE_EINVAL, "the engine was not opened to be looked into");
+        return refine_fail(err, REFINE_EINVAL, "the engine was opened without a layer callback");
     return REFINE_OK;
 }
 

@@ -19,7 +19,7 @@ struct refine_engine {
     stream *s;
     spill *spill;
     trace *t;
-    stages *stages; /* NULL: nobody looks at layers */
+    stages *stages; /* NULL: layer outputs are off */
     run r;
     observer o;
     bool used; /* a run has consumed the stream's script */

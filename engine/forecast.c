@@ -278,8 +278,8 @@ static double times_as_slow(const forecast *f, stream *s, int part, const parts 
     }
 }
 
-/* After a step the compute of every chunk is known: what follows can be foretold better.
- * Seconds the plan does not need any more take them in. */
+/* Refines the prediction: after a step the compute of every chunk is known.  Measured times
+ * overwrite plan->seconds, which is no longer needed. */
 static void replay(forecast *f, stream *s)
 {
     const refine_rates r = transfer_rates(f, s);

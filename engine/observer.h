@@ -21,7 +21,7 @@ typedef struct observer {
     run *r;
     stream *s;
     trace *t;
-    stages *stages;      /* NULL: nobody looks at layers */
+    stages *stages;      /* NULL: layer outputs are off */
     forecast *forecast;
     const char *arena;   /* of forecast->plan */
     const char *advice;  /* where numbers are not finite, past the text */

@@ -1,8 +1,8 @@
 /* engine/plan.c -- sizes of a run, found by replaying the model on the plan device.
  *
  * The VAE and the UNet are replayed by themselves, since they share nothing but the arena.
- * The order of wishes when memory is short: for the VAE smaller bands, then pictures that
- * leave the device; for the UNet fewer residents, a smaller ring, fewer items in a pass,
+ * What is given up when memory is short, in this order: for the VAE larger bands, then tensors
+ * that stay on the device; for the UNet residents, a larger ring, items that share a pass,
  * whichever is predicted to be fastest.  None of them changes the picture.
  */
 #include "engine/plan.h"

@@ -177,8 +177,8 @@ typedef struct refine_job {
     /* Return non-zero to stop: refine_run then returns REFINE_ECANCELLED. */
     int (*progress)(void *context, const refine_progress *p);
     void *progress_context;
-    /* Told of every stage, but pictures of the VAE that are not on the device; NULL: nobody
-     * looks.  Non-zero stops, as above.  A job with it is opened with it. */
+    /* Called with every layer output, spilled VAE tensors excepted; NULL: off.  Non-zero stops, as
+     * above.  The engine must be opened with a job that has it. */
     int (*stage)(void *context, const refine_stage *s);
     void *stage_context;
 } refine_job;
@@ -256,8 +256,8 @@ REFINE_API refine_status refine_open(refine_engine **out, const refine_options *
  * outputs is of no use, and neither is the engine but to be closed. */
 REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err);
 /* As many jobs as the options announced images, in lock step: all of one shape, each with its
- * own prompt, input and output.  The callbacks are the first job's.  A picture does not depend
- * on its company. */
+ * own prompt, input and output.  The callbacks are the first job's.  Each result is
+ * independent of the rest of the batch. */
 REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, int n,
                                          refine_error *err);
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);

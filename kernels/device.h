@@ -73,8 +73,8 @@ const char *dev_name(const dev *d);  /* "cpu", ... */
 const char *dev_model(const dev *d); /* what a person calls it: CPU brand, GPU name */
 int dev_threads(const dev *d);       /* compute threads; 1 where that means nothing */
 
-/* Is its memory apart from the process's?  Then: what the device took of it for itself when it
- * was opened (its context and code), and what is free now. */
+/* True for a discrete device, whose memory is not the process's.  Then: what the device took of it
+ * for itself when it was opened (its context and code), and what is free now. */
 bool dev_has_memory(const dev *d);
 size_t dev_overhead(const dev *d);
 size_t dev_memory_free(dev *d);
@@ -85,7 +85,7 @@ refine_status dev_result(const dev *d, refine_error *err); /* the status, and wh
 const char *dev_note(const dev *d); /* what is worth knowing of how it works, "" if nothing */
 void dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
 
-/* Memory.  NULL: not to be had (or, on a plan device, always a token that must
+/* Memory.  NULL: none is available (or, on a plan device, always a token that must
  * not be dereferenced).  `bytes` must be the same in both calls.  Freshly
  * allocated memory has unspecified content.  Freeing waits for what was enqueued, which may be
  * under way although the device has failed. */
@@ -107,8 +107,8 @@ void dev_record(dev *d, dev_event *e, dev_queue q); /* passes when all earlier w
 void dev_wait(dev *d, dev_queue q, dev_event *e);   /* q waits; an event never recorded is free */
 void dev_sync(dev *d, dev_event *e);                /* the calling thread waits; NULL is fine */
 
-/* Does work go on when the call that enqueued it has returned?  Then seconds between two events
- * of the compute queue, once both have passed. */
+/* True if work is asynchronous: it goes on when the call that enqueued it has returned.  Then
+ * seconds between two events of the compute queue, once both have passed. */
 bool dev_runs_behind(const dev *d);
 double dev_elapsed(dev *d, dev_event *from, dev_event *to);
 

@@ -185,7 +185,7 @@ static refine_status open_ring(uring_reader *r, const reader_config *c, refine_e
     const struct iovec whole = { c->buffer, c->buffer_bytes };
     const int rc = io_uring_queue_init((unsigned)c->depth, &r->ring, 0);
     if (rc < 0)
-        return refine_fail(err, REFINE_EIO, "io_uring is not to be had: %s", strerror(-rc));
+        return refine_fail(err, REFINE_EIO, "io_uring is unavailable: %s", strerror(-rc));
     r->has_ring = true;
     r->fixed_buffer = c->buffer_bytes <= BUFFER_MOST &&
                       io_uring_register_buffers(&r->ring, &whole, 1) == 0;

@@ -6,5 +6,5 @@ refine_status reader_open_uring(reader **out, const reader_config *c, refine_err
     (void)c;
     *out = NULL;
     return refine_fail(err, REFINE_EIO,
-                       "io_uring is not to be had: this program was built without liburing");
+                       "io_uring is unavailable: this program was built without liburing");
 }

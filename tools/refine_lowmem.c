@@ -60,7 +60,7 @@ static const char HELP[] =
     "      --manifest FILE      one JSON object a line: \"input\", and if wanted \"output\",\n"
     "                           \"prompt\", \"negative\", \"seed\"\n"
     "  -o, --output OUT.png     the refined picture, '-' for stdout; of several inputs, the\n"
-    "                           directory they go to: what is there already is not made again.\n"
+    "                           directory they go to, where existing outputs are skipped.\n"
     "                           No file that the run reads is ever replaced\n"
     "  -p, --prompt TEXT        what the picture shows\n"
     "  -n, --negative TEXT      what it should not show\n"

@@ -2,7 +2,7 @@
  *
  * Two streams that wait for nobody but by events.  DEV_PINNED memory is the process's own pages,
  * registered with CUDA so that copies from it run by themselves; io_uring may register the same
- * pages.  Whoever calls first from a thread of its own makes the card that thread's current one.
+ * pages.  Each thread sets the device on first use.
  *
  * Opening takes the context, the code of all kernels and nothing more; what that comes to is
  * measured, for the budget counts it (context_note.cu).  A card that computes wrongly is refused

@@ -59,7 +59,7 @@ static opener *const OPENERS[] = { reader_open_uring, reader_open_pread };
 static bool open_reader(rig *g, int which)
 {
     const refine_status st = OPENERS[which](&g->r, &g->c, &g->err);
-    if (st != REFINE_OK && which == 0 && strstr(g->err.text, "not to be had")) {
+    if (st != REFINE_OK && which == 0 && strstr(g->err.text, "unavailable")) {
         printf("SKIP %s\n", g->err.text);
         return false;
     }

@@ -27,8 +27,8 @@ enum { WORK_MOST = 1 << 20 }; /* items */
  * REFINE_EIO, REFINE_EFORMAT: an empty directory. */
 refine_status work_list_add(work_list *l, const char *input, refine_error *err);
 
-/* Lines of JSON objects: "input", and if wanted "output", "prompt", "negative", "seed".  Paths are
- * as seen from the manifest's directory.  REFINE_EFORMAT names the line. */
+/* Lines of JSON objects: "input", and if wanted "output", "prompt", "negative", "seed".  Relative
+ * paths are resolved against the manifest's directory.  REFINE_EFORMAT names the line. */
 refine_status work_list_add_manifest(work_list *l, const char *path, refine_error *err);
 
 /* Gives every item that has none the name DIR/<stem of input>.png.  REFINE_EINVAL, dir NULL: an

@@ -16,7 +16,7 @@ typedef struct memprof {
     const char *pack;
     layers layer, block;
     use use;
-    curve curve; /* no points: not to be had, and the note says why */
+    curve curve; /* no points: unavailable, and the note says why */
     card_row row[CARDS];
     int n_rows;
     char note[256];

@@ -1,4 +1,4 @@
-/* tools/memprof/memprof_use.c -- work over wall time, beside the rate that was to be had. */
+/* tools/memprof/memprof_use.c -- work over wall time, against the attainable rate. */
 #include "tools/memprof/memprof_use.h"
 
 #include "tools/memprof/memprof_timeline.h"

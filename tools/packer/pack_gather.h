@@ -6,7 +6,7 @@
 
 /* Rows [row0, row0 + rows) of entry `entry` as the pack stores them: DT_F16 for a matrix.
  * A vector, DT_F32, is given whole: rows are its elements.  `dst` and `scratch` hold as many
- * elements as asked for; scratch is left with rubbish. */
+ * elements as asked for; the contents of scratch are undefined on return. */
 refine_status pack_gather(const weight_source *s, int entry, int row0, int rows, dtype to,
                           void *dst, void *scratch, refine_error *err);
 
