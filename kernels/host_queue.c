@@ -106,7 +106,7 @@ host_queue *host_queue_open(refine_error *err)
         goto no_lock;
     if (pthread_cond_init(&q->moved, NULL) != 0)
         goto no_cond;
-    if (!thread_start(&q->copier, "refine-copy", copy_thread, q))
+    if (!thread_start(&q->copier, "refine-dma", copy_thread, q))
         goto no_thread;
     return q;
 

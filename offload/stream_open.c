@@ -180,7 +180,7 @@ static refine_status open_workers(stream *s, int n, refine_error *err)
 static refine_status start(stream *s, refine_error *err)
 {
     bool ok = thread_start(&s->io, "refine-io", stream_io, s) &&
-              thread_start(&s->copier, "refine-copy", stream_copy, s);
+              thread_start(&s->copier, "refine-upload", stream_copy, s);
     for (int i = 0; i < s->n_workers && ok; i++)
         ok = thread_start(&s->workers[i].t, "refine-decode", stream_work, &s->workers[i]);
     if (ok)
