@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# tools/check.sh [STEP | --minutes N]... -- build the tests in every configuration and run them.
+# tools/check.sh [STEP | all | --minutes N]... -- build the tests and run them.
 #
+#   quick     the step `release` without the tests labelled slow; this is the default
 #   release   optimised build, all tests, the lints of tests/lint
 #   debug     address and undefined-behaviour sanitizers, all tests, and those labelled cuda with an
 #             emulated card
@@ -11,7 +12,7 @@
 #   property  the properties of tests/property alone, in the release and the debug build, from a fresh
 #             seed and for as long as --minutes N says (10)
 #
-# All but the last by default.  Packages that are missing are installed.  Where CI is set, warnings
+# `all`: release to install, which is what a push runs.  Packages that are missing are installed.  Where CI is set, warnings
 # are errors.  Properties draw other cases for each commit; REFINE_SEED says which.  Exits non-zero
 # when anything failed.  In the end come the minutes that each step took, the ten slowest tests and,
 # in the last line, the count of test cases.
@@ -111,6 +112,11 @@ run_tests() {
     else
         fail "$dir: ctest found no tests"
     fi
+}
+
+check_quick() {
+    configure_and_build release && run_tests release -LE slow
+    left_out="the slow tests, sanitizers, clang, fuzzing, installing: tools/check.sh all runs them too"
 }
 
 check_release() { configure_and_build release && run_tests release; }
@@ -233,7 +239,7 @@ check_property() {
     done
 }
 
-minutes=''
+minutes='' left_out=''
 steps=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -248,7 +254,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#steps[@]} -gt 0 ] || steps=(release debug tsan clang fuzz install)
+[ ${#steps[@]} -gt 0 ] || [ -n "$minutes" ] || steps=(quick)
+[ "${steps[*]}" != all ] || steps=(release debug tsan clang fuzz install)
 case "$minutes ${steps[*]}" in
 ' '* | *property*) ;;
 *) die "--minutes is for the step property" ;;
@@ -272,5 +279,6 @@ printf %s "$test_times" | sort -rn |
     awk 'NR <= 10 { printf "%6.1f  %-9s %s\n", $1, $2, $3 }'
 
 echo
+[ -z "$left_out" ] || say "not run: $left_out"
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
