@@ -22,10 +22,10 @@ static int rows_needed(const matrix_input *in, conv_geometry g, int *first)
 static tensor prepared(const dev *d, void *p, const matrix_input *in, conv_geometry g, int *first)
 {
     const int rows = rows_needed(in, g, first);
-    const bool norm = tensor_present(in->affine);
-    tensor t = tensor_make(p, norm ? cuda_peek(d)->compute : in->a.type, in->a.n, rows, in->a.w,
+    const bool copied = !tensor_present(in->affine) && !in->silu;
+    tensor t = tensor_make(p, copied ? in->a.type : cuda_peek(d)->compute, in->a.n, rows, in->a.w,
                            in->a.c + in->b.c);
-    t.exp2 = norm ? 0 : in->a.exp2;
+    t.exp2 = copied ? in->a.exp2 : 0;
     return t;
 }
 

@@ -464,10 +464,11 @@ CostlyProperty(any_convolution)
     cut.no_silu = whole.no_silu = c.norm && draw_once_in(d, 6);
     name_place(where, &p);
     tried(d,
-          "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and %d%s%s%s%s, "
-          "exp2 %d, bands of %d, chunks of %d, %d together%s%s%s%s, %s",
+          "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and "
+          "%d%s%s%s%s%s%s, exp2 %d, bands of %d, chunks of %d, %d together%s%s%s%s, %s",
           c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad, c.type,
-          c.weights, c.norm ? ", norm" : "", c.per_image ? ", per image" : "",
+          c.weights, c.norm ? ", norm" : "", cut.no_affine ? " without affine" : "",
+          cut.no_silu ? " without silu" : "", c.per_image ? ", per image" : "",
           c.residual ? ", residual" : "", VIEWS[c.views], c.exp2, cut.band, cut.chunk, cut.together,
           cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
           cut.per_image_calls ? ", by images" : "", exact ? ", exact" : "", where);
