@@ -132,6 +132,20 @@ Test(cuda_conv2d, does_not_depend_on_how_it_is_cut_on_tensor_cores)
 
 Test(cuda_conv2d, does_not_depend_on_how_it_is_cut_in_f32) { expect_invariance(CUDA_F32); }
 
+/* What is computed on the way is as wide there as here, whatever the input's own type. */
+Test(cuda_conv2d, silu_alone_of_scaled_halves_is_the_same_written_out)
+{
+    const conv_case c = { 1, 9, 7,      20,     0,    24,    1,     1,     0,
+                          0, 0, DT_F16, DT_F16, true, false, false, false, -3 };
+    const conv_cut fused = { .c = &c, .no_affine = true };
+    const conv_cut copied = { .c = &c, .no_affine = true, .detach = true };
+    dev *d = cuda_math_open(CUDA_F32);
+    field want = conv_result(d, &fused);
+    expect_same(d, &copied, &want, "detached", 1);
+    field_free(&want);
+    dev_close(d);
+}
+
 Test(cuda_conv2d, may_add_to_what_it_overwrites)
 {
     const conv_case c = { 2, 13, 14,     32,     0,    80,    3,    1,     1,
