@@ -405,10 +405,12 @@ static void place(const probe *b, trial *t, size_t workspace)
  * where it is long by itself. */
 static double time_trial(const probe *b, trial *t, size_t workspace, double *waited)
 {
-    const double begun = clock_seconds();
     double best = 0;
     place(b, t, workspace);
-    for (int i = 0; i < RUNS && clock_seconds() - begun < (i > 1 ? LONGEST : FAR_TOO_LONG); i++) {
+    const double begun = clock_seconds();
+    for (int i = 0; i < RUNS; i++) {
+        if (i > 0 && clock_seconds() - begun >= (i > 1 ? LONGEST : FAR_TOO_LONG))
+            break;
         const double seconds = run_once(b, t, waited);
         if (i <= 1 || seconds < best)
             best = seconds;

@@ -136,10 +136,10 @@ mem_usage mem_used(void)
     return (mem_usage){ atomic_load(&now_bytes), atomic_load(&peak_bytes), atomic_load(&n_calls) };
 }
 
-void mem_fail_after(long n, mem_fault kind)
+bool mem_fail_after(long n, mem_fault kind)
 {
     atomic_store(&fault_kind, (int)kind);
-    atomic_store(&until_fault, n);
+    return atomic_exchange(&until_fault, n) >= 0;
 }
 
 void mem_trim(void)

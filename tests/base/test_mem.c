@@ -26,3 +26,14 @@ Test(base_mem, so_is_mapping_it, .signal = SIGABRT)
     (void)mem_allow(false);
     (void)mem_map(1);
 }
+
+Test(base_mem, says_whether_a_fault_was_still_to_come)
+{
+    cr_expect_not(mem_fail_after(1, MEM_FAIL_ONCE), "there was none");
+    void *p = mem_alloc(1);
+    cr_expect_not_null(p);
+    cr_expect(mem_fail_after(0, MEM_FAIL_ONCE), "it was the next");
+    cr_expect_null(mem_alloc(1));
+    cr_expect_not(mem_fail_after(-1, MEM_FAIL_ONCE), "it struck");
+    mem_free(p);
+}

@@ -1,8 +1,9 @@
 /* tools/memprof/memprof_json.c -- a report as one JSON object. */
 #include "tools/memprof/memprof_json.h"
 
+#include "tools/report/result_json.h"
+
 #include <jansson.h>
-#include <stdlib.h>
 
 static json_int_t whole(uint64_t v) { return v < INT64_MAX ? (json_int_t)v : INT64_MAX; }
 
@@ -95,12 +96,5 @@ static json_t *report_object(const memprof *m)
 
 refine_status memprof_print_json(FILE *out, const memprof *m, refine_error *err)
 {
-    json_t *o = report_object(m);
-    char *dump = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(o);
-    if (!dump)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
-    free(dump);
-    return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
+    return result_write(out, report_object(m), err);
 }
