@@ -37,8 +37,8 @@ typedef struct mem_usage {
 mem_usage mem_used(void);
 
 /* Tests: let the next `n` allocations succeed, then fail one (once) or all
- * (forever).  n < 0 switches the fault off.  Says whether a fault set before, to fail one, was still
- * to come. */
+ * (forever).  n < 0 switches the fault off.  Says whether a fault set before, to fail one, was
+ * still to come. */
 typedef enum { MEM_FAIL_ONCE, MEM_FAIL_FOREVER } mem_fault;
 bool mem_fail_after(long n, mem_fault kind);
 

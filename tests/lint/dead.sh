@@ -33,12 +33,14 @@ awk -v allowed="$ALLOWED" '
         if (sub(/\/\*.*/, "", text)) inside = 1
         sub(/\/\/.*/, "", text)
     }
-    FILENAME ~ /\.h$/ && text ~ /^[a-z].*[a-z0-9_]\(/ && text !~ /REFINE_API|^typedef|^return|#/ {
+    FILENAME ~ /\.(h|cuh)$/ && text ~ /^(__device__|[a-z]).*[a-z0-9_]\(/ && text !~ /REFINE_API|^typedef|^return|#/ {
         name = text
         sub(/\(.*/, "", name)
         sub(/^.*[^a-zA-Z0-9_]/, "", name)
         declared[name] = FILENAME
-        mentions[name] = text ~ /^(static|INLINE)/ ? 1 : 2 # its own
+        # Its own: where it is defined there, one.  Templates are, in .cuh.
+        there = text ~ /^(static|INLINE|__device__)/ || (FILENAME ~ /cuh$/ && text !~ /;$/)
+        mentions[name] = there ? 1 : 2
     }
     {
         while (match(text, /[A-Za-z_][A-Za-z0-9_]*/)) {
