@@ -1,11 +1,14 @@
 /* tests/engine/test_cost.c -- seconds are what the formula says, and rates are measured or 0. */
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "engine/cost.h"
 
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "kernels/backend.h"
 #include "tests/support/sanitized.h"
 
 #include <criterion/criterion.h>
+#include <time.h>
 
 /* ---- the formula ---- */
 
@@ -127,6 +130,32 @@ Test(engine_cost, a_smaller_probe_measures_them_too)
 }
 
 /* Text has no convolutions, most of the VAE no attention. */
+static const struct dev_ops *prompt;
+
+static void put_late(dev *d, void *dst, const void *src, size_t bytes)
+{
+    (void)nanosleep(&(struct timespec){ .tv_nsec = 120000000 }, NULL);
+    prompt->put(d, dst, src, bytes);
+}
+
+/* As on a machine that is busy with other things: a trial that waits long before it begins is run
+ * all the same. */
+Test(engine_cost, a_probe_that_is_kept_waiting_still_measures)
+{
+    const cost_level l = { .n = 1, .h = 8, .w = 8, .channels = 64, .heads = 1, .convolves = true };
+    const cost_job j = { DT_F32, DT_F16, { l }, 1 };
+    dev *d = open_device(true, &F32);
+    refine_rates r = { 0 };
+    prompt = d->ops;
+    struct dev_ops late = *prompt;
+    late.put = put_late;
+    d->ops = &late;
+    cost_probe(&r, d, &j, LITTLE);
+    d->ops = prompt;
+    cr_expect(all_plausible(&r), "%g %g %g %g", r.linear, r.conv, r.attention, r.memory);
+    dev_close(d);
+}
+
 Test(engine_cost, what_the_job_does_not_do_is_not_measured)
 {
     const cost_level text = { .n = 2,
