@@ -14,7 +14,7 @@ void conditioning_vector(const unet_config *c, float *out, const float *pooled,
         embed_sinusoid(out + n_pooled + i * c->id_embed_dim, ids[i], c->id_embed_dim);
 }
 
-static tensor put(run *r, int n, int w, int c, const float *src)
+static tensor upload_embedding(run *r, int n, int w, int c, const float *src)
 {
     tensor t = scratch_take(&r->mem, DT_F32, n, 1, w, c);
     dev_put(r->d, t.data, src, tensor_bytes(t));
@@ -22,7 +22,7 @@ static tensor put(run *r, int n, int w, int c, const float *src)
 }
 
 /* second(silu(first(x))) with `e`; x is consumed. */
-static tensor mlp(run *r, tensor x, affine_ref first, affine_ref second, int c, epilogue e)
+static tensor mlp_forward(run *r, tensor x, affine_ref first, affine_ref second, int c, epilogue e)
 {
     tensor hidden = scratch_take(&r->mem, DT_F32, x.n, 1, x.w, c);
     run_linear(r, hidden, x, first, (epilogue){ .act = ACT_SILU });
@@ -58,14 +58,14 @@ tensor conditioning_forward(run *r, unet *u, tensor text, const float *vectors,
     const int n = text.n, base = u->c->channels[0], c_emb = 4 * base;
 
     tensor table = scratch_take(&r->mem, DT_F32, n, 1, steps, u->emb_channels);
-    tensor add = mlp(r, put(r, n, 1, u->c->add_embed_dim, vectors), u->add1, u->add2, c_emb,
-                     (epilogue){ 0 });
-    tensor emb = mlp(r, put(r, n, steps, base, sinusoids), u->time1, u->time2, c_emb,
-                     (epilogue){ .per_image = add, .act = ACT_SILU });
+    tensor add = mlp_forward(r, upload_embedding(r, n, 1, u->c->add_embed_dim, vectors), u->add1,
+                             u->add2, c_emb, (epilogue){ 0 });
+    tensor emb = mlp_forward(r, upload_embedding(r, n, steps, base, sinusoids), u->time1, u->time2,
+                             c_emb, (epilogue){ .per_image = add, .act = ACT_SILU });
     scratch_give(&r->mem, add);
 
     visit v = { r, emb, table, text };
-    unet_walk(u, &v, project_embedding, attend_prompt);
+    unet_visit_layers(u, &v, project_embedding, attend_prompt);
     scratch_give(&r->mem, emb);
     return table;
 }

@@ -59,14 +59,14 @@ enum { Y, X, W, AFFINE, SUMS, GAIN };
 
 static const epilogue PLAIN = { .act = ACT_NONE }, GATED = { .act = ACT_GEGLU };
 
-static conv_geometry geometry(const trial *t)
+static conv_geometry trial_geometry(const trial *t)
 {
     return t->kind == DEV_LINEAR ? linear_geometry(t->t[X])
                                  : (conv_geometry){ 3, 3, 1, 1, 0, t->at.h };
 }
 
 /* A convolution's is normalised; written out, as the plan has it done where there is room. */
-static matrix_input input_of(const trial *t)
+static matrix_input trial_input(const trial *t)
 {
     if (t->kind == DEV_LINEAR)
         return linear_input(t->t[X], t->quantised);
@@ -80,20 +80,20 @@ static matrix_input input_of(const trial *t)
 }
 
 /* A layer, and one whose outputs gate each other. */
-static void run_linear(dev *d, const trial *t)
+static void run_linear_trial(dev *d, const trial *t)
 {
     const matrix_rows w = one_piece(t->t[W]);
     op_linear(d, t->t[Y], &t->ready, &w, &PLAIN);
     op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), &t->ready, &w, &GATED);
 }
 
-static void run_conv(dev *d, const trial *t)
+static void run_conv_trial(dev *d, const trial *t)
 {
     const matrix_rows w = one_piece(t->t[W]);
-    op_conv2d(d, t->t[Y], &t->ready, &w, geometry(t), &PLAIN);
+    op_conv2d(d, t->t[Y], &t->ready, &w, trial_geometry(t), &PLAIN);
 }
 
-static void run_attention(dev *d, const trial *t)
+static void run_attention_trial(dev *d, const trial *t)
 {
     const float scale = 0.125f;
     op_attention(d, t->t[0], t->t[1], t->t[2], t->t[2], t->at.heads, scale, t->at.causal);
@@ -102,13 +102,13 @@ static void run_attention(dev *d, const trial *t)
 }
 
 /* A norm over groups, with what a convolution reads of it, and one over channels. */
-static void run_memory(dev *d, const trial *t)
+static void run_memory_trial(dev *d, const trial *t)
 {
-    const matrix_input in = input_of(t);
+    const matrix_input in = trial_input(t);
     const tensor gain = t->t[GAIN];
     op_groupnorm_sums(d, t->t[SUMS], t->t[X], (tensor){ 0 }, 0, t->at.h);
     op_groupnorm(d, t->t[AFFINE], t->t[SUMS], t->at.h, t->at.w, gain, gain, 1e-5f);
-    (void)op_prepare(d, t->prepared, &in, geometry(t));
+    (void)op_prepare(d, t->prepared, &in, trial_geometry(t));
     if (t->at.heads > 0)
         op_layernorm(d, t->t[Y], t->t[X], gain, gain, 1e-5f);
 }
@@ -116,23 +116,23 @@ static void run_memory(dev *d, const trial *t)
 static void run_trial(dev *d, const trial *t)
 {
     switch (t->kind) {
-    case DEV_LINEAR: run_linear(d, t); break;
-    case DEV_CONV: run_conv(d, t); break;
-    case DEV_ATTENTION: run_attention(d, t); break;
-    default: run_memory(d, t); break;
+    case DEV_LINEAR: run_linear_trial(d, t); break;
+    case DEV_CONV: run_conv_trial(d, t); break;
+    case DEV_ATTENTION: run_attention_trial(d, t); break;
+    default: run_memory_trial(d, t); break;
     }
 }
 
 /* ---- its tensors ---- */
 
-static tensor pixels(const trial *t, int channels)
+static tensor trial_pixels(const trial *t, int channels)
 {
     return tensor_make(NULL, t->act, t->at.n, t->at.h, t->at.w, channels);
 }
 
 static void shape_attention(trial *t)
 {
-    t->t[0] = t->t[1] = t->t[2] = pixels(t, t->at.channels);
+    t->t[0] = t->t[1] = t->t[2] = trial_pixels(t, t->at.channels);
     t->t[3] = tensor_make(NULL, t->act, t->at.n, 1, t->at.keys, t->at.channels);
     t->n = t->at.keys > 0 ? 4 : 3;
 }
@@ -140,8 +140,8 @@ static void shape_attention(trial *t)
 static void shape_product(trial *t)
 {
     const int side = t->kind == DEV_CONV ? 3 : 1;
-    t->t[Y] = pixels(t, t->out);
-    t->t[X] = pixels(t, t->at.channels);
+    t->t[Y] = trial_pixels(t, t->out);
+    t->t[X] = trial_pixels(t, t->at.channels);
     t->t[W] = tensor_make(NULL, t->weights, t->out, side, side, t->at.channels);
     t->t[AFFINE] = tensor_make(NULL, DT_F32, t->at.n, 1, 2, t->at.channels);
     t->n = t->kind == DEV_CONV ? AFFINE + 1 : W + 1;
@@ -154,14 +154,14 @@ static void shape_memory(trial *t)
     int groups = GROUPS;
     while (t->at.channels % groups)
         groups /= 2;
-    t->t[Y] = t->t[X] = t->t[W] = pixels(t, t->at.channels);
+    t->t[Y] = t->t[X] = t->t[W] = trial_pixels(t, t->at.channels);
     t->t[AFFINE] = tensor_make(NULL, DT_F32, t->at.n, 1, 2, t->at.channels);
     t->t[SUMS] = tensor_make(NULL, DT_F32, t->at.n, band_units(t->at.h), groups, 4);
     t->t[GAIN] = tensor_make(NULL, DT_F32, 1, 1, 1, t->at.channels);
     t->n = LIST;
 }
 
-static void shape(trial *t, dev *d)
+static void shape_trial(trial *t, dev *d)
 {
     if (t->kind == DEV_ATTENTION)
         shape_attention(t);
@@ -170,12 +170,12 @@ static void shape(trial *t, dev *d)
     else
         shape_product(t);
     if (t->kind != DEV_ATTENTION) {
-        const matrix_input in = input_of(t);
-        t->space = op_prepare_bytes(d, &in, geometry(t));
+        const matrix_input in = trial_input(t);
+        t->space = op_prepare_bytes(d, &in, trial_geometry(t));
     }
 }
 
-static trial make(dev_kind kind, const cost_job *j, int level)
+static trial make_cost_trial(dev_kind kind, const cost_job *j, int level)
 {
     const cost_level at = j->level[level];
     const size_t rows = TILE_ROWS_LINEAR, sixteen = rows * (size_t)at.channels * sizeof(uint16_t);
@@ -207,14 +207,14 @@ typedef struct account {
 } account;
 
 /* False: out of memory. */
-static bool count(trial *t, dev *d, account *a)
+static bool count_trial_work(trial *t, dev *d, account *a)
 {
     dev *plan = dev_open_plan(d, NULL);
     if (!plan)
         return false;
-    shape(t, d);
+    shape_trial(t, d);
     if (is_product(t))
-        t->ready = (prepared_input){ .in = input_of(t) };
+        t->ready = (prepared_input){ .in = trial_input(t) };
     run_trial(plan, t);
     a->work = dev_plan_work(plan);
     a->workspace = num_align(dev_workspace_needed(plan), ALIGN);
@@ -234,7 +234,7 @@ static bool halve_pixels(cost_level *l, int least)
     return true;
 }
 
-static bool halve(int *v, int least)
+static bool halve_dimension(int *v, int least)
 {
     if (*v < 2 * least || *v % 2)
         return false;
@@ -247,7 +247,7 @@ static bool halve_heads(trial *t, int least)
 {
     if (t->kind != DEV_ATTENTION)
         return false;
-    if (!halve(&t->at.heads, least))
+    if (!halve_dimension(&t->at.heads, least))
         return false;
     t->at.channels /= 2;
     return true;
@@ -255,7 +255,7 @@ static bool halve_heads(trial *t, int least)
 
 static bool halve_channels(trial *t)
 {
-    if (t->kind == DEV_ATTENTION || !halve(&t->at.channels, LEAST_CHANNELS))
+    if (t->kind == DEV_ATTENTION || !halve_dimension(&t->at.channels, LEAST_CHANNELS))
         return false;
     t->out = t->out < t->at.channels ? t->out : t->at.channels;
     return true;
@@ -265,11 +265,11 @@ static bool halve_channels(trial *t)
  * as many outputs and pixels as can be. */
 static bool halve_outputs(trial *t, int least)
 {
-    return t->kind != DEV_ATTENTION && halve(&t->out, least);
+    return t->kind != DEV_ATTENTION && halve_dimension(&t->out, least);
 }
 
 /* One thing less, that which matters least. */
-static bool cut(trial *t)
+static bool shrink_trial(trial *t)
 {
     if (t->at.n > 1) {
         t->at.n = 1;
@@ -281,37 +281,37 @@ static bool cut(trial *t)
            halve_pixels(&t->at, 64) || halve_channels(t) || halve_pixels(&t->at, 16);
 }
 
-static uint64_t amount(const account *a, dev_kind kind) { return dev_work_of(a->work, kind); }
+static uint64_t account_work(const account *a, dev_kind kind) { return dev_work_of(a->work, kind); }
 
-static uint64_t effort(const account *a, dev_kind kind)
+static uint64_t account_effort(const account *a, dev_kind kind)
 {
-    return amount(a, kind) * (kind == DEV_MEMORY ? BYTE : 1);
+    return account_work(a, kind) * (kind == DEV_MEMORY ? BYTE : 1);
 }
 
 /* Until it is no more than `work` and fits.  False: it never does, or out of memory. */
-static bool fit(trial *t, dev *d, uint64_t work, uint64_t most, account *a)
+static bool fit_trial(trial *t, dev *d, uint64_t work, uint64_t most, account *a)
 {
     do {
-        if (!count(t, d, a))
+        if (!count_trial_work(t, d, a))
             return false;
-        if (effort(a, t->kind) <= work && a->room <= most)
+        if (account_effort(a, t->kind) <= work && a->room <= most)
             return true;
-    } while (cut(t));
+    } while (shrink_trial(t));
     return a->room <= most;
 }
 
 /* ---- which trials there are ---- */
 
-static bool has(const cost_level *l, dev_kind k)
+static bool has_work_kind(const cost_level *l, dev_kind k)
 {
     return k == DEV_LINEAR || k == DEV_ATTENTION ? l->heads > 0 : l->convolves;
 }
 
 /* A level's share of a kind's work, on some scale. */
-static double weight(const cost_level *l, dev_kind k)
+static double level_work_share(const cost_level *l, dev_kind k)
 {
     const double p = (double)l->h * l->w, c = l->channels;
-    if (!has(l, k))
+    if (!has_work_kind(l, k))
         return 0;
     return k == DEV_MEMORY ? p * c : k == DEV_ATTENTION ? p * (p + l->keys) * c : p * c * c;
 }
@@ -320,8 +320,8 @@ static bool is_tried(const cost_job *j, dev_kind k, int level)
 {
     double most = 0;
     for (int i = 0; i < j->levels; i++)
-        most = weight(&j->level[i], k) > most ? weight(&j->level[i], k) : most;
-    return most > 0 && weight(&j->level[level], k) >= WORTH_TRYING * most;
+        most = level_work_share(&j->level[i], k) > most ? level_work_share(&j->level[i], k) : most;
+    return most > 0 && level_work_share(&j->level[level], k) >= WORTH_TRYING * most;
 }
 
 static uint64_t most_work(dev *d) { return dev_runs_behind(d) ? WIDE : USUAL; }
@@ -332,11 +332,11 @@ size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most)
     size_t room = 0;
     for (int k = 0; k < DEV_KINDS; k++)
         for (int i = 0; i < j->levels; i++) {
-            trial t = make((dev_kind)k, j, i);
+            trial t = make_cost_trial((dev_kind)k, j, i);
             account a;
             if (!is_tried(j, (dev_kind)k, i))
                 continue;
-            if (!fit(&t, d, most_work(d), most, &a))
+            if (!fit_trial(&t, d, most_work(d), most, &a))
                 return 0;
             room = num_max(room, a.room);
         }
@@ -368,7 +368,7 @@ static double run_once(const probe *b, const trial *t, double *waited)
 /* Ordinary numbers of either sign in every type, so that nothing is faster or slower than in
  * earnest: a word is 1.0 to 1.25 as fp16; 0.008 to 0.012 as bf16, and so are two as a float; whole
  * numbers and scales likewise. */
-static void fill(dev *d, char *p, size_t bytes)
+static void fill_ordinary_numbers(dev *d, char *p, size_t bytes)
 {
     uint16_t words[1 << 15];
     const size_t used = num_min(bytes, sizeof words);
@@ -383,21 +383,21 @@ static void fill(dev *d, char *p, size_t bytes)
 
 /* The trial before left its results here, which are of other types.  They are harmless to a GPU,
  * whose wide trials are too large to be filled again and again. */
-static void place(const probe *b, trial *t, size_t workspace)
+static void bind_trial_memory(const probe *b, trial *t, size_t workspace)
 {
     const size_t bytes = tensor_room(t);
     char *at = b->space + workspace;
     dev_workspace_set(b->d, b->space, workspace);
     if (bytes <= REFILL)
-        fill(b->d, at, bytes);
+        fill_ordinary_numbers(b->d, at, bytes);
     for (int i = 0; i < t->n; i++) {
         t->t[i].data = at;
         at += num_align(tensor_bytes(t->t[i]), ALIGN);
     }
     t->prepared = at;
     if (is_product(t)) {
-        const matrix_input in = input_of(t);
-        t->ready = op_prepare(b->d, t->space ? at : NULL, &in, geometry(t));
+        const matrix_input in = trial_input(t);
+        t->ready = op_prepare(b->d, t->space ? at : NULL, &in, trial_geometry(t));
     }
 }
 
@@ -406,7 +406,7 @@ static void place(const probe *b, trial *t, size_t workspace)
 static double time_trial(const probe *b, trial *t, size_t workspace, double *waited)
 {
     double best = 0;
-    place(b, t, workspace);
+    bind_trial_memory(b, t, workspace);
     const double begun = clock_seconds();
     for (int i = 0; i < RUNS; i++) {
         if (i > 0 && clock_seconds() - begun >= (i > 1 ? LONGEST : FAR_TOO_LONG))
@@ -433,15 +433,15 @@ typedef struct findings {
 static bool try_level(const probe *b, const cost_job *j, dev_kind kind, int level, uint64_t work,
                       double *each, double *waited)
 {
-    trial t = make(kind, j, level);
+    trial t = make_cost_trial(kind, j, level);
     account a;
-    if (!fit(&t, b->d, work, b->bytes, &a))
+    if (!fit_trial(&t, b->d, work, b->bytes, &a))
         return false;
-    *each = time_trial(b, &t, a.workspace, waited) / (double)amount(&a, kind);
+    *each = time_trial(b, &t, a.workspace, waited) / (double)account_work(&a, kind);
     return true;
 }
 
-static finding find(const probe *b, const cost_job *j, dev_kind kind, int level)
+static finding measure_level(const probe *b, const cost_job *j, dev_kind kind, int level)
 {
     finding out = { .work = SMALL };
     double waited = 0;
@@ -457,7 +457,7 @@ static void first_round(const probe *b, const cost_job *j, dev_kind kind, findin
 {
     for (int i = 0; i < j->levels; i++)
         if (is_tried(j, kind, i))
-            f->at[kind][i] = find(b, j, kind, i);
+            f->at[kind][i] = measure_level(b, j, kind, i);
 }
 
 /* The best of two rounds, since others run here too. */
@@ -471,11 +471,11 @@ static void second_round(const probe *b, const cost_job *j, dev_kind kind, findi
     }
 }
 
-static double rate_of(const cost_job *j, dev_kind kind, const findings *f)
+static double rate_of_kind(const cost_job *j, dev_kind kind, const findings *f)
 {
     double all = 0, seconds = 0;
     for (int i = 0; i < j->levels; i++) {
-        const double share = is_tried(j, kind, i) ? weight(&j->level[i], kind) : 0;
+        const double share = is_tried(j, kind, i) ? level_work_share(&j->level[i], kind) : 0;
         if (share > 0 && f->at[kind][i].each <= 0)
             return 0;
         all += share;
@@ -507,14 +507,14 @@ static void close_probe(probe *b)
 void cost_warm_up(dev *d, const cost_job *j, uint64_t most)
 {
     probe b = open_probe(d, j, most);
-    trial t = make(DEV_CONV, j, 0);
+    trial t = make_cost_trial(DEV_CONV, j, 0);
     const double began = clock_seconds();
     account a;
     double waited;
 
-    if (is_open(&b) && fit(&t, d, USUAL, b.bytes, &a)) {
-        fill(d, b.space, b.bytes);
-        place(&b, &t, a.workspace);
+    if (is_open(&b) && fit_trial(&t, d, USUAL, b.bytes, &a)) {
+        fill_ordinary_numbers(d, b.space, b.bytes);
+        bind_trial_memory(&b, &t, a.workspace);
         while (clock_seconds() - began < WARM && dev_status(d) == REFINE_OK)
             (void)run_once(&b, &t, &waited);
     }
@@ -529,7 +529,7 @@ void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)
     probe b = open_probe(d, j, most);
 
     if (is_open(&b)) {
-        fill(d, b.space, b.bytes);
+        fill_ordinary_numbers(d, b.space, b.bytes);
         for (int k = 0; k < DEV_KINDS; k++)
             if (*rate[k] <= 0)
                 first_round(&b, j, (dev_kind)k, &f);
@@ -537,7 +537,7 @@ void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)
             second_round(&b, j, (dev_kind)k, &f);
         for (int k = 0; k < DEV_KINDS; k++)
             if (*rate[k] <= 0)
-                *rate[k] = rate_of(j, (dev_kind)k, &f);
+                *rate[k] = rate_of_kind(j, (dev_kind)k, &f);
     }
     close_probe(&b);
 }
@@ -548,10 +548,12 @@ bool cost_known(const refine_rates *r)
            r->attention > 0 && r->memory > 0;
 }
 
-static double over(double work, double rate) { return rate > 0 ? work / rate : 0.0; }
+static double seconds_at_rate(double work, double rate) { return rate > 0 ? work / rate : 0.0; }
 
 double cost_seconds(const refine_rates *r, dev_work w)
 {
-    return over(2.0 * (double)w.linear, r->linear) + over(2.0 * (double)w.conv, r->conv) +
-           over(2.0 * (double)w.attention, r->attention) + over((double)w.bytes, r->memory);
+    return seconds_at_rate(2.0 * (double)w.linear, r->linear) +
+           seconds_at_rate(2.0 * (double)w.conv, r->conv) +
+           seconds_at_rate(2.0 * (double)w.attention, r->attention) +
+           seconds_at_rate((double)w.bytes, r->memory);
 }

@@ -1,14 +1,14 @@
 /* engine/cost_jobs.c -- the levels of UNet, text encoder and VAE. */
 #include "engine/cost_jobs.h"
 
-static int half(int v) { return (v + 1) / 2; }
+static int half_rounded_up(int v) { return (v + 1) / 2; }
 
 cost_job cost_job_unet(const pipeline *p, int per_pass, dtype stored)
 {
     const unet_config *c = &p->m->l.config.unet;
     cost_job j = { .act = p->act, .weights = stored, .levels = c->levels };
     int h = p->h, w = p->w;
-    for (int i = 0; i < c->levels; i++, h = half(h), w = half(w)) {
+    for (int i = 0; i < c->levels; i++, h = half_rounded_up(h), w = half_rounded_up(w)) {
         const int heads = i == c->levels - 1 ? c->mid_heads : c->heads[i];
         j.level[i] = (cost_level){ .n = per_pass,
                                    .h = h,
@@ -41,7 +41,7 @@ cost_job cost_job_vae(const pipeline *p, dtype pictures, dtype stored)
     const vae_config *c = &p->m->l.config.vae;
     cost_job j = { .act = pictures, .weights = stored, .levels = c->levels };
     int h = p->height, w = p->width;
-    for (int i = 0; i < c->levels; i++, h = half(h), w = half(w))
+    for (int i = 0; i < c->levels; i++, h = half_rounded_up(h), w = half_rounded_up(w))
         j.level[i] = (cost_level){
             .n = 1, .h = h, .w = w, .channels = c->channels[i], .convolves = true
         };

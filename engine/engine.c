@@ -57,8 +57,8 @@ static refine_status check_options(const refine_options *o, refine_error *err)
 }
 
 /* Everything that plan and open have in common; takes nothing large. */
-static refine_status prepare(refine_engine *e, const refine_options *o, const refine_job *j,
-                             refine_error *err)
+static refine_status prepare_engine(refine_engine *e, const refine_options *o, const refine_job *j,
+                                    refine_error *err)
 {
     TRY(check_options(o, err));
     if (j->struct_bytes != sizeof *j)
@@ -232,7 +232,7 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
     refine_engine *e = engine_alloc(err);
     if (!e)
         return REFINE_ENOMEM;
-    const refine_status st = prepare(e, o, j, err);
+    const refine_status st = prepare_engine(e, o, j, err);
     if (e->plan.arena) {
         engine_report_plan(e);
         refine_get_report(e, out);
@@ -253,7 +253,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     refine_engine *e = engine_alloc(err);
     if (!e)
         return REFINE_ENOMEM;
-    TRY_OR(fail, prepare(e, o, j, err));
+    TRY_OR(fail, prepare_engine(e, o, j, err));
     TRY_OR(fail, open_trace(e, err));
     TRY_OR(fail, open_stages(e, j, err));
     e->o.open_began = clock_seconds();

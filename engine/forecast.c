@@ -56,7 +56,7 @@ static dev_work work_of_step(const forecast *f)
                        passes * sum.bytes };
 }
 
-static dev_work only(dev_work w, dev_kind k)
+static dev_work work_of_kind(dev_work w, dev_kind k)
 {
     return (dev_work){ .linear = k == DEV_LINEAR ? w.linear : 0,
                        .conv = k == DEV_CONV ? w.conv : 0,
@@ -69,7 +69,7 @@ static parts predicted_parts(const forecast *f, const simulate_result *r)
     const dev_work w = work_of_step(f);
     parts out = { 0 };
     for (int k = 0; k < DEV_KINDS; k++)
-        out.seconds[k] = cost_seconds(&f->plan->rates, only(w, (dev_kind)k));
+        out.seconds[k] = cost_seconds(&f->plan->rates, work_of_kind(w, (dev_kind)k));
     out.seconds[PART_DISK] = r->stall_disk;
     out.seconds[PART_DECODE] = r->stall_decode;
     out.seconds[PART_COPY] = r->stall_copy;
@@ -160,14 +160,14 @@ void forecast_tick(forecast *f, int chunk)
 
 double forecast_share(const forecast *f) { return f->all > 0 ? fmin(f->done / f->all, 1.0) : -1.0; }
 
-static double slow(const forecast *f)
+static double slowdown_factor(const forecast *f)
 {
     const double prior = PRIOR * forecast_total(f);
     return (f->taken + f->steps_taken + prior) / (f->predicted + f->steps_predicted + prior);
 }
 
 /* Of something of which a share is done. */
-static double rest(double share, double predicted, double taken)
+static double remaining_seconds(double share, double predicted, double taken)
 {
     return (1 - share) * ((1 - share) * predicted + taken);
 }
@@ -177,7 +177,7 @@ static double expected_step(const forecast *f, const double *steps)
 {
     double sum = 0;
     if (f->step == 0)
-        return slow(f) * f->plan->predicted.step;
+        return slowdown_factor(f) * f->plan->predicted.step;
     if (f->step == 1)
         return f->replayed > 0 ? f->replayed : steps[0];
     for (int i = 1; i < f->step; i++)
@@ -188,10 +188,11 @@ static double expected_step(const forecast *f, const double *steps)
 static double left_of_steps(const forecast *f, const double *steps, double share, double now)
 {
     const double each = expected_step(f, steps);
-    const double this_one = f->step == 0 ? slow(f) * f->first_step : each;
+    const double this_one = f->step == 0 ? slowdown_factor(f) * f->first_step : each;
     if (f->step >= f->p->steps)
         return 0;
-    return rest(share, this_one, now - f->step_began) + each * (f->p->steps - f->step - 1);
+    return remaining_seconds(share, this_one, now - f->step_began) +
+           each * (f->p->steps - f->step - 1);
 }
 
 double forecast_left(const forecast *f, const double *steps, double now)
@@ -201,15 +202,16 @@ double forecast_left(const forecast *f, const double *steps, double now)
         return 0.0;
     if (!f->known)
         return -1.0;
-    const double later = slow(f) * phases_from(f, (int)f->now + 1);
+    const double later = slowdown_factor(f) * phases_from(f, (int)f->now + 1);
     if (f->now == REFINE_DENOISING)
         return left_of_steps(f, steps, share, now) + later;
-    return rest(share, slow(f) * f->phase[f->now], now - f->phase_began) + later;
+    return remaining_seconds(share, slowdown_factor(f) * f->phase[f->now], now - f->phase_began) +
+           later;
 }
 
 /* ---- steps ---- */
 
-static parts counted(stream *s)
+static parts read_stream_parts(stream *s)
 {
     const stream_stats t = stream_get_stats(s);
     parts out = { 0 };
@@ -221,9 +223,9 @@ static parts counted(stream *s)
     return out;
 }
 
-static parts since(const parts *then, stream *s)
+static parts parts_since(const parts *then, stream *s)
 {
-    parts out = counted(s);
+    parts out = read_stream_parts(s);
     for (int i = 0; i < PARTS; i++)
         out.seconds[i] -= then->seconds[i];
     return out;
@@ -250,7 +252,10 @@ static double at_most(double rate, double limit)
     return limit > 0 && rate > limit ? limit : rate;
 }
 
-static double over(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0.0; }
+static double ratio_or_zero(double amount, double seconds)
+{
+    return seconds > 0 ? amount / seconds : 0.0;
+}
 
 /* Of the transfers so far; as assumed where there were none. */
 static refine_rates transfer_rates(const forecast *f, stream *s)
@@ -271,16 +276,16 @@ static double times_as_slow(const forecast *f, stream *s, int part, const parts 
 {
     const refine_rates r = transfer_rates(f, s), *p = &f->plan->rates;
     switch (part) {
-    case PART_DISK: return over(p->disk, r.disk);
-    case PART_DECODE: return over(p->decode, r.decode);
-    case PART_COPY: return over(p->copy, r.copy);
-    default: return over(took->seconds[part], predicted->seconds[part]);
+    case PART_DISK: return ratio_or_zero(p->disk, r.disk);
+    case PART_DECODE: return ratio_or_zero(p->decode, r.decode);
+    case PART_COPY: return ratio_or_zero(p->copy, r.copy);
+    default: return ratio_or_zero(took->seconds[part], predicted->seconds[part]);
     }
 }
 
 /* Refines the prediction: after a step the compute of every chunk is known.  Measured times
  * overwrite plan->seconds, which is no longer needed. */
-static void replay(forecast *f, stream *s)
+static void update_prediction(forecast *f, stream *s)
 {
     const refine_rates r = transfer_rates(f, s);
     for (int i = f->first; i < f->end; i++)
@@ -290,7 +295,7 @@ static void replay(forecast *f, stream *s)
 
 void forecast_step(forecast *f, stream *s, int step, double now)
 {
-    f->before = counted(s);
+    f->before = read_stream_parts(s);
     f->step = step;
     f->step_began = now;
     begin_chunks(f, f->first, f->end, pipeline_passes(f->p));
@@ -300,8 +305,8 @@ void forecast_step_over(forecast *f, stream *s, double seconds)
 {
     const parts *predicted = f->step == 0 ? &f->first_parts : &f->step_parts;
     const double expected = f->step == 0 ? f->first_step : f->plan->predicted.step;
-    const double by = over(seconds, expected);
-    const parts took = since(&f->before, s);
+    const double by = ratio_or_zero(seconds, expected);
+    const parts took = parts_since(&f->before, s);
     for (int i = 0; i < PARTS; i++)
         f->steps.seconds[i] += took.seconds[i];
     if (by > f->slowest.by) {
@@ -313,7 +318,7 @@ void forecast_step_over(forecast *f, stream *s, double seconds)
     f->steps_taken += seconds;
     f->steps_predicted += expected;
     if (f->step == 0)
-        replay(f, s);
+        update_prediction(f, s);
     f->step++;
     begin_chunks(f, f->first, f->end, pipeline_passes(f->p));
 }
@@ -338,6 +343,6 @@ void forecast_rates(const forecast *f, refine_rates *out)
     for (int k = 0; k < DEV_KINDS; k++) {
         const double each = k == DEV_MEMORY ? 1.0 : 2.0;
         const double work = each * f->p->steps * (double)dev_work_of(w, (dev_kind)k);
-        *rate[k] = over(work, f->steps.seconds[k]);
+        *rate[k] = ratio_or_zero(work, f->steps.seconds[k]);
     }
 }

@@ -40,21 +40,21 @@ static bool right_type(segment seg, uint32_t type)
     return type == DT_F16 || (type == DT_I8G64 && seg != SEG_TOKENS);
 }
 
-static bool same(const layout_entry *e, const pack_tensor *t, const char *name)
+static bool is_same_weight(const layout_entry *e, const pack_tensor *t, const char *name)
 {
     return strcmp(e->name, name) == 0 && t->segment == (uint32_t)e->seg &&
            right_type(e->seg, t->dtype) && t->rows == (uint32_t)e->rows &&
            t->kh == (uint32_t)e->kh && t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
 }
 
-static refine_status compare(const model *m, refine_error *err)
+static refine_status compare_with_layout(const model *m, refine_error *err)
 {
     if (n_pack_tensors(m->p) != m->l.n)
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: holds %d weights where its configuration needs %d; pack it again",
                            pack_path(m->p), n_pack_tensors(m->p), m->l.n);
     for (int i = 0; i < m->l.n; i++)
-        if (!same(&m->l.entry[i], pack_tensor_at(m->p, i), pack_tensor_name(m->p, i)))
+        if (!is_same_weight(&m->l.entry[i], pack_tensor_at(m->p, i), pack_tensor_name(m->p, i)))
             return refine_fail(err, REFINE_EFORMAT,
                                "%s: weight %d is '%s' where '%s' is expected, or of another shape; "
                                "pack it again",
@@ -76,7 +76,7 @@ refine_status model_open(model *out, const char *path, refine_error *err)
         refine_fail(err, st, "%s: out of memory", path);
         goto fail;
     }
-    TRY_OR(fail, compare(out, err));
+    TRY_OR(fail, compare_with_layout(out, err));
     pack_segment(out->p, SEG_VECTORS, &first, &end);
     for (int i = first; i < end; i++)
         out->vector_bytes += num_align(pack_chunk_at(out->p, i)->bytes, PACK_VECTOR_ALIGN);

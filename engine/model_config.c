@@ -151,7 +151,8 @@ static float *real_at(const model_config *c, size_t at)
     return (float *)((char *)(uintptr_t)c + at);
 }
 
-static refine_status off(refine_error *err, const char *object, const char *name, double v)
+static refine_status fail_unsupported(refine_error *err, const char *object, const char *name,
+                                      double v)
 {
     return refine_fail(err, REFINE_EFORMAT, "model configuration: %s.%s = %g is not supported",
                        object, name, v);
@@ -162,55 +163,55 @@ static refine_status check_bounds(const model_config *c, refine_error *err)
     for (const field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++) {
         const int v = *int_at(c, f->at);
         if (v < f->min || v > f->max)
-            return off(err, f->object, f->name, v);
+            return fail_unsupported(err, f->object, f->name, v);
     }
     for (const array_field *f = ARRAYS; f < ARRAYS + COUNT(ARRAYS); f++)
         for (int i = 0; i < *int_at(c, f->levels_at); i++) {
             const int v = int_at(c, f->at)[i];
             if (v < f->min || v > f->max)
-                return off(err, f->object, f->name, v);
+                return fail_unsupported(err, f->object, f->name, v);
         }
     for (const real_field *f = REALS; f < REALS + COUNT(REALS); f++) {
         const float v = *real_at(c, f->at);
         if (!((double)v > f->min && (double)v < f->max))
-            return off(err, f->object, f->name, (double)v);
+            return fail_unsupported(err, f->object, f->name, (double)v);
     }
     return REFINE_OK;
 }
 
-static bool divides(int a, int b) { return b % a == 0; }
+static bool is_divisor(int a, int b) { return b % a == 0; }
 
 refine_status model_config_check(const model_config *c, refine_error *err)
 {
     TRY(check_bounds(c, err));
     const unet_config *u = &c->unet;
     for (int i = 0; i < u->levels; i++) {
-        if (!divides(u->groups, u->channels[i]))
-            return off(err, "unet", "channels", u->channels[i]);
+        if (!is_divisor(u->groups, u->channels[i]))
+            return fail_unsupported(err, "unet", "channels", u->channels[i]);
         if (i > 0 && u->channels[i] < u->channels[i - 1])
-            return off(err, "unet", "channels", u->channels[i]);
-        if (u->attention[i] && (!divides(u->heads[i], u->channels[i]) || u->depth[i] < 1))
-            return off(err, "unet", "heads", u->heads[i]);
+            return fail_unsupported(err, "unet", "channels", u->channels[i]);
+        if (u->attention[i] && (!is_divisor(u->heads[i], u->channels[i]) || u->depth[i] < 1))
+            return fail_unsupported(err, "unet", "heads", u->heads[i]);
     }
-    if (!divides(u->mid_heads, u->channels[u->levels - 1]))
-        return off(err, "unet", "mid_heads", u->mid_heads);
+    if (!is_divisor(u->mid_heads, u->channels[u->levels - 1]))
+        return fail_unsupported(err, "unet", "mid_heads", u->mid_heads);
     if (u->channels[0] % 2 || u->id_embed_dim % 2)
-        return off(err, "unet", "id_embed_dim", u->id_embed_dim);
+        return fail_unsupported(err, "unet", "id_embed_dim", u->id_embed_dim);
     if (c->text.projection + 5 * u->id_embed_dim != u->add_embed_dim)
-        return off(err, "unet", "add_embed_dim", u->add_embed_dim);
+        return fail_unsupported(err, "unet", "add_embed_dim", u->add_embed_dim);
     if (c->text.width != u->context_dim)
-        return off(err, "unet", "context_dim", u->context_dim);
-    if (!divides(c->text.heads, c->text.width))
-        return off(err, "text", "heads", c->text.heads);
+        return fail_unsupported(err, "unet", "context_dim", u->context_dim);
+    if (!is_divisor(c->text.heads, c->text.width))
+        return fail_unsupported(err, "text", "heads", c->text.heads);
     for (int i = 0; i < c->vae.levels; i++)
-        if (!divides(c->vae.groups, c->vae.channels[i]))
-            return off(err, "vae", "channels", c->vae.channels[i]);
+        if (!is_divisor(c->vae.groups, c->vae.channels[i]))
+            return fail_unsupported(err, "vae", "channels", c->vae.channels[i]);
     if (c->vae.latent_channels != u->in_channels)
-        return off(err, "vae", "latent_channels", c->vae.latent_channels);
+        return fail_unsupported(err, "vae", "latent_channels", c->vae.latent_channels);
     if (c->vae.levels != 4)
-        return off(err, "vae", "levels", c->vae.levels);
+        return fail_unsupported(err, "vae", "levels", c->vae.levels);
     if (c->schedule.steps_offset >= c->schedule.train_steps)
-        return off(err, "schedule", "steps_offset", c->schedule.steps_offset);
+        return fail_unsupported(err, "schedule", "steps_offset", c->schedule.steps_offset);
     return REFINE_OK;
 }
 
@@ -265,7 +266,7 @@ char *model_config_dump(const model_config *c)
     return mine;
 }
 
-static refine_status missing(refine_error *err, const char *object, const char *name)
+static refine_status fail_missing(refine_error *err, const char *object, const char *name)
 {
     return refine_fail(err, REFINE_EFORMAT, "model configuration: %s.%s is missing or no number",
                        object, name);
@@ -275,10 +276,10 @@ static refine_status parse_int(json_t *v, int *out, const char *object, const ch
                                refine_error *err)
 {
     if (!json_is_integer(v))
-        return missing(err, object, name);
+        return fail_missing(err, object, name);
     const json_int_t n = json_integer_value(v);
     if (n < 0 || n > 1 << 24)
-        return off(err, object, name, (double)n);
+        return fail_unsupported(err, object, name, (double)n);
     *out = (int)n;
     return REFINE_OK;
 }
@@ -295,7 +296,7 @@ static refine_status parse_levels(model_config *c, json_t *root, refine_error *e
     for (int i = 0; i < c->unet.levels; i++) {
         json_t *v = json_array_get(a, (size_t)i);
         if (!json_is_boolean(v))
-            return missing(err, "unet", "attention");
+            return fail_missing(err, "unet", "attention");
         c->unet.attention[i] = json_is_true(v);
     }
     return REFINE_OK;
@@ -309,11 +310,11 @@ static refine_status parse_root(model_config *c, json_t *root, refine_error *err
     for (const real_field *f = REALS; f < REALS + COUNT(REALS); f++) {
         json_t *v = json_object_get(json_object_get(root, f->object), f->name);
         if (!json_is_number(v))
-            return missing(err, f->object, f->name);
+            return fail_missing(err, f->object, f->name);
         *real_at(c, f->at) = (float)json_number_value(v);
     }
     if (c->unet.levels > MAX_LEVELS || c->vae.levels > MAX_LEVELS)
-        return off(err, "unet", "levels", c->unet.levels);
+        return fail_unsupported(err, "unet", "levels", c->unet.levels);
     TRY(parse_levels(c, root, err));
     return model_config_check(c, err);
 }

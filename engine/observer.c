@@ -147,7 +147,8 @@ void observer_finish(observer *o) { observer_begin_phase(o, REFINE_FINISHED, -1,
 
 static const char TRY_VERIFY[] = "the model's weights may be damaged: try refine-pack --verify";
 
-static finite_place place_of(const observer *o, const char *what, int image, const char *advice)
+static finite_place finite_place_of(const observer *o, const char *what, int image,
+                                    const char *advice)
 {
     const char *usual = o->phase == REFINE_TEXT ? TRY_VERIFY : o->advice;
     return (finite_place){ .what = what,
@@ -163,12 +164,12 @@ static finite_place place_of(const observer *o, const char *what, int image, con
 void observer_check(const observer *o, const char *what, int image, const float *v, size_t n,
                     const char *advice)
 {
-    const finite_place at = place_of(o, what, image, advice);
+    const finite_place at = finite_place_of(o, what, image, advice);
     finite_judge(o->d, &at, finite_bad(v, n), n);
 }
 
 void observer_judge(const observer *o, const char *what, int image, size_t bad, size_t n)
 {
-    const finite_place at = place_of(o, what, image, NULL);
+    const finite_place at = finite_place_of(o, what, image, NULL);
     finite_judge(o->d, &at, bad, n);
 }

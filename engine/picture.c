@@ -67,13 +67,17 @@ tensor picture_view(const picture *p, void *window, int row0)
 
 /* Where a row of a view is, and where in the spill. */
 static void *row_of(tensor view, int row) { return run_rows(view, row, 1).data; }
-static size_t row_at(const picture *p, int row) { return p->at + (size_t)row * row_bytes(p->t); }
+static size_t picture_row_offset(const picture *p, int row)
+{
+    return p->at + (size_t)row * row_bytes(p->t);
+}
 
 tensor picture_load(run *r, const picture *p, void *window, int row0, int rows)
 {
     const tensor v = picture_view(p, window, row0);
     if (p->spilled && r->spill)
-        spill_load(r->spill, row_of(v, row0), row_at(p, row0), (size_t)rows * row_bytes(p->t));
+        spill_load(r->spill, row_of(v, row0), picture_row_offset(p, row0),
+                   (size_t)rows * row_bytes(p->t));
     return v;
 }
 
@@ -82,7 +86,8 @@ void picture_store(run *r, picture *p, tensor view, int row0, int rows)
     if (tensor_present(p->sums))
         op_groupnorm_sums(r->d, p->sums, view, (tensor){ 0 }, row0, rows);
     if (p->spilled && r->spill)
-        spill_store(r->spill, row_at(p, row0), row_of(view, row0), (size_t)rows * row_bytes(p->t));
+        spill_store(r->spill, picture_row_offset(p, row0), row_of(view, row0),
+                    (size_t)rows * row_bytes(p->t));
 }
 
 tensor picture_affine(run *r, const picture *p, affine_ref norm, float eps)

@@ -41,7 +41,10 @@ static refine_status check_job(const refine_job *j, refine_error *err)
     return bad ? refine_fail(err, REFINE_EINVAL, "%s", bad) : REFINE_OK;
 }
 
-static float *floats(size_t a, size_t b, size_t c) { return mem_calloc(a * b * c, sizeof(float)); }
+static float *alloc_floats(size_t a, size_t b, size_t c)
+{
+    return mem_calloc(a * b * c, sizeof(float));
+}
 
 static bool take_buffers(pipeline *p)
 {
@@ -49,17 +52,17 @@ static bool take_buffers(pipeline *p)
     const size_t n = (size_t)p->items, hw = (size_t)p->h * (size_t)p->w;
     const size_t steps = (size_t)p->steps, width = (size_t)c->text.width;
 
-    p->positions = floats(TEXT_TOKENS, width, 1);
-    p->embedded = floats(n, TEXT_TOKENS, width);
-    p->pooled = floats(n, (size_t)c->text.projection, 1);
-    p->vectors = floats(n, (size_t)c->unet.add_embed_dim, 1);
-    p->sinusoids = floats(n, steps, (size_t)c->unet.channels[0]);
-    p->latents = floats((size_t)p->images, LATENT_CHANNELS, hw);
-    p->noise = floats(LATENT_CHANNELS, hw, 1);
-    p->unet_in = floats(n, hw, LATENT_CHANNELS);
-    p->unet_out = floats(n, hw, LATENT_CHANNELS);
-    p->moments = floats(hw, 2 * LATENT_CHANNELS, 1);
-    p->pixel_rows = floats(PIXEL_ROWS, (size_t)p->width, 3);
+    p->positions = alloc_floats(TEXT_TOKENS, width, 1);
+    p->embedded = alloc_floats(n, TEXT_TOKENS, width);
+    p->pooled = alloc_floats(n, (size_t)c->text.projection, 1);
+    p->vectors = alloc_floats(n, (size_t)c->unet.add_embed_dim, 1);
+    p->sinusoids = alloc_floats(n, steps, (size_t)c->unet.channels[0]);
+    p->latents = alloc_floats((size_t)p->images, LATENT_CHANNELS, hw);
+    p->noise = alloc_floats(LATENT_CHANNELS, hw, 1);
+    p->unet_in = alloc_floats(n, hw, LATENT_CHANNELS);
+    p->unet_out = alloc_floats(n, hw, LATENT_CHANNELS);
+    p->moments = alloc_floats(hw, 2 * LATENT_CHANNELS, 1);
+    p->pixel_rows = alloc_floats(PIXEL_ROWS, (size_t)p->width, 3);
     p->eos = mem_calloc(n, sizeof *p->eos);
     return p->eos && p->positions && p->embedded && p->pooled && p->vectors && p->sinusoids &&
            p->latents && p->noise && p->unet_in && p->unet_out && p->moments && p->pixel_rows;
@@ -165,7 +168,7 @@ static int rows_from(const pipeline *p, int row)
 }
 
 /* x = u8 / 255 * 2 - 1, as diffusers' VaeImageProcessor rounds it. */
-static void put_pixels(pipeline *p, run *r, tensor pixels, const uint8_t *rgb)
+static void set_pixels(pipeline *p, run *r, tensor pixels, const uint8_t *rgb)
 {
     for (int row = 0; row < p->height; row += PIXEL_ROWS) {
         const tensor band = run_rows(pixels, row, rows_from(p, row));
@@ -178,7 +181,7 @@ static void put_pixels(pipeline *p, run *r, tensor pixels, const uint8_t *rgb)
 }
 
 /* u8 = round_half_even(255 * clamp(y / 2 + 0.5)) */
-static uint8_t pixel(float y)
+static uint8_t convert_pixel(float y)
 {
     const float v = y * 0.5f + 0.5f;
     if (!(v > 0.0f))
@@ -199,7 +202,7 @@ static size_t get_pixels(pipeline *p, run *r, tensor pixels, uint8_t *rgb)
             break;
         bad += finite_bad(p->pixel_rows, n);
         for (size_t i = 0; i < n; i++)
-            dst[i] = pixel(p->pixel_rows[i]);
+            dst[i] = convert_pixel(p->pixel_rows[i]);
     }
     return bad;
 }
@@ -211,7 +214,7 @@ void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb)
     tensor pixels = scratch_take(&r->mem, DT_F32, 1, p->height, p->width, 3);
     tensor moments = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, 2 * LATENT_CHANNELS);
     if (rgb)
-        put_pixels(p, r, pixels, rgb);
+        set_pixels(p, r, pixels, rgb);
     vae_encode(r, &p->vae, moments, pixels);
     dev_get(r->d, p->moments, moments.data, tensor_bytes(moments));
     scratch_give(&r->mem, moments);

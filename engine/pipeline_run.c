@@ -163,7 +163,7 @@ static refine_status denoise_step(pipeline_context *c, const refine_job *jobs, i
     return REFINE_OK;
 }
 
-static refine_status denoise(pipeline_context *c, const refine_job *jobs, refine_error *err)
+static refine_status denoise_latents(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
     c->o->step = 0;
     observer_begin_phase(c->o, REFINE_DENOISING, SEG_UNET, SEG_UNET, pipeline_passes(c->p));
@@ -174,7 +174,7 @@ static refine_status denoise(pipeline_context *c, const refine_job *jobs, refine
     return REFINE_OK;
 }
 
-static void give_latents(pipeline_context *c, const refine_job *jobs)
+static void copy_latents_out(pipeline_context *c, const refine_job *jobs)
 {
     for (int i = 0; i < c->p->images; i++)
         if (jobs[i].latents_out)
@@ -209,8 +209,8 @@ refine_status pipeline_run(pipeline_context *c, const refine_job *jobs, refine_e
         TRY(tokenize_prompts(c, &jobs[i], i, err));
     TRY(prepare_latents(c, jobs, err));
     TRY(encode_prompts(c, jobs, err));
-    TRY(denoise(c, jobs, err));
-    give_latents(c, jobs);
+    TRY(denoise_latents(c, jobs, err));
+    copy_latents_out(c, jobs);
     return c->p->decodes ? decode_images(c, jobs, err) : REFINE_OK;
 }
 

@@ -122,7 +122,7 @@ static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *insi
 }
 
 /* Starts a phase (or a group of them) on an empty region. */
-static void fresh(const planner *k, run *r)
+static void plan_fresh_region(const planner *k, run *r)
 {
     scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX, k->out->zone);
 }
@@ -130,14 +130,14 @@ static void fresh(const planner *k, run *r)
 /* Each returns the peak of what it replays. */
 static size_t replay_encoding(const planner *k, run *r)
 {
-    fresh(k, r);
+    plan_fresh_region(k, r);
     pipeline_encode(k->p, r, NULL);
     return r->mem.peak;
 }
 
 static size_t replay_decoding(const planner *k, run *r)
 {
-    fresh(k, r);
+    plan_fresh_region(k, r);
     pipeline_decode(k->p, r, 0, NULL);
     return r->mem.peak;
 }
@@ -182,7 +182,7 @@ static refine_status replay_unet(const planner *k, unet_way *y, refine_error *er
     if (!h)
         return REFINE_ENOMEM;
     k->p->per_pass = y->per_pass;
-    fresh(k, &h->r);
+    plan_fresh_region(k, &h->r);
     pipeline_text(k->p, &h->r, NULL);
     y->text = h->r.mem.peak;
     y->prompt = scratch_live(&h->r.mem);
@@ -227,7 +227,7 @@ static size_t smallest_ring(const planner *k, const vae_way *v, const unet_way *
     return num_align(stream_ring_min(k->m->p, num_max(v->inside, u->inside)), SCRATCH_ALIGN);
 }
 
-static bool travels(const planner *k, uint32_t seg)
+static bool needs_transfer(const planner *k, uint32_t seg)
 {
     return seg != SEG_VECTORS && seg != SEG_TOKENS && (seg != SEG_VAE_ENCODE || k->p->encodes) &&
            (seg != SEG_VAE_DECODE || k->p->decodes);
@@ -239,7 +239,7 @@ static size_t useful_ring(const planner *k, const bool *resident)
     const pack *p = k->m->p;
     size_t sum = stream_span(pack_biggest(p));
     for (int i = 0; i < n_pack_chunks(p); i++)
-        if (travels(k, pack_chunk_at(p, i)->segment) && !(resident && resident[i]))
+        if (needs_transfer(k, pack_chunk_at(p, i)->segment) && !(resident && resident[i]))
             sum += stream_span(pack_chunk_at(p, i)->bytes);
     return num_align(sum, SCRATCH_ALIGN);
 }
@@ -306,7 +306,7 @@ simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pip
     return simulate_step(&c);
 }
 
-static double predict(planner *k)
+static double predict_plan_step(planner *k)
 {
     k->out->predicted = plan_simulate(k->out, k->m, k->p, &k->out->rates, k->out->seconds);
     return k->out->predicted.step;
@@ -331,7 +331,7 @@ static int most_per_pass(const planner *k)
 
 /* What was not measured is taken to be as in the UNet: text has norms too, and the VAE's may not
  * have fitted. */
-static void complete(refine_rates *r, const refine_rates *by)
+static void fill_missing_rates(refine_rates *r, const refine_rates *by)
 {
     r->linear = r->linear > 0 ? r->linear : by->linear;
     r->conv = r->conv > 0 ? r->conv : by->conv;
@@ -362,12 +362,12 @@ static void probe_compute(planner *k)
     for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
         if (jobs[i].runs)
             cost_probe(jobs[i].into, k->target, &jobs[i].job, out->device_limit);
-    complete(&out->text_rates, &out->rates);
-    complete(&out->vae_rates, &out->rates);
+    fill_missing_rates(&out->text_rates, &out->rates);
+    fill_missing_rates(&out->vae_rates, &out->rates);
 }
 
 /* A GPU that has had nothing to do runs at a fraction of its clock, and so does its link. */
-static void wake(planner *k)
+static void warm_up_device(planner *k)
 {
     const cost_job j = cost_job_unet(k->p, most_per_pass(k), stored_as(k));
     if (dev_runs_behind(k->target) && !cost_known(&k->o->rates))
@@ -381,7 +381,7 @@ static void set_rates(planner *k)
     const int most = k->o->decode_threads > 0 ? k->o->decode_threads : DEFAULT_WORKERS;
     const size_t request = probe_request(k);
 
-    wake(k);
+    warm_up_device(k);
     *r = k->o->rates;
     if (request && (r->disk <= 0 || r->decode <= 0 || r->copy <= 0)) {
         const probe_rates t = probe_transfers(k->target, k->m->p, k->first, k->end,
@@ -408,7 +408,7 @@ typedef struct candidate {
 } candidate;
 
 /* Least compute for each byte first: such chunks are the ones whose transfer cannot hide. */
-static int by_compute_per_byte(const void *pa, const void *pb)
+static int compare_candidates(const void *pa, const void *pb)
 {
     const candidate *a = pa, *b = pb;
     const double ra = (double)a->macs / (double)a->bytes, rb = (double)b->macs / (double)b->bytes;
@@ -433,7 +433,7 @@ static refine_status rank_candidates(planner *k, candidate **out, refine_error *
         c[i] = (candidate){ chunk, dev_work_macs(k->out->work[chunk]),
                             resident_bytes(k->m->p, chunk) };
     }
-    qsort(c, (size_t)n, sizeof *c, by_compute_per_byte);
+    qsort(c, (size_t)n, sizeof *c, compare_candidates);
     *out = c;
     return REFINE_OK;
 }
@@ -469,8 +469,8 @@ static size_t take_ranked(planner *k, const candidate *c, uint64_t room)
 
 /* Chunks of the step that are not in `without` (NULL: all), spread evenly over it, into `chosen`
  * (Bresenham): as many as fit `room`.  Returns their bytes. */
-static size_t spread(planner *k, bool *chosen, const bool *without, uint64_t room,
-                     size_t (*bytes_of)(const pack *, int))
+static size_t spread_chunks(planner *k, bool *chosen, const bool *without, uint64_t room,
+                            size_t (*bytes_of)(const pack *, int))
 {
     const pack *p = k->m->p;
     double all = 0, due = 0;
@@ -496,7 +496,7 @@ static size_t spread(planner *k, bool *chosen, const bool *without, uint64_t roo
 /* Best where much fits, as the link then never starves long. */
 static size_t take_spread(planner *k, uint64_t room)
 {
-    return spread(k, k->out->is_resident, NULL, room, resident_bytes);
+    return spread_chunks(k, k->out->is_resident, NULL, room, resident_bytes);
 }
 
 /* The arena with this ring and the residents that are predicted to be better. */
@@ -505,9 +505,9 @@ static void fill_residents(planner *k, const candidate *c, size_t ring)
     const uint64_t room = room_for_residents(k, ring);
 
     set_ring(k->out, ring, take_spread(k, room));
-    const double evenly = predict(k);
+    const double evenly = predict_plan_step(k);
     set_ring(k->out, ring, take_ranked(k, c, room));
-    if (room > 0 && evenly < predict(k) * (1 - SAME_STEP))
+    if (room > 0 && evenly < predict_plan_step(k) * (1 - SAME_STEP))
         set_ring(k->out, ring, take_spread(k, room));
 }
 
@@ -530,7 +530,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
             continue;
         out->together = together_of(k, ring);
         fill_residents(k, c, ring);
-        const double step = predict(k);
+        const double step = predict_plan_step(k);
         const double worth = out->together < together ? WORTH_SMALLER_LAUNCHES : SAME_STEP;
         if (best < 0 || step < best * (1 - worth)) {
             best = step;
@@ -545,7 +545,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
     const size_t inside = (size_t)out->together * stream_span(pack_biggest(k->m->p));
     const size_t least = num_min(chosen, stream_ring_min(k->m->p, inside));
     set_ring(out, ring_of(k, chosen, num_max(smallest, least), out->is_resident), out->residents);
-    (void)predict(k);
+    (void)predict_plan_step(k);
     mem_free(c);
     return REFINE_OK;
 }
@@ -677,7 +677,7 @@ static size_t host_left(const plan *p)
 }
 
 /* Pictures that leave the device go to host memory as far as it reaches, then to a file. */
-static void place_spill(plan *out, size_t bytes)
+static void split_spill_memory(plan *out, size_t bytes)
 {
     out->spill_host = num_min(bytes, host_left(out));
     out->spill_host -= out->spill_host % SCRATCH_ALIGN;
@@ -689,7 +689,7 @@ static void place_spill(plan *out, size_t bytes)
 static void spread_cache(planner *k, size_t room)
 {
     plan *out = k->out;
-    out->cached = spread(k, out->is_cached, out->is_resident, room, stream_cached_bytes);
+    out->cached = spread_chunks(k, out->is_cached, out->is_resident, room, stream_cached_bytes);
 }
 
 /* The smallest cache that is as good as the largest. */
@@ -700,20 +700,20 @@ static void choose_cache(planner *k)
     const uint64_t wanted = k->o->cached_bytes;
     size_t room = host_left(out);
 
-    (void)predict(k);
+    (void)predict_plan_step(k);
     if (wanted == UINT64_MAX || (wanted == 0 && !cost_known(&out->rates)))
         return;
     if (wanted != 0)
         room = (size_t)num_min(room, wanted);
     spread_cache(k, room);
-    const double best = predict(k);
+    const double best = predict_plan_step(k);
     for (size_t part = 0; part < PARTS && wanted == 0; part++) {
         spread_cache(k, room / PARTS * part);
-        if (predict(k) <= best * (1 + WORTH_CACHING))
+        if (predict_plan_step(k) <= best * (1 + WORTH_CACHING))
             break;
         spread_cache(k, room);
     }
-    (void)predict(k);
+    (void)predict_plan_step(k);
     out->host += out->cached;
 }
 
@@ -743,7 +743,7 @@ static uint64_t device_default(planner *k)
     return free_bytes > taken ? free_bytes - taken : free_bytes / 2;
 }
 
-static void set_limits(planner *k)
+static void set_memory_limits(planner *k)
 {
     plan *out = k->out;
     const uint64_t host_default = 512 * MIB, ceiling = k->o->vram_bytes;
@@ -757,8 +757,8 @@ static void set_limits(planner *k)
 
 static double mib_up(uint64_t bytes) { return (double)((bytes + MIB - 1) / MIB); }
 
-static refine_status over(refine_error *err, const char *what, const char *option, uint64_t limit,
-                          uint64_t smallest, double step)
+static refine_status fail_over_budget(refine_error *err, const char *what, const char *option,
+                                      uint64_t limit, uint64_t smallest, double step)
 {
     char time[64] = "";
     if (step > 0)
@@ -777,7 +777,7 @@ static double predict_smallest(planner *k, const vae_way *v, const unet_way *u)
     set_ring(k->out, least_ring(k, v, u), 0);
     k->out->together = 1;
     set_seconds(k);
-    return predict(k);
+    return predict_plan_step(k);
 }
 
 /* ---- the whole ---- */
@@ -804,29 +804,30 @@ static size_t events_of(const planner *k)
                             step * (size_t)k->p->steps);
 }
 
-static refine_status make(planner *k, refine_error *err)
+static refine_status choose_plan(planner *k, refine_error *err)
 {
     plan *out = k->out;
     vae_way v;
     unet_way u;
 
-    set_limits(k);
+    set_memory_limits(k);
     choose_staging(k, 0);
     set_rates(k);
     TRY(find_smallest(k, &v, &u, err));
     const double smallest_step = predict_smallest(k, &v, &u);
     if (out->arena > out->device_limit)
-        return over(err, "device", "--vram", out->device_limit + out->overhead,
-                    out->smallest_device + out->overhead, smallest_step);
+        return fail_over_budget(err, "device", "--vram", out->device_limit + out->overhead,
+                                out->smallest_device + out->overhead, smallest_step);
     TRY(choose_unet(k, &v, &u, err));
     if (k->o->trace)
         out->trace_events = events_of(k);
     choose_staging(k, (v.spill ? spill_overhead(1) : 0) +
                           (k->o->trace ? trace_memory(out->trace_events) : 0) +
                           (k->j->stage ? stages_bytes() : 0));
-    place_spill(out, v.spill);
+    split_spill_memory(out, v.spill);
     if (out->host > out->host_limit)
-        return over(err, "host", "--ram", out->host_limit, out->smallest_host, out->predicted.step);
+        return fail_over_budget(err, "host", "--ram", out->host_limit, out->smallest_host,
+                                out->predicted.step);
     choose_cache(k);
     count_step(k);
     return REFINE_OK;
@@ -847,7 +848,7 @@ refine_status plan_make(plan *out, const model *m, pipeline *p, dev *d, const re
     k.heap = (size_t)mem_used().now;
     if (!out->is_resident || !out->is_cached || !out->work || !out->seconds)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    return make(&k, err);
+    return choose_plan(&k, err);
 }
 
 void plan_close(plan *p)

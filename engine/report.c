@@ -34,7 +34,7 @@ static void add_note(refine_report *r, const char *note)
         (void)snprintf(r->note + n, sizeof r->note - n, "%s%s", n ? "; " : "", note);
 }
 
-static double median(double *sorted, const double *v, int n)
+static double median_step_seconds(double *sorted, const double *v, int n)
 {
     for (int i = 0; i < n; i++) { /* insertion: n is a number of steps */
         int k = i;
@@ -131,7 +131,8 @@ void engine_report_run(refine_engine *e)
     r->unet = e->o.seconds[REFINE_DENOISING];
     r->vae_decode = e->o.seconds[REFINE_DECODING];
     r->first_step = e->step_seconds[0];
-    r->step_median = median(e->step_seconds + e->p->steps, e->step_seconds, e->p->steps);
+    r->step_median = median_step_seconds(e->step_seconds + e->p->steps, e->step_seconds,
+                                         e->p->steps);
     r->memory.device_peak = e->plan.overhead + e->plan.arena;
     r->memory.host_peak = heap > on_host ? heap - on_host : heap;
     r->memory.rss_peak = engine_process_memory("VmHWM");

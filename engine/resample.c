@@ -31,11 +31,11 @@ typedef struct taps {
     int32_t *weight; /* [out][width] */
 } taps;
 
-static double sinc(double v) { return v == 0.0 ? 1.0 : sin(v * PI) / (v * PI); }
+static double normalised_sinc(double v) { return v == 0.0 ? 1.0 : sin(v * PI) / (v * PI); }
 
-static double lanczos(double v)
+static double lanczos_kernel(double v)
 {
-    return v >= -SUPPORT && v < SUPPORT ? sinc(v) * sinc(v / 3.0) : 0.0;
+    return v >= -SUPPORT && v < SUPPORT ? normalised_sinc(v) * normalised_sinc(v / 3.0) : 0.0;
 }
 
 static void taps_close(taps *t)
@@ -61,7 +61,7 @@ static void taps_fill(taps *t, int i, int in, double scale, double *w)
     first = first < 0 ? 0 : first;
     last = last > in ? in : last;
     for (int x = first; x < last; x++) {
-        w[x - first] = lanczos((x - centre + 0.5) * inverse);
+        w[x - first] = lanczos_kernel((x - centre + 0.5) * inverse);
         sum += w[x - first];
     }
     for (int k = 0; k < last - first; k++)
@@ -87,7 +87,7 @@ static refine_status taps_open(taps *t, int in, int out, refine_error *err)
 }
 
 /* Sum over the taps of position i of one channel; `step` bytes from tap to tap. */
-static uint8_t weigh(const taps *t, int i, const uint8_t *src, size_t step)
+static uint8_t sum_taps(const taps *t, int i, const uint8_t *src, size_t step)
 {
     const int32_t *weight = t->weight + (size_t)i * (size_t)t->width;
     int32_t sum = 1 << (PRECISION - 1);
@@ -105,7 +105,7 @@ static void pass_across(uint8_t *dst, int dw, const uint8_t *src, int sw, int ro
         const uint8_t *line = src + (size_t)y * (size_t)sw * CHANNELS;
         for (int x = 0; x < dw; x++)
             for (int c = 0; c < CHANNELS; c++)
-                *dst++ = weigh(t, x, line + c, CHANNELS);
+                *dst++ = sum_taps(t, x, line + c, CHANNELS);
     }
 }
 
@@ -114,7 +114,7 @@ static void pass_down(uint8_t *dst, int dh, const uint8_t *src, int w, const tap
     const size_t row = (size_t)w * CHANNELS;
     for (int y = 0; y < dh; y++)
         for (size_t x = 0; x < row; x++)
-            *dst++ = weigh(t, y, src + x, row);
+            *dst++ = sum_taps(t, y, src + x, row);
 }
 
 refine_status resample_lanczos(uint8_t *dst, int dw, int dh, const uint8_t *src, int sw, int sh,

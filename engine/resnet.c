@@ -37,7 +37,7 @@ resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_em
 }
 
 /* silu(norm([a | b])), as what a convolution reads. */
-static matrix_input normalised(run *r, tensor a, tensor b, affine_ref norm, const resnet *blk)
+static matrix_input normalised_input(run *r, tensor a, tensor b, affine_ref norm, const resnet *blk)
 {
     return (matrix_input){
         .a = a,
@@ -56,7 +56,7 @@ tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb
 
     /* h = conv1(silu(norm1(x))) + emb */
     tensor h = scratch_take(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
-    const matrix_input in1 = normalised(r, x, skip, b->norm1, b);
+    const matrix_input in1 = normalised_input(r, x, skip, b->norm1, b);
     run_conv(r, h, &in1, b->conv1, 1, 1, add_emb);
     scratch_give(&r->mem, in1.affine);
 
@@ -74,7 +74,7 @@ tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb
     }
 
     /* out += conv2(silu(norm2(h))) */
-    const matrix_input in2 = normalised(r, h, (tensor){ 0 }, b->norm2, b);
+    const matrix_input in2 = normalised_input(r, h, (tensor){ 0 }, b->norm2, b);
     run_conv(r, out, &in2, b->conv2, 1, 1, (epilogue){ .residual = has_shortcut ? out : x });
     scratch_give(&r->mem, in2.affine);
     scratch_give(&r->mem, h);

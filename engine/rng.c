@@ -100,7 +100,7 @@ static void mt_randn(rng *r, float *out, size_t n)
 
 /* ---- Philox ---- */
 
-static void philox(uint32_t c[4], uint64_t seed)
+static void philox_block(uint32_t c[4], uint64_t seed)
 {
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++) {
@@ -123,7 +123,7 @@ static float philox_normal(const rng *r, size_t i, size_t threads)
     const unsigned lane = (unsigned)(i / threads % 4);
     uint32_t c[4] = { (uint32_t)block, (uint32_t)(block >> 32), (uint32_t)thread,
                       (uint32_t)(thread >> 32) };
-    philox(c, r->seed);
+    philox_block(c, r->seed);
 
     const uint32_t *pair = c + lane / 2 * 2;
     const float u = (float)pair[0] * 0x1p-32f + 0x1p-33f;

@@ -48,7 +48,7 @@ static epilogue epilogue_rows(epilogue e, int row0, int rows)
     return e;
 }
 
-static void tick(run *r)
+static void report_chunk_done(run *r)
 {
     if (r->tick)
         r->tick(r);
@@ -81,10 +81,10 @@ void run_release(run *r, const hold *h)
 {
     for (int i = 0; i < h->n; i++)
         r->w->leave(r->w, h->first + i);
-    tick(r);
+    report_chunk_done(r);
 }
 
-static conv_geometry geometry(const run *r, wref w, int stride, int pad, int row0, int rows)
+static conv_geometry conv_geometry_of(const run *r, wref w, int stride, int pad, int row0, int rows)
 {
     const layout_entry *e = &r->m->l.entry[w];
     return (conv_geometry){ e->kh, e->kw, stride, pad, row0, rows };
@@ -102,7 +102,7 @@ typedef struct product {
 
 /* Bytes of the prepared input; where a device would normalise while it reads, `in` is told to be
  * written out if there is room. */
-static size_t prepare_bytes(run *r, matrix_input *in, conv_geometry g)
+static size_t prepared_input_bytes(run *r, matrix_input *in, conv_geometry g)
 {
     const size_t needed = op_prepare_bytes(r->d, in, g);
     if (needed || !tensor_present(in->affine))
@@ -119,7 +119,7 @@ static size_t prepare_bytes(run *r, matrix_input *in, conv_geometry g)
 static void begin_product(run *r, product *p, affine_ref w, matrix_input in)
 {
     in.quantised = tensor_of(r, w.weight)->dtype == DT_I8G64;
-    const size_t bytes = prepare_bytes(r, &in, p->g);
+    const size_t bytes = prepared_input_bytes(r, &in, p->g);
     p->space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
     p->x = op_prepare(r->d, p->space, &in, p->g);
     p->e.bias = run_vector(r, w.bias);
@@ -128,7 +128,7 @@ static void begin_product(run *r, product *p, affine_ref w, matrix_input in)
 static void end_product(run *r, const product *p) { scratch_give_bytes(&r->mem, p->space); }
 
 /* The rows of chunks [first, end); at: where their weights are on the device. */
-static matrix_rows rows_of(const run *r, int first, int end, const void *const *at)
+static matrix_rows chunk_matrix_rows(const run *r, int first, int end, const void *const *at)
 {
     const uint32_t row0 = pack_chunk_at(r->m->p, first)->row0;
     matrix_rows w = one_piece(model_rows(r->m, first, at[0]));
@@ -144,7 +144,7 @@ static matrix_rows rows_of(const run *r, int first, int end, const void *const *
 
 static void multiply_chunks(run *r, const product *p, int first, int end, const void *const *at)
 {
-    const matrix_rows w = rows_of(r, first, end, at);
+    const matrix_rows w = chunk_matrix_rows(r, first, end, at);
     const int half = p->e.act == ACT_GEGLU ? 2 : 1;
     const int row0 = (int)pack_chunk_at(r->m->p, first)->row0, rows = w.all.n;
     const epilogue e = epilogue_rows(p->e, row0, rows);
@@ -155,7 +155,7 @@ static void multiply_chunks(run *r, const product *p, int first, int end, const 
         op_conv2d(r->d, y, &p->x, &w, p->g, &e);
 }
 
-static void multiply(run *r, product *p, affine_ref w, matrix_input in)
+static void run_product(run *r, product *p, affine_ref w, matrix_input in)
 {
     const pack_tensor *t = tensor_of(r, w.weight);
     begin_product(r, p, w, in);
@@ -167,7 +167,7 @@ static void multiply(run *r, product *p, affine_ref w, matrix_input in)
         multiply_chunks(r, p, c, end, at);
         for (int i = c; i < end; i++) {
             r->w->leave(r->w, i);
-            tick(r);
+            report_chunk_done(r);
         }
     }
     end_product(r, p);
@@ -176,20 +176,20 @@ static void multiply(run *r, product *p, affine_ref w, matrix_input in)
 void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e)
 {
     product p = { .linear = true, .y = y, .g = linear_geometry(x), .e = e };
-    multiply(r, &p, w, linear_input(x, false));
+    run_product(r, &p, w, linear_input(x, false));
 }
 
 void run_conv(run *r, tensor y, const matrix_input *in, affine_ref w, int stride, int pad,
               epilogue e)
 {
-    product p = { .y = y, .g = geometry(r, w.weight, stride, pad, 0, y.h), .e = e };
-    multiply(r, &p, w, *in);
+    product p = { .y = y, .g = conv_geometry_of(r, w.weight, stride, pad, 0, y.h), .e = e };
+    run_product(r, &p, w, *in);
 }
 
 void run_conv_band(run *r, tensor y, const matrix_input *in, const hold *h, affine_ref w,
                    int stride, int pad, int row0, int rows, epilogue e)
 {
-    product p = { .y = y, .g = geometry(r, w.weight, stride, pad, row0, rows), .e = e };
+    product p = { .y = y, .g = conv_geometry_of(r, w.weight, stride, pad, row0, rows), .e = e };
     begin_product(r, &p, w, *in);
     for (int c = h->first, end; c < h->first + h->n; c = end) {
         end = pack_group_end(r->m->p, c, dev_pieces(r->d));

@@ -27,7 +27,7 @@ static double as_written(float v)
 }
 
 /* Element k of torch.linspace(from, to, n): counted from the nearer end. */
-static float linspace(float from, float to, int n, int k)
+static float linspace_element(float from, float to, int n, int k)
 {
     const float step = n > 1 ? (to - from) / (float)(n - 1) : 0.0f;
     if (k < n / 2) {
@@ -58,7 +58,7 @@ refine_status scheduler_open(scheduler *s, const schedule_config *c, int steps)
 
     double abar = 1.0;
     for (int k = 0, i = steps - 1; k <= last; k++) {
-        const float root = linspace(from, to, c->train_steps, k);
+        const float root = linspace_element(from, to, c->train_steps, k);
         abar *= (double)(1.0f - root * root);
         /* The offset may carry the noisiest timesteps past the end of the table: they
          * then have the noise of its last entry. */

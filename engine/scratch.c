@@ -28,25 +28,28 @@ static span zone_behind(const scratch *s, scratch_block b)
     return (span){ b.at + end, b.bytes - end };
 }
 
-static bool guarded(const scratch *s) { return s->zone > 0 && s->base && s->base != SCRATCH_TOKEN; }
+static bool has_zones(const scratch *s)
+{
+    return s->zone > 0 && s->base && s->base != SCRATCH_TOKEN;
+}
 
 /* Instrumented code reaches the memory of a device without any of its own, and is done with a
  * block that is given unless the device runs behind. */
-static bool reachable(const scratch *s, span part)
+static bool is_span_reachable(const scratch *s, span part)
 {
-    return guarded(s) && part.at + part.bytes <= s->size && !dev_has_memory(s->d) &&
+    return has_zones(s) && part.at + part.bytes <= s->size && !dev_has_memory(s->d) &&
            !dev_runs_behind(s->d);
 }
 
 static void shut_out(const scratch *s, span part)
 {
-    if (reachable(s, part))
+    if (is_span_reachable(s, part))
         guard_shut(s->base + part.at, part.bytes);
 }
 
 static void let_in(const scratch *s, span part)
 {
-    if (reachable(s, part))
+    if (is_span_reachable(s, part))
         guard_open(s->base + part.at, part.bytes);
 }
 
@@ -65,7 +68,7 @@ static void lay_zone(scratch *s, span zone)
     shut_out(s, zone);
 }
 
-static void check_zone(scratch *s, scratch_block b, span zone)
+static void check_block_zone(scratch *s, scratch_block b, span zone)
 {
     char buffer[ZONE_MOST + 2], *image = image_of(buffer, s, zone), why[160];
 
@@ -85,7 +88,7 @@ static void check_zone(scratch *s, scratch_block b, span zone)
 
 static void lay_zones(scratch *s, scratch_block b)
 {
-    if (!guarded(s))
+    if (!has_zones(s))
         return;
     let_in(s, (span){ b.at, b.bytes });
     lay_zone(s, zone_before(s, b));
@@ -94,10 +97,10 @@ static void lay_zones(scratch *s, scratch_block b)
 
 static void check_zones(scratch *s, scratch_block b)
 {
-    if (!guarded(s))
+    if (!has_zones(s))
         return;
-    check_zone(s, b, zone_before(s, b));
-    check_zone(s, b, zone_behind(s, b));
+    check_block_zone(s, b, zone_before(s, b));
+    check_block_zone(s, b, zone_behind(s, b));
 }
 
 /* ---- blocks ---- */

@@ -19,7 +19,7 @@ stages *stages_open(void) { return mem_alloc(sizeof(stages)); }
 void stages_close(stages *s) { mem_free(s); }
 size_t stages_bytes(void) { return sizeof(stages); }
 
-static void tell(const refine_job *j, dev *d, const refine_stage *piece)
+static void report_output_block(const refine_job *j, dev *d, const refine_stage *piece)
 {
     const bool allowed = mem_allow(true);
     const bool stop = j->stage(j->stage_context, piece) != 0;
@@ -29,7 +29,7 @@ static void tell(const refine_job *j, dev *d, const refine_stage *piece)
 }
 
 /* Values [first, first + n) of a dense tensor. */
-static void get(stages *s, dev *d, tensor t, size_t first, size_t n)
+static void read_output_values(stages *s, dev *d, tensor t, size_t first, size_t n)
 {
     const char *from = (const char *)t.data + first * dtype_bytes(t.type);
     if (t.type == DT_F32) {
@@ -42,14 +42,14 @@ static void get(stages *s, dev *d, tensor t, size_t first, size_t n)
         s->value[i] = ldexpf(s->value[i], t.exp2);
 }
 
-static void tell_image(stages *s, const refine_job *j, dev *d, refine_stage at, tensor t)
+static void report_output_image(stages *s, const refine_job *j, dev *d, refine_stage at, tensor t)
 {
     const size_t all = tensor_pixels(t) * (size_t)t.c;
     at.value = s->value;
     for (at.first = 0; at.first < all && dev_status(d) == REFINE_OK; at.first += at.count) {
         at.count = num_min(PIECE, all - at.first);
-        get(s, d, t, at.first, at.count);
-        tell(j, d, &at);
+        read_output_values(s, d, t, at.first, at.count);
+        report_output_block(j, d, &at);
     }
 }
 
@@ -60,7 +60,7 @@ void stages_tell(stages *s, const refine_job *j, dev *d, refine_stage at, tensor
     at.w = t.w;
     at.c = t.c;
     for (int n = 0; n < t.n; n++, at.item++)
-        tell_image(s, j, d, at, tensor_images(t, n, 1));
+        report_output_image(s, j, d, at, tensor_images(t, n, 1));
 }
 
 void stages_tell_latents(stages *s, const refine_job *j, dev *d, refine_stage at,
@@ -75,6 +75,6 @@ void stages_tell_latents(stages *s, const refine_job *j, dev *d, refine_stage at
             const size_t k = at.first + i;
             s->value[i] = latents[k % LATENT_CHANNELS * hw + k / LATENT_CHANNELS];
         }
-        tell(j, d, &at);
+        report_output_block(j, d, &at);
     }
 }

@@ -99,7 +99,7 @@ static void layer_forward(run *r, const text_encoder *t, const text_layer *l, te
 }
 
 /* Token `i` of prompt `n` alone. */
-static tensor token(tensor x, int n, int i)
+static tensor token_view(tensor x, int n, int i)
 {
     tensor t = tensor_images(x, n, 1);
     t.data = (char *)t.data + (size_t)i * (size_t)t.stride * dtype_bytes(t.type);
@@ -118,7 +118,7 @@ void text_forward(run *r, const text_encoder *t, tensor embedded, const int *eos
     op_convert(r->d, last, embedded);
     layer_forward(r, t, &t->layer[t->c->layers - 1], last);
     for (int i = 0; i < last.n; i++)
-        op_layernorm(r->d, tensor_images(end, i, 1), token(last, i, eos[i]),
+        op_layernorm(r->d, tensor_images(end, i, 1), token_view(last, i, eos[i]),
                      run_vector(r, t->norm.weight), run_vector(r, t->norm.bias), EPS);
     run_linear(r, pooled, end, t->projection, (epilogue){ 0 });
     run_tap(r, pooled, "text.pooled");

@@ -236,7 +236,7 @@ static refine_status too_long(refine_error *err)
 }
 
 /* Appends one code point to t->text[0..*len); false when full. */
-static bool put_point(tokenizer *t, size_t *len, utf8proc_int32_t point)
+static bool append_point(tokenizer *t, size_t *len, utf8proc_int32_t point)
 {
     utf8proc_uint8_t code[4];
     const size_t n = (size_t)utf8proc_encode_char(point, code);
@@ -247,8 +247,8 @@ static bool put_point(tokenizer *t, size_t *len, utf8proc_int32_t point)
     return true;
 }
 
-static refine_status sanitise(tokenizer *t, const char *utf8, size_t len, size_t *out_len,
-                              refine_error *err)
+static refine_status sanitise_utf8(tokenizer *t, const char *utf8, size_t len, size_t *out_len,
+                                   refine_error *err)
 {
     *out_len = 0;
     for (size_t at = 0; at < len;) {
@@ -259,7 +259,7 @@ static refine_status sanitise(tokenizer *t, const char *utf8, size_t len, size_t
             point = 0xFFFD;
             n = 1;
         }
-        if (!put_point(t, out_len, point))
+        if (!append_point(t, out_len, point))
             return too_long(err);
         at += (size_t)n;
     }
@@ -325,7 +325,7 @@ static size_t html_unescape(tokenizer *t, size_t len)
         utf8proc_int32_t point = 0;
         const size_t n = t->text[at] == '&' ? html_reference(t->text + at, len - at, &point) : 0;
         if (n > 0)
-            (void)put_point(t, &out, point);
+            (void)append_point(t, &out, point);
         else
             t->text[out++] = t->text[at];
         at += n > 0 ? n : 1;
@@ -425,7 +425,7 @@ static bool is_final_sigma(const utf8proc_int32_t *point, size_t n, size_t i, bo
 }
 
 /* t->u.point[0..n) to t->text. */
-static bool lower(tokenizer *t, size_t n, size_t *len)
+static bool convert_to_lowercase(tokenizer *t, size_t n, size_t *len)
 {
     enum { DOTTED_I = 0x130, DOT_ABOVE = 0x307, SIGMA = 0x3A3, FINAL_SIGMA = 0x3C2 };
     const utf8proc_int32_t *point = t->u.point;
@@ -434,26 +434,26 @@ static bool lower(tokenizer *t, size_t n, size_t *len)
     *len = 0;
     for (size_t i = 0; i < n && fits; i++) {
         if (point[i] == DOTTED_I)
-            fits = put_point(t, len, 'i') && put_point(t, len, DOT_ABOVE);
+            fits = append_point(t, len, 'i') && append_point(t, len, DOT_ABOVE);
         else if (point[i] == SIGMA && is_final_sigma(point, n, i, before_cased))
-            fits = put_point(t, len, FINAL_SIGMA);
+            fits = append_point(t, len, FINAL_SIGMA);
         else
-            fits = put_point(t, len, utf8proc_tolower(point[i]));
+            fits = append_point(t, len, utf8proc_tolower(point[i]));
         if (!is_case_ignorable(point[i]))
             before_cased = is_cased(point[i]);
     }
     return fits;
 }
 
-static refine_status clean(tokenizer *t, const char *utf8, size_t len, tokenizer_flavour flavour,
-                           size_t *out_len, refine_error *err)
+static refine_status clean_prompt(tokenizer *t, const char *utf8, size_t len,
+                                  tokenizer_flavour flavour, size_t *out_len, refine_error *err)
 {
     size_t n;
-    TRY(sanitise(t, utf8, len, &n, err));
+    TRY(sanitise_utf8(t, utf8, len, &n, err));
     if (flavour == TOKENIZER_OPENCLIP)
         n = html_unescape(t, html_unescape(t, n));
     const utf8proc_ssize_t points = to_points(t, n, flavour != TOKENIZER_OPENCLIP);
-    if (points < 0 || !lower(t, (size_t)points, out_len))
+    if (points < 0 || !convert_to_lowercase(t, (size_t)points, out_len))
         return too_long(err);
     return REFINE_OK;
 }
@@ -495,7 +495,7 @@ static unsigned rank_at(const tokenizer *t, unsigned at)
     return pair_rank(t, t->id[at], t->id[t->next[at]]);
 }
 
-static void offer(tokenizer *t, unsigned at)
+static void push_pair_rank(tokenizer *t, unsigned at)
 {
     const unsigned rank = rank_at(t, at);
     if (rank != NONE)
@@ -515,7 +515,7 @@ static void merge_word(tokenizer *t, const char *word, unsigned len)
 
     t->heap_len = 0;
     for (unsigned i = 0; i < len; i++)
-        offer(t, i);
+        push_pair_rank(t, i);
     while (t->heap_len > 0) {
         const uint32_t top = heap_pop(t);
         const unsigned at = top & 0xFFFF, rank = top >> 16;
@@ -527,9 +527,9 @@ static void merge_word(tokenizer *t, const char *word, unsigned len)
         t->next[at] = (uint16_t)after;
         if (after != NONE)
             t->prev[after] = (uint16_t)at;
-        offer(t, at);
+        push_pair_rank(t, at);
         if (t->prev[at] != NONE)
-            offer(t, t->prev[at]);
+            push_pair_rank(t, t->prev[at]);
     }
 }
 
@@ -545,7 +545,7 @@ typedef struct splitter {
     int n; /* tokens so far; ids[] holds the first TOKENIZER_CONTEXT - 1 */
 } splitter;
 
-static void emit(splitter *s, int id)
+static void append_token(splitter *s, int id)
 {
     if (s->n < TOKENIZER_CONTEXT - 1)
         s->ids[s->n] = id;
@@ -553,7 +553,7 @@ static void emit(splitter *s, int id)
 }
 
 /* Class of the character at `at`, and its bytes in *bytes. */
-static char_class classify(const splitter *s, size_t at, size_t *bytes)
+static char_class classify_character(const splitter *s, size_t at, size_t *bytes)
 {
     utf8proc_int32_t c;
     *bytes = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s->t->text + at,
@@ -585,7 +585,7 @@ static bool starts_with(const splitter *s, size_t at, const char *what)
 }
 
 /* Bytes of the special token at `at` and its id; 0 if there is none. */
-static size_t special(const splitter *s, size_t at, int *id)
+static size_t special_token_length(const splitter *s, size_t at, int *id)
 {
     const bool openclip = s->flavour == TOKENIZER_OPENCLIP;
     const char *start = openclip ? "<start_of_text>" : "<|startoftext|>";
@@ -606,7 +606,7 @@ static size_t special(const splitter *s, size_t at, int *id)
     return 0;
 }
 
-static size_t contraction(const splitter *s, size_t at)
+static size_t contraction_length(const splitter *s, size_t at)
 {
     static const char *const known[] = { "'s", "'t", "'re", "'ve", "'m", "'ll", "'d" };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -618,38 +618,38 @@ static size_t contraction(const splitter *s, size_t at)
 /* Bytes of the word at `at`, whose first character is `bytes` long and of class `c`. */
 static size_t word_length(const splitter *s, size_t at, char_class c, size_t bytes)
 {
-    size_t len = contraction(s, at);
+    size_t len = contraction_length(s, at);
     if (len > 0)
         return len;
     if (c == NUMBER)
         return bytes;
     for (len = bytes; at + len < s->len; len += bytes) {
         int id;
-        if (classify(s, at + len, &bytes) != c)
+        if (classify_character(s, at + len, &bytes) != c)
             break;
         /* In open_clip the special tokens are only one more kind of word; in the other
          * flavours they are cut out before the text is split. */
-        if (s->flavour != TOKENIZER_OPENCLIP && special(s, at + len, &id) > 0)
+        if (s->flavour != TOKENIZER_OPENCLIP && special_token_length(s, at + len, &id) > 0)
             break;
     }
     return len;
 }
 
-static void split(splitter *s)
+static void split_prompt(splitter *s)
 {
     for (size_t at = 0, used; at < s->len; at += used) {
         int id = 0;
-        if ((used = special(s, at, &id)) > 0) {
-            emit(s, id);
+        if ((used = special_token_length(s, at, &id)) > 0) {
+            append_token(s, id);
             continue;
         }
-        const char_class c = classify(s, at, &used);
+        const char_class c = classify_character(s, at, &used);
         if (c == SPACE)
             continue;
         used = word_length(s, at, c, used);
         merge_word(s->t, s->t->text + at, (unsigned)used);
         for (unsigned i = 0; i != NONE; i = s->t->next[i])
-            emit(s, s->t->id[i]);
+            append_token(s, s->t->id[i]);
     }
 }
 
@@ -660,10 +660,10 @@ refine_status tokenizer_encode(tokenizer *t, const char *utf8, size_t len,
     splitter s = { .t = t, .flavour = flavour, .ids = ids };
     if (len > TOKENIZER_MAX_BYTES)
         return too_long(err);
-    TRY(clean(t, utf8, len, flavour, &s.len, err));
+    TRY(clean_prompt(t, utf8, len, flavour, &s.len, err));
 
-    emit(&s, TOKENIZER_START);
-    split(&s);
+    append_token(&s, TOKENIZER_START);
+    split_prompt(&s);
     int used = s.n < TOKENIZER_CONTEXT - 1 ? s.n : TOKENIZER_CONTEXT - 1;
     ids[used++] = TOKENIZER_END;
     while (used < TOKENIZER_CONTEXT)

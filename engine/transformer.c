@@ -60,14 +60,14 @@ void transformer_attend_prompt(run *r, transformer *t, tensor text)
 
 static float head_scale(const transformer *t) { return 1.0f / sqrtf((float)(t->c / t->heads)); }
 
-static tensor like(run *r, tensor y, int c)
+static tensor take_pixels_like(run *r, tensor y, int c)
 {
     return scratch_take(&r->mem, r->act, y.n, y.h, y.w, c);
 }
 
-static tensor normed(run *r, tensor y, affine_ref norm)
+static tensor take_layernorm(run *r, tensor y, affine_ref norm)
 {
-    tensor t = like(r, y, y.c);
+    tensor t = take_pixels_like(r, y, y.c);
     op_layernorm(r->d, t, y, run_vector(r, norm.weight), run_vector(r, norm.bias), LAYER_EPS);
     return t;
 }
@@ -75,8 +75,8 @@ static tensor normed(run *r, tensor y, affine_ref norm)
 /* y += out1(softmax(q k^T) v) */
 static void attend_self(run *r, const transformer *t, const transformer_block *b, tensor y)
 {
-    tensor n = normed(r, y, b->norm1);
-    tensor qkv = like(r, y, 3 * t->c);
+    tensor n = take_layernorm(r, y, b->norm1);
+    tensor qkv = take_pixels_like(r, y, 3 * t->c);
     run_linear(r, qkv, n, b->qkv, (epilogue){ 0 });
 
     /* The normalised copy is done with: its place takes the result. */
@@ -90,8 +90,8 @@ static void attend_self(run *r, const transformer *t, const transformer_block *b
 /* y += out2(softmax(q k^T) v), keys and values of the prompt */
 static void attend_text(run *r, const transformer *t, const transformer_block *b, tensor y)
 {
-    tensor n = normed(r, y, b->norm2);
-    tensor q = like(r, y, t->c);
+    tensor n = take_layernorm(r, y, b->norm2);
+    tensor q = take_pixels_like(r, y, t->c);
     run_linear(r, q, n, b->q, (epilogue){ 0 });
     const tensor context = tensor_images(b->context, r->item0, y.n);
     op_attention(r->d, n, q, tensor_channels(context, 0, t->c),
@@ -104,8 +104,8 @@ static void attend_text(run *r, const transformer *t, const transformer_block *b
 /* y += ff2(a * gelu(g)) */
 static void feed_forward(run *r, const transformer *t, const transformer_block *b, tensor y)
 {
-    tensor n = normed(r, y, b->norm3);
-    tensor wide = like(r, y, 4 * t->c);
+    tensor n = take_layernorm(r, y, b->norm3);
+    tensor wide = take_pixels_like(r, y, 4 * t->c);
     run_linear(r, wide, n, b->ff1, (epilogue){ .act = ACT_GEGLU });
     scratch_give(&r->mem, n);
     run_linear(r, y, wide, b->ff2, (epilogue){ .residual = y });
@@ -115,11 +115,11 @@ static void feed_forward(run *r, const transformer *t, const transformer_block *
 void transformer_forward(run *r, const transformer *t, tensor x)
 {
     tensor affine = run_groupnorm(r, x, (tensor){ 0 }, t->norm, t->groups, GROUP_EPS);
-    tensor n = like(r, x, t->c);
+    tensor n = take_pixels_like(r, x, t->c);
     op_apply_norm(r->d, n, x, (tensor){ 0 }, affine, ACT_NONE);
     scratch_give(&r->mem, affine);
 
-    tensor y = like(r, x, t->c);
+    tensor y = take_pixels_like(r, x, t->c);
     run_linear(r, y, n, t->proj_in, (epilogue){ 0 });
     scratch_give(&r->mem, n);
     for (int i = 0; i < t->depth; i++) {

@@ -79,7 +79,7 @@ static void bind_down(binder *b, int *skip, int *n_skips)
     }
 }
 
-static void bind_mid(binder *b)
+static void bind_unet_mid(binder *b)
 {
     const unet_config *c = b->c;
     const int top = c->channels[c->levels - 1];
@@ -126,12 +126,12 @@ void unet_bind(unet *u, const model *m)
     u->norm_out = run_bind(m, true, "unet.conv_norm_out");
     u->conv_out = run_bind(m, true, "unet.conv_out");
     bind_down(&b, skip, &n_skips);
-    bind_mid(&b);
+    bind_unet_mid(&b);
     bind_up(&b, skip, n_skips);
 }
 
-static void walk_level(unet_level *l, void *context, void (*each_resnet)(void *, resnet *),
-                       void (*each_transformer)(void *, transformer *))
+static void visit_unet_level(unet_level *l, void *context, void (*each_resnet)(void *, resnet *),
+                             void (*each_transformer)(void *, transformer *))
 {
     for (int j = 0; j < l->resnets; j++) {
         each_resnet(context, &l->res[j]);
@@ -140,16 +140,16 @@ static void walk_level(unet_level *l, void *context, void (*each_resnet)(void *,
     }
 }
 
-void unet_walk(unet *u, void *context, void (*each_resnet)(void *, resnet *),
-               void (*each_transformer)(void *, transformer *))
+void unet_visit_layers(unet *u, void *context, void (*each_resnet)(void *, resnet *),
+                       void (*each_transformer)(void *, transformer *))
 {
     for (int i = 0; i < u->c->levels; i++)
-        walk_level(&u->down[i], context, each_resnet, each_transformer);
+        visit_unet_level(&u->down[i], context, each_resnet, each_transformer);
     each_resnet(context, &u->mid[0]);
     each_transformer(context, &u->mid_att);
     each_resnet(context, &u->mid[1]);
     for (int i = 0; i < u->c->levels; i++)
-        walk_level(&u->up[i], context, each_resnet, each_transformer);
+        visit_unet_level(&u->up[i], context, each_resnet, each_transformer);
 }
 
 /* ---- forward ---- */
@@ -159,14 +159,14 @@ static tensor emb_of(const resnet *b, tensor table)
     return tensor_channels(table, b->emb_at, b->c_out);
 }
 
-static void push(skip_stack *k, tensor t)
+static void push_skip(skip_stack *k, tensor t)
 {
     assert(k->n < MAX_SKIPS);
     k->s[k->n++] = t;
 }
 
 /* Stride 2, padded by one in front; past the end there are zeros. */
-static tensor downsample(run *r, tensor x, affine_ref w)
+static tensor unet_downsample(run *r, tensor x, affine_ref w)
 {
     tensor y = scratch_take(&r->mem, r->act, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
     const matrix_input in = { .a = x, .h = x.h, .w = x.w };
@@ -175,7 +175,7 @@ static tensor downsample(run *r, tensor x, affine_ref w)
 }
 
 /* Nearest to the size of the skip that comes next, then a convolution; x is consumed. */
-static tensor upsample(run *r, tensor x, affine_ref w, tensor next)
+static tensor unet_upsample(run *r, tensor x, affine_ref w, tensor next)
 {
     tensor y = scratch_take(&r->mem, r->act, x.n, next.h, next.w, x.c);
     const matrix_input in = { .a = x, .h = next.h, .w = next.w };
@@ -196,16 +196,16 @@ static void down_forward(run *r, const unet *u, skip_stack *k, tensor table)
                 transformer_forward(r, &l->att[j], h);
                 run_tap(r, h, "unet.down_blocks.%d.attentions.%d", i, j);
             }
-            push(k, h);
+            push_skip(k, h);
         }
         if (l->sample.weight != NO_WEIGHT) {
-            push(k, downsample(r, k->s[k->n - 1], l->sample));
+            push_skip(k, unet_downsample(r, k->s[k->n - 1], l->sample));
             run_tap(r, k->s[k->n - 1], "unet.down_blocks.%d.downsamplers.0", i);
         }
     }
 }
 
-static tensor mid_forward(run *r, const unet *u, const skip_stack *k, tensor table)
+static tensor unet_mid_forward(run *r, const unet *u, const skip_stack *k, tensor table)
 {
     tensor h = resnet_forward(r, &u->mid[0], k->s[k->n - 1], (tensor){ 0 },
                               emb_of(&u->mid[0], table), false);
@@ -230,7 +230,7 @@ static tensor up_forward(run *r, const unet *u, skip_stack *k, tensor h, tensor 
             }
         }
         if (l->sample.weight != NO_WEIGHT) {
-            h = upsample(r, h, l->sample, k->s[k->n - 1]);
+            h = unet_upsample(r, h, l->sample, k->s[k->n - 1]);
             run_tap(r, h, "unet.up_blocks.%d.upsamplers.0", i);
         }
     }
@@ -245,10 +245,10 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
     const matrix_input in = { .a = x, .h = x.h, .w = x.w };
     run_conv(r, s0, &in, u->conv_in, 1, 1, (epilogue){ 0 });
     run_tap(r, s0, "unet.conv_in");
-    push(&k, s0);
+    push_skip(&k, s0);
 
     down_forward(r, u, &k, table);
-    tensor h = mid_forward(r, u, &k, table);
+    tensor h = unet_mid_forward(r, u, &k, table);
     h = up_forward(r, u, &k, h, table);
 
     const matrix_input out = { .a = h,

@@ -28,8 +28,8 @@ typedef struct unet {
 void unet_bind(unet *u, const model *m);
 
 /* Calls `each_resnet` and `each_transformer` for every block in the order a pass runs them. */
-void unet_walk(unet *u, void *context, void (*each_resnet)(void *, resnet *),
-               void (*each_transformer)(void *, transformer *));
+void unet_visit_layers(unet *u, void *context, void (*each_resnet)(void *, resnet *),
+                       void (*each_transformer)(void *, transformer *));
 
 /* One evaluation.  x: F32 (n,h,w,4), scaled by the sampler; eps: F32, the same shape.
  * table: F32 (n,1,1,emb_channels), this step's row (engine/conditioning.h).  The

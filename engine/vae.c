@@ -33,7 +33,7 @@ static const float EPS = 1e-6f;
 
 /* ---- binding ---- */
 
-static vae_mid bind_mid(const model *m, const char *half, int c, int groups)
+static vae_mid bind_vae_mid(const model *m, const char *half, int c, int groups)
 {
     char at[LAYOUT_NAME];
     vae_mid mid;
@@ -81,8 +81,8 @@ void vae_bind(vae *v, const model *m)
     for (int i = 0; i < c->levels; i++)
         c_in = bind_level(&v->encoder.level[i], m, "encoder.down_blocks", "downsamplers", i,
                           c->resnets, c_in, c->channels[i], c);
-    v->encoder.mid = bind_mid(m, "encoder", top, c->groups);
-    v->decoder.mid = bind_mid(m, "decoder", top, c->groups);
+    v->encoder.mid = bind_vae_mid(m, "encoder", top, c->groups);
+    v->decoder.mid = bind_vae_mid(m, "decoder", top, c->groups);
     c_in = top;
     for (int i = 0; i < c->levels; i++)
         c_in = bind_level(&v->decoder.level[i], m, "decoder.up_blocks", "upsamplers", i,
@@ -92,7 +92,7 @@ void vae_bind(vae *v, const model *m)
 /* ---- forward ---- */
 
 /* x += out(attention(norm(x))): one head over all pixels. */
-static void attend(run *r, const vae_mid *m, picture *x)
+static void attend_pixels(run *r, const vae_mid *m, picture *x)
 {
     const int c = x->t.c, h = x->t.h, w = x->t.w, band = r->band_rows;
     tensor affine = picture_affine(r, x, m->norm, EPS);
@@ -126,23 +126,23 @@ static void attend(run *r, const vae_mid *m, picture *x)
     scratch_give(&r->mem, affine);
 }
 
-static picture mid_forward(run *r, const vae_mid *m, picture x)
+static picture vae_mid_forward(run *r, const vae_mid *m, picture x)
 {
     x = resnet_forward_banded(r, &m->res[0], x);
-    attend(r, m, &x);
+    attend_pixels(r, m, &x);
     return resnet_forward_banded(r, &m->res[1], x);
 }
 
-static matrix_input as_it_is(const picture *x)
+static matrix_input plain_input(const picture *x)
 {
     return (matrix_input){ .h = x->t.h, .w = x->t.w };
 }
 
 /* y = conv_out(silu(norm_out(x))); x is consumed. */
-static void end(run *r, const vae_half *v, tensor y, picture x)
+static void conv_out_forward(run *r, const vae_half *v, tensor y, picture x)
 {
     picture out = picture_of(y);
-    matrix_input in = as_it_is(&x);
+    matrix_input in = plain_input(&x);
     in.affine = picture_affine(r, &x, v->norm_out, EPS);
     in.silu = true;
     picture_conv(r, &out, &x, in, v->conv_out, 1, 1);
@@ -151,41 +151,41 @@ static void end(run *r, const vae_half *v, tensor y, picture x)
 }
 
 /* conv_in of either half. */
-static picture begin(run *r, const vae_half *v, tensor x, int c, int groups)
+static picture conv_in_forward(run *r, const vae_half *v, tensor x, int c, int groups)
 {
     picture y = picture_take(r, x.h, x.w, c, groups, 0);
     const picture from = picture_of(x);
-    picture_conv(r, &y, &from, as_it_is(&from), v->conv_in, 1, 1);
+    picture_conv(r, &y, &from, plain_input(&from), v->conv_in, 1, 1);
     return y;
 }
 
 /* quant_conv and post_quant_conv. */
-static void mix(run *r, tensor y, tensor x, affine_ref w)
+static void quant_conv_forward(run *r, tensor y, tensor x, affine_ref w)
 {
     const matrix_input in = { .a = x, .h = x.h, .w = x.w };
     run_conv(r, y, &in, w, 1, 0, (epilogue){ 0 });
 }
 
 /* Stride 2 without padding in front; x is consumed. */
-static picture downsample(run *r, picture x, affine_ref w, int groups)
+static picture vae_downsample(run *r, picture x, affine_ref w, int groups)
 {
     picture y = picture_take(r, x.t.h / 2, x.t.w / 2, x.t.c, groups, 0);
-    picture_conv(r, &y, &x, as_it_is(&x), w, 2, 0);
+    picture_conv(r, &y, &x, plain_input(&x), w, 2, 0);
     picture_give(r, x);
     return y;
 }
 
 /* Nearest x2, then a convolution, placed above `floor`; x is consumed. */
-static picture upsample(run *r, picture x, affine_ref w, int groups, size_t floor)
+static picture vae_upsample(run *r, picture x, affine_ref w, int groups, size_t floor)
 {
     picture y = picture_take(r, 2 * x.t.h, 2 * x.t.w, x.t.c, groups, floor);
-    picture_conv(r, &y, &x, as_it_is(&y), w, 1, 1);
+    picture_conv(r, &y, &x, plain_input(&y), w, 1, 1);
     picture_give(r, x);
     return y;
 }
 
 /* Only pictures that are on the device can be looked at. */
-static void tap(run *r, const picture *x, const char *half, const char *what, int i)
+static void report_vae_layer(run *r, const picture *x, const char *half, const char *what, int i)
 {
     if (!x->spilled && i < 0)
         run_tap(r, x->t, "vae.%s.%s", half, what);
@@ -197,22 +197,22 @@ void vae_encode(run *r, const vae *v, tensor moments, tensor pixels)
 {
     const vae_half *e = &v->encoder;
     const int groups = v->c->groups;
-    picture x = begin(r, e, pixels, v->c->channels[0], groups);
+    picture x = conv_in_forward(r, e, pixels, v->c->channels[0], groups);
 
-    tap(r, &x, "encoder", "conv_in", -1);
+    report_vae_layer(r, &x, "encoder", "conv_in", -1);
     for (int i = 0; i < v->c->levels; i++) {
         for (int j = 0; j < e->level[i].resnets; j++)
             x = resnet_forward_banded(r, &e->level[i].res[j], x);
         if (e->level[i].sample.weight != NO_WEIGHT)
-            x = downsample(r, x, e->level[i].sample, groups);
-        tap(r, &x, "encoder", "down_blocks", i);
+            x = vae_downsample(r, x, e->level[i].sample, groups);
+        report_vae_layer(r, &x, "encoder", "down_blocks", i);
     }
-    x = mid_forward(r, &e->mid, x);
-    tap(r, &x, "encoder", "mid_block", -1);
+    x = vae_mid_forward(r, &e->mid, x);
+    report_vae_layer(r, &x, "encoder", "mid_block", -1);
 
     tensor raw = scratch_take(&r->mem, DT_F32, 1, moments.h, moments.w, moments.c);
-    end(r, e, raw, x);
-    mix(r, moments, raw, e->quant);
+    conv_out_forward(r, e, raw, x);
+    quant_conv_forward(r, moments, raw, e->quant);
     scratch_give(&r->mem, raw);
     run_tap(r, moments, "vae.moments");
 }
@@ -235,24 +235,24 @@ tensor vae_decode(run *r, const vae *v, tensor latents)
     const int groups = v->c->groups;
 
     tensor z = scratch_take(&r->mem, DT_F32, 1, latents.h, latents.w, latents.c);
-    mix(r, z, latents, d->quant);
+    quant_conv_forward(r, z, latents, d->quant);
     scratch_give(&r->mem, latents);
     run_tap(r, z, "vae.post_quant_conv");
 
-    picture x = begin(r, d, z, v->c->channels[v->c->levels - 1], groups);
+    picture x = conv_in_forward(r, d, z, v->c->channels[v->c->levels - 1], groups);
     scratch_give(&r->mem, z);
-    tap(r, &x, "decoder", "conv_in", -1);
-    x = mid_forward(r, &d->mid, x);
-    tap(r, &x, "decoder", "mid_block", -1);
+    report_vae_layer(r, &x, "decoder", "conv_in", -1);
+    x = vae_mid_forward(r, &d->mid, x);
+    report_vae_layer(r, &x, "decoder", "mid_block", -1);
     for (int i = 0; i < v->c->levels; i++) {
         for (int j = 0; j < d->level[i].resnets; j++)
             x = resnet_forward_banded(r, &d->level[i].res[j], x);
         if (d->level[i].sample.weight != NO_WEIGHT)
-            x = upsample(r, x, d->level[i].sample, groups, floor_of_level(r, v, i, latents));
-        tap(r, &x, "decoder", "up_blocks", i);
+            x = vae_upsample(r, x, d->level[i].sample, groups, floor_of_level(r, v, i, latents));
+        report_vae_layer(r, &x, "decoder", "up_blocks", i);
     }
     tensor pixels = scratch_take(&r->mem, DT_F32, 1, x.t.h, x.t.w, 3);
-    end(r, d, pixels, x);
+    conv_out_forward(r, d, pixels, x);
     run_tap(r, pixels, "vae.decoder.out");
     return pixels;
 }

@@ -24,19 +24,19 @@ struct codec {
     uint8_t planes[]; /* split of them */
 };
 
-static void *zstd_take(void *opaque, size_t bytes)
+static void *zstd_decoder_alloc(void *opaque, size_t bytes)
 {
     (void)opaque;
     return mem_alloc(bytes);
 }
 
-static void zstd_give(void *opaque, void *p)
+static void zstd_decoder_free(void *opaque, void *p)
 {
     (void)opaque;
     mem_free(p);
 }
 
-static const ZSTD_customMem COUNTED = { zstd_take, zstd_give, NULL };
+static const ZSTD_customMem COUNTED = { zstd_decoder_alloc, zstd_decoder_free, NULL };
 
 codec *codec_open(size_t split)
 {
@@ -65,7 +65,8 @@ size_t codec_memory(size_t split) { return sizeof(codec) + split + ZSTD_estimate
 uint64_t codec_hash(const void *data, size_t bytes) { return XXH3_64bits(data, bytes); }
 
 /* Exactly `bytes`, or it is damaged. */
-static bool unzip(codec *c, void *dst, size_t bytes, const void *stored, size_t stored_bytes)
+static bool decompress_frame(codec *c, void *dst, size_t bytes, const void *stored,
+                             size_t stored_bytes)
 {
     return ZSTD_decompressDCtx(c->zstd, dst, bytes, stored, stored_bytes) == bytes;
 }
@@ -85,7 +86,7 @@ static bool decode_split(codec *c, void *dst, const void *stored, const pack_fra
     const size_t n = f->bytes / 2;
     if (f->bytes > c->split || f->bytes % 2)
         return false;
-    if (!unzip(c, c->planes, f->bytes, stored, f->stored_bytes))
+    if (!decompress_frame(c, c->planes, f->bytes, stored, f->stored_bytes))
         return false;
     zip_planes(dst, c->planes, c->planes + n, n);
     return true;
@@ -106,7 +107,7 @@ static bool decode_frame(codec *c, void *dst, const void *stored, const pack_fra
         return false;
     switch (f->codec) {
     case PACK_RAW: return decode_raw(dst, stored, f);
-    case PACK_ZSTD: return unzip(c, dst, f->bytes, stored, f->stored_bytes);
+    case PACK_ZSTD: return decompress_frame(c, dst, f->bytes, stored, f->stored_bytes);
     case PACK_SPLIT: return decode_split(c, dst, stored, f);
     default: return false;
     }
@@ -140,7 +141,7 @@ refine_status codec_text(char **out, size_t *len, const void *stored, size_t sto
     codec *c = codec_open(0);
     char *text = mem_alloc((size_t)bytes + 1);
     refine_status st = c && text ? REFINE_OK : REFINE_ENOMEM;
-    if (st == REFINE_OK && !unzip(c, text, (size_t)bytes, stored, stored_bytes))
+    if (st == REFINE_OK && !decompress_frame(c, text, (size_t)bytes, stored, stored_bytes))
         st = REFINE_EFORMAT;
     codec_close(c);
     if (st != REFINE_OK) {

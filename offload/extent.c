@@ -16,25 +16,25 @@
 
 enum { IN_VAIN_MOST = 1000 };
 
-static bool finish(const extent *e, refine_status st, int error, read_done *out)
+static bool finish_extent(const extent *e, refine_status st, int error, read_done *out)
 {
     *out = (read_done){ e->ticket, st, error };
     return true;
 }
 
-static bool transient(ssize_t result) { return result == -EINTR || result == -EAGAIN; }
+static bool is_transient(ssize_t result) { return result == -EINTR || result == -EAGAIN; }
 
 bool extent_advance(extent *e, ssize_t result, read_done *out)
 {
-    if (transient(result) && ++e->in_vain < IN_VAIN_MOST)
+    if (is_transient(result) && ++e->in_vain < IN_VAIN_MOST)
         return false;
     if (result < 0)
-        return finish(e, REFINE_EIO, (int)-result, out);
+        return finish_extent(e, REFINE_EIO, (int)-result, out);
     if ((size_t)result >= e->bytes - e->done)
-        return finish(e, REFINE_OK, 0, out);
+        return finish_extent(e, REFINE_OK, 0, out);
     const size_t whole = (size_t)result / PACK_ALIGN * PACK_ALIGN;
     if (whole == 0)
-        return finish(e, REFINE_EIO, 0, out);
+        return finish_extent(e, REFINE_EIO, 0, out);
     e->done += whole;
     e->in_vain = 0;
     return false;

@@ -81,12 +81,12 @@ static refine_status read_at(const pack *p, void *dst, size_t bytes, uint64_t at
     return REFINE_OK;
 }
 
-static refine_status out_of_memory(const pack *p, size_t bytes, refine_error *err)
+static refine_status fail_pack_memory(const pack *p, size_t bytes, refine_error *err)
 {
     return refine_fail(err, REFINE_ENOMEM, "%s: out of memory (%zu bytes)", p->path, bytes);
 }
 
-static refine_status damaged(const pack *p, const char *what, refine_error *err)
+static refine_status fail_damaged(const pack *p, const char *what, refine_error *err)
 {
     return refine_fail(err, REFINE_EFORMAT, "%s: %s; copy or pack it again", p->path, what);
 }
@@ -100,7 +100,7 @@ static refine_status read_section(const pack *p, char **out, uint64_t at, uint64
                            "%s: its %s does not lie in the file; pack it again", p->path, what);
     *out = mem_alloc((size_t)bytes + 1);
     if (!*out)
-        return out_of_memory(p, (size_t)bytes + 1, err);
+        return fail_pack_memory(p, (size_t)bytes + 1, err);
     TRY(read_at(p, *out, (size_t)bytes, at, err));
     (*out)[bytes] = '\0';
     if (codec_hash(*out, (size_t)bytes) != hash)
@@ -112,7 +112,7 @@ static refine_status read_section(const pack *p, char **out, uint64_t at, uint64
 
 /* ---- the superblock ---- */
 
-static refine_status open_file(pack *p, uint64_t *bytes, refine_error *err)
+static refine_status open_pack_file(pack *p, uint64_t *bytes, refine_error *err)
 {
     struct stat s;
     p->fd = open(p->path, O_RDONLY | O_CLOEXEC);
@@ -129,7 +129,7 @@ static refine_status read_super(pack *p, refine_error *err)
     const pack_superblock *s = &p->super;
     uint64_t bytes = 0;
 
-    TRY(open_file(p, &bytes, err));
+    TRY(open_pack_file(p, &bytes, err));
     if (bytes < sizeof *s)
         return refine_fail(err, REFINE_EFORMAT, "%s: not a pack (only %" PRIu64 " bytes long)",
                            p->path, bytes);
@@ -143,7 +143,7 @@ static refine_status read_super(pack *p, refine_error *err)
                            "pack it again",
                            p->path, s->version, PACK_VERSION);
     if (codec_hash(s, offsetof(pack_superblock, hash)) != s->hash)
-        return damaged(p, "its first 4096 bytes are damaged (wrong checksum)", err);
+        return fail_damaged(p, "its first 4096 bytes are damaged (wrong checksum)", err);
     if (s->file_bytes != bytes)
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: %" PRIu64 " bytes long where %" PRIu64 " are expected; %s", p->path,
@@ -164,7 +164,7 @@ static refine_status read_index(pack *p, refine_error *err)
 
     if (s->names_bytes > INDEX_MOST || s->n_tensors > INT_MAX || s->n_chunks > INT_MAX ||
         s->index_bytes != tensors + chunks + frames + s->names_bytes)
-        return damaged(p, "its index has another length than its parts", err);
+        return fail_damaged(p, "its index has another length than its parts", err);
     TRY(read_section(p, &p->index, s->index_at, s->index_bytes, s->index_hash, INDEX_MOST, "index",
                      err));
     p->tensor = (const void *)p->index;
@@ -172,7 +172,7 @@ static refine_status read_index(pack *p, refine_error *err)
     p->frame = (const void *)(p->index + tensors + chunks);
     p->names = p->index + tensors + chunks + frames;
     if (s->names_bytes && p->names[s->names_bytes - 1] != '\0')
-        return damaged(p, "its names do not end", err);
+        return fail_damaged(p, "its names do not end", err);
     return REFINE_OK;
 }
 
@@ -188,7 +188,7 @@ typedef struct walk {
     const char *why;
 } walk;
 
-static bool no(walk *w, const char *why)
+static bool reject_weight(walk *w, const char *why)
 {
     w->why = why;
     return false;
@@ -197,14 +197,15 @@ static bool no(walk *w, const char *why)
 static bool check_frame(walk *w, const pack_frame *f, bool last)
 {
     if (f->bytes == 0 || f->bytes > PACK_FRAME || (!last && f->bytes != PACK_FRAME))
-        return no(w, "has a frame of a wrong size");
+        return reject_weight(w, "has a frame of a wrong size");
     if (f->stored_bytes == 0 || f->stored_bytes > f->bytes || f->zero != 0)
-        return no(w, "has a frame of a wrong stored size");
+        return reject_weight(w, "has a frame of a wrong stored size");
     switch (f->codec) {
-    case PACK_RAW: return f->stored_bytes == f->bytes || no(w, "has a raw frame of two sizes");
+    case PACK_RAW:
+        return f->stored_bytes == f->bytes || reject_weight(w, "has a raw frame of two sizes");
     case PACK_ZSTD: return true;
-    case PACK_SPLIT: return f->bytes % 2 == 0 || no(w, "has a split frame of odd size");
-    default: return no(w, "has a frame in an unknown coding");
+    case PACK_SPLIT: return f->bytes % 2 == 0 || reject_weight(w, "has a split frame of odd size");
+    default: return reject_weight(w, "has a frame in an unknown coding");
     }
 }
 
@@ -213,7 +214,7 @@ static bool check_frames(walk *w, const pack_chunk *c)
     uint64_t stored = 0, bytes = 0;
     if (c->n_frames == 0 || c->first_frame != w->frame ||
         !num_within(c->first_frame, c->n_frames, w->p->super.n_frames))
-        return no(w, "has its frames in the wrong place");
+        return reject_weight(w, "has its frames in the wrong place");
     for (uint32_t i = 0; i < c->n_frames; i++) {
         const pack_frame *f = &w->p->frame[c->first_frame + i];
         if (!check_frame(w, f, i + 1 == c->n_frames))
@@ -223,23 +224,23 @@ static bool check_frames(walk *w, const pack_chunk *c)
     }
     w->frame += c->n_frames;
     return (stored == c->stored_bytes && bytes == c->bytes) ||
-           no(w, "has frames that do not add up");
+           reject_weight(w, "has frames that do not add up");
 }
 
 /* The next chunk: whose first (or only) tensor is t. */
 static bool check_chunk(walk *w, const pack_tensor *t)
 {
     if (w->chunk >= w->p->super.n_chunks)
-        return no(w, "has no chunk");
+        return reject_weight(w, "has no chunk");
     const pack_chunk *c = &w->p->chunk[w->chunk];
     if (c->tensor != (uint32_t)(t - w->p->tensor) || c->segment != t->segment)
-        return no(w, "has a chunk that belongs to another");
+        return reject_weight(w, "has a chunk that belongs to another");
     if (c->bytes == 0 || c->bytes > PACK_CHUNK_MAX || c->stored_bytes > PACK_CHUNK_MAX)
-        return no(w, "has a chunk of a wrong size");
+        return reject_weight(w, "has a chunk of a wrong size");
     const uint64_t padded = num_align(c->stored_bytes, PACK_ALIGN);
     if (c->file_at % PACK_ALIGN || c->file_at < w->file_at ||
         !num_within(c->file_at, padded, w->p->super.file_bytes))
-        return no(w, "has a chunk that does not lie in the file, or in another");
+        return reject_weight(w, "has a chunk that does not lie in the file, or in another");
     w->file_at = c->file_at + padded;
     w->chunk++;
     return check_frames(w, c);
@@ -279,23 +280,23 @@ static bool check_matrix(walk *w, const pack_tensor *t)
     uint64_t bytes, rows = 0;
 
     if (!pack_rows_bytes(t, t->rows, &bytes))
-        return no(w, "is of an unknown number type, or too large");
+        return reject_weight(w, "is of an unknown number type, or too large");
     if (t->dtype == DT_I8G64 && t->segment == PACK_SEGMENT_TOKENS)
-        return no(w, "is read by row and cannot be int8");
+        return reject_weight(w, "is read by row and cannot be int8");
     if (t->first_chunk != w->chunk || t->n_chunks == 0 || t->at != 0)
-        return no(w, "has its chunks in the wrong place");
+        return reject_weight(w, "has its chunks in the wrong place");
     for (uint32_t i = 0; i < t->n_chunks; i++) {
         if (!check_chunk(w, t))
             return false;
         const pack_chunk *c = &w->p->chunk[w->chunk - 1];
         if (c->row0 != rows || c->rows == 0 || !pack_rows_bytes(t, c->rows, &bytes) ||
             bytes != c->bytes)
-            return no(w, "has a chunk with the wrong rows");
+            return reject_weight(w, "has a chunk with the wrong rows");
         if (i + 1 < t->n_chunks && c->rows % tile)
-            return no(w, "is cut inside a tile");
+            return reject_weight(w, "is cut inside a tile");
         rows += c->rows;
     }
-    return rows == t->rows || no(w, "has too few or too many rows");
+    return rows == t->rows || reject_weight(w, "has too few or too many rows");
 }
 
 /* In the chunk of the vector before it, or the first of the next one. */
@@ -303,35 +304,35 @@ static bool check_vector(walk *w, const pack_tensor *t)
 {
     uint64_t bytes;
     if (t->dtype != DT_F32 || !pack_rows_bytes(t, t->rows, &bytes))
-        return no(w, "is a vector of an unknown number type");
+        return reject_weight(w, "is a vector of an unknown number type");
     if (t->n_chunks != 1 || t->at % PACK_VECTOR_ALIGN)
-        return no(w, "is a vector in the wrong place");
+        return reject_weight(w, "is a vector in the wrong place");
     if (t->first_chunk == w->chunk) {
         if (t->at != 0 || !check_chunk(w, t))
-            return w->why ? false : no(w, "is a vector in the wrong place");
+            return w->why ? false : reject_weight(w, "is a vector in the wrong place");
         const pack_chunk *c = &w->p->chunk[w->chunk - 1];
         if (c->row0 || c->rows)
-            return no(w, "is a vector whose chunk has rows");
+            return reject_weight(w, "is a vector whose chunk has rows");
     } else if (w->chunk == 0 || t->first_chunk != w->chunk - 1 || t->at < w->vector_end) {
-        return no(w, "is a vector in the wrong place");
+        return reject_weight(w, "is a vector in the wrong place");
     }
     w->vector_end = t->at + bytes;
     return num_within(t->at, bytes, w->p->chunk[w->chunk - 1].bytes) ||
-           no(w, "is a vector that does not lie in its chunk");
+           reject_weight(w, "is a vector that does not lie in its chunk");
 }
 
 static bool check_tensor(walk *w, const pack_tensor *t)
 {
     if (t->name_at >= w->p->super.names_bytes)
-        return no(w, "has no name");
+        return reject_weight(w, "has no name");
     if (t->segment >= PACK_SEGMENTS || t->segment < w->segment)
-        return no(w, "is in the wrong segment");
+        return reject_weight(w, "is in the wrong segment");
     w->segment = t->segment;
     if (t->rows == 0 || t->rows > LENGTH_MOST || t->c_in == 0 || t->c_in > LENGTH_MOST ||
         t->kh == 0 || t->kh > WINDOW_MOST || t->kw == 0 || t->kw > WINDOW_MOST)
-        return no(w, "has an impossible shape");
+        return reject_weight(w, "has an impossible shape");
     if ((t->dtype == DT_I8G64 ? !(t->sqnr >= 0) : t->sqnr != 0) || t->zero != 0)
-        return no(w, "says something impossible of its noise");
+        return reject_weight(w, "says something impossible of its noise");
     return t->segment == PACK_SEGMENT_VECTORS ? check_vector(w, t) : check_matrix(w, t);
 }
 
@@ -347,7 +348,7 @@ static refine_status check_index(const pack *p, refine_error *err)
                            t->name_at < p->super.names_bytes ? p->names + t->name_at : "", w.why);
     }
     if (w.chunk != p->super.n_chunks || w.frame != p->super.n_frames)
-        return damaged(p, "its index has chunks that belong to no weight", err);
+        return fail_damaged(p, "its index has chunks that belong to no weight", err);
     return REFINE_OK;
 }
 
@@ -381,9 +382,9 @@ static refine_status read_texts(pack *p, refine_error *err)
         st = codec_text(&p->merges, &p->merges_len, stored, (size_t)s->tokenizer_bytes,
                         MERGES_MOST);
         if (st == REFINE_ENOMEM)
-            out_of_memory(p, (size_t)s->tokenizer_bytes, err);
+            fail_pack_memory(p, (size_t)s->tokenizer_bytes, err);
         else if (st != REFINE_OK)
-            damaged(p, "its tokenizer does not decode", err);
+            fail_damaged(p, "its tokenizer does not decode", err);
     }
     mem_free(stored);
     return st;
@@ -423,12 +424,12 @@ static refine_status open_rows(pack *p, refine_error *err)
     largest_frame(p, first, end, &plain, &stored);
     p->rows = mem_alloc(sizeof *p->rows + plain + stored);
     if (!p->rows)
-        return out_of_memory(p, sizeof *p->rows + plain + stored, err);
+        return fail_pack_memory(p, sizeof *p->rows + plain + stored, err);
     p->rows->frame = -1;
     p->rows->plain = p->rows->space;
     p->rows->stored = p->rows->space + plain;
     p->rows->c = codec_open(plain);
-    return p->rows->c ? REFINE_OK : out_of_memory(p, codec_memory(plain), err);
+    return p->rows->c ? REFINE_OK : fail_pack_memory(p, codec_memory(plain), err);
 }
 
 refine_status pack_open(pack **out, const char *path, refine_error *err)
@@ -576,7 +577,7 @@ static refine_status decode_chunk(const pack *p, const pack_chunk *c, void *dst,
     int bad = 0;
     codec *k = codec_open(split_of(p, c));
     if (!k)
-        return out_of_memory(p, codec_memory(split_of(p, c)), err);
+        return fail_pack_memory(p, codec_memory(split_of(p, c)), err);
     refine_status st = codec_decode(k, dst, stored, &p->frame[c->first_frame], (int)c->n_frames,
                                     &bad);
     if (st != REFINE_OK)
@@ -590,7 +591,7 @@ refine_status pack_read_chunk(const pack *p, int chunk, void *dst, refine_error 
     const pack_chunk *c = pack_chunk_at(p, chunk);
     void *stored = mem_alloc(c->stored_bytes);
     if (!stored)
-        return out_of_memory(p, c->stored_bytes, err);
+        return fail_pack_memory(p, c->stored_bytes, err);
     refine_status st = read_at(p, stored, c->stored_bytes, c->file_at, err);
     if (st == REFINE_OK)
         st = decode_chunk(p, c, dst, stored, err);

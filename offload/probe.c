@@ -37,7 +37,7 @@ size_t probe_host_memory(size_t request)
 /* What the buffer is copied to. */
 size_t probe_device_memory(size_t request) { return DEPTH * request; }
 
-static refine_status open_reader(probe *b, int kind)
+static refine_status open_probe_reader(probe *b, int kind)
 {
     const reader_config c = { .path = pack_path(b->p),
                               .buffer = b->buffer,
@@ -159,7 +159,7 @@ probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind,
     if (b.buffer && b.frame && b.c && first < end) {
         memset(b.buffer, 0, bytes);
         r.copy = copy_rate(&b);
-        if (open_reader(&b, kind) == REFINE_OK) {
+        if (open_probe_reader(&b, kind) == REFINE_OK) {
             const pack_chunk *last = pack_chunk_at(p, end - 1);
             r.disk = read_rate(&b, pack_chunk_at(p, first)->file_at,
                                last->file_at + last->stored_bytes);

@@ -42,17 +42,20 @@ typedef struct pread_reader {
     read_done *result;
 } pread_reader;
 
-static bool empty(const fifo *q) { return q->head == q->tail; }
+static bool fifo_empty(const fifo *q) { return q->head == q->tail; }
 
-static void push(const pread_reader *r, fifo *q, int i)
+static void fifo_push(const pread_reader *r, fifo *q, int i)
 {
     q->ring[q->tail++ % (unsigned)r->depth] = i;
 }
 
-static int pop(const pread_reader *r, fifo *q) { return q->ring[q->head++ % (unsigned)r->depth]; }
+static int fifo_pop(const pread_reader *r, fifo *q)
+{
+    return q->ring[q->head++ % (unsigned)r->depth];
+}
 
 /* Bytes read, or -errno. */
-static ssize_t attempt(const pread_reader *r, const extent *e)
+static ssize_t pread_once(const pread_reader *r, const extent *e)
 {
     const reader_calls *c = r->calls;
     char *dst = e->dst + e->done;
@@ -65,24 +68,24 @@ static ssize_t attempt(const pread_reader *r, const extent *e)
 
 static void read_whole(const pread_reader *r, extent *e, read_done *out)
 {
-    while (!extent_advance(e, attempt(r, e), out)) {}
+    while (!extent_advance(e, pread_once(r, e), out)) {}
 }
 
-static void body(void *context)
+static void run_pread_thread(void *context)
 {
     pread_reader *r = context;
 
     pthread_mutex_lock(&r->lock);
     for (;;) {
-        while (empty(&r->waiting) && !r->stop)
+        while (fifo_empty(&r->waiting) && !r->stop)
             pthread_cond_wait(&r->work, &r->lock);
         if (r->stop)
             break;
-        const int i = pop(r, &r->waiting);
+        const int i = fifo_pop(r, &r->waiting);
         pthread_mutex_unlock(&r->lock);
         read_whole(r, &r->request[i], &r->result[i]);
         pthread_mutex_lock(&r->lock);
-        push(r, &r->finished, i);
+        fifo_push(r, &r->finished, i);
         pthread_cond_broadcast(&r->done);
     }
     pthread_mutex_unlock(&r->lock);
@@ -99,7 +102,7 @@ static refine_status pread_submit(reader *base, uint64_t ticket, void *dst, uint
     const int i = r->free[--r->n_free];
     r->request[i] = (extent){ .ticket = ticket, .at = at, .dst = dst, .bytes = bytes };
     r->outstanding++;
-    push(r, &r->waiting, i);
+    fifo_push(r, &r->waiting, i);
     pthread_cond_broadcast(&r->work);
     pthread_mutex_unlock(&r->lock);
     return REFINE_OK;
@@ -111,10 +114,10 @@ static int pread_reap(reader *base, read_done *out, int max, int wait)
     int n = 0;
 
     pthread_mutex_lock(&r->lock);
-    while (wait && r->outstanding > 0 && empty(&r->finished))
+    while (wait && r->outstanding > 0 && fifo_empty(&r->finished))
         pthread_cond_wait(&r->done, &r->lock);
-    while (n < max && !empty(&r->finished)) {
-        const int i = pop(r, &r->finished);
+    while (n < max && !fifo_empty(&r->finished)) {
+        const int i = fifo_pop(r, &r->finished);
         out[n++] = r->result[i];
         r->free[r->n_free++] = i;
         r->outstanding--;
@@ -149,18 +152,18 @@ static void pread_close(reader *base)
 
 /* Does a read around the page cache work?  Some file systems let the file be opened that way
  * and then refuse to read, and some memory cannot be read into. */
-static bool works(const pread_reader *r, void *buffer)
+static bool can_read_direct(const pread_reader *r, void *buffer)
 {
     const extent probe = { .dst = buffer, .bytes = PACK_ALIGN };
-    const ssize_t n = attempt(r, &probe);
+    const ssize_t n = pread_once(r, &probe);
     return n >= 0 || n == -EINTR || n == -EAGAIN;
 }
 
-static refine_status open_file(pread_reader *r, const reader_config *c, refine_error *err)
+static refine_status open_pread_file(pread_reader *r, const reader_config *c, refine_error *err)
 {
     refine_error ignored;
     if (extent_open_file(&r->fd, c, true, &ignored) == REFINE_OK) {
-        if (works(r, c->buffer)) {
+        if (can_read_direct(r, c->buffer)) {
             r->base.name = "pread+O_DIRECT";
             return REFINE_OK;
         }
@@ -170,7 +173,7 @@ static refine_status open_file(pread_reader *r, const reader_config *c, refine_e
     return extent_open_file(&r->fd, c, false, err);
 }
 
-static refine_status start(pread_reader *r, refine_error *err)
+static refine_status start_read_threads(pread_reader *r, refine_error *err)
 {
     r->has_lock = pthread_mutex_init(&r->lock, NULL) == 0;
     r->has_work = pthread_cond_init(&r->work, NULL) == 0;
@@ -178,7 +181,7 @@ static refine_status start(pread_reader *r, refine_error *err)
     if (!r->has_lock || !r->has_work || !r->has_done)
         return refine_fail(err, REFINE_ENOMEM, "reader: out of memory (locks)");
     while (r->n_threads < (int)num_min((size_t)r->depth, THREADS_MOST)) {
-        if (!thread_start(&r->threads[r->n_threads], "refine-read", body, r))
+        if (!thread_start(&r->threads[r->n_threads], "refine-read", run_pread_thread, r))
             return refine_fail(err, REFINE_ENOMEM,
                                "reader: cannot start a thread; is the limit on processes reached "
                                "(ulimit -u)?");
@@ -217,8 +220,8 @@ refine_status reader_open_pread(reader **out, const reader_config *c, refine_err
     r->free = r->finished.ring + depth;
     for (int i = 0; i < c->depth; i++)
         r->free[i] = i;
-    TRY_OR(fail, open_file(r, c, err));
-    TRY_OR(fail, start(r, err));
+    TRY_OR(fail, open_pread_file(r, c, err));
+    TRY_OR(fail, start_read_threads(r, err));
     *out = &r->base;
     return REFINE_OK;
 

@@ -36,7 +36,7 @@ typedef struct uring_reader {
 } uring_reader;
 
 /* Queues what is left of e. */
-static void enqueue(uring_reader *r, extent *e)
+static void enqueue_extent(uring_reader *r, extent *e)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
     char *dst = e->dst + e->done;
@@ -72,12 +72,12 @@ static refine_status uring_submit(reader *base, uint64_t ticket, void *dst, uint
     extent *e = r->free[--r->n_free];
     *e = (extent){ .ticket = ticket, .at = at, .dst = dst, .bytes = bytes };
     r->outstanding++;
-    enqueue(r, e);
+    enqueue_extent(r, e);
     note_trouble(r, io_uring_submit(&r->ring));
     return REFINE_OK;
 }
 
-static void release(uring_reader *r, extent *e)
+static void release_request(uring_reader *r, extent *e)
 {
     e->bytes = 0;
     r->free[r->n_free++] = e;
@@ -85,7 +85,7 @@ static void release(uring_reader *r, extent *e)
 }
 
 /* Takes one completion, if there is one.  True: it finished a request. */
-static bool take(uring_reader *r, struct io_uring_cqe *cqe, read_done *out)
+static bool take_completion(uring_reader *r, struct io_uring_cqe *cqe, read_done *out)
 {
     extent *e = io_uring_cqe_get_data(cqe);
     int result = cqe->res;
@@ -94,21 +94,21 @@ static bool take(uring_reader *r, struct io_uring_cqe *cqe, read_done *out)
     if (r->calls && r->calls->completion)
         result = r->calls->completion(r->calls->context, result);
     if (extent_advance(e, result, out)) {
-        release(r, e);
+        release_request(r, e);
         return true;
     }
-    enqueue(r, e);
+    enqueue_extent(r, e);
     return false;
 }
 
 /* A ring that broke answers nothing more: its requests fail here. */
-static int give_up(uring_reader *r, read_done *out, int max)
+static int fail_requests(uring_reader *r, read_done *out, int max)
 {
     int n = 0;
     for (int i = 0; i < r->depth && n < max; i++)
         if (r->request[i].bytes) {
             out[n++] = (read_done){ r->request[i].ticket, REFINE_EIO, r->broken };
-            release(r, &r->request[i]);
+            release_request(r, &r->request[i]);
         }
     return n;
 }
@@ -121,11 +121,11 @@ static int uring_reap(reader *base, read_done *out, int max, int wait)
 
     for (;;) {
         while (n < max && io_uring_peek_cqe(&r->ring, &cqe) == 0)
-            n += take(r, cqe, &out[n]);
+            n += take_completion(r, cqe, &out[n]);
         if (n > 0 || !wait || r->outstanding == 0)
             break;
         if (r->broken)
-            return give_up(r, out, max);
+            return fail_requests(r, out, max);
         note_trouble(r, io_uring_submit_and_wait(&r->ring, 1));
     }
     if (io_uring_sq_ready(&r->ring) > 0)
@@ -147,7 +147,7 @@ static void uring_close(reader *base)
 }
 
 /* One read to see whether the kernel takes them this way.  The end of the file is fine. */
-static bool probe(uring_reader *r, void *buffer)
+static bool can_read_uring(uring_reader *r, void *buffer)
 {
     const reader_calls *calls = r->calls;
     read_done d;
@@ -169,13 +169,13 @@ static void drop_file(uring_reader *r)
     r->fd = -1;
 }
 
-static refine_status open_file(uring_reader *r, const reader_config *c, bool direct,
-                               refine_error *err)
+static refine_status open_uring_file(uring_reader *r, const reader_config *c, bool direct,
+                                     refine_error *err)
 {
     TRY(extent_open_file(&r->fd, c, direct, err));
     r->fixed_file = io_uring_register_files(&r->ring, &r->fd, 1) == 0;
     r->base.name = direct ? "io_uring+O_DIRECT" : "io_uring";
-    if (probe(r, c->buffer))
+    if (can_read_uring(r, c->buffer))
         return REFINE_OK;
     return refine_fail(err, REFINE_EIO, "%s: cannot be read with io_uring", c->path);
 }
@@ -212,9 +212,9 @@ refine_status reader_open_uring(reader **out, const reader_config *c, refine_err
     for (size_t i = 0; i < depth; i++)
         r->free[i] = &r->request[i];
     TRY_OR(fail, open_ring(r, c, err));
-    if (open_file(r, c, true, &ignored) != REFINE_OK) {
+    if (open_uring_file(r, c, true, &ignored) != REFINE_OK) {
         drop_file(r);
-        TRY_OR(fail, open_file(r, c, false, err));
+        TRY_OR(fail, open_uring_file(r, c, false, err));
     }
     *out = &r->base;
     return REFINE_OK;

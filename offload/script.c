@@ -10,7 +10,7 @@
 static bool is_empty(const stream_pass *p) { return p->passes <= 0 || p->first >= p->end; }
 
 /* Later passes are overwritten by earlier ones, so the first wins. */
-static void find_travels(script *s)
+static void find_first_passes(script *s)
 {
     for (int i = 0; i < s->n_chunks; i++)
         s->travels[i] = -1;
@@ -38,7 +38,7 @@ bool script_open(script *s, const stream_pass *pass, int n, const bool *resident
     }
     if (resident)
         memcpy(s->resident, resident, chunks * sizeof *resident);
-    find_travels(s);
+    find_first_passes(s);
     return true;
 }
 

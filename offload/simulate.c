@@ -24,8 +24,8 @@ typedef struct state {
     simulate_result sum;
 } state;
 
-static double later(double a, double b) { return a > b ? a : b; }
-static double over(double bytes, double rate) { return rate > 0 ? bytes / rate : 0.0; }
+static double later_time(double a, double b) { return a > b ? a : b; }
+static double transfer_seconds(double bytes, double rate) { return rate > 0 ? bytes / rate : 0.0; }
 
 /* When the ring has room for so many bytes. */
 static double wait_for_room(state *s, size_t bytes)
@@ -44,15 +44,16 @@ static double wait_for_room(state *s, size_t bytes)
 }
 
 /* Why compute waited from `since` until the copy had passed. */
-static void blame(simulate_result *r, double since, double disk, double decode, double copy)
+static void count_stalls(simulate_result *r, double since, double disk, double decode, double copy)
 {
-    const double until_disk = later(disk, since), until_decode = later(decode, until_disk);
+    const double until_disk = later_time(disk, since),
+                 until_decode = later_time(decode, until_disk);
     r->stall_disk += until_disk - since;
     r->stall_decode += until_decode - until_disk;
-    r->stall_copy += later(copy, until_decode) - until_decode;
+    r->stall_copy += later_time(copy, until_decode) - until_decode;
 }
 
-static void travel(state *s, int chunk)
+static void transfer_chunk(state *s, int chunk)
 {
     const simulate_config *c = s->c;
     const pack_chunk *k = pack_chunk_at(c->p, chunk);
@@ -61,15 +62,15 @@ static void travel(state *s, int chunk)
     double here = *slot;
 
     if (!cached) {
-        here = s->disk = later(s->disk, *slot) + over(k->stored_bytes, c->disk);
-        s->decode = later(s->decode, s->disk) + over(k->bytes, c->decode);
+        here = s->disk = later_time(s->disk, *slot) + transfer_seconds(k->stored_bytes, c->disk);
+        s->decode = later_time(s->decode, s->disk) + transfer_seconds(k->bytes, c->decode);
     }
     const double disk = here, decoded = cached ? here : s->decode;
     const double room = wait_for_room(s, k->bytes);
-    s->copy = later(later(s->copy, decoded), room) + over(k->bytes, c->copy);
+    s->copy = later_time(later_time(s->copy, decoded), room) + transfer_seconds(k->bytes, c->copy);
     *slot = s->copy;
-    blame(&s->sum, s->compute, disk, decoded, later(s->copy, s->compute));
-    s->compute = later(s->compute, s->copy);
+    count_stalls(&s->sum, s->compute, disk, decoded, later_time(s->copy, s->compute));
+    s->compute = later_time(s->compute, s->copy);
     s->taken++;
 }
 
@@ -81,7 +82,7 @@ static void compute_group(state *s, int first, int end)
     s->group = s->taken;
     for (int i = first; i < end; i++) {
         if (!c->resident || !c->resident[i])
-            travel(s, i);
+            transfer_chunk(s, i);
         seconds += c->seconds[i];
     }
     s->sum.compute += seconds;
@@ -90,7 +91,7 @@ static void compute_group(state *s, int first, int end)
         s->flight[t % FLIGHTS].left = s->compute;
 }
 
-static void step(state *s)
+static void simulate_passes(state *s)
 {
     const simulate_config *c = s->c;
     const double begin = s->compute;
@@ -110,6 +111,6 @@ simulate_result simulate_step(const simulate_config *c)
     assert(c->slots > 0 && c->slots <= SLOTS_MOST);
     ring_open(&s.r, c->ring_bytes);
     for (int i = 0; i < STEPS; i++)
-        step(&s);
+        simulate_passes(&s);
     return s.sum;
 }

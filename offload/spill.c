@@ -26,7 +26,7 @@ size_t spill_overhead(size_t file_bytes) { return sizeof(spill) + (file_bytes ? 
 
 /* ---- open and close ---- */
 
-static refine_status open_file(spill *s, const char *dir, refine_error *err)
+static refine_status open_spill_file(spill *s, const char *dir, refine_error *err)
 {
     s->fd = scratch_file_open(dir);
     const int error = s->fd < 0 ? errno : posix_fallocate(s->fd, 0, (off_t)s->file_bytes);
@@ -38,7 +38,7 @@ static refine_status open_file(spill *s, const char *dir, refine_error *err)
                        (double)s->file_bytes / 1e9, dir, strerror(error));
 }
 
-static refine_status out_of_memory(refine_error *err)
+static refine_status fail_spill_memory(refine_error *err)
 {
     return refine_fail(err, REFINE_ENOMEM, "out of memory; lower --ram, or free some");
 }
@@ -50,7 +50,7 @@ refine_status spill_open(spill **out, const spill_config *c, refine_error *err)
     *out = NULL;
     spill *s = mem_calloc(1, sizeof *s);
     if (!s)
-        return out_of_memory(err);
+        return fail_spill_memory(err);
     s->d = c->d;
     s->fd = -1;
     s->host_bytes = c->host_bytes;
@@ -60,9 +60,9 @@ refine_status spill_open(spill **out, const spill_config *c, refine_error *err)
     if (c->file_bytes)
         s->bounce = mem_alloc(BOUNCE);
     if ((c->host_bytes && !s->host) || (c->file_bytes && !s->bounce))
-        st = out_of_memory(err);
+        st = fail_spill_memory(err);
     if (st == REFINE_OK && c->file_bytes)
-        st = open_file(s, c->dir ? c->dir : SCRATCH_FILE_DIR, err);
+        st = open_spill_file(s, c->dir ? c->dir : SCRATCH_FILE_DIR, err);
     if (st != REFINE_OK)
         spill_close(s);
     else
@@ -86,7 +86,7 @@ void spill_close(spill *s)
 /* What pread and pwrite have in common. */
 typedef ssize_t file_move(int fd, void *memory, size_t bytes, off_t at);
 
-static ssize_t write_some(int fd, void *memory, size_t bytes, off_t at)
+static ssize_t pwrite_bytes(int fd, void *memory, size_t bytes, off_t at)
 {
     return pwrite(fd, memory, bytes, at);
 }
@@ -121,7 +121,7 @@ void spill_store(spill *s, size_t at, const void *device, size_t bytes)
     while (bytes > 0 && dev_status(s->d) == REFINE_OK) {
         const size_t n = num_min(bytes, BOUNCE);
         dev_get(s->d, s->bounce, from, n);
-        if (!move_all(s, write_some, n, at - s->host_bytes))
+        if (!move_all(s, pwrite_bytes, n, at - s->host_bytes))
             return;
         at += n;
         from += n;

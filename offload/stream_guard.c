@@ -13,16 +13,16 @@
 
 /* ---- staging ---- */
 
-static char *zone_behind(const stream *s, int i)
+static char *slot_zone(const stream *s, int i)
 {
     const size_t each = stream_staging_bytes(s->p, 1, s->guards);
     return s->staging + (size_t)(i + 1) * each - guard_zone(s->guards);
 }
 
-static void check_zone(stream *s, int i)
+static void check_slot_zone(stream *s, int i)
 {
     const size_t bytes = guard_zone(s->guards);
-    char *const zone = zone_behind(s, i), why[96];
+    char *const zone = slot_zone(s, i), why[96];
     guard_open(zone, bytes);
     const size_t spoilt = guard_spoilt(zone, bytes);
     guard_shut(zone, bytes);
@@ -35,7 +35,7 @@ static void check_zone(stream *s, int i)
 void stream_check_zones(stream *s)
 {
     for (int i = 0; i < s->n_slots && s->guards; i++)
-        check_zone(s, i);
+        check_slot_zone(s, i);
 }
 
 /* ---- the ring ---- */
@@ -62,8 +62,8 @@ void stream_shut_out(const stream *s, const void *at, size_t bytes)
 void stream_lay_zones(stream *s)
 {
     for (int i = 0; i < s->n_slots && s->guards; i++) {
-        guard_fill(zone_behind(s, i), guard_zone(s->guards));
-        guard_shut(zone_behind(s, i), guard_zone(s->guards));
+        guard_fill(slot_zone(s, i), guard_zone(s->guards));
+        guard_shut(slot_zone(s, i), guard_zone(s->guards));
     }
     stream_shut_out(s, s->ring_base, s->ring_bytes);
 }
@@ -71,6 +71,6 @@ void stream_lay_zones(stream *s)
 void stream_lift_zones(stream *s)
 {
     for (int i = 0; i < s->n_slots && s->guards && s->staging; i++)
-        guard_open(zone_behind(s, i), guard_zone(s->guards));
+        guard_open(slot_zone(s, i), guard_zone(s->guards));
     stream_let_in(s, s->ring_base, s->ring_bytes);
 }

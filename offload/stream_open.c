@@ -54,7 +54,7 @@ size_t stream_ring_min(const pack *p, size_t inside_bytes)
 
 /* ---- opening ---- */
 
-static refine_status out_of_memory(refine_error *err)
+static refine_status fail_stream_memory(refine_error *err)
 {
     return refine_fail(err, REFINE_ENOMEM, "weights: out of memory; lower --ram, or free some");
 }
@@ -82,7 +82,7 @@ static refine_status open_staging(stream *s, refine_error *err)
     s->slots = mem_calloc((size_t)s->n_slots, sizeof *s->slots);
     s->staging = dev_alloc(s->d, s->staging_bytes, DEV_PINNED);
     if (!s->slots || !s->staging)
-        return out_of_memory(err);
+        return fail_stream_memory(err);
     s->cache = s->staging + stream_staging_bytes(s->p, s->n_slots, s->guards);
     for (int i = 0; i < s->n_slots; i++) {
         s->slots[i].plain = s->staging + (size_t)i * each;
@@ -104,7 +104,7 @@ static refine_status open_flights(stream *s, refine_error *err)
     ok = ok && queue_clock_open(&s->clock, s->d, stream_count, s);
     s->visit_began = -1;
     dev_listen(s->d, stream_kind, s);
-    return ok ? REFINE_OK : out_of_memory(err);
+    return ok ? REFINE_OK : fail_stream_memory(err);
 }
 
 size_t stream_cached_bytes(const pack *p, int chunk)
@@ -124,7 +124,7 @@ static refine_status find_places(stream *s, refine_error *err)
     s->kept = mem_calloc(n, sizeof *s->kept);
     s->times = mem_calloc(n, sizeof *s->times);
     if (!s->place || !s->kept || !s->times)
-        return out_of_memory(err);
+        return fail_stream_memory(err);
     for (int i = 0; i < n_pack_chunks(s->p); i++) {
         assert(!(s->script.resident[i] && stream_is_cached(s, i)));
         s->place[i] = stream_is_cached(s, i) ? cached : at;
@@ -137,7 +137,7 @@ static refine_status find_places(stream *s, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status open_reader(stream *s, const stream_config *c, refine_error *err)
+static refine_status open_stream_reader(stream *s, const stream_config *c, refine_error *err)
 {
     const reader_config rc = { .path = pack_path(s->p),
                                .buffer = s->staging,
@@ -166,18 +166,18 @@ static refine_status open_workers(stream *s, int n, refine_error *err)
 {
     s->workers = mem_calloc((size_t)n, sizeof *s->workers);
     if (!s->workers)
-        return out_of_memory(err);
+        return fail_stream_memory(err);
     for (; s->n_workers < n; s->n_workers++) {
         worker *w = &s->workers[s->n_workers];
         w->s = s;
         w->c = codec_open(pack_biggest_split(s->p));
         if (!w->c)
-            return out_of_memory(err);
+            return fail_stream_memory(err);
     }
     return REFINE_OK;
 }
 
-static refine_status start(stream *s, refine_error *err)
+static refine_status start_threads(stream *s, refine_error *err)
 {
     bool ok = thread_start(&s->io, "refine-io", stream_io, s) &&
               thread_start(&s->copier, "refine-upload", stream_copy, s);
@@ -198,7 +198,7 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     TRY(check_config(c, err));
     stream *s = mem_calloc(1, sizeof *s);
     if (!s)
-        return out_of_memory(err);
+        return fail_stream_memory(err);
     s->w = (weights){ stream_enter, stream_leave };
     s->d = c->d;
     s->p = c->p;
@@ -215,16 +215,16 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     st = open_locks(s) &&
                  script_open(&s->script, c->script, c->n_script, c->resident, n_pack_chunks(c->p))
              ? REFINE_OK
-             : out_of_memory(err);
+             : fail_stream_memory(err);
     if (st != REFINE_OK)
         goto fail;
     TRY_OR(fail, find_places(s, err));
     TRY_OR(fail, open_staging(s, err));
     TRY_OR(fail, open_flights(s, err));
-    TRY_OR(fail, open_reader(s, c, err));
+    TRY_OR(fail, open_stream_reader(s, c, err));
     TRY_OR(fail, open_workers(s, c->workers, err));
     stream_reset(s);
-    TRY_OR(fail, start(s, err));
+    TRY_OR(fail, start_threads(s, err));
     *out = s;
     return REFINE_OK;
 

@@ -15,14 +15,14 @@
 /* ---- what any of them may do; all with the lock held ---- */
 
 /* Trip t moved on: compute may be waiting for it. */
-static void tell_compute(stream *s, uint64_t t)
+static void wake_compute(stream *s, uint64_t t)
 {
     if (s->waiting && s->awaited == t)
         stream_wake(s, COMPUTE);
 }
 
-__attribute__((format(printf, 3, 4))) static void fail(stream *s, refine_status st, const char *fmt,
-                                                       ...)
+__attribute__((format(printf, 3, 4))) static void fail_stream(stream *s, refine_status st,
+                                                              const char *fmt, ...)
 {
     char why[256];
     va_list ap;
@@ -46,7 +46,7 @@ static const char *weight_of(const stream *s, int chunk)
 }
 
 /* Stands still while the run is being reset. */
-static void park(stream *s, int who)
+static void park_thread(stream *s, int who)
 {
     s->n_parked++;
     stream_wake(s, COMPUTE);
@@ -91,7 +91,7 @@ static void take_from_cache(stream *s, slot *sl)
     sl->undecoded = 0;
     s->stats.cache_hits++;
     stream_wake(s, COPY);
-    tell_compute(s, sl->trip);
+    wake_compute(s, sl->trip);
 }
 
 /* Is an earlier trip of this chunk still filling its place in the cache? */
@@ -155,8 +155,9 @@ static bool next_request(stream *s, request *q)
 
 static void read_failed(stream *s, int chunk, int error)
 {
-    fail(s, REFINE_EIO, "%.40s: chunk %d ('%.96s') cannot be read: %s; check the disk",
-         file_name(s), chunk, weight_of(s, chunk), error ? strerror(error) : "the file ended");
+    fail_stream(s, REFINE_EIO, "%.40s: chunk %d ('%.96s') cannot be read: %s; check the disk",
+                file_name(s), chunk, weight_of(s, chunk),
+                error ? strerror(error) : "the file ended");
 }
 
 static void finish_request(stream *s, slot *sl)
@@ -173,7 +174,7 @@ static void finish_request(stream *s, slot *sl)
     sl->since = now;
     s->stats.disk_bytes += stream_padded(pack_chunk_at(s->p, sl->chunk));
     stream_wake(s, WORK);
-    tell_compute(s, sl->trip);
+    wake_compute(s, sl->trip);
 }
 
 static void submit_all(stream *s)
@@ -191,7 +192,7 @@ static void submit_all(stream *s)
     }
 }
 
-static void reap(stream *s)
+static void reap_reads(stream *s)
 {
     read_done done[DEPTH];
     pthread_mutex_unlock(&s->lock);
@@ -213,9 +214,9 @@ void stream_io(void *context)
         if (!s->pause)
             submit_all(s);
         if (s->in_flight > 0)
-            reap(s);
+            reap_reads(s);
         else if (s->pause)
-            park(s, IO);
+            park_thread(s, IO);
         else
             stream_wait(s, IO);
     }
@@ -266,8 +267,8 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     slot *sl = j->slot;
     assert(sl->state == READ);
     if (st != REFINE_OK) {
-        fail(s, st, "%.40s: chunk %d ('%.96s') is damaged; run refine-pack --verify", file_name(s),
-             sl->chunk, weight_of(s, sl->chunk));
+        fail_stream(s, st, "%.40s: chunk %d ('%.96s') is damaged; run refine-pack --verify",
+                    file_name(s), sl->chunk, weight_of(s, sl->chunk));
         return;
     }
     s->stats.decoded_bytes += j->frame->bytes;
@@ -281,10 +282,10 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     trace_add(s->t, REFINE_LANE_DECODE, sl->chunk, sl->since, clock_seconds(),
               pack_chunk_at(s->p, sl->chunk)->bytes);
     stream_wake(s, COPY);
-    tell_compute(s, sl->trip);
+    wake_compute(s, sl->trip);
 }
 
-static void decode(worker *w, const job *j)
+static void run_decode_job(worker *w, const job *j)
 {
     stream *s = w->s;
     int bad;
@@ -305,9 +306,9 @@ void stream_work(void *context)
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
         if (take_frame(s, &j))
-            decode(w, &j);
+            run_decode_job(w, &j);
         else if (s->pause)
-            park(s, WORK);
+            park_thread(s, WORK);
         else
             stream_wait(s, WORK);
     }
@@ -375,11 +376,11 @@ static void enqueue_copy(stream *s, slot *sl, const flight *f)
         s->copy_since = clock_seconds();
     s->stats.copied_bytes += bytes;
     script_next(&s->script, &s->copying);
-    tell_compute(s, sl->trip);
+    wake_compute(s, sl->trip);
 }
 
 /* Waits for the oldest copy and frees its slot. */
-static void retire(stream *s)
+static void retire_copy(stream *s)
 {
     dev_event *ready = stream_flight(s, s->n_retired)->ready;
     slot *sl = &s->slots[s->n_retired % (uint64_t)s->n_slots];
@@ -401,10 +402,10 @@ static void retire(stream *s)
 static void check_ring(stream *s)
 {
     if (s->waiting && s->awaited == s->n_copied)
-        fail(s, REFINE_EINVAL,
-             "a ring of %zu bytes is too small for the chunks that are inside at once "
-             "(chunk %d has %" PRIu32 "): a bug in the plan, please report it",
-             s->ring_bytes, s->copying.chunk, pack_chunk_at(s->p, s->copying.chunk)->bytes);
+        fail_stream(s, REFINE_EINVAL,
+                    "a ring of %zu bytes is too small for the chunks that are inside at once "
+                    "(chunk %d has %" PRIu32 "): a bug in the plan, please report it",
+                    s->ring_bytes, s->copying.chunk, pack_chunk_at(s->p, s->copying.chunk)->bytes);
 }
 
 /* True if it enqueued one. */
@@ -430,13 +431,13 @@ void stream_copy(void *context)
         if (copy_next(s))
             continue;
         if (s->n_retired < s->n_copied)
-            retire(s);
+            retire_copy(s);
         else if (s->pause)
-            park(s, COPY);
+            park_thread(s, COPY);
         else
             stream_wait(s, COPY);
     }
     while (s->n_retired < s->n_copied)
-        retire(s);
+        retire_copy(s);
     pthread_mutex_unlock(&s->lock);
 }

@@ -46,7 +46,7 @@ static float sum_lanes(const float v[LANES])
 }
 
 /* Of v / scale, given 1 / scale: an integer. */
-static float code(float v, float inverse)
+static float code_plain(float v, float inverse)
 {
     const float q = v * inverse;
     const float clipped = q > I8_MOST ? I8_MOST : q < -I8_MOST ? -I8_MOST : q;
@@ -66,7 +66,7 @@ static float noise_plain(const float *w, float scale)
     const float inverse = 1 / scale;
     float sum[LANES] = { 0 };
     for (int i = 0; i < I8_GROUP; i++) {
-        const float e = w[i] - code(w[i], inverse) * scale;
+        const float e = w[i] - code_plain(w[i], inverse) * scale;
         sum[i % LANES] += e * e;
     }
     return sum_lanes(sum);
@@ -77,7 +77,7 @@ static fit fit_plain(const float *w, float scale)
     const float inverse = 1 / scale;
     float wq[LANES] = { 0 }, qq[LANES] = { 0 };
     for (int i = 0; i < I8_GROUP; i++) {
-        const float q = code(w[i], inverse);
+        const float q = code_plain(w[i], inverse);
         wq[i % LANES] += w[i] * q;
         qq[i % LANES] += q * q;
     }
@@ -89,7 +89,7 @@ static float codes_plain(int8_t *q, const float *w, float scale)
     const float inverse = 1 / scale;
     float sum[LANES] = { 0 };
     for (int i = 0; i < I8_GROUP; i++) {
-        q[i] = (int8_t)code(w[i], inverse);
+        q[i] = (int8_t)code_plain(w[i], inverse);
         sum[i % LANES] += w[i] * w[i];
     }
     return sum_lanes(sum);

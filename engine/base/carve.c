@@ -6,7 +6,7 @@
 #include <assert.h>
 
 /* The zone [p, p + bytes), which begins at byte `at` of a block. */
-static void zone(carver *c, char *p, size_t bytes, carve_fault at)
+static void carve_zone(carver *c, char *p, size_t bytes, carve_fault at)
 {
     if (c->zones == CARVE_CUT) {
         guard_fill(p, bytes);
@@ -20,7 +20,7 @@ static void zone(carver *c, char *p, size_t bytes, carve_fault at)
     }
 }
 
-void *carve(carver *c, size_t bytes)
+void *carve_block(carver *c, size_t bytes)
 {
     const size_t at = c->at, end = at + bytes;
     const int block = c->blocks++;
@@ -29,9 +29,9 @@ void *carve(carver *c, size_t bytes)
     if (!c->base)
         return NULL;
     if (GUARDED && block == 0)
-        zone(c, c->base, GUARD_ZONE, (carve_fault){ block, bytes, -GUARD_ZONE });
+        carve_zone(c, c->base, GUARD_ZONE, (carve_fault){ block, bytes, -GUARD_ZONE });
     if (GUARDED)
-        zone(c, c->base + end, c->at - end, (carve_fault){ block, bytes, (ptrdiff_t)bytes });
+        carve_zone(c, c->base + end, c->at - end, (carve_fault){ block, bytes, (ptrdiff_t)bytes });
     return c->base + at;
 }
 
@@ -54,7 +54,7 @@ carver carve_part(carve_parts p, int i)
 }
 
 /* A walk over a whole region. */
-static carver walked(carve_walk *walk, void *plan, void *region, carve_zones zones)
+static carver carve_region(carve_walk *walk, void *plan, void *region, carve_zones zones)
 {
     carver c = { .base = region, .at = GUARD_ZONE, .zones = zones, .fault = { .block = -1 } };
     walk(&c, plan);
@@ -63,17 +63,17 @@ static carver walked(carve_walk *walk, void *plan, void *region, carve_zones zon
 
 size_t carve_bytes(carve_walk *walk, void *plan)
 {
-    return walked(walk, plan, NULL, CARVE_ADDRESSES).at;
+    return carve_region(walk, plan, NULL, CARVE_ADDRESSES).at;
 }
 
 void carve_cut(carve_walk *walk, void *plan, void *region)
 {
-    (void)walked(walk, plan, region, CARVE_CUT);
+    (void)carve_region(walk, plan, region, CARVE_CUT);
 }
 
 carve_fault carve_check(carve_walk *walk, void *plan, void *region)
 {
     if (!GUARDED)
         return (carve_fault){ .block = -1 };
-    return walked(walk, plan, region, CARVE_CHECK).fault;
+    return carve_region(walk, plan, region, CARVE_CHECK).fault;
 }

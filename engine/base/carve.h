@@ -5,7 +5,7 @@
  *     static void lay_out(carver *c, void *plan)
  *     {
  *         matrix_plan *p = plan;
- *         p->packed = carve(c, p->packed_bytes);
+ *         p->packed = carve_block(c, p->packed_bytes);
  *         p->threads = carve_each(c, p->n_threads, lay_out_worker, &(worker){ .p = p });
  *     }
  *
@@ -46,7 +46,7 @@ typedef struct carver {
 
 typedef void carve_walk(carver *c, void *plan);
 
-void *carve(carver *c, size_t bytes); /* CARVE_ALIGN-aligned; NULL while counting */
+void *carve_block(carver *c, size_t bytes); /* CARVE_ALIGN-aligned; NULL while counting */
 
 /* n parts of one shape, each walked by `part`. */
 typedef struct carve_parts {

@@ -12,7 +12,7 @@ struct thread_start {
 };
 typedef struct thread_start start;
 
-static void *run(void *record)
+static void *run_thread_body(void *record)
 {
     const start *s = record;
     (void)mem_allow(false);
@@ -21,13 +21,13 @@ static void *run(void *record)
 }
 
 /* Signals are the business of the program's own threads. */
-static bool create(pthread_t *id, start *s)
+static bool create_thread(pthread_t *id, start *s)
 {
     sigset_t all, before;
     (void)sigfillset(&all);
     if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
         return false;
-    const bool ok = pthread_create(id, NULL, run, s) == 0;
+    const bool ok = pthread_create(id, NULL, run_thread_body, s) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return ok;
 }
@@ -39,7 +39,7 @@ bool thread_start(thread *t, const char *name, void (*body)(void *), void *conte
     if (!s)
         return false;
     *s = (start){ body, context };
-    if (!create(&t->id, s)) {
+    if (!create_thread(&t->id, s)) {
         mem_free(s);
         return false;
     }

@@ -84,15 +84,15 @@ static void lay_out_worker(carver *at, void *context)
     const size_t queries = num_min((size_t)s->super, (size_t)s->tq);
     const size_t piece = num_min(PIECE, queries);
 
-    w->q = carve(at, queries * k * size);
-    w->o = carve(at, queries * k * sizeof *w->o);
-    w->max = carve(at, queries * sizeof *w->max);
-    w->sum = carve(at, queries * sizeof *w->sum);
-    w->keys = carve(at, tile * k * size);
-    w->vals = carve(at, tile * k * size);
-    w->scores = carve(at, piece * tile * sizeof *w->scores);
-    w->weights = size == sizeof(float) ? (char *)w->scores : carve(at, piece * tile * size);
-    w->row = carve(at, k * sizeof *w->row);
+    w->q = carve_block(at, queries * k * size);
+    w->o = carve_block(at, queries * k * sizeof *w->o);
+    w->max = carve_block(at, queries * sizeof *w->max);
+    w->sum = carve_block(at, queries * sizeof *w->sum);
+    w->keys = carve_block(at, tile * k * size);
+    w->vals = carve_block(at, tile * k * size);
+    w->scores = carve_block(at, piece * tile * sizeof *w->scores);
+    w->weights = size == sizeof(float) ? (char *)w->scores : carve_block(at, piece * tile * size);
+    w->row = carve_block(at, k * sizeof *w->row);
 }
 
 static void lay_out(carver *at, void *context)

@@ -45,8 +45,8 @@ typedef struct channel_sums {
 static void lay_out_thread(carver *at, void *context)
 {
     channel_sums *s = context;
-    s->sum = carve(at, (size_t)s->c * sizeof *s->sum);
-    s->squares = carve(at, (size_t)s->c * sizeof *s->squares);
+    s->sum = carve_block(at, (size_t)s->c * sizeof *s->sum);
+    s->squares = carve_block(at, (size_t)s->c * sizeof *s->squares);
 }
 
 static void lay_out_sums(carver *at, void *context)

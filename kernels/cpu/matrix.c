@@ -135,7 +135,7 @@ static void lay_out_thread(carver *at, void *context)
     const matrix_state *s = r->s;
     const size_t rows = (size_t)s->panels * GEMM_PANEL;
 
-    r->result = carve(at, (size_t)s->most_pixels * rows * sizeof(float));
+    r->result = carve_block(at, (size_t)s->most_pixels * rows * sizeof(float));
 }
 
 static void lay_out(carver *at, void *context)
@@ -143,7 +143,7 @@ static void lay_out(carver *at, void *context)
     matrix_state *s = context;
     thread_room room = { .s = s };
 
-    s->packed = carve(at, (size_t)s->tiles_at_once * s->tile_bytes);
+    s->packed = carve_block(at, (size_t)s->tiles_at_once * s->tile_bytes);
     s->threads = carve_each(at, s->c->threads, lay_out_thread, &room);
 }
 

@@ -19,14 +19,14 @@ typedef struct room {
 static void lay_out_thread(carver *c, void *context)
 {
     char **own = context;
-    *own = carve(c, 24);
+    *own = carve_block(c, 24);
 }
 
 static void lay_out(carver *c, void *context)
 {
     room *r = context;
     char *own;
-    r->first = carve(c, r->bytes);
+    r->first = carve_block(c, r->bytes);
     r->threads = carve_each(c, THREADS, lay_out_thread, &own);
 }
 

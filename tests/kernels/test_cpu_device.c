@@ -13,7 +13,7 @@ typedef struct room {
 static void lay_out(carver *c, void *context)
 {
     room *r = context;
-    r->block = carve(c, r->bytes);
+    r->block = carve_block(c, r->bytes);
 }
 
 static char region[4096 + 1];
