@@ -16,25 +16,25 @@ typedef struct room {
     carve_parts threads;
 } room;
 
-static void lay_out_thread(carver *c, void *context)
+static void carve_test_thread(carver *c, void *context)
 {
     char **own = context;
     *own = carve_block(c, 24);
 }
 
-static void lay_out(carver *c, void *context)
+static void carve_test_room(carver *c, void *context)
 {
     room *r = context;
     char *own;
     r->first = carve_block(c, r->bytes);
-    r->threads = carve_each(c, THREADS, lay_out_thread, &own);
+    r->threads = carve_each(c, THREADS, carve_test_thread, &own);
 }
 
 static char *thread_room(const room *r, int i)
 {
     carver c = carve_part(r->threads, i);
     char *own;
-    lay_out_thread(&c, &own);
+    carve_test_thread(&c, &own);
     return own;
 }
 
@@ -43,19 +43,19 @@ static _Alignas(CARVE_ALIGN) char region[4096];
 Test(base_carve, counting_says_what_cutting_takes_and_hands_out_nothing)
 {
     room r = { .bytes = 100 };
-    const size_t bytes = carve_bytes(lay_out, &r);
+    const size_t bytes = carve_bytes(carve_test_room, &r);
     cr_assert(bytes <= sizeof region);
     cr_expect(!r.first && !r.threads.first);
     cr_expect_eq(bytes, 128 + THREADS * 64 + (BLOCKS + 1) * GUARD_ZONE);
-    carve_cut(lay_out, &r, region);
-    cr_expect_eq(carve_check(lay_out, &r, region).block, -1);
+    carve_cut(carve_test_room, &r, region);
+    cr_expect_eq(carve_check(carve_test_room, &r, region).block, -1);
     cr_expect_eq(thread_room(&r, THREADS - 1) + 64 + GUARD_ZONE, region + bytes);
 }
 
 Test(base_carve, blocks_are_aligned_apart_and_writable_to_the_last_byte)
 {
     room r = { .bytes = 100 };
-    carve_cut(lay_out, &r, region);
+    carve_cut(carve_test_room, &r, region);
     memset(r.first, 1, 100);
     for (int i = 0; i < THREADS; i++)
         memset(thread_room(&r, i), 2 + i, 24);
@@ -64,7 +64,7 @@ Test(base_carve, blocks_are_aligned_apart_and_writable_to_the_last_byte)
         cr_expect_eq((uintptr_t)own % CARVE_ALIGN, 0);
         cr_expect(own >= r.first + 100 && own[0] == 2 + i && own[23] == 2 + i);
     }
-    cr_expect_eq(carve_check(lay_out, &r, region).block, -1);
+    cr_expect_eq(carve_check(carve_test_room, &r, region).block, -1);
 }
 
 #ifdef REFINE_GUARDS
@@ -74,9 +74,9 @@ __attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p
 
 static carve_fault after_spoiling(room *r, int block, ptrdiff_t at)
 {
-    carve_cut(lay_out, r, region);
+    carve_cut(carve_test_room, r, region);
     spoil((block == 0 ? r->first : thread_room(r, block - 1)) + at);
-    return carve_check(lay_out, r, region);
+    return carve_check(carve_test_room, r, region);
 }
 
 Test(base_carve, a_byte_behind_any_block_is_found)
@@ -110,10 +110,10 @@ Test(base_carve, a_byte_before_another_block_is_behind_the_one_before_it)
 Test(base_carve, of_several_the_first_is_named)
 {
     room r = { .bytes = 100 };
-    carve_cut(lay_out, &r, region);
+    carve_cut(carve_test_room, &r, region);
     spoil(thread_room(&r, 1) + 30);
     spoil(thread_room(&r, 0) + 40);
-    const carve_fault f = carve_check(lay_out, &r, region);
+    const carve_fault f = carve_check(carve_test_room, &r, region);
     cr_expect(f.block == 1 && f.at == 40);
 }
 
@@ -121,8 +121,8 @@ Test(base_carve, of_several_the_first_is_named)
 Test(base_carve, what_was_checked_is_open_to_everybody)
 {
     room r = { .bytes = 100 };
-    carve_cut(lay_out, &r, region);
-    (void)carve_check(lay_out, &r, region);
+    carve_cut(carve_test_room, &r, region);
+    (void)carve_check(carve_test_room, &r, region);
     memset(region, 0, sizeof region);
 }
 
@@ -130,12 +130,12 @@ Test(base_carve, what_was_checked_is_open_to_everybody)
 Test(base_carve, the_sanitizer_stops_whoever_touches_what_is_beside_a_block)
 {
     room r = { .bytes = 99 };
-    carve_cut(lay_out, &r, region);
+    carve_cut(carve_test_room, &r, region);
     cr_expect(__asan_region_is_poisoned(r.first, 99) == NULL);
     cr_expect(__asan_address_is_poisoned(r.first - 1));
     for (char *p = r.first + 99; p < thread_room(&r, 0); p++)
         cr_expect(__asan_address_is_poisoned(p));
-    (void)carve_check(lay_out, &r, region);
+    (void)carve_check(carve_test_room, &r, region);
     cr_expect(__asan_region_is_poisoned(region, sizeof region) == NULL);
 }
 #endif

@@ -10,7 +10,7 @@
 
 enum { ROOM = 8, THREADS = 4, EACH = 300000 };
 
-static void add(trace *t, int chunk)
+static void add_copy_event(trace *t, int chunk)
 {
     const double now = clock_seconds();
     trace_add(t, REFINE_LANE_COPY, chunk, now, now + chunk, (uint64_t)chunk * 10);
@@ -54,7 +54,7 @@ Test(base_trace, what_finds_no_room_is_counted_and_the_first_stay)
     trace *t = trace_open(ROOM);
     size_t n, lost;
     for (int i = 0; i < ROOM + 5; i++)
-        add(t, i);
+        add_copy_event(t, i);
     const refine_event *e = trace_events(t, &n, &lost);
     cr_assert_eq(n, ROOM);
     cr_assert_eq(lost, 5);
@@ -67,7 +67,7 @@ Test(base_trace, without_room_everything_is_lost)
 {
     trace *t = trace_open(0);
     size_t n, lost;
-    add(t, 1);
+    add_copy_event(t, 1);
     (void)trace_events(t, &n, &lost);
     cr_assert_eq(n, 0);
     cr_assert_eq(lost, 1);
@@ -79,12 +79,12 @@ Test(base_trace, a_cleared_one_begins_again)
     trace *t = trace_open(ROOM);
     size_t n, lost;
     for (int i = 0; i < ROOM + 5; i++)
-        add(t, i);
+        add_copy_event(t, i);
     trace_clear(t);
     (void)trace_events(t, &n, &lost);
     cr_assert_eq(n, 0);
     cr_assert_eq(lost, 0);
-    add(t, 77);
+    add_copy_event(t, 77);
     const refine_event *e = trace_events(t, &n, &lost);
     cr_assert_eq(n, 1);
     cr_assert_eq(e[0].chunk, 77);
@@ -155,7 +155,7 @@ Test(base_trace, it_takes_what_it_said_and_gives_it_back)
     cr_assert_eq(mem_used().now - before.now, trace_memory(ROOM));
     cr_assert_geq(trace_memory(ROOM), ROOM * sizeof(refine_event));
     const uint64_t calls = mem_used().calls;
-    add(t, 1);
+    add_copy_event(t, 1);
     cr_assert_eq(mem_used().calls, calls);
     trace_close(t);
     cr_assert_eq(mem_used().now, before.now);
@@ -167,7 +167,7 @@ Test(base_trace, it_takes_what_it_said_and_gives_it_back)
 Test(base_trace, none_at_all_is_fine)
 {
     size_t n = 9, lost = 9;
-    add(NULL, 1);
+    add_copy_event(NULL, 1);
     trace_clear(NULL);
     cr_assert_null(trace_events(NULL, &n, &lost));
     cr_assert_eq(n, 0);

@@ -15,7 +15,7 @@ enum { BYTES = 256 + 512 + 1024 + 2048 + 4 * GUARD_MOST };
 static char arena[BYTES];
 
 /* What is found when byte `at` is written. */
-static const char *found(dev *d, size_t at)
+static const char *arena_fault_at(dev *d, size_t at)
 {
     arena_guard(d, &PLAN, arena);
     arena_check(d, &PLAN, arena);
@@ -25,27 +25,27 @@ static const char *found(dev *d, size_t at)
     return dev_why(d);
 }
 
-static void expect_found(size_t at, const char *what)
+static void expect_arena_fault(size_t at, const char *what)
 {
     dev *d = field_ref();
-    cr_expect_str_eq(found(d, at), what);
+    cr_expect_str_eq(arena_fault_at(d, at), what);
     cr_expect_eq(dev_status(d), what[0] ? REFINE_EDEVICE : REFINE_OK);
     dev_close(d);
 }
 
 Test(engine_arena, a_byte_behind_any_part_is_found)
 {
-    expect_found(256, "the arena: byte 0 behind the vectors was written");
-    expect_found(plan_workspace_at(&PLAN) + 512 + 255,
-                 "the arena: byte 255 behind the workspace was written");
-    expect_found(plan_ring_at(&PLAN) + 1024, "the arena: byte 0 behind the ring was written");
-    expect_found(BYTES - 1, "the arena: byte 255 behind the region was written");
+    expect_arena_fault(256, "the arena: byte 0 behind the vectors was written");
+    expect_arena_fault(plan_workspace_at(&PLAN) + 512 + 255,
+                       "the arena: byte 255 behind the workspace was written");
+    expect_arena_fault(plan_ring_at(&PLAN) + 1024, "the arena: byte 0 behind the ring was written");
+    expect_arena_fault(BYTES - 1, "the arena: byte 255 behind the region was written");
 }
 
 Test(engine_arena, the_parts_themselves_are_free)
 {
-    expect_found(0, "");
-    expect_found(plan_workspace_at(&PLAN), "");
-    expect_found(plan_ring_at(&PLAN) + 1023, "");
-    expect_found(plan_region_at(&PLAN) + 2047, "");
+    expect_arena_fault(0, "");
+    expect_arena_fault(plan_workspace_at(&PLAN), "");
+    expect_arena_fault(plan_ring_at(&PLAN) + 1023, "");
+    expect_arena_fault(plan_region_at(&PLAN) + 2047, "");
 }

@@ -63,12 +63,12 @@ Test(engine_cost, rates_are_known_when_none_is_missing)
 /* ---- the probe ---- */
 
 /* Operations, or bytes, a second. */
-static bool is_plausible(double rate) { return rate >= 1e6 && rate <= 1e15; }
+static bool is_cost_rate_plausible(double rate) { return rate >= 1e6 && rate <= 1e15; }
 
 static bool all_plausible(const refine_rates *r)
 {
-    return is_plausible(r->linear) && is_plausible(r->conv) && is_plausible(r->attention) &&
-           is_plausible(r->memory);
+    return is_cost_rate_plausible(r->linear) && is_cost_rate_plausible(r->conv) &&
+           is_cost_rate_plausible(r->attention) && is_cost_rate_plausible(r->memory);
 }
 
 /* Three levels, of which the middle one has it all. */
@@ -84,7 +84,7 @@ static const cost_job F32 = { .act = DT_F32, .weights = DT_F16, LEVELS },
                       INT8 = { .act = DT_F32, .weights = DT_I8G64, LEVELS },
                       W8A8 = { .act = DT_BF16, .weights = DT_I8G64, LEVELS };
 
-static dev *open_device(bool cpu, const cost_job *j)
+static dev *open_cost_device(bool cpu, const cost_job *j)
 {
     const dev_options o = { .compute = j->act, .ints = j == &W8A8, .threads = 1 };
     refine_error err = { 0 };
@@ -106,7 +106,7 @@ static void warm_up(dev *d, const cost_job *j)
 static void expect_rates(bool cpu, const cost_job *j, uint64_t most)
 {
     refine_rates r = { 0 };
-    dev *d = open_device(cpu, j);
+    dev *d = open_cost_device(cpu, j);
     cost_probe(&r, d, j, most);
     cr_assert(all_plausible(&r), "%g %g %g %g", r.linear, r.conv, r.attention, r.memory);
     cr_assert(r.disk == 0 && r.decode == 0 && r.copy == 0, "not this probe's");
@@ -144,7 +144,7 @@ Test(engine_cost, a_probe_that_is_kept_waiting_still_measures)
 {
     const cost_level l = { .n = 1, .h = 8, .w = 8, .channels = 64, .heads = 1, .convolves = true };
     const cost_job j = { DT_F32, DT_F16, { l }, 1 };
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     refine_rates r = { 0 };
     prompt = d->ops;
     struct dev_ops late = *prompt;
@@ -166,13 +166,13 @@ Test(engine_cost, what_the_job_does_not_do_is_not_measured)
                               .causal = true },
                      vae = { .n = 1, .h = 64, .w = 64, .channels = 64, .convolves = true };
     const cost_job jobs[] = { { DT_F32, DT_F16, { text }, 1 }, { DT_F32, DT_F16, { vae }, 1 } };
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     refine_rates r[2] = { 0 };
     for (int i = 0; i < 2; i++)
         cost_probe(&r[i], d, &jobs[i], PLENTY);
-    cr_expect(is_plausible(r[0].linear) && is_plausible(r[0].attention));
+    cr_expect(is_cost_rate_plausible(r[0].linear) && is_cost_rate_plausible(r[0].attention));
     cr_expect(r[0].conv == 0 && r[0].memory == 0);
-    cr_expect(is_plausible(r[1].conv) && is_plausible(r[1].memory));
+    cr_expect(is_cost_rate_plausible(r[1].conv) && is_cost_rate_plausible(r[1].memory));
     cr_expect(r[1].linear == 0 && r[1].attention == 0);
     dev_close(d);
 }
@@ -206,7 +206,7 @@ ReleaseTest(engine_cost, a_probe_takes_a_fraction_of_a_second_whatever_the_job)
         j.level[i].h *= 32;
         j.level[i].w *= 32;
     }
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     for (int i = 0; i < ATTEMPTS && least > 0.3; i++) {
         refine_rates r = { 0 };
         const double t0 = clock_seconds();
@@ -221,12 +221,12 @@ ReleaseTest(engine_cost, a_probe_takes_a_fraction_of_a_second_whatever_the_job)
 
 Test(engine_cost, rates_that_are_given_stay)
 {
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     refine_rates r = { .linear = 1, .attention = 2 };
     cost_probe(&r, d, &F32, LITTLE);
     cr_assert_eq(r.linear, 1);
     cr_assert_eq(r.attention, 2);
-    cr_assert(is_plausible(r.conv) && is_plausible(r.memory));
+    cr_assert(is_cost_rate_plausible(r.conv) && is_cost_rate_plausible(r.memory));
     dev_close(d);
 }
 
@@ -234,7 +234,7 @@ Test(engine_cost, it_takes_what_it_said_and_gives_it_back)
 {
     enum { OBJECTS = 4096 }; /* the plan device and an event */
     const uint64_t most[] = { LITTLE, PLENTY };
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     warm_up(d, &F32);
     for (int i = 0; i < 2; i++) {
         refine_rates r = { 0 };
@@ -255,7 +255,7 @@ Test(engine_cost, it_takes_what_it_said_and_gives_it_back)
 
 Test(engine_cost, it_asks_for_more_where_there_is_more)
 {
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     size_t last = 0;
     int sizes = 0;
     for (uint64_t most = 1u << 16; most <= PLENTY; most += most / 4) {
@@ -270,7 +270,7 @@ Test(engine_cost, it_asks_for_more_where_there_is_more)
 
 Test(engine_cost, without_room_nothing_is_measured)
 {
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     refine_rates r = { .conv = 3 };
     cr_assert_eq(cost_probe_memory(d, &F32, 1 << 10), 0);
     cost_probe(&r, d, &F32, 1 << 10);
@@ -284,7 +284,7 @@ Test(engine_cost, each_failing_allocation_leaves_rates_or_zeros_and_nothing_behi
     const cost_level l = { .n = 1, .h = 8, .w = 8, .channels = 64, .heads = 1, .convolves = true };
     const cost_job j = { DT_F32, DT_F16, { l }, 1 };
     int incomplete = 0;
-    dev *d = open_device(true, &F32);
+    dev *d = open_cost_device(true, &F32);
     warm_up(d, &j);
     const uint64_t before = mem_used().now;
     for (long k = 0;; k++) {
@@ -299,7 +299,8 @@ Test(engine_cost, each_failing_allocation_leaves_rates_or_zeros_and_nothing_behi
         }
         const double rate[] = { r.linear, r.conv, r.attention, r.memory };
         for (int i = 0; i < 4; i++)
-            cr_assert(rate[i] == 0 || is_plausible(rate[i]), "allocation %ld: %g", k, rate[i]);
+            cr_assert(rate[i] == 0 || is_cost_rate_plausible(rate[i]), "allocation %ld: %g", k,
+                      rate[i]);
         incomplete += !all_plausible(&r); /* a second look is not needed */
     }
     cr_assert_geq(incomplete, 3, "the plan devices, the events and the space");

@@ -65,7 +65,7 @@ void opened_cpu(dev *d, struct dev_ops *ops, const struct dev_ops *real)
 }
 
 /* Two steps with guidance at 72 x 104. */
-static uint64_t digest_of(const digest *g)
+static uint64_t job_digest(const digest *g)
 {
     static uint8_t rgb[PICTURE_BYTES];
     static float given[PICTURE_LATENTS], got[PICTURE_LATENTS];
@@ -92,7 +92,7 @@ static void expect_all(void)
     if (!(isa_available() & ISA_AVX2))
         cr_skip_test("this processor rounds each product before it is added");
     for (size_t i = 0; i < sizeof DIGESTS / sizeof DIGESTS[0]; i++) {
-        const uint64_t got = digest_of(&DIGESTS[i]);
+        const uint64_t got = job_digest(&DIGESTS[i]);
         cr_expect_eq(got, DIGESTS[i].want, "number %zu is 0x%016llx", i, (unsigned long long)got);
     }
 }

@@ -12,7 +12,7 @@ enum { MAX_DIM = 384 };
 /* One ulp of the angle's float32 rounding, at the largest angle: 1152 radians. */
 static const double TOLERANCE = 6.2e-5;
 
-static void near(double got, double want, double v, const char *what)
+static void expect_sinusoid_near(double got, double want, double v, const char *what)
 {
     const double tolerance = 1e-6 + fabs(v) / 1152 * TOLERANCE;
     cr_expect_float_eq(got, want, tolerance, "%s: %.9g, expected %.9g", what, got, want);
@@ -27,24 +27,24 @@ Test(engine_embed, puts_cosines_first)
         cr_expect_eq(out[4 + i], 0.0f);
     }
     embed_sinusoid(out, 1.0f, 8);
-    near(out[0], cos(1.0), 1, "cos 1");
-    near(out[3], cos(1e-3), 1, "cos 10000^(-3/4)");
-    near(out[4], sin(1.0), 1, "sin 1");
-    near(out[7], sin(1e-3), 1, "sin 10000^(-3/4)");
+    expect_sinusoid_near(out[0], cos(1.0), 1, "cos 1");
+    expect_sinusoid_near(out[3], cos(1e-3), 1, "cos 10000^(-3/4)");
+    expect_sinusoid_near(out[4], sin(1.0), 1, "sin 1");
+    expect_sinusoid_near(out[7], sin(1e-3), 1, "sin 10000^(-3/4)");
 }
 
 Test(engine_embed, matches_the_reference_at_timestep_181)
 {
     float out[MAX_DIM];
     embed_sinusoid(out, 181.0f, 384);
-    near(out[0], 0.35079736, 181, "cos 0");
-    near(out[1], -0.96501714, 181, "cos 1");
-    near(out[3], 0.94272125, 181, "cos 3");
-    near(out[192], -0.93645138, 181, "sin 0");
-    near(out[383], 0.018988289, 181, "sin 191");
+    expect_sinusoid_near(out[0], 0.35079736, 181, "cos 0");
+    expect_sinusoid_near(out[1], -0.96501714, 181, "cos 1");
+    expect_sinusoid_near(out[3], 0.94272125, 181, "cos 3");
+    expect_sinusoid_near(out[192], -0.93645138, 181, "sin 0");
+    expect_sinusoid_near(out[383], 0.018988289, 181, "sin 191");
 }
 
-static void check_vector(const char *name, const json_t *v)
+static void check_embed_vector(const char *name, const json_t *v)
 {
     double want[4], value = 0;
     float out[MAX_DIM];
@@ -56,13 +56,13 @@ static void check_vector(const char *name, const json_t *v)
     embed_sinusoid(out, (float)value, dim);
     cr_assert_eq(vectors_doubles(v, "first4", want, 4), 4);
     for (int i = 0; i < 4; i++)
-        near(out[i], want[i], value, name);
+        expect_sinusoid_near(out[i], want[i], value, name);
     cr_assert_eq(vectors_doubles(v, "mid4_at_half", want, 4), 4);
     for (int i = 0; i < 4; i++)
-        near(out[dim / 2 + i], want[i], value, name);
+        expect_sinusoid_near(out[dim / 2 + i], want[i], value, name);
     cr_assert_eq(vectors_doubles(v, "last2", want, 2), 2);
     for (int i = 0; i < 2; i++)
-        near(out[dim - 2 + i], want[i], value, name);
+        expect_sinusoid_near(out[dim - 2 + i], want[i], value, name);
     double sum = 0;
     for (int i = 0; i < dim; i++)
         sum += out[i];
@@ -79,7 +79,7 @@ Test(engine_embed, matches_every_shared_vector)
     json_t *v;
     json_object_foreach(root, name, v) if (json_is_object(v))
     {
-        check_vector(name, v);
+        check_embed_vector(name, v);
         n++;
     }
     cr_assert_geq(n, 20);

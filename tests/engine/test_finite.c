@@ -40,7 +40,7 @@ Test(engine_finite, counts_what_is_no_number_at_any_place)
     cr_expect_eq(finite_bad(v, 67), 2);
 }
 
-static void says(const finite_place *at, const char *line)
+static void expect_finite_message(const finite_place *at, const char *line)
 {
     dev *d = dev_open_ref(&(dev_options){ .compute = DT_F32 }, NULL);
     cr_assert_not_null(d);
@@ -54,11 +54,13 @@ static void says(const finite_place *at, const char *line)
 
 Test(engine_finite, names_the_step_and_the_image_where_there_are_several)
 {
-    says(&(finite_place){ "the UNet's result", "do this", 6, 20, 1, 3 },
-         "step 7 of 20: the UNet's result is not finite (NaN or infinity in 128 of 16384 values, "
-         "image 2); do this");
-    says(&(finite_place){ "the decoded picture", "do this", 6, 0, 0, 1 },
-         "the decoded picture is not finite (NaN or infinity in 128 of 16384 values); do this");
+    expect_finite_message(
+        &(finite_place){ "the UNet's result", "do this", 6, 20, 1, 3 },
+        "step 7 of 20: the UNet's result is not finite (NaN or infinity in 128 of 16384 values, "
+        "image 2); do this");
+    expect_finite_message(
+        &(finite_place){ "the decoded picture", "do this", 6, 0, 0, 1 },
+        "the decoded picture is not finite (NaN or infinity in 128 of 16384 values); do this");
 }
 
 /* ---- a run ---- */
@@ -68,7 +70,7 @@ enum { SIDE = 64 };
 static uint8_t picture[SIDE * SIDE * 3];
 
 /* A pack with that weight, to be removed. */
-static void make_pack(char path[TEMP_NAME], const char *weight, float value)
+static void make_pack_with_weight(char path[TEMP_NAME], const char *weight, float value)
 {
     pack_fixture f = { 0 };
     tiny_pack(path, TEMP_NAME, "--codec raw");
@@ -94,22 +96,22 @@ static const char *why_not(const char *pack, const refine_job *j, refine_precisi
     return err.text;
 }
 
-static const char *ends(const char *weight, float value, refine_precision precision)
+static const char *nonfinite_run_error(const char *weight, float value, refine_precision precision)
 {
     char path[TEMP_NAME];
     const refine_job j = picture_small_job(picture);
-    make_pack(path, weight, value);
+    make_pack_with_weight(path, weight, value);
     const char *why = why_not(path, &j, precision, REFINE_EDEVICE);
     (void)unlink(path);
     return why;
 }
 
-static void begins(const char *text, const char *with)
+static void expect_text_begins(const char *text, const char *with)
 {
     cr_expect_eq(strncmp(text, with, strlen(with)), 0, "'%s', not '%s'", text, with);
 }
 
-static void holds(const char *text, const char *part)
+static void expect_text_contains(const char *text, const char *part)
 {
     cr_expect_not_null(strstr(text, part), "'%s', without '%s'", text, part);
 }
@@ -118,50 +120,52 @@ Test(engine_finite, the_text_encoder_may_have_damaged_weights)
 {
     const refine_precision precisions[] = { REFINE_F32, REFINE_BF16 };
     for (int i = 0; i < 2; i++) {
-        const char *why = ends("text.text_model.encoder.layers.0.mlp.fc1.weight", NAN,
-                               precisions[i]);
-        begins(why, "the text encoder's result is not finite (NaN or infinity in ");
-        holds(why, "refine-pack --verify");
+        const char *why = nonfinite_run_error("text.text_model.encoder.layers.0.mlp.fc1.weight",
+                                              NAN, precisions[i]);
+        expect_text_begins(why, "the text encoder's result is not finite (NaN or infinity in ");
+        expect_text_contains(why, "refine-pack --verify");
     }
 }
 
 Test(engine_finite, the_pooled_prompt_is_looked_at_too)
 {
-    begins(ends("text.text_projection.weight", INFINITY, REFINE_F32),
-           "the pooled prompt is not finite (NaN or infinity in ");
+    expect_text_begins(nonfinite_run_error("text.text_projection.weight", INFINITY, REFINE_F32),
+                       "the pooled prompt is not finite (NaN or infinity in ");
 }
 
 Test(engine_finite, so_is_the_picture_that_was_encoded)
 {
-    begins(ends("vae.encoder.conv_in.weight", NAN, REFINE_F32),
-           "the encoded picture is not finite (NaN or infinity in ");
+    expect_text_begins(nonfinite_run_error("vae.encoder.conv_in.weight", NAN, REFINE_F32),
+                       "the encoded picture is not finite (NaN or infinity in ");
 }
 
 /* Sampling clamps it, and would hide a NaN. */
 Test(engine_finite, so_is_the_variance_of_the_encoded_picture)
 {
-    begins(ends("vae.encoder.conv_norm_out.bias", INFINITY, REFINE_F32),
-           "the encoded picture is not finite (NaN or infinity in ");
+    expect_text_begins(nonfinite_run_error("vae.encoder.conv_norm_out.bias", INFINITY, REFINE_F32),
+                       "the encoded picture is not finite (NaN or infinity in ");
 }
 
 Test(engine_finite, the_unet_names_the_step_and_a_wider_precision)
 {
-    const char *why = ends("unet.conv_in.weight", INFINITY, REFINE_F32);
-    begins(why, "step 1 of 2: the UNet's result is not finite (NaN or infinity in ");
-    holds(why, "refine-pack --verify");
-    why = ends("unet.conv_out.bias", NAN, REFINE_BF16);
-    begins(why, "step 1 of 2: the UNet's result is not finite (NaN or infinity in 128 of 512 "
-                "values); ");
-    holds(why, "--precision f32");
+    const char *why = nonfinite_run_error("unet.conv_in.weight", INFINITY, REFINE_F32);
+    expect_text_begins(why, "step 1 of 2: the UNet's result is not finite (NaN or infinity in ");
+    expect_text_contains(why, "refine-pack --verify");
+    why = nonfinite_run_error("unet.conv_out.bias", NAN, REFINE_BF16);
+    expect_text_begins(
+        why, "step 1 of 2: the UNet's result is not finite (NaN or infinity in 128 of 512 "
+             "values); ");
+    expect_text_contains(why, "--precision f32");
 }
 
 /* One colour of all pixels: every band of them is looked at. */
 Test(engine_finite, the_decoded_picture_counts_all_its_pixels)
 {
-    begins(ends("vae.decoder.conv_out.bias", NAN, REFINE_F32),
-           "the decoded picture is not finite (NaN or infinity in 4096 of 12288 values); ");
-    begins(ends("vae.decoder.conv_in.weight", NAN, REFINE_F32),
-           "the decoded picture is not finite (NaN or infinity in ");
+    expect_text_begins(
+        nonfinite_run_error("vae.decoder.conv_out.bias", NAN, REFINE_F32),
+        "the decoded picture is not finite (NaN or infinity in 4096 of 12288 values); ");
+    expect_text_begins(nonfinite_run_error("vae.decoder.conv_in.weight", NAN, REFINE_F32),
+                       "the decoded picture is not finite (NaN or infinity in ");
 }
 
 Test(engine_finite, latents_that_are_given_are_refused)
@@ -184,9 +188,9 @@ Test(engine_finite, guidance_may_be_too_large)
     char path[TEMP_NAME];
     refine_job j = picture_small_job(picture);
     j.guidance = FLT_MAX;
-    make_pack(path, "unet.conv_out.weight", 60000);
+    make_pack_with_weight(path, "unet.conv_out.weight", 60000);
     const char *why = why_not(path, &j, REFINE_F32, REFINE_EDEVICE);
-    begins(why, "step 1 of 2: what guidance made of the latents is not finite");
-    holds(why, "--guidance");
+    expect_text_begins(why, "step 1 of 2: what guidance made of the latents is not finite");
+    expect_text_contains(why, "--guidance");
     (void)unlink(path);
 }

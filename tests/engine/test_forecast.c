@@ -26,7 +26,7 @@ static dev_kind slow_kind;
 static bool slow;
 
 /* Times as long as it took. */
-static void linger(dev_kind kind, double began)
+static void delay_operator(dev_kind kind, double began)
 {
     enum { TIMES = 15 };
     const double now = clock_seconds();
@@ -38,28 +38,28 @@ static void slow_linear(dev *d, const linear_args *a)
 {
     const double began = clock_seconds();
     real->linear(d, a);
-    linger(DEV_LINEAR, began);
+    delay_operator(DEV_LINEAR, began);
 }
 
 static void slow_conv2d(dev *d, const conv_args *a)
 {
     const double began = clock_seconds();
     real->conv2d(d, a);
-    linger(DEV_CONV, began);
+    delay_operator(DEV_CONV, began);
 }
 
 static void slow_attention(dev *d, const attention_args *a)
 {
     const double began = clock_seconds();
     real->attention(d, a);
-    linger(DEV_ATTENTION, began);
+    delay_operator(DEV_ATTENTION, began);
 }
 
 static prepared_input slow_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     const double began = clock_seconds();
     const prepared_input out = real->prepare(d, p, in, g);
-    linger(DEV_MEMORY, began);
+    delay_operator(DEV_MEMORY, began);
     return out;
 }
 
@@ -67,7 +67,7 @@ static void slow_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias,
 {
     const double began = clock_seconds();
     real->layernorm(d, y, x, gain, bias, eps);
-    linger(DEV_MEMORY, began);
+    delay_operator(DEV_MEMORY, began);
 }
 
 void opened_cpu(dev *d, struct dev_ops *ops, const struct dev_ops *its)
@@ -88,19 +88,20 @@ enum { W = 64, H = 64, PIXELS = W * H * 3, LATENTS = 4 * W * H / 64 };
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void drop_pack(void) { (void)unlink(pack_file); }
+static void make_forecast_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void remove_forecast_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(engine_forecast, .init = make_pack, .fini = drop_pack, .timeout = 200);
+TestSuite(engine_forecast, .init = make_forecast_pack, .fini = remove_forecast_pack,
+          .timeout = 200);
 
-static refine_options options(void)
+static refine_options forecast_options(void)
 {
     refine_options o = picture_probed_options(pack_file, REFINE_F32);
     o.threads = 1;
     return o;
 }
 
-static refine_job job(void)
+static refine_job forecast_job(void)
 {
     static uint8_t out[PIXELS];
     refine_job j = picture_small_job(out);
@@ -109,10 +110,10 @@ static refine_job job(void)
     return j;
 }
 
-static refine_job latents_job(void)
+static refine_job forecast_latents_job(void)
 {
     static float in[LATENTS], out[LATENTS];
-    refine_job j = job();
+    refine_job j = forecast_job();
     j.rgb_in = j.rgb_out = NULL;
     j.latents_in = in;
     j.latents_out = out;
@@ -120,7 +121,7 @@ static refine_job latents_job(void)
 }
 
 /* kind < 0: all at their own speed. */
-static refine_report run(const refine_options *o, const refine_job *j, int kind)
+static refine_report run_forecast_job(const refine_options *o, const refine_job *j, int kind)
 {
     refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
@@ -135,7 +136,7 @@ static refine_report run(const refine_options *o, const refine_job *j, int kind)
     return r;
 }
 
-static refine_report plan(const refine_options *o, const refine_job *j)
+static refine_report plan_forecast_job(const refine_options *o, const refine_job *j)
 {
     refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
@@ -155,12 +156,12 @@ static bool is_named(const refine_report *r, int kind)
 Test(engine_forecast, a_step_that_is_far_too_long_names_the_kind_of_operator_that_was_slow)
 {
     enum { ATTEMPTS = 3 };
-    const refine_options o = options();
-    const refine_job j = latents_job();
+    const refine_options o = forecast_options();
+    const refine_job j = forecast_latents_job();
     for (int k = 0; k < DEV_KINDS; k++) {
-        refine_report r = run(&o, &j, k);
+        refine_report r = run_forecast_job(&o, &j, k);
         for (int i = 1; i < ATTEMPTS && !is_named(&r, k); i++)
-            r = run(&o, &j, k);
+            r = run_forecast_job(&o, &j, k);
         cr_expect_gt(r.slow_step, 1.5, "%s: only %.2f times", KINDS[k], r.slow_step);
         cr_expect_str_eq(r.slow_part, KINDS[k], "%s, not %s", r.slow_part, KINDS[k]);
         cr_expect_gt(r.slow_part_by, 3, "%s: only %.2f times", KINDS[k], r.slow_part_by);
@@ -168,7 +169,7 @@ Test(engine_forecast, a_step_that_is_far_too_long_names_the_kind_of_operator_tha
     }
 }
 
-static double *rate_of(refine_rates *r, int kind)
+static double *select_rate_field(refine_rates *r, int kind)
 {
     double *const rate[DEV_KINDS] = { &r->linear, &r->conv, &r->attention, &r->memory };
     return rate[kind];
@@ -178,17 +179,17 @@ static double *rate_of(refine_rates *r, int kind)
  * the others are not. */
 Test(engine_forecast, rates_are_measured_for_each_kind)
 {
-    const refine_job j = latents_job();
-    refine_options o = options();
-    const refine_rates probed = run(&o, &j, -1).measured;
+    const refine_job j = forecast_latents_job();
+    refine_options o = forecast_options();
+    const refine_rates probed = run_forecast_job(&o, &j, -1).measured;
     for (int k = 0; k < DEV_KINDS; k++) {
         o.rates = probed;
-        *rate_of(&o.rates, k) /= 1000;
-        const refine_report r = run(&o, &j, -1);
+        *select_rate_field(&o.rates, k) /= 1000;
+        const refine_report r = run_forecast_job(&o, &j, -1);
         cr_expect_str_eq(r.wrong_rate, KINDS[k], "%s, not %s", r.wrong_rate, KINDS[k]);
         cr_expect_str_eq(r.slow_part, "");
         refine_rates measured = r.measured;
-        cr_expect_gt(*rate_of(&measured, k), 50 * *rate_of(&o.rates, k));
+        cr_expect_gt(*select_rate_field(&measured, k), 50 * *select_rate_field(&o.rates, k));
     }
 }
 
@@ -201,11 +202,11 @@ static int slow_while_decoding(void *context, const refine_progress *p)
 
 Test(engine_forecast, other_phases_do_not_count)
 {
-    const refine_options o = options();
-    refine_job j = job();
-    const refine_report alone = run(&o, &j, -1);
+    const refine_options o = forecast_options();
+    refine_job j = forecast_job();
+    const refine_report alone = run_forecast_job(&o, &j, -1);
     j.progress = slow_while_decoding;
-    const refine_report r = run(&o, &j, DEV_CONV);
+    const refine_report r = run_forecast_job(&o, &j, DEV_CONV);
     cr_expect_gt(r.vae_decode, 3 * alone.vae_decode, "it was slow");
     cr_expect_gt(r.measured.conv, alone.measured.conv / 4, "but not in a step");
 }
@@ -213,12 +214,12 @@ Test(engine_forecast, other_phases_do_not_count)
 /* A link that is twice as fast as it was said to be: a step waits for it all the same. */
 ReleaseTest(engine_forecast, a_transfer_is_named_too)
 {
-    const refine_job j = latents_job();
-    refine_options o = options();
+    const refine_job j = forecast_latents_job();
+    refine_options o = forecast_options();
     o.resident_bytes = o.cached_bytes = UINT64_MAX;
     o.rates.copy = 10e6;
     o.copy_limit = 20e6;
-    const refine_report r = run(&o, &j, -1);
+    const refine_report r = run_forecast_job(&o, &j, -1);
     cr_expect_str_eq(r.wrong_rate, "copying", "%s", r.wrong_rate);
     cr_expect_str_eq(r.slow_part, "");
 }
@@ -229,10 +230,10 @@ static const refine_rates MADE_UP = { 1e9, 1e9, 1e9, 3e7, 3e7, 3e7, 3e7 };
 
 Test(engine_forecast, every_phase_is_predicted)
 {
-    const refine_job j = job(), latents = latents_job();
-    refine_options o = options();
+    const refine_job j = forecast_job(), latents = forecast_latents_job();
+    refine_options o = forecast_options();
     o.rates = MADE_UP;
-    const refine_report r = plan(&o, &j), l = plan(&o, &latents);
+    const refine_report r = plan_forecast_job(&o, &j), l = plan_forecast_job(&o, &latents);
     cr_expect(r.predicted_text > 0 && r.predicted_encode > 0 && r.predicted_decode > 0);
     const double phases = r.predicted_text + r.predicted_encode + r.predicted_decode;
     cr_expect_float_eq(r.predicted_total, phases + r.predicted_unet, 0.01 * r.predicted_total);
@@ -241,7 +242,7 @@ Test(engine_forecast, every_phase_is_predicted)
 
     /* Compute decides: at half the rates everything takes twice as long. */
     o.rates = (refine_rates){ 1e9, 1e9, 1e9, 1.5e7, 1.5e7, 1.5e7, 1.5e7 };
-    const refine_report half = plan(&o, &j);
+    const refine_report half = plan_forecast_job(&o, &j);
     cr_expect_float_eq(half.predicted_decode / r.predicted_decode, 2, 0.02);
     cr_expect_float_eq(half.predicted_encode / r.predicted_encode, 2, 0.02);
     cr_expect_float_eq(half.predicted_text / r.predicted_text, 2, 0.02);
@@ -250,16 +251,16 @@ Test(engine_forecast, every_phase_is_predicted)
     /* More pictures are encoded and decoded one by one. */
     o.rates = MADE_UP;
     o.images = 3;
-    const refine_report three = plan(&o, &j);
+    const refine_report three = plan_forecast_job(&o, &j);
     cr_expect_float_eq(three.predicted_decode / r.predicted_decode, 3, 0.02);
 }
 
 Test(engine_forecast, phases_wait_for_their_weights)
 {
-    const refine_job j = job();
-    refine_options o = options();
+    const refine_job j = forecast_job();
+    refine_options o = forecast_options();
     o.rates = (refine_rates){ 1e6, 1e12, 1e12, 1e15, 1e15, 1e15, 1e15 };
-    const refine_report r = plan(&o, &j);
+    const refine_report r = plan_forecast_job(&o, &j);
     /* The tiny model's text encoder alone is more than 0.1 MB. */
     cr_expect_gt(r.predicted_text, 0.1);
     cr_expect_gt(r.predicted_decode, 0.1);
@@ -275,7 +276,7 @@ typedef struct ear {
     double began;
 } ear;
 
-static int listen(void *context, const refine_progress *p)
+static int record_eta(void *context, const refine_progress *p)
 {
     ear *e = context;
     if (e->told++ == 0)
@@ -290,19 +291,19 @@ static int listen(void *context, const refine_progress *p)
 static ear listen_to(const refine_options *o, refine_job j)
 {
     ear e = { 0 };
-    j.progress = listen;
+    j.progress = record_eta;
     j.progress_context = &e;
-    (void)run(o, &j, -1);
+    (void)run_forecast_job(o, &j, -1);
     cr_assert_gt(e.told, 0);
     return e;
 }
 
 Test(engine_forecast, what_is_left_is_the_whole_run_from_the_first_line_on)
 {
-    const refine_job j = job();
-    refine_options o = options();
+    const refine_job j = forecast_job();
+    refine_options o = forecast_options();
     o.rates = MADE_UP;
-    const double predicted = plan(&o, &j).predicted_total;
+    const double predicted = plan_forecast_job(&o, &j).predicted_total;
     const ear e = listen_to(&o, j);
     cr_expect_float_eq(e.first, predicted, 0.02 * predicted, "%g of %g s", e.first, predicted);
     cr_expect_eq(e.unknown, 0);
@@ -312,25 +313,25 @@ Test(engine_forecast, what_is_left_is_the_whole_run_from_the_first_line_on)
 /* Predicted are minutes, taken are milliseconds. */
 Test(engine_forecast, what_was_measured_takes_over)
 {
-    refine_options o = options();
+    refine_options o = forecast_options();
     const refine_rates slow_ones = { 1e9, 1e9, 1e9, 1e6, 1e6, 1e6, 1e6 };
     o.rates = slow_ones;
-    const refine_job latents = latents_job(), pixels = job();
-    const double predicted = plan(&o, &latents).predicted_total;
+    const refine_job latents = forecast_latents_job(), pixels = forecast_job();
+    const double predicted = plan_forecast_job(&o, &latents).predicted_total;
     const ear e = listen_to(&o, latents), all = listen_to(&o, pixels);
     cr_expect_gt(e.first, 0.9 * predicted);
     cr_expect_lt(e.left[REFINE_DENOISING], 0.02 * predicted, "%g of %g s", e.left[REFINE_DENOISING],
                  predicted);
     /* Decoding is still to come, and will be faster than it seemed too. */
-    cr_expect_lt(all.left[REFINE_DENOISING], 0.3 * plan(&o, &pixels).predicted_decode);
+    cr_expect_lt(all.left[REFINE_DENOISING], 0.3 * plan_forecast_job(&o, &pixels).predicted_decode);
     cr_expect_lt(all.left[REFINE_DECODING], 1);
 }
 
 Test(engine_forecast, without_rates_nothing_is_known)
 {
-    refine_options o = options();
+    refine_options o = forecast_options();
     o.device = REFINE_DEVICE_REF;
-    const ear e = listen_to(&o, latents_job());
+    const ear e = listen_to(&o, forecast_latents_job());
     cr_expect_eq(e.unknown + 1, e.told, "but the end");
 }
 
@@ -338,10 +339,10 @@ Test(engine_forecast, without_rates_nothing_is_known)
 ReleaseTest(engine_forecast, the_first_line_is_right_within_a_factor_of_two)
 {
     enum { ATTEMPTS = 8 };
-    const refine_options o = options();
+    const refine_options o = forecast_options();
     double nearest = 1e9;
     for (int i = 0; i < ATTEMPTS && nearest > log(2); i++) {
-        const ear e = listen_to(&o, job());
+        const ear e = listen_to(&o, forecast_job());
         nearest = fmin(nearest, fabs(log(e.first / e.total)));
     }
     cr_expect_leq(nearest, log(2), "by a factor of %.2f", exp(nearest));

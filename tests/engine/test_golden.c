@@ -71,7 +71,7 @@ struct rig {
 
 /* ---- putting it together ---- */
 
-static char *read_text(const char *path)
+static char *read_golden_text(const char *path)
 {
     FILE *f = fopen(path, "rbe");
     char *text = mem_calloc(1, 1 << 16);
@@ -87,13 +87,13 @@ static model_config config_of(const char *name)
     model_config c;
     refine_error err = { 0 };
     snprintf(path, sizeof path, "tests/golden/%s.json", name);
-    char *text = read_text(path);
+    char *text = read_golden_text(path);
     cr_assert_eq(model_config_parse(&c, text, strlen(text), &err), REFINE_OK, "%s", err.text);
     mem_free(text);
     return c;
 }
 
-static void make_pack(rig *k, const char *name)
+static void make_golden_pack(rig *k, const char *name)
 {
     const char *tmp = getenv("TMPDIR");
     const model_config c = config_of(name);
@@ -151,7 +151,7 @@ static void empty_shelf(rig *k)
     mem_free(k->shelf.chunk);
 }
 
-static void load_vectors(rig *k)
+static void load_golden_vectors(rig *k)
 {
     const pack_tensor *positions = pack_tensor_at(k->m.p, k->p->text.positions);
     char *host = mem_alloc(pack_biggest(k->m.p));
@@ -172,7 +172,7 @@ static void load_vectors(rig *k)
     mem_free(host);
 }
 
-static const gold_entry *golden(const rig *k, const char *name)
+static const gold_entry *find_golden(const rig *k, const char *name)
 {
     const gold_entry *e = gold_find(k->g, name);
     cr_assert_not_null(e, "%s", name);
@@ -181,12 +181,12 @@ static const gold_entry *golden(const rig *k, const char *name)
 }
 
 /* "img2img" from pixels, "refine" from latents. */
-static refine_job job_of(rig *k, const char *flow)
+static refine_job golden_job(rig *k, const char *flow)
 {
     char name[GOLD_NAME];
     refine_job j = REFINE_JOB_INIT;
     snprintf(name, sizeof name, "%s.job", flow);
-    const float *v = golden(k, name)->value;
+    const float *v = find_golden(k, name)->value;
     j.width = (int)v[0];
     j.height = (int)v[1];
     j.steps = (int)v[2];
@@ -200,13 +200,13 @@ static refine_job job_of(rig *k, const char *flow)
     if (strcmp(flow, "img2img") == 0)
         j.rgb_in = k->rgb_in;
     else
-        j.latents_in = golden(k, "refine.latents.in")->value;
+        j.latents_in = find_golden(k, "refine.latents.in")->value;
     return j;
 }
 
 static void take_pictures(rig *k)
 {
-    const gold_entry *e = golden(k, "img2img.input_u8");
+    const gold_entry *e = find_golden(k, "img2img.input_u8");
     const size_t hw = (size_t)e->h * e->w;
     k->rgb_in = mem_alloc(3 * hw);
     k->rgb_out = mem_alloc(3 * hw);
@@ -230,7 +230,8 @@ static void take_plan(rig *k)
     dev_workspace_set(k->d, k->arena + plan_workspace_at(&k->plan), k->plan.workspace);
 }
 
-static void rig_open(rig *k, const char *name, const char *flow, bool reference, dtype compute)
+static void golden_rig_open(rig *k, const char *name, const char *flow, bool reference,
+                            dtype compute)
 {
     const dev_options o = { .compute = compute, .threads = 2 };
     refine_error err = { 0 };
@@ -240,18 +241,18 @@ static void rig_open(rig *k, const char *name, const char *flow, bool reference,
     k->allowed = compute == DT_F32 ? IN_F32 : IN_BF16;
     snprintf(path, sizeof path, "tests/golden/%s.gold", name);
     cr_assert_eq(gold_open(&k->g, path, &err), REFINE_OK, "%s", err.text);
-    make_pack(k, name);
+    make_golden_pack(k, name);
     cr_assert_eq(model_open(&k->m, k->path, &err), REFINE_OK, "%s", err.text);
     (void)unlink(k->path); /* the open file lives on, and no crash leaves it behind */
     k->d = reference ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
     cr_assert_not_null(k->d, "%s", err.text);
     take_pictures(k);
-    k->job = job_of(k, flow);
+    k->job = golden_job(k, flow);
     cr_assert_eq(pipeline_open(&k->p, &k->m, &k->job, 1, &err), REFINE_OK, "%s", err.text);
     plan_precision(&k->r, k->d, compute);
     k->p->act = k->r.act;
     take_plan(k);
-    load_vectors(k);
+    load_golden_vectors(k);
     fill_shelf(k);
     k->r.m = &k->m;
     k->r.w = &k->shelf.w;
@@ -261,7 +262,7 @@ static void rig_open(rig *k, const char *name, const char *flow, bool reference,
     k->r.tap_context = k;
 }
 
-static void rig_close(rig *k)
+static void golden_rig_close(rig *k)
 {
     scratch_close(&k->r.mem);
     empty_shelf(k);
@@ -288,7 +289,7 @@ static void device_is_fine(const rig *k)
 
 /* ---- comparing ---- */
 
-static void judge(rig *k, const char *name, double error, double allowed)
+static void expect_golden_error(rig *k, const char *name, double error, double allowed)
 {
     if (getenv("REFINE_GOLDEN_VERBOSE"))
         fprintf(stderr, "%-48s %.2e\n", name, error);
@@ -328,11 +329,11 @@ static float *values_of(rig *k, tensor t)
     return wide;
 }
 
-static void listen(run *r, const char *name, tensor t)
+static void compare_golden_output(run *r, const char *name, tensor t)
 {
     rig *k = r->tap_context;
     float *v = values_of(k, t);
-    judge(k, name, gold_compare(k->g, name, v, t.n, t.h, t.w, t.c), k->allowed.stage);
+    expect_golden_error(k, name, gold_compare(k->g, name, v, t.n, t.h, t.w, t.c), k->allowed.stage);
     mem_free(v);
 }
 
@@ -345,7 +346,7 @@ static int grey_levels_apart(const rig *k, const char *flow)
 {
     char name[GOLD_NAME];
     snprintf(name, sizeof name, "%s.image_u8", flow);
-    const gold_entry *e = golden(k, name);
+    const gold_entry *e = find_golden(k, name);
     const size_t hw = (size_t)e->h * e->w;
     int worst = 0;
 
@@ -361,7 +362,7 @@ static int grey_levels_apart(const rig *k, const char *flow)
 
 static void set_prompts(rig *k)
 {
-    const float *v = golden(k, "text.ids")->value;
+    const float *v = find_golden(k, "text.ids")->value;
     refine_error err = { 0 };
     for (int half = 0; half < 2; half++) {
         int ids[TEXT_TOKENS];
@@ -373,12 +374,12 @@ static void set_prompts(rig *k)
 
 static void golden_latents(rig *k, const char *name)
 {
-    const gold_entry *e = golden(k, name);
+    const gold_entry *e = find_golden(k, name);
     cr_assert_eq(e->stored, (size_t)(4 * k->p->h * k->p->w));
     memcpy(k->p->latents, e->value, e->stored * sizeof *e->value);
 }
 
-static bool begins(const char *name, const char *with)
+static bool has_gold_prefix(const char *name, const char *with)
 {
     return strncmp(name, with, strlen(with)) == 0;
 }
@@ -389,8 +390,8 @@ static int golden_stages(const rig *k)
     const gold_entry *e;
     int n = 0;
     for (uint32_t i = 0; (e = gold_at(k->g, i)) != NULL; i++)
-        n += begins(e->name, "unet.") || begins(e->name, "vae.") ||
-             (begins(e->name, "text.") && strcmp(e->name, "text.ids") != 0);
+        n += has_gold_prefix(e->name, "unet.") || has_gold_prefix(e->name, "vae.") ||
+             (has_gold_prefix(e->name, "text.") && strcmp(e->name, "text.ids") != 0);
     return n;
 }
 
@@ -399,8 +400,8 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     static rig k;
     char last[GOLD_NAME];
 
-    rig_open(&k, name, "img2img", reference, compute);
-    k.r.tap = listen;
+    golden_rig_open(&k, name, "img2img", reference, compute);
+    k.r.tap = compare_golden_output;
     fresh_region(&k);
     pipeline_encode(k.p, &k.r, k.rgb_in);
 
@@ -412,8 +413,8 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     pipeline_pass(k.p, &k.r, 0, 0);
     device_is_fine(&k);
     pipeline_advance(k.p, 0, 0, k.job.guidance);
-    judge(&k, "img2img.step.0.eps", planes_error(&k, "img2img.step.0.eps", k.p->noise),
-          k.allowed.guided);
+    expect_golden_error(&k, "img2img.step.0.eps",
+                        planes_error(&k, "img2img.step.0.eps", k.p->noise), k.allowed.guided);
 
     fresh_region(&k);
     snprintf(last, sizeof last, "img2img.step.%d.latents", k.p->steps - 1);
@@ -424,7 +425,7 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
 
     cr_expect_eq(k.stages, golden_stages(&k) + 1, "a stage was not seen, or seen twice");
     tell_worst(&k, what);
-    rig_close(&k);
+    golden_rig_close(&k);
 }
 
 Test(engine_golden, every_stage_of_tiny_on_the_reference_device_is_diffusers)
@@ -466,7 +467,7 @@ static void noise_is_torchs(const rig *k, const char *name)
     cr_expect_leq(error, 1e-6, "%s: relative error %.2e", name, error);
 }
 
-static void start(rig *k)
+static void init_golden_latents(rig *k)
 {
     const size_t n = (size_t)(4 * k->p->h * k->p->w);
     rng g;
@@ -491,7 +492,8 @@ static double step_latents_error(const rig *k, const char *flow, int step)
 {
     char name[GOLD_NAME];
     snprintf(name, sizeof name, "%s.step.%d.timestep", flow, step);
-    cr_assert_eq(*golden(k, name)->value, k->p->sched.timestep[k->p->first + step], "%s", name);
+    cr_assert_eq(*find_golden(k, name)->value, k->p->sched.timestep[k->p->first + step], "%s",
+                 name);
     snprintf(name, sizeof name, "%s.step.%d.latents", flow, step);
     return planes_error(k, name, k->p->latents);
 }
@@ -503,8 +505,8 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
     char past[GOLD_NAME], init[GOLD_NAME];
     double worst;
 
-    rig_open(&k, name, flow, reference, compute);
-    start(&k);
+    golden_rig_open(&k, name, flow, reference, compute);
+    init_golden_latents(&k);
     snprintf(init, sizeof init, "%s.latents.init", flow);
     worst = planes_error(&k, init, k.p->latents);
     fresh_region(&k);
@@ -528,7 +530,7 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
             k.p->steps, worst, grey);
     cr_expect_leq(worst, k.allowed.latents, "latents: relative error %.2e", worst);
     cr_expect_leq(grey, k.allowed.grey, "the picture is %d grey levels off", grey);
-    rig_close(&k);
+    golden_rig_close(&k);
 }
 
 static void both_flows(const char *name, bool reference, dtype compute, const char *what)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static layout built(const model_config *c)
+static layout build_checked_layout(const model_config *c)
 {
     layout l;
     cr_assert_eq(model_config_check(c, NULL), REFINE_OK);
@@ -16,7 +16,7 @@ static layout built(const model_config *c)
 
 Test(engine_layout, has_every_parameter_of_the_refiner_once)
 {
-    layout l = built(&MODEL_REFINER);
+    layout l = build_checked_layout(&MODEL_REFINER);
     uint64_t per[N_SEGMENTS] = { 0 }, total = 0;
     for (int i = 0; i < l.n; i++) {
         per[l.entry[i].seg] += layout_elements(&l.entry[i]);
@@ -31,7 +31,7 @@ Test(engine_layout, has_every_parameter_of_the_refiner_once)
 
 Test(engine_layout, lists_segments_in_order_and_names_once)
 {
-    layout l = built(&MODEL_TINY);
+    layout l = build_checked_layout(&MODEL_TINY);
     for (int i = 1; i < l.n; i++)
         cr_assert_leq(l.entry[i - 1].seg, l.entry[i].seg);
     for (int i = 0; i < l.n; i++)
@@ -40,7 +40,7 @@ Test(engine_layout, lists_segments_in_order_and_names_once)
 }
 
 /* The reference list: component, name, dtype, shape... one tensor a line. */
-static FILE *reference(void)
+static FILE *open_reference_list(void)
 {
     const char *shared = getenv("REFINE_SHARED");
     char path[512];
@@ -67,14 +67,14 @@ static int times_used(const layout *l, const char *name)
 
 Test(engine_layout, uses_every_published_tensor_exactly_once, .timeout = 60)
 {
-    FILE *f = reference();
+    FILE *f = open_reference_list();
     char line[1024], component[64], tensor_name[256];
     int n = 0;
     if (!f) {
         printf("SKIP the list of published tensors is not here\n");
         cr_skip_test("the list of published tensors is not here");
     }
-    layout l = built(&MODEL_REFINER);
+    layout l = build_checked_layout(&MODEL_REFINER);
     cr_assert_not_null(fgets(line, sizeof line, f));
     while (fgets(line, sizeof line, f)) {
         char name[LAYOUT_NAME * 3];

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int count(const model *m, dtype type)
+static int count_tensors_of_type(const model *m, dtype type)
 {
     int n = 0;
     for (int i = 0; i < n_pack_tensors(m->p); i++)
@@ -26,8 +26,8 @@ Test(engine_model, takes_matrices_in_16_bits_and_in_int8)
         model m;
         tiny_pack(path, sizeof path, OPTIONS[i]);
         cr_assert_eq(model_open(&m, path, &err), REFINE_OK, "%s", err.text);
-        cr_expect_eq(count(&m, DT_I8G64) > 0, i == 1);
-        cr_expect_gt(count(&m, DT_F16), 0);
+        cr_expect_eq(count_tensors_of_type(&m, DT_I8G64) > 0, i == 1);
+        cr_expect_gt(count_tensors_of_type(&m, DT_F16), 0);
 
         const wref w = model_weight(&m, "unet.mid_block.resnets.0.conv1.weight");
         const pack_tensor *t = pack_tensor_at(m.p, w);

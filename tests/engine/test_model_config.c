@@ -29,7 +29,7 @@ Test(engine_model_config, survives_json)
 }
 
 /* Replaces each number of the JSON in turn with `with` and parses. */
-static int refusals(const model_config *c, const char *with)
+static int count_config_refusals(const model_config *c, const char *with)
 {
     char *text = model_config_dump(c);
     int refused = 0;
@@ -55,10 +55,10 @@ static int refusals(const model_config *c, const char *with)
 
 Test(engine_model_config, refuses_numbers_out_of_bounds)
 {
-    cr_assert_geq(refusals(&MODEL_TINY, "2000000000"), 40);
-    cr_assert_geq(refusals(&MODEL_TINY, "-1"), 40);
-    cr_assert_geq(refusals(&MODEL_TINY, "\"x\""), 40);
-    cr_assert_geq(refusals(&MODEL_TINY, "null"), 40);
+    cr_assert_geq(count_config_refusals(&MODEL_TINY, "2000000000"), 40);
+    cr_assert_geq(count_config_refusals(&MODEL_TINY, "-1"), 40);
+    cr_assert_geq(count_config_refusals(&MODEL_TINY, "\"x\""), 40);
+    cr_assert_geq(count_config_refusals(&MODEL_TINY, "null"), 40);
 }
 
 Test(engine_model_config, refuses_truncated_text)

@@ -18,14 +18,18 @@ enum { W = PICTURE_W, H = PICTURE_H, PIXELS = PICTURE_BYTES, LATENTS = PICTURE_L
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void make_int8_pack(void) { tiny_pack(pack_file, sizeof pack_file, "--weights int8"); }
-static void drop_pack(void) { (void)unlink(pack_file); }
+static void make_refine_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void make_refine_int8_pack(void)
+{
+    tiny_pack(pack_file, sizeof pack_file, "--weights int8");
+}
+static void remove_refine_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(engine_refine, .init = make_pack, .fini = drop_pack, .timeout = 300);
-TestSuite(engine_refine_int8, .init = make_int8_pack, .fini = drop_pack, .timeout = 300);
+TestSuite(engine_refine, .init = make_refine_pack, .fini = remove_refine_pack, .timeout = 300);
+TestSuite(engine_refine_int8, .init = make_refine_int8_pack, .fini = remove_refine_pack,
+          .timeout = 300);
 
-static refine_options options(const char *path)
+static refine_options cpu_f32_options(const char *path)
 {
     return picture_options(path, REFINE_DEVICE_CPU, REFINE_F32);
 }
@@ -35,7 +39,7 @@ static refine_options options_in(refine_precision precision)
     return picture_options(pack_file, REFINE_DEVICE_CPU, precision);
 }
 
-static const uint8_t *expected(refine_precision precision)
+static const uint8_t *expected_image(refine_precision precision)
 {
     static uint8_t rgb[PIXELS];
     const refine_options o = options_in(precision);
@@ -46,7 +50,7 @@ static const uint8_t *expected(refine_precision precision)
 
 /* ---- the picture does not depend on anything but the job ---- */
 
-static void invariant(refine_precision precision)
+static void expect_image_invariant(refine_precision precision)
 {
     const refine_options o = options_in(precision);
     const refine_job j = picture_job(NULL);
@@ -79,7 +83,7 @@ Test(engine_refine, the_picture_does_not_depend_on_where_the_vae_keeps_its_pictu
 
 Test(engine_refine, says_when_there_is_no_room_for_what_leaves_the_device)
 {
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     static uint8_t out[PIXELS];
     const refine_job j = picture_job(out);
     refine_engine *e;
@@ -108,7 +112,7 @@ Test(engine_refine, the_device_peak_is_as_planned_over_a_matrix)
     const refine_precision precisions[] = { REFINE_F32, REFINE_BF16 };
     for (int i = 0; i < 2; i++)
         for (int budget = 0; budget < 4; budget += SANITIZED ? 3 : 1) {
-            refine_options o = options(pack_file);
+            refine_options o = cpu_f32_options(pack_file);
             refine_job j = picture_job(out);
             refine_report r = REFINE_REPORT_INIT;
             o.precision = precisions[i];
@@ -146,7 +150,7 @@ static void expect_prefetch(const refine_engine *e, const refine_event *v, size_
 Test(engine_refine, leaves_a_trace_of_everything)
 {
     static uint8_t out[PIXELS];
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     const refine_job j = picture_job(out);
     refine_engine *e;
     refine_chunk c;
@@ -197,7 +201,7 @@ typedef struct listener {
     float latents[LATENTS];
 } listener;
 
-static int listen(void *context, const refine_stage *s)
+static int record_watched_output(void *context, const refine_stage *s)
 {
     listener *l = context;
     told *t = l->n ? &l->of[l->n - 1] : NULL;
@@ -221,16 +225,16 @@ static int listen(void *context, const refine_stage *s)
     return l->stopped;
 }
 
-static refine_job watched(listener *l, uint8_t *out)
+static refine_job make_watched_job(listener *l, uint8_t *out)
 {
     refine_job j = picture_job(out);
     *l = (listener){ .stop_after = -1 };
-    j.stage = listen;
+    j.stage = record_watched_output;
     j.stage_context = l;
     return j;
 }
 
-static const told *find(const listener *l, const char *name, int step, int item)
+static const told *find_recorded_output(const listener *l, const char *name, int step, int item)
 {
     for (int i = 0; i < l->n; i++)
         if (strcmp(l->of[i].name, name) == 0 && l->of[i].step == step && l->of[i].item == item)
@@ -260,41 +264,47 @@ Test(engine_refine, tells_of_every_stage_of_every_input_and_step)
     static listener l;
     static uint8_t out[PIXELS];
     static float latents[LATENTS];
-    const refine_options o = options(pack_file);
-    refine_job j = watched(&l, out);
+    const refine_options o = cpu_f32_options(pack_file);
+    refine_job j = make_watched_job(&l, out);
     j.latents_out = latents;
     picture_run(&o, &j, NULL);
     for (int i = 0; i < l.n; i++)
         cr_expect_eq(l.of[i].seen, (size_t)(l.of[i].h * l.of[i].w * l.of[i].c), "%s is not whole",
                      l.of[i].name);
-    cr_expect(has_shape(find(&l, "vae.moments", 0, 0), REFINE_ENCODING, H / 8, W / 8, MOMENTS));
-    cr_expect(has_shape(find(&l, "vae.decoder.out", 0, 0), REFINE_DECODING, H, W, 3));
+    cr_expect(has_shape(find_recorded_output(&l, "vae.moments", 0, 0), REFINE_ENCODING, H / 8,
+                        W / 8, MOMENTS));
+    cr_expect(
+        has_shape(find_recorded_output(&l, "vae.decoder.out", 0, 0), REFINE_DECODING, H, W, 3));
     for (int item = 0; item < 2; item++) {
-        cr_expect_eq(find(&l, "text.pooled", 0, item)->phase, REFINE_TEXT);
-        cr_expect_eq(find(&l, "unet.mid_block.attentions.0", 2, item)->phase, REFINE_DENOISING);
+        cr_expect_eq(find_recorded_output(&l, "text.pooled", 0, item)->phase, REFINE_TEXT);
+        cr_expect_eq(find_recorded_output(&l, "unet.mid_block.attentions.0", 2, item)->phase,
+                     REFINE_DENOISING);
         for (int step = 0; step < 3; step++)
-            cr_expect(has_shape(find(&l, "unet.out", step, item), REFINE_DENOISING, H / 8, W / 8,
-                                CONV_OUT));
+            cr_expect(has_shape(find_recorded_output(&l, "unet.out", step, item), REFINE_DENOISING,
+                                H / 8, W / 8, CONV_OUT));
     }
     for (int step = 0; step < 3; step++)
-        cr_expect(has_shape(find(&l, "latents", step, 0), REFINE_DENOISING, H / 8, W / 8, 4));
+        cr_expect(has_shape(find_recorded_output(&l, "latents", step, 0), REFINE_DENOISING, H / 8,
+                            W / 8, 4));
     cr_expect(are_the_latents(&l, latents));
-    cr_expect_neq(find(&l, "unet.out", 0, 0)->sum, find(&l, "unet.out", 0, 1)->sum);
+    cr_expect_neq(find_recorded_output(&l, "unet.out", 0, 0)->sum,
+                  find_recorded_output(&l, "unet.out", 0, 1)->sum);
 }
 
 Test(engine_refine, stages_are_the_same_however_inputs_go_together)
 {
     static listener together, apart;
     static uint8_t out[PIXELS];
-    refine_options o = options(pack_file);
-    const refine_job a = watched(&together, out), b = watched(&apart, out);
+    refine_options o = cpu_f32_options(pack_file);
+    const refine_job a = make_watched_job(&together, out), b = make_watched_job(&apart, out);
     picture_run(&o, &a, NULL);
     o.per_pass = 1;
     picture_run(&o, &b, NULL);
     cr_assert_eq(together.n, apart.n);
     for (int i = 0; i < together.n; i++) {
         const told *t = &together.of[i];
-        cr_expect_eq(find(&apart, t->name, t->step, t->item)->sum, t->sum, "%s", t->name);
+        cr_expect_eq(find_recorded_output(&apart, t->name, t->step, t->item)->sum, t->sum, "%s",
+                     t->name);
     }
 }
 
@@ -303,16 +313,17 @@ Test(engine_refine, tells_the_values_whatever_they_are_kept_in)
 {
     static listener f32, bf16;
     static uint8_t out[PIXELS];
-    refine_options o = options(pack_file);
-    const refine_job a = watched(&f32, out), b = watched(&bf16, out);
+    refine_options o = cpu_f32_options(pack_file);
+    const refine_job a = make_watched_job(&f32, out), b = make_watched_job(&bf16, out);
     picture_run(&o, &a, NULL);
     o.precision = REFINE_BF16;
     picture_run(&o, &b, NULL);
     for (int i = 0; i < f32.n; i++) {
         const told *t = &f32.of[i];
         if (t->step == 0 && strcmp(t->name, "latents") != 0)
-            cr_expect_float_eq(find(&bf16, t->name, 0, t->item)->sum / t->sum, 1.0, 0.5, "%s: %g",
-                               t->name, find(&bf16, t->name, 0, t->item)->sum / t->sum);
+            cr_expect_float_eq(find_recorded_output(&bf16, t->name, 0, t->item)->sum / t->sum, 1.0,
+                               0.5, "%s: %g", t->name,
+                               find_recorded_output(&bf16, t->name, 0, t->item)->sum / t->sum);
     }
 }
 
@@ -320,11 +331,11 @@ Test(engine_refine, being_looked_into_keeps_to_its_plan)
 {
     static listener l;
     static uint8_t out[PIXELS];
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     refine_engine *e;
-    const refine_job j = watched(&l, out);
+    const refine_job j = make_watched_job(&l, out);
 
     o.cached_bytes = UINT64_MAX;
     cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
@@ -341,12 +352,12 @@ Test(engine_refine, being_looked_into_takes_memory_and_changes_no_picture)
 {
     static listener l;
     static uint8_t out[PIXELS];
-    const uint8_t *want = expected(REFINE_F32);
-    refine_options o = options(pack_file);
+    const uint8_t *want = expected_image(REFINE_F32);
+    refine_options o = cpu_f32_options(pack_file);
     refine_report plan = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     refine_engine *e;
-    const refine_job plain = picture_job(out), j = watched(&l, out);
+    const refine_job plain = picture_job(out), j = make_watched_job(&l, out);
 
     picture_run(&o, &j, NULL);
     cr_expect_eq(memcmp(out, want, PIXELS), 0);
@@ -364,11 +375,11 @@ Test(engine_refine, stops_when_the_one_who_looks_asks)
 {
     static listener l;
     static uint8_t out[PIXELS];
-    const refine_options o = options(pack_file);
+    const refine_options o = cpu_f32_options(pack_file);
     for (int after = 0; after < 400; after += 57) {
         refine_engine *e;
         refine_error err = { 0 };
-        const refine_job j = watched(&l, out);
+        const refine_job j = make_watched_job(&l, out);
         l.stop_after = after;
         cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
         const refine_status st = refine_run(e, &j, &err);
@@ -380,17 +391,17 @@ Test(engine_refine, stops_when_the_one_who_looks_asks)
 
 Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_bands_in_f32)
 {
-    invariant(REFINE_F32);
+    expect_image_invariant(REFINE_F32);
 }
 
 Test(engine_refine, the_picture_does_not_depend_on_budget_threads_reader_or_bands_in_bf16)
 {
-    invariant(REFINE_BF16);
+    expect_image_invariant(REFINE_BF16);
 }
 
 static void invariant_to_packing(refine_precision precision, const char *weights)
 {
-    const uint8_t *want = expected(precision);
+    const uint8_t *want = expected_image(precision);
     const refine_job j = picture_job(NULL);
     const char *const variants[] = { "--codec raw", "--codec zstd --chunk 64K", "--chunk 256K",
                                      "--codec raw --chunk 1M" };
@@ -398,7 +409,7 @@ static void invariant_to_packing(refine_precision precision, const char *weights
         char other[256], how[64];
         (void)snprintf(how, sizeof how, "%s %s", variants[i], weights);
         tiny_pack(other, sizeof other, how);
-        refine_options o = options(other);
+        refine_options o = cpu_f32_options(other);
         o.precision = precision;
         picture_same(&o, &j, want, how);
         (void)unlink(other);
@@ -412,9 +423,9 @@ Test(engine_refine, the_picture_does_not_depend_on_chunks_or_codec)
 
 Test(engine_refine, depends_on_prompt_seed_strength_and_scores)
 {
-    const uint8_t *want = expected(REFINE_F32);
+    const uint8_t *want = expected_image(REFINE_F32);
     uint8_t out[PIXELS];
-    const refine_options o = options(pack_file);
+    const refine_options o = cpu_f32_options(pack_file);
     for (int i = 0; i < 5; i++) {
         refine_job j = picture_job(out);
         if (i == 0)
@@ -451,7 +462,7 @@ Test(engine_refine, the_host_keeps_below_its_plan)
 {
     uint8_t out[PIXELS];
     const refine_job j = picture_job(out);
-    const refine_options o = options(pack_file);
+    const refine_options o = cpu_f32_options(pack_file);
     refine_report run = REFINE_REPORT_INIT;
     picture_run(&o, &j, &run);
     cr_assert_leq(run.memory.host_peak, run.memory.host_planned);
@@ -463,7 +474,7 @@ Test(engine_refine, a_run_allocates_nothing_and_repeats_itself)
     static uint8_t first[PIXELS], second[PIXELS];
     refine_engine *e;
     refine_error err = { 0 };
-    const refine_options o = options(pack_file);
+    const refine_options o = cpu_f32_options(pack_file);
     refine_job j = picture_job(first);
 
     cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
@@ -481,10 +492,10 @@ Test(engine_refine, a_run_allocates_nothing_and_repeats_itself)
 
 Test(engine_refine_int8, the_picture_does_not_depend_on_budget_threads_reader_or_bands)
 {
-    invariant(REFINE_F32);
+    expect_image_invariant(REFINE_F32);
 }
 
-Test(engine_refine_int8, nor_does_it_in_integers) { invariant(REFINE_INT8); }
+Test(engine_refine_int8, nor_does_it_in_integers) { expect_image_invariant(REFINE_INT8); }
 
 Test(engine_refine_int8, the_picture_does_not_depend_on_chunks_or_codec)
 {
@@ -512,7 +523,7 @@ Test(engine_refine_int8, the_smallest_budget_runs_and_one_page_less_is_refused)
 static uint64_t bytes_of_a_step(const char *path)
 {
     static uint8_t out[PIXELS];
-    refine_options o = options(path);
+    refine_options o = cpu_f32_options(path);
     const refine_job j = picture_job(out);
     refine_report r = REFINE_REPORT_INIT;
     o.resident_bytes = UINT64_MAX;
@@ -525,10 +536,10 @@ Test(engine_refine_int8, fewer_bytes_travel_and_the_picture_is_nearly_the_same)
     static uint8_t wide[PIXELS], coded[PIXELS], ints[PIXELS];
     char wide_pack[256];
 
-    memcpy(coded, expected(REFINE_F32), PIXELS);
-    memcpy(ints, expected(REFINE_INT8), PIXELS);
+    memcpy(coded, expected_image(REFINE_F32), PIXELS);
+    memcpy(ints, expected_image(REFINE_INT8), PIXELS);
     tiny_pack(wide_pack, sizeof wide_pack, "");
-    const refine_options o = options(wide_pack);
+    const refine_options o = cpu_f32_options(wide_pack);
     const refine_job j = picture_job(wide);
     picture_run(&o, &j, NULL);
     cr_expect_lt(bytes_of_a_step(pack_file), bytes_of_a_step(wide_pack) * 3 / 4);
@@ -547,7 +558,7 @@ Test(engine_refine_int8, fewer_bytes_travel_and_the_picture_is_nearly_the_same)
 Test(engine_refine, integers_need_a_pack_of_integers)
 {
     static uint8_t out[PIXELS];
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     const refine_job j = picture_job(out);
     refine_engine *e;
     refine_error err = { 0 };
@@ -562,7 +573,7 @@ Test(engine_refine, takes_up_latents_where_another_run_left_them)
 {
     static float half_way[LATENTS], whole[LATENTS], second[LATENTS];
     static uint8_t out[PIXELS];
-    const refine_options o = options(pack_file);
+    const refine_options o = cpu_f32_options(pack_file);
     refine_job j = picture_job(out);
 
     for (int i = 0; i < LATENTS; i++)
@@ -585,7 +596,7 @@ Test(engine_refine, takes_up_latents_where_another_run_left_them)
 ReleaseTest(engine_refine, the_cpu_device_agrees_with_the_referee)
 {
     static uint8_t cpu[PIXELS], ref[PIXELS];
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     refine_job j = picture_job(cpu);
     picture_run(&o, &j, NULL);
     j.rgb_out = ref;
@@ -609,7 +620,7 @@ static int stop_at_once(void *context, const refine_progress *p)
 static void stop_at_any_point(refine_precision precision)
 {
     uint8_t out[PIXELS];
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     o.precision = precision;
     for (int after = 0; after < 2000; after += 97) {
         refine_engine *e;
@@ -631,7 +642,7 @@ static void stop_at_any_point(refine_precision precision)
 Test(engine_refine, stops_when_asked_at_any_point) { stop_at_any_point(REFINE_F32); }
 Test(engine_refine_int8, stops_when_asked_at_any_point) { stop_at_any_point(REFINE_INT8); }
 
-static void flip(const char *path, uint64_t at)
+static void flip_file_bit(const char *path, uint64_t at)
 {
     FILE *f = fopen(path, "r+b");
     cr_assert(f && fseek(f, (long)at, SEEK_SET) == 0);
@@ -645,7 +656,7 @@ static void find_flipped_bits(refine_precision precision)
     enum { TRIED = 12 };
     uint8_t out[PIXELS];
     const refine_job j = picture_job(out);
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     pack *p;
     int first, end;
 
@@ -657,13 +668,13 @@ static void find_flipped_bits(refine_precision precision)
         const uint64_t at = pack_chunk_at(p, chunk)->file_at + 5;
         refine_engine *e;
         refine_error err = { 0 };
-        flip(pack_file, at);
+        flip_file_bit(pack_file, at);
         refine_status st = refine_open(&e, &o, &j, &err);
         if (st == REFINE_OK)
             st = refine_run(e, &j, &err);
         cr_expect_eq(st, REFINE_EFORMAT, "chunk %d: status %d (%s)", chunk, (int)st, err.text);
         refine_close(e);
-        flip(pack_file, at);
+        flip_file_bit(pack_file, at);
     }
     pack_close(p);
 }
@@ -675,7 +686,7 @@ static void fail_every_allocation(refine_precision precision)
 {
     uint8_t out[PIXELS];
     const refine_job j = picture_job(out);
-    refine_options o = options(pack_file);
+    refine_options o = cpu_f32_options(pack_file);
     o.precision = precision;
     for (long k = 0;; k++) {
         refine_engine *e;
@@ -706,7 +717,7 @@ Test(engine_refine_int8, survives_every_failed_allocation_in_open)
 Test(engine_refine, refuses_what_is_no_job)
 {
     uint8_t out[PIXELS];
-    const refine_options o = options(pack_file);
+    const refine_options o = cpu_f32_options(pack_file);
     refine_engine *e;
     for (int i = 0; i < 8; i++) {
         refine_job j = picture_job(out);

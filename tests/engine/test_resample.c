@@ -10,7 +10,7 @@
 /* The picture of the vectors below: byte i is 37 i mod 251, 7 wide and 5 high. */
 enum { W = 7, H = 5 };
 
-static void fill(uint8_t src[W * H * 3])
+static void fill_source_image(uint8_t src[W * H * 3])
 {
     for (int i = 0; i < W * H * 3; i++)
         src[i] = (uint8_t)(i * 37 % 251);
@@ -40,7 +40,7 @@ Test(engine_resample, equals_pillow_in_every_byte)
         const uint8_t *want;
     } cases[] = { { 4, 8, TO_4X8 }, { 7, 3, TO_7X3 }, { 3, 2, TO_3X2 } };
     uint8_t src[W * H * 3], dst[96];
-    fill(src);
+    fill_source_image(src);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const size_t n = (size_t)(cases[i].w * cases[i].h * 3);
         cr_assert_eq(resample_lanczos(dst, cases[i].w, cases[i].h, src, W, H, NULL), REFINE_OK);
@@ -48,7 +48,7 @@ Test(engine_resample, equals_pillow_in_every_byte)
     }
 }
 
-static uint32_t fnv1a(const uint8_t *s, size_t n)
+static uint32_t hash_image_bytes(const uint8_t *s, size_t n)
 {
     uint32_t h = 2166136261u;
     for (size_t i = 0; i < n; i++)
@@ -73,7 +73,7 @@ Test(engine_resample, equals_pillow_in_every_rounding)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const int w = cases[i].w, h = cases[i].h;
         cr_assert_eq(resample_lanczos(dst, w, h, src, SW, SH, NULL), REFINE_OK);
-        cr_expect_eq(fnv1a(dst, (size_t)(w * h * 3)), cases[i].hash, "to %dx%d", w, h);
+        cr_expect_eq(hash_image_bytes(dst, (size_t)(w * h * 3)), cases[i].hash, "to %dx%d", w, h);
     }
     mem_free(dst);
     mem_free(src);
@@ -82,7 +82,7 @@ Test(engine_resample, equals_pillow_in_every_rounding)
 Test(engine_resample, copies_when_nothing_changes)
 {
     uint8_t src[W * H * 3], dst[W * H * 3];
-    fill(src);
+    fill_source_image(src);
     cr_assert_eq(resample_lanczos(dst, W, H, src, W, H, NULL), REFINE_OK);
     cr_expect_arr_eq(dst, src, sizeof src);
 }
@@ -112,7 +112,7 @@ Test(engine_resample, refuses_impossible_sides)
 Test(engine_resample, survives_every_failed_allocation)
 {
     uint8_t src[W * H * 3], dst[4 * 8 * 3];
-    fill(src);
+    fill_source_image(src);
     const uint64_t before = mem_used().now;
     for (long k = 0; k < 9; k++) { /* first, count, weights and row, twice; the picture between */
         refine_error err = { 0 };
@@ -124,7 +124,7 @@ Test(engine_resample, survives_every_failed_allocation)
 }
 
 /* A grey line or picture of the vectors, as RGB. */
-static void grey(uint8_t *rgb, const json_t *values)
+static void fill_grey_image(uint8_t *rgb, const json_t *values)
 {
     for (size_t i = 0; i < json_array_size(values); i++)
         memset(rgb + 3 * i, (int)json_integer_value(json_array_get(values, i)), 3);
@@ -138,11 +138,11 @@ Test(engine_resample, matches_every_shared_vector)
     if (!root)
         cr_skip_test("no shared vectors");
 
-    grey(src, json_object_get(root, "src1d"));
+    fill_grey_image(src, json_object_get(root, "src1d"));
     json_object_foreach(json_object_get(root, "out1d"), name, v)
     {
         const int n = (int)json_array_size(v);
-        grey(want, v);
+        fill_grey_image(want, v);
         cr_assert_eq(resample_lanczos(dst, n, 1, src, 13, 1, NULL), REFINE_OK);
         cr_expect_arr_eq(dst, want, (size_t)n * 3, "%s, across", name);
         cr_assert_eq(resample_lanczos(dst, 1, n, src, 1, 13, NULL), REFINE_OK);
@@ -151,9 +151,9 @@ Test(engine_resample, matches_every_shared_vector)
 
     uint8_t want_2d[8 * 8 * 3], dst_2d[8 * 8 * 3];
     for (size_t y = 0; y < 9; y++)
-        grey(src + y * 33, json_array_get(json_object_get(root, "src2d_9x11"), y));
+        fill_grey_image(src + y * 33, json_array_get(json_object_get(root, "src2d_9x11"), y));
     for (size_t y = 0; y < 8; y++)
-        grey(want_2d + y * 24, json_array_get(json_object_get(root, "out2d_8x8"), y));
+        fill_grey_image(want_2d + y * 24, json_array_get(json_object_get(root, "out2d_8x8"), y));
     cr_assert_eq(resample_lanczos(dst_2d, 8, 8, src, 11, 9, NULL), REFINE_OK);
     cr_expect_arr_eq(dst_2d, want_2d, sizeof want_2d);
     json_decref(root);

@@ -13,7 +13,7 @@ enum { LATENT = 65536 };
 /* Where the reference computes in float32 its own builds differ by this much. */
 static const double TOLERANCE = 1e-6;
 
-static void near(const float *got, const double *want, size_t n, const char *what)
+static void expect_rng_near(const float *got, const double *want, size_t n, const char *what)
 {
     for (size_t i = 0; i < n; i++)
         cr_expect_float_eq(got[i], want[i], TOLERANCE * fmax(1, fabs(want[i])),
@@ -31,13 +31,13 @@ Test(engine_rng, draws_torchs_normals)
     rng r;
     rng_open(&r, RNG_TORCH, 0);
     rng_randn(&r, out, 16);
-    near(out, zero, 16, "seed 0");
+    expect_rng_near(out, zero, 16, "seed 0");
     rng_open(&r, RNG_TORCH, 42);
     rng_randn(&r, out, 16);
-    near(out, forty_two, 4, "seed 42");
+    expect_rng_near(out, forty_two, 4, "seed 42");
     rng_open(&r, RNG_TORCH, 42 + (7ull << 32));
     rng_randn(&r, out, 16);
-    near(out, forty_two, 4, "the high half of a seed does not count");
+    expect_rng_near(out, forty_two, 4, "the high half of a seed does not count");
 }
 
 Test(engine_rng, draws_short_tensors_in_double_and_keeps_the_spare)
@@ -48,7 +48,7 @@ Test(engine_rng, draws_short_tensors_in_double_and_keeps_the_spare)
     rng_open(&r, RNG_TORCH, 0);
     rng_open(&again, RNG_TORCH, 0);
     rng_randn(&r, all, 4);
-    near(all, want, 3, "seed 0");
+    expect_rng_near(all, want, 3, "seed 0");
     for (int i = 0; i < 4; i++)
         rng_randn(&again, one + i, 1);
     cr_expect_arr_eq(all, one, sizeof all);
@@ -65,7 +65,7 @@ Test(engine_rng, draws_an_unfinished_block_anew)
     rng r;
     rng_open(&r, RNG_TORCH, 0);
     rng_randn(&r, out, 20);
-    near(out, want, 20, "20 of seed 0");
+    expect_rng_near(out, want, 20, "20 of seed 0");
 }
 
 Test(engine_rng, goes_on_where_it_stopped)
@@ -89,9 +89,9 @@ Test(engine_rng, draws_the_gpus_normals)
     rng r;
     rng_open(&r, RNG_PHILOX, 0);
     rng_randn(&r, out, 8);
-    near(out, first, 8, "first call");
+    expect_rng_near(out, first, 8, "first call");
     rng_randn(&r, out, 8);
-    near(out, second, 4, "second call");
+    expect_rng_near(out, second, 4, "second call");
 }
 
 /* A GPU of `blocks` fills element i from thread i mod 256 blocks; the first tensor's
@@ -164,8 +164,8 @@ Test(engine_rng, matches_a_run_of_torch)
         rng r;
         rng_open(&r, RNG_TORCH, runs[i].seed);
         rng_randn(&r, out, runs[i].n);
-        near(out, runs[i].want, 4, "first");
-        near(out + runs[i].n - 4, runs[i].want + 4, 4, "last");
+        expect_rng_near(out, runs[i].want, 4, "first");
+        expect_rng_near(out + runs[i].n - 4, runs[i].want + 4, 4, "last");
     }
     mem_free(out);
 }
@@ -181,11 +181,11 @@ Test(engine_rng, keeps_the_spare_across_a_long_tensor)
     rng_randn(&r, out, 3);
     rng_randn(&r, out, 16);
     rng_randn(&r, out, 5);
-    near(out, want, 5, "the 5");
+    expect_rng_near(out, want, 5, "the 5");
 }
 
 /* One shared vector, named like "cpu_f32_seed42_n65536_last8". */
-static bool check_vector(const char *name, const json_t *v, float *buffer)
+static bool check_rng_vector(const char *name, const json_t *v, float *buffer)
 {
     unsigned long long seed;
     int call = 0, n = LATENT;
@@ -209,7 +209,7 @@ static bool check_vector(const char *name, const json_t *v, float *buffer)
     rng_open(&r, cuda ? RNG_PHILOX : RNG_TORCH, seed);
     for (int i = 0; i <= call; i++)
         rng_randn(&r, buffer, (size_t)n);
-    near(strstr(name, "_last") ? buffer + n - count : buffer, want, count, name);
+    expect_rng_near(strstr(name, "_last") ? buffer + n - count : buffer, want, count, name);
     return true;
 }
 
@@ -221,7 +221,7 @@ Test(engine_rng, matches_every_shared_vector)
     if (!root)
         cr_skip_test("no shared vectors");
     float *buffer = mem_alloc(LATENT * sizeof *buffer);
-    json_object_foreach(root, name, v) n += check_vector(name, v, buffer);
+    json_object_foreach(root, name, v) n += check_rng_vector(name, v, buffer);
     cr_assert_geq(n, 28);
     mem_free(buffer);
     json_decref(root);

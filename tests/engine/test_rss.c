@@ -19,17 +19,17 @@ static const double MIB = 1048576.0, SHARE = 0.01, LEAST = 2;
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void drop_pack(void) { (void)unlink(pack_file); }
+static void make_rss_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void remove_rss_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(engine_rss, .init = make_pack, .fini = drop_pack, .timeout = 100);
+TestSuite(engine_rss, .init = make_rss_pack, .fini = remove_rss_pack, .timeout = 100);
 
 typedef struct sizes {
     int side;
     uint64_t vram_mib, ram_mib;
 } sizes;
 
-static refine_status run_job(refine_report *r, sizes z, refine_precision precision)
+static refine_status run_rss_job(refine_report *r, sizes z, refine_precision precision)
 {
     const size_t pixels = (size_t)z.side * (size_t)z.side * 3;
     uint8_t *rgb = malloc(pixels);
@@ -69,7 +69,7 @@ static refine_report run_in_child(sizes z, refine_precision precision)
     const pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0) {
-        const bool ok = run_job(&r, z, precision) == REFINE_OK &&
+        const bool ok = run_rss_job(&r, z, precision) == REFINE_OK &&
                         write(ends[1], &r.memory, sizeof r.memory) == (ssize_t)sizeof r.memory;
         _exit(ok ? 0 : 1);
     }
@@ -81,7 +81,7 @@ static refine_report run_in_child(sizes z, refine_precision precision)
     return r;
 }
 
-static void foretells(sizes z)
+static void expect_rss_planned(sizes z)
 {
     static const struct {
         refine_precision type;
@@ -99,10 +99,16 @@ static void foretells(sizes z)
     }
 }
 
-Test(engine_rss, all_weights_and_pictures_on_the_device) { foretells((sizes){ 704, 1024, 64 }); }
+Test(engine_rss, all_weights_and_pictures_on_the_device)
+{
+    expect_rss_planned((sizes){ 704, 1024, 64 });
+}
 
-Test(engine_rss, some_weights_on_the_device) { foretells((sizes){ 704, 86, 64 }); }
+Test(engine_rss, some_weights_on_the_device) { expect_rss_planned((sizes){ 704, 86, 64 }); }
 
-Test(engine_rss, pictures_in_host_memory) { foretells((sizes){ 704, 50, 300 }); }
+Test(engine_rss, pictures_in_host_memory) { expect_rss_planned((sizes){ 704, 50, 300 }); }
 
-Test(engine_rss, pictures_in_host_memory_and_a_file) { foretells((sizes){ 704, 45, 130 }); }
+Test(engine_rss, pictures_in_host_memory_and_a_file)
+{
+    expect_rss_planned((sizes){ 704, 45, 130 });
+}

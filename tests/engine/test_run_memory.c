@@ -53,12 +53,13 @@ void opened_cpu(dev *d, struct dev_ops *ops, const struct dev_ops *its)
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void drop_pack(void) { (void)unlink(pack_file); }
+static void make_run_memory_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void remove_run_memory_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(engine_run_memory, .init = make_pack, .fini = drop_pack, .timeout = 100);
+TestSuite(engine_run_memory, .init = make_run_memory_pack, .fini = remove_run_memory_pack,
+          .timeout = 100);
 
-static refine_status run(bool guards, stray s, refine_error *err)
+static refine_status run_stray_job(bool guards, stray s, refine_error *err)
 {
     static uint8_t rgb[PICTURE_BYTES];
     refine_options o = picture_options(pack_file, REFINE_DEVICE_CPU, REFINE_F32);
@@ -73,33 +74,33 @@ static refine_status run(bool guards, stray s, refine_error *err)
     return st;
 }
 
-static void expect_found(stray s, const char *what)
+static void expect_stray_found(stray s, const char *what)
 {
     refine_error err = { 0 };
-    cr_expect_eq(run(true, s, &err), REFINE_EDEVICE);
+    cr_expect_eq(run_stray_job(true, s, &err), REFINE_EDEVICE);
     cr_expect_not_null(strstr(err.text, what), "%s", err.text);
 }
 
 Test(engine_run_memory, a_byte_beside_activations_ends_a_guarded_run)
 {
-    expect_found(BEFORE_ACTIVATIONS, "activations: byte -1 of the block");
+    expect_stray_found(BEFORE_ACTIVATIONS, "activations: byte -1 of the block");
 }
 
 Test(engine_run_memory, a_byte_behind_the_workspace_ends_a_guarded_run)
 {
-    expect_found(BEHIND_WORKSPACE, "the arena: byte 0 behind the workspace was written");
+    expect_stray_found(BEHIND_WORKSPACE, "the arena: byte 0 behind the workspace was written");
 }
 
 Test(engine_run_memory, a_guarded_run_that_does_nothing_wrong_comes_to_its_end)
 {
     refine_error err = { 0 };
-    cr_expect_eq(run(true, NOWHERE, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(run_stray_job(true, NOWHERE, &err), REFINE_OK, "%s", err.text);
 }
 
 Test(engine_run_memory, a_run_may_take_no_memory_and_its_caller_may_again)
 {
     refine_error err = { 0 };
-    cr_assert_eq(run(false, NOWHERE, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(run_stray_job(false, NOWHERE, &err), REFINE_OK, "%s", err.text);
     cr_expect(forbidden > 0 && allowed == 0, "%d operators, and %d where it may", forbidden,
               allowed);
     cr_expect(mem_allow(true), "of the thread that called it");

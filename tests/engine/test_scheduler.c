@@ -90,7 +90,7 @@ Test(engine_scheduler, has_falling_sigmas_for_every_number_of_steps)
 }
 
 /* The toy model of the traces: eps = 0.3 x_in + 0.05 (i + 1), i counting executed steps. */
-static void trace(int steps, double strength, double *out)
+static void trace_toy_sampler(int steps, double strength, double *out)
 {
     const scheduler s = open_steps(steps);
     const int first = scheduler_first(&s, strength, 0);
@@ -111,7 +111,7 @@ Test(engine_scheduler, follows_the_reference_through_a_run)
     static const double want[] = { 0.4703797101974487, 0.43109999401656474, 0.3633530523907138,
                                    0.35265619652127445 };
     double got[4];
-    trace(10, 0.3, got);
+    trace_toy_sampler(10, 0.3, got);
     for (int i = 0; i < 4; i++)
         cr_expect_float_eq(got[i], want[i], 2e-7, "%d: %.9g, expected %.9g", i, got[i], want[i]);
 }
@@ -178,7 +178,7 @@ Test(engine_scheduler, matches_every_shared_euler_trace)
         if (sscanf(name, "euler N=%d strength=%lf", &steps, &strength) != 2)
             continue;
         const size_t n = vectors_doubles(v, "trace", want, 64);
-        trace(steps, strength, got);
+        trace_toy_sampler(steps, strength, got);
         n_traces++;
         /* The traces are double throughout; ours rounds to float at each step. */
         for (size_t i = 0; i < n; i++)

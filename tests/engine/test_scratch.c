@@ -10,7 +10,7 @@
 #endif
 
 /* Bytes from one block to another. */
-static size_t apart(const void *from, const void *to)
+static size_t block_distance(const void *from, const void *to)
 {
     return (size_t)((const char *)to - (const char *)from);
 }
@@ -25,8 +25,8 @@ Test(engine_scratch, reuses_the_lowest_gap_that_fits)
     scratch s;
     open_planning(&s);
     char *a = scratch_bytes(&s, 1000), *b = scratch_bytes(&s, 300), *c = scratch_bytes(&s, 5000);
-    cr_assert_eq(apart(a, b), scratch_span(&s, 1000));
-    cr_assert_eq(apart(b, c), scratch_span(&s, 300));
+    cr_assert_eq(block_distance(a, b), scratch_span(&s, 1000));
+    cr_assert_eq(block_distance(b, c), scratch_span(&s, 300));
     scratch_give_bytes(&s, a);
     cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + scratch_span(&s, 5000)),
                  "1025 bytes do not fit in 1024");
@@ -59,7 +59,7 @@ Test(engine_scratch, trim_frees_the_tail)
     char *a = scratch_bytes(&s, 4096), *b = scratch_bytes(&s, 256);
     scratch_trim(&s, a, 1000);
     cr_assert_eq(scratch_bytes(&s, 3072 - 2 * GUARD_ZONE), (void *)(a + scratch_span(&s, 1000)));
-    cr_assert_eq(apart(a, b), scratch_span(&s, 4096));
+    cr_assert_eq(block_distance(a, b), scratch_span(&s, 4096));
 }
 
 Test(engine_scratch, leaves_room_below_a_floor)
@@ -68,8 +68,8 @@ Test(engine_scratch, leaves_room_below_a_floor)
     open_planning(&s);
     char *high = scratch_bytes_above(&s, 5000, 1000);
     char *low = scratch_bytes(&s, 5120);
-    cr_assert_eq(apart(low, high), scratch_span(&s, 5120));
-    cr_assert_eq(apart(low, scratch_bytes_above(&s, 5000, 1)),
+    cr_assert_eq(block_distance(low, high), scratch_span(&s, 5120));
+    cr_assert_eq(block_distance(low, scratch_bytes_above(&s, 5000, 1)),
                  scratch_span(&s, 5120) + scratch_span(&s, 1000));
     cr_assert_eq(s.peak, scratch_span(&s, 5120) + scratch_span(&s, 1000) + scratch_span(&s, 1));
 }
@@ -141,7 +141,7 @@ typedef struct rig {
     scratch s;
 } rig;
 
-static void rig_open(rig *k)
+static void scratch_rig_open(rig *k)
 {
     const dev_options o = { .compute = DT_F32 };
     memset(k, 0, sizeof *k);
@@ -155,7 +155,7 @@ static void rig_open(rig *k)
         memset(k->block[i], 0, i == 0 ? 512 : i == 1 ? 3 : BYTES);
 }
 
-static void rig_close(rig *k)
+static void scratch_rig_close(rig *k)
 {
     scratch_close(&k->s);
     dev_free(k->d, k->region, REGION, DEV_VRAM);
@@ -167,7 +167,7 @@ __attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p
 
 static void expect_fine(const rig *k) { cr_expect_eq(dev_status(k->d), REFINE_OK); }
 
-static void expect_found(const rig *k, const char *why)
+static void expect_scratch_fault(const rig *k, const char *why)
 {
     cr_expect_eq(dev_status(k->d), REFINE_EDEVICE);
     cr_expect_str_eq(dev_why(k->d), why);
@@ -178,43 +178,44 @@ static void expect_found(const rig *k, const char *why)
 Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
 {
     rig k;
-    rig_open(&k);
+    scratch_rig_open(&k);
     spoil(k.block[2] + BYTES);
     scratch_give_bytes(&k.s, k.block[0]);
     scratch_give_bytes(&k.s, k.block[1]);
     expect_fine(&k);
     scratch_give_bytes(&k.s, k.block[2]);
-    expect_found(&k, "activations: byte 1001 " OF_THE_LAST);
-    rig_close(&k);
+    expect_scratch_fault(&k, "activations: byte 1001 " OF_THE_LAST);
+    scratch_rig_close(&k);
 }
 
 Test(engine_scratch, a_byte_written_before_a_block_is_found_where_nothing_is_lent_out_there)
 {
     rig k;
-    rig_open(&k);
+    scratch_rig_open(&k);
     scratch_give_bytes(&k.s, k.block[1]);
     spoil(k.block[2] - 1);
     scratch_give_bytes(&k.s, k.block[2]);
-    expect_found(&k, "activations: byte -1 " OF_THE_LAST);
-    rig_close(&k);
+    expect_scratch_fault(&k, "activations: byte -1 " OF_THE_LAST);
+    scratch_rig_close(&k);
 }
 
 Test(engine_scratch, a_byte_written_before_the_first_block_is_found)
 {
     rig k;
-    rig_open(&k);
+    scratch_rig_open(&k);
     spoil(k.region);
     scratch_give_bytes(&k.s, k.block[0]);
-    expect_found(&k, "activations: byte -256 of the block of 512 bytes at 0 was written, which is "
-                     "beside it");
-    rig_close(&k);
+    expect_scratch_fault(
+        &k, "activations: byte -256 of the block of 512 bytes at 0 was written, which is "
+            "beside it");
+    scratch_rig_close(&k);
 }
 
 Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
 {
     for (int late = 0; late < 2; late++) {
         rig k;
-        rig_open(&k);
+        scratch_rig_open(&k);
         if (late)
             scratch_trim(&k.s, k.block[2], 100);
         expect_fine(&k);
@@ -224,25 +225,26 @@ Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
         else
             scratch_trim(&k.s, k.block[2], 100);
         cr_expect_eq(dev_status(k.d), REFINE_EDEVICE, "%d", late);
-        rig_close(&k);
+        scratch_rig_close(&k);
     }
 }
 
 Test(engine_scratch, what_is_lent_out_to_the_end_is_looked_at_then)
 {
     rig k;
-    rig_open(&k);
+    scratch_rig_open(&k);
     spoil(k.block[1] + 3);
     scratch_close(&k.s);
-    expect_found(&k, "activations: byte 3 of the block of 3 bytes at 1024 was written, which is "
-                     "beside it");
-    rig_close(&k);
+    expect_scratch_fault(
+        &k, "activations: byte 3 of the block of 3 bytes at 1024 was written, which is "
+            "beside it");
+    scratch_rig_close(&k);
 }
 
 Test(engine_scratch, all_bytes_of_blocks_are_free_to_be_written_and_then_the_region)
 {
     rig k;
-    rig_open(&k);
+    scratch_rig_open(&k);
     scratch_trim(&k.s, k.block[2], 77);
     memset(k.block[2], 1, 77);
     for (int i = 0; i < 3; i++)
@@ -252,14 +254,14 @@ Test(engine_scratch, all_bytes_of_blocks_are_free_to_be_written_and_then_the_reg
     scratch_close(&k.s);
     expect_fine(&k);
     memset(k.region, 1, REGION);
-    rig_close(&k);
+    scratch_rig_close(&k);
 }
 
 #ifdef __SANITIZE_ADDRESS__
 Test(engine_scratch, the_sanitizer_stops_whoever_touches_what_is_not_lent_out)
 {
     rig k;
-    rig_open(&k);
+    scratch_rig_open(&k);
     cr_expect(__asan_region_is_poisoned(k.block[2], BYTES) == NULL);
     cr_expect(__asan_address_is_poisoned(k.block[2] - 1));
     cr_expect(__asan_address_is_poisoned(k.block[2] + BYTES));
@@ -268,7 +270,7 @@ Test(engine_scratch, the_sanitizer_stops_whoever_touches_what_is_not_lent_out)
     scratch_give_bytes(&k.s, k.block[1]);
     cr_expect(__asan_address_is_poisoned(k.block[1]));
     cr_expect(!__asan_address_is_poisoned(k.block[2]));
-    rig_close(&k);
+    scratch_rig_close(&k);
 }
 #endif
 

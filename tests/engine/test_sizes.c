@@ -17,10 +17,10 @@ enum { MOST = 1920 * 1080 * 3, MANY = 3 };
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
-static void drop_pack(void) { (void)unlink(pack_file); }
+static void make_sizes_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void remove_sizes_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(engine_sizes, .init = make_pack, .fini = drop_pack);
+TestSuite(engine_sizes, .init = make_sizes_pack, .fini = remove_sizes_pack);
 
 static uint8_t photo[MOST], one[MOST], many[MOST];
 
@@ -40,7 +40,7 @@ static bool is_all_black(const uint8_t *rgb, size_t n)
 }
 
 /* One step, without guidance: each operator meets its shape once. */
-static refine_job job_of(int width, int height, uint8_t *out)
+static refine_job one_step_job(int width, int height, uint8_t *out)
 {
     refine_job j = picture_job(out);
     j.width = width;
@@ -58,7 +58,7 @@ static void expect_same_with_many_threads(int width, int height, refine_precisio
     fill_photo();
     for (int threads = 1; threads <= MANY; threads += MANY - 1) {
         refine_options o = picture_options(pack_file, REFINE_DEVICE_CPU, precision);
-        const refine_job j = job_of(width, height, threads == 1 ? one : many);
+        const refine_job j = one_step_job(width, height, threads == 1 ? one : many);
         o.vram_bytes = (uint64_t)2 << 30;
         o.ram_bytes = (uint64_t)1 << 30;
         o.threads = threads;

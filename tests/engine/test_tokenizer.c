@@ -24,11 +24,11 @@ static tokenizer *open_tiny(void)
     return t;
 }
 
-static int sym(char c) { return (unsigned char)c - 33; }
+static int ascii_symbol_id(char c) { return (unsigned char)c - 33; }
 
 /* The prompt's ids are start, want[0..n), end and padding. */
-static void encodes(tokenizer *t, tokenizer_flavour flavour, const char *prompt, size_t len,
-                    const int *want, int n)
+static void expect_token_ids(tokenizer *t, tokenizer_flavour flavour, const char *prompt,
+                             size_t len, const int *want, int n)
 {
     int ids[TOKENIZER_CONTEXT], count = -1;
     refine_error err = { 0 };
@@ -48,18 +48,19 @@ static void encodes(tokenizer *t, tokenizer_flavour flavour, const char *prompt,
 #define ENCODES(t, flavour, prompt, ...)                                                           \
     do {                                                                                           \
         const int want_[] = { __VA_ARGS__ };                                                       \
-        encodes(t, flavour, prompt, strlen(prompt), want_, (int)(sizeof want_ / sizeof *want_));   \
+        expect_token_ids(t, flavour, prompt, strlen(prompt), want_,                                \
+                         (int)(sizeof want_ / sizeof *want_));                                     \
     } while (0)
 
 Test(engine_tokenizer, merges_lowest_rank_first_and_leftmost_first)
 {
     tokenizer *t = open_tiny();
-    encodes(t, TOKENIZER_PLAIN, "", 0, NULL, 0);
+    expect_token_ids(t, TOKENIZER_PLAIN, "", 0, NULL, 0);
     ENCODES(t, TOKENIZER_PLAIN, "hello", HELLO);
-    ENCODES(t, TOKENIZER_PLAIN, "hell", HE, sym('l'), sym('l') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "aaaab", AAAA, sym('b') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "aaab", AA, sym('a'), sym('b') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "aaaaaaa", AAAA, AA, sym('a') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "hell", HE, ascii_symbol_id('l'), ascii_symbol_id('l') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "aaaab", AAAA, ascii_symbol_id('b') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "aaab", AA, ascii_symbol_id('a'), ascii_symbol_id('b') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "aaaaaaa", AAAA, AA, ascii_symbol_id('a') + LAST);
     tokenizer_close(t);
 }
 
@@ -100,7 +101,7 @@ static int dense_id(const char *part)
         if (strcmp(made, part) == 0)
             return 512 + i;
     }
-    return sym(part[0]) + (part[1] != '\0' ? LAST : 0);
+    return ascii_symbol_id(part[0]) + (part[1] != '\0' ? LAST : 0);
 }
 
 Test(engine_tokenizer, merges_as_the_naive_algorithm_does)
@@ -125,7 +126,7 @@ Test(engine_tokenizer, merges_as_the_naive_algorithm_does)
         const int n = merge_naively(parts, len);
         for (int i = 0; i < n; i++)
             want[i] = dense_id(parts[i]);
-        encodes(t, TOKENIZER_PLAIN, word, (size_t)len, want, n);
+        expect_token_ids(t, TOKENIZER_PLAIN, word, (size_t)len, want, n);
     }
     tokenizer_close(t);
 }
@@ -133,16 +134,19 @@ Test(engine_tokenizer, merges_as_the_naive_algorithm_does)
 Test(engine_tokenizer, splits_by_character_class)
 {
     tokenizer *t = open_tiny();
-    ENCODES(t, TOKENIZER_PLAIN, " x\t\ny ", sym('x') + LAST, sym('y') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "x12?-y", sym('x') + LAST, sym('1') + LAST, sym('2') + LAST,
-            sym('?'), sym('-') + LAST, sym('y') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "x's", sym('x') + LAST, sym('\''), sym('s') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "x''s", sym('x') + LAST, sym('\''), sym('\'') + LAST,
-            sym('s') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "X'LLY", sym('x') + LAST, sym('\''), sym('l'), sym('l') + LAST,
-            sym('y') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "x\xc2\x85y\xe3\x80\x80z", sym('x') + LAST, sym('y') + LAST,
-            sym('z') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, " x\t\ny ", ascii_symbol_id('x') + LAST,
+            ascii_symbol_id('y') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "x12?-y", ascii_symbol_id('x') + LAST, ascii_symbol_id('1') + LAST,
+            ascii_symbol_id('2') + LAST, ascii_symbol_id('?'), ascii_symbol_id('-') + LAST,
+            ascii_symbol_id('y') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "x's", ascii_symbol_id('x') + LAST, ascii_symbol_id('\''),
+            ascii_symbol_id('s') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "x''s", ascii_symbol_id('x') + LAST, ascii_symbol_id('\''),
+            ascii_symbol_id('\'') + LAST, ascii_symbol_id('s') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "X'LLY", ascii_symbol_id('x') + LAST, ascii_symbol_id('\''),
+            ascii_symbol_id('l'), ascii_symbol_id('l') + LAST, ascii_symbol_id('y') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "x\xc2\x85y\xe3\x80\x80z", ascii_symbol_id('x') + LAST,
+            ascii_symbol_id('y') + LAST, ascii_symbol_id('z') + LAST);
     tokenizer_close(t);
 }
 
@@ -157,29 +161,34 @@ Test(engine_tokenizer, numbers_all_256_bytes)
                          187 - (0xff - 0xe2),
                          188 + 33 + 1 + 2,
                          94 + (0xac - 0xa1) + LAST };
-    encodes(t, TOKENIZER_PLAIN, prompt, sizeof prompt - 1, want, 6);
+    expect_token_ids(t, TOKENIZER_PLAIN, prompt, sizeof prompt - 1, want, 6);
     tokenizer_close(t);
 }
 
 Test(engine_tokenizer, gives_the_exclamation_mark_its_flavour)
 {
     tokenizer *t = open_tiny();
-    ENCODES(t, TOKENIZER_DIFFUSERS, "x!?!", sym('x') + LAST, 0, sym('?') + LAST, 0);
-    ENCODES(t, TOKENIZER_PLAIN, "x!?!", sym('x') + LAST, 0, sym('?'), 0 + LAST);
-    ENCODES(t, TOKENIZER_OPENCLIP, "x!", sym('x') + LAST, 0 + LAST);
+    ENCODES(t, TOKENIZER_DIFFUSERS, "x!?!", ascii_symbol_id('x') + LAST, 0,
+            ascii_symbol_id('?') + LAST, 0);
+    ENCODES(t, TOKENIZER_PLAIN, "x!?!", ascii_symbol_id('x') + LAST, 0, ascii_symbol_id('?'),
+            0 + LAST);
+    ENCODES(t, TOKENIZER_OPENCLIP, "x!", ascii_symbol_id('x') + LAST, 0 + LAST);
     tokenizer_close(t);
 }
 
 Test(engine_tokenizer, knows_special_tokens_by_flavour)
 {
     tokenizer *t = open_tiny();
-    ENCODES(t, TOKENIZER_DIFFUSERS, "x<<|EndOfText|>y", sym('x') + LAST, sym('<') + LAST,
-            TOKENIZER_END, sym('y') + LAST);
+    ENCODES(t, TOKENIZER_DIFFUSERS, "x<<|EndOfText|>y", ascii_symbol_id('x') + LAST,
+            ascii_symbol_id('<') + LAST, TOKENIZER_END, ascii_symbol_id('y') + LAST);
     ENCODES(t, TOKENIZER_PLAIN, "<|startoftext|>", TOKENIZER_START);
     ENCODES(t, TOKENIZER_OPENCLIP, "<end_of_text>", TOKENIZER_END);
-    ENCODES(t, TOKENIZER_OPENCLIP, "?<end_of_text>", sym('?'), sym('<') + LAST, sym('e'), sym('n'),
-            sym('d') + LAST, sym('_') + LAST, sym('o'), sym('f') + LAST, sym('_') + LAST, sym('t'),
-            sym('e'), sym('x'), sym('t') + LAST, sym('>') + LAST);
+    ENCODES(t, TOKENIZER_OPENCLIP, "?<end_of_text>", ascii_symbol_id('?'),
+            ascii_symbol_id('<') + LAST, ascii_symbol_id('e'), ascii_symbol_id('n'),
+            ascii_symbol_id('d') + LAST, ascii_symbol_id('_') + LAST, ascii_symbol_id('o'),
+            ascii_symbol_id('f') + LAST, ascii_symbol_id('_') + LAST, ascii_symbol_id('t'),
+            ascii_symbol_id('e'), ascii_symbol_id('x'), ascii_symbol_id('t') + LAST,
+            ascii_symbol_id('>') + LAST);
     tokenizer_close(t);
 }
 
@@ -214,10 +223,11 @@ Test(engine_tokenizer, resolves_html_references_twice_for_openclip)
     same_ids(t, TOKENIZER_OPENCLIP, "x&nbsp;y&apos;", "x y'");
     same_ids(t, TOKENIZER_OPENCLIP, "&#0;&#xD800;&#99999999999;",
              "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
-    ENCODES(t, TOKENIZER_OPENCLIP, "&apos", sym('&') + LAST, sym('a'), sym('p'), sym('o'),
-            sym('s') + LAST);
-    ENCODES(t, TOKENIZER_OPENCLIP, "&#", sym('&'), sym('#') + LAST);
-    ENCODES(t, TOKENIZER_PLAIN, "&lt", sym('&') + LAST, sym('l'), sym('t') + LAST);
+    ENCODES(t, TOKENIZER_OPENCLIP, "&apos", ascii_symbol_id('&') + LAST, ascii_symbol_id('a'),
+            ascii_symbol_id('p'), ascii_symbol_id('o'), ascii_symbol_id('s') + LAST);
+    ENCODES(t, TOKENIZER_OPENCLIP, "&#", ascii_symbol_id('&'), ascii_symbol_id('#') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "&lt", ascii_symbol_id('&') + LAST, ascii_symbol_id('l'),
+            ascii_symbol_id('t') + LAST);
     tokenizer_close(t);
 }
 
@@ -238,10 +248,10 @@ Test(engine_tokenizer, cuts_at_75_and_says_how_many_there_were)
     for (int n = 74; n <= 77; n++) {
         for (int i = 0; i < n; i++) {
             memcpy(prompt + 2 * i, "x ", 2);
-            want[i] = sym('x') + LAST;
+            want[i] = ascii_symbol_id('x') + LAST;
         }
         prompt[2 * n] = '\0';
-        encodes(t, TOKENIZER_DIFFUSERS, prompt, (size_t)(2 * n), want, n);
+        expect_token_ids(t, TOKENIZER_DIFFUSERS, prompt, (size_t)(2 * n), want, n);
     }
     tokenizer_close(t);
 }
@@ -324,7 +334,7 @@ Test(engine_tokenizer, reads_the_list_with_any_line_ends)
     static const char text[] = "\"bpe_simple_vocab_16e6.txt#version: 0.2\r\nh e\r\n\r\nl l";
     tokenizer *t;
     cr_assert_eq(tokenizer_open(&t, text, strlen(text), NULL), REFINE_OK);
-    ENCODES(t, TOKENIZER_PLAIN, "hellx", HE, LL, sym('x') + LAST);
+    ENCODES(t, TOKENIZER_PLAIN, "hellx", HE, LL, ascii_symbol_id('x') + LAST);
     tokenizer_close(t);
 }
 
@@ -369,8 +379,8 @@ static tokenizer *open_real(void)
 }
 
 /* The vectors hold at most 77 ids; tokens beyond those are counted by nobody. */
-static int mismatches(tokenizer *t, const json_t *vector, const char *key,
-                      tokenizer_flavour flavour)
+static int count_id_mismatches(tokenizer *t, const json_t *vector, const char *key,
+                               tokenizer_flavour flavour)
 {
     const json_t *prompt = json_object_get(vector, "prompt"), *want = json_object_get(vector, key);
     const size_t n = json_array_size(want);
@@ -396,9 +406,9 @@ Test(engine_tokenizer, matches_the_reference_on_every_vector_in_every_flavour)
     cr_assert_eq(json_array_size(vectors), 248);
     for (size_t i = 0; i < json_array_size(vectors); i++) {
         const json_t *v = json_array_get(vectors, i);
-        mismatches(t, v, "ids_hf_tokenizer_2", TOKENIZER_DIFFUSERS);
-        mismatches(t, v, "ids_openclip", TOKENIZER_OPENCLIP);
-        mismatches(t, v, "ids_plain_hf", TOKENIZER_PLAIN);
+        count_id_mismatches(t, v, "ids_hf_tokenizer_2", TOKENIZER_DIFFUSERS);
+        count_id_mismatches(t, v, "ids_openclip", TOKENIZER_OPENCLIP);
+        count_id_mismatches(t, v, "ids_plain_hf", TOKENIZER_PLAIN);
     }
     json_decref(root);
     tokenizer_close(t);

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { READ_MOST = 4 << 20 };
 
-static void read_all(const pack *p)
+static void read_whole_pack(const pack *p)
 {
     static char out[READ_MOST];
     static uint16_t row[READ_MOST / 2];
@@ -49,7 +49,7 @@ static void open_and_read(const uint8_t *data, size_t size)
         abort();
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (pack_open(&p, path, &err) == REFINE_OK)
-        read_all(p);
+        read_whole_pack(p);
     pack_close(p);
     (void)close(fd);
 }

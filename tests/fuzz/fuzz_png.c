@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check(const uint8_t *data, size_t size)
+static void check_png_input(const uint8_t *data, size_t size)
 {
     image im = { 0 };
     refine_error err = { 0 };
@@ -52,13 +52,13 @@ static void put_checksums_right(uint8_t *p, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    check(data, size);
+    check_png_input(data, size);
     uint8_t *copy = mem_alloc(size + (size == 0));
     if (!copy)
         return 0;
     memcpy(copy, data, size);
     put_checksums_right(copy, size);
-    check(copy, size);
+    check_png_input(copy, size);
     mem_free(copy);
     assert(mem_used().now == 0);
     return 0;

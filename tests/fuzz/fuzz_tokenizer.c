@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char OWN[] = "i n\nt h\na n\nr e\nin g</w>\nth e</w>\n! !\n\xc3\xb0 \xc5\x81\n";
 
-static void check(tokenizer *t, const char *prompt, size_t len, tokenizer_flavour flavour)
+static void check_prompt_ids(tokenizer *t, const char *prompt, size_t len,
+                             tokenizer_flavour flavour)
 {
     int ids[TOKENIZER_CONTEXT], n = 0, ends = 0;
     refine_error err;
@@ -53,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(st == REFINE_EFORMAT && !t && err.text[0] != '\0');
         return 0;
     }
-    check(t, text, len, flavour);
+    check_prompt_ids(t, text, len, flavour);
     tokenizer_close(t);
     return 0;
 }

@@ -44,7 +44,7 @@ void plain_add_suite(plain_suite *s)
 }
 
 /* Ends the test with 0, SKIPPED or FAILED. */
-_Noreturn static void leave(int result)
+_Noreturn static void end_test(int result)
 {
     if (!in_process)
         exit(result);
@@ -60,7 +60,7 @@ void plain_skip(const char *fmt, ...)
     vprintf(fmt, args);
     va_end(args);
     putchar('\n');
-    leave(SKIPPED);
+    end_test(SKIPPED);
 }
 
 void plain_check(bool held, bool fatal, const char *file, int line, const char *what,
@@ -77,7 +77,7 @@ void plain_check(bool held, bool fatal, const char *file, int line, const char *
     va_end(args);
     putchar('\n');
     if (fatal)
-        leave(FAILED);
+        end_test(FAILED);
 }
 
 static const plain_options *suite_of(const plain_test *t)
@@ -106,7 +106,7 @@ _Noreturn static void run_here(const plain_test *t)
         t->options.fini();
     if (suite->fini)
         suite->fini();
-    leave(failed ? FAILED : 0);
+    end_test(failed ? FAILED : 0);
 }
 
 static int run_in_process(const plain_test *t)
@@ -141,14 +141,14 @@ static int run_apart(const plain_test *t)
 }
 
 /* 0, SKIPPED or FAILED. */
-static int run(const plain_test *t)
+static int run_plain_test(const plain_test *t)
 {
     if (t->options.disabled || suite_of(t)->disabled)
         return SKIPPED;
     return in_process ? run_in_process(t) : run_apart(t);
 }
 
-static bool matches(const plain_test *t, const char *filter)
+static bool is_test_selected(const plain_test *t, const char *filter)
 {
     char name[256];
     (void)snprintf(name, sizeof name, "%s/%s", t->suite, t->name);
@@ -168,9 +168,9 @@ int main(int argc, char **argv)
         return 2;
     }
     for (const plain_test *t = tests; t; t = t->next) {
-        if (!matches(t, filter))
+        if (!is_test_selected(t, filter))
             continue;
-        const int result = run(t);
+        const int result = run_plain_test(t);
 
         n++;
         n_failed += result == FAILED;

@@ -70,7 +70,7 @@ static refine_device draw_device(draws *d)
     if (draw_once_in(d, 6)) {
         emulation_set_order((emulation_order)draw_below(d, 3), 3);
         emulation_set_schedule((emulation_schedule)draw_below(d, EMULATION_SCHEDULES),
-                               (uint32_t)draw(d, 0, 1000));
+                               (uint32_t)draw_integer(d, 0, 1000));
         const bool old = draw_once_in(d, 2); /* one that copies nothing by itself */
         emulation_set_card(old ? 7 : 8, old ? 5 : 6, 2);
         return REFINE_DEVICE_CUDA;
@@ -96,7 +96,7 @@ static void draw_one(draws *d, refine_job *j, int i, bool latents)
     static const char *const PROMPTS[] = { "", "a cat", "a dog on a lawn, in the rain" };
     j->prompt = PROMPTS[draw_below(d, 3)];
     j->negative = PROMPTS[draw_below(d, 2)];
-    j->seed = (uint64_t)draw(d, 0, 9);
+    j->seed = (uint64_t)draw_integer(d, 0, 9);
     if (j->guidance > 1)
         j->guidance = 4 + (float)i;
     fill_inputs(j, latents, j->seed + 77);
@@ -109,7 +109,7 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
     const refine_device device = draw_device(d);
     const bool card = device == REFINE_DEVICE_CUDA;
     const bool latents = draw_once_in(d, 3), guided = draw_once_in(d, 2);
-    const int steps = draw(d, 1, card ? 1 : SANITIZED ? 2 : 3);
+    const int steps = draw_integer(d, 1, card ? 1 : SANITIZED ? 2 : 3);
 
     a->o = picture_options(packs[which], device, draw_precision(d, device, which));
     a->o.threads = 1;
@@ -148,19 +148,19 @@ void any_job_close(any_job *a)
 void draw_ways(draws *d, any_job *a, refine_options *o)
 {
     const size_t n = strlen(a->text);
-    o->threads = draw(d, 1, 16);
+    o->threads = draw_integer(d, 1, 16);
     o->reader = draw_once_in(d, 2) ? REFINE_READER_PREAD : REFINE_READER_AUTO;
-    o->decode_threads = draw(d, 0, 4);
+    o->decode_threads = draw_integer(d, 0, 4);
     if (draw_once_in(d, 3))
         o->ring_bytes = (uint64_t)draw_scale(d, 1, 64) << 20;
     if (draw_once_in(d, 2))
         o->resident_bytes = draw_once_in(d, 2) ? (uint64_t)draw_scale(d, 1, 1 << 24) : UINT64_MAX;
     if (draw_once_in(d, 2))
         o->cached_bytes = draw_once_in(d, 2) ? (uint64_t)draw_scale(d, 1, 1 << 24) : UINT64_MAX;
-    o->band_rows = 8 * draw(d, 0, 20);
-    o->per_pass = draw(d, 0, 2 * a->n);
-    o->together = draw(d, 0, 9);
-    o->spill = draw(d, 0, 2);
+    o->band_rows = 8 * draw_integer(d, 0, 20);
+    o->per_pass = draw_integer(d, 0, 2 * a->n);
+    o->together = draw_integer(d, 0, 9);
+    o->spill = draw_integer(d, 0, 2);
     o->trace = draw_once_in(d, 4);
     o->guards = draw_once_in(d, 4);
     a->again = draw_once_in(d, 4);

@@ -49,7 +49,7 @@ static unsigned make_choice(draws *d, unsigned otherwise, unsigned most)
     return c;
 }
 
-int draw(draws *d, int low, int high)
+int draw_integer(draws *d, int low, int high)
 {
     const unsigned most = (unsigned)high - (unsigned)low;
     return low + (int)make_choice(d, (unsigned)(random_bits(&d->seed) % (most + 1ull)), most);
@@ -66,25 +66,25 @@ bool draw_once_in(draws *d, int n)
     return make_choice(d, random_below(&d->seed, n) == 0, 1) != 0;
 }
 
-static void put_text(char *out, size_t size, const char *fmt, va_list args)
+static void format_first_text(char *out, size_t size, const char *fmt, va_list args)
 {
     if (!*out)
         (void)vsnprintf(out, size, fmt, args);
 }
 
-void tried(draws *d, const char *fmt, ...)
+void describe_case(draws *d, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    put_text(d->t->what, sizeof d->t->what, fmt, args);
+    format_first_text(d->t->what, sizeof d->t->what, fmt, args);
     va_end(args);
 }
 
-void wrong(draws *d, const char *fmt, ...)
+void fail_case(draws *d, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    put_text(d->t->fault, sizeof d->t->fault, fmt, args);
+    format_first_text(d->t->fault, sizeof d->t->fault, fmt, args);
     va_end(args);
 }
 
@@ -113,7 +113,7 @@ static void close_trier(trier *k)
 }
 
 /* Leaving in the ordinary way lets a sanitizer look for leaks. */
-_Noreturn static void live(const trier *k, draws *d)
+_Noreturn static void run_case_child(const trier *k, draws *d)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)dup2(k->said, STDOUT_FILENO);
@@ -125,7 +125,7 @@ _Noreturn static void live(const trier *k, draws *d)
 }
 
 /* What the process was too ill to say. */
-static void judge(trial *t, int status)
+static void set_exit_fault(trial *t, int status)
 {
     const bool spoke = t->fault[0] != '\0';
     if (spoke)
@@ -141,7 +141,7 @@ static void judge(trial *t, int status)
 }
 
 /* Did it fail?  The choices that were made are in k->t. */
-static bool fails(const trier *k, draws d)
+static bool case_fails(const trier *k, draws d)
 {
     int status = 0;
 
@@ -154,9 +154,9 @@ static bool fails(const trier *k, draws d)
     const pid_t child = fork();
     cr_assert(child >= 0, "fork: %s", strerror(errno));
     if (child == 0)
-        live(k, &d);
+        run_case_child(k, &d);
     cr_assert(waitpid(child, &status, 0) == child);
-    judge(k->t, status);
+    set_exit_fault(k->t, status);
     return k->t->fault[0] != '\0';
 }
 
@@ -171,7 +171,7 @@ typedef struct shrinker {
 } shrinker;
 
 /* The failed case in k->t. */
-static void keep(shrinker *s)
+static void keep_failed_case(shrinker *s)
 {
     const trial *t = s->k->t;
     s->n = t->n;
@@ -180,14 +180,17 @@ static void keep(shrinker *s)
     memcpy(s->fault, t->fault, sizeof s->fault);
 }
 
-static double now(void)
+static double case_clock_seconds(void)
 {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static bool may_go_on(const shrinker *s) { return s->tries < SHRINKS && now() < s->until; }
+static bool may_go_on(const shrinker *s)
+{
+    return s->tries < SHRINKS && case_clock_seconds() < s->until;
+}
 
 /* Fewer choices, or the same number and the first that differs is smaller. */
 static bool is_simpler(const shrinker *s, const trial *t)
@@ -201,14 +204,14 @@ static bool is_simpler(const shrinker *s, const trial *t)
 }
 
 /* Takes these choices where they fail too and are simpler, as they were made. */
-static bool take(shrinker *s, const unsigned *choice, int n)
+static bool try_choices(shrinker *s, const unsigned *choice, int n)
 {
     const draws d = { .given = choice, .n_given = n };
     const trial *t = s->k->t;
     s->tries++;
-    if (!fails(s->k, d) || !is_simpler(s, t))
+    if (!case_fails(s->k, d) || !is_simpler(s, t))
         return false;
-    keep(s);
+    keep_failed_case(s);
     return true;
 }
 
@@ -217,7 +220,7 @@ static bool take_without(shrinker *s, int at, int count)
     unsigned c[MOST_CHOICES];
     memcpy(c, s->choice, sizeof c);
     memmove(&c[at], &c[at + count], (size_t)(s->n - at - count) * sizeof *c);
-    return take(s, c, s->n - count);
+    return try_choices(s, c, s->n - count);
 }
 
 static bool take_with(shrinker *s, int at, unsigned value)
@@ -227,10 +230,10 @@ static bool take_with(shrinker *s, int at, unsigned value)
         return false;
     memcpy(c, s->choice, sizeof c);
     c[at] = value;
-    return take(s, c, s->n);
+    return try_choices(s, c, s->n);
 }
 
-static bool leave_out(shrinker *s)
+static bool remove_choices(shrinker *s)
 {
     bool any = false;
     for (int count = 8; count > 0; count /= 2)
@@ -242,7 +245,7 @@ static bool leave_out(shrinker *s)
 
 /* Where one less of a choice makes for fewer choices behind it, as of a length: without any of
  * them, and not just without the last. */
-static bool shorten(shrinker *s, int at)
+static bool shorten_choices(shrinker *s, int at)
 {
     const int fewer = s->n - s->k->t->n;
     unsigned c[MOST_CHOICES];
@@ -252,14 +255,14 @@ static bool shorten(shrinker *s, int at)
         memcpy(c, s->choice, sizeof c);
         c[at]--;
         memmove(&c[gone], &c[gone + fewer], (size_t)(s->n - gone - fewer) * sizeof *c);
-        if (take(s, c, s->n - fewer))
+        if (try_choices(s, c, s->n - fewer))
             return true;
     }
     return false;
 }
 
 /* Down to where it does not fail any more, by halves. */
-static bool lessen(shrinker *s)
+static bool lessen_choices(shrinker *s)
 {
     bool any = false;
     for (int at = 0; at < s->n && may_go_on(s); at++) {
@@ -268,24 +271,24 @@ static bool lessen(shrinker *s)
             while (at < s->n && s->choice[at] >= step && take_with(s, at, s->choice[at] - step))
                 any = true;
         if (at < s->n && s->choice[at] > 0)
-            any |= take_with(s, at, s->choice[at] - 1) || shorten(s, at);
+            any |= take_with(s, at, s->choice[at] - 1) || shorten_choices(s, at);
     }
     return any;
 }
 
 /* From the failed case in k->t to the simplest, which is then there.  What fails now and then is
  * told as it was when it last did. */
-static void shrink(const trier *k)
+static void shrink_case(const trier *k)
 {
     enum { AGAIN = 5 };
-    shrinker s = { .k = k, .until = now() + SHRINK_SECONDS };
-    keep(&s);
+    shrinker s = { .k = k, .until = case_clock_seconds() + SHRINK_SECONDS };
+    keep_failed_case(&s);
     for (bool better = true; better && may_go_on(&s);) {
-        better = leave_out(&s);
-        better |= lessen(&s);
+        better = remove_choices(&s);
+        better |= lessen_choices(&s);
     }
     for (int i = 0; i < AGAIN; i++)
-        if (fails(k, (draws){ .given = s.choice, .n_given = s.n }))
+        if (case_fails(k, (draws){ .given = s.choice, .n_given = s.n }))
             return;
     memcpy(k->t->what, s.what, sizeof s.what);
     (void)snprintf(k->t->fault, sizeof k->t->fault, "(now and then) %.900s", s.fault);
@@ -293,7 +296,7 @@ static void shrink(const trier *k)
 
 /* ---- a property ---- */
 
-static void tell(property_result *out, const trier *k)
+static void fill_property_result(property_result *out, const trier *k)
 {
     const ssize_t n = pread(k->said, out->said, sizeof out->said - 1, 0);
     out->said[n > 0 ? n : 0] = '\0';
@@ -308,22 +311,22 @@ void property_try(property_result *out, property *p, unsigned long long seed, do
 {
     trier k = open_trier(p);
     uint64_t next = seed;
-    const double until = now() + seconds;
+    const double until = case_clock_seconds() + seconds;
 
     *out = (property_result){ .held = true, .seed = seed };
     do {
         const draws d = { .random = true, .seed = out->seed };
-        if (fails(&k, d)) {
-            shrink(&k);
-            tell(out, &k);
+        if (case_fails(&k, d)) {
+            shrink_case(&k);
+            fill_property_result(out, &k);
             break;
         }
         out->seed = random_bits(&next);
-    } while (++out->cases < cases && now() < until);
+    } while (++out->cases < cases && case_clock_seconds() < until);
     close_trier(&k);
 }
 
-static double asked(const char *name, double otherwise)
+static double get_setting_number(const char *name, double otherwise)
 {
     const char *text = getenv(name);
     return text && *text ? strtod(text, NULL) : otherwise;
@@ -345,7 +348,8 @@ void property_hold(const char *name, property *p, int share)
     property_result r;
 
     property_try(&r, p, seed && *seed ? strtoull(seed, NULL, 10) : 1,
-                 share * asked("REFINE_SECONDS", DEFAULT_SECONDS), (int)asked("REFINE_CASES", 1e9));
+                 share * get_setting_number("REFINE_SECONDS", DEFAULT_SECONDS),
+                 (int)get_setting_number("REFINE_CASES", 1e9));
     printf("%s: %d cases\n", name, r.cases);
     add_setting(settings, sizeof settings, "REFINE_BIN");
     add_setting(settings, sizeof settings, "LSAN_OPTIONS");

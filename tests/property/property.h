@@ -2,10 +2,10 @@
  *
  *     Property(any_sum_is_at_least_its_parts)
  *     {
- *         const int a = draw(d, 0, 1000), b = draw_scale(d, 1, 1 << 20);
- *         tried(d, "%d + %d", a, b);
+ *         const int a = draw_integer(d, 0, 1000), b = draw_scale(d, 1, 1 << 20);
+ *         describe_case(d, "%d + %d", a, b);
  *         if (a + b < b)
- *             wrong(d, "the sum is %d", a + b);
+ *             fail_case(d, "the sum is %d", a + b);
  *     }
  *
  * A case is what its body made of a list of choices, each a number from 0, the simplest, to some
@@ -30,18 +30,18 @@ typedef struct draws draws;
 typedef void property(draws *d);
 
 /* low .. high, of which low is the simplest. */
-int draw(draws *d, int low, int high);
+int draw_integer(draws *d, int low, int high);
 /* The same, as likely from 10 to 100 as from 100 to 1000; 0 < low. */
 int draw_scale(draws *d, int low, int high);
 /* Once in n times; else the simplest, false. */
 bool draw_once_in(draws *d, int n);
 /* An index below n, of which 0 is the simplest. */
-static inline int draw_below(draws *d, int n) { return draw(d, 0, n - 1); }
+static inline int draw_below(draws *d, int n) { return draw_integer(d, 0, n - 1); }
 
 /* What this case is; before what may fail. */
-void tried(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void describe_case(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The case fails.  The first fault counts. */
-void wrong(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void fail_case(draws *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool is_wrong(const draws *d);
 
 /* Tries it until its time is over, `share` times what the environment says, and fails the test with

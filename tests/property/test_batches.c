@@ -32,7 +32,7 @@ typedef struct batch {
     char inputs[MOST_IMAGES][PATH];
 } batch;
 
-static void make_inputs(batch *b)
+static void make_batch_inputs(batch *b)
 {
     uint8_t rgb[SIDE * SIDE * 3];
     char name[PATH];
@@ -47,7 +47,7 @@ static void make_inputs(batch *b)
     }
 }
 
-_Noreturn static void become(const batch *b, const char *out)
+_Noreturn static void exec_batch_program(const batch *b, const char *out)
 {
     char program[PATH], together[8];
     const char *bin = getenv("REFINE_BIN");
@@ -66,14 +66,14 @@ _Noreturn static void become(const batch *b, const char *out)
 }
 
 /* Its exit status, -1 when it was killed; sent the signal after so long, unless that is 0. */
-static int run(const batch *b, const char *out, int signal, int after_ms)
+static int run_batch_program(const batch *b, const char *out, int signal, int after_ms)
 {
     const struct timespec wait = { after_ms / 1000, after_ms % 1000 * 1000000L };
     int status;
     const pid_t child = fork();
     cr_assert_geq(child, 0);
     if (child == 0)
-        become(b, out);
+        exec_batch_program(b, out);
     if (signal) {
         (void)nanosleep(&wait, NULL);
         (void)kill(child, signal);
@@ -82,7 +82,7 @@ static int run(const batch *b, const char *out, int signal, int after_ms)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static bool same_file(const char *a, const char *b)
+static bool is_batch_output_equal(const char *a, const char *b)
 {
     size_t n_a, n_b;
     if (access(a, R_OK) != 0 || access(b, R_OK) != 0)
@@ -100,11 +100,11 @@ static void expect_equal(draws *d, const batch *b, const char *got, const char *
     for (int i = 0; i < b->n; i++) {
         (void)snprintf(one, sizeof one, "%.490s/%d.png", want, i);
         (void)snprintf(other, sizeof other, "%.490s/%d.png", got, i);
-        if (!same_file(one, other))
-            wrong(d, "%d.png is another than an undisturbed run's", i);
+        if (!is_batch_output_equal(one, other))
+            fail_case(d, "%d.png is another than an undisturbed run's", i);
     }
     if (temp_files_in(got) != b->n)
-        wrong(d, "%d files, not %d", temp_files_in(got), b->n);
+        fail_case(d, "%d files, not %d", temp_files_in(got), b->n);
 }
 
 /* What a killed run had not finished is called *.part. */
@@ -128,24 +128,24 @@ CostlyProperty(any_batch_that_is_broken_off_goes_on)
     static batch b;
     char got[PATH], want[PATH], text[128] = "";
     int signal[3], after[3], status = 0;
-    b.n = draw(d, 2, MOST_IMAGES);
-    b.together = draw(d, 1, 3);
-    const int breaks = draw(d, 1, 3);
+    b.n = draw_integer(d, 2, MOST_IMAGES);
+    b.together = draw_integer(d, 1, 3);
+    const int breaks = draw_integer(d, 1, 3);
     for (int i = 0; i < breaks; i++) {
         signal[i] = SIGNALS[draw_below(d, 3)];
-        after[i] = draw(d, 1, 400);
+        after[i] = draw_integer(d, 1, 400);
         (void)snprintf(text + strlen(text), sizeof text - strlen(text), ", signal %d after %d ms",
                        signal[i], after[i]);
     }
-    tried(d, "%d images, %d together%s", b.n, b.together, text);
+    describe_case(d, "%d images, %d together%s", b.n, b.together, text);
     b.place = temp_place_make("");
     (void)snprintf(got, sizeof got, "%s/got", b.place.dir);
     (void)snprintf(want, sizeof want, "%s/want", b.place.dir);
-    make_inputs(&b);
+    make_batch_inputs(&b);
     for (int i = 0; i < breaks; i++)
-        (void)run(&b, got, signal[i], after[i]);
-    if ((status = run(&b, got, 0, 0)) != 0 || run(&b, want, 0, 0) != 0)
-        wrong(d, "ends with %d", status);
+        (void)run_batch_program(&b, got, signal[i], after[i]);
+    if ((status = run_batch_program(&b, got, 0, 0)) != 0 || run_batch_program(&b, want, 0, 0) != 0)
+        fail_case(d, "ends with %d", status);
     remove_parts(got);
     if (!is_wrong(d))
         expect_equal(d, &b, got, want);
@@ -158,7 +158,7 @@ typedef enum spelling { AS_IT_IS, DOTTED, AROUND, BY_LINK, BY_HARD_LINK, N_SPELL
 
 /* A place that is the inputs', as somebody may write it: of one input its file, else the
  * directory. */
-static void spell(char out[PATH], const batch *b, spelling way)
+static void format_input_path(char out[PATH], const batch *b, spelling way)
 {
     static const char *const FORMS[] = { [AS_IT_IS] = "%s",
                                          [DOTTED] = "%s/.",
@@ -187,20 +187,20 @@ Property(any_output_leaves_the_inputs)
     unsigned char *before[MOST_IMAGES];
     size_t bytes[MOST_IMAGES], now;
     char out[PATH];
-    b.n = draw(d, 1, 3);
+    b.n = draw_integer(d, 1, 3);
     b.together = 1;
     const spelling way = (spelling)draw_below(d, N_SPELLINGS);
-    tried(d, "%d images, %s", b.n, NAMES[way]);
+    describe_case(d, "%d images, %s", b.n, NAMES[way]);
     b.place = temp_place_make("");
-    make_inputs(&b);
+    make_batch_inputs(&b);
     for (int i = 0; i < b.n; i++)
         before[i] = temp_read(b.inputs[i], &bytes[i]);
-    spell(out, &b, way);
-    (void)run(&b, out, 0, 0);
+    format_input_path(out, &b, way);
+    (void)run_batch_program(&b, out, 0, 0);
     for (int i = 0; i < b.n; i++) {
         unsigned char *after = temp_read(b.inputs[i], &now);
         if (now != bytes[i] || memcmp(after, before[i], now) != 0)
-            wrong(d, "%d.png has been changed", i);
+            fail_case(d, "%d.png has been changed", i);
         free(after);
         free(before[i]);
     }

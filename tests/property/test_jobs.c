@@ -37,17 +37,20 @@ static bool draw_ceilings(draws *d, any_job *a, refine_options *o)
     return true;
 }
 
-static void run(draws *d, const any_job *a, const refine_options *o, any_result *r)
+static void run_drawn_job(draws *d, const any_job *a, const refine_options *o, any_result *r)
 {
     refine_error err = { 0 };
     const refine_status st = any_job_run(a, o, r, &err);
     if (st != REFINE_OK)
-        wrong(d, "ends with %d: %s", st, err.text);
+        fail_case(d, "ends with %d: %s", st, err.text);
     if (mem_used().now != 0)
-        wrong(d, "%llu bytes of the heap are left", (unsigned long long)mem_used().now);
+        fail_case(d, "%llu bytes of the heap are left", (unsigned long long)mem_used().now);
 }
 
-static int draw_images(draws *d) { return draw_once_in(d, 4) ? draw(d, 2, ANY_JOB_IMAGES) : 1; }
+static int draw_images(draws *d)
+{
+    return draw_once_in(d, 4) ? draw_integer(d, 2, ANY_JOB_IMAGES) : 1;
+}
 
 CostlyProperty(any_image_has_the_same_bits_whatever_the_way)
 {
@@ -59,16 +62,16 @@ CostlyProperty(any_image_has_the_same_bits_whatever_the_way)
     if (draw_once_in(d, 2))
         simple.o.pack_path = any_job_other_pack(&a);
     draw_ways(d, &a, &o);
-    tried(d, "%s", a.text);
+    describe_case(d, "%s", a.text);
     if (!draw_ceilings(d, &a, &o)) {
-        wrong(d, "cannot be planned with all memory");
+        fail_case(d, "cannot be planned with all memory");
         return;
     }
-    run(d, &simple, &simple.o, &plain);
-    run(d, &a, &o, &other);
+    run_drawn_job(d, &simple, &simple.o, &plain);
+    run_drawn_job(d, &a, &o, &other);
     if (!is_wrong(d) && !any_job_same(&plain, &other))
-        wrong(d, "not the same bits with %llu and %llu bytes", (unsigned long long)o.vram_bytes,
-              (unsigned long long)o.ram_bytes);
+        fail_case(d, "not the same bits with %llu and %llu bytes", (unsigned long long)o.vram_bytes,
+                  (unsigned long long)o.ram_bytes);
     any_job_free(&plain);
     any_job_free(&other);
     any_job_close(&a);
@@ -78,18 +81,18 @@ CostlyProperty(any_image_is_the_same_alone_and_in_company)
 {
     any_job a;
     any_result all, one;
-    draw_job(d, &a, draw(d, 2, ANY_JOB_IMAGES), ANY_JOB_PIXELS);
-    a.o.per_pass = draw(d, 0, 2 * a.n);
-    tried(d, "%s; %d a pass", a.text, a.o.per_pass);
-    run(d, &a, &a.o, &all);
+    draw_job(d, &a, draw_integer(d, 2, ANY_JOB_IMAGES), ANY_JOB_PIXELS);
+    a.o.per_pass = draw_integer(d, 0, 2 * a.n);
+    describe_case(d, "%s; %d a pass", a.text, a.o.per_pass);
+    run_drawn_job(d, &a, &a.o, &all);
     for (int i = 0; i < a.n && !is_wrong(d); i++) {
         any_job alone = a;
         alone.n = alone.o.images = 1;
         alone.o.per_pass = 0;
         alone.j[0] = a.j[i];
-        run(d, &alone, &alone.o, &one);
+        run_drawn_job(d, &alone, &alone.o, &one);
         if (memcmp(one.rgb, all.rgb + (size_t)i * one.rgb_bytes, one.rgb_bytes) != 0)
-            wrong(d, "image %d is another alone", i);
+            fail_case(d, "image %d is another alone", i);
         any_job_free(&one);
     }
     any_job_free(&all);
@@ -117,10 +120,10 @@ static void expect_like_referee(draws *d, const any_result *got, const any_resul
     double peak;
     const double off = largest_difference(got, want, &peak);
     if (!(off <= 2e-3 * peak))
-        wrong(d, "latents are off by %g of %g", off, peak);
+        fail_case(d, "latents are off by %g of %g", off, peak);
     for (size_t i = 0; i < got->rgb_bytes; i++)
         if (abs(got->rgb[i] - want->rgb[i]) > 1)
-            wrong(d, "byte %zu of the image is %d, not %d", i, got->rgb[i], want->rgb[i]);
+            fail_case(d, "byte %zu of the image is %d, not %d", i, got->rgb[i], want->rgb[i]);
 }
 
 CostlyProperty(any_image_in_f32_is_what_the_referee_makes)
@@ -129,10 +132,10 @@ CostlyProperty(any_image_in_f32_is_what_the_referee_makes)
     any_result got, want;
     draw_job(d, &a, 1, SANITIZED ? 4096 : 16384);
     a.o.precision = REFINE_F32;
-    tried(d, "in f32: %s", a.text);
-    run(d, &a, &a.o, &got);
+    describe_case(d, "in f32: %s", a.text);
+    run_drawn_job(d, &a, &a.o, &got);
     a.o.device = REFINE_DEVICE_REF;
-    run(d, &a, &a.o, &want);
+    run_drawn_job(d, &a, &a.o, &want);
     if (!is_wrong(d))
         expect_like_referee(d, &got, &want);
     any_job_free(&got);
@@ -157,14 +160,14 @@ CostlyProperty(any_job_that_is_stopped_leaves_nothing)
     draw_job(d, &a, 1, ANY_JOB_PIXELS / 4);
     refine_options o = a.o;
     draw_ways(d, &a, &o);
-    tried(d, "stopped at call %d: %s", left, a.text);
+    describe_case(d, "stopped at call %d: %s", left, a.text);
     a.j[0].progress = stop_later;
     a.j[0].progress_context = &left;
     const refine_status st = any_job_run(&a, &o, &r, &err);
     if (st != (left < 0 ? REFINE_ECANCELLED : REFINE_OK))
-        wrong(d, "ends with %d: %s", st, err.text);
+        fail_case(d, "ends with %d: %s", st, err.text);
     if (mem_used().now != 0)
-        wrong(d, "%llu bytes of the heap are left", (unsigned long long)mem_used().now);
+        fail_case(d, "%llu bytes of the heap are left", (unsigned long long)mem_used().now);
     any_job_free(&r);
     any_job_close(&a);
 }
@@ -193,10 +196,10 @@ Property(any_number_that_is_none_ends_the_job)
     draw_job(d, &a, 1, ANY_JOB_PIXELS / 4);
     const int values = a.j[0].width * a.j[0].height / 16, at = draw_below(d, values);
     const bool infinite = draw_once_in(d, 2);
-    tried(d, "%s: latent %d is %s", a.text, at, infinite ? "infinite" : "no number");
+    describe_case(d, "%s: latent %d is %s", a.text, at, infinite ? "infinite" : "no number");
     take_latents(&a.j[0], values)[at] = infinite ? INFINITY : NAN;
     if (any_job_run(&a, &a.o, &r, &err) == REFINE_OK)
-        wrong(d, "it ends well");
+        fail_case(d, "it ends well");
     any_job_free(&r);
     any_job_close(&a);
 }

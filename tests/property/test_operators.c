@@ -74,13 +74,13 @@ enum { N_KINDS = CPU_BF16_INTS + 1 };
 #endif
 
 static bool on_card(const place *p) { return p->kind >= CARD_TENSOR; }
-static bool in_ints(const place *p)
+static bool is_place_int8(const place *p)
 {
     return p->kind == CPU_INTS || p->kind == CPU_BF16_INTS || p->kind == CARD_INTS;
 }
 
 /* What activations are kept in. */
-static dtype activations(const place *p)
+static dtype activation_type(const place *p)
 {
     if (on_card(p))
         return p->kind == CARD_F32 ? DT_F32 : DT_F16;
@@ -95,7 +95,7 @@ static place draw_place(draws *d)
         p.copies = draw_once_in(d, 2);
         return p;
     }
-    p.threads = draw(d, 1, MOST_THREADS);
+    p.threads = draw_integer(d, 1, MOST_THREADS);
     p.isa = ISAS[draw_below(d, 6)];
     p.twin = draw_once_in(d, 3);
     return p;
@@ -118,21 +118,21 @@ static cuda_math math_of(const place *p)
 }
 
 /* One on which vectors go to shared memory by themselves, or the last on which none does. */
-static void set_card(bool copies) { emulation_set_card(copies ? 8 : 7, copies ? 6 : 5, 2); }
+static void set_card_copies(bool copies) { emulation_set_card(copies ? 8 : 7, copies ? 6 : 5, 2); }
 
-static dev *take_card(const place *p, bool plain)
+static dev *configure_card(const place *p, bool plain)
 {
     dev *d = cards[p->kind == CARD_F32];
     cuda_of(d)->math = math_of(p);
-    cuda_of(d)->ints = in_ints(p);
+    cuda_of(d)->ints = is_place_int8(p);
     emulation_set_order(plain ? EMULATION_FORWARD : (emulation_order)p->order, 7);
-    set_card(!plain && p->copies);
+    set_card_copies(!plain && p->copies);
     return d;
 }
 #else
 static void open_cards(void) {}
 
-static dev *take_card(const place *p, bool plain)
+static dev *configure_card(const place *p, bool plain)
 {
     (void)p, (void)plain;
     return NULL;
@@ -141,14 +141,14 @@ static dev *take_card(const place *p, bool plain)
 
 TestSuite(property, .init = open_cards);
 
-static void close_place(dev *d)
+static void close_place_device(dev *d)
 {
     if (d != cards[0] && d != cards[1])
         dev_close(d);
 }
 
 #if defined(__x86_64__)
-static void put_twins(dev *d)
+static void set_gemm_twins(dev *d)
 {
     if (!(isa_available() & ISA_AVX2))
         return;
@@ -156,20 +156,20 @@ static void put_twins(dev *d)
     cpu_of(d)->bf16 = &GEMM_BF16_TWIN;
 }
 #else
-static void put_twins(dev *d) { (void)d; }
+static void set_gemm_twins(dev *d) { (void)d; }
 #endif
 
 /* plain: one thread; a card's threads in their order, and all through registers. */
-static dev *open_place(const place *p, bool plain)
+static dev *open_place_device(const place *p, bool plain)
 {
     const int threads = plain ? 1 : p->threads;
     if (on_card(p))
-        return take_card(p, plain);
+        return configure_card(p, plain);
     (void)setenv("REFINE_ISA", p->isa, 1);
-    dev *d = in_ints(p) ? field_cpu_ints(activations(p), threads)
-                        : field_cpu(activations(p), threads);
+    dev *d = is_place_int8(p) ? field_cpu_ints(activation_type(p), threads)
+                              : field_cpu(activation_type(p), threads);
     if (!plain && p->twin)
-        put_twins(d);
+        set_gemm_twins(d);
     return d;
 }
 
@@ -190,7 +190,7 @@ static double operand_error(const place *p, int k)
     if (on_card(p))
         return cuda_math_error(math_of(p), k);
 #endif
-    return activations(p) == DT_BF16 ? 8 * 0x1p-9 * sqrt(k) / 3 * sqrt(2.0 / 3) : 0;
+    return activation_type(p) == DT_BF16 ? 8 * 0x1p-9 * sqrt(k) / 3 * sqrt(2.0 / 3) : 0;
 }
 
 /* ---- shapes ---- */
@@ -200,9 +200,10 @@ static const char *const VIEWS[] = { "", ", views", ", views in vectors" };
 /* Pixels, most of them few. */
 static void draw_image(draws *d, int *n, int *h, int *w)
 {
-    *n = draw(d, 1, 3);
+    *n = draw_integer(d, 1, 3);
     *h = draw_scale(d, 1, 400);
-    *w = draw_once_in(d, 4) ? 32 * draw(d, 1, 3) - draw(d, 0, 2) : draw_scale(d, 1, 400);
+    *w = draw_once_in(d, 4) ? 32 * draw_integer(d, 1, 3) - draw_integer(d, 0, 2)
+                            : draw_scale(d, 1, 400);
     while (*n * *h * *w > MOST_PIXELS)
         *h = (*h + 1) / 2;
 }
@@ -210,7 +211,7 @@ static void draw_image(draws *d, int *n, int *h, int *w)
 static dtype draw_weights(draws *d, const place *p)
 {
     static const dtype TYPES[] = { DT_F16, DT_I8G64, DT_BF16, DT_F32 };
-    if (in_ints(p))
+    if (is_place_int8(p))
         return DT_I8G64;
     return TYPES[draw_below(d, 4)];
 }
@@ -220,12 +221,12 @@ static dtype draw_type(draws *d, const place *p, int *exp2)
 {
     *exp2 = 0;
     if (!draw_once_in(d, 6))
-        return activations(p);
-    *exp2 = draw(d, 0, 8) - 3;
+        return activation_type(p);
+    *exp2 = draw_integer(d, 0, 8) - 3;
     return !on_card(p) && draw_once_in(d, 3) ? DT_F32 : DT_F16;
 }
 
-static int halved(int x) { return (x + 1) / 2; }
+static int halve_dim(int x) { return (x + 1) / 2; }
 
 /* Halves any of them that is not 1 yet; false: all are. */
 static bool lessen_any(draws *d, int *const dim[], int n)
@@ -234,7 +235,7 @@ static bool lessen_any(draws *d, int *const dim[], int n)
     for (int i = 0; i < n; i++) {
         int *const x = dim[(from + i) % n];
         if (*x > 1) {
-            *x = halved(*x);
+            *x = halve_dim(*x);
             return true;
         }
     }
@@ -251,9 +252,9 @@ static void judge_fields(draws *d, verdict *v, double most)
 {
     const double off = field_distance(&v->plain, &v->want);
     if (!(off <= most))
-        wrong(d, "off the referee by %g, where %g may be", off, most);
+        fail_case(d, "off the referee by %g, where %g may be", off, most);
     if (!field_same_bytes(&v->plain, &v->other))
-        wrong(d, "done in another way it is off by %g", field_distance(&v->plain, &v->other));
+        fail_case(d, "done in another way it is off by %g", field_distance(&v->plain, &v->other));
     field_free(&v->want);
     field_free(&v->plain);
     field_free(&v->other);
@@ -311,7 +312,7 @@ static linear_cut draw_cut(draws *d, const place *p, int rows)
 {
     linear_cut cut = { .n = 0 };
     while (rows > 0) {
-        const int tiles = cut.n == CHUNKS - 1 ? rows : draw(d, 1, 4) * TILE_ROWS_LINEAR;
+        const int tiles = cut.n == CHUNKS - 1 ? rows : draw_integer(d, 1, 4) * TILE_ROWS_LINEAR;
         cut.rows[cut.n++] = tiles < rows ? tiles : rows;
         rows -= tiles < rows ? tiles : rows;
     }
@@ -331,19 +332,19 @@ static field linear_done(dev *d, const linear_case *c, bool exact, way w, const 
     }
     field y = field_copy(&f[LINEAR_Y]);
     linear_free_fields(f);
-    close_place(d);
+    close_place_device(d);
     return y;
 }
 
 /* Half a step of 1/127 for each of k inputs, where these are rounded to int8. */
 static double int8_error(const place *p, dtype type, bool exact, int k)
 {
-    return in_ints(p) && type == activations(p) && !exact ? 8 * sqrt(k) / 127 / 6 : 0;
+    return is_place_int8(p) && type == activation_type(p) && !exact ? 8 * sqrt(k) / 127 / 6 : 0;
 }
 
 static double linear_tolerance(const place *p, const linear_case *c, bool exact, double peak)
 {
-    const double own = c->type == activations(p) || on_card(p) ? operand_error(p, c->k) : 0;
+    const double own = c->type == activation_type(p) || on_card(p) ? operand_error(p, c->k) : 0;
     const double sum = c->k * 0x1p-24 + own + int8_error(p, c->type, exact, c->k);
     return sum * (c->act == ACT_GEGLU ? 2 + 2 * sqrt(peak) : 1.2) + 4e-6 * peak +
            2 * field_rounding(c->type, peak) + 1e-7;
@@ -355,19 +356,20 @@ CostlyProperty(any_linear)
     const way w = (way)draw_below(d, N_WAYS);
     const linear_case c = for_way(draw_linear(d, &p), w);
     const linear_cut cut = draw_cut(d, &p, c.rows);
-    const bool exact = in_ints(&p) && activations(&p) == DT_F32 && draw_once_in(d, 2);
+    const bool exact = is_place_int8(&p) && activation_type(&p) == DT_F32 && draw_once_in(d, 2);
     char where[128];
 
     name_place(where, &p);
-    tried(d,
-          "linear %d x %dx%d, %d -> %d, types %d and %d, act %d%s%s%s%s, exp2 %d, way %d of %d "
-          "chunks%s%s, %s",
-          c.n, c.h, c.w, c.k, c.rows, c.type, c.weights, c.act, c.bias ? ", bias" : "",
-          c.per_image ? ", per image" : "", c.residual ? ", residual" : "", VIEWS[c.views], c.exp2,
-          w, cut.n, cut.together ? " together" : "", exact ? ", exact" : "", where);
+    describe_case(
+        d,
+        "linear %d x %dx%d, %d -> %d, types %d and %d, act %d%s%s%s%s, exp2 %d, way %d of %d "
+        "chunks%s%s, %s",
+        c.n, c.h, c.w, c.k, c.rows, c.type, c.weights, c.act, c.bias ? ", bias" : "",
+        c.per_image ? ", per image" : "", c.residual ? ", residual" : "", VIEWS[c.views], c.exp2, w,
+        cut.n, cut.together ? " together" : "", exact ? ", exact" : "", where);
     verdict v = { linear_done(field_ref(), &c, exact, WHOLE, NULL),
-                  linear_done(open_place(&p, true), &c, exact, WHOLE, NULL),
-                  linear_done(open_place(&p, false), &c, exact, w, &cut) };
+                  linear_done(open_place_device(&p, true), &c, exact, WHOLE, NULL),
+                  linear_done(open_place_device(&p, false), &c, exact, w, &cut) };
     judge_fields(d, &v, linear_tolerance(&p, &c, exact, field_peak(&v.want)));
 }
 
@@ -377,8 +379,8 @@ static void draw_resampling(draws *d, conv_case *c)
 {
     if (c->stride == 2 || !draw_once_in(d, 4))
         return;
-    c->to_h = draw(d, c->h, 2 * c->h);
-    c->to_w = draw(d, c->w, 2 * c->w);
+    c->to_h = draw_integer(d, c->h, 2 * c->h);
+    c->to_w = draw_integer(d, c->w, 2 * c->w);
 }
 
 static int64_t macs_of(const conv_case *c)
@@ -399,7 +401,7 @@ static conv_case draw_conv(draws *d, const place *p)
     c.rows = draw_scale(d, 1, 600);
     if (c.kh == 3 && draw_once_in(d, 4) && c.h > 1 && c.w > 1) {
         c.stride = 2;
-        c.pad = draw(d, 0, 1);
+        c.pad = draw_integer(d, 0, 1);
     }
     c.type = draw_type(d, p, &c.exp2);
     c.weights = draw_weights(d, p);
@@ -425,9 +427,10 @@ static conv_case draw_conv(draws *d, const place *p)
 static conv_cut draw_conv_cut(draws *d, const conv_case *c)
 {
     return (conv_cut){ .c = c,
-                       .band = draw_once_in(d, 2) ? BAND_UNIT * draw(d, 1, 6) : 0,
-                       .chunk = draw_once_in(d, 2) ? tile_rows(c->kh, c->kh) * draw(d, 1, 3) : 0,
-                       .together = draw(d, 1, MATRIX_PIECES),
+                       .band = draw_once_in(d, 2) ? BAND_UNIT * draw_integer(d, 1, 6) : 0,
+                       .chunk = draw_once_in(d, 2) ? tile_rows(c->kh, c->kh) * draw_integer(d, 1, 3)
+                                                   : 0,
+                       .together = draw_integer(d, 1, MATRIX_PIECES),
                        .detach = draw_once_in(d, 3),
                        .in_place = c->residual && draw_once_in(d, 2),
                        .per_image_calls = draw_once_in(d, 3) };
@@ -436,7 +439,7 @@ static conv_cut draw_conv_cut(draws *d, const conv_case *c)
 static field conv_done(dev *d, const conv_cut *k)
 {
     field y = conv_result(d, k);
-    close_place(d);
+    close_place_device(d);
     return y;
 }
 
@@ -444,7 +447,7 @@ static field conv_done(dev *d, const conv_cut *k)
 static double conv_tolerance(const place *p, const conv_case *c, bool exact, double peak)
 {
     const int k = conv_k(c);
-    const double own = c->type == activations(p) || on_card(p) ? operand_error(p, k) : 0;
+    const double own = c->type == activation_type(p) || on_card(p) ? operand_error(p, k) : 0;
     const double sum = k * 0x1p-24 + own + int8_error(p, c->type, exact, k);
     return sum * (c->norm ? 2 : 1) + 4e-6 * peak + 2 * field_rounding(c->type, peak) + 1e-7;
 }
@@ -453,7 +456,8 @@ CostlyProperty(any_convolution)
 {
     const place p = draw_place(d);
     conv_case c = draw_conv(d, &p);
-    const bool exact = in_ints(&p) && activations(&p) == DT_F32 && !c.norm && draw_once_in(d, 2);
+    const bool exact = is_place_int8(&p) && activation_type(&p) == DT_F32 && !c.norm &&
+                       draw_once_in(d, 2);
     if (exact && c.b)
         c.a = 64 * ((c.a + 63) / 64); /* groups of b begin at its first channel */
     conv_cut cut = draw_conv_cut(d, &c), whole = { .c = &c };
@@ -463,17 +467,17 @@ CostlyProperty(any_convolution)
     cut.no_affine = whole.no_affine = c.norm && draw_once_in(d, 6);
     cut.no_silu = whole.no_silu = c.norm && draw_once_in(d, 6);
     name_place(where, &p);
-    tried(d,
-          "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and "
-          "%d%s%s%s%s%s%s, exp2 %d, bands of %d, chunks of %d, %d together%s%s%s%s, %s",
-          c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad, c.type,
-          c.weights, c.norm ? ", norm" : "", cut.no_affine ? " without affine" : "",
-          cut.no_silu ? " without silu" : "", c.per_image ? ", per image" : "",
-          c.residual ? ", residual" : "", VIEWS[c.views], c.exp2, cut.band, cut.chunk, cut.together,
-          cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
-          cut.per_image_calls ? ", by images" : "", exact ? ", exact" : "", where);
-    verdict v = { conv_done(field_ref(), &whole), conv_done(open_place(&p, true), &whole),
-                  conv_done(open_place(&p, false), &cut) };
+    describe_case(d,
+                  "conv %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d, types %d and "
+                  "%d%s%s%s%s%s%s, exp2 %d, bands of %d, chunks of %d, %d together%s%s%s%s, %s",
+                  c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad,
+                  c.type, c.weights, c.norm ? ", norm" : "", cut.no_affine ? " without affine" : "",
+                  cut.no_silu ? " without silu" : "", c.per_image ? ", per image" : "",
+                  c.residual ? ", residual" : "", VIEWS[c.views], c.exp2, cut.band, cut.chunk,
+                  cut.together, cut.detach ? ", detached" : "", cut.in_place ? ", in place" : "",
+                  cut.per_image_calls ? ", by images" : "", exact ? ", exact" : "", where);
+    verdict v = { conv_done(field_ref(), &whole), conv_done(open_place_device(&p, true), &whole),
+                  conv_done(open_place_device(&p, false), &cut) };
     judge_fields(d, &v, conv_tolerance(&p, &c, exact, field_peak(&v.want)));
 }
 
@@ -495,7 +499,7 @@ static void judge_ints(draws *d, const field *card, const field *cpu)
     field want = field_copy(card);
     copy_values(&want, cpu);
     if (!field_same_bytes(card, &want))
-        wrong(d, "the card is off the CPU by %g", field_distance(card, &want));
+        fail_case(d, "the card is off the CPU by %g", field_distance(card, &want));
     field_free(&want);
 }
 
@@ -514,9 +518,9 @@ CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
     c.exp2 = 0;
     floats = c;
     floats.type = DT_F32;
-    tried(d, "linear in integers, %d x %dx%d, %d -> %d%s%s%s%s", c.n, c.h, c.w, c.k, c.rows,
-          c.bias ? ", bias" : "", c.per_image ? ", per image" : "", c.residual ? ", residual" : "",
-          VIEWS[c.views]);
+    describe_case(d, "linear in integers, %d x %dx%d, %d -> %d%s%s%s%s", c.n, c.h, c.w, c.k, c.rows,
+                  c.bias ? ", bias" : "", c.per_image ? ", per image" : "",
+                  c.residual ? ", residual" : "", VIEWS[c.views]);
     linear_fields(card, &c, false);
     linear_fields(cpu, &floats, false);
     copy_values(&cpu[LINEAR_X], &card[LINEAR_X]);
@@ -524,7 +528,7 @@ CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
         copy_values(&cpu[LINEAR_RESIDUAL], &card[LINEAR_RESIDUAL]);
     dev *ints = field_cpu_ints(DT_F32, 1);
     linear_run(ints, cpu, ACT_NONE);
-    linear_run(take_card(&p, false), card, ACT_NONE);
+    linear_run(configure_card(&p, false), card, ACT_NONE);
     judge_ints(d, &card[LINEAR_Y], &cpu[LINEAR_Y]);
     linear_free_fields(card);
     linear_free_fields(cpu);
@@ -544,12 +548,13 @@ CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
     conv_cut cut = draw_conv_cut(d, &c);
     const conv_cut whole = { .c = &floats };
     cut.in_place = false;
-    tried(d,
-          "conv in integers, %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d%s%s%s, bands "
-          "of %d, chunks of %d, %d together%s",
-          c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad,
-          c.per_image ? ", per image" : "", c.residual ? ", residual" : "", VIEWS[c.views],
-          cut.band, cut.chunk, cut.together, cut.per_image_calls ? ", by images" : "");
+    describe_case(
+        d,
+        "conv in integers, %d x %dx%d to %dx%d, %d+%d -> %d, %dx%d stride %d pad %d%s%s%s, bands "
+        "of %d, chunks of %d, %d together%s",
+        c.n, c.h, c.w, c.to_h, c.to_w, c.a, c.b, c.rows, c.kh, c.kh, c.stride, c.pad,
+        c.per_image ? ", per image" : "", c.residual ? ", residual" : "", VIEWS[c.views], cut.band,
+        cut.chunk, cut.together, cut.per_image_calls ? ", by images" : "");
     conv_fields(card, &cut);
     conv_fields(cpu, &whole);
     copy_values(&cpu[CONV_A], &card[CONV_A]);
@@ -559,7 +564,7 @@ CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
         copy_values(&cpu[CONV_RESIDUAL], &card[CONV_RESIDUAL]);
     dev *ints = field_cpu_ints(DT_F32, 1);
     conv_run(ints, cpu, &whole);
-    conv_run(take_card(&p, false), card, &cut);
+    conv_run(configure_card(&p, false), card, &cut);
     judge_ints(d, &card[CONV_Y], &cpu[CONV_Y]);
     conv_free_fields(card);
     conv_free_fields(cpu);
@@ -579,7 +584,7 @@ static attention_case draw_attention(draws *d, const place *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
     static const int HEADS[] = { 64, 8, 512, 40, 80, 512, 20, 13 };
-    attention_case c = { .heads = draw(d, 1, 4), .hd = HEADS[draw_below(d, 8)] };
+    attention_case c = { .heads = draw_integer(d, 1, 4), .hd = HEADS[draw_below(d, 8)] };
     draw_image(d, &c.n, &c.h, &c.w);
     c.causal = draw_once_in(d, 4);
     c.amplitude = (float)draw_scale(d, 1, 40);
@@ -587,8 +592,8 @@ static attention_case draw_attention(draws *d, const place *p)
     const bool itself = c.causal || draw_once_in(d, 2);
     const bool many = draw_once_in(d, 2); /* keys, whatever else must be few then */
     if (c.causal && many)
-        c.h = 1, c.w = draw(d, 200, 1200);
-    c.tk = many ? draw(d, 200, 1200) : draw_scale(d, 1, 1200);
+        c.h = 1, c.w = draw_integer(d, 200, 1200);
+    c.tk = many ? draw_integer(d, 200, 1200) : draw_scale(d, 1, 1200);
     int *const dims[] = { &c.n, &c.heads, &c.h, &c.w, &c.tk };
     const int n = c.causal && many ? 2 : itself || many ? 4 : 5;
     while (attention_macs(&c, itself) > most && lessen_any(d, dims, n))
@@ -608,7 +613,7 @@ static field attention_done(dev *d, const attention_case *c, bool images)
         attention_run(d, f, c);
     field y = field_copy(&f[ATTENTION_Y]);
     attention_free_fields(f);
-    close_place(d);
+    close_place_device(d);
     return y;
 }
 
@@ -632,13 +637,13 @@ CostlyProperty(any_attention)
     char where[128];
 
     name_place(where, &p);
-    tried(d,
-          "attention %d x %dx%d, %d keys, %d heads of %d%s, amplitude %g, type %d, exp2 %d%s, %s",
-          c.n, c.h, c.w, c.tk, c.heads, c.hd, c.causal ? ", causal" : "", (double)c.amplitude,
-          c.type, c.exp2, images ? ", by images" : "", where);
+    describe_case(
+        d, "attention %d x %dx%d, %d keys, %d heads of %d%s, amplitude %g, type %d, exp2 %d%s, %s",
+        c.n, c.h, c.w, c.tk, c.heads, c.hd, c.causal ? ", causal" : "", (double)c.amplitude, c.type,
+        c.exp2, images ? ", by images" : "", where);
     verdict v = { attention_done(field_ref(), &c, false),
-                  attention_done(open_place(&p, true), &c, false),
-                  attention_done(open_place(&p, false), &c, images) };
+                  attention_done(open_place_device(&p, true), &c, false),
+                  attention_done(open_place_device(&p, false), &c, images) };
     judge_fields(d, &v, attention_tolerance(&p, &c));
 }
 
@@ -666,11 +671,11 @@ static norm_case draw_norm(draws *d, const place *p, const simple_op *op)
     norm_case c = { .act = ACTS[draw_below(d, 3)] };
     draw_image(d, &c.n, &c.h, &c.w);
     c.type = draw_type(d, p, &c.exp2);
-    c.groups = op->groups ? draw(d, 1, 32) : 0;
+    c.groups = op->groups ? draw_integer(d, 1, 32) : 0;
     const int channels = op->groups ? c.groups * draw_scale(d, 1, 160) : draw_scale(d, 1, 5000);
-    c.b = op->second && channels > 1 && draw_once_in(d, 3) ? draw(d, 1, channels - 1) : 0;
+    c.b = op->second && channels > 1 && draw_once_in(d, 3) ? draw_integer(d, 1, channels - 1) : 0;
     c.a = channels - c.b;
-    c.offset = (float)draw(d, 0, 2);
+    c.offset = (float)draw_integer(d, 0, 2);
     while (c.n * c.h * c.w > 1 && (int64_t)c.n * c.h * c.w * channels > most)
         *(c.h > 1 ? &c.h : c.w > 1 ? &c.w : &c.n) /= 2;
     return c;
@@ -683,7 +688,7 @@ static field norm_done(dev *d, field_body *body, const norm_case *c)
     norm_run(d, f, body, c);
     field y = field_copy(&f[NORM_Y]);
     norm_free_fields(f);
-    close_place(d);
+    close_place_device(d);
     return y;
 }
 
@@ -707,11 +712,12 @@ Property(any_norm)
     char where[128];
 
     name_place(where, &p);
-    tried(d, "%s %d x %dx%d, %d+%d in %d groups, type %d, exp2 %d, act %d, offset %g, %s", op->name,
-          c.n, c.h, c.w, c.a, c.b, c.groups, c.type, c.exp2, c.act, (double)c.offset, where);
+    describe_case(d, "%s %d x %dx%d, %d+%d in %d groups, type %d, exp2 %d, act %d, offset %g, %s",
+                  op->name, c.n, c.h, c.w, c.a, c.b, c.groups, c.type, c.exp2, c.act,
+                  (double)c.offset, where);
     verdict v = { norm_done(field_ref(), op->plain, &c),
-                  norm_done(open_place(&p, true), op->plain, &c),
-                  norm_done(open_place(&p, false), op->other, &c) };
+                  norm_done(open_place_device(&p, true), op->plain, &c),
+                  norm_done(open_place_device(&p, false), op->other, &c) };
     judge_fields(d, &v, norm_tolerance(op, &c, field_peak(&v.want)));
 }
 
@@ -721,27 +727,27 @@ Property(any_conversion)
     static const dtype TYPES[] = { DT_F32, DT_F16, DT_BF16 };
     const place p = draw_place(d);
     const dtype from = TYPES[draw_below(d, 3)], to = TYPES[draw_below(d, 3)];
-    const int e = draw(d, 0, 8), c = draw_scale(d, 1, 300), c0 = draw(d, 0, 9);
+    const int e = draw_integer(d, 0, 8), c = draw_scale(d, 1, 300), c0 = draw_integer(d, 0, 9);
     char where[128];
     int n, h, w;
 
     draw_image(d, &n, &h, &w);
     while (n * h * w > 3000)
-        h = halved(h);
+        h = halve_dim(h);
     name_place(where, &p);
-    tried(d, "%d x %dx%d, %d channels at %d, type %d to %d, exp2 %d, %s", n, h, w, c, c0, from, to,
-          e, where);
+    describe_case(d, "%d x %dx%d, %d channels at %d, type %d to %d, exp2 %d, %s", n, h, w, c, c0,
+                  from, to, e, where);
     field x = field_view(1, from, n, h, w, c, c0, c + c0 + 3, e, 3);
     field y = field_view(2, to, n, h, w, c, 1, c + c0 + 1, -e, 1), expected = field_copy(&y);
     field *f[] = { &y, &x };
-    dev *on = open_place(&p, false);
+    dev *on = open_place_device(&p, false);
     for (size_t i = 0; i < field_pixels(&x); i++)
         for (int k = 0; k < c; k++)
             field_set(&expected, i, k, field_at(&x, i, k));
     field_run(on, f, 2, norm_convert, NULL);
     if (!field_same_bytes(&y, &expected))
-        wrong(d, "other bits than the format says");
-    close_place(on);
+        fail_case(d, "other bits than the format says");
+    close_place_device(on);
     field_free(&x);
     field_free(&y);
     field_free(&expected);

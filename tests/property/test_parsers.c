@@ -40,21 +40,21 @@ static void begin_file(void)
 }
 
 /* What is lawful must be taken. */
-static void judge(draws *d, refine_status st, const refine_error *err)
+static void check_parse_status(draws *d, refine_status st, const refine_error *err)
 {
     if (st != REFINE_OK && !odd)
-        wrong(d, "is refused with %d: %s", st, err->text);
+        fail_case(d, "is refused with %d: %s", st, err->text);
 }
 
-static void put(page *p, const void *bytes, size_t n)
+static void page_append_bytes(page *p, const void *bytes, size_t n)
 {
     cr_assert(n <= MOST_BYTES - p->n);
     memcpy(p->byte + p->n, bytes, n);
     p->n += n;
 }
 
-static void say(page *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(page *p, const char *fmt, ...)
+static void page_append_format(page *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void page_append_format(page *p, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -64,11 +64,11 @@ static void say(page *p, const char *fmt, ...)
     p->n += (size_t)n;
 }
 
-static void put_number(page *p, uint64_t v, int bytes, bool big)
+static void page_append_number(page *p, uint64_t v, int bytes, bool big)
 {
     for (int i = 0; i < bytes; i++) {
         const uint8_t b = (uint8_t)(v >> 8 * (big ? bytes - 1 - i : i));
-        put(p, &b, 1);
+        page_append_bytes(p, &b, 1);
     }
 }
 
@@ -78,7 +78,7 @@ static uint64_t draw_number(draws *d, uint64_t right)
     static const uint64_t ODD[] = { 0,          1,          7,          255,        4096,
                                     65535,      1u << 20,   0x7fffffff, 0x80000000, 0xffffffff,
                                     1ull << 32, 1ull << 53, INT64_MAX,  UINT64_MAX };
-    const int how = draw_once_in(d, 12) ? draw(d, 1, 3) : 0;
+    const int how = draw_once_in(d, 12) ? draw_integer(d, 1, 3) : 0;
     odd |= how != 0;
     switch (how) {
     case 1: return ODD[draw_below(d, sizeof ODD / sizeof ODD[0])];
@@ -95,10 +95,10 @@ static void draw_string(draws *d, page *p)
     static const char *const PARTS[] = { "a",        "_b",      "/",       "..",
                                          "\\n",      "\\u0000", "\\ud83d", "\\ude00",
                                          "\xc3\xa9", "\xff",    "\\\"",    "%s" };
-    say(p, "\"");
-    for (int n = draw(d, 0, 6); n > 0; n--)
-        say(p, "%s", PARTS[draw_below(d, 12)]);
-    say(p, "\"");
+    page_append_format(p, "\"");
+    for (int n = draw_integer(d, 0, 6); n > 0; n--)
+        page_append_format(p, "%s", PARTS[draw_below(d, 12)]);
+    page_append_format(p, "\"");
 }
 
 static void draw_value(draws *d, page *p, int depth)
@@ -109,34 +109,34 @@ static void draw_value(draws *d, page *p, int depth)
                                            "2",          "1e-9",
                                            "4294967296", "18446744073709551616",
                                            "-0",         "9007199254740993" };
-    const int kind = draw(d, 0, depth > 0 ? 3 : 1);
+    const int kind = draw_integer(d, 0, depth > 0 ? 3 : 1);
     if (kind == 0)
-        say(p, "%s", SCALARS[draw_below(d, 12)]);
+        page_append_format(p, "%s", SCALARS[draw_below(d, 12)]);
     else if (kind == 1)
         draw_string(d, p);
     else
-        for (int n = draw(d, 0, 3), i = 0; i <= n; i++) {
-            say(p, "%s", i == 0 ? (kind == 2 ? "[" : "{") : i < n ? "," : "");
+        for (int n = draw_integer(d, 0, 3), i = 0; i <= n; i++) {
+            page_append_format(p, "%s", i == 0 ? (kind == 2 ? "[" : "{") : i < n ? "," : "");
             if (i < n && kind == 3) {
                 draw_string(d, p);
-                say(p, ":");
+                page_append_format(p, ":");
             }
             if (i < n)
                 draw_value(d, p, depth - 1);
             else
-                say(p, "%s", kind == 2 ? "]" : "}");
+                page_append_format(p, "%s", kind == 2 ? "]" : "}");
         }
 }
 
 /* The value that belongs there, or any. */
 static void draw_member(draws *d, page *p, const char *key, const char *right)
 {
-    say(p, "\"%s\":", key);
+    page_append_format(p, "\"%s\":", key);
     if (draw_once_in(d, 10)) {
         odd = true;
         draw_value(d, p, 2);
     } else {
-        say(p, "%s", right);
+        page_append_format(p, "%s", right);
     }
 }
 
@@ -160,7 +160,7 @@ static void draw_fixture(draws *d, pack_fixture *f)
     static const char *const NAMES[] = { "a", "b", "c", "d", "e", "f" };
     static const int SEGMENTS[] = { 0, 1, 4, 4, 5, 6 };
     fixture_tensor t[6];
-    const int n = draw(d, 1, 6);
+    const int n = draw_integer(d, 1, 6);
     for (int i = 0; i < n; i++)
         t[i] = (fixture_tensor){ NAMES[i],
                                  SEGMENTS[i],
@@ -179,7 +179,7 @@ static void expect_opens(draws *d, pack_fixture *f)
     refine_error err = { 0 };
     pack_fixture_write(f);
     if (pack_open(&p, f->path, &err) != REFINE_OK)
-        wrong(d, "a good pack is refused: %s", err.text);
+        fail_case(d, "a good pack is refused: %s", err.text);
     pack_close(p);
 }
 
@@ -188,8 +188,8 @@ Property(any_pack_opens_or_says_why)
     pack_fixture f;
     uint32_t *word[3];
     draw_fixture(d, &f);
-    const int changes = draw(d, 0, 3);
-    tried(d, "a pack of %d chunks, %d words of it changed", f.n_chunks, changes);
+    const int changes = draw_integer(d, 0, 3);
+    describe_case(d, "a pack of %d chunks, %d words of it changed", f.n_chunks, changes);
     if (changes == 0)
         expect_opens(d, &f);
     for (int i = 0; i < changes; i++)
@@ -202,7 +202,7 @@ Property(any_pack_opens_or_says_why)
 
 /* ---- checkpoints ---- */
 
-static void draw_tensor(draws *d, page *p, int i, uint64_t *at)
+static void draw_safetensor(draws *d, page *p, int i, uint64_t *at)
 {
     static const char *const TYPES[] = { "\"F16\"", "\"F32\"",     "\"BF16\"",
                                          "\"I64\"", "\"F8_E4M3\"", "\"F64\"" };
@@ -210,7 +210,8 @@ static void draw_tensor(draws *d, page *p, int i, uint64_t *at)
     const int type = draw_below(d, 6), b = draw_scale(d, 1, 40);
     const int a = draw_once_in(d, 8) ? 0 : draw_scale(d, 1, 40);
     const uint64_t bytes = (uint64_t)a * (uint64_t)b * (uint64_t)BYTES[type];
-    const uint64_t from = bytes ? *at : (uint64_t)draw(d, 0, (int)*at); /* empty: anywhere */
+    const uint64_t from = bytes ? *at
+                                : (uint64_t)draw_integer(d, 0, (int)*at); /* empty: anywhere */
     char shape[64], range[64];
     (void)snprintf(shape, sizeof shape, "[%llu,%llu]",
                    (unsigned long long)draw_number(d, (uint64_t)a),
@@ -220,13 +221,13 @@ static void draw_tensor(draws *d, page *p, int i, uint64_t *at)
     *at += bytes;
     const int name = draw_once_in(d, 20) ? 0 : i;
     odd |= name != i;
-    say(p, "%s\"model.diffusion_model.t%d\":{", i > 0 ? "," : "", name);
+    page_append_format(p, "%s\"model.diffusion_model.t%d\":{", i > 0 ? "," : "", name);
     draw_member(d, p, "dtype", TYPES[type]);
-    say(p, ",");
+    page_append_format(p, ",");
     draw_member(d, p, "shape", shape);
-    say(p, ",");
+    page_append_format(p, ",");
     draw_member(d, p, "data_offsets", range);
-    say(p, "}");
+    page_append_format(p, "}");
 }
 
 static void expect_checkpoint(draws *d, int n)
@@ -236,9 +237,9 @@ static void expect_checkpoint(draws *d, int n)
     refine_error err = { 0 };
     temp_file(path, ".safetensors");
     temp_write(path, file.byte, file.n);
-    judge(d, safetensors_open(&f, path, &err), &err);
+    check_parse_status(d, safetensors_open(&f, path, &err), &err);
     if (!is_wrong(d) && f->n != n)
-        wrong(d, "%d tensors of %d", f->n, n);
+        fail_case(d, "%d tensors of %d", f->n, n);
     safetensors_close(f);
     (void)unlink(path);
 }
@@ -249,22 +250,22 @@ Property(any_checkpoint_opens_or_says_why)
     uint64_t at = 0;
     head.n = 0;
     begin_file();
-    const int n = draw(d, 0, 5);
+    const int n = draw_integer(d, 0, 5);
     odd |= n == 0; /* what names no tensor is no checkpoint */
-    say(&head, "{");
+    page_append_format(&head, "{");
     for (int i = 0; i < n; i++)
-        draw_tensor(d, &head, i, &at);
+        draw_safetensor(d, &head, i, &at);
     if (draw_once_in(d, 3)) {
-        say(&head, "%s\"__metadata__\":", n > 0 ? "," : "");
+        page_append_format(&head, "%s\"__metadata__\":", n > 0 ? "," : "");
         draw_value(d, &head, 2);
         odd = true;
     }
-    say(&head, "}%*s", draw(d, 0, 8), "");
-    put_number(&file, draw_number(d, head.n), 8, false);
-    put(&file, head.byte, head.n);
+    page_append_format(&head, "}%*s", draw_integer(d, 0, 8), "");
+    page_append_number(&file, draw_number(d, head.n), 8, false);
+    page_append_bytes(&file, head.byte, head.n);
     for (uint64_t i = 0, end = draw_number(d, at); i < end && file.n < MOST_BYTES; i++)
         file.byte[file.n++] = (uint8_t)i;
-    tried(d, "%.*s", (int)head.n, head.byte);
+    describe_case(d, "%.*s", (int)head.n, head.byte);
     (void)fuzz_safetensors(file.byte, file.n);
     if (!odd)
         expect_checkpoint(d, n);
@@ -279,9 +280,9 @@ static void expect_latents(draws *d, int h, int w)
     refine_error err = { 0 };
     temp_file(path, ".npy");
     temp_write(path, file.byte, file.n);
-    judge(d, latents_load(&l, path, 1, &err), &err);
+    check_parse_status(d, latents_load(&l, path, 1, &err), &err);
     if (!is_wrong(d) && (l.h != h || l.w != w))
-        wrong(d, "%d x %d latents, not %d x %d", l.h, l.w, h, w);
+        fail_case(d, "%d x %d latents, not %d x %d", l.h, l.w, h, w);
     latents_free(&l);
     (void)unlink(path);
 }
@@ -298,21 +299,23 @@ Property(any_numpy_file_opens_or_says_why)
     head.n = 0;
     begin_file();
     odd |= type != 0 || rows_first != 0 || end != 4 || version != 1;
-    say(&head, "{'descr': %s, 'fortran_order': %s, 'shape': (", TYPES[type], ORDERS[rows_first]);
+    page_append_format(&head, "{'descr': %s, 'fortran_order': %s, 'shape': (", TYPES[type],
+                       ORDERS[rows_first]);
     for (int i = from; i < end; i++)
-        say(&head, "%llu, ",
+        page_append_format(
+            &head, "%llu, ",
             (unsigned long long)draw_number(d, (uint64_t)(int[]){ 1, 4, h, w, 1 }[i]));
     const bool open = draw_once_in(d, 8);
     odd |= open;
-    say(&head, ")%s%*s\n", open ? "" : ", }", draw(d, 0, 64), "");
-    put(&file, "\x93NUMPY", 6);
-    put_number(&file, draw_number(d, (uint64_t)version), 1, false);
-    put_number(&file, 0, 1, false);
-    put_number(&file, draw_number(d, head.n), version == 1 ? 2 : 4, false);
-    put(&file, head.byte, head.n);
+    page_append_format(&head, ")%s%*s\n", open ? "" : ", }", draw_integer(d, 0, 64), "");
+    page_append_bytes(&file, "\x93NUMPY", 6);
+    page_append_number(&file, draw_number(d, (uint64_t)version), 1, false);
+    page_append_number(&file, 0, 1, false);
+    page_append_number(&file, draw_number(d, head.n), version == 1 ? 2 : 4, false);
+    page_append_bytes(&file, head.byte, head.n);
     for (uint64_t i = draw_number(d, (uint64_t)(16 * h * w)); i > 0 && file.n < MOST_BYTES; i--)
         file.byte[file.n++] = (uint8_t)(i % 63);
-    tried(d, "%.*s", (int)head.n, head.byte);
+    describe_case(d, "%.*s", (int)head.n, head.byte);
     (void)fuzz_npy(file.byte, file.n);
     if (!odd)
         expect_latents(d, h, w);
@@ -320,13 +323,13 @@ Property(any_numpy_file_opens_or_says_why)
 
 /* ---- PNG ---- */
 
-static void put_chunk(page *p, const char *type, const page *body)
+static void page_append_chunk(page *p, const char *type, const page *body)
 {
     const size_t from = p->n + 4;
-    put_number(p, body->n, 4, true);
-    put(p, type, 4);
-    put(p, body->byte, body->n);
-    put_number(p, crc32(0, p->byte + from, (uInt)(p->n - from)), 4, true);
+    page_append_number(p, body->n, 4, true);
+    page_append_bytes(p, type, 4);
+    page_append_bytes(p, body->byte, body->n);
+    page_append_number(p, crc32(0, p->byte + from, (uInt)(p->n - from)), 4, true);
 }
 
 /* EXIF as cameras write it: one directory, values in place or behind it. */
@@ -334,21 +337,21 @@ static void draw_exif(draws *d, page *p)
 {
     static const int TAGS[] = { 0x112, 0x10f, 0x8769, 0x9286, 0xa002 };
     const bool big = draw_once_in(d, 2);
-    const int n = draw(d, 0, 5);
+    const int n = draw_integer(d, 0, 5);
     p->n = 0;
-    say(p, "%s", big ? "MM" : "II");
-    put_number(p, draw_number(d, 42), 2, big);
-    put_number(p, draw_number(d, 8), 4, big);
-    put_number(p, draw_number(d, (uint64_t)n), 2, big);
+    page_append_format(p, "%s", big ? "MM" : "II");
+    page_append_number(p, draw_number(d, 42), 2, big);
+    page_append_number(p, draw_number(d, 8), 4, big);
+    page_append_number(p, draw_number(d, (uint64_t)n), 2, big);
     for (int i = 0; i < n; i++) {
-        put_number(p, (uint64_t)TAGS[draw_below(d, 5)], 2, big);
-        put_number(p, draw_number(d, 3), 2, big);
-        put_number(p, draw_number(d, 1), 4, big);
-        put_number(p, draw_number(d, (uint64_t)draw(d, 0, 9)), big ? 2 : 4, big);
+        page_append_number(p, (uint64_t)TAGS[draw_below(d, 5)], 2, big);
+        page_append_number(p, draw_number(d, 3), 2, big);
+        page_append_number(p, draw_number(d, 1), 4, big);
+        page_append_number(p, draw_number(d, (uint64_t)draw_integer(d, 0, 9)), big ? 2 : 4, big);
         if (big)
-            put_number(p, 0, 2, big);
+            page_append_number(p, 0, 2, big);
     }
-    put_number(p, draw_number(d, 0), 4, big);
+    page_append_number(p, draw_number(d, 0), 4, big);
 }
 
 static void draw_ancillary(draws *d, page *p)
@@ -362,15 +365,15 @@ static void draw_ancillary(draws *d, page *p)
         draw_exif(d, &body);
     else
         for (int n = draw_scale(d, 1, 40) - 1; n > 0; n--)
-            put_number(&body, (uint64_t)draw(d, 0, 255), 1, true);
-    put_chunk(p, TYPES[which], &body);
+            page_append_number(&body, (uint64_t)draw_integer(d, 0, 255), 1, true);
+    page_append_chunk(p, TYPES[which], &body);
     odd = true;
 }
 
 static int samples_of(int colour) { return (int[]){ 1, 1, 3, 1, 2, 1, 4 }[colour]; }
 
 /* Rows of a filter byte and samples, some lacking or more than there should be. */
-static void put_pixels(draws *d, page *p, int w, int h, int depth, int colour)
+static void page_append_pixels(draws *d, page *p, int w, int h, int depth, int colour)
 {
     static uint8_t rows[MOST_BYTES], packed[MOST_BYTES];
     static page body;
@@ -382,13 +385,13 @@ static void put_pixels(draws *d, page *p, int w, int h, int depth, int colour)
     for (size_t i = 0; i < n; i++)
         rows[i] = i % row == 0 ? (uint8_t)draw_number(d, i / row % 5) : (uint8_t)(i * 37);
     cr_assert(compress2(packed, &bytes, rows, n, 1) == Z_OK);
-    const int pieces = draw(d, 1, 3);
+    const int pieces = draw_integer(d, 1, 3);
     for (int i = 0; i < pieces; i++) {
         const size_t from = bytes * (size_t)i / (size_t)pieces,
                      to = bytes * (size_t)(i + 1) / (size_t)pieces;
         body.n = 0;
-        put(&body, packed + from, to - from);
-        put_chunk(p, "IDAT", &body);
+        page_append_bytes(&body, packed + from, to - from);
+        page_append_chunk(p, "IDAT", &body);
     }
 }
 
@@ -399,9 +402,9 @@ static void expect_image(draws *d, int w, int h)
 {
     image im = { 0 };
     refine_error err = { 0 };
-    judge(d, image_decode_png(&im, file.byte, file.n, "it", &err), &err);
+    check_parse_status(d, image_decode_png(&im, file.byte, file.n, "it", &err), &err);
     if (!is_wrong(d) && (im.width != w || im.height != h))
-        wrong(d, "%d x %d pixels, not %d x %d", im.width, im.height, w, h);
+        fail_case(d, "%d x %d pixels, not %d x %d", im.width, im.height, w, h);
     image_free(&im);
 }
 
@@ -414,33 +417,33 @@ Property(any_png_is_read_or_refused)
     body.n = 0;
     begin_file();
     odd |= colour == 3 || !is_lawful_depth(colour, depth);
-    put(&file, "\x89PNG\r\n\x1a\n", 8);
-    put_number(&body, draw_number(d, (uint64_t)w), 4, true);
-    put_number(&body, draw_number(d, (uint64_t)h), 4, true);
-    put_number(&body, draw_number(d, (uint64_t)depth), 1, true);
-    put_number(&body, draw_number(d, (uint64_t)colour), 1, true);
-    put_number(&body, draw_number(d, 0), 2, true);
-    const int interlaced = draw(d, 0, 1); /* and its rows are not */
+    page_append_bytes(&file, "\x89PNG\r\n\x1a\n", 8);
+    page_append_number(&body, draw_number(d, (uint64_t)w), 4, true);
+    page_append_number(&body, draw_number(d, (uint64_t)h), 4, true);
+    page_append_number(&body, draw_number(d, (uint64_t)depth), 1, true);
+    page_append_number(&body, draw_number(d, (uint64_t)colour), 1, true);
+    page_append_number(&body, draw_number(d, 0), 2, true);
+    const int interlaced = draw_integer(d, 0, 1); /* and its rows are not */
     odd |= interlaced != 0;
-    put_number(&body, draw_number(d, (uint64_t)interlaced), 1, true);
-    put_chunk(&file, "IHDR", &body);
-    for (int n = draw(d, 0, 3); n > 0; n--)
+    page_append_number(&body, draw_number(d, (uint64_t)interlaced), 1, true);
+    page_append_chunk(&file, "IHDR", &body);
+    for (int n = draw_integer(d, 0, 3); n > 0; n--)
         draw_ancillary(d, &file);
     if (colour == 3) {
         body.n = 0;
         for (int n = 3 * draw_scale(d, 1, 256); n > 0; n--)
-            put_number(&body, (uint64_t)n, 1, true);
-        put_chunk(&file, "PLTE", &body);
+            page_append_number(&body, (uint64_t)n, 1, true);
+        page_append_chunk(&file, "PLTE", &body);
     }
-    put_pixels(d, &file, w, h, depth, colour);
-    for (int n = draw(d, 0, 2); n > 0; n--)
+    page_append_pixels(d, &file, w, h, depth, colour);
+    for (int n = draw_integer(d, 0, 2); n > 0; n--)
         draw_ancillary(d, &file);
     body.n = 0;
     if (draw_once_in(d, 8))
         odd = true;
     else
-        put_chunk(&file, "IEND", &body);
-    tried(d, "%dx%d, colour type %d of %d bits, %zu bytes", w, h, colour, depth, file.n);
+        page_append_chunk(&file, "IEND", &body);
+    describe_case(d, "%dx%d, colour type %d of %d bits, %zu bytes", w, h, colour, depth, file.n);
     (void)fuzz_png(file.byte, file.n);
     if (!odd)
         expect_image(d, w, h);
@@ -458,8 +461,8 @@ Property(any_jpeg_is_read_or_refused)
     const size_t n_good = fread(good, 1, sizeof good, f);
     (void)fclose(f);
     begin_file();
-    put(&file, good, 2);
-    const int n = draw(d, 0, 4);
+    page_append_bytes(&file, good, 2);
+    const int n = draw_integer(d, 0, 4);
     for (int i = 0; i < n; i++) {
         static const int MARKERS[] = { 0xe1, 0xe0, 0xee, 0xfe, 0xe2, 0xdb, 0xdd };
         const int marker = MARKERS[draw_below(d, 7)];
@@ -467,18 +470,20 @@ Property(any_jpeg_is_read_or_refused)
         if (marker == 0xe1 && draw_once_in(d, 2)) {
             static page exif;
             draw_exif(d, &exif);
-            put(&body, "Exif\0", 6);
-            put(&body, exif.byte, exif.n);
+            page_append_bytes(&body, "Exif\0", 6);
+            page_append_bytes(&body, exif.byte, exif.n);
         } else {
             for (int k = draw_scale(d, 1, 80) - 1; k > 0; k--)
-                put_number(&body, (uint64_t)draw(d, 0, 255), 1, true);
+                page_append_number(&body, (uint64_t)draw_integer(d, 0, 255), 1, true);
         }
-        put_number(&file, 0xff00u | (unsigned)marker, 2, true);
-        put_number(&file, draw_number(d, body.n + 2), 2, true);
-        put(&file, body.byte, body.n);
+        page_append_number(&file, 0xff00u | (unsigned)marker, 2, true);
+        page_append_number(&file, draw_number(d, body.n + 2), 2, true);
+        page_append_bytes(&file, body.byte, body.n);
     }
-    put(&file, good + 2, n_good - 2 - (size_t)draw(d, 0, draw_once_in(d, 4) ? (int)n_good / 2 : 0));
-    tried(d, "%d segments before those of a good one, %zu bytes", n, file.n);
+    page_append_bytes(&file, good + 2,
+                      n_good - 2 -
+                          (size_t)draw_integer(d, 0, draw_once_in(d, 4) ? (int)n_good / 2 : 0));
+    describe_case(d, "%d segments before those of a good one, %zu bytes", n, file.n);
     (void)fuzz_jpeg(file.byte, file.n);
 }
 
@@ -488,20 +493,20 @@ static void draw_line(draws *d, page *p)
 {
     static const char *const KEYS[] = { "output", "prompt", "negative", "seed", "input", "other" };
     static const char *const RIGHT[] = { "\"o.png\"", "\"a cat\"", "\"\"", "7", "\"b.png\"", "1" };
-    const int n = draw(d, 0, 4);
+    const int n = draw_integer(d, 0, 4);
     bool has[6] = { [4] = true }; /* the input */
-    say(p, "{");
+    page_append_format(p, "{");
     draw_member(d, p, "input", "\"a.png\"");
     for (int i = 0; i < n; i++) {
         const int key = draw_below(d, 6);
         odd |= has[key] || key == 5;
         has[key] = true;
-        say(p, ",");
+        page_append_format(p, ",");
         draw_member(d, p, KEYS[key], RIGHT[key]);
     }
     const bool open = draw_once_in(d, 12);
     odd |= open;
-    say(p, "%s%s", open ? "" : "}", draw_once_in(d, 3) ? "\r\n" : "\n");
+    page_append_format(p, "%s%s", open ? "" : "}", draw_once_in(d, 3) ? "\r\n" : "\n");
 }
 
 Property(any_manifest_is_read_or_refused)
@@ -509,32 +514,32 @@ Property(any_manifest_is_read_or_refused)
     char path[TEMP_NAME];
     work_list l = { 0 };
     refine_error err = { 0 };
-    const int n = draw(d, 0, 5);
+    const int n = draw_integer(d, 0, 5);
     begin_file();
     odd |= n == 0;
     if (draw_once_in(d, 6)) {
-        say(&file, "\xef\xbb\xbf");
+        page_append_format(&file, "\xef\xbb\xbf");
         odd = true;
     }
     for (int i = 0; i < n; i++) {
         draw_line(d, &file);
         if (draw_once_in(d, 6))
-            say(&file, "\n");
+            page_append_format(&file, "\n");
     }
-    tried(d, "%.*s", (int)file.n, file.byte);
+    describe_case(d, "%.*s", (int)file.n, file.byte);
     temp_file(path, ".jsonl");
     temp_write(path, file.byte, file.n);
     const refine_status st = work_list_add_manifest(&l, path, &err);
     (void)unlink(path);
-    judge(d, st, &err);
+    check_parse_status(d, st, &err);
     for (int i = 0; st == REFINE_OK && i < l.n; i++)
         if (!l.item[i].input || !l.item[i].input[0])
-            wrong(d, "item %d has no input", i);
+            fail_case(d, "item %d has no input", i);
     if (st == REFINE_OK ? l.n != n : st != REFINE_EFORMAT || !err.text[0])
-        wrong(d, "%d items of %d lines, status %d: %s", l.n, n, st, err.text);
+        fail_case(d, "%d items of %d lines, status %d: %s", l.n, n, st, err.text);
     work_list_free(&l);
     if (mem_used().now != 0)
-        wrong(d, "%llu bytes are left", (unsigned long long)mem_used().now);
+        fail_case(d, "%llu bytes are left", (unsigned long long)mem_used().now);
 }
 
 /* ---- traces ---- */
@@ -543,31 +548,31 @@ Property(any_trace_is_read_or_refused)
 {
     static const char *const PHASES[] = { "\"X\"", "\"C\"", "\"M\"", "\"B\"", "\"i\"" };
     begin_file();
-    const int n = draw(d, 0, 12);
-    say(&file, "{\"traceEvents\":[");
+    const int n = draw_integer(d, 0, 12);
+    page_append_format(&file, "{\"traceEvents\":[");
     for (int i = 0; i < n; i++) {
         char text[32];
-        say(&file, "%s{", i > 0 ? "," : "");
+        page_append_format(&file, "%s{", i > 0 ? "," : "");
         draw_member(d, &file, "ph", PHASES[draw_below(d, 5)]);
-        say(&file, ",");
+        page_append_format(&file, ",");
         (void)snprintf(text, sizeof text, "%llu",
                        (unsigned long long)draw_number(d, (uint64_t)i * 100));
         draw_member(d, &file, "ts", text);
-        say(&file, ",");
+        page_append_format(&file, ",");
         draw_member(d, &file, "dur", "50");
-        say(&file, ",");
-        (void)snprintf(text, sizeof text, "%d", draw(d, 0, 9));
+        page_append_format(&file, ",");
+        (void)snprintf(text, sizeof text, "%d", draw_integer(d, 0, 9));
         draw_member(d, &file, "tid", text);
-        say(&file, ",\"pid\":1,");
+        page_append_format(&file, ",\"pid\":1,");
         draw_member(d, &file, "name", "\"unet.a\"");
-        say(&file, ",");
+        page_append_format(&file, ",");
         draw_member(d, &file, "args", "{\"chunk\":1,\"bytes\":5}");
-        say(&file, "}");
+        page_append_format(&file, "}");
     }
-    say(&file, "],");
+    page_append_format(&file, "],");
     draw_member(d, &file, "otherData", "{}");
-    say(&file, "}");
-    tried(d, "%.*s", (int)(file.n < 900 ? file.n : 900), file.byte);
+    page_append_format(&file, "}");
+    describe_case(d, "%.*s", (int)(file.n < 900 ? file.n : 900), file.byte);
     (void)fuzz_trace(file.byte, file.n);
 }
 
@@ -590,10 +595,10 @@ Property(any_prompt_is_read)
                                          "\xc4\xb0",
                                          "\xed\xa0\x80" };
     begin_file();
-    put_number(&file, (uint64_t)draw(d, 0, 2), 1, false);
+    page_append_number(&file, (uint64_t)draw_integer(d, 0, 2), 1, false);
     const int n = draw_scale(d, 1, 300) - 1;
     for (int i = 0; i < n; i++)
-        say(&file, "%s", PARTS[draw_below(d, 14)]);
-    tried(d, "%.*s", (int)(file.n < 900 ? file.n : 900) - 1, file.byte + 1);
+        page_append_format(&file, "%s", PARTS[draw_below(d, 14)]);
+    describe_case(d, "%.*s", (int)(file.n < 900 ? file.n : 900) - 1, file.byte + 1);
     (void)fuzz_tokenizer(file.byte, file.n);
 }

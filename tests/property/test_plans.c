@@ -21,27 +21,28 @@ static void expect_kept(draws *d, const refine_options *o, const refine_memory *
 {
     const double off = fabs((double)m->rss_peak - (double)m->rss_planned);
     if (m->device_peak != m->device_planned || m->device_planned != plan->device_planned)
-        wrong(d, "%llu bytes of the device, planned %llu, foretold %llu",
-              (unsigned long long)m->device_peak, (unsigned long long)m->device_planned,
-              (unsigned long long)plan->device_planned);
+        fail_case(d, "%llu bytes of the device, planned %llu, foretold %llu",
+                  (unsigned long long)m->device_peak, (unsigned long long)m->device_planned,
+                  (unsigned long long)plan->device_planned);
     if (m->device_peak > o->vram_bytes)
-        wrong(d, "%llu bytes of the device, above its ceiling", (unsigned long long)m->device_peak);
+        fail_case(d, "%llu bytes of the device, above its ceiling",
+                  (unsigned long long)m->device_peak);
     if (m->host_peak > m->host_planned || m->host_planned > o->ram_bytes)
-        wrong(d, "%llu bytes of the host, planned %llu", (unsigned long long)m->host_peak,
-              (unsigned long long)m->host_planned);
+        fail_case(d, "%llu bytes of the host, planned %llu", (unsigned long long)m->host_peak,
+                  (unsigned long long)m->host_planned);
     if (!SANITIZED && off > fmax(2 * MIB, 0.01 * (double)m->rss_planned))
-        wrong(d, "the process took %.1f MiB, foretold %.1f", (double)m->rss_peak / MIB,
-              (double)m->rss_planned / MIB);
+        fail_case(d, "the process took %.1f MiB, foretold %.1f", (double)m->rss_peak / MIB,
+                  (double)m->rss_planned / MIB);
 }
 
-static void expect_run(draws *d, const any_job *a, const refine_options *o,
-                       const refine_memory *plan)
+static void expect_planned_run(draws *d, const any_job *a, const refine_options *o,
+                               const refine_memory *plan)
 {
     any_result r;
     refine_error err = { 0 };
     const refine_status st = any_job_run(a, o, &r, &err);
     if (st != REFINE_OK)
-        wrong(d, "was planned, and ends with %d: %s", st, err.text);
+        fail_case(d, "was planned, and ends with %d: %s", st, err.text);
     else
         expect_kept(d, o, plan, &r.report.memory);
     any_job_free(&r);
@@ -56,9 +57,10 @@ static bool is_planned(draws *d, const any_job *a, const refine_options *o)
     if (any_job_plan(a, o, &r, &err) != REFINE_OK)
         return false;
     if (m->device_planned > o->vram_bytes || m->host_planned > o->ram_bytes)
-        wrong(d, "plans %llu bytes of the device for a ceiling of %llu, %llu of the host for %llu",
-              (unsigned long long)m->device_planned, (unsigned long long)o->vram_bytes,
-              (unsigned long long)m->host_planned, (unsigned long long)o->ram_bytes);
+        fail_case(d,
+                  "plans %llu bytes of the device for a ceiling of %llu, %llu of the host for %llu",
+                  (unsigned long long)m->device_planned, (unsigned long long)o->vram_bytes,
+                  (unsigned long long)m->host_planned, (unsigned long long)o->ram_bytes);
     return true;
 }
 
@@ -68,12 +70,12 @@ static void expect_least(draws *d, const any_job *a, const refine_options *o, ui
 {
     *ceiling = smallest;
     if (!is_planned(d, a, o))
-        wrong(d, "the smallest ceiling of the %s, %llu, is refused", of,
-              (unsigned long long)smallest);
+        fail_case(d, "the smallest ceiling of the %s, %llu, is refused", of,
+                  (unsigned long long)smallest);
     *ceiling = smallest - GRANULE;
     if (is_planned(d, a, o))
-        wrong(d, "less than the smallest ceiling of the %s, %llu, is accepted", of,
-              (unsigned long long)smallest);
+        fail_case(d, "less than the smallest ceiling of the %s, %llu, is accepted", of,
+                  (unsigned long long)smallest);
 }
 
 /* With all of the other memory. */
@@ -105,14 +107,14 @@ CostlyProperty(any_plan_is_kept)
     refine_options o = a.o;
     o.vram_bytes = (uint64_t)draw_scale(d, 1 << 10, 1 << 20) << 10;
     o.ram_bytes = (uint64_t)draw_scale(d, 1 << 10, 1 << 20) << 10;
-    tried(d, "%s, %llu and %llu bytes", a.text, (unsigned long long)o.vram_bytes,
-          (unsigned long long)o.ram_bytes);
+    describe_case(d, "%s, %llu and %llu bytes", a.text, (unsigned long long)o.vram_bytes,
+                  (unsigned long long)o.ram_bytes);
     const refine_status st = any_job_plan(&a, &o, &r, &err);
     if (st == REFINE_OK) {
         expect_less(d, &a, &o, &r.memory);
-        expect_run(d, &a, &o, &r.memory);
+        expect_planned_run(d, &a, &o, &r.memory);
     } else if (st != REFINE_EBUDGET || !err.text[0])
-        wrong(d, "is refused with %d: %s", st, err.text);
+        fail_case(d, "is refused with %d: %s", st, err.text);
     any_job_close(&a);
 }
 
@@ -123,9 +125,9 @@ Property(any_plan_names_the_smallest_ceilings)
     refine_error err = { 0 };
     draw_job(d, &a, draw_once_in(d, 4) ? 2 : 1, ANY_JOB_PIXELS * 4);
     draw_ways(d, &a, &a.o);
-    tried(d, "%s", a.text);
+    describe_case(d, "%s", a.text);
     if (any_job_plan(&a, &a.o, &r, &err) != REFINE_OK)
-        wrong(d, "is refused with all memory: %s", err.text);
+        fail_case(d, "is refused with all memory: %s", err.text);
     else
         expect_smallest(d, &a, &r.memory);
     any_job_close(&a);

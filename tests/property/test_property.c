@@ -13,13 +13,13 @@ static property_result result_of(property *p)
 
 static void sums_are_small(draws *d)
 {
-    const int n = draw(d, 0, 20);
+    const int n = draw_integer(d, 0, 20);
     int sum = 0;
     for (int i = 0; i < n; i++)
         sum += draw_scale(d, 1, 1000);
-    tried(d, "%d numbers make %d", n, sum);
+    describe_case(d, "%d numbers make %d", n, sum);
     if (sum >= 1000)
-        wrong(d, "at least 1000");
+        fail_case(d, "at least 1000");
 }
 
 Test(property, what_fails_is_made_as_small_as_can_be)
@@ -31,58 +31,59 @@ Test(property, what_fails_is_made_as_small_as_can_be)
     cr_expect_leq(r.choices, 6, "%s", r.what);
 }
 
-static void dies(draws *d)
+static void large_number_dies(draws *d)
 {
-    const int x = draw(d, 0, 100000);
-    tried(d, "%d", x);
+    const int x = draw_integer(d, 0, 100000);
+    describe_case(d, "%d", x);
     if (x > 70000)
         (void)raise(SIGKILL);
 }
 
 Test(property, a_case_that_dies_fails)
 {
-    const property_result r = result_of(dies);
+    const property_result r = result_of(large_number_dies);
     cr_assert(!r.held);
     cr_expect_str_eq(r.what, "70001");
     cr_expect(strstr(r.fault, "dies of"), "%s", r.fault);
 }
 
-static void leaves(draws *d)
+static void assertion_fails_sometimes(draws *d)
 {
-    tried(d, "%d", draw(d, 0, 9));
+    describe_case(d, "%d", draw_integer(d, 0, 9));
     cr_assert(!draw_once_in(d, 3), "once in three");
 }
 
 Test(property, an_assertion_that_fails_fails_the_case)
 {
-    const property_result r = result_of(leaves);
+    const property_result r = result_of(assertion_fails_sometimes);
     cr_assert(!r.held);
     cr_expect_str_eq(r.what, "0");
     cr_expect_str_eq(r.fault, "an assertion fails");
     cr_expect_not_null(strstr(r.said, "once in three"));
 }
 
-static void holds(draws *d)
+static void draws_are_in_range(draws *d)
 {
-    const int low = draw(d, -5, 5), high = low + draw(d, 0, 7), x = draw(d, low, high);
+    const int low = draw_integer(d, -5, 5), high = low + draw_integer(d, 0, 7),
+              x = draw_integer(d, low, high);
     const int y = draw_scale(d, 1, 9);
     if (x < low || x > high || y < 1 || y > 9)
-        wrong(d, "%d, %d", x, y);
+        fail_case(d, "%d, %d", x, y);
 }
 
 Test(property, what_holds_is_tried_as_often_as_asked)
 {
-    const property_result r = result_of(holds);
+    const property_result r = result_of(draws_are_in_range);
     cr_expect(r.held);
     cr_expect_eq(r.cases, 1000);
 }
 
 static void fails_sometimes(draws *d)
 {
-    const int x = draw(d, 0, 1 << 20);
-    tried(d, "%d", x);
+    const int x = draw_integer(d, 0, 1 << 20);
+    describe_case(d, "%d", x);
     if (x > 1000000)
-        wrong(d, "beyond a million");
+        fail_case(d, "beyond a million");
 }
 
 Test(property, the_seed_that_is_told_fails_at_once)

@@ -31,7 +31,7 @@ typedef struct made {
     size_t bytes;
 } made;
 
-static void draw_tensor(draws *d, made *m, int segment)
+static void draw_fixture_tensor(draws *d, made *m, int segment)
 {
     const bool vector = segment == 0;
     fixture_tensor t = { .segment = segment, .dtype = vector ? DT_F32 : DT_F16, .kh = 1, .kw = 1 };
@@ -39,7 +39,7 @@ static void draw_tensor(draws *d, made *m, int segment)
     t.rows = vector ? 1 : draw_scale(d, 1, 1500);
     t.c_in = draw_scale(d, 1, 2000);
     if (!vector && draw_once_in(d, 2))
-        t.chunk_rows = tile_rows(t.kh, t.kw) * draw(d, 1, 3);
+        t.chunk_rows = tile_rows(t.kh, t.kw) * draw_integer(d, 1, 3);
     while (m->bytes + (size_t)t.rows * (size_t)(t.kh * t.kw * t.c_in) * 4 > MOST_BYTES &&
            t.c_in > 1)
         t.c_in /= 2;
@@ -53,8 +53,8 @@ static void draw_tensors(draws *d, made *m)
 {
     static const int SEGMENTS[] = { 0, TEXT, UNET, VAE, 6 }, MOST[] = { 2, 3, 8, 3, 1 };
     for (int s = 0; s < 5; s++)
-        for (int n = draw(d, SEGMENTS[s] == UNET, MOST[s]); n > 0; n--)
-            draw_tensor(d, m, SEGMENTS[s]);
+        for (int n = draw_integer(d, SEGMENTS[s] == UNET, MOST[s]); n > 0; n--)
+            draw_fixture_tensor(d, m, SEGMENTS[s]);
 }
 
 /* A run, its stream not yet open. */
@@ -88,21 +88,22 @@ static void draw_course(draws *d, course *c)
     c->codec = (fixture_codec)draw_below(d, FIXTURE_MIXED + 1);
     rig_open_pack_of(r, c->m.t, c->m.n, c->codec);
     c->order = (order)draw_below(d, N_ORDERS);
-    rig_configure(r, dev_open_order(c->order, (unsigned)draw(d, 0, 1000)), 256);
+    rig_configure(r, dev_open_order(c->order, (unsigned)draw_integer(d, 0, 1000)), 256);
     for (int i = 0; i < 4; i++)
-        r->script[i].passes = draw(d, 1, 4);
+        r->script[i].passes = draw_integer(d, 1, 4);
     draw_places(d, c);
-    c->inside = draw(d, 1, 6);
+    c->inside = draw_integer(d, 1, 6);
     rig_resize(r, stream_ring_min(r->p, rig_biggest_group(r, c->inside)) +
                       (draw_once_in(d, 2) ? 256 * (size_t)draw_scale(d, 1, 1 << 14) : 0));
-    r->c.slots = draw(d, 2, 9);
-    r->c.workers = draw(d, 1, 4);
-    r->c.reader = 2 * draw(d, 0, 1);
-    c->t = (trouble){ .at = -1, .kind = (trouble_kind)draw(d, TROUBLE_NONE, TROUBLE_INTERRUPTED) };
+    r->c.slots = draw_integer(d, 2, 9);
+    r->c.workers = draw_integer(d, 1, 4);
+    r->c.reader = 2 * draw_integer(d, 0, 1);
+    c->t = (trouble){ .at = -1,
+                      .kind = (trouble_kind)draw_integer(d, TROUBLE_NONE, TROUBLE_INTERRUPTED) };
     c->calls = trouble_calls(&c->t);
     r->c.calls = &c->calls;
-    c->runs = draw(d, 1, 3);
-    c->before = draw_once_in(d, 3) ? draw(d, 0, rig_visits(r)) : -1;
+    c->runs = draw_integer(d, 1, 3);
+    c->before = draw_once_in(d, 3) ? draw_integer(d, 0, rig_visits(r)) : -1;
     (void)snprintf(
         c->text, sizeof c->text,
         "%d tensors, %d chunks, %s, %s; passes %d %d %d; %d inside, ring %zu, %d slots, %d "
@@ -133,14 +134,14 @@ static void expect_nothing_left(draws *d, course *c)
         c->r.s = NULL;
     }
     if (order_device_live(c->r.d) != 2)
-        wrong(d, "%d things of the device are left, not the ring and the residents",
-              order_device_live(c->r.d));
+        fail_case(d, "%d things of the device are left, not the ring and the residents",
+                  order_device_live(c->r.d));
     if (mem_used().now != c->heap)
-        wrong(d, "%lld bytes of the heap are left", (long long)(mem_used().now - c->heap));
+        fail_case(d, "%lld bytes of the heap are left", (long long)(mem_used().now - c->heap));
     rig_close(&c->r);
 }
 
-static bool play(course *c)
+static bool play_course(course *c)
 {
     if (c->before >= 0) {
         rig_begin_to_play(&c->r, c->before);
@@ -162,24 +163,24 @@ static void expect_right(draws *d, course *c)
     const stream_stats s = stream_get_stats(c->r.s);
     order_device_finish(c->r.d, &reads, &wrongs);
     if (wrongs > 0)
-        wrong(d, "%d of %d visits saw other bytes", wrongs, reads);
+        fail_case(d, "%d of %d visits saw other bytes", wrongs, reads);
     if (reads != c->runs * rig_visits(&c->r) + (c->before > 0 ? c->before : 0))
-        wrong(d, "%d visits", reads);
+        fail_case(d, "%d visits", reads);
     if (c->before < 0 && s.copied_bytes != bytes_to_copy(c))
-        wrong(d, "%llu bytes were copied, not %llu", (unsigned long long)s.copied_bytes,
-              (unsigned long long)bytes_to_copy(c));
+        fail_case(d, "%llu bytes were copied, not %llu", (unsigned long long)s.copied_bytes,
+                  (unsigned long long)bytes_to_copy(c));
 }
 
 Property(any_stream_brings_every_byte_once_and_in_order)
 {
     static course c;
     draw_course(d, &c);
-    tried(d, "%s", c.text);
+    describe_case(d, "%s", c.text);
     rig_open_stream(&c.r);
-    if (play(&c))
+    if (play_course(&c))
         expect_right(d, &c);
     else
-        wrong(d, "ends with %d: %s", dev_status(c.r.d), dev_why(c.r.d));
+        fail_case(d, "ends with %d: %s", dev_status(c.r.d), dev_why(c.r.d));
     expect_nothing_left(d, &c);
 }
 
@@ -254,19 +255,19 @@ static refine_status run_into(course *c, failure f, int at)
         rig_begin_to_play(r, at % (rig_visits(r) + 1));
         dev_fail(r->d, REFINE_EDEVICE, "pulled out");
     }
-    return play(c) ? REFINE_OK : dev_status(r->d);
+    return play_course(c) ? REFINE_OK : dev_status(r->d);
 }
 
 static void expect_failed_for_good(draws *d, course *c, failure f, refine_status st)
 {
     if (!is_expected(f, st))
-        wrong(d, "ends with %d: %s%s", st, c->r.err.text, dev_why(c->r.d));
+        fail_case(d, "ends with %d: %s%s", st, c->r.err.text, dev_why(c->r.d));
     if (!c->r.s)
         return;
     if (!dev_why(c->r.d)[0])
-        wrong(d, "fails without a word");
+        fail_case(d, "fails without a word");
     if (stream_restart(c->r.s) != st)
-        wrong(d, "restarts after it has failed");
+        fail_case(d, "restarts after it has failed");
 }
 
 Property(any_failure_of_a_stream_ends_in_one_status)
@@ -275,13 +276,13 @@ Property(any_failure_of_a_stream_ends_in_one_status)
     const failure f = (failure)draw_below(d, N_FAILURES);
     const int at = draw_scale(d, 1, 400) - 1;
     draw_course(d, &c);
-    tried(d, "%s at %d: %s", FAILURES[f], at, c.text);
+    describe_case(d, "%s at %d: %s", FAILURES[f], at, c.text);
     bring_about(&c, f, at);
     const refine_status st = run_into(&c, f, at);
     if (st != REFINE_OK)
         expect_failed_for_good(d, &c, f, st);
     else if (f == A_BIT_FLIPS || f == THE_FILE_IS_CUT || f == THE_DEVICE_FAILS)
-        wrong(d, "does not fail");
+        fail_case(d, "does not fail");
     else
         expect_right(d, &c);
     expect_nothing_left(d, &c);

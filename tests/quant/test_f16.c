@@ -30,7 +30,7 @@ static double bf16_meaning(uint16_t h)
     return sign * ldexp(128 + mantissa, exponent - 134);
 }
 
-static bool same(double a, double b)
+static bool is_same_double(double a, double b)
 {
     return (isnan(a) && isnan(b)) || (a == b && signbit(a) == signbit(b));
 }
@@ -38,17 +38,20 @@ static bool same(double a, double b)
 Test(quant_f16, decodes_every_fp16_to_what_it_means)
 {
     for (int i = 0; i < PATTERNS; i++)
-        cr_assert(same((double)f16_to_f32((uint16_t)i), f16_meaning((uint16_t)i)), "%04x", i);
+        cr_assert(is_same_double((double)f16_to_f32((uint16_t)i), f16_meaning((uint16_t)i)), "%04x",
+                  i);
 }
 
 Test(quant_f16, decodes_every_bf16_to_what_it_means)
 {
     for (int i = 0; i < PATTERNS; i++)
-        cr_assert(same((double)bf16_to_f32((uint16_t)i), bf16_meaning((uint16_t)i)), "%04x", i);
+        cr_assert(is_same_double((double)bf16_to_f32((uint16_t)i), bf16_meaning((uint16_t)i)),
+                  "%04x", i);
 }
 
 /* The nearest of the candidates around `guess`, an even one when two are as near. */
-static uint16_t nearest(double v, uint16_t guess, double (*meaning)(uint16_t), double largest)
+static uint16_t find_nearest_code(double v, uint16_t guess, double (*meaning)(uint16_t),
+                                  double largest)
 {
     uint16_t best = guess;
     for (int step = -1; step <= 1; step++) {
@@ -68,13 +71,15 @@ static uint16_t nearest(double v, uint16_t guess, double (*meaning)(uint16_t), d
 static void expect_nearest_f16(float v)
 {
     const uint16_t h = f32_to_f16(v);
-    cr_assert(h == nearest((double)v, h, f16_meaning, 65536), "%a became %04x", (double)v, h);
+    cr_assert(h == find_nearest_code((double)v, h, f16_meaning, 65536), "%a became %04x", (double)v,
+              h);
 }
 
 static void expect_nearest_bf16(float v)
 {
     const uint16_t h = f32_to_bf16(v);
-    cr_assert(h == nearest((double)v, h, bf16_meaning, 0x1p128), "%a became %04x", (double)v, h);
+    cr_assert(h == find_nearest_code((double)v, h, bf16_meaning, 0x1p128), "%a became %04x",
+              (double)v, h);
 }
 
 Test(quant_f16, encodes_to_the_nearest_and_ties_to_even)

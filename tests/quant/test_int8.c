@@ -14,36 +14,36 @@ static uint8_t tile[2 * WEIGHTS], other[2 * WEIGHTS];
 
 /* ---- weights ---- */
 
-static double uniform(uint64_t *state)
+static double uniform_variate(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return ((double)(*state >> 33) + 0.5) / 0x1p31;
 }
 
-static double gaussian(uint64_t *s)
+static double gaussian_variate(uint64_t *s)
 {
-    const double radius = sqrt(-2 * log(uniform(s)));
-    return radius * cos(6.283185307179586 * uniform(s));
+    const double radius = sqrt(-2 * log(uniform_variate(s)));
+    return radius * cos(6.283185307179586 * uniform_variate(s));
 }
 
-static double laplace(uint64_t *s)
+static double laplace_variate(uint64_t *s)
 {
-    const double u = uniform(s) - 0.5;
+    const double u = uniform_variate(s) - 0.5;
     return -copysign(log(1 - 2 * fabs(u)), u);
 }
 
-static double student5(uint64_t *s)
+static double student5_variate(uint64_t *s)
 {
     double squares = 0;
     for (int i = 0; i < 5; i++) {
-        const double g = gaussian(s);
+        const double g = gaussian_variate(s);
         squares += g * g;
     }
-    return gaussian(s) / sqrt(squares / 5);
+    return gaussian_variate(s) / sqrt(squares / 5);
 }
 
 /* As they come from a checkpoint: rounded to fp16. */
-static void fill(double (*draw)(uint64_t *), size_t n, double scale, uint64_t seed)
+static void fill_int8_weights(double (*draw)(uint64_t *), size_t n, double scale, uint64_t seed)
 {
     for (size_t i = 0; i < n; i++)
         weight[i] = f16_to_f32(f32_to_f16((float)(scale * draw(&seed))));
@@ -93,7 +93,7 @@ Test(quant_int8, what_it_can_represent_comes_back)
     for (int k = 0; k < 5; k++) {
         const float s = f16_to_f32(f32_to_f16(scale[k]));
         for (int i = 0; i < I8_GROUP; i++)
-            weight[i] = s * (float)(int)(uniform(&seed) * 255 - 127);
+            weight[i] = s * (float)(int)(uniform_variate(&seed) * 255 - 127);
         weight[17] = s * -127;
         for (int how = I8_ABSMAX; how <= I8_LEAST; how++) {
             i8_error lost = { 0 };
@@ -112,7 +112,7 @@ Test(quant_int8, layout_is_slab_by_slab_with_zeros_in_the_gaps)
     const size_t bytes = i8_bytes(rows, TAPS, CHANNELS);
     i8_error lost = { 0 };
 
-    fill(gaussian, (size_t)rows * TAPS * CHANNELS, 0.02, 3);
+    fill_int8_weights(gaussian_variate, (size_t)rows * TAPS * CHANNELS, 0.02, 3);
     memset(tile, 0xa5, sizeof tile);
     i8_encode_tile(tile, weight, rows, TAPS, CHANNELS, I8_ABSMAX, &lost);
     for (size_t i = bytes; i < bytes + 64; i++)
@@ -165,7 +165,8 @@ Test(quant_int8, ends_of_the_range)
         for (int how = I8_ABSMAX; how <= I8_LEAST; how++) {
             i8_error lost = { 0 };
             for (int i = 0; i < I8_GROUP; i++)
-                weight[i] = f16_to_f32(f32_to_f16(most[k] * (float)(2 * uniform(&seed) - 1)));
+                weight[i] = f16_to_f32(
+                    f32_to_f16(most[k] * (float)(2 * uniform_variate(&seed) - 1)));
             weight[5] = -most[k];
             i8_encode_tile(tile, weight, 1, 1, I8_GROUP, (i8_search)how, &lost);
             const float scale = f16_to_f32(i8_scales(tile, 1, 0)[0]);
@@ -190,10 +191,10 @@ Test(quant_int8, ends_of_the_range)
 
 /* ---- what is lost ---- */
 
-static double sqnr_of(double (*draw)(uint64_t *), i8_search how)
+static double measure_tile_sqnr(double (*draw)(uint64_t *), i8_search how)
 {
     i8_error lost = { 0 };
-    fill(draw, WEIGHTS, 0.02, 5);
+    fill_int8_weights(draw, WEIGHTS, 0.02, 5);
     i8_encode_tile(tile, weight, 64, 1, WEIGHTS / 64, how, &lost);
     decode_tile(tile, 64, 1, WEIGHTS / 64);
     const double mine = 10 * log10(lost.signal / squared_error(0, WEIGHTS));
@@ -204,9 +205,12 @@ static double sqnr_of(double (*draw)(uint64_t *), i8_search how)
 /* 12 * 127^2 over the mean square of the largest of 64 normal numbers is 44.5 dB. */
 Test(quant_int8, signal_to_noise_is_what_theory_says)
 {
-    const double g = sqnr_of(gaussian, I8_ABSMAX), g_least = sqnr_of(gaussian, I8_LEAST);
-    const double t = sqnr_of(student5, I8_ABSMAX), t_least = sqnr_of(student5, I8_LEAST);
-    const double l = sqnr_of(laplace, I8_ABSMAX), l_least = sqnr_of(laplace, I8_LEAST);
+    const double g = measure_tile_sqnr(gaussian_variate, I8_ABSMAX),
+                 g_least = measure_tile_sqnr(gaussian_variate, I8_LEAST);
+    const double t = measure_tile_sqnr(student5_variate, I8_ABSMAX),
+                 t_least = measure_tile_sqnr(student5_variate, I8_LEAST);
+    const double l = measure_tile_sqnr(laplace_variate, I8_ABSMAX),
+                 l_least = measure_tile_sqnr(laplace_variate, I8_LEAST);
     cr_expect_float_eq(g, 44.5, 0.3);
     cr_expect_float_eq(t, 41.9, 0.7);
     cr_expect_float_eq(l, 42.1, 0.5);
@@ -216,13 +220,14 @@ Test(quant_int8, signal_to_noise_is_what_theory_says)
 
 Test(quant_int8, least_never_loses_more_than_absmax)
 {
-    static double (*const draw[])(uint64_t *) = { gaussian, student5, laplace, uniform };
+    static double (*const draw[])(uint64_t *) = { gaussian_variate, student5_variate,
+                                                  laplace_variate, uniform_variate };
     static double absmax[WEIGHTS / I8_GROUP];
     const int rows = 64, channels = WEIGHTS / 64;
     for (int d = 0; d < 4; d++) {
         i8_error lost = { 0 };
         /* the last so small that scales are subnormal */
-        fill(draw[d], WEIGHTS, d == 3 ? 0x1p-17 : 0.1, (uint64_t)d);
+        fill_int8_weights(draw[d], WEIGHTS, d == 3 ? 0x1p-17 : 0.1, (uint64_t)d);
         i8_encode_tile(tile, weight, rows, 1, channels, I8_ABSMAX, &lost);
         decode_tile(tile, rows, 1, channels);
         for (size_t g = 0; g < WEIGHTS / I8_GROUP; g++)
@@ -239,12 +244,13 @@ Test(quant_int8, least_never_loses_more_than_absmax)
 
 Test(quant_int8, encoding_gives_the_bits_of_plain_c)
 {
-    static double (*const draw[])(uint64_t *) = { gaussian, student5, laplace };
+    static double (*const draw[])(uint64_t *) = { gaussian_variate, student5_variate,
+                                                  laplace_variate };
     for (int d = 0; d < 3; d++)
         for (int exponent = -24; exponent <= 10; exponent++) {
             i8_error a = { 0 }, b = { 0 };
             const i8_search how = exponent % 2 ? I8_ABSMAX : I8_LEAST;
-            fill(draw[d], 33 * CHANNELS, ldexp(1, exponent), (uint64_t)exponent);
+            fill_int8_weights(draw[d], 33 * CHANNELS, ldexp(1, exponent), (uint64_t)exponent);
             i8_encode_tile(tile, weight, 11, 3, CHANNELS, how, &a);
             i8_encode_tile_plain(other, weight, 11, 3, CHANNELS, how, &b);
             cr_assert(memcmp(tile, other, i8_bytes(11, 3, CHANNELS)) == 0, "2^%d", exponent);

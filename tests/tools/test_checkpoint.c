@@ -19,7 +19,7 @@
 
 TestSuite(tools_checkpoint, .timeout = 100);
 
-static void pack_source(weight_source *s, const char *path)
+static void write_source_pack(weight_source *s, const char *path)
 {
     const pack_write_options o = { .path = path, .replace = true, .raw = true };
     pack_written w;
@@ -33,7 +33,7 @@ static void pack_checkpoint(const char *from, const char *path)
     weight_source *s;
     refine_error err = { 0 };
     cr_assert_eq(checkpoint_open(&s, from, &err), REFINE_OK, "%s", err.text);
-    pack_source(s, path);
+    write_source_pack(s, path);
 }
 
 /* Chunk by chunk, and by the hash over all weights. */
@@ -50,7 +50,7 @@ static void same_weights(const char *a, const char *b)
     pack_close(pb);
 }
 
-static void remove_tree(const char *dir)
+static void remove_checkpoint_tree(const char *dir)
 {
     char command[600];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
@@ -71,7 +71,7 @@ Test(tools_checkpoint, every_layout_of_the_same_weights_makes_the_same_pack)
     temp_file(got, ".pack");
     temp_file(single, ".safetensors");
     cr_assert_eq(synthetic_open(&s, "synthetic:tiny", NULL), REFINE_OK);
-    pack_source(s, want);
+    write_source_pack(s, want);
 
     fixture_single_file(single, 0);
     pack_checkpoint(single, got);
@@ -85,14 +85,14 @@ Test(tools_checkpoint, every_layout_of_the_same_weights_makes_the_same_pack)
         fixture_directory(dir, f32, f32 ? 3 : 1);
         pack_checkpoint(dir, got);
         same_weights(got, want);
-        remove_tree(dir);
+        remove_checkpoint_tree(dir);
     }
     (void)unlink(want);
     (void)unlink(got);
     (void)unlink(single);
 }
 
-static void refused(const char *path, const char *because)
+static void expect_checkpoint_refused(const char *path, const char *because)
 {
     weight_source *s;
     refine_error err = { 0 };
@@ -129,7 +129,7 @@ Test(tools_checkpoint, says_what_a_file_is_that_is_no_refiner)
     temp_file(path, ".safetensors");
     for (size_t i = 0; i < sizeof FILES / sizeof FILES[0]; i++) {
         one_tensor(path, FILES[i].tensor);
-        refused(path, FILES[i].is);
+        expect_checkpoint_refused(path, FILES[i].is);
     }
     (void)unlink(path);
 }
@@ -164,7 +164,7 @@ Test(tools_checkpoint, a_missing_weight_is_named)
     refine_error err = { 0 };
     cr_assert_eq(checkpoint_open(&s, dir, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "vae"), "%s", err.text);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 }
 
 /* ---- numbers ---- */
@@ -178,14 +178,14 @@ static void vae_file(char path[400], const char *dir)
 }
 
 /* A number of the fp16 file, in between two fp16 numbers where its new type can tell. */
-static double between(const safetensors *f, const safetensor *t, uint64_t i)
+static double read_perturbed_number(const safetensors *f, const safetensor *t, uint64_t i)
 {
     uint16_t h;
     cr_assert_eq(safetensors_read(f, t, i * 2, 2, &h, NULL), REFINE_OK);
     return (double)f16_to_f32(h) * (1.0 + 0.0007 * (double)(i % 5));
 }
 
-static void put_number(FILE *f, st_dtype type, double v)
+static void write_typed_number(FILE *f, st_dtype type, double v)
 {
     const float single = (float)v;
     const uint16_t brain = f32_to_bf16(single), half = f32_to_f16(single);
@@ -220,13 +220,13 @@ static safetensors *mix_types(const char *dir)
     cr_assert_eq(fseek(f, -(long)(data - 1), SEEK_END), 0);
     for (int i = 0; i < was->n; i++)
         for (uint64_t k = 0; k < was->tensor[i].elements; k++)
-            put_number(f, TYPE[i % TYPES], between(was, &was->tensor[i], k));
+            write_typed_number(f, TYPE[i % TYPES], read_perturbed_number(was, &was->tensor[i], k));
     cr_assert_eq(fclose(f), 0);
     return was;
 }
 
 /* What the source should give for a number of tensor i. */
-static float rounded(double v, int i, dtype to)
+static float expected_source_number(double v, int i, dtype to)
 {
     float w = (float)v;
     if (TYPE[i % TYPES] == ST_BF16)
@@ -236,7 +236,7 @@ static float rounded(double v, int i, dtype to)
     return w;
 }
 
-static void check_tensor(const weight_source *s, const safetensors *was, int i)
+static void check_source_tensor(const weight_source *s, const safetensors *was, int i)
 {
     static uint16_t half[1 << 16];
     static float wide[1 << 16];
@@ -252,9 +252,10 @@ static void check_tensor(const weight_source *s, const safetensors *was, int i)
             cr_assert_eq(s->read(s, e, part, 0, n, DT_F16, half, NULL), REFINE_OK);
             cr_assert_eq(s->read(s, e, part, 0, n, DT_F32, wide, NULL), REFINE_OK);
             for (size_t k = 0; k < n; k++) {
-                const double v = between(was, t, k);
-                cr_assert_eq(f16_to_f32(half[k]), rounded(v, i, DT_F16), "%s[%zu]", name, k);
-                cr_assert_eq(wide[k], rounded(v, i, DT_F32), "%s[%zu]", name, k);
+                const double v = read_perturbed_number(was, t, k);
+                cr_assert_eq(f16_to_f32(half[k]), expected_source_number(v, i, DT_F16), "%s[%zu]",
+                             name, k);
+                cr_assert_eq(wide[k], expected_source_number(v, i, DT_F32), "%s[%zu]", name, k);
             }
             return;
         }
@@ -272,10 +273,10 @@ Test(tools_checkpoint, numbers_of_every_type_are_rounded_to_the_nearest)
     cr_assert_eq(checkpoint_open(&s, dir, &err), REFINE_OK, "%s", err.text);
     for (int i = 0; i < was->n; i++)
         if (was->tensor[i].elements < 20000)
-            check_tensor(s, was, i);
+            check_source_tensor(s, was, i);
     s->close(s);
     safetensors_close(was);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 }
 
 /* Packs a directory after one number of its VAE was overwritten. */
@@ -320,7 +321,7 @@ Test(tools_checkpoint, a_number_that_fp16_cannot_hold_is_named_with_its_tensor)
     cr_assert_eq(pack_with(dir, 1, TENSOR, &large, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, TENSOR), "%s", err.text);
     cr_assert_not_null(strstr(err.text, "70000"), "%s", err.text);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 
     fixture_directory(dir, 0, 1);
     cr_assert_eq(pack_with(dir, 0, TENSOR, &infinity, &err), REFINE_EFORMAT);
@@ -329,7 +330,7 @@ Test(tools_checkpoint, a_number_that_fp16_cannot_hold_is_named_with_its_tensor)
     fixture_directory(dir, 0, 1);
     cr_assert_eq(pack_with(dir, 0, "encoder.conv_norm_out.bias", &nan, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "encoder.conv_norm_out.bias"), "%s", err.text);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 }
 
 Test(tools_checkpoint, a_vector_keeps_what_fp16_could_not_hold)
@@ -341,7 +342,7 @@ Test(tools_checkpoint, a_vector_keeps_what_fp16_could_not_hold)
     fixture_directory(dir, 1, 1);
     cr_assert_eq(pack_with(dir, 1, "encoder.conv_norm_out.bias", &large, &err), REFINE_OK, "%s",
                  err.text);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 }
 
 /* ---- hostile directories ---- */
@@ -369,10 +370,10 @@ Test(tools_checkpoint, an_index_may_only_name_files_beside_it)
     (void)snprintf(path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors.index.json", dir);
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         temp_write(path, BAD[i].index, strlen(BAD[i].index));
-        refused(dir, BAD[i].because);
+        expect_checkpoint_refused(dir, BAD[i].because);
     }
     cr_assert_eq(mem_used().now, 0u);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 }
 
 Test(tools_checkpoint, weights_of_another_kind_are_refused)
@@ -382,11 +383,11 @@ Test(tools_checkpoint, weights_of_another_kind_are_refused)
     fixture_directory(dir, 0, 1);
     vae_file(path, dir);
     (void)unlink(path);
-    refused(dir, "has no diffusion_pytorch_model.safetensors");
+    expect_checkpoint_refused(dir, "has no diffusion_pytorch_model.safetensors");
     (void)snprintf(path, sizeof path, "%s/vae/diffusion_pytorch_model.bin", dir);
     temp_write(path, "PK", 2);
-    refused(dir, "pickled");
-    remove_tree(dir);
+    expect_checkpoint_refused(dir, "pickled");
+    remove_checkpoint_tree(dir);
 }
 
 Test(tools_checkpoint, survives_the_failure_of_any_allocation)
@@ -410,5 +411,5 @@ Test(tools_checkpoint, survives_the_failure_of_any_allocation)
     }
     cr_assert_geq(k, 500);
     s->close(s);
-    remove_tree(dir);
+    remove_checkpoint_tree(dir);
 }

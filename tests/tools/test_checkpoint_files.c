@@ -14,7 +14,7 @@
 
 static const char *const DIRS[] = { "d", "d/unet", "d/unet/deeper", "beside" };
 
-static temp_place enter(void)
+static temp_place open_checkpoint_dir(void)
 {
     const temp_place p = temp_place_make("unused");
     cr_assert_eq(chdir(p.dir), 0);
@@ -23,7 +23,7 @@ static temp_place enter(void)
     return p;
 }
 
-static void leave(const temp_place *p)
+static void close_checkpoint_dir(const temp_place *p)
 {
     for (int i = 3; i >= 0; i--)
         cr_assert_eq(rmdir(DIRS[i]), 0, "%s", DIRS[i]);
@@ -42,28 +42,31 @@ static bool is_of(const char *checkpoint, const char *file)
     return st != REFINE_OK;
 }
 
-static void make(const char *name, const char *text) { temp_write(name, text, strlen(text)); }
+static void make_checkpoint_file(const char *name, const char *text)
+{
+    temp_write(name, text, strlen(text));
+}
 
 Test(tools_checkpoint_files, a_file_is_its_own)
 {
-    const temp_place p = enter();
-    make("one.safetensors", "weights");
+    const temp_place p = open_checkpoint_dir();
+    make_checkpoint_file("one.safetensors", "weights");
     cr_expect(is_of("one.safetensors", "d/../one.safetensors"));
     cr_expect(!is_of("one.safetensors", "other"));
     cr_expect(!is_of("none.safetensors", "one.safetensors"));
     (void)unlink("one.safetensors");
-    leave(&p);
+    close_checkpoint_dir(&p);
 }
 
 Test(tools_checkpoint_files, a_directorys_are_all_but_packs)
 {
-    const temp_place p = enter();
-    make("d/README.md", "a card");
-    make("d/m.pack", "RFNPACK\nand so on");
-    make("d/short", "RFN");
-    make("d/unet/weights", "");
-    make("d/unet/deeper/x", "");
-    make("beside/x", "");
+    const temp_place p = open_checkpoint_dir();
+    make_checkpoint_file("d/README.md", "a card");
+    make_checkpoint_file("d/m.pack", "RFNPACK\nand so on");
+    make_checkpoint_file("d/short", "RFN");
+    make_checkpoint_file("d/unet/weights", "");
+    make_checkpoint_file("d/unet/deeper/x", "");
+    make_checkpoint_file("beside/x", "");
     cr_assert(symlink("../../beside/x", "d/unet/blob") == 0 && mkfifo("d/fifo", 0600) == 0);
     cr_expect(is_of("d", "d/README.md"));
     cr_expect(is_of("d/", "d/short"));
@@ -82,5 +85,5 @@ Test(tools_checkpoint_files, a_directorys_are_all_but_packs)
     (void)unlink("d/unet/blob");
     (void)unlink("d/unet/deeper/x");
     (void)unlink("beside/x");
-    leave(&p);
+    close_checkpoint_dir(&p);
 }

@@ -30,7 +30,7 @@ static void drop_packs(void)
 
 TestSuite(tools_compare, .init = make_packs, .fini = drop_packs, .timeout = 100);
 
-static refine_job job(uint8_t *out)
+static refine_job make_compare_job(uint8_t *out)
 {
     static uint8_t in[PIXELS];
     refine_job j = REFINE_JOB_INIT;
@@ -48,10 +48,11 @@ static refine_job job(uint8_t *out)
 
 /* As the program does it, but that the runs may have different options.  The reference is the
  * fp16 pack. */
-static compare *compared(const refine_options *reference, const refine_options *o, refine_report *r)
+static compare *run_compared_job(const refine_options *reference, const refine_options *o,
+                                 refine_report *r)
 {
     static uint8_t out[PIXELS];
-    refine_job j = job(out);
+    refine_job j = make_compare_job(out);
     refine_error err = { 0 };
     refine_engine *e;
     compare *c;
@@ -68,7 +69,7 @@ static compare *compared(const refine_options *reference, const refine_options *
     return c;
 }
 
-static const compare_stage *stage(const compare *c, const char *name, int step)
+static const compare_stage *find_compared_output(const compare *c, const char *name, int step)
 {
     for (int i = 0; i < c->n; i++)
         if (strcmp(c->stage[i].name, name) == 0 && c->stage[i].step == step)
@@ -77,7 +78,7 @@ static const compare_stage *stage(const compare *c, const char *name, int step)
     return NULL;
 }
 
-static int count(const compare *c, bool latents)
+static int count_compared_outputs(const compare *c, bool latents)
 {
     int n = 0;
     for (int i = 0; i < c->n; i++)
@@ -90,7 +91,7 @@ static int count(const compare *c, bool latents)
 static void expect_the_same(const refine_options *reference, const refine_options *o, bool all)
 {
     refine_report r;
-    compare *c = compared(reference, o, &r);
+    compare *c = run_compared_job(reference, o, &r);
     cr_expect(compare_same_source(c, &r));
     for (int i = 0; i < c->n; i++) {
         const quality *q = &c->stage[i].of;
@@ -100,11 +101,11 @@ static void expect_the_same(const refine_options *reference, const refine_option
         cr_expect(compare_is_latents(&c->stage[i]) || c->stage[i].step == 0, "%s",
                   c->stage[i].name);
     }
-    cr_expect_eq(count(c, true), STEPS);
-    cr_expect_geq(count(c, false), 40);
+    cr_expect_eq(count_compared_outputs(c, true), STEPS);
+    cr_expect_geq(count_compared_outputs(c, false), 40);
     cr_expect(isinf(c->picture.psnr) && c->picture.apart == 0 && c->picture.ssim > 1 - 1e-12);
-    cr_expect_eq(stage(c, "unet.out", 0)->of.n, (uint64_t)(2 * 4 * (W / 8) * (H / 8)),
-                 "both halves of guidance");
+    cr_expect_eq(find_compared_output(c, "unet.out", 0)->of.n,
+                 (uint64_t)(2 * 4 * (W / 8) * (H / 8)), "both halves of guidance");
     compare_close(c);
     cr_expect_eq(mem_used().now, 0u);
 }
@@ -142,9 +143,10 @@ static outcome outcome_of(const char *pack, refine_precision precision)
 {
     const refine_options o = picture_probed_options(pack, precision);
     refine_report r;
-    compare *c = compared(&o, &o, &r);
-    const outcome v = { quality_psnr(&stage(c, "latents", STEPS - 1)->of), c->picture.psnr,
-                        c->picture.ssim, quality_sqnr(&stage(c, "unet.out", 0)->of) };
+    compare *c = run_compared_job(&o, &o, &r);
+    const outcome v = { quality_psnr(&find_compared_output(c, "latents", STEPS - 1)->of),
+                        c->picture.psnr, c->picture.ssim,
+                        quality_sqnr(&find_compared_output(c, "unet.out", 0)->of) };
     cr_expect(compare_same_source(c, &r), "both are made of the same 16-bit weights");
     for (int i = 0; i < c->n; i++) {
         const double db = quality_sqnr(&c->stage[i].of);
@@ -181,7 +183,7 @@ Test(tools_compare, is_json_whatever_is_found)
 {
     const refine_options o = picture_probed_options(fp16, REFINE_F32);
     refine_report r;
-    compare *c = compared(&o, &o, &r);
+    compare *c = run_compared_job(&o, &o, &r);
     c->stage[0].of.noise = (double)NAN;
     c->reference.source_hash ^= 1;
     json_t *j = compare_json(c, &r);
@@ -190,7 +192,8 @@ Test(tools_compare, is_json_whatever_is_found)
     cr_assert_not_null(text);
     cr_expect(json_is_false(json_object_get(j, "same_source")));
     cr_expect_eq(json_array_size(json_object_get(j, "steps")), (size_t)STEPS);
-    cr_expect_eq(json_array_size(json_object_get(j, "layers")), (size_t)count(c, false));
+    cr_expect_eq(json_array_size(json_object_get(j, "layers")),
+                 (size_t)count_compared_outputs(c, false));
     cr_expect(json_is_null(json_object_get(json_object_get(j, "picture"), "psnr")));
     free(text);
     json_decref(j);
@@ -203,7 +206,7 @@ Test(tools_compare, says_when_there_is_no_place_for_the_scratch_file)
 {
     static uint8_t out[PIXELS];
     refine_options o = picture_probed_options(fp16, REFINE_F32);
-    const refine_job j = job(out);
+    const refine_job j = make_compare_job(out);
     refine_error err = { 0 };
     compare *c;
     o.spill_dir = "/no/such/place";
@@ -219,7 +222,7 @@ Test(tools_compare, a_scratch_file_that_fails_stops_either_run_and_is_named)
     static uint8_t out[PIXELS];
     const refine_options o = picture_probed_options(fp16, REFINE_F32);
     for (int second = 0; second < 2; second++) {
-        refine_job j = job(out);
+        refine_job j = make_compare_job(out);
         refine_error err = { 0 };
         refine_engine *e;
         compare *c;
@@ -248,7 +251,7 @@ Test(tools_compare, survives_every_failed_allocation)
 {
     static uint8_t out[PIXELS];
     const refine_options o = picture_probed_options(fp16, REFINE_F32);
-    const refine_job j = job(out);
+    const refine_job j = make_compare_job(out);
     for (long k = 0;; k++) {
         compare *c;
         refine_error err = { 0 };

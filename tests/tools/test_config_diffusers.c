@@ -121,8 +121,8 @@ Test(tools_config_diffusers, the_published_files_are_the_refiner)
 }
 
 /* One member of one file set to a JSON value, or removed (NULL). */
-static refine_status with(const char *dir, int which, const char *member, const char *value,
-                          model_config *c, refine_error *err)
+static refine_status parse_with_member(const char *dir, int which, const char *member,
+                                       const char *value, model_config *c, refine_error *err)
 {
     json_t *root = json_loads(PARTS[which].text, 0, NULL);
     if (value)
@@ -185,8 +185,9 @@ Test(tools_config_diffusers, what_the_engine_does_not_do_is_refused_by_name)
     make_model(dir);
     for (size_t i = 0; i < sizeof OTHER / sizeof OTHER[0]; i++) {
         refine_error err = { 0 };
-        cr_assert_eq(with(dir, OTHER[i].which, OTHER[i].member, OTHER[i].value, &c, &err),
-                     REFINE_EFORMAT, "%s %s", OTHER[i].member, OTHER[i].value);
+        cr_assert_eq(
+            parse_with_member(dir, OTHER[i].which, OTHER[i].member, OTHER[i].value, &c, &err),
+            REFINE_EFORMAT, "%s %s", OTHER[i].member, OTHER[i].value);
         cr_assert_not_null(strstr(err.text, OTHER[i].member), "%s: %s", OTHER[i].member, err.text);
         cr_assert_not_null(strstr(err.text, PARTS[OTHER[i].which].file), "%s", err.text);
     }
@@ -204,8 +205,8 @@ Test(tools_config_diffusers, values_out_of_bounds_are_refused_with_the_directory
     make_model(dir);
     for (size_t i = 0; i < sizeof VALUES / sizeof VALUES[0]; i++) {
         refine_error err = { 0 };
-        cr_assert_eq(with(dir, 0, VALUES[i][0], VALUES[i][1], &c, &err), REFINE_EFORMAT, "%s",
-                     VALUES[i][0]);
+        cr_assert_eq(parse_with_member(dir, 0, VALUES[i][0], VALUES[i][1], &c, &err),
+                     REFINE_EFORMAT, "%s", VALUES[i][0]);
         cr_assert_not_null(strstr(err.text, dir), "%s", err.text);
     }
     remove_model(dir);
@@ -217,18 +218,21 @@ Test(tools_config_diffusers, numbers_and_lists_are_both_understood)
     model_config c;
     refine_error err = { 0 };
     make_model(dir);
-    cr_assert_eq(with(dir, 0, "transformer_layers_per_block", "[1, 4, 3, 2]", &c, &err), REFINE_OK);
+    cr_assert_eq(
+        parse_with_member(dir, 0, "transformer_layers_per_block", "[1, 4, 3, 2]", &c, &err),
+        REFINE_OK);
     cr_assert_eq(c.unet.depth[0], 0);
     cr_assert_eq(c.unet.depth[1], 4);
     cr_assert_eq(c.unet.depth[2], 3);
     cr_assert_eq(c.unet.mid_depth, 2);
-    cr_assert_eq(with(dir, 0, "num_attention_heads", "[3, 6, 12, 16]", &c, &err), REFINE_OK, "%s",
-                 err.text);
+    cr_assert_eq(parse_with_member(dir, 0, "num_attention_heads", "[3, 6, 12, 16]", &c, &err),
+                 REFINE_OK, "%s", err.text);
     cr_assert_eq(c.unet.heads[1], 6);
     cr_assert_eq(c.unet.mid_heads, 16);
-    cr_assert_eq(with(dir, 0, "cross_attention_dim", "[1280, 1280, 1280, 1280]", &c, &err),
-                 REFINE_OK);
-    cr_assert_eq(with(dir, 3, "steps_offset", "0", &c, &err), REFINE_OK);
+    cr_assert_eq(
+        parse_with_member(dir, 0, "cross_attention_dim", "[1280, 1280, 1280, 1280]", &c, &err),
+        REFINE_OK);
+    cr_assert_eq(parse_with_member(dir, 3, "steps_offset", "0", &c, &err), REFINE_OK);
     cr_assert_eq(c.schedule.steps_offset, 0);
     remove_model(dir);
 }
@@ -239,7 +243,8 @@ Test(tools_config_diffusers, other_models_are_called_by_their_names)
     model_config c;
     refine_error err = { 0 };
     make_model(dir);
-    cr_assert_eq(with(dir, 0, "cross_attention_dim", "2048", &c, &err), REFINE_EFORMAT);
+    cr_assert_eq(parse_with_member(dir, 0, "cross_attention_dim", "2048", &c, &err),
+                 REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "SDXL base"), "%s", err.text);
 
     /* One component given instead of the whole. */

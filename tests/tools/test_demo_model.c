@@ -12,13 +12,13 @@ enum { SIDE = 256, PIXELS = SIDE * SIDE * 3 };
 
 static char pack_file[256];
 
-static void make_pack(void) { made_pack(pack_file, sizeof pack_file, "synthetic:demo", ""); }
-static void drop_pack(void) { (void)unlink(pack_file); }
+static void make_demo_pack(void) { made_pack(pack_file, sizeof pack_file, "synthetic:demo", ""); }
+static void remove_demo_pack(void) { (void)unlink(pack_file); }
 
-TestSuite(tools_demo_model, .init = make_pack, .fini = drop_pack, .timeout = 300);
+TestSuite(tools_demo_model, .init = make_demo_pack, .fini = remove_demo_pack, .timeout = 300);
 
 /* A disc on a slope: flat parts, an edge, three different channels. */
-static void draw(uint8_t *rgb)
+static void render_disc_image(uint8_t *rgb)
 {
     for (int y = 0; y < SIDE; y++)
         for (int x = 0; x < SIDE; x++, rgb += 3) {
@@ -31,7 +31,7 @@ static void draw(uint8_t *rgb)
         }
 }
 
-static void refine(uint8_t *out, const uint8_t *in, uint64_t seed, double strength)
+static void refine_demo_image(uint8_t *out, const uint8_t *in, uint64_t seed, double strength)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_job j = REFINE_JOB_INIT;
@@ -56,7 +56,7 @@ static void refine(uint8_t *out, const uint8_t *in, uint64_t seed, double streng
 }
 
 /* Mean distance in grey levels, away from the border, where the networks see zeros. */
-static double distance(const uint8_t *a, const uint8_t *b)
+static double mean_grey_distance(const uint8_t *a, const uint8_t *b)
 {
     double sum = 0;
     int n = 0;
@@ -71,9 +71,9 @@ Test(tools_demo_model, returns_the_picture_softened_but_recognisable)
 {
     uint8_t in[PIXELS], out[PIXELS];
 
-    draw(in);
-    refine(out, in, 1, 0.3);
-    const double off = distance(in, out);
+    render_disc_image(in);
+    refine_demo_image(out, in, 1, 0.3);
+    const double off = mean_grey_distance(in, out);
     cr_expect_lt(off, 15, "%.1f grey levels", off);
     cr_expect_gt(off, 1, "%.1f grey levels", off);
 }
@@ -82,11 +82,11 @@ Test(tools_demo_model, shows_what_seed_and_strength_do)
 {
     uint8_t in[PIXELS], weak[PIXELS], other[PIXELS], strong[PIXELS];
 
-    draw(in);
-    refine(weak, in, 1, 0.1);
-    refine(other, in, 2, 0.1);
-    refine(strong, in, 1, 0.6);
-    cr_expect_gt(distance(weak, other), 0.1, "%g", distance(weak, other));
-    cr_expect_gt(distance(strong, in), distance(weak, in) * 1.5, "%g against %g",
-                 distance(strong, in), distance(weak, in));
+    render_disc_image(in);
+    refine_demo_image(weak, in, 1, 0.1);
+    refine_demo_image(other, in, 2, 0.1);
+    refine_demo_image(strong, in, 1, 0.6);
+    cr_expect_gt(mean_grey_distance(weak, other), 0.1, "%g", mean_grey_distance(weak, other));
+    cr_expect_gt(mean_grey_distance(strong, in), mean_grey_distance(weak, in) * 1.5,
+                 "%g against %g", mean_grey_distance(strong, in), mean_grey_distance(weak, in));
 }

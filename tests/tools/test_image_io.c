@@ -90,7 +90,7 @@ static void write_png(const char *name, kind k)
 }
 
 /* What the pattern is in 8-bit RGB. */
-static int expected(kind k, int x, int y, int c)
+static int expected_rgb_sample(kind k, int x, int y, int c)
 {
     if (k.type == PNG_COLOR_TYPE_PALETTE) {
         const int i = (int)sample_of(x, y, 0, k.depth);
@@ -122,10 +122,10 @@ Test(tools_image_io, reads_every_kind_of_png)
                 for (int y = 0; y < H; y++)
                     for (int x = 0; x < W; x++)
                         for (int c = 0; c < 3; c++)
-                            cr_assert_eq(im.rgb[(y * W + x) * 3 + c], expected(k, x, y, c),
-                                         "type %d depth %d at %d,%d,%d: %d not %d", type, k.depth,
-                                         x, y, c, im.rgb[(y * W + x) * 3 + c],
-                                         expected(k, x, y, c));
+                            cr_assert_eq(
+                                im.rgb[(y * W + x) * 3 + c], expected_rgb_sample(k, x, y, c),
+                                "type %d depth %d at %d,%d,%d: %d not %d", type, k.depth, x, y, c,
+                                im.rgb[(y * W + x) * 3 + c], expected_rgb_sample(k, x, y, c));
                 image_free(&im);
             }
     (void)unlink(name);
@@ -207,7 +207,7 @@ static void write_jpeg(const char *name, int w, int h, jpeg_kind k,
 }
 
 /* Four quarters: red, green / blue, white. */
-static uint8_t quarters(int x, int y, int c)
+static uint8_t quarters_sample(int x, int y, int c)
 {
     const int q = (y >= 16) * 2 + (x >= 32);
     static const uint8_t RGB[4][3] = {
@@ -235,7 +235,7 @@ Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
     for (int how = 1; how <= 8; how++) {
         image im;
         refine_error err = { 0 };
-        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, how, NULL }, quarters);
+        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, how, NULL }, quarters_sample);
         cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
         cr_assert_eq(im.width, how >= 5 ? 32 : 64);
         for (int corner = 0; corner < 4; corner++)
@@ -276,7 +276,10 @@ Test(tools_image_io, takes_for_an_orientation_one_short_number_from_1_to_8)
     }
 }
 
-static uint8_t ramp(int x, int y, int c) { return (uint8_t)(x / 16 * 40 + y / 16 * 20 + c * 10); }
+static uint8_t ramp_sample(int x, int y, int c)
+{
+    return (uint8_t)(x / 16 * 40 + y / 16 * 20 + c * 10);
+}
 
 static void reads_jpeg(jpeg_kind k, int r, int g, int b)
 {
@@ -284,7 +287,7 @@ static void reads_jpeg(jpeg_kind k, int r, int g, int b)
     image im;
     refine_error err = { 0 };
     temp_file(name, ".jpg");
-    write_jpeg(name, 48, 48, k, ramp);
+    write_jpeg(name, 48, 48, k, ramp_sample);
     cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
     const uint8_t *p = im.rgb + (24 * 48 + 24) * 3; /* block (1,1): 60, 70, 80, 90 */
     cr_assert_leq(abs(p[0] - r), 4, "%d", p[0]);
@@ -469,7 +472,7 @@ Test(tools_image_io, refuses_truncated_jpeg)
     char name[TEMP_NAME];
     temp_file(name, ".jpg");
     for (int progressive = 0; progressive < 2; progressive++) {
-        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, progressive, 6, NULL }, quarters);
+        write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, progressive, 6, NULL }, quarters_sample);
         survives_truncation(name);
     }
     (void)unlink(name);
@@ -493,8 +496,8 @@ static refine_status save_one(const char *name, refine_error *err)
 }
 
 /* Fails every allocation in its turn; the last round, without a failure, must succeed. */
-static void survives_every_failed_allocation(const char *name,
-                                             refine_status (*act)(const char *, refine_error *))
+static void check_image_alloc_failures(const char *name,
+                                       refine_status (*act)(const char *, refine_error *))
 {
     long k = 0;
     for (;; k++) {
@@ -515,19 +518,19 @@ static void survives_every_failed_allocation(const char *name,
 
 Test(tools_image_io, survives_every_failed_allocation_of_a_jpeg)
 {
-    survives_every_failed_allocation("tests/fuzz/corpora/jpeg/turned6.jpg", load_6);
+    check_image_alloc_failures("tests/fuzz/corpora/jpeg/turned6.jpg", load_6);
 }
 
 Test(tools_image_io, survives_every_failed_allocation_of_a_png)
 {
-    survives_every_failed_allocation("tests/fuzz/corpora/png/rgb8_turned.png", load_6);
+    check_image_alloc_failures("tests/fuzz/corpora/png/rgb8_turned.png", load_6);
 }
 
 Test(tools_image_io, survives_every_failed_allocation_while_writing)
 {
     char name[TEMP_NAME];
     temp_file(name, ".png");
-    survives_every_failed_allocation(name, save_one);
+    check_image_alloc_failures(name, save_one);
     (void)unlink(name);
 }
 
@@ -540,7 +543,7 @@ static void refuses_the_size(const char *name)
     cr_assert_eq(mem_used().now, 0u);
 }
 
-static uint8_t white(int x, int y, int c) { return (uint8_t)(x | y | c | 255); }
+static uint8_t white_sample(int x, int y, int c) { return (uint8_t)(x | y | c | 255); }
 
 /* A PNG of few bytes that says it is so large. */
 static void write_png_that_says(const char *name, unsigned width, unsigned height)
@@ -566,7 +569,7 @@ Test(tools_image_io, refuses_a_side_that_is_too_long)
     temp_file(name, ".png");
     write_png_that_says(name, 17000, 1);
     refuses_the_size(name);
-    write_jpeg(name, 17000, 1, (jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, white);
+    write_jpeg(name, 17000, 1, (jpeg_kind){ JCS_GRAYSCALE, 1, 0, 0, NULL }, white_sample);
     refuses_the_size(name);
     (void)unlink(name);
 }

@@ -22,7 +22,7 @@ static int status_of(void (*body)(void))
     return status;
 }
 
-static void held(int number)
+static void raise_while_held(int number)
 {
     interrupt_hold();
     if (interrupt_pending())
@@ -34,9 +34,9 @@ static void held(int number)
     _exit(3); /* not reached: the signal ends the process */
 }
 
-static void held_int(void) { held(SIGINT); }
-static void held_term(void) { held(SIGTERM); }
-static void held_hup(void) { held(SIGHUP); }
+static void held_int(void) { raise_while_held(SIGINT); }
+static void held_term(void) { raise_while_held(SIGTERM); }
+static void held_hup(void) { raise_while_held(SIGHUP); }
 
 Test(tools_interrupt, ends_the_process_at_release_and_not_before)
 {
@@ -51,7 +51,7 @@ Test(tools_interrupt, ends_the_process_at_release_and_not_before)
     }
 }
 
-static void ignored(void)
+static void raise_while_ignored(void)
 {
     (void)signal(SIGINT, SIG_IGN);
     interrupt_hold();
@@ -63,12 +63,12 @@ static void ignored(void)
 
 Test(tools_interrupt, what_the_parent_ignores_is_ignored)
 {
-    const int status = status_of(ignored);
+    const int status = status_of(raise_while_ignored);
     cr_assert(WIFEXITED(status));
     cr_assert_eq(WEXITSTATUS(status), 0);
 }
 
-static void *ask(void *out)
+static void *get_pending_flag(void *out)
 {
     *(bool *)out = interrupt_pending();
     return NULL;
@@ -80,7 +80,7 @@ static void from_a_thread(void)
     pthread_t t;
     interrupt_hold();
     (void)kill(getpid(), SIGINT);
-    if (pthread_create(&t, NULL, ask, &pending) != 0 || pthread_join(t, NULL) != 0)
+    if (pthread_create(&t, NULL, get_pending_flag, &pending) != 0 || pthread_join(t, NULL) != 0)
         _exit(1);
     _exit(pending ? 0 : 2);
 }

@@ -84,7 +84,7 @@ Test(tools_job_input, refuses_a_picture_that_is_too_small)
     (void)unlink(name);
 }
 
-static void survives_every_failed_allocation(const char *name)
+static void check_job_input_alloc_failures(const char *name)
 {
     for (long k = 0;; k++) {
         job_input in;
@@ -107,7 +107,7 @@ Test(tools_job_input, survives_every_failed_allocation)
     static uint8_t rgb[W * H * 3];
     char name[TEMP_NAME];
     write_picture(name, rgb, W, H);
-    survives_every_failed_allocation(name);
-    survives_every_failed_allocation(LATENTS);
+    check_job_input_alloc_failures(name);
+    check_job_input_alloc_failures(LATENTS);
     (void)unlink(name);
 }

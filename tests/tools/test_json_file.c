@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static refine_status load(const char *text, refine_error *err)
+static refine_status load_json_text(const char *text, refine_error *err)
 {
     char path[TEMP_NAME];
     json_t *v;
@@ -30,12 +30,12 @@ static refine_status load(const char *text, refine_error *err)
 Test(tools_json_file, loads_objects_and_nothing_else)
 {
     refine_error err = { 0 };
-    cr_assert_eq(load("{\"a\": 7}", &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(load("", &err), REFINE_EFORMAT);
-    cr_assert_eq(load("[7]", &err), REFINE_EFORMAT);
-    cr_assert_eq(load("{\"a\": 7", &err), REFINE_EFORMAT);
-    cr_assert_eq(load("{\"a\": 7} x", &err), REFINE_EFORMAT);
-    cr_assert_eq(load("{\n\n\"a\": }", &err), REFINE_EFORMAT);
+    cr_assert_eq(load_json_text("{\"a\": 7}", &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(load_json_text("", &err), REFINE_EFORMAT);
+    cr_assert_eq(load_json_text("[7]", &err), REFINE_EFORMAT);
+    cr_assert_eq(load_json_text("{\"a\": 7", &err), REFINE_EFORMAT);
+    cr_assert_eq(load_json_text("{\"a\": 7} x", &err), REFINE_EFORMAT);
+    cr_assert_eq(load_json_text("{\n\n\"a\": }", &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "line 3"), "%s", err.text);
 }
 
@@ -58,6 +58,6 @@ Test(tools_json_file, survives_the_failure_of_its_allocation)
 {
     refine_error err = { 0 };
     mem_fail_after(0, MEM_FAIL_ONCE);
-    cr_assert_eq(load("{\"a\": 7}", &err), REFINE_ENOMEM);
+    cr_assert_eq(load_json_text("{\"a\": 7}", &err), REFINE_ENOMEM);
     mem_fail_after(-1, MEM_FAIL_ONCE);
 }

@@ -14,7 +14,7 @@
 enum { H = 5, W = 7, N = 4 * H * W };
 static const float FACTOR = 0.13025f;
 
-static latents sample(float v[N])
+static latents make_sample_latents(float v[N])
 {
     for (int i = 0; i < N; i++)
         v[i] = sinf((float)i) * 3.0f;
@@ -24,7 +24,7 @@ static latents sample(float v[N])
 static void there_and_back(const char *suffix, float tolerance)
 {
     float v[N];
-    const latents l = sample(v);
+    const latents l = make_sample_latents(v);
     latents back;
     refine_error err = { 0 };
     char name[TEMP_NAME];
@@ -103,7 +103,7 @@ Test(tools_latents_io, reads_half_precision)
     cr_assert_eq(got[2], 0.5f);
 }
 
-static void refused(const void *p, size_t n, const char *why)
+static void expect_latents_refused(const void *p, size_t n, const char *why)
 {
     refine_error err = { 0 };
     cr_assert_eq(load_bytes(p, n, &err, NULL), REFINE_EFORMAT, "accepted: %s", why);
@@ -115,18 +115,18 @@ Test(tools_latents_io, refuses_what_it_cannot_use)
 {
     char file[512];
     float data[8] = { 0 };
-    refused("PK\3\4xxxxxxxx", 12, "a PyTorch file");
-    refused("", 0, "nothing");
+    expect_latents_refused("PK\3\4xxxxxxxx", 12, "a PyTorch file");
+    expect_latents_refused("", 0, "nothing");
     size_t n = safetensors_file(
         file, "{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4,1,1],\"data_offsets\":[0,32]}}", data, 32);
-    refused(file, n, "two latents");
+    expect_latents_refused(file, n, "two latents");
     n = safetensors_file(
         file, "{\"x\":{\"dtype\":\"F32\",\"shape\":[3,1,1],\"data_offsets\":[0,12]}}", data, 12);
-    refused(file, n, "three channels");
+    expect_latents_refused(file, n, "three channels");
     data[2] = NAN;
     n = safetensors_file(
         file, "{\"x\":{\"dtype\":\"F32\",\"shape\":[4,1,1],\"data_offsets\":[0,16]}}", data, 16);
-    refused(file, n, "not a number");
+    expect_latents_refused(file, n, "not a number");
 }
 
 /* A NumPy file of version 1 with this shape and a header of so many bytes. */
@@ -141,7 +141,7 @@ static void refuses_npy(const char *shape, size_t header, const char *why)
                            "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
     file[10 + n] = ' ';
     memset(file + 10 + header, 0, 4096);
-    refused(file, 10 + header + 4096, why);
+    expect_latents_refused(file, 10 + header + 4096, why);
 }
 
 /* What lies behind the room for it is not to be written. */
@@ -154,14 +154,14 @@ Test(tools_latents_io, refuses_numpy_of_many_dimensions_or_a_long_header)
 static void refuses_every_truncation(const char *suffix)
 {
     float v[N];
-    const latents l = sample(v);
+    const latents l = make_sample_latents(v);
     char name[TEMP_NAME];
     size_t len;
     temp_file(name, suffix);
     cr_assert_eq(latents_save(name, &l, FACTOR, NULL), REFINE_OK);
     unsigned char *whole = temp_read(name, &len);
     for (size_t n = 0; n < len; n++)
-        refused(whole, n, "a truncated file");
+        expect_latents_refused(whole, n, "a truncated file");
     free(whole);
     (void)unlink(name);
 }
@@ -175,7 +175,7 @@ Test(tools_latents_io, refuses_every_truncation_of_safetensors)
 Test(tools_latents_io, survives_every_flipped_bit_of_a_header)
 {
     float v[N];
-    const latents l = sample(v);
+    const latents l = make_sample_latents(v);
     const char *const suffixes[] = { ".npy", ".safetensors" };
     for (int s = 0; s < 2; s++) {
         char name[TEMP_NAME];
@@ -268,7 +268,7 @@ Test(tools_latents_io, takes_no_picture_for_latents)
     (void)unlink(name);
 }
 
-static void survives_every_failed_allocation(const char *path)
+static void check_latents_alloc_failures(const char *path)
 {
     for (long k = 0;; k++) {
         latents l;
@@ -288,14 +288,14 @@ static void survives_every_failed_allocation(const char *path)
 
 Test(tools_latents_io, survives_every_failed_allocation)
 {
-    survives_every_failed_allocation("tests/fuzz/corpora/npy/f2.npy");
-    survives_every_failed_allocation("tests/fuzz/corpora/latents/bf16.safetensors");
+    check_latents_alloc_failures("tests/fuzz/corpora/npy/f2.npy");
+    check_latents_alloc_failures("tests/fuzz/corpora/latents/bf16.safetensors");
 }
 
 Test(tools_latents_io, writes_only_formats_it_knows_and_all_or_nothing)
 {
     float v[N];
-    const latents l = sample(v);
+    const latents l = make_sample_latents(v);
     refine_error err = { 0 };
     cr_assert(latents_writable("a.npy") && latents_writable("b.latent"));
     cr_assert(latents_writable("c.safetensors") && !latents_writable("d.png"));

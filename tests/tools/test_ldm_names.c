@@ -11,7 +11,7 @@
 
 static const ldm_shape REFINER = { 2, 4 };
 
-static void becomes(const char *ldm, ldm_view view, const char *canonical)
+static void expect_ldm_translation(const char *ldm, ldm_view view, const char *canonical)
 {
     ldm_name n;
     cr_assert(ldm_translate(&n, ldm, &REFINER), "%s", ldm);
@@ -24,34 +24,37 @@ Test(tools_ldm_names, blocks_are_renumbered)
 #define U "model.diffusion_model."
 #define V "first_stage_model."
 #define T "conditioner.embedders.0.model."
-    becomes(U "time_embed.2.bias", LDM_WHOLE, "unet.time_embedding.linear_2.bias");
-    becomes(U "label_emb.0.2.weight", LDM_WHOLE, "unet.add_embedding.linear_2.weight");
-    becomes(U "input_blocks.0.0.weight", LDM_WHOLE, "unet.conv_in.weight");
-    becomes(U "input_blocks.6.0.op.weight", LDM_WHOLE,
-            "unet.down_blocks.1.downsamplers.0.conv.weight");
-    becomes(U "input_blocks.7.0.skip_connection.bias", LDM_WHOLE,
-            "unet.down_blocks.2.resnets.0.conv_shortcut.bias");
-    becomes(U "input_blocks.8.1.transformer_blocks.3.attn2.to_out.0.bias", LDM_WHOLE,
-            "unet.down_blocks.2.attentions.1.transformer_blocks.3.attn2.to_out.0.bias");
-    becomes(U "middle_block.2.emb_layers.1.weight", LDM_WHOLE,
-            "unet.mid_block.resnets.1.time_emb_proj.weight");
-    becomes(U "output_blocks.2.1.conv.weight", LDM_WHOLE,
-            "unet.up_blocks.0.upsamplers.0.conv.weight");
-    becomes(U "output_blocks.5.2.conv.bias", LDM_WHOLE, "unet.up_blocks.1.upsamplers.0.conv.bias");
-    becomes(U "output_blocks.11.0.out_layers.3.weight", LDM_WHOLE,
-            "unet.up_blocks.3.resnets.2.conv2.weight");
-    becomes(V "decoder.up.0.block.2.nin_shortcut.weight", LDM_WHOLE,
-            "vae.decoder.up_blocks.3.resnets.2.conv_shortcut.weight");
-    becomes(V "decoder.up.3.upsample.conv.bias", LDM_WHOLE,
-            "vae.decoder.up_blocks.0.upsamplers.0.conv.bias");
-    becomes(V "encoder.mid.attn_1.proj_out.weight", LDM_WHOLE,
-            "vae.encoder.mid_block.attentions.0.to_out.0.weight");
-    becomes(V "encoder.norm_out.bias", LDM_WHOLE, "vae.encoder.conv_norm_out.bias");
-    becomes(T "transformer.resblocks.31.attn.in_proj_bias", LDM_THIRDS,
-            "text.text_model.encoder.layers.31.self_attn.q_proj.bias");
-    becomes(T "text_projection", LDM_TRANSPOSED, "text.text_projection.weight");
-    becomes(T "positional_embedding", LDM_WHOLE,
-            "text.text_model.embeddings.position_embedding.weight");
+    expect_ldm_translation(U "time_embed.2.bias", LDM_WHOLE, "unet.time_embedding.linear_2.bias");
+    expect_ldm_translation(U "label_emb.0.2.weight", LDM_WHOLE,
+                           "unet.add_embedding.linear_2.weight");
+    expect_ldm_translation(U "input_blocks.0.0.weight", LDM_WHOLE, "unet.conv_in.weight");
+    expect_ldm_translation(U "input_blocks.6.0.op.weight", LDM_WHOLE,
+                           "unet.down_blocks.1.downsamplers.0.conv.weight");
+    expect_ldm_translation(U "input_blocks.7.0.skip_connection.bias", LDM_WHOLE,
+                           "unet.down_blocks.2.resnets.0.conv_shortcut.bias");
+    expect_ldm_translation(
+        U "input_blocks.8.1.transformer_blocks.3.attn2.to_out.0.bias", LDM_WHOLE,
+        "unet.down_blocks.2.attentions.1.transformer_blocks.3.attn2.to_out.0.bias");
+    expect_ldm_translation(U "middle_block.2.emb_layers.1.weight", LDM_WHOLE,
+                           "unet.mid_block.resnets.1.time_emb_proj.weight");
+    expect_ldm_translation(U "output_blocks.2.1.conv.weight", LDM_WHOLE,
+                           "unet.up_blocks.0.upsamplers.0.conv.weight");
+    expect_ldm_translation(U "output_blocks.5.2.conv.bias", LDM_WHOLE,
+                           "unet.up_blocks.1.upsamplers.0.conv.bias");
+    expect_ldm_translation(U "output_blocks.11.0.out_layers.3.weight", LDM_WHOLE,
+                           "unet.up_blocks.3.resnets.2.conv2.weight");
+    expect_ldm_translation(V "decoder.up.0.block.2.nin_shortcut.weight", LDM_WHOLE,
+                           "vae.decoder.up_blocks.3.resnets.2.conv_shortcut.weight");
+    expect_ldm_translation(V "decoder.up.3.upsample.conv.bias", LDM_WHOLE,
+                           "vae.decoder.up_blocks.0.upsamplers.0.conv.bias");
+    expect_ldm_translation(V "encoder.mid.attn_1.proj_out.weight", LDM_WHOLE,
+                           "vae.encoder.mid_block.attentions.0.to_out.0.weight");
+    expect_ldm_translation(V "encoder.norm_out.bias", LDM_WHOLE, "vae.encoder.conv_norm_out.bias");
+    expect_ldm_translation(T "transformer.resblocks.31.attn.in_proj_bias", LDM_THIRDS,
+                           "text.text_model.encoder.layers.31.self_attn.q_proj.bias");
+    expect_ldm_translation(T "text_projection", LDM_TRANSPOSED, "text.text_projection.weight");
+    expect_ldm_translation(T "positional_embedding", LDM_WHOLE,
+                           "text.text_model.embeddings.position_embedding.weight");
 #undef U
 #undef V
 #undef T
@@ -87,7 +90,7 @@ Test(tools_ldm_names, a_name_too_long_is_left_out)
 /* One row of refiner_tensors_ldm.tsv: its columns, split in place. */
 enum { NAME = 0, COMPONENT = 5, DIFFUSERS = 6, OP = 7, COLUMNS = 8 };
 
-static void split(char *line, char *column[COLUMNS])
+static void split_tsv_row(char *line, char *column[COLUMNS])
 {
     line[strcspn(line, "\n")] = 0;
     for (int i = 0; i < COLUMNS; i++) {
@@ -98,7 +101,7 @@ static void split(char *line, char *column[COLUMNS])
     }
 }
 
-static void check_row(char *column[COLUMNS], const layout *l, char *used)
+static void check_ldm_row(char *column[COLUMNS], const layout *l, char *used)
 {
     char want[LAYOUT_NAME + 8];
     ldm_name n;
@@ -141,8 +144,8 @@ Test(tools_ldm_names, every_published_tensor_has_one_place_in_the_layout)
     cr_assert_not_null(f);
     cr_assert_gt(getline(&line, &room, f), 0);
     while (getline(&line, &room, f) > 0) {
-        split(line, column);
-        check_row(column, &l, used);
+        split_tsv_row(line, column);
+        check_ldm_row(column, &l, used);
     }
     for (int e = 0; e < l.n; e++)
         for (int s = 0; s < l.entry[e].n_sources; s++)

@@ -29,7 +29,7 @@ Test(tools_memprof_child, knows_who_writes_to_standard_output)
 }
 
 /* The script sees the option that is put before its own arguments. */
-static int run(char *script)
+static int run_child_script(char *script)
 {
     int code = -1;
     refine_error err = { 0 };
@@ -40,10 +40,10 @@ static int run(char *script)
 
 Test(tools_memprof_child, hands_on_the_exit_status)
 {
-    cr_assert_eq(run("exit 0"), 0);
-    cr_assert_eq(run("exit 3"), 3);
-    cr_assert_eq(run("kill -TERM $$"), 128 + SIGTERM);
-    cr_assert_eq(run("[ \"$1 $2\" = '--trace t.json' ] || exit 9"), 0);
+    cr_assert_eq(run_child_script("exit 0"), 0);
+    cr_assert_eq(run_child_script("exit 3"), 3);
+    cr_assert_eq(run_child_script("kill -TERM $$"), 128 + SIGTERM);
+    cr_assert_eq(run_child_script("[ \"$1 $2\" = '--trace t.json' ] || exit 9"), 0);
 }
 
 static void *interrupt_soon(void *unused)
@@ -63,7 +63,8 @@ Test(tools_memprof_child, passes_an_interrupt_on)
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     cr_assert_eq(pthread_create(&thread, NULL, interrupt_soon, NULL), 0);
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    cr_assert_eq(run("trap 'exit 7' INT; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; done"), 7);
+    cr_assert_eq(
+        run_child_script("trap 'exit 7' INT; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; done"), 7);
     (void)pthread_join(thread, NULL);
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *printed(const recording *t)
+static char *print_memprof_text(const recording *t)
 {
     char *text = NULL;
     size_t len;
@@ -21,7 +21,7 @@ static char *printed(const recording *t)
     return text;
 }
 
-static void expect(const char *text, const char *part)
+static void expect_text_part(const char *text, const char *part)
 {
     cr_assert_not_null(strstr(text, part), "no '%s' in:\n%s", part, text);
 }
@@ -29,16 +29,16 @@ static void expect(const char *text, const char *part)
 Test(tools_memprof_text, shows_each_part_of_a_run)
 {
     recording t = trace_fixture();
-    char *text = printed(&t);
-    expect(text, "resident weights                2.0");
-    expect(text, "phase   |ooooooo");
-    expect(text, "ccc");
-    expect(text, "ddd");
-    expect(text, "bound by compute");
-    expect(text, "disk 10.0 %, decode 0.0 %, copy 20.0 %");
-    expect(text, "unet.down_blocks.0");
-    expect(text, "3 events found no room");
-    expect(text, "no predictions: the pack '/nowhere/x.pack'");
+    char *text = print_memprof_text(&t);
+    expect_text_part(text, "resident weights                2.0");
+    expect_text_part(text, "phase   |ooooooo");
+    expect_text_part(text, "ccc");
+    expect_text_part(text, "ddd");
+    expect_text_part(text, "bound by compute");
+    expect_text_part(text, "disk 10.0 %, decode 0.0 %, copy 20.0 %");
+    expect_text_part(text, "unet.down_blocks.0");
+    expect_text_part(text, "3 events found no room");
+    expect_text_part(text, "no predictions: the pack '/nowhere/x.pack'");
     free(text);
     trace_free(&t);
 }
@@ -46,7 +46,7 @@ Test(tools_memprof_text, shows_each_part_of_a_run)
 Test(tools_memprof_text, fits_a_terminal_and_cannot_command_it)
 {
     recording t = trace_fixture_but("\"device\":\"cpu\"", "\"device\":\"\\u001b[2J\\r\\n\"");
-    char *text = printed(&t);
+    char *text = print_memprof_text(&t);
     cr_assert_null(strchr(text, 0x1b));
     cr_assert_null(strchr(text, '\r'));
     for (const char *p = text; *p; p += strcspn(p, "\n") + 1)

@@ -18,8 +18,8 @@
 
 enum { TEXT_ROOM = 1 << 20 };
 
-/* Everything a test makes lies in one directory, removed by leave(). */
-static void enter(char dir[64])
+/* Everything a test makes lies in one directory, removed by close_merges_dir(). */
+static void open_merges_dir(char dir[64])
 {
     (void)snprintf(dir, 64, "refine-merges-XXXXXX");
     const char *tmp = getenv("TMPDIR");
@@ -28,7 +28,7 @@ static void enter(char dir[64])
     cr_assert_eq(chdir(dir), 0);
 }
 
-static void leave(const char dir[64])
+static void close_merges_dir(const char dir[64])
 {
     static const char *const files[] = {
         "merges.txt", "vocab.json", "tokenizer.json",         "list.gz",
@@ -41,7 +41,7 @@ static void leave(const char dir[64])
     cr_expect_eq(rmdir(dir), 0);
 }
 
-static size_t symbol(char *out, int i)
+static size_t encode_merge_symbol(char *out, int i)
 {
     static const int printable_ends[][2] = { { 33, 126 }, { 161, 172 }, { 174, 255 } };
     int point = 0x100;
@@ -65,15 +65,15 @@ static size_t made_up(char *text, int n)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++) {
-        len += symbol(text + len, i / 256);
+        len += encode_merge_symbol(text + len, i / 256);
         text[len++] = ' ';
-        len += symbol(text + len, i % 256);
+        len += encode_merge_symbol(text + len, i % 256);
         text[len++] = '\n';
     }
     return len;
 }
 
-static void write_file(const char *path, const char *header, const char *text, size_t len)
+static void write_merges_file(const char *path, const char *header, const char *text, size_t len)
 {
     FILE *f = fopen(path, "wb");
     cr_assert_not_null(f);
@@ -91,7 +91,7 @@ static void write_gzip(const char *path, const char *text, size_t len)
 }
 
 /* vocab.json as published: symbols, symbols that end a word, merges. */
-static json_t *vocabulary(const char *text)
+static json_t *make_vocab_json(const char *text)
 {
     json_t *v = json_object();
     const char *line = text;
@@ -121,7 +121,7 @@ static json_t *merge_array(const char *text, bool pairs)
     return list;
 }
 
-static void loads(const char *path, const char *want, size_t want_len)
+static void expect_merges_loaded(const char *path, const char *want, size_t want_len)
 {
     char *text;
     size_t len;
@@ -134,7 +134,7 @@ static void loads(const char *path, const char *want, size_t want_len)
     cr_expect_eq(mem_used().now, before);
 }
 
-static void fails(const char *path, refine_status st, const char *why)
+static void expect_merges_refused(const char *path, refine_status st, const char *why)
 {
     char *text;
     size_t len;
@@ -151,18 +151,18 @@ Test(tools_merges, reads_text_and_gzip)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
     const size_t len = made_up(text, TOKENIZER_MERGES);
-    enter(dir);
-    write_file("merges.txt", "#version: 0.2\n", text, len);
-    loads("merges.txt", text, len);
-    loads(".", text, len);
-    write_file("merges.txt", "", text, len);
-    loads("merges.txt", text, len);
+    open_merges_dir(dir);
+    write_merges_file("merges.txt", "#version: 0.2\n", text, len);
+    expect_merges_loaded("merges.txt", text, len);
+    expect_merges_loaded(".", text, len);
+    write_merges_file("merges.txt", "", text, len);
+    expect_merges_loaded("merges.txt", text, len);
     write_gzip("list.gz", text, len);
-    loads("list.gz", text, len);
+    expect_merges_loaded("list.gz", text, len);
     cr_assert_eq(mkdir("tokenizer_2", 0700), 0);
     cr_assert_eq(rename("merges.txt", "tokenizer_2/merges.txt"), 0);
-    loads(".", text, len);
-    leave(dir);
+    expect_merges_loaded(".", text, len);
+    close_merges_dir(dir);
     mem_free(text);
 }
 
@@ -170,24 +170,24 @@ Test(tools_merges, reads_json_of_every_generation)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
     const size_t len = made_up(text, TOKENIZER_MERGES);
-    json_t *vocab = vocabulary(text);
-    enter(dir);
+    json_t *vocab = make_vocab_json(text);
+    open_merges_dir(dir);
 
     cr_assert_eq(json_dump_file(vocab, "vocab.json", 0), 0);
-    fails("vocab.json", REFINE_EIO, "merges.txt");
-    write_file("merges.txt", "#version: 0.2\n", text, len);
-    loads("vocab.json", text, len);
+    expect_merges_refused("vocab.json", REFINE_EIO, "merges.txt");
+    write_merges_file("merges.txt", "#version: 0.2\n", text, len);
+    expect_merges_loaded("vocab.json", text, len);
     for (int pairs = 0; pairs < 2; pairs++) {
         json_t *root = json_pack("{s{sOso}}", "model", "vocab", vocab, "merges",
                                  merge_array(text, pairs));
         cr_assert_eq(json_dump_file(root, "tokenizer.json", 0), 0);
         json_decref(root);
-        loads("tokenizer.json", text, len);
+        expect_merges_loaded("tokenizer.json", text, len);
     }
     json_object_set_new(vocab, "!\"", json_integer(7));
     cr_assert_eq(json_dump_file(vocab, "vocab.json", 0), 0);
-    fails(".", REFINE_EFORMAT, "not CLIP's vocabulary");
-    leave(dir);
+    expect_merges_refused(".", REFINE_EFORMAT, "not CLIP's vocabulary");
+    close_merges_dir(dir);
     json_decref(vocab);
     mem_free(text);
 }
@@ -196,14 +196,14 @@ Test(tools_merges, takes_a_short_list_only_if_it_says_so)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
     const size_t len = made_up(text, 100);
-    enter(dir);
-    write_file("other", "#version: demo\n", text, len);
-    loads("other", text, len);
-    write_file("other", "#version: 0.2\n", text, len);
-    fails("other", REFINE_EFORMAT, "100 merges where CLIP has 48894");
-    write_file("other", "#version: demo\n", text, 0);
-    fails("other", REFINE_EFORMAT, "0 merges");
-    leave(dir);
+    open_merges_dir(dir);
+    write_merges_file("other", "#version: demo\n", text, len);
+    expect_merges_loaded("other", text, len);
+    write_merges_file("other", "#version: 0.2\n", text, len);
+    expect_merges_refused("other", REFINE_EFORMAT, "100 merges where CLIP has 48894");
+    write_merges_file("other", "#version: demo\n", text, 0);
+    expect_merges_refused("other", REFINE_EFORMAT, "0 merges");
+    close_merges_dir(dir);
     mem_free(text);
 }
 
@@ -211,27 +211,27 @@ Test(tools_merges, refuses_what_is_not_a_clip_tokenizer)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
     const size_t len = made_up(text, TOKENIZER_MERGES);
-    enter(dir);
-    fails(".", REFINE_EIO, "no tokenizer here");
-    fails("other", REFINE_EIO, "other");
-    write_file("other", "", text, len / 2);
-    fails("other", REFINE_EFORMAT, "merges where CLIP has 48894");
-    write_file("other", "", text, 0);
-    fails("other", REFINE_EFORMAT, "0 merges");
-    write_file("other", "! zz\n", text, len);
-    fails("other", REFINE_EFORMAT, "merge 1 ");
-    write_file("other", "{\"model\": {}}", text, 0);
-    fails("other", REFINE_EFORMAT, "0 merges");
-    write_file("other", "{\"model\": {\"merges\": [", text, 0);
-    fails("other", REFINE_EFORMAT, "line 1");
+    open_merges_dir(dir);
+    expect_merges_refused(".", REFINE_EIO, "no tokenizer here");
+    expect_merges_refused("other", REFINE_EIO, "other");
+    write_merges_file("other", "", text, len / 2);
+    expect_merges_refused("other", REFINE_EFORMAT, "merges where CLIP has 48894");
+    write_merges_file("other", "", text, 0);
+    expect_merges_refused("other", REFINE_EFORMAT, "0 merges");
+    write_merges_file("other", "! zz\n", text, len);
+    expect_merges_refused("other", REFINE_EFORMAT, "merge 1 ");
+    write_merges_file("other", "{\"model\": {}}", text, 0);
+    expect_merges_refused("other", REFINE_EFORMAT, "0 merges");
+    write_merges_file("other", "{\"model\": {\"merges\": [", text, 0);
+    expect_merges_refused("other", REFINE_EFORMAT, "line 1");
 
     json_t *broken = merge_array(text, false);
     json_array_set_new(broken, 5, json_string("! !\n! !"));
     json_t *root = json_pack("{s{s{}so}}", "model", "vocab", "merges", broken);
     cr_assert_eq(json_dump_file(root, "other", 0), 0);
     json_decref(root);
-    fails("other", REFINE_EFORMAT, "neither text nor a pair");
-    leave(dir);
+    expect_merges_refused("other", REFINE_EFORMAT, "neither text nor a pair");
+    close_merges_dir(dir);
     mem_free(text);
 }
 
@@ -239,23 +239,23 @@ Test(tools_merges, refuses_damaged_and_endless_gzip)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
     const size_t len = made_up(text, TOKENIZER_MERGES);
-    enter(dir);
+    open_merges_dir(dir);
     write_gzip("list.gz", text, len);
     FILE *f = fopen("list.gz", "rb");
     cr_assert_not_null(f);
     const size_t packed = fread(text, 1, TEXT_ROOM, f);
     (void)fclose(f);
-    write_file("cut.gz", "", text, packed / 2);
-    fails("cut.gz", REFINE_EFORMAT, "damaged or cut");
+    write_merges_file("cut.gz", "", text, packed / 2);
+    expect_merges_refused("cut.gz", REFINE_EFORMAT, "damaged or cut");
     text[packed / 2] ^= 0x55;
-    write_file("cut.gz", "", text, packed);
-    fails("cut.gz", REFINE_EFORMAT, "damaged or cut");
+    write_merges_file("cut.gz", "", text, packed);
+    expect_merges_refused("cut.gz", REFINE_EFORMAT, "damaged or cut");
 
     char *zeros = mem_calloc(1, 32 << 20);
     write_gzip("bomb.gz", zeros, 32 << 20);
-    fails("bomb.gz", REFINE_EFORMAT, "more than 16 MiB");
+    expect_merges_refused("bomb.gz", REFINE_EFORMAT, "more than 16 MiB");
     mem_free(zeros);
-    leave(dir);
+    close_merges_dir(dir);
     mem_free(text);
 }
 
@@ -263,7 +263,7 @@ Test(tools_merges, survives_every_failed_allocation)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
     const size_t len = made_up(text, TOKENIZER_MERGES);
-    enter(dir);
+    open_merges_dir(dir);
     write_gzip("list.gz", text, len);
     for (long k = 0;; k++) {
         const uint64_t before = mem_used().now;
@@ -281,17 +281,17 @@ Test(tools_merges, survives_every_failed_allocation)
         cr_assert_eq(st, REFINE_ENOMEM, "allocation %ld: %s", k, err.text);
         cr_assert_eq(mem_used().now, before);
     }
-    leave(dir);
+    close_merges_dir(dir);
     mem_free(text);
 }
 
 Test(tools_merges, says_which_files_it_would_read)
 {
     char dir[64], file[MERGES_PATH], beside[MERGES_PATH];
-    enter(dir);
+    open_merges_dir(dir);
     cr_expect(!merges_files(file, beside, "."));
     cr_assert_eq(mkdir("tokenizer_2", 0700), 0);
-    write_file("tokenizer_2/merges.txt", "", "", 0);
+    write_merges_file("tokenizer_2/merges.txt", "", "", 0);
     cr_assert(merges_files(file, beside, "."));
     cr_expect_str_eq(file, "./tokenizer_2/merges.txt");
     cr_assert(merges_files(file, beside, "vocab.json"));
@@ -299,7 +299,7 @@ Test(tools_merges, says_which_files_it_would_read)
     cr_expect_str_eq(beside, "merges.txt");
     cr_assert(merges_files(file, beside, "tokenizer_2/vocab.json"));
     cr_expect_str_eq(beside, "tokenizer_2/merges.txt");
-    leave(dir);
+    close_merges_dir(dir);
 }
 
 Test(tools_merges, reads_the_published_vocabulary)

@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void holds(const char *path, const char *text)
+static void expect_file_text(const char *path, const char *text)
 {
     size_t len;
     unsigned char *bytes = temp_read(path, &len);
@@ -24,7 +24,8 @@ static void holds(const char *path, const char *text)
     free(bytes);
 }
 
-static refine_status write_file(const char *path, bool replace, const char *text, refine_error *err)
+static refine_status write_new_text(const char *path, bool replace, const char *text,
+                                    refine_error *err)
 {
     new_file f;
     const refine_status st = new_file_open(&f, path, replace, err);
@@ -35,7 +36,7 @@ static refine_status write_file(const char *path, bool replace, const char *text
     return new_file_commit(&f, err);
 }
 
-static void close_place(const temp_place *p)
+static void close_new_file_dir(const temp_place *p)
 {
     (void)unlink(p->path);
     cr_assert_eq(rmdir(p->dir), 0, "something was left in %s", p->dir);
@@ -52,11 +53,11 @@ Test(tools_new_file, appears_when_it_is_complete)
     cr_assert_eq(new_file_write(&f, "abc", 3, 0, NULL), REFINE_OK);
     cr_assert_neq(access(p.path, F_OK), 0);
     cr_assert_eq(new_file_commit(&f, NULL), REFINE_OK);
-    holds(p.path, "abc");
+    expect_file_text(p.path, "abc");
     cr_assert_eq(temp_files_in(p.dir), 1);
     new_file_abandon(&f);
-    holds(p.path, "abc");
-    close_place(&p);
+    expect_file_text(p.path, "abc");
+    close_new_file_dir(&p);
 }
 
 Test(tools_new_file, abandoned_it_never_was)
@@ -68,7 +69,7 @@ Test(tools_new_file, abandoned_it_never_was)
     new_file_abandon(&f);
     new_file_abandon(&f);
     cr_assert_eq(temp_files_in(p.dir), 0);
-    close_place(&p);
+    close_new_file_dir(&p);
 }
 
 /* As some file systems do: what stands in for one refuses what is no number. */
@@ -85,21 +86,21 @@ Test(tools_new_file, writes_on_where_direct_writes_are_refused)
     cr_assert(f.direct >= 0 && pwrite(f.direct, text, NEW_FILE_ALIGN, 0) < 0 && errno == EINVAL);
     cr_assert_eq(new_file_write(&f, text, NEW_FILE_ALIGN, 0, NULL), REFINE_OK);
     cr_assert_eq(new_file_commit(&f, NULL), REFINE_OK);
-    holds(p.path, text);
-    close_place(&p);
+    expect_file_text(p.path, text);
+    close_new_file_dir(&p);
 }
 
 Test(tools_new_file, replaces_only_when_told)
 {
     const temp_place p = temp_place_make("out");
     refine_error err = { 0 };
-    cr_assert_eq(write_file(p.path, false, "first", &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(write_file(p.path, false, "second", &err), REFINE_EINVAL);
+    cr_assert_eq(write_new_text(p.path, false, "first", &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(write_new_text(p.path, false, "second", &err), REFINE_EINVAL);
     cr_assert_not_null(strstr(err.text, "--force"), "%s", err.text);
-    holds(p.path, "first");
-    cr_assert_eq(write_file(p.path, true, "third", &err), REFINE_OK, "%s", err.text);
-    holds(p.path, "third");
-    close_place(&p);
+    expect_file_text(p.path, "first");
+    cr_assert_eq(write_new_text(p.path, true, "third", &err), REFINE_OK, "%s", err.text);
+    expect_file_text(p.path, "third");
+    close_new_file_dir(&p);
 }
 
 Test(tools_new_file, what_appears_meanwhile_is_kept)
@@ -110,9 +111,9 @@ Test(tools_new_file, what_appears_meanwhile_is_kept)
     cr_assert_eq(new_file_open(&f, p.path, false, NULL), REFINE_OK);
     temp_write(p.path, "theirs", 6);
     cr_assert_eq(new_file_commit(&f, &err), REFINE_EINVAL);
-    holds(p.path, "theirs");
+    expect_file_text(p.path, "theirs");
     cr_assert_eq(temp_files_in(p.dir), 1);
-    close_place(&p);
+    close_new_file_dir(&p);
 }
 
 Test(tools_new_file, writes_to_files_only)
@@ -131,7 +132,7 @@ Test(tools_new_file, writes_to_files_only)
     (void)snprintf(deeper, sizeof deeper, "%s/deeper", p.path);
     cr_assert_eq(new_file_open(&f, deeper, true, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, deeper), "%s", err.text);
-    close_place(&p);
+    close_new_file_dir(&p);
 }
 
 Test(tools_new_file, a_limit_on_sizes_is_an_error_and_leaves_nothing)
@@ -148,7 +149,7 @@ Test(tools_new_file, a_limit_on_sizes_is_an_error_and_leaves_nothing)
     cr_assert_eq(new_file_write(&f, block, sizeof block, 0, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "ulimit"), "%s", err.text);
     new_file_abandon(&f);
-    close_place(&p);
+    close_new_file_dir(&p);
 }
 
 Test(tools_new_file, survives_the_failure_of_any_allocation)
@@ -168,5 +169,5 @@ Test(tools_new_file, survives_the_failure_of_any_allocation)
     }
     cr_assert_eq(k, 2);
     new_file_abandon(&f);
-    close_place(&p);
+    close_new_file_dir(&p);
 }

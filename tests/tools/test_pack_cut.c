@@ -27,14 +27,14 @@ static void for_all(void (*check)(const pack_cut *c, const layout *l, size_t chu
 }
 
 /* As the format says it, without its functions. */
-static size_t rows_bytes(const layout_entry *e, uint32_t type, uint32_t rows)
+static size_t expected_rows_bytes(const layout_entry *e, uint32_t type, uint32_t rows)
 {
     const size_t taps = (size_t)e->kh * (size_t)e->kw, channels = (size_t)e->c_in;
     return type == DT_I8G64 ? (rows + 7) / 8 * 8 * taps * ((channels + 63) / 64) * 66
                             : rows * taps * channels * 2;
 }
 
-static void check_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_cut_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
 {
     int chunk = 0;
     for (int i = 0; i < l->n; i++) {
@@ -55,13 +55,14 @@ static void check_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
             cr_assert_eq(p->tensor, (uint32_t)i);
             cr_assert_eq(p->row0, next);
             cr_assert(p->rows % tile == 0 || k + 1 == t->n_chunks);
-            cr_assert_eq(p->bytes, rows_bytes(e, t->dtype, p->rows));
+            cr_assert_eq(p->bytes, expected_rows_bytes(e, t->dtype, p->rows));
             cr_assert(p->bytes <= chunk_bytes || p->rows <= tile);
-            cr_assert_leq(rows_bytes(e, DT_F16, p->rows), c->biggest_dense);
-            cr_assert(t->dtype != DT_I8G64 || rows_bytes(e, DT_F16, tile) * 2 <= c->biggest_tile);
+            cr_assert_leq(expected_rows_bytes(e, DT_F16, p->rows), c->biggest_dense);
+            cr_assert(t->dtype != DT_I8G64 ||
+                      expected_rows_bytes(e, DT_F16, tile) * 2 <= c->biggest_tile);
             /* As many tiles as fit: one more would not. */
             cr_assert(k + 1 == t->n_chunks ||
-                      rows_bytes(e, t->dtype, p->rows + tile) > chunk_bytes);
+                      expected_rows_bytes(e, t->dtype, p->rows + tile) > chunk_bytes);
             next += p->rows;
         }
         cr_assert_eq(next, (uint32_t)e->rows);
@@ -69,7 +70,10 @@ static void check_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
     cr_assert_eq(chunk, c->n_chunks);
 }
 
-Test(tools_pack_cut, chunks_cover_the_rows_of_a_matrix_once_in_whole_tiles) { for_all(check_rows); }
+Test(tools_pack_cut, chunks_cover_the_rows_of_a_matrix_once_in_whole_tiles)
+{
+    for_all(check_cut_rows);
+}
 
 static void check_vectors(const pack_cut *c, const layout *l, size_t chunk_bytes)
 {
@@ -97,7 +101,7 @@ static void check_vectors(const pack_cut *c, const layout *l, size_t chunk_bytes
 
 Test(tools_pack_cut, vectors_share_chunks_without_touching) { for_all(check_vectors); }
 
-static void check_frames(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_cut_frames(const pack_cut *c, const layout *l, size_t chunk_bytes)
 {
     uint32_t frames = 0;
     uint64_t bytes = 0, weights = 0;
@@ -114,16 +118,16 @@ static void check_frames(const pack_cut *c, const layout *l, size_t chunk_bytes)
     }
     for (int i = 0; i < l->n; i++)
         if (l->entry[i].seg != SEG_VECTORS)
-            weights += rows_bytes(&l->entry[i], c->tensor[i].dtype, c->tensor[i].rows);
+            weights += expected_rows_bytes(&l->entry[i], c->tensor[i].dtype, c->tensor[i].rows);
     cr_assert_eq(frames, c->n_frames);
     cr_assert_eq(bytes, c->bytes);
     cr_assert_eq(biggest, c->biggest);
     cr_assert_geq(bytes, weights);
 }
 
-Test(tools_pack_cut, frames_and_sizes_add_up) { for_all(check_frames); }
+Test(tools_pack_cut, frames_and_sizes_add_up) { for_all(check_cut_frames); }
 
-static void check_tiles(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_cut_tiles(const pack_cut *c, const layout *l, size_t chunk_bytes)
 {
     uint32_t tiles = 0;
     (void)chunk_bytes;
@@ -137,7 +141,10 @@ static void check_tiles(const pack_cut *c, const layout *l, size_t chunk_bytes)
     cr_assert_eq(tiles, c->n_tiles);
 }
 
-Test(tools_pack_cut, the_number_of_tiles_does_not_depend_on_the_chunks) { for_all(check_tiles); }
+Test(tools_pack_cut, the_number_of_tiles_does_not_depend_on_the_chunks)
+{
+    for_all(check_cut_tiles);
+}
 
 Test(tools_pack_cut, a_row_too_long_for_the_format_is_refused)
 {

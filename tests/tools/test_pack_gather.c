@@ -60,7 +60,7 @@ static uint32_t number_at(const layout_entry *e, int r, int tap, int c)
     return ((uint32_t)part << 12) + (uint32_t)((row * c_in + c) * taps + tap);
 }
 
-static void check_rows(layout_entry *e, int row0, int rows)
+static void check_gathered_rows(layout_entry *e, int row0, int rows)
 {
     static uint16_t half[MOST], scratch[2 * MOST];
     static float wide[MOST];
@@ -87,7 +87,7 @@ static void check_all(layout_entry e)
     const int rows = e.seg == SEG_VECTORS ? e.c_in : e.rows;
     for (int row0 = 0; row0 < rows; row0++)
         for (int n = 1; row0 + n <= rows; n++)
-            check_rows(&e, row0, n);
+            check_gathered_rows(&e, row0, n);
 }
 
 Test(tools_pack_gather, copies)
@@ -153,10 +153,10 @@ Test(tools_pack_gather, biases_follow_their_matrices)
     layout_entry e = {
         .seg = SEG_VECTORS, .rows = 1, .kh = 1, .kw = 1, .c_in = 18, .n_sources = 1
     };
-    check_rows(&e, 0, 18);
+    check_gathered_rows(&e, 0, 18);
     e.op = LAYOUT_INTERLEAVE;
-    check_rows(&e, 0, 18);
+    check_gathered_rows(&e, 0, 18);
     e.op = LAYOUT_STACK;
     e.n_sources = 3;
-    check_rows(&e, 0, 18);
+    check_gathered_rows(&e, 0, 18);
 }

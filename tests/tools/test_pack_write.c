@@ -23,7 +23,7 @@
 
 TestSuite(tools_pack_write, .timeout = 100);
 
-static weight_source *tiny(void)
+static weight_source *open_tiny_source(void)
 {
     weight_source *s;
     cr_assert_eq(synthetic_open(&s, "synthetic:tiny", NULL), REFINE_OK);
@@ -105,7 +105,7 @@ Test(tools_pack_write, every_weight_comes_back_whatever_codec_chunks_and_threads
     };
     enum { N_WAYS = sizeof WAYS / sizeof WAYS[0] };
     uint64_t hash[N_WAYS];
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
 
     for (size_t i = 0; i < N_WAYS; i++) {
         const temp_place p = temp_place_make("m.pack");
@@ -150,7 +150,7 @@ static void decode_row(float *out, const char *tiles, int rows, int row, const p
 }
 
 /* Of one matrix, from its decoded chunks and the source. */
-static double sqnr_of(const pack *p, const weight_source *s, int matrix)
+static double measure_matrix_sqnr(const pack *p, const weight_source *s, int matrix)
 {
     const pack_tensor *t = pack_tensor_at(p, matrix);
     const size_t k = (size_t)t->kh * t->kw * t->c_in, n = k * t->rows;
@@ -189,7 +189,7 @@ Test(tools_pack_write, says_of_every_int8_matrix_what_it_lost)
     int n_int8 = 0;
     pack_written w;
     pack *p;
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     cr_assert_eq(pack_write(&w, s, &o, NULL), REFINE_OK);
     cr_assert_eq(pack_open(&p, where.path, NULL), REFINE_OK);
     for (int i = 0; i < n_pack_tensors(p); i++) {
@@ -197,7 +197,8 @@ Test(tools_pack_write, says_of_every_int8_matrix_what_it_lost)
         if (t->dtype != DT_I8G64)
             continue;
         n_int8++;
-        cr_assert_float_eq((double)t->sqnr, sqnr_of(p, s, i), 1e-3, "%s", pack_tensor_name(p, i));
+        cr_assert_float_eq((double)t->sqnr, measure_matrix_sqnr(p, s, i), 1e-3, "%s",
+                           pack_tensor_name(p, i));
         least = (double)t->sqnr < least ? (double)t->sqnr : least;
     }
     cr_assert_eq(n_int8, w.n_int8);
@@ -213,7 +214,7 @@ Test(tools_pack_write, other_weights_have_another_hash)
     const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = { .path = p.path, .replace = true, .raw = true };
     pack_written a, b;
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     cr_assert_eq(pack_write(&a, s, &o, NULL), REFINE_OK);
     s->close(s);
     cr_assert_eq(synthetic_open(&s, "synthetic:tiny:1", NULL), REFINE_OK);
@@ -234,7 +235,7 @@ Test(tools_pack_write, merges_come_back_as_they_were)
     pack_written w;
     pack *k;
     size_t len;
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     cr_assert_eq(pack_write(&w, s, &o, NULL), REFINE_OK);
     cr_assert_eq(pack_open(&k, p.path, NULL), REFINE_OK);
     cr_assert_str_eq(pack_merges(k, &len), MERGES);
@@ -270,7 +271,7 @@ static void no_expectations(const weight_source *s, int entry, int part, uint64_
 
 Test(tools_pack_write, an_error_of_the_source_at_any_moment_leaves_nothing)
 {
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const temp_place p = temp_place_make("m.pack");
     for (int threads = 1; threads <= 3; threads++)
         for (int at = 0; at < 900; at += at < 10 ? 3 : 220) {
@@ -311,7 +312,7 @@ static bool stop_soon(void *context) { return ((stopper *)context)->left-- == 0;
 
 Test(tools_pack_write, stops_when_asked_and_leaves_nothing)
 {
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const temp_place p = temp_place_make("m.pack");
     for (int at = 0; at < 200; at += 60) {
         stopper stop = { .left = at };
@@ -333,7 +334,7 @@ Test(tools_pack_write, stops_when_asked_and_leaves_nothing)
 
 Test(tools_pack_write, progress_ends_at_all_bytes)
 {
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const temp_place p = temp_place_make("m.pack");
     stopper seen = { .left = -1 };
     const pack_write_options o = {
@@ -363,7 +364,7 @@ Test(tools_pack_write, a_disk_that_is_too_small_is_refused_before_anything_is_wr
 {
     const temp_place p = temp_place_make("m.pack");
     small_disk(p.dir, "size=8m");
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const pack_write_options o = { .path = p.path };
     pack_written w;
     refine_error err = { 0 };
@@ -379,7 +380,7 @@ Test(tools_pack_write, a_disk_that_fills_up_is_an_error_and_leaves_nothing)
 {
     const temp_place p = temp_place_make("m.pack");
     small_disk(p.dir, "size=18m"); /* more than half of 26, less than it will be */
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const pack_write_options o = { .path = p.path, .threads = 2 };
     pack_written w;
     refine_error err = { 0 };
@@ -394,7 +395,7 @@ Test(tools_pack_write, a_disk_that_fills_up_is_an_error_and_leaves_nothing)
 Test(tools_pack_write, survives_the_failure_of_any_allocation)
 {
     static const char MERGES[] = "i n\nt h\n";
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const uint64_t before = mem_used().now;
     const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = { .path = p.path,
@@ -426,7 +427,7 @@ Test(tools_pack_write, survives_the_failure_of_any_allocation)
 Test(tools_pack_write, does_with_fewer_threads_when_memory_is_short)
 {
     /* One of the failures hits a worker that is not the first. */
-    weight_source *s = tiny();
+    weight_source *s = open_tiny_source();
     const temp_place p = temp_place_make("m.pack");
     const pack_write_options o = { .path = p.path, .raw = true, .threads = 4 };
     pack_written w;

@@ -31,32 +31,32 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-static void remove_tree(const char *dir)
+static void remove_places_tree(const char *dir)
 {
     cr_assert_eq(nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 /* Names are then as short as a user's. */
-static temp_place enter(void)
+static temp_place open_places_dir(void)
 {
     const temp_place p = temp_place_make("unused");
     cr_assert_eq(chdir(p.dir), 0);
     return p;
 }
 
-static void leave(const temp_place *p)
+static void close_places_dir(const temp_place *p)
 {
     cr_assert_eq(chdir("/"), 0);
-    remove_tree(p->dir);
+    remove_places_tree(p->dir);
     cr_assert_eq(mem_used().now, 0u);
 }
 
-static void make(const char *name) { temp_write(name, name, strlen(name)); }
+static void make_named_file(const char *name) { temp_write(name, name, strlen(name)); }
 
 /* ---- by hand ---- */
 
 /* Of one file that is read and one that is written. */
-static refine_status check(const char *read, const char *written, refine_error *err)
+static refine_status check_place_pair(const char *read, const char *written, refine_error *err)
 {
     places p = { 0 };
     places_add(&p, PLACE_READ, "the original", read);
@@ -66,92 +66,92 @@ static refine_status check(const char *read, const char *written, refine_error *
     return st;
 }
 
-static void one(const char *read, const char *written)
+static void expect_places_clash(const char *read, const char *written)
 {
     refine_error err = { 0 };
     char says[2 * NAME];
-    cr_assert_eq(check(read, written, &err), REFINE_EINVAL, "%s and %s", read, written);
+    cr_assert_eq(check_place_pair(read, written, &err), REFINE_EINVAL, "%s and %s", read, written);
     (void)snprintf(says, sizeof says, "the copy %s would replace the original %s; ", written, read);
     cr_assert_eq(strncmp(err.text, says, strlen(says)), 0, "%s", err.text);
 }
 
-static void two(const char *read, const char *written)
+static void expect_places_apart(const char *read, const char *written)
 {
     refine_error err = { 0 };
-    cr_assert_eq(check(read, written, &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(check(written, read, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(check_place_pair(read, written, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(check_place_pair(written, read, &err), REFINE_OK, "%s", err.text);
 }
 
 Test(tools_places, a_file_is_one_under_every_name)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     char whole[NAME];
     (void)snprintf(whole, sizeof whole, "%s/a", p.dir);
-    make("a");
-    make("b");
+    make_named_file("a");
+    make_named_file("b");
     cr_assert(mkdir("d", 0700) == 0 && link("a", "d/hard") == 0 && symlink("../a", "d/soft") == 0 &&
               symlink("d", "e") == 0 && symlink("d/soft", "far") == 0);
-    one("a", "a");
-    one("a", "./a");
-    one("a", ".//d/../a");
-    one("a", whole);
-    one(whole, "d/hard");
-    one("d/soft", "a");
-    one("far", "e/hard");
-    one("e/../a", "far");
-    two("a", "b");
-    two("a", "d/a");
-    two("far", "e/soft2");
-    leave(&p);
+    expect_places_clash("a", "a");
+    expect_places_clash("a", "./a");
+    expect_places_clash("a", ".//d/../a");
+    expect_places_clash("a", whole);
+    expect_places_clash(whole, "d/hard");
+    expect_places_clash("d/soft", "a");
+    expect_places_clash("far", "e/hard");
+    expect_places_clash("e/../a", "far");
+    expect_places_apart("a", "b");
+    expect_places_apart("a", "d/a");
+    expect_places_apart("far", "e/soft2");
+    close_places_dir(&p);
 }
 
 Test(tools_places, a_file_that_is_not_yet_is_where_it_would_be)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     char whole[NAME];
     (void)snprintf(whole, sizeof whole, "%s/new", p.dir);
     cr_assert(mkdir("d", 0700) == 0 && symlink("d", "e") == 0 && symlink("../new", "d/up") == 0 &&
               symlink("d/up", "chain") == 0 && symlink(whole, "absolute") == 0 &&
               symlink("a", "b") == 0 && symlink("b", "a") == 0);
-    one("new", "./new");
-    one("new", whole);
-    one("d/new", "e/new");
-    one("new", "e/up");
-    one("chain", "absolute");
-    one("d/../new", "e/../chain");
-    two("new", "d/new");
-    two("new", "newer");
-    two("a", "a"); /* a link to itself leads nowhere */
+    expect_places_clash("new", "./new");
+    expect_places_clash("new", whole);
+    expect_places_clash("d/new", "e/new");
+    expect_places_clash("new", "e/up");
+    expect_places_clash("chain", "absolute");
+    expect_places_clash("d/../new", "e/../chain");
+    expect_places_apart("new", "d/new");
+    expect_places_apart("new", "newer");
+    expect_places_apart("a", "a"); /* a link to itself leads nowhere */
     cr_assert(mkdir("d/in", 0700) == 0 && chdir("d/in") == 0);
-    one("../../new", whole);
-    one("../.././d/in/../up", whole);
-    two("../../new", "new");
-    leave(&p);
+    expect_places_clash("../../new", whole);
+    expect_places_clash("../.././d/in/../up", whole);
+    expect_places_apart("../../new", "new");
+    close_places_dir(&p);
 }
 
 /* refine-lowmem makes the directory of its pictures. */
 Test(tools_places, a_directory_that_is_not_yet_is_too)
 {
-    const temp_place p = enter();
-    make("a");
-    one("new/x", "./new/./x");
-    one("new/../a", "a");
-    one("new/deep/../x", "new/x");
-    two("new/x", "x");
-    two("new/x", "new/deep/x");
-    leave(&p);
+    const temp_place p = open_places_dir();
+    make_named_file("a");
+    expect_places_clash("new/x", "./new/./x");
+    expect_places_clash("new/../a", "a");
+    expect_places_clash("new/deep/../x", "new/x");
+    expect_places_apart("new/x", "x");
+    expect_places_apart("new/x", "new/deep/x");
+    close_places_dir(&p);
 }
 
 Test(tools_places, what_holds_nothing_is_nowhere)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     int ends[2];
     cr_assert(mkfifo("fifo", 0600) == 0 && symlink("/dev/null", "null") == 0 && pipe(ends) == 0);
-    two("/dev/null", "/dev/null");
-    two("/dev/null", "null");
-    two("fifo", "fifo");
-    two("", "");
-    two(NULL, NULL);
+    expect_places_apart("/dev/null", "/dev/null");
+    expect_places_apart("/dev/null", "null");
+    expect_places_apart("fifo", "fifo");
+    expect_places_apart("", "");
+    expect_places_apart(NULL, NULL);
     places all = { 0 };
     places_add_open(&all, PLACE_READ, "one end", ends[0]);
     places_add_open(&all, PLACE_WRITTEN, "the other", ends[1]);
@@ -159,15 +159,15 @@ Test(tools_places, what_holds_nothing_is_nowhere)
     cr_assert_eq(places_check(&all, NULL), REFINE_OK);
     cr_assert_eq(all.n, 0);
     places_free(&all);
-    leave(&p);
+    close_places_dir(&p);
 }
 
 Test(tools_places, a_redirection_is_the_file)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     places all = { 0 };
     refine_error err = { 0 };
-    make("a");
+    make_named_file("a");
     const int fd = open("a", O_RDONLY);
     places_add_open(&all, PLACE_READ, "standard input", fd);
     places_add(&all, PLACE_WRITTEN, "the copy", "./a");
@@ -176,16 +176,16 @@ Test(tools_places, a_redirection_is_the_file)
                  err.text);
     places_free(&all);
     (void)close(fd);
-    leave(&p);
+    close_places_dir(&p);
 }
 
 Test(tools_places, names_the_first_that_clash)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     places all = { 0 };
     refine_error err = { 0 };
-    make("a");
-    make("b");
+    make_named_file("a");
+    make_named_file("b");
     places_add(&all, PLACE_READ, "r0", "a");
     places_add(&all, PLACE_READ, "r1", "b");
     places_add(&all, PLACE_READ, "r2", "./b");
@@ -205,31 +205,31 @@ Test(tools_places, names_the_first_that_clash)
     cr_assert_eq(places_check(&all, &err), REFINE_EINVAL);
     cr_assert_str_eq(err.text, "w0 b would replace r4 ./b; write it elsewhere");
     places_free(&all);
-    leave(&p);
+    close_places_dir(&p);
 }
 
 Test(tools_places, says_why_a_directory_is_not_both)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     refine_error err = { 0 };
-    cr_assert_eq(check(".", p.dir, &err), REFINE_EINVAL);
+    cr_assert_eq(check_place_pair(".", p.dir, &err), REFINE_EINVAL);
     cr_assert_not_null(strstr(err.text, "next run"), "%s", err.text);
     cr_assert_eq(mkdir("d", 0700), 0);
-    cr_assert_eq(check(".", "d", &err), REFINE_OK);
-    leave(&p);
+    cr_assert_eq(check_place_pair(".", "d", &err), REFINE_OK);
+    close_places_dir(&p);
 }
 
 Test(tools_places, long_names_leave_room_for_the_advice)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     static char name[8192];
     refine_error err = { 0 };
     memset(name, 'x', 250);
-    cr_assert_eq(check(name, name, &err), REFINE_EINVAL);
+    cr_assert_eq(check_place_pair(name, name, &err), REFINE_EINVAL);
     cr_assert_not_null(strstr(err.text, "; write it elsewhere"), "%s", err.text);
     memset(name, 'x', sizeof name - 1); /* which no file can have */
-    cr_assert_eq(check(name, name, &err), REFINE_OK);
-    leave(&p);
+    cr_assert_eq(check_place_pair(name, name, &err), REFINE_OK);
+    close_places_dir(&p);
 }
 
 /* ---- many ---- */
@@ -238,7 +238,7 @@ Test(tools_places, long_names_leave_room_for_the_advice)
 Test(tools_places, takes_as_many_as_a_batch_has)
 {
     enum { MANY = 50000 };
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     places all = { 0 };
     refine_error err = { 0 };
     for (int i = 0; i < MANY; i++) {
@@ -254,7 +254,7 @@ Test(tools_places, takes_as_many_as_a_batch_has)
     cr_assert_not_null(strstr(err.text, "the trace ./in33333 would replace the input in33333"),
                        "%s", err.text);
     places_free(&all);
-    leave(&p);
+    close_places_dir(&p);
 }
 
 /* ---- random trees against opening the files ---- */
@@ -263,7 +263,7 @@ enum { THINGS = 5, NAMES = 4, TREES = 200 };
 
 static uint32_t state = 1;
 
-static int draw(int n)
+static int draw_index_below(int n)
 {
     state = state * 1664525u + 1013904223u;
     return (int)((state >> 8) % (uint32_t)n);
@@ -280,8 +280,9 @@ static void draw_name(char name[NAME], const char *root, int depth)
     static const char *const DETOURS[] = { "", "", ".//", "d0/../", "s0/../", "d0/s1/../" };
     char from[TEMP_NAME + 1];
     (void)snprintf(from, sizeof from, "%s/", root);
-    (void)snprintf(name, NAME, "%s%s%s/f%d", draw(2) ? from : UP[depth], DETOURS[draw(6)],
-                   DIRS[draw(ALL_DIRS)], draw(THINGS));
+    (void)snprintf(name, NAME, "%s%s%s/f%d", draw_index_below(2) ? from : UP[depth],
+                   DETOURS[draw_index_below(6)], DIRS[draw_index_below(ALL_DIRS)],
+                   draw_index_below(THINGS));
 }
 
 /* Files, hard links, links to files, to links, to directories and to nothing. */
@@ -291,15 +292,15 @@ static void draw_tree(const char *root)
     char name[NAME], target[NAME];
     cr_assert(mkdir("d0", 0700) == 0 && mkdir("d1", 0700) == 0 && mkdir("d0/d2", 0700) == 0);
     for (int i = REAL_DIRS; i < ALL_DIRS; i++) {
-        (void)snprintf(target, sizeof target, "%s/%s", root, DIRS[draw(ALL_DIRS)]);
+        (void)snprintf(target, sizeof target, "%s/%s", root, DIRS[draw_index_below(ALL_DIRS)]);
         cr_assert_eq(symlink(target, DIRS[i]), 0);
     }
     for (int i = 0; i < REAL_DIRS; i++)
         for (int j = 0; j < THINGS; j++) {
             (void)snprintf(name, sizeof name, "%s/f%d", DIRS[i], j);
             draw_name(target, root, DEPTH[i]);
-            switch (draw(6)) {
-            case 0: make(name); break;
+            switch (draw_index_below(6)) {
+            case 0: make_named_file(name); break;
             case 1: (void)!link("f0", name); break;
             case 2: break;
             default: cr_assert_eq(symlink(target, name), 0);
@@ -346,7 +347,7 @@ static bool same_when_opened(const char *a, const char *b)
 }
 
 /* Whether the i-th and j-th of the names clash, the naive way. */
-static bool clash(char name[NAMES][NAME], const bool *written, int i, int j)
+static bool names_clash(char name[NAMES][NAME], const bool *written, int i, int j)
 {
     return i != j && (written[i] || written[j]) && same_when_opened(name[i], name[j]);
 }
@@ -355,7 +356,7 @@ static bool any_clash(char name[NAMES][NAME], const bool *written)
 {
     for (int i = 0; i < NAMES; i++)
         for (int j = 0; j < i; j++)
-            if (clash(name, written, i, j))
+            if (names_clash(name, written, i, j))
                 return true;
     return false;
 }
@@ -374,7 +375,7 @@ static bool check_names(char name[NAMES][NAME], const bool *written)
                  name[2], name[3], err.text);
     if (expected) {
         const int i = err.text[1] - '0', j = strchr(err.text + 1, '<')[1] - '0';
-        cr_assert(written[i] && clash(name, written, i, j), "%s", err.text);
+        cr_assert(written[i] && names_clash(name, written, i, j), "%s", err.text);
     }
     return expected;
 }
@@ -383,18 +384,18 @@ Test(tools_places, agrees_with_opening_the_files)
 {
     int found = 0;
     for (int tree = 0; tree < TREES; tree++) {
-        const temp_place p = enter();
+        const temp_place p = open_places_dir();
         char name[NAMES][NAME];
         bool written[NAMES];
         draw_tree(p.dir);
         for (int i = 0; i < NAMES; i++) {
-            written[i] = draw(2);
+            written[i] = draw_index_below(2);
             do
                 draw_name(name[i], p.dir, 0);
             while (!can_be_written(name[i]));
         }
         found += check_names(name, written);
-        leave(&p);
+        close_places_dir(&p);
     }
     cr_assert(found > TREES / 5 && found < TREES * 4 / 5, "%d of %d say little", found, TREES);
 }
@@ -403,9 +404,9 @@ Test(tools_places, agrees_with_opening_the_files)
 
 Test(tools_places, survives_the_failure_of_any_allocation)
 {
-    const temp_place p = enter();
+    const temp_place p = open_places_dir();
     refine_status st = REFINE_ENOMEM;
-    make("a");
+    make_named_file("a");
     long k = 0;
     for (; st != REFINE_OK; k++) {
         places all = { 0 };
@@ -423,5 +424,5 @@ Test(tools_places, survives_the_failure_of_any_allocation)
         cr_assert_eq(mem_used().now, 0u);
     }
     cr_assert_eq(k, 20 * 3 + 3 + 1);
-    leave(&p);
+    close_places_dir(&p);
 }

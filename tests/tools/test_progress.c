@@ -12,7 +12,7 @@
 /* The last draw was so long ago that the next is due. */
 static void wait_enough(progress *p) { p->shown -= 100.0; }
 
-static const char *written(FILE *f, char *text, size_t size)
+static const char *read_progress_text(FILE *f, char *text, size_t size)
 {
     (void)fflush(f);
     rewind(f);
@@ -34,7 +34,7 @@ Test(tools_progress, a_log_gets_a_line_now_and_then)
     wait_enough(&p);
     progress_show(&p, 2.0, -1.0, "%s", "all");
     progress_clear(&p);
-    cr_assert_str_eq(written(f, text, sizeof text),
+    cr_assert_str_eq(read_progress_text(f, text, sizeof text),
                      "packing  43 %  2.61 of 6.08 GB  ETA 1:02:05\npacking 100 %  all\n");
     (void)fclose(f);
 }
@@ -49,7 +49,7 @@ Test(tools_progress, quiet_is_silent)
     cr_assert_not(progress_due(&p));
     progress_show(&p, 0.5, 1.0, "half");
     progress_clear(&p);
-    cr_assert_str_eq(written(f, text, sizeof text), "");
+    cr_assert_str_eq(read_progress_text(f, text, sizeof text), "");
     (void)fclose(f);
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void near(double got, double want, const char *what)
+static void expect_quality_near(double got, double want, const char *what)
 {
     cr_expect(fabs(got - want) <= 1e-9 * fabs(want), "%s: %.12g, not %.12g", what, got, want);
 }
@@ -19,9 +19,10 @@ Test(tools_quality, of_numbers_is_as_computed_by_hand)
     const float r[] = { 3, -4, 0, 0 }, g[] = { 3, -4, 1, -1 };
     quality q = { 0 };
     quality_add(&q, r, g, 4);
-    near(quality_relative(&q), sqrt(2.0 / 25.0), "relative error");
-    near(quality_sqnr(&q), 10 * log10(25.0 / 2.0), "SQNR");
-    near(quality_psnr(&q), 20 * log10(7 / sqrt(2.0 / 4.0)), "PSNR, of a peak of 3 - -4");
+    expect_quality_near(quality_relative(&q), sqrt(2.0 / 25.0), "relative error");
+    expect_quality_near(quality_sqnr(&q), 10 * log10(25.0 / 2.0), "SQNR");
+    expect_quality_near(quality_psnr(&q), 20 * log10(7 / sqrt(2.0 / 4.0)),
+                        "PSNR, of a peak of 3 - -4");
 }
 
 Test(tools_quality, of_parts_is_that_of_the_whole)
@@ -35,9 +36,10 @@ Test(tools_quality, of_parts_is_that_of_the_whole)
     quality_add(&whole, r, g, 100);
     for (int i = 0; i < 100; i += 25)
         quality_add(&parts, r + i, g + i, 25);
-    near(quality_psnr(&parts), quality_psnr(&whole), "PSNR");
-    near(quality_sqnr(&parts), quality_sqnr(&whole), "SQNR");
-    near(quality_psnr(&whole), 10 * log10(100.0 * 100.0 * 100.0 / whole.noise), "PSNR by hand");
+    expect_quality_near(quality_psnr(&parts), quality_psnr(&whole), "PSNR");
+    expect_quality_near(quality_sqnr(&parts), quality_sqnr(&whole), "SQNR");
+    expect_quality_near(quality_psnr(&whole), 10 * log10(100.0 * 100.0 * 100.0 / whole.noise),
+                        "PSNR by hand");
     cr_expect_eq(whole.n, 100u);
 }
 
@@ -64,7 +66,7 @@ Test(tools_quality, a_value_that_is_no_number_is_not_overlooked)
 
 enum { W = 37, H = 29, PIXELS = W * H * 3 };
 
-static void fill(uint8_t *rgb, int r, int g, int b)
+static void fill_solid_colour(uint8_t *rgb, int r, int g, int b)
 {
     for (int i = 0; i < PIXELS; i += 3) {
         rgb[i] = (uint8_t)r;
@@ -74,7 +76,7 @@ static void fill(uint8_t *rgb, int r, int g, int b)
 }
 
 /* Reproducible, with edges. */
-static void paint(uint8_t *rgb)
+static void fill_edge_image(uint8_t *rgb)
 {
     uint32_t x = 12345;
     for (int i = 0; i < PIXELS; i++) {
@@ -83,7 +85,7 @@ static void paint(uint8_t *rgb)
     }
 }
 
-static void disturb(uint8_t *to, const uint8_t *from, int by)
+static void add_image_noise(uint8_t *to, const uint8_t *from, int by)
 {
     uint32_t x = 999;
     for (int i = 0; i < PIXELS; i++) {
@@ -95,22 +97,22 @@ static void disturb(uint8_t *to, const uint8_t *from, int by)
 Test(tools_quality, of_a_picture_with_itself_is_perfect)
 {
     static uint8_t rgb[PIXELS];
-    paint(rgb);
+    fill_edge_image(rgb);
     const quality_picture q = quality_of_pictures(rgb, rgb, W, H);
     cr_expect(isinf(q.psnr) && q.psnr > 0 && q.apart == 0);
-    near(q.ssim, 1.0, "SSIM");
+    expect_quality_near(q.ssim, 1.0, "SSIM");
 }
 
 Test(tools_quality, of_a_picture_one_level_brighter_is_48_dB)
 {
     static uint8_t a[PIXELS], b[PIXELS];
-    paint(a);
+    fill_edge_image(a);
     for (int i = 0; i < PIXELS; i++)
         b[i] = (uint8_t)(a[i] + 1);
     b[17] = (uint8_t)(a[17] - 6);
     quality_picture q = quality_of_pictures(a, b, W, H);
     cr_expect_eq(q.apart, 6);
-    near(q.psnr, 10 * log10(255.0 * 255.0 * PIXELS / (PIXELS - 1 + 36)), "PSNR");
+    expect_quality_near(q.psnr, 10 * log10(255.0 * 255.0 * PIXELS / (PIXELS - 1 + 36)), "PSNR");
     cr_expect(fabs(q.psnr - 48.1308) < 0.1);
 }
 
@@ -120,9 +122,9 @@ Test(tools_quality, ssim_of_flat_pictures_compares_their_luma)
     static uint8_t a[PIXELS], b[PIXELS];
     const double c1 = 2.55 * 2.55, from = 0.299 * 90 + 0.587 * 120 + 0.114 * 60;
     const double shift[] = { 0.299 * 50, 0.587 * 50, 0.114 * 50 };
-    fill(a, 90, 120, 60);
+    fill_solid_colour(a, 90, 120, 60);
     for (int i = 0; i < 3; i++) {
-        fill(b, 90 + 50 * (i == 0), 120 + 50 * (i == 1), 60 + 50 * (i == 2));
+        fill_solid_colour(b, 90 + 50 * (i == 0), 120 + 50 * (i == 1), 60 + 50 * (i == 2));
         const double to = from + shift[i];
         const double got = quality_of_pictures(a, b, W, H).ssim;
         const double want = (2 * from * to + c1) / (from * from + to * to + c1);
@@ -166,9 +168,9 @@ Test(tools_quality, ssim_is_its_definition)
 {
     static uint8_t a[PIXELS], b[PIXELS];
     double last = 1;
-    paint(a);
+    fill_edge_image(a);
     for (int by = 1; by <= 32; by *= 2) {
-        disturb(b, a, by);
+        add_image_noise(b, a, by);
         const double got = quality_of_pictures(a, b, W, H).ssim;
         cr_expect(fabs(got - written_out(a, b)) < 1e-9, "%.12g, not %.12g", got, written_out(a, b));
         cr_expect_lt(got, last);

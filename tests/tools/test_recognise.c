@@ -17,8 +17,8 @@ enum { NAMES = 5 };
 #define VAE    "first_stage_model.decoder.conv_in.weight"
 
 /* A file with tensors of these names; labels have a second dimension of `labels`. */
-static refine_status recognise(const char *const names[NAMES], const char *labels,
-                               refine_error *err)
+static refine_status recognise_names(const char *const names[NAMES], const char *labels,
+                                     refine_error *err)
 {
     char path[TEMP_NAME];
     tensors_file t = { 0 };
@@ -40,8 +40,8 @@ Test(tools_recognise, the_refiner_is_recognised_with_whatever_else_lies_in_it)
     static const char *const EXTRA[NAMES] = { "denoiser.sigmas", LABELS, TEXT0, VAE,
                                               "model_ema.decay" };
     refine_error err = { 0 };
-    cr_assert_eq(recognise(PLAIN, "4, 2560", &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(recognise(EXTRA, "4, 224", &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(recognise_names(PLAIN, "4, 2560", &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(recognise_names(EXTRA, "4, 224", &err), REFINE_OK, "%s", err.text);
 }
 
 Test(tools_recognise, everything_else_is_called_by_its_name)
@@ -76,7 +76,7 @@ Test(tools_recognise, everything_else_is_called_by_its_name)
     };
     for (size_t i = 0; i < sizeof FILES / sizeof FILES[0]; i++) {
         refine_error err = { 0 };
-        cr_assert_eq(recognise(FILES[i].names, FILES[i].labels, &err), REFINE_EFORMAT, "%s",
+        cr_assert_eq(recognise_names(FILES[i].names, FILES[i].labels, &err), REFINE_EFORMAT, "%s",
                      FILES[i].is);
         cr_assert_not_null(strstr(err.text, FILES[i].is), "'%s' in: %s", FILES[i].is, err.text);
     }

@@ -39,7 +39,7 @@ typedef struct outcome {
 } outcome;
 
 /* dir/name, in one of a few buffers that are used in turn. */
-static const char *in(const bench *b, const char *name)
+static const char *bench_path(const bench *b, const char *name)
 {
     static char buffers[8][PATH];
     static int turn;
@@ -48,7 +48,7 @@ static const char *in(const bench *b, const char *name)
     return p;
 }
 
-static bench bench_open(void)
+static bench lowmem_bench_open(void)
 {
     static uint8_t rgb[W * H * 3];
     const char *tmp = getenv("TMPDIR");
@@ -66,7 +66,7 @@ static bench bench_open(void)
 }
 
 /* Removes what is left; how many files there were beside the picture. */
-static int bench_close(bench *b)
+static int lowmem_bench_close(bench *b)
 {
     DIR *d = opendir(b->dir);
     int n = 0;
@@ -74,7 +74,7 @@ static int bench_close(bench *b)
         if (e->d_name[0] != '.') {
             n += strcmp(e->d_name, "in.png") != 0 && strcmp(e->d_name, "stdout") != 0 &&
                  strcmp(e->d_name, "stderr") != 0;
-            (void)unlink(in(b, e->d_name));
+            (void)unlink(bench_path(b, e->d_name));
         }
     (void)closedir(d);
     (void)rmdir(b->dir);
@@ -83,7 +83,7 @@ static int bench_close(bench *b)
 }
 
 /* Starts the program on `words`, split at single spaces; "@x" is the bench's x, "@" its pack. */
-static pid_t start(const bench *b, const char *words, const char *input)
+static pid_t start_refine_lowmem(const bench *b, const char *words, const char *input)
 {
     char text[1024], program[PATH], paths[MAX_ARGS][PATH], *argv[MAX_ARGS];
     const char *bin = getenv("REFINE_BIN");
@@ -99,15 +99,15 @@ static pid_t start(const bench *b, const char *words, const char *input)
         cr_assert_lt(n, MAX_ARGS - 1);
         argv[n] = p;
         if (p[0] == '@') {
-            (void)snprintf(paths[n], PATH, "%s", p[1] ? in(b, p + 1) : b->pack);
+            (void)snprintf(paths[n], PATH, "%s", p[1] ? bench_path(b, p + 1) : b->pack);
             argv[n] = paths[n];
         }
         n++;
     }
     argv[n] = NULL;
     const int fds[3] = { open(input ? input : "/dev/null", O_RDONLY),
-                         open(in(b, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0600),
-                         open(in(b, "stderr"), O_WRONLY | O_CREAT | O_TRUNC, 0600) };
+                         open(bench_path(b, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0600),
+                         open(bench_path(b, "stderr"), O_WRONLY | O_CREAT | O_TRUNC, 0600) };
     const pid_t pid = fork();
     if (pid == 0) {
         for (int i = 0; i < 3; i++)
@@ -121,7 +121,7 @@ static pid_t start(const bench *b, const char *words, const char *input)
     return pid;
 }
 
-static char *read_text(const char *name, size_t *len)
+static char *read_terminated_text(const char *name, size_t *len)
 {
     unsigned char *p = temp_read(name, len);
     char *text = calloc(*len + 1, 1);
@@ -130,19 +130,22 @@ static char *read_text(const char *name, size_t *len)
     return text;
 }
 
-static outcome finish(const bench *b, pid_t pid)
+static outcome wait_refine_lowmem(const bench *b, pid_t pid)
 {
     outcome o;
     int status;
     size_t n;
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     o.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    o.out = read_text(in(b, "stdout"), &o.out_len);
-    o.err = read_text(in(b, "stderr"), &n);
+    o.out = read_terminated_text(bench_path(b, "stdout"), &o.out_len);
+    o.err = read_terminated_text(bench_path(b, "stderr"), &n);
     return o;
 }
 
-static outcome run(const bench *b, const char *words) { return finish(b, start(b, words, NULL)); }
+static outcome run_refine_lowmem(const bench *b, const char *words)
+{
+    return wait_refine_lowmem(b, start_refine_lowmem(b, words, NULL));
+}
 
 static void outcome_free(outcome *o)
 {
@@ -150,17 +153,17 @@ static void outcome_free(outcome *o)
     free(o->err);
 }
 
-static void succeeds(const bench *b, const char *words)
+static void expect_lowmem_success(const bench *b, const char *words)
 {
-    outcome o = run(b, words);
+    outcome o = run_refine_lowmem(b, words);
     cr_assert_eq(o.code, 0, "%s: %d: %s", words, o.code, o.err);
     outcome_free(&o);
 }
 
-static bool same_file(const bench *b, const char *one, const char *other)
+static bool is_bench_file_equal(const bench *b, const char *one, const char *other)
 {
     size_t n, m;
-    unsigned char *p = temp_read(in(b, one), &n), *q = temp_read(in(b, other), &m);
+    unsigned char *p = temp_read(bench_path(b, one), &n), *q = temp_read(bench_path(b, other), &m);
     const bool same = n == m && memcmp(p, q, n) == 0;
     free(p);
     free(q);
@@ -171,8 +174,8 @@ static bool same_file(const bench *b, const char *one, const char *other)
 static bool same_picture(const bench *b, const char *one, const char *other)
 {
     image p, q;
-    cr_assert_eq(image_load(&p, in(b, one), NULL), REFINE_OK);
-    cr_assert_eq(image_load(&q, in(b, other), NULL), REFINE_OK);
+    cr_assert_eq(image_load(&p, bench_path(b, one), NULL), REFINE_OK);
+    cr_assert_eq(image_load(&q, bench_path(b, other), NULL), REFINE_OK);
     const bool same = p.width == q.width && p.height == q.height &&
                       memcmp(p.rgb, q.rgb, (size_t)(p.width * p.height * 3)) == 0;
     image_free(&p);
@@ -218,25 +221,26 @@ Test(tools_refine_lowmem, refines_a_picture_and_writes_in_it_how)
         { "scheduler", "euler" },
         { "aesthetic_scores", "7, 1" },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     image im;
-    outcome o = run(&b, "-m @ -i @in.png -o @out.png -p caf\xc3\xa9 -n blurry --steps 10 --seed 7 "
-                        "--strength 0.4 --guidance 3.5 --rng philox --aesthetic-score 7 "
-                        "--negative-aesthetic-score 1 --threads 1");
+    outcome o = run_refine_lowmem(
+        &b, "-m @ -i @in.png -o @out.png -p caf\xc3\xa9 -n blurry --steps 10 --seed 7 "
+            "--strength 0.4 --guidance 3.5 --rng philox --aesthetic-score 7 "
+            "--negative-aesthetic-score 1 --threads 1");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_assert_str_eq(o.out, "");
     cr_assert_not_null(strstr(o.err, "4 steps in"), "%s", o.err);
     outcome_free(&o);
-    cr_assert_eq(image_load(&im, in(&b, "out.png"), NULL), REFINE_OK);
+    cr_assert_eq(image_load(&im, bench_path(&b, "out.png"), NULL), REFINE_OK);
     cr_assert(im.width == FIT_W && im.height == FIT_H, "%d x %d", im.width, im.height);
     image_free(&im);
     for (size_t i = 0; i < sizeof TEXTS / sizeof TEXTS[0]; i++) {
-        char *value = png_text_of(in(&b, "out.png"), TEXTS[i][0]);
+        char *value = png_text_of(bench_path(&b, "out.png"), TEXTS[i][0]);
         cr_assert_not_null(value, "%s is missing", TEXTS[i][0]);
         cr_assert_str_eq(value, TEXTS[i][1], "%s: %s", TEXTS[i][0], value);
         free(value);
     }
-    cr_assert_eq(bench_close(&b), 1);
+    cr_assert_eq(lowmem_bench_close(&b), 1);
 }
 
 static void has_numbers(const json_t *o, const char *object, const char *keys)
@@ -274,12 +278,12 @@ static const char *string_of(const json_t *o, const char *object, const char *ke
 
 Test(tools_refine_lowmem, prints_the_result_that_scripts_rely_on)
 {
-    bench b = bench_open();
-    outcome o = run(&b, JOB "-o @out.png --strength 0.4 --vram 48M --json --quiet");
+    bench b = lowmem_bench_open();
+    outcome o = run_refine_lowmem(&b, JOB "-o @out.png --strength 0.4 --vram 48M --json --quiet");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_assert_str_eq(o.err, "");
     json_t *j = json_of(&o);
-    cr_assert_str_eq(json_string_value(json_object_get(j, "output")), in(&b, "out.png"));
+    cr_assert_str_eq(json_string_value(json_object_get(j, "output")), bench_path(&b, "out.png"));
     cr_assert(json_is_string(json_object_get(j, "version")));
     cr_assert(json_is_string(json_object_get(j, "device")));
     cr_assert(json_is_string(json_object_get(j, "precision")));
@@ -304,19 +308,19 @@ Test(tools_refine_lowmem, prints_the_result_that_scripts_rely_on)
     cr_assert_leq(int_of(j, "memory", "device_planned"), 48 << 20);
     json_decref(j);
     outcome_free(&o);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, plans_without_making_anything)
 {
-    bench b = bench_open();
-    outcome o = run(&b, "-m @ -i @in.png --plan --vram 48M");
+    bench b = lowmem_bench_open();
+    outcome o = run_refine_lowmem(&b, "-m @ -i @in.png --plan --vram 48M");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_assert_not_null(strstr(o.out, "MiB of 48.0"), "%s", o.out);
     cr_assert_str_eq(o.err, "");
     outcome_free(&o);
 
-    o = run(&b, JOB "-o @out.png --plan --json");
+    o = run_refine_lowmem(&b, JOB "-o @out.png --plan --json");
     cr_assert_eq(o.code, 0, "%s", o.err);
     json_t *j = json_of(&o);
     has_numbers(j, "memory", "device_planned device_limit host_planned host_limit ring resident");
@@ -326,7 +330,7 @@ Test(tools_refine_lowmem, plans_without_making_anything)
     cr_assert_null(json_object_get(json_object_get(j, "memory"), "device_peak"));
     json_decref(j);
     outcome_free(&o);
-    cr_assert_eq(bench_close(&b), 0);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 /* ---- failing ---- */
@@ -336,9 +340,9 @@ typedef struct refusal {
     const char *words, *says;
 } refusal;
 
-static void refuses(const bench *b, const refusal *r)
+static void expect_lowmem_refusal(const bench *b, const refusal *r)
 {
-    outcome o = run(b, r->words);
+    outcome o = run_refine_lowmem(b, r->words);
     cr_assert_eq(o.code, r->code, "%s: %d: %s", r->words, o.code, o.err);
     cr_assert_str_eq(o.out, "", "%s: %s", r->words, o.out);
     const char *line = strchr(o.err, '\n');
@@ -352,20 +356,20 @@ static void refuses(const bench *b, const refusal *r)
 Test(tools_refine_lowmem, says_in_one_line_that_there_is_no_such_gpu)
 {
     const refusal r = { 1, JOB "-o @o.png --device cuda:63", "" };
-    bench b = bench_open();
-    refuses(&b, &r);
-    cr_assert_eq(bench_close(&b), 0);
+    bench b = lowmem_bench_open();
+    expect_lowmem_refusal(&b, &r);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, lists_the_devices_there_are)
 {
-    bench b = bench_open();
-    outcome o = run(&b, "--list-devices");
+    bench b = lowmem_bench_open();
+    outcome o = run_refine_lowmem(&b, "--list-devices");
     cr_assert_eq(o.code, 0);
     cr_assert_not_null(strstr(o.out, "cpu      "), "%s", o.out);
     cr_assert(strstr(o.out, "cuda:0") || strstr(o.err, "no GPU: "), "%s%s", o.out, o.err);
     outcome_free(&o);
-    cr_assert_eq(bench_close(&b), 0);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
@@ -399,10 +403,10 @@ Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
         { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
         { 2, JOB "-o /dev/null", "no regular file" },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
-        refuses(&b, &REFUSALS[i]);
-    cr_assert_eq(bench_close(&b), 0);
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
@@ -419,17 +423,17 @@ Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
         { 4, "-m @ -i - -o @o.png -p x", "standard input: is empty" },
         { 4, "-m @ -i @in.png -o @o.png -p x --tokenizer @none.txt", "none.txt" },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     uint8_t rgb[8 * 8 * 3] = { 0 };
     size_t n;
     unsigned char *whole = temp_read(b.picture, &n);
-    temp_write(in(&b, "cut.png"), whole, n / 2);
+    temp_write(bench_path(&b, "cut.png"), whole, n / 2);
     free(whole);
-    cr_assert_eq(image_save_png(in(&b, "small.png"), &(image){ 8, 8, rgb }, NULL, 0, NULL),
+    cr_assert_eq(image_save_png(bench_path(&b, "small.png"), &(image){ 8, 8, rgb }, NULL, 0, NULL),
                  REFINE_OK);
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
-        refuses(&b, &REFUSALS[i]);
-    cr_assert_eq(bench_close(&b), 2);
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 2);
 }
 
 Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
@@ -439,7 +443,7 @@ Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
         { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded picture is not finite" },
         { 1, JOB "-o - --precision bf16", "try --precision f32" },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     pack_fixture f = { 0 };
     (void)unlink(b.pack);
     tiny_pack(b.pack, sizeof b.pack, "--codec raw");
@@ -448,29 +452,29 @@ Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
     temp_write(b.pack, f.file, f.bytes);
     free(f.file);
     for (size_t i = 0; i < sizeof FAILURES / sizeof FAILURES[0]; i++)
-        refuses(&b, &FAILURES[i]);
-    cr_assert_eq(bench_close(&b), 0);
+        expect_lowmem_refusal(&b, &FAILURES[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, refuses_a_budget_with_3_and_names_one_that_will_do)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     char retry[256];
     const char *const kinds[] = { "--vram", "--ram" };
     for (int i = 0; i < 2; i++) {
         char words[256];
         (void)snprintf(words, sizeof words, JOB "-o @out.png %s 64K", kinds[i]);
-        refuses(&b, &(refusal){ 3, words, kinds[i] });
-        outcome o = run(&b, words);
+        expect_lowmem_refusal(&b, &(refusal){ 3, words, kinds[i] });
+        outcome o = run_refine_lowmem(&b, words);
         const char *named = strstr(o.err, kinds[i]);
         char size[32];
         cr_assert_eq(sscanf(named + strlen(kinds[i]), " %31[0-9KMGi]", size), 1, "%s", o.err);
         outcome_free(&o);
         (void)snprintf(retry, sizeof retry, JOB "-o @out.png %s %s", kinds[i], size);
-        succeeds(&b, retry);
-        (void)unlink(in(&b, "out.png"));
+        expect_lowmem_success(&b, retry);
+        (void)unlink(bench_path(&b, "out.png"));
     }
-    cr_assert_eq(bench_close(&b), 0);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, finds_out_before_the_run_that_it_cannot_write)
@@ -481,25 +485,26 @@ Test(tools_refine_lowmem, finds_out_before_the_run_that_it_cannot_write)
         { 1, UNSEEDED "-o @o.png --output-latents @none/l.npy", "none/l.npy" },
         { 1, UNSEEDED "-o @o.png --trace @none/t.json", "none/t.json" },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
-        refuses(&b, &REFUSALS[i]);
-    cr_assert_eq(bench_close(&b), 0);
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     const struct timespec nap = { 0, 20000000 };
-    temp_write(in(&b, "out.png"), "old", 3);
-    const pid_t pid = start(&b,
-                            "-m @ -i @in.png -o @out.png -p cat --steps 1000 --strength 1 "
-                            "--threads 1",
-                            NULL);
+    temp_write(bench_path(&b, "out.png"), "old", 3);
+    const pid_t pid = start_refine_lowmem(
+        &b,
+        "-m @ -i @in.png -o @out.png -p cat --steps 1000 --strength 1 "
+        "--threads 1",
+        NULL);
     /* The seed is printed when everything is open and the run begins. */
     for (int i = 0; i < 3000; i++) {
         size_t n;
-        char *err = read_text(in(&b, "stderr"), &n);
+        char *err = read_terminated_text(bench_path(&b, "stderr"), &n);
         const bool begun = strstr(err, "seed ");
         free(err);
         if (begun)
@@ -507,58 +512,59 @@ Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
         (void)nanosleep(&nap, NULL);
     }
     cr_assert_eq(kill(pid, SIGINT), 0);
-    outcome o = finish(&b, pid);
+    outcome o = wait_refine_lowmem(&b, pid);
     cr_assert_eq(o.code, 1, "%d: %s", o.code, o.err);
     cr_assert_not_null(strstr(o.err, "interrupted"), "%s", o.err);
     cr_assert_str_eq(o.out, "");
     outcome_free(&o);
     size_t n;
-    char *kept = read_text(in(&b, "out.png"), &n);
+    char *kept = read_terminated_text(bench_path(&b, "out.png"), &n);
     cr_assert_str_eq(kept, "old");
     free(kept);
-    cr_assert_eq(bench_close(&b), 1);
+    cr_assert_eq(lowmem_bench_close(&b), 1);
 }
 
 /* ---- the same picture ---- */
 
 Test(tools_refine_lowmem, makes_the_same_picture_in_every_budget)
 {
-    bench b = bench_open();
-    succeeds(&b, JOB "-o @large.png");
-    succeeds(&b, JOB "-o @small.png --vram 8M --reader pread");
-    cr_assert(same_file(&b, "large.png", "small.png"));
-    succeeds(&b, JOB "-o @other.png --seed 8");
+    bench b = lowmem_bench_open();
+    expect_lowmem_success(&b, JOB "-o @large.png");
+    expect_lowmem_success(&b, JOB "-o @small.png --vram 8M --reader pread");
+    cr_assert(is_bench_file_equal(&b, "large.png", "small.png"));
+    expect_lowmem_success(&b, JOB "-o @other.png --seed 8");
     cr_assert(!same_picture(&b, "large.png", "other.png"));
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, draws_a_seed_and_says_which)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     char words[256];
     unsigned long long seed;
-    outcome o = run(&b, UNSEEDED "-o @a.png");
+    outcome o = run_refine_lowmem(&b, UNSEEDED "-o @a.png");
     cr_assert_eq(o.code, 0, "%s", o.err);
     const char *said = strstr(o.err, "seed ");
     cr_assert(said && sscanf(said, "seed %llu", &seed) == 1, "%s", o.err);
     outcome_free(&o);
     (void)snprintf(words, sizeof words, UNSEEDED "-o @b.png --seed %llu", seed);
-    succeeds(&b, words);
-    cr_assert(same_file(&b, "a.png", "b.png"));
-    (void)bench_close(&b);
+    expect_lowmem_success(&b, words);
+    cr_assert(is_bench_file_equal(&b, "a.png", "b.png"));
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, works_in_a_pipe)
 {
-    bench b = bench_open();
-    succeeds(&b, JOB "-o @file.png");
-    outcome o = finish(
-        &b, start(&b, "-m @ -i - -o - -p cat --steps 10 --threads 1 --seed 7", b.picture));
+    bench b = lowmem_bench_open();
+    expect_lowmem_success(&b, JOB "-o @file.png");
+    outcome o = wait_refine_lowmem(
+        &b, start_refine_lowmem(&b, "-m @ -i - -o - -p cat --steps 10 --threads 1 --seed 7",
+                                b.picture));
     cr_assert_eq(o.code, 0, "%s", o.err);
-    temp_write(in(&b, "piped.png"), o.out, o.out_len);
+    temp_write(bench_path(&b, "piped.png"), o.out, o.out_len);
     outcome_free(&o);
-    cr_assert(same_file(&b, "file.png", "piped.png"));
-    (void)bench_close(&b);
+    cr_assert(is_bench_file_equal(&b, "file.png", "piped.png"));
+    (void)lowmem_bench_close(&b);
 }
 
 /* ---- latents ---- */
@@ -566,14 +572,14 @@ Test(tools_refine_lowmem, works_in_a_pipe)
 Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
 {
     static const char *const NAMES[] = { "l.safetensors", "l.npy", "l.latent" };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     latents first = { 0 };
     char words[256];
     for (int i = 0; i < 3; i++) {
         latents l;
         (void)snprintf(words, sizeof words, JOB "--output-latents @%s", NAMES[i]);
-        succeeds(&b, words);
-        cr_assert_eq(latents_load(&l, in(&b, NAMES[i]), FACTOR, NULL), REFINE_OK);
+        expect_lowmem_success(&b, words);
+        cr_assert_eq(latents_load(&l, bench_path(&b, NAMES[i]), FACTOR, NULL), REFINE_OK);
         cr_assert(l.w == FIT_W / 8 && l.h == FIT_H / 8);
         for (int k = 0; i > 0 && k < LATENTS_CHANNELS * l.h * l.w; k++)
             cr_assert_leq(fabsf(l.v[k] - first.v[k]), 0x1p-22f * fabsf(first.v[k]));
@@ -583,14 +589,15 @@ Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
             latents_free(&l);
     }
     latents_free(&first);
-    succeeds(&b, "-m @ -i @l.npy -o @a.png -p cat --steps 10 --threads 1 --denoising-start 0.8");
-    succeeds(&b, "-m @ -i @l.safetensors -o @b.png -p cat --steps 10 --threads 1 "
-                 "--denoising-start 0.8 --seed 99");
+    expect_lowmem_success(
+        &b, "-m @ -i @l.npy -o @a.png -p cat --steps 10 --threads 1 --denoising-start 0.8");
+    expect_lowmem_success(&b, "-m @ -i @l.safetensors -o @b.png -p cat --steps 10 --threads 1 "
+                              "--denoising-start 0.8 --seed 99");
     cr_assert(same_picture(&b, "a.png", "b.png"), "noise was added");
-    char *start_at = png_text_of(in(&b, "a.png"), "denoising_start");
+    char *start_at = png_text_of(bench_path(&b, "a.png"), "denoising_start");
     cr_assert_str_eq(start_at, "0.8");
     free(start_at);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 /* ---- the rest ---- */
@@ -604,73 +611,74 @@ static void add_picture(const bench *b, const char *name, int w, int h)
     static uint8_t rgb[W * H * 3];
     for (int i = 0; i < w * h * 3; i++)
         rgb[i] = (uint8_t)(i * (name[0] - '0' + 3));
-    cr_assert_eq(image_save_png(in(b, name), &(image){ w, h, rgb }, NULL, 0, NULL), REFINE_OK);
+    cr_assert_eq(image_save_png(bench_path(b, name), &(image){ w, h, rgb }, NULL, 0, NULL),
+                 REFINE_OK);
 }
 
-static void write_file(const bench *b, const char *name, const char *text)
+static void write_bench_text(const bench *b, const char *name, const char *text)
 {
-    temp_write(in(b, name), text, strlen(text));
+    temp_write(bench_path(b, name), text, strlen(text));
 }
 
 Test(tools_refine_lowmem, refines_many_as_it_would_each)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     add_picture(&b, "1.png", 96, 64);
     add_picture(&b, "2.png", 96, 64);
     add_picture(&b, "3.png", 64, 64);
-    outcome o = run(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out --batch 2");
+    outcome o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out --batch 2");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "3 made, 0 there already, 0 failed"), "%s", o.err);
     outcome_free(&o);
-    succeeds(&b, MANY "-i @1.png -o @a.png");
-    succeeds(&b, MANY "-i @2.png -o @b.png");
-    succeeds(&b, MANY "-i @3.png -o @c.png");
+    expect_lowmem_success(&b, MANY "-i @1.png -o @a.png");
+    expect_lowmem_success(&b, MANY "-i @2.png -o @b.png");
+    expect_lowmem_success(&b, MANY "-i @3.png -o @c.png");
     cr_expect(same_picture(&b, "out/1.png", "a.png"));
     cr_expect(same_picture(&b, "out/2.png", "b.png"));
     cr_expect(same_picture(&b, "out/3.png", "c.png"));
 
     /* Repeated, it makes only what is missing or was made otherwise. */
-    cr_assert_eq(unlink(in(&b, "out/2.png")), 0);
-    o = run(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out");
+    cr_assert_eq(unlink(bench_path(&b, "out/2.png")), 0);
+    o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out");
     cr_expect(o.code == 0 && strstr(o.err, "1 made, 2 there already, 0 failed"), "%s", o.err);
     outcome_free(&o);
     cr_expect(same_picture(&b, "out/2.png", "b.png"));
-    o = run(&b, MANY "-i @1.png -i @2.png -o @out --strength 0.5");
+    o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -o @out --strength 0.5");
     cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
     outcome_free(&o);
     for (int i = 1; i <= 3; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "out/%d.png", i);
-        cr_assert_eq(unlink(in(&b, name)), 0);
+        cr_assert_eq(unlink(bench_path(&b, name)), 0);
     }
-    cr_assert_eq(rmdir(in(&b, "out")), 0);
-    bench_close(&b);
+    cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
+    lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, one_bad_picture_does_not_lose_the_others)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     add_picture(&b, "1.png", 64, 64);
     add_picture(&b, "3.png", 64, 64);
-    write_file(&b, "2.png", "no picture");
-    write_file(&b, "list",
-               "{\"input\": \"1.png\", \"output\": \"a.png\", \"prompt\": \"a dog\"}\n"
-               "\n"
-               "{\"input\": \"2.png\", \"output\": \"b.png\"}\n"
-               "{\"input\": \"3.png\", \"output\": \"c.png\", \"seed\": 12}\n");
-    outcome o = run(&b, MANY "--manifest @list --json");
+    write_bench_text(&b, "2.png", "no picture");
+    write_bench_text(&b, "list",
+                     "{\"input\": \"1.png\", \"output\": \"a.png\", \"prompt\": \"a dog\"}\n"
+                     "\n"
+                     "{\"input\": \"2.png\", \"output\": \"b.png\"}\n"
+                     "{\"input\": \"3.png\", \"output\": \"c.png\", \"seed\": 12}\n");
+    outcome o = run_refine_lowmem(&b, MANY "--manifest @list --json");
     cr_expect_eq(o.code, 4, "%s", o.err);
     cr_expect(strstr(o.err, "2.png: is no picture") && strstr(o.err, "2 made"), "%s", o.err);
     cr_expect(strstr(o.out, "a.png") && strstr(o.out, "c.png") && strstr(o.out, "\"seed\": 12"));
     outcome_free(&o);
-    char *prompt = png_text_of(in(&b, "a.png"), "prompt");
-    char *seed = png_text_of(in(&b, "c.png"), "seed");
+    char *prompt = png_text_of(bench_path(&b, "a.png"), "prompt");
+    char *seed = png_text_of(bench_path(&b, "c.png"), "seed");
     cr_expect_str_eq(prompt, "a dog");
     cr_expect_str_eq(seed, "12");
     free(prompt);
     free(seed);
-    cr_expect_eq(access(in(&b, "b.png"), F_OK), -1);
-    bench_close(&b);
+    cr_expect_eq(access(bench_path(&b, "b.png"), F_OK), -1);
+    lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
@@ -691,16 +699,16 @@ Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
         { MANY "-i @in.png -i @list -o @out --trace @t", "", 2 },
         { MANY "-i @in.png --batch 0 -o @out.png", "", 2 },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        write_file(&b, "list", CASES[i].list);
-        outcome o = run(&b, CASES[i].words);
+        write_bench_text(&b, "list", CASES[i].list);
+        outcome o = run_refine_lowmem(&b, CASES[i].words);
         cr_expect_eq(o.code, CASES[i].code, "%zu: %d: %s", i, o.code, o.err);
         cr_expect(o.err[0] && !strchr(o.err, '\n')[1], "%zu: one line: %s", i, o.err);
         outcome_free(&o);
-        (void)rmdir(in(&b, "out"));
+        (void)rmdir(bench_path(&b, "out"));
     }
-    bench_close(&b);
+    lowmem_bench_close(&b);
 }
 
 /* ---- originals ---- */
@@ -720,7 +728,7 @@ static originals originals_of(const bench *b, const char *const *names, int n)
     originals o = { .names = names, .n = n };
     cr_assert_leq(n, ORIGINALS_MOST);
     for (int i = 0; i < n; i++)
-        o.bytes[i] = temp_read(in(b, names[i]), &o.len[i]);
+        o.bytes[i] = temp_read(bench_path(b, names[i]), &o.len[i]);
     return o;
 }
 
@@ -728,7 +736,7 @@ static void are_as_they_were(const bench *b, const originals *o, const char *wor
 {
     for (int i = 0; i < o->n; i++) {
         size_t len;
-        unsigned char *now = temp_read(in(b, o->names[i]), &len);
+        unsigned char *now = temp_read(bench_path(b, o->names[i]), &len);
         cr_expect(len == o->len[i] && memcmp(now, o->bytes[i], len) == 0, "%s: %s was replaced",
                   words, o->names[i]);
         free(now);
@@ -745,7 +753,7 @@ static void copy_file(const bench *b, const char *from, const char *to)
 {
     size_t len;
     unsigned char *bytes = temp_read(from, &len);
-    temp_write(in(b, to), bytes, len);
+    temp_write(bench_path(b, to), bytes, len);
     free(bytes);
 }
 
@@ -756,7 +764,7 @@ typedef struct clash {
 
 static void leaves_alone(const bench *b, const originals *o, const clash *c)
 {
-    outcome got = finish(b, start(b, c->words, c->input));
+    outcome got = wait_refine_lowmem(b, start_refine_lowmem(b, c->words, c->input));
     cr_expect_eq(got.code, 2, "%s: %d: %s", c->words, got.code, got.err);
     const char *line = strchr(got.err, '\n');
     cr_expect(line && line[1] == 0, "%s: not one line: %s", c->words, got.err);
@@ -770,13 +778,13 @@ static void leaves_alone(const bench *b, const originals *o, const clash *c)
 Test(tools_refine_lowmem, replaces_nothing_that_it_reads)
 {
     static const char *const NAMES[] = { "in.png", "m.png", "r.png", "merges.txt", "l.npy" };
-    bench b = bench_open();
-    cr_assert(link(b.picture, in(&b, "hard.png")) == 0 &&
-              symlink("in.png", in(&b, "soft.png")) == 0);
+    bench b = lowmem_bench_open();
+    cr_assert(link(b.picture, bench_path(&b, "hard.png")) == 0 &&
+              symlink("in.png", bench_path(&b, "soft.png")) == 0);
     copy_file(&b, b.pack, "m.png");
     copy_file(&b, b.pack, "r.png");
     copy_file(&b, "docs/sample/demo_merges.txt", "merges.txt");
-    succeeds(&b, JOB "--output-latents @l.npy");
+    expect_lowmem_success(&b, JOB "--output-latents @l.npy");
     const clash CLASHES[] = {
         { JOB "-o @in.png", NULL, { "the picture (-o) ", "the input (-i) " } },
         { JOB "-o @./in.png", NULL, { "the picture (-o) ", "the input (-i) " } },
@@ -804,7 +812,7 @@ Test(tools_refine_lowmem, replaces_nothing_that_it_reads)
     for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
         leaves_alone(&b, &o, &CLASHES[i]);
     originals_free(&o);
-    cr_expect_eq(bench_close(&b), 6, "something was made");
+    cr_expect_eq(lowmem_bench_close(&b), 6, "something was made");
 }
 
 Test(tools_refine_lowmem, writes_every_output_to_a_file_of_its_own)
@@ -818,12 +826,12 @@ Test(tools_refine_lowmem, writes_every_output_to_a_file_of_its_own)
           { "(--output-latents)", "(--trace)" } },
         { JOB "-o @stdout", NULL, { "(-o) ", "standard output" } },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     const originals none = { 0 };
-    cr_assert_eq(symlink("o.png", in(&b, "new.png")), 0);
+    cr_assert_eq(symlink("o.png", bench_path(&b, "new.png")), 0);
     for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
         leaves_alone(&b, &none, &CLASHES[i]);
-    cr_expect_eq(bench_close(&b), 1, "something was made");
+    cr_expect_eq(lowmem_bench_close(&b), 1, "something was made");
 }
 
 /* The pictures lie in d, which is also e. */
@@ -854,55 +862,56 @@ Test(tools_refine_lowmem, replaces_nothing_that_a_list_names)
         { { MANY "-i @d --manifest @list -o @new", NULL, { "new/2.png and", "new/../new/2.png" } },
           "{\"input\": \"in.png\", \"output\": \"new/../new/2.png\"}\n" },
     };
-    bench b = bench_open();
-    cr_assert(mkdir(in(&b, "d"), 0700) == 0 && symlink("d", in(&b, "e")) == 0 &&
-              mkdir(in(&b, "links"), 0700) == 0 &&
-              symlink("../d/1.png", in(&b, "links/1.png")) == 0);
+    bench b = lowmem_bench_open();
+    cr_assert(mkdir(bench_path(&b, "d"), 0700) == 0 && symlink("d", bench_path(&b, "e")) == 0 &&
+              mkdir(bench_path(&b, "links"), 0700) == 0 &&
+              symlink("../d/1.png", bench_path(&b, "links/1.png")) == 0);
     add_picture(&b, "d/1.png", 64, 64);
     add_picture(&b, "d/2.png", 64, 64);
     copy_file(&b, b.pack, "m.png");
     originals o = originals_of(&b, NAMES, 4);
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        write_file(&b, "list", CASES[i].list);
+        write_bench_text(&b, "list", CASES[i].list);
         leaves_alone(&b, &o, &CASES[i].c);
-        cr_expect_eq(access(in(&b, "new"), F_OK), -1, "a directory was made");
+        cr_expect_eq(access(bench_path(&b, "new"), F_OK), -1, "a directory was made");
     }
     originals_free(&o);
-    (void)unlink(in(&b, "links/1.png"));
-    (void)unlink(in(&b, "d/1.png"));
-    (void)unlink(in(&b, "d/2.png"));
-    cr_expect(rmdir(in(&b, "links")) == 0 && rmdir(in(&b, "d")) == 0, "something was made");
-    cr_expect_eq(bench_close(&b), 3, "something was made");
+    (void)unlink(bench_path(&b, "links/1.png"));
+    (void)unlink(bench_path(&b, "d/1.png"));
+    (void)unlink(bench_path(&b, "d/2.png"));
+    cr_expect(rmdir(bench_path(&b, "links")) == 0 && rmdir(bench_path(&b, "d")) == 0,
+              "something was made");
+    cr_expect_eq(lowmem_bench_close(&b), 3, "something was made");
 }
 
 /* Named one by one, what was made is not taken for an input when the command is repeated. */
 Test(tools_refine_lowmem, refines_beside_the_originals_when_they_are_named)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     add_picture(&b, "1.jpg", 64, 64);
     add_picture(&b, "2.jpg", 64, 64);
-    outcome o = run(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    outcome o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
     cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
     outcome_free(&o);
-    o = run(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
     cr_expect(o.code == 0 && strstr(o.err, "0 made, 2 there already"), "%s", o.err);
     outcome_free(&o);
-    cr_expect_eq(bench_close(&b), 4);
+    cr_expect_eq(lowmem_bench_close(&b), 4);
 }
 
 Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
 {
-    bench b = bench_open();
-    outcome o = run(&b, JOB "-o @out.png --limit-disk 20M --vram 40M --ram 32M");
+    bench b = lowmem_bench_open();
+    outcome o = run_refine_lowmem(&b, JOB "-o @out.png --limit-disk 20M --vram 40M --ram 32M");
     cr_expect_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "predicted") && strstr(o.err, "compute waited") &&
                   strstr(o.err, "device memory: planned"),
               "%s", o.err);
     outcome_free(&o);
-    o = run(&b, JOB "--plan --json");
+    o = run_refine_lowmem(&b, JOB "--plan --json");
     cr_expect(strstr(o.out, "\"stall_share\"") && strstr(o.out, "\"spill_file\""), "%s", o.out);
     outcome_free(&o);
-    bench_close(&b);
+    lowmem_bench_close(&b);
 }
 
 /* ---- comparing ---- */
@@ -911,12 +920,12 @@ Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
 
 Test(tools_refine_lowmem, compares_two_packs)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     char other[TEMP_NAME], words[1024];
     tiny_pack(other, sizeof other, "--weights int8");
     (void)snprintf(words, sizeof words, "-m %s --precision int8 " COMPARE "@ -o @out.png --quiet",
                    other);
-    outcome o = run(&b, words);
+    outcome o = run_refine_lowmem(&b, words);
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect_str_eq(o.err, "");
     cr_expect(strstr(o.out, "in int8\nagainst ") && strstr(o.out, "in f32: 96 x 64, 3 steps"), "%s",
@@ -929,16 +938,17 @@ Test(tools_refine_lowmem, compares_two_packs)
                    "-m %s --precision int8 -i @in.png -p cat --steps 10 --threads 1 --seed 7 "
                    "-o @plain.png",
                    other);
-    succeeds(&b, words);
-    cr_expect(same_file(&b, "out.png", "plain.png"), "being compared changes the picture");
+    expect_lowmem_success(&b, words);
+    cr_expect(is_bench_file_equal(&b, "out.png", "plain.png"),
+              "being compared changes the picture");
     (void)unlink(other);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, compares_for_scripts_without_making_a_picture)
 {
-    bench b = bench_open();
-    outcome o = run(&b, "-m @ --precision f32 " COMPARE "@ --json --quiet");
+    bench b = lowmem_bench_open();
+    outcome o = run_refine_lowmem(&b, "-m @ --precision f32 " COMPARE "@ --json --quiet");
     cr_assert_eq(o.code, 0, "%s", o.err);
     json_t *j = json_of(&o), *c = json_object_get(j, "comparison"), *step;
     size_t i;
@@ -955,38 +965,39 @@ Test(tools_refine_lowmem, compares_for_scripts_without_making_a_picture)
     cr_expect(json_is_object(json_object_get(j, "seconds")), "it is the result of a run");
     json_decref(j);
     outcome_free(&o);
-    cr_expect_eq(bench_close(&b), 0);
+    cr_expect_eq(lowmem_bench_close(&b), 0);
 }
 
 /* The input's memory is the output's: the reference's run must leave it alone. */
 Test(tools_refine_lowmem, compares_from_latents_to_latents)
 {
-    bench b = bench_open();
-    succeeds(&b, JOB "--output-latents @l.npy");
-    outcome o = run(&b, "-m @ -i @l.npy --output-latents @m.npy -p cat --steps 10 --threads 1 "
-                        "--denoising-start 0.8 --precision f32 --compare @ --quiet");
+    bench b = lowmem_bench_open();
+    expect_lowmem_success(&b, JOB "--output-latents @l.npy");
+    outcome o = run_refine_lowmem(
+        &b, "-m @ -i @l.npy --output-latents @m.npy -p cat --steps 10 --threads 1 "
+            "--denoising-start 0.8 --precision f32 --compare @ --quiet");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.out, "PSNR the same, SSIM 1.00000, at most 0 grey"), "%s", o.out);
     outcome_free(&o);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, warns_when_packs_are_of_different_weights)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     const char *bin = getenv("REFINE_BIN");
     char words[1024];
     (void)snprintf(words, sizeof words,
                    "'%s/refine-pack' synthetic:tiny:5 --tokenizer docs/sample/demo_merges.txt "
                    "-o '%s' >/dev/null 2>&1",
-                   bin ? bin : "build/release/bin", in(&b, "other.pack"));
+                   bin ? bin : "build/release/bin", bench_path(&b, "other.pack"));
     cr_assert_eq(system(words), 0);
-    outcome o = run(&b, "-m @ " COMPARE "@other.pack");
+    outcome o = run_refine_lowmem(&b, "-m @ " COMPARE "@other.pack");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "warning") && strstr(o.err, "different weights"), "%s", o.err);
     cr_expect(strstr(o.out, "different weights"), "%s", o.out);
     outcome_free(&o);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 /* What is wrong with either pack is said as of one. */
@@ -1001,34 +1012,34 @@ Test(tools_refine_lowmem, refuses_what_cannot_be_compared)
         { 4, "-m @none.pack " COMPARE "@", "none.pack" },
         { 3, "-m @ " COMPARE "@ --vram 64K", "--vram" },
     };
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
-        refuses(&b, &REFUSALS[i]);
-    cr_assert_eq(bench_close(&b), 0);
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, says_what_it_is_and_how_it_is_used)
 {
-    bench b = bench_open();
-    outcome o = run(&b, "--version");
+    bench b = lowmem_bench_open();
+    outcome o = run_refine_lowmem(&b, "--version");
     cr_assert_eq(o.code, 0);
     cr_assert_eq(strncmp(o.out, "refine-lowmem 0.", 16), 0, "%s", o.out);
     outcome_free(&o);
-    o = run(&b, "--help");
+    o = run_refine_lowmem(&b, "--help");
     cr_assert_eq(o.code, 0);
     cr_assert_not_null(strstr(o.out, "--denoising-start"));
     cr_assert_str_eq(o.err, "");
     outcome_free(&o);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem, writes_a_timeline_of_every_step)
 {
-    bench b = bench_open();
+    bench b = lowmem_bench_open();
     json_error_t e;
     int steps = 0;
-    succeeds(&b, JOB "-o @o.png --trace @t.json");
-    json_t *j = json_load_file(in(&b, "t.json"), 0, &e);
+    expect_lowmem_success(&b, JOB "-o @o.png --trace @t.json");
+    json_t *j = json_load_file(bench_path(&b, "t.json"), 0, &e);
     cr_assert_not_null(j, "%s", e.text);
     json_t *events = json_object_get(j, "traceEvents"), *event;
     size_t i;
@@ -1036,5 +1047,5 @@ Test(tools_refine_lowmem, writes_a_timeline_of_every_step)
         steps += strncmp(json_string_value(json_object_get(event, "name")), "step", 4) == 0;
     cr_assert_eq(steps, 3);
     json_decref(j);
-    (void)bench_close(&b);
+    (void)lowmem_bench_close(&b);
 }

@@ -19,7 +19,7 @@ typedef struct bench {
     char pack[TEMP_NAME], trace[TEMP_NAME], html[TEMP_NAME], out[TEMP_NAME], err[TEMP_NAME];
 } bench;
 
-static void bench_open(bench *b)
+static void memprof_bench_open(bench *b)
 {
     tiny_pack(b->pack, sizeof b->pack, "");
     temp_file(b->trace, ".json");
@@ -29,7 +29,7 @@ static void bench_open(bench *b)
     (void)unlink(b->html);
 }
 
-static void bench_close(bench *b)
+static void memprof_bench_close(bench *b)
 {
     const char *const names[] = { b->pack, b->trace, b->html, b->out, b->err };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -37,7 +37,7 @@ static void bench_close(bench *b)
 }
 
 /* Runs the program with these words; its exit code. */
-static int run(const bench *b, const char *words)
+static int run_refine_memprof(const bench *b, const char *words)
 {
     char command[LINE];
     const char *bin = getenv("REFINE_BIN");
@@ -77,12 +77,12 @@ static void expect_out(const bench *b, const char *part)
 Test(tools_refine_memprof, explains_itself)
 {
     bench b;
-    bench_open(&b);
-    cr_assert_eq(run(&b, "--help"), 0);
+    memprof_bench_open(&b);
+    cr_assert_eq(run_refine_memprof(&b, "--help"), 0);
     expect_out(&b, "examples:");
-    cr_assert_eq(run(&b, "--version"), 0);
+    cr_assert_eq(run_refine_memprof(&b, "--version"), 0);
     expect_out(&b, "refine-memprof ");
-    bench_close(&b);
+    memprof_bench_close(&b);
 }
 
 Test(tools_refine_memprof, refuses_what_makes_no_sense)
@@ -110,82 +110,82 @@ Test(tools_refine_memprof, refuses_what_makes_no_sense)
         { "--html /nowhere/a.html --from x", "/nowhere/a.html" },
     };
     bench b;
-    bench_open(&b);
+    memprof_bench_open(&b);
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        const int code = run(&b, CASES[i].words);
+        const int code = run_refine_memprof(&b, CASES[i].words);
         cr_assert_eq(code, strstr(CASES[i].words, "/nowhere/") ? 1 : 2, "%s: %d", CASES[i].words,
                      code);
         expect_error(&b, CASES[i].why);
     }
-    bench_close(&b);
+    memprof_bench_close(&b);
 }
 
 Test(tools_refine_memprof, reports_a_recorded_run)
 {
     bench b;
     char words[LINE];
-    bench_open(&b);
+    memprof_bench_open(&b);
     (void)snprintf(words, sizeof words, "--from %s --html %s", TRACE_FIXTURE, b.html);
-    cr_assert_eq(run(&b, words), 0);
+    cr_assert_eq(run_refine_memprof(&b, words), 0);
     expect_out(&b, "roofline while denoising, 5.00 s; bound by compute");
     cr_assert_eq(access(b.html, R_OK), 0);
     (void)snprintf(words, sizeof words, "--from %s --json", TRACE_FIXTURE);
-    cr_assert_eq(run(&b, words), 0);
+    cr_assert_eq(run_refine_memprof(&b, words), 0);
     json_t *o = json_load_file(b.out, 0, NULL);
     cr_assert_eq(json_array_size(json_object_get(o, "layers")), 3u);
     json_decref(o);
-    bench_close(&b);
+    memprof_bench_close(&b);
 }
 
 Test(tools_refine_memprof, calls_a_bad_trace_by_its_name)
 {
     bench b;
     char words[LINE];
-    bench_open(&b);
-    cr_assert_eq(run(&b, "--from /nowhere/x.json"), 4);
+    memprof_bench_open(&b);
+    cr_assert_eq(run_refine_memprof(&b, "--from /nowhere/x.json"), 4);
     expect_error(&b, "/nowhere/x.json");
     temp_write(b.trace, "[1,2", 4);
     (void)snprintf(words, sizeof words, "--from %s --html %s", b.trace, b.html);
-    cr_assert_eq(run(&b, words), 4);
+    cr_assert_eq(run_refine_memprof(&b, words), 4);
     expect_error(&b, b.trace);
     cr_assert_neq(access(b.html, F_OK), 0);
-    bench_close(&b);
+    memprof_bench_close(&b);
 }
 
 Test(tools_refine_memprof, plans_without_running)
 {
     bench b;
     char words[LINE];
-    bench_open(&b);
+    memprof_bench_open(&b);
     (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --html %s", b.pack, b.html);
-    cr_assert_eq(run(&b, words), 0);
+    cr_assert_eq(run_refine_memprof(&b, words), 0);
     expect_out(&b, "budget curve (prediction)");
     expect_out(&b, "RTX 4050 M");
     expect_out(&b, "GTX 1650 Ti");
     (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --card 4050 --link 3", b.pack);
-    cr_assert_eq(run(&b, words), 0);
+    cr_assert_eq(run_refine_memprof(&b, words), 0);
     char *text = text_of(b.out);
     cr_assert_null(strstr(text, "GTX 1650 Ti"));
     free(text);
     (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --vram 64K", b.pack);
-    cr_assert_eq(run(&b, words), 3);
+    cr_assert_eq(run_refine_memprof(&b, words), 3);
     expect_error(&b, "at least");
-    cr_assert_eq(run(&b, "--plan /nowhere/x.pack"), 4);
-    bench_close(&b);
+    cr_assert_eq(run_refine_memprof(&b, "--plan /nowhere/x.pack"), 4);
+    memprof_bench_close(&b);
 }
 
 Test(tools_refine_memprof, runs_a_job_and_reports_it)
 {
     bench b;
     char words[LINE], picture[TEMP_NAME];
-    bench_open(&b);
+    memprof_bench_open(&b);
     temp_file(picture, ".png");
     (void)unlink(b.trace);
     (void)snprintf(words, sizeof words,
                    "--html %s --trace %s --json -- refine-lowmem -m %s -i docs/sample/coffee.jpg "
                    "-o %s -p cup --strength 0.1 --steps 20 --quiet",
                    b.html, b.trace, b.pack, picture);
-    cr_assert_eq(run(&b, words), 0);
+    cr_assert_eq(run_refine_memprof(&b, words), 0);
     json_t *o = json_load_file(b.out, 0, NULL);
     cr_assert_not_null(o);
     cr_assert_gt(json_array_size(json_object_get(o, "curve")), 2u);
@@ -195,7 +195,7 @@ Test(tools_refine_memprof, runs_a_job_and_reports_it)
     cr_assert_eq(access(b.trace, R_OK), 0);
     cr_assert_eq(access(b.html, R_OK), 0);
     (void)unlink(picture);
-    bench_close(&b);
+    memprof_bench_close(&b);
 }
 
 /* A job that leaves a new recording. */
@@ -219,7 +219,7 @@ Test(tools_refine_memprof, replaces_nothing_that_it_or_the_job_reads)
         { "--html $NEW -- " RECORDS " --trace $NEW", " would replace the job's file " },
     };
     bench b;
-    bench_open(&b);
+    memprof_bench_open(&b);
     char photo[TEMP_NAME], new[TEMP_NAME];
     size_t len[3];
     temp_file(photo, ".png");
@@ -238,7 +238,7 @@ Test(tools_refine_memprof, replaces_nothing_that_it_or_the_job_reads)
     for (int i = 0; i < 3; i++)
         was[i] = temp_read(names[i], &len[i]);
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        cr_expect_eq(run(&b, CASES[i].words), 2, "%s", CASES[i].words);
+        cr_expect_eq(run_refine_memprof(&b, CASES[i].words), 2, "%s", CASES[i].words);
         expect_error(&b, CASES[i].why);
         for (int k = 0; k < 3; k++) {
             size_t now;
@@ -252,23 +252,23 @@ Test(tools_refine_memprof, replaces_nothing_that_it_or_the_job_reads)
     for (int i = 0; i < 3; i++)
         free(was[i]);
     (void)unlink(photo);
-    bench_close(&b);
+    memprof_bench_close(&b);
 }
 
 Test(tools_refine_memprof, hands_on_how_a_job_failed)
 {
     bench b;
     char words[LINE];
-    bench_open(&b);
-    cr_assert_eq(run(&b, "-- refine-lowmem --nonsense"), 2);
+    memprof_bench_open(&b);
+    cr_assert_eq(run_refine_memprof(&b, "-- refine-lowmem --nonsense"), 2);
     (void)snprintf(words, sizeof words,
                    "-- refine-lowmem -m %s -i docs/sample/coffee.jpg -o /dev/null/x.png -p cup "
                    "--vram 64K",
                    b.pack);
-    cr_assert_neq(run(&b, words), 0);
+    cr_assert_neq(run_refine_memprof(&b, words), 0);
     (void)snprintf(words, sizeof words, "-- refine-lowmem -m %s -i docs/sample/coffee.jpg --plan",
                    b.pack);
-    cr_assert_eq(run(&b, words), 2);
+    cr_assert_eq(run_refine_memprof(&b, words), 2);
     expect_error(&b, "recorded nothing");
-    bench_close(&b);
+    memprof_bench_close(&b);
 }

@@ -22,7 +22,7 @@ typedef struct place {
     char dir[TEMP_NAME], pack[TEMP_NAME + 16], said[TEMP_NAME + 16];
 } place;
 
-static place open_place(void)
+static place open_packing_dir(void)
 {
     place w;
     temp_file(w.dir, ".dir");
@@ -35,7 +35,7 @@ static place open_place(void)
     return w;
 }
 
-static void close_place(const place *w)
+static void close_packing_dir(const place *w)
 {
     char command[COMMAND];
     (void)snprintf(command, sizeof command, "rm -rf '%s'", w->dir);
@@ -43,7 +43,7 @@ static void close_place(const place *w)
 }
 
 /* Runs refine-pack with `arguments` behind `before`; what it said goes to w->said. */
-static int run(const place *w, const char *before, const char *arguments)
+static int run_refine_pack(const place *w, const char *before, const char *arguments)
 {
     const char *bin = getenv("REFINE_BIN");
     char command[4 * COMMAND];
@@ -57,17 +57,17 @@ static int pack_tiny(const place *w, const char *before, const char *options)
 {
     char arguments[COMMAND];
     (void)snprintf(arguments, sizeof arguments, "synthetic:tiny -o '%s' %s", w->pack, options);
-    return run(w, before, arguments);
+    return run_refine_pack(w, before, arguments);
 }
 
 static int read_mode(const place *w, const char *mode)
 {
     char arguments[COMMAND];
     (void)snprintf(arguments, sizeof arguments, "%s '%s'", mode, w->pack);
-    return run(w, "", arguments);
+    return run_refine_pack(w, "", arguments);
 }
 
-static bool said(const place *w, const char *words)
+static bool has_printed(const place *w, const char *words)
 {
     size_t len;
     unsigned char *text = temp_read(w->said, &len);
@@ -95,7 +95,7 @@ Test(tools_refine_pack, the_same_source_gives_the_same_bytes_whatever_the_thread
         { "--threads 1", "--threads 5 --force" },
         { "--weights int8 --threads 1 --force", "--weights int8 --threads 5 --force" },
     };
-    const place w = open_place();
+    const place w = open_packing_dir();
     for (int i = 0; i < 2; i++) {
         size_t n1, n2;
         cr_assert_eq(pack_tiny(&w, "", WAYS[i][0]), 0);
@@ -107,54 +107,54 @@ Test(tools_refine_pack, the_same_source_gives_the_same_bytes_whatever_the_thread
         free(one);
         free(five);
     }
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, inspects_and_verifies)
 {
-    const place w = open_place();
+    const place w = open_packing_dir();
     cr_assert_eq(pack_tiny(&w, "", ""), 0);
     cr_assert_eq(read_mode(&w, "--inspect"), 0);
-    cr_assert(said(&w, "synthetic:tiny"));
-    cr_assert(said(&w, "vae_decode"));
+    cr_assert(has_printed(&w, "synthetic:tiny"));
+    cr_assert(has_printed(&w, "vae_decode"));
     cr_assert_eq(read_mode(&w, "--json --inspect"), 0);
-    cr_assert(said(&w, "\"unet.mid_block.resnets.0.conv1.weight\""));
+    cr_assert(has_printed(&w, "\"unet.mid_block.resnets.0.conv1.weight\""));
     cr_assert_eq(read_mode(&w, "--verify"), 0);
-    cr_assert(said(&w, "as they were written"));
-    close_place(&w);
+    cr_assert(has_printed(&w, "as they were written"));
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, int8_packs_say_what_they_hold_and_whose_weights)
 {
-    const place w = open_place();
+    const place w = open_packing_dir();
     cr_assert_eq(pack_tiny(&w, "", "--json --codec raw"), 0);
-    cr_assert(said(&w, "\"weights\": \"fp16\""));
-    cr_assert(said(&w, "\"disk\": null"));
-    cr_assert(said(&w, "9f88ed75b221852d"));
+    cr_assert(has_printed(&w, "\"weights\": \"fp16\""));
+    cr_assert(has_printed(&w, "\"disk\": null"));
+    cr_assert(has_printed(&w, "9f88ed75b221852d"));
     cr_assert_eq(pack_tiny(&w, "", "--force --weights int8 --json"), 0);
-    cr_assert(said(&w, "\"weights\": \"int8\""));
-    cr_assert(said(&w, "\"zstd_gain\": "));
-    cr_assert(said(&w, "9f88ed75b221852d"), "another source_hash");
+    cr_assert(has_printed(&w, "\"weights\": \"int8\""));
+    cr_assert(has_printed(&w, "\"zstd_gain\": "));
+    cr_assert(has_printed(&w, "9f88ed75b221852d"), "another source_hash");
     cr_assert_eq(pack_tiny(&w, "", "--force --weights int8"), 0);
-    cr_assert(said(&w, "int8: "));
-    cr_assert(said(&w, " dB or better"));
-    cr_assert(said(&w, "zstd: this disk reads "));
+    cr_assert(has_printed(&w, "int8: "));
+    cr_assert(has_printed(&w, " dB or better"));
+    cr_assert(has_printed(&w, "zstd: this disk reads "));
     cr_assert_eq(read_mode(&w, "--inspect"), 0);
-    cr_assert(said(&w, "weights    int8"));
-    cr_assert(said(&w, " dB  unet.mid_block.resnets.0.conv1.weight\n"));
-    cr_assert(said(&w, "fp16   2.30 kB           unet.conv_in.weight\n"));
+    cr_assert(has_printed(&w, "weights    int8"));
+    cr_assert(has_printed(&w, " dB  unet.mid_block.resnets.0.conv1.weight\n"));
+    cr_assert(has_printed(&w, "fp16   2.30 kB           unet.conv_in.weight\n"));
     cr_assert_eq(read_mode(&w, "--json --inspect"), 0);
-    cr_assert(said(&w, "\"type\": \"int8\""));
-    cr_assert(said(&w, "\"sqnr\": 4"));
-    cr_assert(said(&w, "\"sqnr\": null"));
-    cr_assert(said(&w, "\"source_hash\": \"9f88ed75b221852d\""));
+    cr_assert(has_printed(&w, "\"type\": \"int8\""));
+    cr_assert(has_printed(&w, "\"sqnr\": 4"));
+    cr_assert(has_printed(&w, "\"sqnr\": null"));
+    cr_assert(has_printed(&w, "\"source_hash\": \"9f88ed75b221852d\""));
     cr_assert_eq(read_mode(&w, "--verify"), 0);
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, verify_finds_a_flipped_bit_in_any_chunk)
 {
-    const place w = open_place();
+    const place w = open_packing_dir();
     pack *p;
     size_t len;
     cr_assert_eq(pack_tiny(&w, "", "--chunk 1M"), 0);
@@ -167,32 +167,32 @@ Test(tools_refine_pack, verify_finds_a_flipped_bit_in_any_chunk)
         bytes[at] ^= 4;
         temp_write(w.pack, bytes, len);
         cr_assert_eq(read_mode(&w, "--quiet --verify"), 4, "chunk %d", i);
-        cr_assert(said(&w, "damaged"));
+        cr_assert(has_printed(&w, "damaged"));
         bytes[at] ^= 4;
     }
     free(bytes);
     pack_close(p);
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, tells_usage_from_bad_input)
 {
-    const place w = open_place();
-    cr_assert_eq(run(&w, "", ""), 2);
-    cr_assert_eq(run(&w, "", "synthetic:tiny"), 2);
+    const place w = open_packing_dir();
+    cr_assert_eq(run_refine_pack(&w, "", ""), 2);
+    cr_assert_eq(run_refine_pack(&w, "", "synthetic:tiny"), 2);
     cr_assert_eq(pack_tiny(&w, "", "--weights int4"), 2);
     cr_assert_eq(pack_tiny(&w, "", "--codec lz4"), 2);
     cr_assert_eq(pack_tiny(&w, "", "--chunk 1"), 2);
-    cr_assert_eq(run(&w, "", "--help"), 0);
-    cr_assert_eq(run(&w, "", "--verify no/such/file.pack"), 4);
-    cr_assert_eq(run(&w, "", "README.md -o x.pack"), 4);
+    cr_assert_eq(run_refine_pack(&w, "", "--help"), 0);
+    cr_assert_eq(run_refine_pack(&w, "", "--verify no/such/file.pack"), 4);
+    cr_assert_eq(run_refine_pack(&w, "", "README.md -o x.pack"), 4);
     cr_assert_eq(files_left(&w), 0);
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, replaces_a_pack_only_when_told)
 {
-    const place w = open_place();
+    const place w = open_packing_dir();
     temp_write(w.pack, "mine", 4);
     cr_assert_neq(pack_tiny(&w, "", ""), 0);
     size_t len;
@@ -201,7 +201,7 @@ Test(tools_refine_pack, replaces_a_pack_only_when_told)
     free(kept);
     cr_assert_eq(pack_tiny(&w, "", "--force"), 0);
     cr_assert_eq(read_mode(&w, "--verify"), 0);
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 /* With --force, to `output` in the directory, from `source` in it. */
@@ -210,11 +210,12 @@ static int pack_into(const place *w, const char *source, const char *output, con
     char arguments[3 * COMMAND];
     (void)snprintf(arguments, sizeof arguments, "'%s/%s' --force -o '%s/%s' %s", w->dir, source,
                    w->dir, output, options);
-    return run(w, "", arguments);
+    return run_refine_pack(w, "", arguments);
 }
 
 /* The original, under whatever name, is what it was. */
-static void keeps(const place *w, const char *source, const char *output, const char *role)
+static void expect_source_kept(const place *w, const char *source, const char *output,
+                               const char *role)
 {
     char path[COMMAND], options[COMMAND];
     size_t before, after;
@@ -222,7 +223,8 @@ static void keeps(const place *w, const char *source, const char *output, const 
     (void)snprintf(options, sizeof options, "--tokenizer '%s/merges.txt'", w->dir);
     unsigned char *was = temp_read(path, &before);
     cr_expect_eq(pack_into(w, source, output, options), 2, "%s to %s", source, output);
-    cr_expect(said(w, "refine-pack: the pack (-o) ") && said(w, role), "%s to %s", source, output);
+    cr_expect(has_printed(w, "refine-pack: the pack (-o) ") && has_printed(w, role), "%s to %s",
+              source, output);
     size_t len;
     unsigned char *text = temp_read(w->said, &len);
     cr_expect_eq(memchr(text, '\n', len), text + len - 1, "one line");
@@ -246,7 +248,7 @@ Test(tools_refine_pack, never_replaces_what_it_packs)
         "link/vae/diffusion_pytorch_model.safetensors",
         "blob",
     };
-    const place w = open_place();
+    const place w = open_packing_dir();
     char command[2 * COMMAND], path[COMMAND];
     (void)snprintf(path, sizeof path, "%s/one.safetensors", w.dir);
     fixture_single_file(path, 0);
@@ -258,34 +260,35 @@ Test(tools_refine_pack, never_replaces_what_it_packs)
                    "mv d/vae/config.json blob && ln -s ../../blob d/vae/config.json",
                    w.dir, w.dir);
     cr_assert_eq(system(command), 0);
-    keeps(&w, "one.safetensors", "one.safetensors", " would replace the source ");
-    keeps(&w, "one.safetensors", "d/../one.safetensors", " would replace the source ");
-    keeps(&w, "one.safetensors", "hard", " would replace the source ");
-    keeps(&w, "one.safetensors", "soft", " would replace the source ");
-    keeps(&w, "soft", "one.safetensors", " would replace the source ");
-    keeps(&w, "one.safetensors", "merges.txt", " would replace the tokenizer (--tokenizer) ");
+    expect_source_kept(&w, "one.safetensors", "one.safetensors", " would replace the source ");
+    expect_source_kept(&w, "one.safetensors", "d/../one.safetensors", " would replace the source ");
+    expect_source_kept(&w, "one.safetensors", "hard", " would replace the source ");
+    expect_source_kept(&w, "one.safetensors", "soft", " would replace the source ");
+    expect_source_kept(&w, "soft", "one.safetensors", " would replace the source ");
+    expect_source_kept(&w, "one.safetensors", "merges.txt",
+                       " would replace the tokenizer (--tokenizer) ");
     for (size_t i = 0; i < sizeof OF_DIRECTORY / sizeof OF_DIRECTORY[0]; i++)
-        keeps(&w, "d", OF_DIRECTORY[i], " would replace the source ");
+        expect_source_kept(&w, "d", OF_DIRECTORY[i], " would replace the source ");
 
     /* A pack that was put beside its source is no part of it. */
     cr_assert_eq(pack_into(&w, "d", "d/m.pack", ""), 0);
     cr_assert_eq(pack_into(&w, "d", "d/m.pack", ""), 0);
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, a_file_that_cannot_grow_leaves_nothing)
 {
-    const place w = open_place();
+    const place w = open_packing_dir();
     cr_assert_eq(pack_tiny(&w, "ulimit -f 4000; ", ""), 1);
-    cr_assert(said(&w, "refine-pack: "));
+    cr_assert(has_printed(&w, "refine-pack: "));
     cr_assert_eq(files_left(&w), 0);
-    close_place(&w);
+    close_packing_dir(&w);
 }
 
 Test(tools_refine_pack, an_interruption_leaves_nothing)
 {
     for (int tenths = 0; tenths < 4; tenths++) {
-        const place w = open_place();
+        const place w = open_packing_dir();
         const char *bin = getenv("REFINE_BIN");
         char program[COMMAND];
         (void)snprintf(program, sizeof program, "%s/refine-pack", bin ? bin : "build/release/bin");
@@ -303,6 +306,6 @@ Test(tools_refine_pack, an_interruption_leaves_nothing)
         cr_assert_eq(waitpid(child, &status, 0), child);
         cr_assert(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
         cr_assert_eq(files_left(&w), 0, "after %d ms", 50 + 100 * tenths);
-        close_place(&w);
+        close_packing_dir(&w);
     }
 }

@@ -11,7 +11,7 @@
 
 static const double STEPS[] = { 2.5, 1.5 };
 
-static refine_report sample(void)
+static refine_report make_sample_report(void)
 {
     refine_report r = REFINE_REPORT_INIT;
     r.device = "cpu";
@@ -32,7 +32,7 @@ static refine_report sample(void)
     return r;
 }
 
-static json_t *printed(const refine_report *r, const run_record *run)
+static json_t *print_result_as_json(const refine_report *r, const run_record *run)
 {
     char *text = NULL;
     size_t len;
@@ -48,14 +48,14 @@ static json_t *printed(const refine_report *r, const run_record *run)
     return j;
 }
 
-static const json_t *at(const json_t *j, const char *object, const char *key)
+static const json_t *get_result_member(const json_t *j, const char *object, const char *key)
 {
     return json_object_get(object ? json_object_get(j, object) : j, key);
 }
 
 static const char *string_at(const json_t *j, const char *object, const char *key)
 {
-    const char *s = json_string_value(at(j, object, key));
+    const char *s = json_string_value(get_result_member(j, object, key));
     return s ? s : "(none)";
 }
 
@@ -64,21 +64,21 @@ Test(tools_result_json, holds_what_the_report_holds)
     refine_job job = REFINE_JOB_INIT;
     job.guidance = 3.4f;
     job.seed = 12;
-    const refine_report r = sample();
+    const refine_report r = make_sample_report();
     const run_record run = { .output = "out.png", .pack = "m.pack", .prompt = "cat", .job = &job };
-    json_t *j = printed(&r, &run);
+    json_t *j = print_result_as_json(&r, &run);
     cr_assert_str_eq(string_at(j, NULL, "output"), "out.png");
-    cr_assert_eq(json_integer_value(at(j, NULL, "height")), 128);
-    cr_assert_eq(json_integer_value(at(j, "memory", "device_planned")), 5000000000);
-    cr_assert_eq(json_integer_value(at(j, "memory", "device_peak")), 4000000000);
-    cr_assert_eq(json_real_value(at(j, "stall", "share")), 0.25);
-    cr_assert_eq(json_real_value(json_array_get(at(j, "seconds", "steps"), 0)), 2.5);
-    cr_assert_eq(json_real_value(json_array_get(at(j, "seconds", "steps"), 1)), 1.5);
+    cr_assert_eq(json_integer_value(get_result_member(j, NULL, "height")), 128);
+    cr_assert_eq(json_integer_value(get_result_member(j, "memory", "device_planned")), 5000000000);
+    cr_assert_eq(json_integer_value(get_result_member(j, "memory", "device_peak")), 4000000000);
+    cr_assert_eq(json_real_value(get_result_member(j, "stall", "share")), 0.25);
+    cr_assert_eq(json_real_value(json_array_get(get_result_member(j, "seconds", "steps"), 0)), 2.5);
+    cr_assert_eq(json_real_value(json_array_get(get_result_member(j, "seconds", "steps"), 1)), 1.5);
     cr_assert_str_eq(string_at(j, "run", "source_hash"), "0123456789abcdef");
-    cr_assert_eq(json_integer_value(at(j, "run", "seed")), 12);
-    cr_assert_eq(json_real_value(at(j, "run", "guidance")), 3.4);
-    cr_assert_eq(json_real_value(at(j, "run", "strength")), 0.3);
-    cr_assert_null(at(j, "run", "denoising_start"));
+    cr_assert_eq(json_integer_value(get_result_member(j, "run", "seed")), 12);
+    cr_assert_eq(json_real_value(get_result_member(j, "run", "guidance")), 3.4);
+    cr_assert_eq(json_real_value(get_result_member(j, "run", "strength")), 0.3);
+    cr_assert_null(get_result_member(j, "run", "denoising_start"));
     json_decref(j);
 }
 
@@ -86,14 +86,15 @@ Test(tools_result_json, holds_what_the_report_holds)
 Test(tools_result_json, holds_every_amount_of_memory)
 {
     refine_job job = REFINE_JOB_INIT;
-    refine_report r = sample();
+    refine_report r = make_sample_report();
     for (int i = 0; i < MEMORY_FIELDS; i++)
         ((uint64_t *)&r.memory)[i] = 1000u + (uint64_t)i;
-    json_t *j = printed(&r, &(run_record){ .output = "out.png", .pack = "m.pack", .job = &job });
+    json_t *j = print_result_as_json(
+        &r, &(run_record){ .output = "out.png", .pack = "m.pack", .job = &job });
     uint64_t found = 0;
     for (int i = 0; i < MEMORY_FIELDS; i++) {
         const memory_field *f = &memory_fields[i];
-        const json_int_t v = json_integer_value(at(j, "memory", f->key));
+        const json_int_t v = json_integer_value(get_result_member(j, "memory", f->key));
         cr_expect_eq((uint64_t)v, *memory_field_of(&r.memory, f), "%s", f->key);
         found |= 1ull << (v - 1000);
     }
@@ -104,7 +105,7 @@ Test(tools_result_json, holds_every_amount_of_memory)
 Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
 {
     refine_job job = REFINE_JOB_INIT;
-    refine_report r = sample();
+    refine_report r = make_sample_report();
     job.denoising_start = 0.8;
     r.step = NULL;
     r.predicted_step = 1.25;
@@ -113,27 +114,27 @@ Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
     r.predicted_encode = 0.25;
     r.predicted_decode = 0.5;
     r.predicted_total = 3.375;
-    json_t *j = printed(&r, &(run_record){ .pack = "m.pack", .job = &job });
-    cr_assert_null(at(j, NULL, "output"));
-    cr_assert_null(at(j, NULL, "seconds"));
-    cr_assert_null(at(j, NULL, "stall"));
-    cr_assert_null(at(j, "memory", "device_peak"));
-    cr_assert_eq(json_integer_value(at(j, "memory", "device_planned")), 5000000000);
-    cr_assert_eq(json_real_value(at(j, "predicted", "unet")), 2.5);
-    cr_assert_eq(json_real_value(at(j, "predicted", "text")), 0.125);
-    cr_assert_eq(json_real_value(at(j, "predicted", "vae_encode")), 0.25);
-    cr_assert_eq(json_real_value(at(j, "predicted", "vae_decode")), 0.5);
-    cr_assert_eq(json_real_value(at(j, "predicted", "total")), 3.375);
-    cr_assert_null(at(j, "predicted", "slowest_step"));
-    cr_assert_eq(json_real_value(at(j, "run", "denoising_start")), 0.8);
-    cr_assert_null(at(j, "run", "strength"));
+    json_t *j = print_result_as_json(&r, &(run_record){ .pack = "m.pack", .job = &job });
+    cr_assert_null(get_result_member(j, NULL, "output"));
+    cr_assert_null(get_result_member(j, NULL, "seconds"));
+    cr_assert_null(get_result_member(j, NULL, "stall"));
+    cr_assert_null(get_result_member(j, "memory", "device_peak"));
+    cr_assert_eq(json_integer_value(get_result_member(j, "memory", "device_planned")), 5000000000);
+    cr_assert_eq(json_real_value(get_result_member(j, "predicted", "unet")), 2.5);
+    cr_assert_eq(json_real_value(get_result_member(j, "predicted", "text")), 0.125);
+    cr_assert_eq(json_real_value(get_result_member(j, "predicted", "vae_encode")), 0.25);
+    cr_assert_eq(json_real_value(get_result_member(j, "predicted", "vae_decode")), 0.5);
+    cr_assert_eq(json_real_value(get_result_member(j, "predicted", "total")), 3.375);
+    cr_assert_null(get_result_member(j, "predicted", "slowest_step"));
+    cr_assert_eq(json_real_value(get_result_member(j, "run", "denoising_start")), 0.8);
+    cr_assert_null(get_result_member(j, "run", "strength"));
     json_decref(j);
 }
 
 /* A step of 1.9 times its prediction, and one that is well enough. */
 static refine_report slow_sample(bool slow)
 {
-    refine_report r = sample();
+    refine_report r = make_sample_report();
     r.predicted_step = 1.25;
     r.slow_step = slow ? 1.9 : 1.1;
     r.slow_part = slow ? "attention" : "";
@@ -146,8 +147,8 @@ Test(tools_result_json, names_what_was_slow_where_something_was)
     refine_job job = REFINE_JOB_INIT;
     for (int slow = 0; slow < 2; slow++) {
         const refine_report r = slow_sample(slow);
-        json_t *j = printed(&r, &(run_record){ .output = "out.png", .job = &job });
-        const json_t *step = at(j, "predicted", "slowest_step");
+        json_t *j = print_result_as_json(&r, &(run_record){ .output = "out.png", .job = &job });
+        const json_t *step = get_result_member(j, "predicted", "slowest_step");
         cr_expect_eq(json_real_value(json_object_get(step, "times")), r.slow_step);
         cr_expect_eq(json_object_get(step, "part") != NULL, slow == 1);
         if (slow) {
@@ -158,7 +159,7 @@ Test(tools_result_json, names_what_was_slow_where_something_was)
     }
 }
 
-static void expect_line(const refine_report *r, const char *want)
+static void expect_slow_line(const refine_report *r, const char *want)
 {
     char text[256] = "";
     FILE *f = tmpfile();
@@ -172,39 +173,41 @@ static void expect_line(const refine_report *r, const char *want)
 Test(tools_result_json, says_in_one_line_what_was_slow)
 {
     refine_report r = slow_sample(true);
-    expect_line(&r, "note: a step took 1.9 times as long as predicted: attention is 3.1 times as "
-                    "slow as probed\n");
+    expect_slow_line(&r,
+                     "note: a step took 1.9 times as long as predicted: attention is 3.1 times as "
+                     "slow as probed\n");
     r.slow_part = "copying";
     r.slow_part_by = 1;
-    expect_line(&r, "note: a step took 1.9 times as long as predicted: most of the difference is "
-                    "copying\n");
+    expect_slow_line(&r,
+                     "note: a step took 1.9 times as long as predicted: most of the difference is "
+                     "copying\n");
     r = slow_sample(false);
-    expect_line(&r, "");
+    expect_slow_line(&r, "");
 }
 
 Test(tools_result_json, is_json_whatever_it_is_given)
 {
     refine_job job = REFINE_JOB_INIT;
-    refine_report r = sample();
+    refine_report r = make_sample_report();
     job.seed = UINT64_MAX;
     r.disk_rate = (double)INFINITY;
     r.copy_rate = (double)NAN;
     r.memory.device_limit = UINT64_MAX;
     const run_record run = { .output = "\xff.png", .prompt = "\"caf\xe9\"\n", .job = &job };
-    json_t *j = printed(&r, &run);
+    json_t *j = print_result_as_json(&r, &run);
     cr_assert_str_eq(string_at(j, "run", "prompt"), "\"caf\xef\xbf\xbd\"\n");
     cr_assert_str_eq(string_at(j, NULL, "output"), "\xef\xbf\xbd.png");
     cr_assert_str_eq(string_at(j, "run", "seed"), "18446744073709551615");
     cr_assert_str_eq(string_at(j, "run", "negative"), "");
-    cr_assert_eq(json_real_value(at(j, "io", "disk_rate")), 0.0);
-    cr_assert_eq(json_integer_value(at(j, "memory", "device_limit")), INT64_MAX);
+    cr_assert_eq(json_real_value(get_result_member(j, "io", "disk_rate")), 0.0);
+    cr_assert_eq(json_integer_value(get_result_member(j, "memory", "device_limit")), INT64_MAX);
     json_decref(j);
 }
 
 Test(tools_result_json, says_when_it_cannot_be_written)
 {
     refine_job job = REFINE_JOB_INIT;
-    const refine_report r = sample();
+    const refine_report r = make_sample_report();
     refine_error err = { 0 };
     FILE *full = fopen("/dev/full", "w");
     if (!full)

@@ -15,7 +15,7 @@
 
 TestSuite(tools_safetensors, .timeout = 60);
 
-static void refused(const char *path, const char *because)
+static void expect_safetensors_refused(const char *path, const char *because)
 {
     safetensors *f;
     refine_error err = { 0 };
@@ -107,7 +107,7 @@ Test(tools_safetensors, every_lie_in_a_header_is_named)
     temp_file(path, ".safetensors");
     for (size_t i = 0; i < sizeof LIES / sizeof LIES[0]; i++) {
         tensors_file_raw(path, LIES[i].header, strlen(LIES[i].header), 8);
-        refused(path, LIES[i].because);
+        expect_safetensors_refused(path, LIES[i].because);
     }
     (void)unlink(path);
 }
@@ -133,7 +133,7 @@ Test(tools_safetensors, says_what_people_have_instead)
     temp_file(path, ".safetensors");
     for (size_t i = 0; i < sizeof OTHERS / sizeof OTHERS[0]; i++) {
         temp_write(path, OTHERS[i].bytes, OTHERS[i].len);
-        refused(path, OTHERS[i].is);
+        expect_safetensors_refused(path, OTHERS[i].is);
     }
     (void)unlink(path);
 }
@@ -147,7 +147,7 @@ Test(tools_safetensors, a_header_that_would_not_fit_in_memory_is_refused_unread)
     bytes[8] = '{';
     temp_file(path, ".safetensors");
     temp_write(path, bytes, sizeof bytes);
-    refused(path, "no .safetensors");
+    expect_safetensors_refused(path, "no .safetensors");
     (void)unlink(path);
 }
 
@@ -160,10 +160,10 @@ Test(tools_safetensors, a_download_cut_short_tells_both_lengths)
     tensors_file_raw(path, HEADER, sizeof HEADER - 1, 400);
     (void)snprintf(lengths, sizeof lengths, "%zu bytes of %zu", 8 + sizeof HEADER - 1 + 400,
                    8 + sizeof HEADER - 1 + 1000);
-    refused(path, lengths);
+    expect_safetensors_refused(path, lengths);
     tensors_file_raw(path, HEADER, sizeof HEADER - 1, 0);
     cr_assert_eq(truncate(path, 40), 0);
-    refused(path, "incomplete: 40 bytes are there");
+    expect_safetensors_refused(path, "incomplete: 40 bytes are there");
     (void)unlink(path);
 }
 
@@ -193,10 +193,10 @@ Test(tools_safetensors, only_a_regular_file_will_do)
     (void)unlink(path);
     cr_assert_eq(safetensors_open(&f, path, &err), REFINE_EIO);
     cr_assert_eq(mkfifo(path, 0600), 0);
-    refused(path, "no regular file");
+    expect_safetensors_refused(path, "no regular file");
     (void)unlink(path);
     cr_assert_eq(mkdir(path, 0700), 0);
-    refused(path, "no regular file");
+    expect_safetensors_refused(path, "no regular file");
     (void)rmdir(path);
 }
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* One file with tensors of these names and shapes, NULL-terminated. */
-static safetensors *open_file(const char *const pairs[])
+static safetensors *open_indexed_file(const char *const pairs[])
 {
     char path[TEMP_NAME];
     tensors_file t = { 0 };
@@ -26,7 +26,7 @@ static safetensors *open_file(const char *const pairs[])
     return f;
 }
 
-static void has(const tensor_index *ix, const char *name, const char *stored)
+static void expect_index_entry(const tensor_index *ix, const char *name, const char *stored)
 {
     const tensor_part *p = tensor_index_find(ix, name);
     cr_assert_not_null(p, "%s", name);
@@ -53,19 +53,19 @@ Test(tools_tensor_index, old_and_new_spellings_of_diffusers_are_one)
                                         "text_projection.weight",
                                         "4, 4",
                                         NULL };
-    safetensors *vae = open_file(VAE), *text = open_file(TEXT);
+    safetensors *vae = open_indexed_file(VAE), *text = open_indexed_file(TEXT);
     tensor_index ix = { 0 };
     cr_assert_eq(tensor_index_diffusers(&ix, vae, "vae.", NULL), REFINE_OK);
     cr_assert_eq(tensor_index_diffusers(&ix, text, "text.", NULL), REFINE_OK);
     cr_assert_eq(tensor_index_seal(&ix, NULL), REFINE_OK);
-    has(&ix, "vae.encoder.mid_block.attentions.0.to_q.weight", VAE[0]);
-    has(&ix, "vae.encoder.mid_block.attentions.0.to_k.bias", VAE[2]);
-    has(&ix, "vae.encoder.mid_block.attentions.0.to_v.weight", VAE[4]);
-    has(&ix, "vae.decoder.mid_block.attentions.0.to_out.0.bias", VAE[6]);
-    has(&ix, "vae.decoder.mid_block.attentions.0.to_q.weight", VAE[8]);
-    has(&ix, "text.text_model.encoder.layers.0.mlp.fc1.weight", TEXT[0]);
-    has(&ix, "text.text_model.final_layer_norm.bias", TEXT[2]);
-    has(&ix, "text.text_projection.weight", TEXT[4]);
+    expect_index_entry(&ix, "vae.encoder.mid_block.attentions.0.to_q.weight", VAE[0]);
+    expect_index_entry(&ix, "vae.encoder.mid_block.attentions.0.to_k.bias", VAE[2]);
+    expect_index_entry(&ix, "vae.encoder.mid_block.attentions.0.to_v.weight", VAE[4]);
+    expect_index_entry(&ix, "vae.decoder.mid_block.attentions.0.to_out.0.bias", VAE[6]);
+    expect_index_entry(&ix, "vae.decoder.mid_block.attentions.0.to_q.weight", VAE[8]);
+    expect_index_entry(&ix, "text.text_model.encoder.layers.0.mlp.fc1.weight", TEXT[0]);
+    expect_index_entry(&ix, "text.text_model.final_layer_norm.bias", TEXT[2]);
+    expect_index_entry(&ix, "text.text_projection.weight", TEXT[4]);
     cr_assert_null(tensor_index_find(&ix, "vae.encoder.mid_block.attentions.0.query.weight"));
     tensor_index_free(&ix);
     safetensors_close(vae);
@@ -77,7 +77,7 @@ Test(tools_tensor_index, one_weight_under_two_spellings_is_refused)
 {
     static const char *const VAE[] = { "encoder.mid_block.attentions.0.query.weight", "4, 4",
                                        "encoder.mid_block.attentions.0.to_q.weight", "4, 4", NULL };
-    safetensors *f = open_file(VAE);
+    safetensors *f = open_indexed_file(VAE);
     tensor_index ix = { 0 };
     refine_error err = { 0 };
     cr_assert_eq(tensor_index_diffusers(&ix, f, "vae.", NULL), REFINE_OK);
@@ -112,7 +112,7 @@ Test(tools_tensor_index, views_of_the_single_file_have_their_own_shapes)
         NULL
     };
 #undef T
-    safetensors *f = open_file(FILE_NAMES);
+    safetensors *f = open_indexed_file(FILE_NAMES);
     tensor_index ix = { 0 };
     cr_assert_eq(tensor_index_ldm(&ix, f, NULL), REFINE_OK);
     cr_assert_eq(tensor_index_seal(&ix, NULL), REFINE_OK);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char *written(void (*put)(text_out *, const char *), const char *s)
+static char *read_back_text(void (*put)(text_out *, const char *), const char *s)
 {
     char name[TEMP_NAME];
     size_t len;
@@ -27,7 +27,8 @@ static char *written(void (*put)(text_out *, const char *), const char *s)
 Test(tools_text_out, escapes_for_json_and_for_html)
 {
     static const char HOSTILE[] = "<b a='\"'>&\n\\ caf\xc3\xa9 \xff\xc3(\xed\xa0\x80";
-    char *json = written(text_out_json, HOSTILE), *html = written(text_out_html, HOSTILE);
+    char *json = read_back_text(text_out_json, HOSTILE),
+         *html = read_back_text(text_out_html, HOSTILE);
     cr_assert_str_eq(json, "\"<b a='\\u0022'>&\\u000a\\u005c caf\xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd("
                            "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
     cr_assert_str_eq(html, "&lt;b a=&#39;&quot;&#39;&gt;&amp;\n\\ caf\xc3\xa9 \xef\xbf\xbd"
@@ -44,7 +45,7 @@ static void put_numbers(text_out *o, const char *s)
 
 Test(tools_text_out, goes_on_beyond_its_buffer)
 {
-    char *got = written(put_numbers, " "), *p = got;
+    char *got = read_back_text(put_numbers, " "), *p = got;
     for (int i = 0; i < 20000; i++)
         cr_assert_eq(strtol(p, &p, 10), i);
     cr_assert_eq(*p, '\0');

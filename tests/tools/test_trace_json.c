@@ -18,7 +18,7 @@ typedef struct bench {
     refine_engine *e;
 } bench;
 
-static void bench_open(bench *b)
+static void trace_json_bench_open(bench *b)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_error err = { 0 };
@@ -36,14 +36,14 @@ static void bench_open(bench *b)
     cr_assert_eq(refine_run(b->e, &b->job, &err), REFINE_OK, "%s", err.text);
 }
 
-static void bench_close(bench *b)
+static void trace_json_bench_close(bench *b)
 {
     refine_close(b->e);
     (void)unlink(b->pack);
     (void)unlink(b->file);
 }
 
-static void save(bench *b)
+static void save_bench_trace(bench *b)
 {
     const run_record run = {
         .output = "out.png", .pack = b->pack, .prompt = b->job.prompt, .job = &b->job
@@ -58,8 +58,8 @@ Test(tools_trace_json, is_read_back_whole)
     recording t;
     size_t n, lost, spans = 0;
     refine_error err = { 0 };
-    bench_open(&b);
-    save(&b);
+    trace_json_bench_open(&b);
+    save_bench_trace(&b);
     cr_assert_eq(trace_read(&t, b.file, &err), REFINE_OK, "%s", err.text);
     const refine_event *v = refine_trace(b.e, &n, &lost);
     for (size_t i = 0; i < n; i++)
@@ -78,15 +78,15 @@ Test(tools_trace_json, is_read_back_whole)
         cr_assert_eq(c.tier, t.chunk[i].tier);
     }
     trace_free(&t);
-    bench_close(&b);
+    trace_json_bench_close(&b);
 }
 
 Test(tools_trace_json, never_shows_more_memory_than_was_planned)
 {
     bench b;
     recording t;
-    bench_open(&b);
-    save(&b);
+    trace_json_bench_open(&b);
+    save_bench_trace(&b);
     cr_assert_eq(trace_read(&t, b.file, NULL), REFINE_OK);
     cr_assert_gt(t.device.n, 1u);
     for (size_t i = 0; i < t.device.n; i++) {
@@ -96,7 +96,7 @@ Test(tools_trace_json, never_shows_more_memory_than_was_planned)
         cr_assert_leq(sum, t.report.memory.device_planned, "at %g s", t.device.v[i].at);
     }
     trace_free(&t);
-    bench_close(&b);
+    trace_json_bench_close(&b);
 }
 
 static double number_of(const json_t *o, const char *key)
@@ -111,8 +111,8 @@ Test(tools_trace_json, keeps_spans_of_one_thread_apart)
     bench b;
     json_t *root;
     double until[TIDS_MOST] = { 0 };
-    bench_open(&b);
-    save(&b);
+    trace_json_bench_open(&b);
+    save_bench_trace(&b);
     cr_assert_eq(json_file_load(&root, b.file, NULL), REFINE_OK);
     const json_t *events = json_object_get(root, "traceEvents");
     for (size_t i = 0; i < json_array_size(events); i++) {
@@ -125,16 +125,16 @@ Test(tools_trace_json, keeps_spans_of_one_thread_apart)
         until[tid] = number_of(v, "ts") + number_of(v, "dur");
     }
     json_decref(root);
-    bench_close(&b);
+    trace_json_bench_close(&b);
 }
 
 Test(tools_trace_json, leaves_nothing_when_it_cannot_be_written)
 {
     bench b;
     refine_error err = { 0 };
-    bench_open(&b);
+    trace_json_bench_open(&b);
     const run_record run = { .output = "out.png", .pack = b.pack, .job = &b.job };
     cr_assert_eq(trace_json_save("/nowhere/t.json", b.e, &run, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "/nowhere/t.json"));
-    bench_close(&b);
+    trace_json_bench_close(&b);
 }

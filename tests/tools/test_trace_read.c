@@ -42,7 +42,7 @@ Test(tools_trace_read, sorts_events_by_lane_and_time)
     trace_free(&t);
 }
 
-static void refuse(const char *from, const char *to)
+static void expect_trace_refused(const char *from, const char *to)
 {
     char name[TEMP_NAME];
     recording t;
@@ -57,31 +57,31 @@ static void refuse(const char *from, const char *to)
 
 Test(tools_trace_read, refuses_what_is_no_trace)
 {
-    refuse("{", "[");
-    refuse("]}\n", "]");
-    refuse("]}\n", "]}{}");
-    refuse("\"refine\"", "\"reload\"");
-    refuse("\"result\"", "\"effect\"");
-    refuse("\"format\":1", "\"format\":2");
-    refuse("\"traceEvents\":[", "\"traceEvents\":{");
-    refuse("{\"name\":\"process_name\"", "[\"name\"");
-    refuse("{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1}", "7");
+    expect_trace_refused("{", "[");
+    expect_trace_refused("]}\n", "]");
+    expect_trace_refused("]}\n", "]}{}");
+    expect_trace_refused("\"refine\"", "\"reload\"");
+    expect_trace_refused("\"result\"", "\"effect\"");
+    expect_trace_refused("\"format\":1", "\"format\":2");
+    expect_trace_refused("\"traceEvents\":[", "\"traceEvents\":{");
+    expect_trace_refused("{\"name\":\"process_name\"", "[\"name\"");
+    expect_trace_refused("{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1}", "7");
 }
 
 Test(tools_trace_read, refuses_numbers_that_lie)
 {
-    refuse("\"chunk\":2,", "\"chunk\":3,");
-    refuse("\"chunk\":2,", "\"chunk\":-1,");
-    refuse("\"chunk\":2,", "\"chunk\":1.5,");
-    refuse("\"phase\":4,", "\"phase\":6,");
-    refuse("\"ts\":4.5e6", "\"ts\":-1");
-    refuse("\"ts\":4.5e6", "\"ts\":1e300");
-    refuse("\"ts\":4.5e6", "\"ts\":\"soon\"");
-    refuse("\"resident\":0", "\"resident\":9223372036854775807");
-    refuse("\"bytes\":2097152", "\"bytes\":99999999999999");
-    refuse("\"steps\":[2,3]", "\"steps\":[2,\"x\"]");
-    refuse("\"tier\":\"device\"", "\"tier\":\"cloud\"");
-    refuse("\"memory\":{", "\"memory\":[],\"x\":{");
+    expect_trace_refused("\"chunk\":2,", "\"chunk\":3,");
+    expect_trace_refused("\"chunk\":2,", "\"chunk\":-1,");
+    expect_trace_refused("\"chunk\":2,", "\"chunk\":1.5,");
+    expect_trace_refused("\"phase\":4,", "\"phase\":6,");
+    expect_trace_refused("\"ts\":4.5e6", "\"ts\":-1");
+    expect_trace_refused("\"ts\":4.5e6", "\"ts\":1e300");
+    expect_trace_refused("\"ts\":4.5e6", "\"ts\":\"soon\"");
+    expect_trace_refused("\"resident\":0", "\"resident\":9223372036854775807");
+    expect_trace_refused("\"bytes\":2097152", "\"bytes\":99999999999999");
+    expect_trace_refused("\"steps\":[2,3]", "\"steps\":[2,\"x\"]");
+    expect_trace_refused("\"tier\":\"device\"", "\"tier\":\"cloud\"");
+    expect_trace_refused("\"memory\":{", "\"memory\":[],\"x\":{");
 }
 
 Test(tools_trace_read, says_when_there_is_no_file)

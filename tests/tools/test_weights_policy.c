@@ -6,14 +6,14 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static layout build(const model_config *c)
+static layout build_policy_layout(const model_config *c)
 {
     layout l;
     cr_assert_eq(layout_build(&l, c), REFINE_OK);
     return l;
 }
 
-static dtype type_of(const layout *l, weights_kind kind, const char *name)
+static dtype find_weight_type(const layout *l, weights_kind kind, const char *name)
 {
     const int i = layout_find(l, name);
     cr_assert_geq(i, 0, "%s", name);
@@ -31,7 +31,7 @@ Test(tools_weights_policy, kinds_have_the_names_of_the_command_line)
 
 Test(tools_weights_policy, fp16_keeps_every_matrix_in_16_bits)
 {
-    layout l = build(&MODEL_REFINER);
+    layout l = build_policy_layout(&MODEL_REFINER);
     for (int i = 0; i < l.n; i++)
         cr_assert_eq(weights_type(WEIGHTS_FP16, &l.entry[i]),
                      l.entry[i].seg == SEG_VECTORS ? DT_F32 : DT_F16);
@@ -56,10 +56,10 @@ Test(tools_weights_policy, ends_embeddings_and_tokens_of_the_refiner_stay_in_16_
         "text.text_model.embeddings.token_embedding.weight",
     };
     static const int LISTED = sizeof SIXTEEN / sizeof SIXTEEN[0];
-    layout l = build(&MODEL_REFINER);
+    layout l = build_policy_layout(&MODEL_REFINER);
     int sixteen = 0, embeddings = 0;
     for (int i = 0; i < LISTED; i++)
-        cr_expect_eq(type_of(&l, WEIGHTS_INT8, SIXTEEN[i]), DT_F16, "%s", SIXTEEN[i]);
+        cr_expect_eq(find_weight_type(&l, WEIGHTS_INT8, SIXTEEN[i]), DT_F16, "%s", SIXTEEN[i]);
     for (int i = 0; i < l.n; i++) {
         const dtype t = weights_type(WEIGHTS_INT8, &l.entry[i]);
         const bool embedding = strstr(l.entry[i].name, ".time_emb_proj.weight") != NULL;
@@ -87,9 +87,9 @@ Test(tools_weights_policy, every_part_has_int8_also_in_the_tiny_model)
     };
     const model_config *const models[] = { &MODEL_TINY, &MODEL_REFINER };
     for (int m = 0; m < 2; m++) {
-        layout l = build(models[m]);
+        layout l = build_policy_layout(models[m]);
         for (size_t i = 0; i < sizeof INT8 / sizeof INT8[0]; i++)
-            cr_expect_eq(type_of(&l, WEIGHTS_INT8, INT8[i]), DT_I8G64, "%s", INT8[i]);
+            cr_expect_eq(find_weight_type(&l, WEIGHTS_INT8, INT8[i]), DT_I8G64, "%s", INT8[i]);
         layout_free(&l);
     }
 }

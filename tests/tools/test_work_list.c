@@ -11,14 +11,14 @@
 
 enum { PATH = TEMP_NAME + 32 };
 
-static void touch(const temp_place *p, const char *name, const char *text)
+static void write_work_file(const temp_place *p, const char *name, const char *text)
 {
     char path[PATH];
     (void)snprintf(path, sizeof path, "%s/%s", p->dir, name);
     temp_write(path, text, strlen(text));
 }
 
-static void drop(const temp_place *p, const char *name)
+static void remove_work_file(const temp_place *p, const char *name)
 {
     char path[PATH];
     (void)snprintf(path, sizeof path, "%s/%s", p->dir, name);
@@ -42,7 +42,7 @@ Test(tools_work_list, a_directory_gives_its_pictures_and_latents_by_name)
     char slashes[PATH];
     refine_error err;
     for (int i = 0; i < N_FILES; i++)
-        touch(&p, FILES[i], "");
+        write_work_file(&p, FILES[i], "");
     (void)snprintf(slashes, sizeof slashes, "%s//", p.dir);
     for (int i = 0; i < 2; i++) {
         work_list l = { 0 };
@@ -54,7 +54,7 @@ Test(tools_work_list, a_directory_gives_its_pictures_and_latents_by_name)
         work_list_free(&l);
     }
     for (int i = 0; i < N_FILES; i++)
-        drop(&p, FILES[i]);
+        remove_work_file(&p, FILES[i]);
     cr_assert_eq(rmdir(p.dir), 0);
 }
 
@@ -86,9 +86,9 @@ Test(tools_work_list, a_manifest_is_seen_from_its_directory)
     const temp_place p = temp_place_make("list.jsonl");
     work_list l = { 0 };
     refine_error err;
-    touch(&p, "list.jsonl",
-          "{\"input\": \"a.png\", \"output\": \"/o/a.png\"}\n\n"
-          "{\"input\": \"/b.png\", \"output\": \"d/b.png\", \"seed\": 7}\n");
+    write_work_file(&p, "list.jsonl",
+                    "{\"input\": \"a.png\", \"output\": \"/o/a.png\"}\n\n"
+                    "{\"input\": \"/b.png\", \"output\": \"d/b.png\", \"seed\": 7}\n");
     cr_assert_eq(work_list_add_manifest(&l, p.path, &err), REFINE_OK, "%s", err.text);
     cr_assert_eq(l.n, 2);
     expect_path(l.item[0].input, &p, "a.png");
@@ -98,6 +98,6 @@ Test(tools_work_list, a_manifest_is_seen_from_its_directory)
     expect_path(l.item[1].output, &p, "d/b.png");
     cr_expect(l.item[1].seeded && l.item[1].seed == 7);
     work_list_free(&l);
-    drop(&p, "list.jsonl");
+    remove_work_file(&p, "list.jsonl");
     cr_assert_eq(rmdir(p.dir), 0);
 }
