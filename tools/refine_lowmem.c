@@ -181,7 +181,7 @@ static const struct option OPTIONS[] = {
     { NULL, 0, NULL, 0 },
 };
 
-static int complain(const refine_error *err, int code)
+static int lowmem_print_error(const refine_error *err, int code)
 {
     fprintf(stderr, "refine-lowmem: %s\n", err->text);
     return code;
@@ -189,19 +189,22 @@ static int complain(const refine_error *err, int code)
 
 /* ---- arguments ---- */
 
-static bool number(const char *s, double *out) { return numbers_real(s, -DBL_MAX, DBL_MAX, out); }
+static bool parse_finite(const char *s, double *out)
+{
+    return numbers_real(s, -DBL_MAX, DBL_MAX, out);
+}
 
 static bool number_float(const char *s, float *out)
 {
     double v;
-    if (!number(s, &v))
+    if (!parse_finite(s, &v))
         return false;
     *out = (float)v;
     return true;
 }
 
 /* The index of `s` in a NULL-ended list; false when it is not there. */
-static bool choice(const char *s, const char *const list[], int *out)
+static bool find_choice(const char *s, const char *const list[], int *out)
 {
     for (int i = 0; list[i]; i++)
         if (strcmp(s, list[i]) == 0) {
@@ -218,7 +221,7 @@ static bool set_device(arguments *a, const char *v)
     uint64_t index = 0;
     int i = REFINE_DEVICE_CUDA;
     if (strncmp(v, "cuda:", 5) == 0 ? !numbers_whole(v + 5, 0, DEVICES_MOST - 1, &index)
-                                    : !choice(v, DEVICES, &i))
+                                    : !find_choice(v, DEVICES, &i))
         return false;
     a->o.device = (refine_device)i;
     a->o.device_index = (int)index;
@@ -233,12 +236,13 @@ static bool set_choice(arguments *a, int option, const char *v)
     static const char *const SCHEDULERS[] = { "euler", NULL };
     int i;
     switch (option) {
-    case OPT_RNG: return choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
+    case OPT_RNG: return find_choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
     case OPT_DEVICE: return set_device(a, v);
     case OPT_PRECISION:
-        return choice(v, PRECISIONS, &i) ? a->o.precision = (refine_precision)i, true : false;
-    case OPT_READER: return choice(v, READERS, &i) ? a->o.reader = (refine_reader)i, true : false;
-    default: return choice(v, SCHEDULERS, &i);
+        return find_choice(v, PRECISIONS, &i) ? a->o.precision = (refine_precision)i, true : false;
+    case OPT_READER:
+        return find_choice(v, READERS, &i) ? a->o.reader = (refine_reader)i, true : false;
+    default: return find_choice(v, SCHEDULERS, &i);
     }
 }
 
@@ -258,7 +262,7 @@ static bool set_limit(const char *v, double *out)
 }
 
 /* False: the value does not suit the option. */
-static bool set_option(arguments *a, int option, const char *v)
+static bool lowmem_set_option(arguments *a, int option, const char *v)
 {
     switch (option) {
     case 'm': a->o.pack_path = v; return true;
@@ -277,8 +281,8 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_PLAN: return a->plan = true;
     case OPT_JSON: return a->json = true;
     case OPT_QUIET: return a->quiet = true;
-    case OPT_STRENGTH: return number(v, &a->j.strength);
-    case OPT_START: return number(v, &a->j.denoising_start);
+    case OPT_STRENGTH: return parse_finite(v, &a->j.strength);
+    case OPT_START: return parse_finite(v, &a->j.denoising_start);
     case OPT_GUIDANCE: return number_float(v, &a->j.guidance);
     case OPT_SCORE: return number_float(v, &a->j.aesthetic_score);
     case OPT_NEGATIVE_SCORE: return number_float(v, &a->j.negative_aesthetic_score);
@@ -291,7 +295,7 @@ static bool set_option(arguments *a, int option, const char *v)
     }
 }
 
-static int usage(const char *fmt, const char *what)
+static int lowmem_usage_error(const char *fmt, const char *what)
 {
     fputs("refine-lowmem: ", stderr);
     fprintf(stderr, fmt, what);
@@ -299,7 +303,7 @@ static int usage(const char *fmt, const char *what)
     return EXIT_USAGE;
 }
 
-static const char *option_name(int option)
+static const char *lowmem_option_name(int option)
 {
     int i = 0;
     while (OPTIONS[i].name && OPTIONS[i].val != option)
@@ -307,30 +311,30 @@ static const char *option_name(int option)
     return OPTIONS[i].name;
 }
 
-static int check_arguments(const arguments *a)
+static int lowmem_check_arguments(const arguments *a)
 {
     if (!a->o.pack_path)
-        return usage("no model: give -m %s", "PACK");
+        return lowmem_usage_error("no model: give -m %s", "PACK");
     if (a->n_inputs == 0 && !a->manifest)
-        return usage("no input: give -i %s", "INPUT");
+        return lowmem_usage_error("no input: give -i %s", "INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
-        return usage("no output: give -o %s", "OUT.png");
+        return lowmem_usage_error("no output: give -o %s", "OUT.png");
     if (!a->plan && !a->j.prompt && !a->manifest)
-        return usage("no prompt: give -p %s", "TEXT");
+        return lowmem_usage_error("no prompt: give -p %s", "TEXT");
     if (a->json && a->output && strcmp(a->output, "-") == 0)
-        return usage("--json and %s both want stdout", "-o -");
+        return lowmem_usage_error("--json and %s both want stdout", "-o -");
     if (a->reference && a->output && strcmp(a->output, "-") == 0)
-        return usage("--compare and %s both want stdout", "-o -");
+        return lowmem_usage_error("--compare and %s both want stdout", "-o -");
     if (a->reference && a->plan)
-        return usage("--compare runs the job: leave out %s", "--plan");
+        return lowmem_usage_error("--compare runs the job: leave out %s", "--plan");
     if (a->output_latents && !latents_writable(a->output_latents))
-        return usage("the name '%s' does not end in .safetensors, .npy or .latent",
-                     a->output_latents);
+        return lowmem_usage_error("the name '%s' does not end in .safetensors, .npy or .latent",
+                                  a->output_latents);
     return EXIT_DONE;
 }
 
 /* -1: go on; else the exit code. */
-static int parse(arguments *a, int argc, char **argv)
+static int lowmem_parse_arguments(arguments *a, int argc, char **argv)
 {
     int option, index = -1;
     while ((option = getopt_long(argc, argv, "m:i:o:p:n:h", OPTIONS, &index)) != -1) {
@@ -346,16 +350,16 @@ static int parse(arguments *a, int argc, char **argv)
             return devices_print(stdout, stderr);
         if (option == '?')
             return EXIT_USAGE;
-        if (!set_option(a, option, optarg)) {
+        if (!lowmem_set_option(a, option, optarg)) {
             char what[128];
             snprintf(what, sizeof what, "'%.80s' is no value for --%s", optarg,
-                     option_name(option));
-            return usage("%s", what);
+                     lowmem_option_name(option));
+            return lowmem_usage_error("%s", what);
         }
     }
     if (optind < argc)
-        return usage("what is '%s' for?", argv[optind]);
-    const int code = check_arguments(a);
+        return lowmem_usage_error("what is '%s' for?", argv[optind]);
+    const int code = lowmem_check_arguments(a);
     return code == EXIT_DONE ? -1 : code;
 }
 
@@ -379,7 +383,7 @@ static const char *phase_name(const display *d, refine_phase phase)
     return NAMES[phase][d->reference];
 }
 
-static int on_progress(void *context, const refine_progress *p)
+static int on_run_progress(void *context, const refine_progress *p)
 {
     display *d = context;
     if (interrupt_pending())
@@ -433,8 +437,8 @@ static run_record record_of(const arguments *a)
                          .job = &a->j };
 }
 
-static refine_status save(const arguments *a, const refine_engine *e, const job_input *in,
-                          const refine_report *r, refine_error *err)
+static refine_status save_outputs(const arguments *a, const refine_engine *e, const job_input *in,
+                                  const refine_report *r, refine_error *err)
 {
     const run_record record = record_of(a);
     refine_status st = REFINE_OK;
@@ -447,8 +451,8 @@ static refine_status save(const arguments *a, const refine_engine *e, const job_
     return st;
 }
 
-static refine_status print_json(const arguments *a, const refine_report *r, const compare *c,
-                                refine_error *err)
+static refine_status print_comparable_json(const arguments *a, const refine_report *r,
+                                           const compare *c, refine_error *err)
 {
     const run_record record = record_of(a);
     json_t *o = result_object(r, &record);
@@ -465,15 +469,15 @@ static int show_result(const arguments *a, const refine_report *r, const compare
 {
     refine_status st = REFINE_OK;
     if (a->json)
-        st = print_json(a, r, c, err);
+        st = print_comparable_json(a, r, c, err);
     else if (c) /* peaks would be those of both runs */
         st = compare_print(stdout, c, a->o.pack_path, r, err);
     else if (!a->quiet)
         result_print_run(stderr, r);
-    return st == REFINE_OK ? EXIT_DONE : complain(err, EXIT_FAILED);
+    return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(err, EXIT_FAILED);
 }
 
-static void warn(const arguments *a, const refine_report *r)
+static void print_warnings(const arguments *a, const refine_report *r)
 {
     if (a->quiet)
         return;
@@ -494,7 +498,7 @@ static void warn(const arguments *a, const refine_report *r)
 }
 
 /* c: what the result is compared with, or NULL. */
-static int run_job(arguments *a, job_input *in, compare *c, display *d)
+static int run_and_save(arguments *a, job_input *in, compare *c, display *d)
 {
     refine_engine *e;
     refine_error err = { 0 };
@@ -502,7 +506,7 @@ static int run_job(arguments *a, job_input *in, compare *c, display *d)
 
     refine_status st = refine_open(&e, &a->o, &a->j, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, true));
+        return lowmem_print_error(&err, exit_code(st, true));
     if (!a->seeded && !a->quiet)
         fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
     st = refine_run(e, &a->j, &err);
@@ -512,14 +516,14 @@ static int run_job(arguments *a, job_input *in, compare *c, display *d)
     int code = exit_code(st, false);
     if (st == REFINE_OK) {
         refine_get_report(e, &r);
-        warn(a, &r);
+        print_warnings(a, &r);
         if (c)
             compare_finish(c, in->out.rgb);
-        st = save(a, e, in, &r, &err);
+        st = save_outputs(a, e, in, &r, &err);
         code = st == REFINE_OK ? EXIT_DONE : EXIT_FAILED;
     }
     if (st != REFINE_OK)
-        (void)complain(&err, code);
+        (void)lowmem_print_error(&err, code);
     else
         code = show_result(a, &r, c, &err);
     refine_close(e);
@@ -547,7 +551,7 @@ static int run_reference(arguments *a, compare **c, display *d)
     bool reading = true;
     refine_status st = compare_open(c, a->reference, &a->o, &a->j, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, false));
+        return lowmem_print_error(&err, exit_code(st, false));
     st = plan_comparison(a, *c, &err);
     if (st == REFINE_OK) {
         reading = false;
@@ -556,10 +560,10 @@ static int run_reference(arguments *a, compare **c, display *d)
         d->reference = false;
         progress_clear(&d->bar);
     }
-    return st == REFINE_OK ? EXIT_DONE : complain(&err, exit_code(st, reading));
+    return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(&err, exit_code(st, reading));
 }
 
-static int run(arguments *a, job_input *in)
+static int run_one(arguments *a, job_input *in)
 {
     refine_error err = { 0 };
     compare *c = NULL;
@@ -568,18 +572,18 @@ static int run(arguments *a, job_input *in)
     interrupt_hold();
     const refine_status st = try_outputs(a, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, false));
+        return lowmem_print_error(&err, exit_code(st, false));
     progress_open(&d.bar, stderr, "opening", a->quiet);
-    a->j.progress = on_progress;
+    a->j.progress = on_run_progress;
     a->j.progress_context = &d;
     int code = a->reference ? run_reference(a, &c, &d) : EXIT_DONE;
     if (code == EXIT_DONE)
-        code = run_job(a, in, c, &d);
+        code = run_and_save(a, in, c, &d);
     compare_close(c);
     return code;
 }
 
-static int plan(const arguments *a)
+static int plan_one(const arguments *a)
 {
     refine_error err = { 0 };
     refine_report r = REFINE_REPORT_INIT;
@@ -590,15 +594,15 @@ static int plan(const arguments *a)
                                 .negative = a->j.negative,
                                 .job = &a->j };
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, true));
+        return lowmem_print_error(&err, exit_code(st, true));
     if (!a->json)
         result_print_plan(stdout, &r);
     else if (result_print_json(stdout, &r, &record, &err) != REFINE_OK)
-        return complain(&err, EXIT_FAILED);
+        return lowmem_print_error(&err, EXIT_FAILED);
     return EXIT_DONE;
 }
 
-static refine_status load_tokenizer(arguments *a, char **merges, refine_error *err)
+static refine_status lowmem_load_tokenizer(arguments *a, char **merges, refine_error *err)
 {
     *merges = NULL;
     if (!a->tokenizer)
@@ -645,7 +649,7 @@ static void add_inputs(places *p, const arguments *a, const work_list *l)
 }
 
 /* No original is replaced, and no result by another. */
-static refine_status check_places(const arguments *a, const work_list *l, refine_error *err)
+static refine_status lowmem_check_places(const arguments *a, const work_list *l, refine_error *err)
 {
     places p = { 0 };
     places_add(&p, PLACE_READ, "the model (-m)", a->o.pack_path);
@@ -688,7 +692,7 @@ static void on_finished(void *context, const refine_report *r, const refine_job 
                                     .negative = jobs[i].negative,
                                     .job = &jobs[i] };
         if (a->json && result_print_json(stdout, r, &record, &err) != REFINE_OK)
-            (void)complain(&err, EXIT_FAILED);
+            (void)lowmem_print_error(&err, EXIT_FAILED);
         else if (!a->quiet && !a->json)
             fprintf(stderr, "%s\n", items[i]->output);
     }
@@ -721,7 +725,7 @@ static int run_list(arguments *a, const work_list *l)
     batch_result sum;
 
     progress_open(&d.bar, stderr, "opening", a->quiet);
-    a->j.progress = on_progress;
+    a->j.progress = on_run_progress;
     a->j.progress_context = &d;
     const batch_options b = { .o = a->o,
                               .j = a->j,
@@ -736,7 +740,7 @@ static int run_list(arguments *a, const work_list *l)
         fprintf(stderr, "%d made, %d there already, %d failed, of %d\n", sum.made, sum.there,
                 sum.failed, l->n);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, sum.made == 0));
+        return lowmem_print_error(&err, exit_code(st, sum.made == 0));
     return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
 }
 
@@ -744,17 +748,17 @@ static int refine_several(arguments *a, work_list *l)
 {
     refine_error err = { 0 };
     if (a->output_latents || a->trace || a->plan || a->reference)
-        return usage("%s is for one input", a->plan        ? "--plan"
-                                            : a->trace     ? "--trace"
-                                            : a->reference ? "--compare"
-                                                           : "--output-latents");
+        return lowmem_usage_error("%s is for one input", a->plan        ? "--plan"
+                                                         : a->trace     ? "--trace"
+                                                         : a->reference ? "--compare"
+                                                                        : "--output-latents");
     interrupt_hold();
     refine_status st = work_list_name_outputs(l, a->output, &err);
     if (st == REFINE_OK)
-        st = check_places(a, l, &err);
+        st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
         st = make_directory(a->output, &err);
-    return st == REFINE_OK ? run_list(a, l) : complain(&err, exit_code(st, true));
+    return st == REFINE_OK ? run_list(a, l) : lowmem_print_error(&err, exit_code(st, true));
 }
 
 /* ---- one picture ---- */
@@ -765,14 +769,14 @@ static int refine_one(arguments *a, const work_list *l)
     refine_error err = { 0 };
     if (!a->seeded)
         a->j.seed = batch_draw_seed();
-    refine_status st = check_places(a, l, &err);
+    refine_status st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
         st = job_input_load(&in, &a->j, l->item[0].input, a->plan || a->output || a->reference,
                             a->output_latents != NULL, SCALING_FACTOR, &err);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
-    const int code = st != REFINE_OK ? complain(&err, exit_code(st, true))
-                     : a->plan       ? plan(a)
-                                     : run(a, &in);
+    const int code = st != REFINE_OK ? lowmem_print_error(&err, exit_code(st, true))
+                     : a->plan       ? plan_one(a)
+                                     : run_one(a, &in);
     job_input_free(&in);
     return code;
 }
@@ -784,18 +788,18 @@ static refine_status list_work(const arguments *a, work_list *l, refine_error *e
     return a->manifest ? work_list_add_manifest(l, a->manifest, err) : REFINE_OK;
 }
 
-static int refine(arguments *a)
+static int refine_inputs(arguments *a)
 {
     work_list l = { 0 };
     char *merges = NULL;
     refine_error err = { 0 };
     int code;
 
-    refine_status st = load_tokenizer(a, &merges, &err);
+    refine_status st = lowmem_load_tokenizer(a, &merges, &err);
     if (st == REFINE_OK)
         st = list_work(a, &l, &err);
     if (st != REFINE_OK)
-        code = complain(&err, exit_code(st, true));
+        code = lowmem_print_error(&err, exit_code(st, true));
     else
         code = l.several ? refine_several(a, &l) : refine_one(a, &l);
     work_list_free(&l);
@@ -813,9 +817,9 @@ int main(int argc, char **argv)
     a.inputs = mem_alloc((size_t)argc * sizeof *a.inputs);
     if (!a.inputs)
         return EXIT_FAILED;
-    int code = parse(&a, argc, argv);
+    int code = lowmem_parse_arguments(&a, argc, argv);
     if (code < 0)
-        code = refine(&a);
+        code = refine_inputs(&a);
     mem_free((void *)a.inputs);
     return code;
 }

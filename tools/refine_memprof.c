@@ -108,7 +108,7 @@ static const struct option OPTIONS[] = {
     { NULL, 0, NULL, 0 },
 };
 
-static int complain(const refine_error *err, int code)
+static int memprof_print_error(const refine_error *err, int code)
 {
     (void)fprintf(stderr, "refine-memprof: %s\n", err->text);
     return code;
@@ -116,7 +116,7 @@ static int complain(const refine_error *err, int code)
 
 /* ---- arguments ---- */
 
-static bool rate(const char *s, double *out) { return numbers_real(s, 1e-6, 1e9, out); }
+static bool parse_rate(const char *s, double *out) { return numbers_real(s, 1e-6, 1e9, out); }
 
 static bool set_size(arguments *a, const char *v)
 {
@@ -134,14 +134,14 @@ static bool set_precision(arguments *a, const char *v)
     return false;
 }
 
-static bool set_card(arguments *a, const char *v)
+static bool choose_card(arguments *a, const char *v)
 {
     a->wish.card = card_find(v);
     return a->wish.card != NULL;
 }
 
 /* False: the value does not suit the option. */
-static bool set_option(arguments *a, int option, const char *v)
+static bool memprof_set_option(arguments *a, int option, const char *v)
 {
     switch (option) {
     case OPT_HTML: a->html = v; return true;
@@ -154,14 +154,14 @@ static bool set_option(arguments *a, int option, const char *v)
     case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);
     case OPT_PRECISION: return set_precision(a, v);
     case OPT_STEPS: return numbers_int(v, 1, 1000, &a->j.steps);
-    case OPT_CARD: return set_card(a, v);
-    case OPT_LINK: return rate(v, &a->wish.with.link);
-    case OPT_DISK: return rate(v, &a->wish.with.disk);
-    default: return rate(v, &a->wish.with.tflops);
+    case OPT_CARD: return choose_card(a, v);
+    case OPT_LINK: return parse_rate(v, &a->wish.with.link);
+    case OPT_DISK: return parse_rate(v, &a->wish.with.disk);
+    default: return parse_rate(v, &a->wish.with.tflops);
     }
 }
 
-static int usage(const char *fmt, const char *what)
+static int memprof_usage_error(const char *fmt, const char *what)
 {
     (void)fputs("refine-memprof: ", stderr);
     (void)fprintf(stderr, fmt, what);
@@ -169,7 +169,7 @@ static int usage(const char *fmt, const char *what)
     return EXIT_USAGE;
 }
 
-static const char *option_name(int option)
+static const char *memprof_option_name(int option)
 {
     int i = 0;
     while (OPTIONS[i].name && OPTIONS[i].val != option)
@@ -177,25 +177,26 @@ static const char *option_name(int option)
     return OPTIONS[i].name;
 }
 
-static int check_arguments(const arguments *a)
+static int memprof_check_arguments(const arguments *a)
 {
     const int modes = (a->child != NULL) + (a->from != NULL) + (a->o.pack_path != NULL);
     if (modes != 1)
-        return usage("give one of --from TRACE.json, --plan PACK and %s",
-                     "-- refine-lowmem ARGS...");
+        return memprof_usage_error("give one of --from TRACE.json, --plan PACK and %s",
+                                   "-- refine-lowmem ARGS...");
     if (a->trace && !a->child)
-        return usage("--trace records a job: give one behind %s", "--");
+        return memprof_usage_error("--trace records a job: give one behind %s", "--");
     if (a->planned && !a->o.pack_path)
-        return usage("--%s is for --plan", option_name(a->planned));
+        return memprof_usage_error("--%s is for --plan", memprof_option_name(a->planned));
     if (a->child && child_wants_stdout(a->child))
-        return usage("the report goes to stdout: give the job a file, and no %s", "--json");
+        return memprof_usage_error("the report goes to stdout: give the job a file, and no %s",
+                                   "--json");
     if (a->child && a->trace && child_trace(a->child))
-        return usage("--trace is given twice: leave it out behind %s", "--");
+        return memprof_usage_error("--trace is given twice: leave it out behind %s", "--");
     return EXIT_DONE;
 }
 
 /* -1: go on; else the exit code. */
-static int parse(arguments *a, int argc, char **argv)
+static int memprof_parse_arguments(arguments *a, int argc, char **argv)
 {
     int option;
     while ((option = getopt_long(argc, argv, "+h", OPTIONS, NULL)) != -1) {
@@ -209,31 +210,31 @@ static int parse(arguments *a, int argc, char **argv)
         }
         if (option == '?')
             return EXIT_USAGE;
-        if (!set_option(a, option, optarg)) {
+        if (!memprof_set_option(a, option, optarg)) {
             char what[128];
             (void)snprintf(what, sizeof what, "'%.80s' is no value for --%s", optarg,
-                           option_name(option));
-            return usage("%s", what);
+                           memprof_option_name(option));
+            return memprof_usage_error("%s", what);
         }
         if (option >= OPT_SIZE && option <= OPT_STEPS)
             a->planned = option;
     }
     if (optind < argc)
         a->child = argv + optind;
-    const int code = check_arguments(a);
+    const int code = memprof_check_arguments(a);
     return code == EXIT_DONE ? -1 : code;
 }
 
 /* ---- reporting ---- */
 
-static int report(const arguments *a, const memprof *m)
+static int report_memprof(const arguments *a, const memprof *m)
 {
     refine_error err = { 0 };
     refine_status st = a->json ? memprof_print_json(stdout, m, &err)
                                : memprof_print(stdout, m, &err);
     if (st == REFINE_OK && a->html)
         st = memprof_save_html(a->html, m, &err);
-    return st == REFINE_OK ? EXIT_DONE : complain(&err, exit_code(st, false));
+    return st == REFINE_OK ? EXIT_DONE : memprof_print_error(&err, exit_code(st, false));
 }
 
 static int report_trace(const arguments *a, const char *path)
@@ -243,9 +244,10 @@ static int report_trace(const arguments *a, const char *path)
     refine_error err = { 0 };
     refine_status st = trace_read(&t, path, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, true));
+        return memprof_print_error(&err, exit_code(st, true));
     st = memprof_of_run(&m, &t, &a->wish, &err);
-    const int code = st == REFINE_OK ? report(a, &m) : complain(&err, exit_code(st, false));
+    const int code = st == REFINE_OK ? report_memprof(a, &m)
+                                     : memprof_print_error(&err, exit_code(st, false));
     memprof_free(&m);
     trace_free(&t);
     return code;
@@ -274,14 +276,15 @@ static int report_plan(arguments *a)
     refine_error err = { 0 };
     apply_rates(a);
     const refine_status st = memprof_of_plan(&m, &a->o, &a->j, &a->wish, &err);
-    const int code = st == REFINE_OK ? report(a, &m) : complain(&err, exit_code(st, true));
+    const int code = st == REFINE_OK ? report_memprof(a, &m)
+                                     : memprof_print_error(&err, exit_code(st, true));
     memprof_free(&m);
     return code;
 }
 
 /* ---- a job ---- */
 
-static refine_status temporary(char path[PATH_MAX], refine_error *err)
+static refine_status make_temporary_path(char path[PATH_MAX], refine_error *err)
 {
     const char *dir = getenv("TMPDIR");
     (void)snprintf(path, PATH_MAX, "%s/refine-memprof-XXXXXX", dir && *dir ? dir : "/tmp");
@@ -295,7 +298,7 @@ static refine_status temporary(char path[PATH_MAX], refine_error *err)
 
 /* Which file a name stands for.  A recording appears under its name when it is complete, as a
  * new file. */
-static bool same_file(const struct stat *a, const struct stat *b)
+static bool is_same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
@@ -308,26 +311,26 @@ static int run_and_report(const arguments *a, const char *path)
     (void)stat(path, &before);
     const refine_status st = child_run(&code, a->child, path, &err);
     if (st != REFINE_OK)
-        return complain(&err, exit_code(st, true));
+        return memprof_print_error(&err, exit_code(st, true));
     if (code != EXIT_DONE)
         return code;
-    if (stat(path, &after) != 0 || same_file(&before, &after)) {
+    if (stat(path, &after) != 0 || is_same_file(&before, &after)) {
         (void)refine_fail(&err, REFINE_EINVAL,
                           "the job recorded nothing; for a plan there is refine-memprof --plan");
-        return complain(&err, EXIT_USAGE);
+        return memprof_print_error(&err, EXIT_USAGE);
     }
     return report_trace(a, path);
 }
 
-static int run_job(const arguments *a)
+static int profile_job(const arguments *a)
 {
     char path[PATH_MAX];
     refine_error err = { 0 };
     const char *named = a->trace ? a->trace : child_trace(a->child);
     if (named)
         return run_and_report(a, named);
-    if (temporary(path, &err) != REFINE_OK)
-        return complain(&err, EXIT_FAILED);
+    if (make_temporary_path(path, &err) != REFINE_OK)
+        return memprof_print_error(&err, EXIT_FAILED);
     const int code = run_and_report(a, path);
     (void)unlink(path);
     return code;
@@ -346,7 +349,7 @@ static void add_job(places *p, char *const argv[])
 }
 
 /* The report and the recording replace nothing that this program or the job reads or makes. */
-static refine_status check_places(const arguments *a, refine_error *err)
+static refine_status memprof_check_places(const arguments *a, refine_error *err)
 {
     places p = { 0 };
     places_add(&p, PLACE_READ, "the recording (--from)", a->from);
@@ -366,25 +369,25 @@ static int try_output(const arguments *a)
 {
     new_file f;
     refine_error err = { 0 };
-    refine_status st = check_places(a, &err);
+    refine_status st = memprof_check_places(a, &err);
     if (st == REFINE_OK && a->html) {
         st = new_file_open(&f, a->html, true, &err);
         if (st == REFINE_OK)
             new_file_abandon(&f);
     }
-    return st == REFINE_OK ? EXIT_DONE : complain(&err, exit_code(st, false));
+    return st == REFINE_OK ? EXIT_DONE : memprof_print_error(&err, exit_code(st, false));
 }
 
 int main(int argc, char **argv)
 {
     arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
-    int code = parse(&a, argc, argv);
+    int code = memprof_parse_arguments(&a, argc, argv);
     if (code >= 0)
         return code;
     code = try_output(&a);
     if (code != EXIT_DONE)
         return code;
     if (a.child)
-        return run_job(&a);
+        return profile_job(&a);
     return a.from ? report_trace(&a, a.from) : report_plan(&a);
 }

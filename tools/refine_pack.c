@@ -88,7 +88,7 @@ static const char HELP[] =
     "\n"
     "Exit status: 0 done, 1 failed while running, 2 usage, 4 bad input file.\n";
 
-static int complain(int code, const char *text)
+static int packer_print_error(int code, const char *text)
 {
     (void)fprintf(stderr, "refine-pack: %s\n", text);
     return code;
@@ -127,8 +127,8 @@ static const struct option OPTIONS[] = {
     { NULL, 0, NULL, 0 },
 };
 
-static refine_status misuse(refine_error *err, const char *option, const char *value,
-                            const char *advice)
+static refine_status option_error(refine_error *err, const char *option, const char *value,
+                                  const char *advice)
 {
     return refine_fail(err, REFINE_EINVAL, "%s %s: %s", option, value, advice);
 }
@@ -137,7 +137,7 @@ static refine_status parse_weights(arguments *a, const char *value, refine_error
 {
     if (weights_find(value, &a->weights))
         return REFINE_OK;
-    return misuse(err, "--weights", value, "unknown; use fp16 or int8");
+    return option_error(err, "--weights", value, "unknown; use fp16 or int8");
 }
 
 static refine_status parse_codec(arguments *a, const char *value, refine_error *err)
@@ -145,14 +145,14 @@ static refine_status parse_codec(arguments *a, const char *value, refine_error *
     a->raw = strcmp(value, "raw") == 0;
     if (a->raw || strcmp(value, "zstd") == 0)
         return REFINE_OK;
-    return misuse(err, "--codec", value, "unknown; use zstd or raw");
+    return option_error(err, "--codec", value, "unknown; use zstd or raw");
 }
 
 static refine_status parse_chunk(arguments *a, const char *value, refine_error *err)
 {
     uint64_t bytes;
     if (!sizes_parse(value, &bytes) || bytes < PACK_CHUNK_MIN || bytes > PACK_CHUNK_MAX)
-        return misuse(err, "--chunk", value, "write a size from 64K to 64M");
+        return option_error(err, "--chunk", value, "write a size from 64K to 64M");
     a->chunk_bytes = (size_t)bytes;
     return REFINE_OK;
 }
@@ -160,7 +160,7 @@ static refine_status parse_chunk(arguments *a, const char *value, refine_error *
 static refine_status parse_threads(arguments *a, const char *value, refine_error *err)
 {
     if (!numbers_int(value, 1, THREADS_MOST, &a->threads))
-        return misuse(err, "--threads", value, "write a number from 1 to 256");
+        return option_error(err, "--threads", value, "write a number from 1 to 256");
     return REFINE_OK;
 }
 
@@ -191,7 +191,8 @@ static refine_status parse_option(arguments *a, int option, refine_error *err)
     }
 }
 
-static refine_status check_arguments(arguments *a, int n_rest, char **rest, refine_error *err)
+static refine_status packer_check_arguments(arguments *a, int n_rest, char **rest,
+                                            refine_error *err)
 {
     if (a->mode != MODE_PACK) {
         if (n_rest > 0 || a->output)
@@ -211,7 +212,7 @@ static refine_status check_arguments(arguments *a, int n_rest, char **rest, refi
 }
 
 /* Returns an exit code, or -1 to go on. */
-static int parse(arguments *a, int argc, char **argv)
+static int packer_parse_arguments(arguments *a, int argc, char **argv)
 {
     refine_error err = { 0 };
     int option;
@@ -226,10 +227,10 @@ static int parse(arguments *a, int argc, char **argv)
             return EXIT_DONE;
         }
         if (parse_option(a, option, &err) != REFINE_OK)
-            return complain(EXIT_USAGE, err.text);
+            return packer_print_error(EXIT_USAGE, err.text);
     }
-    if (check_arguments(a, argc - optind, argv + optind, &err) != REFINE_OK)
-        return complain(EXIT_USAGE, err.text);
+    if (packer_check_arguments(a, argc - optind, argv + optind, &err) != REFINE_OK)
+        return packer_print_error(EXIT_USAGE, err.text);
     return -1;
 }
 
@@ -269,7 +270,7 @@ static bool asked_to_stop(void *context)
     return interrupt_pending();
 }
 
-static bool is_directory(const char *path)
+static bool is_source_directory(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
@@ -280,12 +281,14 @@ static const char *own_tokenizer(const char *source, char path[PATH_BYTES])
 {
     static const char *const DIRS[] = { "tokenizer_2", "tokenizer" };
     for (size_t i = 0; i < 2; i++)
-        if (snprintf(path, PATH_BYTES, "%s/%s", source, DIRS[i]) < PATH_BYTES && is_directory(path))
+        if (snprintf(path, PATH_BYTES, "%s/%s", source, DIRS[i]) < PATH_BYTES &&
+            is_source_directory(path))
             return path;
     return NULL;
 }
 
-static refine_status load_tokenizer(const arguments *a, char **text, size_t *len, refine_error *err)
+static refine_status packer_load_tokenizer(const arguments *a, char **text, size_t *len,
+                                           refine_error *err)
 {
     char path[PATH_BYTES];
     const char *from = a->tokenizer;
@@ -320,8 +323,8 @@ static json_t *disk_object(const disk_advice *d)
                      d->gain);
 }
 
-static void print_text(const arguments *a, const pack_written *w, double seconds,
-                       const disk_advice *disk)
+static void packer_print_text(const arguments *a, const pack_written *w, double seconds,
+                              const disk_advice *disk)
 {
     char file[SIZES_TEXT], weights[SIZES_TEXT], rate[SIZES_TEXT], advice[DISK_ADVICE_TEXT];
 
@@ -338,8 +341,8 @@ static void print_text(const arguments *a, const pack_written *w, double seconds
         (void)printf("%s\n", disk_advice_text(advice, disk));
 }
 
-static void print_json(const arguments *a, const weight_source *s, const pack_written *w,
-                       bool tokenizer, double seconds, const disk_advice *disk)
+static void packer_print_json(const arguments *a, const weight_source *s, const pack_written *w,
+                              bool tokenizer, double seconds, const disk_advice *disk)
 {
     struct rusage usage = { 0 };
     char hash[24];
@@ -368,13 +371,13 @@ static void print_result(const arguments *a, const weight_source *s, const pack_
     const disk_advice *disk = measure_disk(a, &measured) ? &measured : NULL;
 
     if (a->json)
-        print_json(a, s, w, tokenizer, seconds, disk);
+        packer_print_json(a, s, w, tokenizer, seconds, disk);
     else
-        print_text(a, w, seconds, disk);
+        packer_print_text(a, w, seconds, disk);
 }
 
-static refine_status pack_source(const arguments *a, const weight_source *s, const char *merges,
-                                 size_t merges_len, refine_error *err)
+static refine_status write_pack_of_source(const arguments *a, const weight_source *s,
+                                          const char *merges, size_t merges_len, refine_error *err)
 {
     watcher w = { 0 };
     pack_written written;
@@ -401,7 +404,7 @@ static refine_status pack_source(const arguments *a, const weight_source *s, con
 }
 
 /* Nothing that the pack is made from is replaced by it, --force or not. */
-static refine_status check_places(const arguments *a, refine_error *err)
+static refine_status packer_check_places(const arguments *a, refine_error *err)
 {
     static const char ROLE[] = "the tokenizer (--tokenizer)";
     char file[MERGES_PATH], beside[MERGES_PATH];
@@ -429,20 +432,20 @@ static int run_pack(const arguments *a)
     bool opening = true;
 
     interrupt_hold();
-    refine_status st = check_places(a, &err);
+    refine_status st = packer_check_places(a, &err);
     if (st == REFINE_OK)
         st = open_source(&s, a->input, &err);
     if (st == REFINE_OK)
-        st = load_tokenizer(a, &merges, &merges_len, &err);
+        st = packer_load_tokenizer(a, &merges, &merges_len, &err);
     if (st == REFINE_OK) {
         opening = false;
-        st = pack_source(a, s, merges, merges_len, &err);
+        st = write_pack_of_source(a, s, merges, merges_len, &err);
     }
     mem_free(merges);
     if (s)
         s->close(s);
     if (st != REFINE_OK)
-        (void)complain(0, err.text);
+        (void)packer_print_error(0, err.text);
     interrupt_release();
     return exit_code(st, opening);
 }
@@ -456,7 +459,7 @@ static int run_reading(const arguments *a)
                                  ? pack_inspect(stdout, a->input, a->json, &err)
                                  : pack_verify(stdout, a->input, a->json, a->quiet, &err);
     if (st != REFINE_OK)
-        (void)complain(0, err.text);
+        (void)packer_print_error(0, err.text);
     interrupt_release();
     return exit_code(st, true);
 }
@@ -464,7 +467,7 @@ static int run_reading(const arguments *a)
 int main(int argc, char **argv)
 {
     arguments a = { 0 };
-    const int code = parse(&a, argc, argv);
+    const int code = packer_parse_arguments(&a, argc, argv);
 
     if (code >= 0)
         return code;

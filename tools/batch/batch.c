@@ -38,7 +38,7 @@ uint64_t batch_draw_seed(void)
     return v;
 }
 
-static bool same_shape(const refine_job *a, const refine_job *b)
+static bool same_latent_shape(const refine_job *a, const refine_job *b)
 {
     return a->width == b->width && a->height == b->height && !a->rgb_in == !b->rgb_in;
 }
@@ -75,7 +75,7 @@ static refine_status choose_images(batch *b, const refine_job *j, int most, refi
  * makes room. */
 static refine_status size_group(batch *b, const refine_job *j, int most, refine_error *err)
 {
-    if (b->e && same_shape(&b->shape, j)) {
+    if (b->e && same_latent_shape(&b->shape, j)) {
         b->o.images = b->advised < most ? b->advised : most;
         return REFINE_OK;
     }
@@ -90,7 +90,7 @@ static refine_status size_group(batch *b, const refine_job *j, int most, refine_
 
 /* ---- filling a group ---- */
 
-static void skip(batch *b, member *m, refine_status st, const refine_error *err)
+static void skip_member(batch *b, member *m, refine_status st, const refine_error *err)
 {
     b->b->skipped(b->b->context, m->item, st, err);
     b->sum.there += st == REFINE_OK;
@@ -98,7 +98,7 @@ static void skip(batch *b, member *m, refine_status st, const refine_error *err)
     job_input_free(&m->in);
 }
 
-static refine_status load(const batch *b, member *m, refine_error *err)
+static refine_status load_member(const batch *b, member *m, refine_error *err)
 {
     const work_item *item = m->item;
     m->j = b->b->j;
@@ -120,11 +120,11 @@ static bool load_next(batch *b, const refine_report *plan)
         member *m = &b->m[b->loaded];
         refine_error err = { 0 };
         *m = (member){ .item = &b->l->item[b->next++] };
-        const refine_status st = load(b, m, &err);
+        const refine_status st = load_member(b, m, &err);
         if (st != REFINE_OK) {
-            skip(b, m, st, &err);
+            skip_member(b, m, st, &err);
         } else if (output_is_done(m->item->output, &m->j, plan, b->b->seeded || m->item->seeded)) {
-            skip(b, m, REFINE_OK, NULL);
+            skip_member(b, m, REFINE_OK, NULL);
         } else {
             b->loaded++;
             return true;
@@ -134,14 +134,14 @@ static bool load_next(batch *b, const refine_report *plan)
 }
 
 /* Loads neighbours of one shape.  `plan` says what a finished picture carries. */
-static refine_status fill(batch *b, const refine_report *plan, refine_error *err)
+static refine_status fill_group(batch *b, const refine_report *plan, refine_error *err)
 {
     if (b->loaded == 0 && !load_next(b, plan))
         return REFINE_OK;
     const int left = b->l->n - b->next + 1;
     TRY(size_group(b, &b->m[0].j, left < BATCH_MOST ? left : BATCH_MOST, err));
     b->n = 1;
-    while (b->n < b->o.images && load_next(b, plan) && same_shape(&b->m[0].j, &b->m[b->n].j))
+    while (b->n < b->o.images && load_next(b, plan) && same_latent_shape(&b->m[0].j, &b->m[b->n].j))
         b->n++;
     b->o.images = b->n;
     return REFINE_OK;
@@ -154,7 +154,7 @@ static refine_status open_engine(batch *b, const refine_job *j, refine_error *er
     refine_report r = REFINE_REPORT_INIT;
     if (b->e) {
         refine_get_report(b->e, &r);
-        if (r.images == b->n && same_shape(&b->shape, j))
+        if (r.images == b->n && same_latent_shape(&b->shape, j))
             return REFINE_OK;
         refine_close(b->e);
         b->e = NULL;
@@ -163,7 +163,7 @@ static refine_status open_engine(batch *b, const refine_job *j, refine_error *er
     return refine_open(&b->e, &b->o, j, err);
 }
 
-static void save(batch *b, const refine_report *r)
+static void save_group(batch *b, const refine_report *r)
 {
     const work_item *made[BATCH_MOST];
     refine_job jobs[BATCH_MOST];
@@ -174,7 +174,7 @@ static void save(batch *b, const refine_report *r)
         refine_error err = { 0 };
         const refine_status st = output_save(m->item->output, &m->in.out, &m->j, r, &err);
         if (st != REFINE_OK) {
-            skip(b, m, st, &err);
+            skip_member(b, m, st, &err);
             continue;
         }
         jobs[n] = m->j;
@@ -196,7 +196,7 @@ static refine_status run_group(batch *b, refine_error *err)
     TRY(open_engine(b, &jobs[0], err));
     TRY(refine_run_many(b->e, jobs, b->n, err));
     refine_get_report(b->e, &r);
-    save(b, &r);
+    save_group(b, &r);
     b->loaded -= b->n;
     memmove(b->m, b->m + b->n, (size_t)b->loaded * sizeof *b->m);
     b->n = 0;
@@ -225,7 +225,7 @@ refine_status batch_run(const batch_options *o, const work_list *l, batch_result
     refine_status st = plan_model(&b, &plan, err);
 
     while (st == REFINE_OK) {
-        st = fill(&b, &plan, err);
+        st = fill_group(&b, &plan, err);
         if (st != REFINE_OK || b.n == 0)
             break;
         st = run_group(&b, err);

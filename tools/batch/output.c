@@ -11,7 +11,7 @@ typedef struct texts {
     image_text t[TEXTS];
 } texts;
 
-static void describe(texts *x, const refine_job *j, const refine_report *r)
+static void fill_image_texts(texts *x, const refine_job *j, const refine_report *r)
 {
     const bool partly = j->denoising_start > 0;
     snprintf(x->v[0], LEN, "refine-lowmem %s", refine_version());
@@ -42,14 +42,14 @@ refine_status output_save(const char *path, const image *im, const refine_job *j
                           const refine_report *r, refine_error *err)
 {
     texts x;
-    describe(&x, j, r);
+    fill_image_texts(&x, j, r);
     return image_save_png(path, im, x.t, TEXTS, err);
 }
 
 bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded)
 {
     texts x;
-    describe(&x, j, r);
+    fill_image_texts(&x, j, r);
     for (int i = 0; i < TEXTS && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;

@@ -17,12 +17,12 @@
 
 enum { LINE_MOST = 1 << 20 };
 
-static refine_status out_of_memory(refine_error *err)
+static refine_status work_list_out_of_memory(refine_error *err)
 {
     return refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
-static refine_status append(work_list *l, work_item **out, refine_error *err)
+static refine_status append_work_item(work_list *l, work_item **out, refine_error *err)
 {
     if (l->n == l->room) {
         const int room = l->room ? 2 * l->room : 16;
@@ -30,7 +30,7 @@ static refine_status append(work_list *l, work_item **out, refine_error *err)
             return refine_fail(err, REFINE_EINVAL, "more than %d inputs in one run", WORK_MOST);
         work_item *more = mem_realloc(l->item, (size_t)room * sizeof *more);
         if (!more)
-            return out_of_memory(err);
+            return work_list_out_of_memory(err);
         l->item = more;
         l->room = room;
     }
@@ -40,7 +40,7 @@ static refine_status append(work_list *l, work_item **out, refine_error *err)
 }
 
 /* dir/name, or name alone where it is absolute or there is no dir. */
-static char *join(const char *dir, size_t dir_len, const char *name)
+static char *join_input_path(const char *dir, size_t dir_len, const char *name)
 {
     const bool alone = name[0] == '/' || dir_len == 0;
     const size_t n = (alone ? 0 : dir_len + 1) + strlen(name) + 1;
@@ -50,13 +50,13 @@ static char *join(const char *dir, size_t dir_len, const char *name)
     return path;
 }
 
-static refine_status add_file(work_list *l, const char *dir, size_t dir_len, const char *name,
-                              refine_error *err)
+static refine_status add_input_file(work_list *l, const char *dir, size_t dir_len, const char *name,
+                                    refine_error *err)
 {
     work_item *item;
-    TRY(append(l, &item, err));
-    item->input = join(dir, dir_len, name);
-    return item->input ? REFINE_OK : out_of_memory(err);
+    TRY(append_work_item(l, &item, err));
+    item->input = join_input_path(dir, dir_len, name);
+    return item->input ? REFINE_OK : work_list_out_of_memory(err);
 }
 
 /* ---- directories ---- */
@@ -79,7 +79,7 @@ static int by_input(const void *a, const void *b)
     return strcmp(((const work_item *)a)->input, ((const work_item *)b)->input);
 }
 
-static refine_status add_directory(work_list *l, const char *dir, refine_error *err)
+static refine_status add_input_directory(work_list *l, const char *dir, refine_error *err)
 {
     const int first = l->n;
     refine_status st = REFINE_OK;
@@ -92,7 +92,7 @@ static refine_status add_directory(work_list *l, const char *dir, refine_error *
         len--;
     for (struct dirent *e = readdir(d); e && st == REFINE_OK; e = readdir(d))
         if (has_known_ending(e->d_name))
-            st = add_file(l, dir, len, e->d_name, err);
+            st = add_input_file(l, dir, len, e->d_name, err);
     (void)closedir(d);
     TRY(st);
     if (l->n == first)
@@ -107,9 +107,9 @@ refine_status work_list_add(work_list *l, const char *input, refine_error *err)
     l->several = l->several || l->n > 0;
     if (strcmp(input, "-") != 0 && stat(input, &st) == 0 && S_ISDIR(st.st_mode)) {
         l->several = true;
-        return add_directory(l, input, err);
+        return add_input_directory(l, input, err);
     }
-    return add_file(l, "", 0, input, err);
+    return add_input_file(l, "", 0, input, err);
 }
 
 /* ---- manifests ---- */
@@ -139,7 +139,7 @@ static bool from_directory(char **name, const char *dir, size_t dir_len)
 {
     if (!*name)
         return true;
-    char *path = join(dir, dir_len, *name);
+    char *path = join_input_path(dir, dir_len, *name);
     mem_free(*name);
     *name = path;
     return path != NULL;
@@ -157,7 +157,7 @@ static refine_status add_line(work_list *l, const char *manifest, const char *te
         json_decref(o);
         return refine_fail(err, REFINE_EFORMAT, "%s: line %d is no JSON object", manifest, line);
     }
-    refine_status st = append(l, &item, err);
+    refine_status st = append_work_item(l, &item, err);
     if (st == REFINE_OK &&
         !(take_string(o, "input", &item->input) && take_string(o, "output", &item->output) &&
           take_string(o, "prompt", &item->prompt) && take_string(o, "negative", &item->negative) &&
@@ -170,7 +170,7 @@ static refine_status add_line(work_list *l, const char *manifest, const char *te
     TRY(st);
     if (!from_directory(&item->input, manifest, dir_len) ||
         !from_directory(&item->output, manifest, dir_len))
-        return out_of_memory(err);
+        return work_list_out_of_memory(err);
     return REFINE_OK;
 }
 
@@ -228,7 +228,7 @@ refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error
                                item->input);
         item->output = name_after(dir, item->input);
         if (!item->output)
-            return out_of_memory(err);
+            return work_list_out_of_memory(err);
     }
     return REFINE_OK;
 }

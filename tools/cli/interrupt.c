@@ -12,7 +12,7 @@ enum { N_SIGNALS = sizeof SIGNALS / sizeof SIGNALS[0] };
 
 /* Those that would end the process.  A blocked signal becomes pending even where it is
  * ignored (nohup, a shell's background job), and must then not count. */
-static sigset_t deadly(void)
+static sigset_t fatal_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -26,19 +26,19 @@ static sigset_t deadly(void)
 
 void interrupt_hold(void)
 {
-    const sigset_t set = deadly();
+    const sigset_t set = fatal_signals();
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 void interrupt_release(void)
 {
-    const sigset_t set = deadly();
+    const sigset_t set = fatal_signals();
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 bool interrupt_pending(void)
 {
-    const sigset_t set = deadly();
+    const sigset_t set = fatal_signals();
     sigset_t waiting;
     if (sigpending(&waiting) != 0)
         return false;

@@ -16,7 +16,8 @@ bool numbers_real(const char *text, double least, double most, double *out)
 }
 
 /* Digits, followed by anything: where they end, or NULL. */
-static const char *leading(const char *text, uint64_t least, uint64_t most, uint64_t *out)
+static const char *parse_leading_digits(const char *text, uint64_t least, uint64_t most,
+                                        uint64_t *out)
 {
     char *end;
     errno = 0;
@@ -32,7 +33,7 @@ static const char *leading(const char *text, uint64_t least, uint64_t most, uint
 bool numbers_whole(const char *text, uint64_t least, uint64_t most, uint64_t *out)
 {
     uint64_t v;
-    const char *end = leading(text, least, most, &v);
+    const char *end = parse_leading_digits(text, least, most, &v);
     if (!end || *end)
         return false;
     *out = v;
@@ -51,7 +52,7 @@ bool numbers_int(const char *text, int least, int most, int *out)
 bool numbers_pair(const char *text, int most, int *a, int *b)
 {
     uint64_t v;
-    const char *x = leading(text, 1, (uint64_t)most, &v);
+    const char *x = parse_leading_digits(text, 1, (uint64_t)most, &v);
     if (!x || *x != 'x' || !numbers_int(x + 1, 1, most, b))
         return false;
     *a = (int)v;

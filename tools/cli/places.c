@@ -53,7 +53,7 @@ static char *last_component(char *path)
 }
 
 /* Takes the last component off, and its slash unless that is the root's. */
-static void cut(char *path)
+static void drop_last_component(char *path)
 {
     char *last = last_component(path);
     *(last > path + 1 ? last - 1 : last) = '\0';
@@ -67,12 +67,12 @@ static bool step_up(char path[PATH_MAX])
         return true;
     if (*last == '\0' || strcmp(last, "..") == 0)
         return step_down(path, "..", 2);
-    cut(path);
+    drop_last_component(path);
     return true;
 }
 
 /* When `path` is a link: takes it off, and what it says is to be walked before `left`. */
-static bool follow(char path[PATH_MAX], char left[PATH_MAX], int *links)
+static bool follow_link(char path[PATH_MAX], char left[PATH_MAX], int *links)
 {
     char target[PATH_MAX];
     const ssize_t n = readlink(path, target, sizeof target);
@@ -87,13 +87,13 @@ static bool follow(char path[PATH_MAX], char left[PATH_MAX], int *links)
     if (target[0] == '/')
         memcpy(path, "/", 2);
     else
-        cut(path);
+        drop_last_component(path);
     return true;
 }
 
 /* The name without links, "." and "..", whether or not there is such a file.  Where a directory
  * is missing, ".." is the one it would be made in.  False: it leads nowhere. */
-static bool walk(char path[PATH_MAX], const char *name)
+static bool resolve_path(char path[PATH_MAX], const char *name)
 {
     char left[PATH_MAX];
     int links = 0;
@@ -112,7 +112,7 @@ static bool walk(char path[PATH_MAX], const char *name)
             continue;
         if (strcmp(component, "..") == 0
                 ? !step_up(path)
-                : !step_down(path, component, n) || !follow(path, left, &links))
+                : !step_down(path, component, n) || !follow_link(path, left, &links))
             return false;
     }
     return true;
@@ -126,7 +126,7 @@ static bool stat_nearest(struct stat *st, const char **rest, const char *path)
     while (stat(above[0] ? above : ".", st) != 0) {
         if (above[0] == '\0' || strcmp(above, "/") == 0)
             return false;
-        cut(above);
+        drop_last_component(above);
     }
     *rest = path + strlen(above);
     *rest += **rest == '/' && above[0];
@@ -134,13 +134,13 @@ static bool stat_nearest(struct stat *st, const char **rest, const char *path)
 }
 
 /* False: it is no place, or, with p->st, there was no memory. */
-static bool locate(places *p, place *at, const char *name)
+static bool locate_place(places *p, place *at, const char *name)
 {
     char path[PATH_MAX];
     const char *rest = "";
     struct stat st;
 
-    if (stat(name, &st) != 0 && !(walk(path, name) && stat_nearest(&st, &rest, path)))
+    if (stat(name, &st) != 0 && !(resolve_path(path, name) && stat_nearest(&st, &rest, path)))
         return false;
     if (!holds_something(&st))
         return false;
@@ -156,7 +156,7 @@ static bool locate(places *p, place *at, const char *name)
 /* ---- the list ---- */
 
 /* Takes over what `at` owns. */
-static void append(places *p, place at)
+static void append_place(places *p, place at)
 {
     if (p->n == p->room) {
         const int room = p->room ? 2 * p->room : 16;
@@ -177,11 +177,11 @@ static void append(places *p, place at)
 void places_add(places *p, place_use use, const char *role, const char *name)
 {
     place at = { .use = use, .role = role };
-    if (p->st != REFINE_OK || !name || !*name || !locate(p, &at, name))
+    if (p->st != REFINE_OK || !name || !*name || !locate_place(p, &at, name))
         return;
     at.name = mem_strdup(name);
     if (at.name) {
-        append(p, at);
+        append_place(p, at);
         return;
     }
     p->st = REFINE_ENOMEM;
@@ -192,7 +192,7 @@ void places_add_open(places *p, place_use use, const char *role, int fd)
 {
     struct stat st;
     if (p->st == REFINE_OK && fstat(fd, &st) == 0 && holds_something(&st))
-        append(p, (place){ .dev = st.st_dev, .ino = st.st_ino, .use = use, .role = role });
+        append_place(p, (place){ .dev = st.st_dev, .ino = st.st_ino, .use = use, .role = role });
 }
 
 void places_free(places *p)
@@ -207,7 +207,7 @@ void places_free(places *p)
 
 /* ---- clashes ---- */
 
-static int compare(const place *a, const place *b)
+static int compare_locations(const place *a, const place *b)
 {
     if (a->dev != b->dev)
         return a->dev < b->dev ? -1 : 1;
@@ -217,10 +217,10 @@ static int compare(const place *a, const place *b)
 }
 
 /* In one place: what is written, what is read, and each as it was added. */
-static int by_place(const void *pa, const void *pb)
+static int compare_places(const void *pa, const void *pb)
 {
     const place *a = pa, *b = pb;
-    const int apart = compare(a, b);
+    const int apart = compare_locations(a, b);
     if (apart != 0)
         return apart;
     if (a->use != b->use)
@@ -228,7 +228,8 @@ static int by_place(const void *pa, const void *pb)
     return a->order - b->order;
 }
 
-static refine_status refuse(const place *written, const place *other, refine_error *err)
+static refine_status report_place_conflict(const place *written, const place *other,
+                                           refine_error *err)
 {
     const char *of[2] = { written->name ? written->name : "", other->name ? other->name : "" };
     const char *space[2] = { of[0][0] ? " " : "", of[1][0] ? " " : "" };
@@ -253,12 +254,12 @@ refine_status places_check(places *p, refine_error *err)
     if (p->st != REFINE_OK)
         return refine_fail(err, p->st, "out of memory");
     if (p->n > 0)
-        qsort(p->item, (size_t)p->n, sizeof *p->item, by_place);
+        qsort(p->item, (size_t)p->n, sizeof *p->item, compare_places);
     /* What is read goes before what else is written: it could not be made again. */
     for (int i = 0, end; i < p->n; i = end) {
         const place *at = &p->item[i];
         int other = i + 1;
-        for (end = i + 1; end < p->n && compare(at, &p->item[end]) == 0; end++)
+        for (end = i + 1; end < p->n && compare_locations(at, &p->item[end]) == 0; end++)
             if (p->item[end].use == PLACE_READ && p->item[other].use == PLACE_WRITTEN)
                 other = end;
         if (at->use == PLACE_WRITTEN && end > i + 1 && (!first || at->order < first->order)) {
@@ -266,5 +267,5 @@ refine_status places_check(places *p, refine_error *err)
             with = &p->item[other];
         }
     }
-    return first ? refuse(first, with, err) : REFINE_OK;
+    return first ? report_place_conflict(first, with, err) : REFINE_OK;
 }

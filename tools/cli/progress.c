@@ -29,7 +29,7 @@ bool progress_due(const progress *p)
     return p->out && clock_seconds() - p->shown >= (p->terminal ? REDRAW : RELOG);
 }
 
-static int columns(const progress *p)
+static int terminal_columns(const progress *p)
 {
     struct winsize w;
     if (p->terminal && ioctl(fileno(p->out), TIOCGWINSZ, &w) == 0 && w.ws_col > 0)
@@ -75,7 +75,7 @@ void progress_show(progress *p, double done, double eta, const char *fmt, ...)
     eta_text(left, eta);
 
     const int rest = (int)(strlen(p->what) + strlen(details) + strlen(left)) + 12;
-    const int room = columns(p) - rest;
+    const int room = terminal_columns(p) - rest;
     if (p->terminal && room >= BAR_LEAST)
         bar_text(bar, done, room < BAR_MOST ? room : BAR_MOST);
     (void)fprintf(p->out, "%s%s %s%3.0f %%  %s%s%s", p->terminal ? "\r" : "", p->what, bar,

@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static refine_status read_all(int fd, char *dst, size_t bytes, const char *path, refine_error *err)
+static refine_status read_json_bytes(int fd, char *dst, size_t bytes, const char *path,
+                                     refine_error *err)
 {
     size_t at = 0;
     while (at < bytes) {
@@ -26,8 +27,8 @@ static refine_status read_all(int fd, char *dst, size_t bytes, const char *path,
     return REFINE_OK;
 }
 
-static refine_status parse(json_t **out, const char *text, size_t len, const char *path,
-                           refine_error *err)
+static refine_status parse_json_object(json_t **out, const char *text, size_t len, const char *path,
+                                       refine_error *err)
 {
     json_error_t where;
     json_t *root = json_loadb(text, len, 0, &where);
@@ -63,7 +64,7 @@ refine_status json_file_text(char **out, size_t *len, const char *path, size_t m
     else if (!(text = mem_alloc((size_t)s.st_size + 1)))
         st = refine_fail(err, REFINE_ENOMEM, "out of memory");
     else
-        st = read_all(fd, text, (size_t)s.st_size, path, err);
+        st = read_json_bytes(fd, text, (size_t)s.st_size, path, err);
     (void)close(fd);
     if (st != REFINE_OK) {
         mem_free(text);
@@ -80,7 +81,7 @@ refine_status json_file_load(json_t **out, const char *path, refine_error *err)
     size_t len = 0;
     *out = NULL;
     TRY(json_file_text(&text, &len, path, JSON_FILE_MOST, err));
-    const refine_status st = parse(out, text, len, path, err);
+    const refine_status st = parse_json_object(out, text, len, path, err);
     mem_free(text);
     return st;
 }

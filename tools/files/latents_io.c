@@ -32,7 +32,10 @@ void latents_free(latents *l)
     l->v = NULL;
 }
 
-static size_t count(const latents *l) { return LATENTS_CHANNELS * (size_t)l->h * (size_t)l->w; }
+static size_t latents_count(const latents *l)
+{
+    return LATENTS_CHANNELS * (size_t)l->h * (size_t)l->w;
+}
 
 /* The first bytes of a file; 0 when it cannot be read. */
 static size_t read_head(const char *path, unsigned char head[HEAD])
@@ -83,13 +86,13 @@ static refine_status take_shape(latents *l, const uint64_t *dim, int n, const ch
                            "%s: holds no latents of shape [1,4,h,w] with sides up to %d", path,
                            LATENTS_MAX_SIDE);
     *l = (latents){ (int)d[1], (int)d[2], NULL };
-    l->v = mem_alloc(count(l) * sizeof(float));
+    l->v = mem_alloc(latents_count(l) * sizeof(float));
     return l->v ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
 }
 
-static refine_status check_finite(const latents *l, const char *path, refine_error *err)
+static refine_status check_latents_finite(const latents *l, const char *path, refine_error *err)
 {
-    for (size_t i = 0; i < count(l); i++)
+    for (size_t i = 0; i < latents_count(l); i++)
         if (!isfinite(l->v[i]))
             return refine_fail(err, REFINE_EFORMAT, "%s: holds numbers that are not finite", path);
     return REFINE_OK;
@@ -97,7 +100,7 @@ static refine_status check_finite(const latents *l, const char *path, refine_err
 
 /* ---- safetensors ---- */
 
-static const safetensor *choose(const safetensors *f)
+static const safetensor *choose_latents_tensor(const safetensors *f)
 {
     const safetensor *t = safetensors_find(f, "latents");
     if (!t)
@@ -108,7 +111,7 @@ static const safetensor *choose(const safetensors *f)
 static refine_status read_values(latents *l, const safetensors *f, const safetensor *t,
                                  refine_error *err)
 {
-    const size_t n = count(l);
+    const size_t n = latents_count(l);
     if (t->type == ST_F32)
         return safetensors_read(f, t, 0, n * sizeof(float), l->v, err);
     if (t->type != ST_F16 && t->type != ST_BF16)
@@ -128,7 +131,7 @@ static refine_status read_values(latents *l, const safetensors *f, const safeten
 
 static refine_status load_tensor(latents *l, const safetensors *f, float factor, refine_error *err)
 {
-    const safetensor *t = choose(f);
+    const safetensor *t = choose_latents_tensor(f);
     if (!t)
         return refine_fail(err, REFINE_EFORMAT, "%s: holds %d tensors and none named latents",
                            f->path, f->n);
@@ -136,7 +139,7 @@ static refine_status load_tensor(latents *l, const safetensors *f, float factor,
     TRY(read_values(l, f, t, err));
     if (strcmp(t->name, COMFY_TENSOR) == 0) {
         const bool old = !safetensors_find(f, COMFY_MARKER);
-        for (size_t i = 0; i < count(l); i++)
+        for (size_t i = 0; i < latents_count(l); i++)
             l->v[i] = (old ? l->v[i] / OLD_COMFY_FACTOR : l->v[i]) * factor;
     }
     return REFINE_OK;
@@ -184,7 +187,7 @@ static refine_status read_npy_header(npy *h, FILE *f, const char *path, refine_e
 }
 
 /* What stands behind 'key': in the dictionary, spaces skipped. */
-static const char *value_of(const npy *h, const char *key)
+static const char *find_npy_value(const npy *h, const char *key)
 {
     char quoted[32];
     snprintf(quoted, sizeof quoted, "'%s':", key);
@@ -195,7 +198,7 @@ static const char *value_of(const npy *h, const char *key)
     return p + strspn(p, " ");
 }
 
-static bool parse_shape(npy *h, const char *p)
+static bool parse_npy_shape(npy *h, const char *p)
 {
     if (!p || *p++ != '(')
         return false;
@@ -220,14 +223,14 @@ static bool parse_shape(npy *h, const char *p)
 
 static refine_status parse_npy_header(npy *h, const char *path, refine_error *err)
 {
-    const char *descr = value_of(h, "descr"), *order = value_of(h, "fortran_order");
+    const char *descr = find_npy_value(h, "descr"), *order = find_npy_value(h, "fortran_order");
     if (!descr || (strncmp(descr, "'<f4'", 5) != 0 && strncmp(descr, "'<f2'", 5) != 0))
         return bad_npy(path, "the NumPy array is not little-endian float32 or float16", err);
     h->half = strncmp(descr, "'<f2'", 5) == 0;
     if (!order || strncmp(order, "False", 5) != 0)
         return bad_npy(
             path, "the NumPy array is in Fortran order; save it with np.ascontiguousarray", err);
-    if (!parse_shape(h, value_of(h, "shape")))
+    if (!parse_npy_shape(h, find_npy_value(h, "shape")))
         return bad_npy(path, "the NumPy array has no shape [1,4,h,w]", err);
     return REFINE_OK;
 }
@@ -235,7 +238,7 @@ static refine_status parse_npy_header(npy *h, const char *path, refine_error *er
 static refine_status read_npy_values(latents *l, const npy *h, FILE *f, const char *path,
                                      refine_error *err)
 {
-    const size_t n = count(l);
+    const size_t n = latents_count(l);
     if (!h->half)
         return fread(l->v, sizeof(float), n, f) == n
                    ? REFINE_OK
@@ -284,7 +287,7 @@ refine_status latents_load(latents *out, const char *path, float scaling_factor,
     else
         st = load_safetensors(out, path, scaling_factor, err);
     if (st == REFINE_OK)
-        st = check_finite(out, path, err);
+        st = check_latents_finite(out, path, err);
     if (st != REFINE_OK)
         latents_free(out);
     return st;
@@ -292,7 +295,7 @@ refine_status latents_load(latents *out, const char *path, float scaling_factor,
 
 /* ---- writing ---- */
 
-static bool ends_with(const char *s, const char *end)
+static bool has_extension(const char *s, const char *end)
 {
     const size_t n = strlen(s), m = strlen(end);
     return n >= m && strcmp(s + n - m, end) == 0;
@@ -328,7 +331,7 @@ static size_t safetensors_front(char *out, const latents *l, bool comfy)
         comfy ? "\"latent_format_version_0\":{\"dtype\":\"F32\",\"shape\":[0],"
                 "\"data_offsets\":[0,0]},"
               : "",
-        comfy ? COMFY_TENSOR : "latents", l->h, l->w, count(l) * sizeof(float));
+        comfy ? COMFY_TENSOR : "latents", l->h, l->w, latents_count(l) * sizeof(float));
     out[8 + used] = ' ';
     return FRONT;
 }
@@ -338,7 +341,7 @@ static refine_status write_parts(const new_file *f, const char *front, size_t n_
 {
     enum { BLOCK = 4096 };
     float block[BLOCK];
-    const size_t n = count(l);
+    const size_t n = latents_count(l);
     TRY(new_file_write(f, front, n_front, 0, err));
     for (size_t i = 0; i < n; i += BLOCK) {
         const size_t m = num_min(BLOCK, n - i);
@@ -351,13 +354,14 @@ static refine_status write_parts(const new_file *f, const char *front, size_t n_
 
 bool latents_writable(const char *path)
 {
-    return ends_with(path, ".safetensors") || ends_with(path, ".npy") || ends_with(path, ".latent");
+    return has_extension(path, ".safetensors") || has_extension(path, ".npy") ||
+           has_extension(path, ".latent");
 }
 
 refine_status latents_save(const char *path, const latents *l, float scaling_factor,
                            refine_error *err)
 {
-    const bool comfy = ends_with(path, ".latent"), npy_file = ends_with(path, ".npy");
+    const bool comfy = has_extension(path, ".latent"), npy_file = has_extension(path, ".npy");
     char front[512];
     new_file f;
 

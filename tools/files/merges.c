@@ -96,7 +96,8 @@ static void zlib_free(voidpf unused, voidpf p)
     mem_free(p);
 }
 
-static refine_status gunzip(const char *path, const buffer *in, buffer *out, refine_error *err)
+static refine_status gunzip_buffer(const char *path, const buffer *in, buffer *out,
+                                   refine_error *err)
 {
     enum { CHUNK = 65536, GZIP_WINDOW = 15 + 16 };
     z_stream z = { .zalloc = zlib_alloc, .zfree = zlib_free };
@@ -142,7 +143,7 @@ static refine_status wrong_count(const char *path, size_t count, refine_error *e
                        count, TOKENIZER_MERGES);
 }
 
-static bool is_header(const char *line)
+static bool is_merges_header(const char *line)
 {
     return strncmp(line, "#version", 8) == 0 || strncmp(line, "\"bpe_simple_vocab", 17) == 0;
 }
@@ -157,7 +158,7 @@ static refine_status from_text(const char *path, const buffer *in, buffer *out, 
         at += len + (stop != NULL);
         if (len > 0 && line[len - 1] == '\r')
             len--;
-        if (len == 0 || (line == in->at && is_header(line)))
+        if (len == 0 || (line == in->at && is_merges_header(line)))
             continue;
         TRY(buffer_add(out, line, len, err));
         TRY(buffer_add(out, "\n", 1, err));
@@ -229,7 +230,7 @@ static refine_status check_vocabulary(const char *path, const json_t *vocab, con
 static refine_status load_text_file(const char *path, buffer *out, refine_error *err);
 
 /* "DIR/name" where `path` is "DIR/something"; false when it does not fit. */
-static bool sibling(const char *path, const char *name, char out[MERGES_PATH])
+static bool sibling_path(const char *path, const char *name, char out[MERGES_PATH])
 {
     const char *slash = strrchr(path, '/');
     const int dir = slash ? (int)(slash - path) + 1 : 0;
@@ -252,7 +253,7 @@ static refine_status from_json(const char *path, const buffer *in, buffer *out, 
         TRY_OR(done, check_vocabulary(path, json_object_get(model, "vocab"), out, err));
         goto done;
     }
-    if (!sibling(path, "merges.txt", beside)) {
+    if (!sibling_path(path, "merges.txt", beside)) {
         st = refine_fail(err, REFINE_EINVAL, "%s: the path is too long", path);
         goto done;
     }
@@ -272,7 +273,7 @@ static refine_status read_plain(const char *path, buffer *out, refine_error *err
     refine_status st;
     TRY_OR(done, read_file(path, &raw, err));
     if (raw.len >= 2 && memcmp(raw.at, "\x1f\x8b", 2) == 0) {
-        st = gunzip(path, &raw, out, err);
+        st = gunzip_buffer(path, &raw, out, err);
     } else {
         *out = raw;
         raw.at = NULL;
@@ -303,13 +304,13 @@ static refine_status load_file(const char *path, buffer *out, refine_error *err)
     return st;
 }
 
-static bool is_directory(const char *path)
+static bool is_merges_directory(const char *path)
 {
     struct stat s;
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
-static bool is_file(const char *path)
+static bool is_merges_file(const char *path)
 {
     struct stat s;
     return stat(path, &s) == 0 && S_ISREG(s.st_mode);
@@ -326,7 +327,7 @@ static bool find_in(const char *dir, char out[MERGES_PATH])
         for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
             char path[MERGES_PATH];
             const int n = snprintf(path, sizeof path, "%s/%s%s", dir, sub[s], name[i]);
-            if (n > 0 && n < MERGES_PATH && is_file(path)) {
+            if (n > 0 && n < MERGES_PATH && is_merges_file(path)) {
                 memcpy(out, path, (size_t)n + 1);
                 return true;
             }
@@ -343,7 +344,7 @@ refine_status merges_load(const char *path, char **text, size_t *len, refine_err
 
     *text = NULL;
     *len = 0;
-    if (is_directory(path)) {
+    if (is_merges_directory(path)) {
         if (!find_in(path, found))
             return refine_fail(err, REFINE_EIO,
                                "%s: no tokenizer here; expected merges.txt, tokenizer.json or "
@@ -365,12 +366,12 @@ done:
 bool merges_files(char file[MERGES_PATH], char beside[MERGES_PATH], const char *path)
 {
     const size_t len = strlen(path);
-    const bool directory = is_directory(path);
+    const bool directory = is_merges_directory(path);
     if (directory ? !find_in(path, file) : len >= MERGES_PATH)
         return false;
     if (!directory)
         memcpy(file, path, len + 1);
-    if (!sibling(file, "merges.txt", beside))
+    if (!sibling_path(file, "merges.txt", beside))
         beside[0] = '\0';
     return true;
 }

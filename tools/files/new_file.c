@@ -16,7 +16,7 @@
 
 enum { ATTEMPTS = 100, SUFFIX = 48, WRITE_MOST = 1 << 30 };
 
-static refine_status refuse(refine_error *err, const char *path)
+static refine_status report_write_failure(refine_error *err, const char *path)
 {
     if (errno == ENOSPC || errno == EDQUOT)
         return refine_fail(err, REFINE_EIO, "%s: the disk is full; make room or write elsewhere",
@@ -57,7 +57,7 @@ static refine_status create_temporary(new_file *f, refine_error *err)
         if (errno != EEXIST)
             break;
     }
-    return refuse(err, f->path);
+    return report_write_failure(err, f->path);
 }
 
 refine_status new_file_open(new_file *f, const char *path, bool replace, refine_error *err)
@@ -75,7 +75,7 @@ refine_status new_file_open(new_file *f, const char *path, bool replace, refine_
 }
 
 /* Some file systems open a file for direct writes and then refuse them. */
-static ssize_t write_some(const new_file *f, const char *p, size_t bytes, off_t at)
+static ssize_t write_direct_or_cached(const new_file *f, const char *p, size_t bytes, off_t at)
 {
     const bool whole = ((uintptr_t)p | bytes | (uint64_t)at) % NEW_FILE_ALIGN == 0;
     if (whole && f->direct >= 0) {
@@ -91,12 +91,12 @@ refine_status new_file_write(const new_file *f, const void *data, size_t bytes, 
 {
     const char *p = data;
     while (bytes > 0) {
-        const ssize_t n = write_some(f, p, num_min(bytes, WRITE_MOST), (off_t)at);
+        const ssize_t n = write_direct_or_cached(f, p, num_min(bytes, WRITE_MOST), (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
             errno = n == 0 ? ENOSPC : errno;
-            return refuse(err, f->path);
+            return report_write_failure(err, f->path);
         }
         p += n;
         at += (uint64_t)n;
@@ -107,7 +107,7 @@ refine_status new_file_write(const new_file *f, const void *data, size_t bytes, 
 
 refine_status new_file_sync(const new_file *f, refine_error *err)
 {
-    return fsync(f->fd) == 0 ? REFINE_OK : refuse(err, f->path);
+    return fsync(f->fd) == 0 ? REFINE_OK : report_write_failure(err, f->path);
 }
 
 /* The new name must survive a crash too.  Some file systems cannot sync a directory; then
@@ -140,7 +140,7 @@ static refine_status take_name(new_file *f, refine_error *err)
                                f->path);
     }
     if (rename(f->temporary, f->path) != 0)
-        return refuse(err, f->path);
+        return report_write_failure(err, f->path);
     f->temporary[0] = 0;
     return REFINE_OK;
 }
@@ -159,7 +159,7 @@ refine_status new_file_commit(new_file *f, refine_error *err)
     const int fd = f->fd;
     f->fd = -1;
     if (close(fd) != 0 && st == REFINE_OK)
-        st = refuse(err, f->path);
+        st = report_write_failure(err, f->path);
     if (st == REFINE_OK)
         st = take_name(f, err);
     if (st == REFINE_OK)

@@ -34,8 +34,8 @@ size_t st_dtype_bytes(st_dtype t) { return DTYPES[t].bytes; }
 
 /* ---- bytes ---- */
 
-static refine_status read_at(const safetensors *f, uint64_t at, size_t bytes, void *dst,
-                             refine_error *err)
+static refine_status read_file_range(const safetensors *f, uint64_t at, size_t bytes, void *dst,
+                                     refine_error *err)
 {
     char *p = dst;
     while (bytes > 0) {
@@ -58,13 +58,13 @@ refine_status safetensors_read(const safetensors *f, const safetensor *t, uint64
 {
     if (!num_within(at, bytes, t->bytes))
         return refine_fail(err, REFINE_EINVAL, "%s: %s: read beyond its end", f->path, t->name);
-    return read_at(f, t->at + at, bytes, dst, err);
+    return read_file_range(f, t->at + at, bytes, dst, err);
 }
 
 /* ---- one entry of the header ---- */
 
-static refine_status bad(const safetensors *f, const char *name, const char *what,
-                         refine_error *err)
+static refine_status bad_tensor(const safetensors *f, const char *name, const char *what,
+                                refine_error *err)
 {
     return refine_fail(err, REFINE_EFORMAT, "%s: tensor %.200s: %s; the file is damaged", f->path,
                        name, what);
@@ -79,24 +79,24 @@ static refine_status parse_dtype(const safetensors *f, safetensor *t, const json
             t->type = (st_dtype)i;
             return REFINE_OK;
         }
-    return bad(f, t->name, name ? "unknown dtype" : "no dtype", err);
+    return bad_tensor(f, t->name, name ? "unknown dtype" : "no dtype", err);
 }
 
-static refine_status parse_shape(const safetensors *f, safetensor *t, const json_t *v,
-                                 refine_error *err)
+static refine_status parse_tensor_shape(const safetensors *f, safetensor *t, const json_t *v,
+                                        refine_error *err)
 {
     const size_t n = json_array_size(v);
     if (!json_is_array(v) || n > SAFETENSORS_DIMS)
-        return bad(f, t->name, "no shape, or one of more than 8 dimensions", err);
+        return bad_tensor(f, t->name, "no shape, or one of more than 8 dimensions", err);
     t->n_dims = (int)n;
     t->elements = 1;
     for (size_t i = 0; i < n; i++) {
         const json_t *d = json_array_get(v, i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
-            return bad(f, t->name, "a dimension that is no size", err);
+            return bad_tensor(f, t->name, "a dimension that is no size", err);
         t->dim[i] = (uint64_t)json_integer_value(d);
         if (!num_mul(t->elements, t->dim[i], &t->elements))
-            return bad(f, t->name, "a shape too large for any file", err);
+            return bad_tensor(f, t->name, "a shape too large for any file", err);
     }
     return REFINE_OK;
 }
@@ -109,23 +109,23 @@ static refine_status parse_offsets(const safetensors *f, safetensor *t, const js
 
     if (json_array_size(v) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
         json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
-        return bad(f, t->name, "no data_offsets, or backward ones", err);
+        return bad_tensor(f, t->name, "no data_offsets, or backward ones", err);
     t->bytes = (uint64_t)(json_integer_value(end) - json_integer_value(begin));
     if (!num_mul(t->elements, DTYPES[t->type].bytes, &bytes) || bytes != t->bytes)
-        return bad(f, t->name, "its shape and its data_offsets disagree", err);
+        return bad_tensor(f, t->name, "its shape and its data_offsets disagree", err);
     if (!num_add(data_at, (uint64_t)json_integer_value(begin), &t->at))
-        return bad(f, t->name, "an offset too large for any file", err);
+        return bad_tensor(f, t->name, "an offset too large for any file", err);
     return REFINE_OK;
 }
 
 /* ---- the header ---- */
 
-static int by_name(const void *a, const void *b)
+static int compare_tensor_names(const void *a, const void *b)
 {
     return strcmp(((const safetensor *)a)->name, ((const safetensor *)b)->name);
 }
 
-static int by_place(const void *a, const void *b)
+static int compare_tensor_ranges(const void *a, const void *b)
 {
     const safetensor *x = *(const safetensor *const *)a, *y = *(const safetensor *const *)b;
     if (x->at != y->at)
@@ -133,7 +133,7 @@ static int by_place(const void *a, const void *b)
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-static refine_status check_places(const safetensors *f, refine_error *err)
+static refine_status check_tensor_ranges(const safetensors *f, refine_error *err)
 {
     const safetensor **order = mem_alloc(((size_t)f->n + 1) * sizeof(const safetensor *));
     refine_status st = REFINE_OK;
@@ -143,10 +143,10 @@ static refine_status check_places(const safetensors *f, refine_error *err)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     for (int i = 0; i < f->n; i++)
         order[i] = &f->tensor[i];
-    qsort(order, (size_t)f->n, sizeof *order, by_place);
+    qsort(order, (size_t)f->n, sizeof *order, compare_tensor_ranges);
     for (int i = 0; i < f->n && st == REFINE_OK; i++) {
         if (order[i]->bytes && order[i]->at < end)
-            st = bad(f, order[i]->name, "overlaps another tensor", err);
+            st = bad_tensor(f, order[i]->name, "overlaps another tensor", err);
         end = num_max(end, order[i]->at + order[i]->bytes);
     }
     mem_free(order);
@@ -177,13 +177,13 @@ static refine_status parse_tensors(safetensors *f, json_t *root, uint64_t data_a
             return refine_fail(err, REFINE_ENOMEM, "out of memory");
         f->n++;
         TRY(parse_dtype(f, t, json_object_get(v, "dtype"), err));
-        TRY(parse_shape(f, t, json_object_get(v, "shape"), err));
+        TRY(parse_tensor_shape(f, t, json_object_get(v, "shape"), err));
         TRY(parse_offsets(f, t, json_object_get(v, "data_offsets"), data_at, err));
         if (t->at > UINT64_MAX - t->bytes)
-            return bad(f, t->name, "an offset too large for any file", err);
+            return bad_tensor(f, t->name, "an offset too large for any file", err);
     }
-    TRY(check_places(f, err));
-    qsort(f->tensor, (size_t)f->n, sizeof *f->tensor, by_name);
+    TRY(check_tensor_ranges(f, err));
+    qsort(f->tensor, (size_t)f->n, sizeof *f->tensor, compare_tensor_names);
     return REFINE_OK;
 }
 
@@ -235,7 +235,7 @@ static refine_status read_header(safetensors *f, refine_error *err)
     const size_t n = (size_t)num_min(sizeof begin, f->file_bytes);
     uint64_t len = 0;
 
-    TRY(read_at(f, 0, n, begin, err));
+    TRY(read_file_range(f, 0, n, begin, err));
     for (int i = LENGTH - 1; i >= 0; i--)
         len = len << 8 | begin[i];
     if (n < LENGTH + 2 || begin[LENGTH] != '{' || len > SAFETENSORS_HEADER_MOST)
@@ -249,14 +249,14 @@ static refine_status read_header(safetensors *f, refine_error *err)
     char *json = mem_alloc((size_t)len);
     if (!json)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    refine_status st = read_at(f, LENGTH, (size_t)len, json, err);
+    refine_status st = read_file_range(f, LENGTH, (size_t)len, json, err);
     if (st == REFINE_OK)
         st = parse_header(f, json, (size_t)len, err);
     mem_free(json);
     return st;
 }
 
-static refine_status open_file(safetensors *f, refine_error *err)
+static refine_status open_safetensors_file(safetensors *f, refine_error *err)
 {
     struct stat st;
     f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
@@ -282,7 +282,7 @@ refine_status safetensors_open(safetensors **out, const char *path, refine_error
         st = refine_fail(err, REFINE_ENOMEM, "out of memory");
         goto fail;
     }
-    TRY_OR(fail, open_file(f, err));
+    TRY_OR(fail, open_safetensors_file(f, err));
     TRY_OR(fail, read_header(f, err));
     *out = f;
     return REFINE_OK;

@@ -17,7 +17,7 @@ refine_status text_out_open(text_out *o, const char *path, refine_error *err)
     return new_file_open(&o->f, path, true, err);
 }
 
-static void flush(text_out *o)
+static void flush_text_buffer(text_out *o)
 {
     if (o->st == REFINE_OK)
         o->st = new_file_write(&o->f, o->buffer, o->used, o->at, o->err);
@@ -34,7 +34,7 @@ void text_out_bytes(text_out *o, const char *s, size_t len)
         s += n;
         len -= n;
         if (o->used == sizeof o->buffer)
-            flush(o);
+            flush_text_buffer(o);
     }
 }
 
@@ -52,12 +52,12 @@ void text_out_put(text_out *o, const char *fmt, ...)
             o->used += num_min((size_t)n, room - 1);
             return;
         }
-        flush(o);
+        flush_text_buffer(o);
     }
 }
 
 /* The length of the UTF-8 character at `s`, 0 when there is none. */
-static size_t character(const unsigned char *s)
+static size_t utf8_length(const unsigned char *s)
 {
     const size_t n = s[0] < 0x80                    ? 1
                      : s[0] >= 0xc2 && s[0] <= 0xdf ? 2
@@ -74,9 +74,9 @@ static size_t character(const unsigned char *s)
 }
 
 /* The character, or what stands for bytes that are none; how many bytes to go on. */
-static size_t put_character(text_out *o, const char *s)
+static size_t write_character(text_out *o, const char *s)
 {
-    const size_t n = character((const unsigned char *)s);
+    const size_t n = utf8_length((const unsigned char *)s);
     text_out_bytes(o, n ? s : "\xef\xbf\xbd", n ? n : 3);
     return n ? n : 1;
 }
@@ -90,7 +90,7 @@ void text_out_json(text_out *o, const char *s)
             text_out_put(o, "\\u%04x", c);
             s++;
         } else {
-            s += put_character(o, s);
+            s += write_character(o, s);
         }
     }
     text_out_bytes(o, "\"", 1);
@@ -105,7 +105,7 @@ void text_out_html(text_out *o, const char *s)
         case '>': text_out_put(o, "&gt;"); break;
         case '"': text_out_put(o, "&quot;"); break;
         case '\'': text_out_put(o, "&#39;"); break;
-        default: s += put_character(o, s); continue;
+        default: s += write_character(o, s); continue;
         }
         s++;
     }
@@ -113,7 +113,7 @@ void text_out_html(text_out *o, const char *s)
 
 refine_status text_out_commit(text_out *o)
 {
-    flush(o);
+    flush_text_buffer(o);
     if (o->st == REFINE_OK)
         return new_file_commit(&o->f, o->err);
     new_file_abandon(&o->f);

@@ -31,8 +31,8 @@ void image_free(image *im)
 }
 
 /* The whole of a file (or pipe), in a buffer that doubles. */
-static refine_status read_all(int fd, const char *name, uint8_t **data, size_t *len,
-                              refine_error *err)
+static refine_status read_whole_stream(int fd, const char *name, uint8_t **data, size_t *len,
+                                       refine_error *err)
 {
     size_t room = (size_t)1 << 20, n = 0;
     uint8_t *p = mem_alloc(room);
@@ -66,7 +66,7 @@ static refine_status read_all(int fd, const char *name, uint8_t **data, size_t *
     return REFINE_OK;
 }
 
-static int starts(const uint8_t *p, size_t len, size_t at, const char *with, size_t n)
+static int has_magic_at(const uint8_t *p, size_t len, size_t at, const char *with, size_t n)
 {
     return num_within(at, n, len) && memcmp(p + at, with, n) == 0;
 }
@@ -74,30 +74,30 @@ static int starts(const uint8_t *p, size_t len, size_t at, const char *with, siz
 /* Kinds that people try, to be named in the refusal. */
 static const char *other_kind(const uint8_t *p, size_t len)
 {
-    if (starts(p, len, 0, "RIFF", 4) && starts(p, len, 8, "WEBP", 4))
+    if (has_magic_at(p, len, 0, "RIFF", 4) && has_magic_at(p, len, 8, "WEBP", 4))
         return "a WebP picture";
-    if (starts(p, len, 4, "ftypavi", 7))
+    if (has_magic_at(p, len, 4, "ftypavi", 7))
         return "an AVIF picture";
-    if (starts(p, len, 4, "ftyphe", 6) || starts(p, len, 4, "ftypmif1", 8) ||
-        starts(p, len, 4, "ftypmsf1", 8))
+    if (has_magic_at(p, len, 4, "ftyphe", 6) || has_magic_at(p, len, 4, "ftypmif1", 8) ||
+        has_magic_at(p, len, 4, "ftypmsf1", 8))
         return "a HEIC picture";
-    if (starts(p, len, 0, "GIF8", 4))
+    if (has_magic_at(p, len, 0, "GIF8", 4))
         return "a GIF picture";
-    if (starts(p, len, 0, "BM", 2))
+    if (has_magic_at(p, len, 0, "BM", 2))
         return "a BMP picture";
-    if (starts(p, len, 0, "II*\0", 4) || starts(p, len, 0, "MM\0*", 4))
+    if (has_magic_at(p, len, 0, "II*\0", 4) || has_magic_at(p, len, 0, "MM\0*", 4))
         return "a TIFF picture";
-    if (starts(p, len, 0, "\xff\x0a", 2) || starts(p, len, 4, "JXL ", 4))
+    if (has_magic_at(p, len, 0, "\xff\x0a", 2) || has_magic_at(p, len, 4, "JXL ", 4))
         return "a JPEG XL picture";
     return NULL;
 }
 
-static refine_status decode(image *out, const uint8_t *p, size_t len, const char *name,
-                            refine_error *err)
+static refine_status decode_by_magic(image *out, const uint8_t *p, size_t len, const char *name,
+                                     refine_error *err)
 {
-    if (starts(p, len, 0, "\x89PNG\r\n\x1a\n", 8))
+    if (has_magic_at(p, len, 0, "\x89PNG\r\n\x1a\n", 8))
         return image_decode_png(out, p, len, name, err);
-    if (starts(p, len, 0, "\xff\xd8\xff", 3))
+    if (has_magic_at(p, len, 0, "\xff\xd8\xff", 3))
         return image_decode_jpeg(out, p, len, name, err);
     if (len == 0)
         return refine_fail(err, REFINE_EFORMAT, "%s: is empty", name);
@@ -118,11 +118,11 @@ refine_status image_load(image *out, const char *path, refine_error *err)
     *out = (image){ 0 };
     if (fd < 0)
         return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", name, strerror(errno));
-    refine_status st = read_all(fd, name, &data, &len, err);
+    refine_status st = read_whole_stream(fd, name, &data, &len, err);
     if (!from_stdin)
         (void)close(fd);
     TRY(st);
-    st = decode(out, data, len, name, err);
+    st = decode_by_magic(out, data, len, name, err);
     mem_free(data);
     return st;
 }

@@ -31,7 +31,7 @@ typedef struct jpeg_in {
     int orientation;
 } jpeg_in;
 
-static void on_error(j_common_ptr j)
+static void on_jpeg_error(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
     if (j->err->msg_code == JERR_NO_BACKING_STORE)
@@ -48,11 +48,11 @@ static void on_message(j_common_ptr j, int level)
     const int code = j->err->msg_code;
     if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_JFIF_MAJOR &&
         code != JWRN_ADOBE_XFORM && code != JWRN_NOT_SEQUENTIAL)
-        on_error(j);
+        on_jpeg_error(j);
 }
 
 /* A progressive file can name thousands of scans, each a pass over the whole picture. */
-static void on_progress(j_common_ptr j)
+static void on_jpeg_progress(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
     if (j->is_decompressor && ((j_decompress_ptr)j)->input_scan_number > MAX_SCANS) {
@@ -89,7 +89,7 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
     jpeg_create_decompress(j);
     j->client_data = p;
     j->mem->max_memory_to_use = CODER_MEMORY;
-    p->progress.progress_monitor = on_progress;
+    p->progress.progress_monitor = on_jpeg_progress;
     j->progress = &p->progress;
     jpeg_mem_src(j, data, (unsigned long)len);
     jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
@@ -121,7 +121,7 @@ refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, con
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     p->j.err = jpeg_std_error(&p->error);
     p->j.client_data = p;
-    p->error.error_exit = on_error;
+    p->error.error_exit = on_jpeg_error;
     p->error.emit_message = on_message;
     refine_status st = read_jpeg(p, data, len, name, err);
     jpeg_destroy_decompress(&p->j);

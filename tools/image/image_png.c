@@ -23,7 +23,7 @@ typedef struct png_failure {
     bool out_of_memory;
 } png_failure;
 
-static void on_error(png_structp png, png_const_charp text)
+static void on_png_error(png_structp png, png_const_charp text)
 {
     png_failure *f = png_get_error_ptr(png);
     snprintf(f->text, sizeof f->text, "%s", text);
@@ -36,7 +36,7 @@ static void on_warning(png_structp png, png_const_charp text)
     (void)text;
 }
 
-static png_voidp take(png_structp png, png_alloc_size_t bytes)
+static png_voidp libpng_alloc(png_structp png, png_alloc_size_t bytes)
 {
     png_failure *f = png_get_mem_ptr(png);
     void *p = mem_alloc(bytes);
@@ -45,14 +45,14 @@ static png_voidp take(png_structp png, png_alloc_size_t bytes)
     return p;
 }
 
-static void give(png_structp png, png_voidp p)
+static void libpng_free(png_structp png, png_voidp p)
 {
     (void)png;
     mem_free(p);
 }
 
-static refine_status failed(const png_failure *f, const char *what, const char *name,
-                            refine_error *err)
+static refine_status report_png_failure(const png_failure *f, const char *what, const char *name,
+                                        refine_error *err)
 {
     if (f->out_of_memory)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
@@ -95,7 +95,7 @@ static void set_transforms(png_in *p)
 }
 
 /* Chunks that a picture can do without are not even parsed. */
-static void set_limits(png_in *p)
+static void set_png_limits(png_in *p)
 {
     static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
                                      "sBIT\0sCAL\0sPLT\0sRGB\0sTER\0tEXt\0tIME\0zTXt";
@@ -108,9 +108,9 @@ static void set_limits(png_in *p)
 static refine_status read_png(png_in *p, const char *name, refine_error *err)
 {
     if (setjmp(png_jmpbuf(p->png)))
-        return failed(&p->failure, "decode", name, err);
+        return report_png_failure(&p->failure, "decode", name, err);
     png_set_read_fn(p->png, p, read_bytes);
-    set_limits(p);
+    set_png_limits(p);
     png_read_info(p->png, p->info);
     const png_uint_32 w = png_get_image_width(p->png, p->info);
     const png_uint_32 h = png_get_image_height(p->png, p->info);
@@ -129,11 +129,12 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
     png_read_image(p->png, p->rows);
     png_read_end(p->png, p->info);
     /* libpng leaves out a chunk that it has no memory for. */
-    return p->failure.out_of_memory ? failed(&p->failure, "decode", name, err) : REFINE_OK;
+    return p->failure.out_of_memory ? report_png_failure(&p->failure, "decode", name, err)
+                                    : REFINE_OK;
 }
 
 /* The eXIf chunk lacks the six bytes that introduce EXIF in a JPEG. */
-static refine_status turn(png_in *p, const char *name, refine_error *err)
+static refine_status apply_exif_orientation(png_in *p, const char *name, refine_error *err)
 {
     png_bytep exif;
     png_uint_32 len;
@@ -158,15 +159,15 @@ refine_status image_decode_png(image *out, const uint8_t *data, size_t len, cons
     png_in p = { .data = data, .len = len };
     refine_status st = REFINE_ENOMEM;
 
-    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
-                                     &p.failure, take, give);
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
+                                     &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
         st = read_png(&p, name, err);
     else
         refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     if (st == REFINE_OK)
-        st = turn(&p, name, err);
+        st = apply_exif_orientation(&p, name, err);
     png_destroy_read_struct(&p.png, &p.info, NULL);
     mem_free(p.rows);
     if (st != REFINE_OK)
@@ -216,8 +217,8 @@ bool image_png_has(const char *path, const image_text *text, int n_text)
 
     if (!p.file)
         return false;
-    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
-                                     &p.failure, take, give);
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
+                                     &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
         has = has_texts(&p, text, n_text);
@@ -276,11 +277,11 @@ static void set_texts(png_out *p, const image_text *text, int n)
     }
 }
 
-static refine_status encode(png_out *p, const image *im, const image_text *text, int n_text,
-                            const char *name, refine_error *err)
+static refine_status encode_png_image(png_out *p, const image *im, const image_text *text,
+                                      int n_text, const char *name, refine_error *err)
 {
     if (setjmp(png_jmpbuf(p->png)))
-        return failed(&p->failure, "encode", name, err);
+        return report_png_failure(&p->failure, "encode", name, err);
     png_set_write_fn(p->png, p, write_bytes, flush_bytes);
     png_set_IHDR(p->png, p->info, (png_uint_32)im->width, (png_uint_32)im->height, 8,
                  PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
@@ -308,7 +309,7 @@ static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status write_file(const char *path, const uint8_t *p, size_t n, refine_error *err)
+static refine_status write_png_file(const char *path, const uint8_t *p, size_t n, refine_error *err)
 {
     new_file f;
     TRY(new_file_open(&f, path, true, err));
@@ -326,17 +327,17 @@ refine_status image_save_png(const char *path, const image *im, const image_text
     png_out p = { 0 };
     refine_status st = REFINE_ENOMEM;
 
-    p.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_error, on_warning,
-                                      &p.failure, take, give);
+    p.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
+                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
-        st = encode(&p, im, text, n_text, path, err);
+        st = encode_png_image(&p, im, text, n_text, path, err);
     else
         refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
     png_destroy_write_struct(&p.png, &p.info);
     if (st == REFINE_OK)
         st = strcmp(path, "-") == 0 ? write_stdout(p.data, p.len, err)
-                                    : write_file(path, p.data, p.len, err);
+                                    : write_png_file(path, p.data, p.len, err);
     mem_free(p.data);
     return st;
 }

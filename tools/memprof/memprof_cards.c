@@ -27,24 +27,27 @@ const card *card_find(const char *text)
     return NULL;
 }
 
-static double either(double given, double otherwise) { return given > 0 ? given : otherwise; }
+static double given_or_default(double given, double otherwise)
+{
+    return given > 0 ? given : otherwise;
+}
 
 void card_apply(refine_options *o, const card *c, const card_override *with)
 {
     o->vram_bytes = (uint64_t)((c->vram - DESKTOP_GIB) * GIB);
-    o->rates.disk = either(with->disk, DISK) * 1e9;
+    o->rates.disk = given_or_default(with->disk, DISK) * 1e9;
     o->rates.decode = DECODE * 1e9;
-    o->rates.copy = either(with->link, c->link) * 1e9;
-    o->rates.linear = o->rates.conv = either(with->tflops, c->matrix) * 1e12;
-    o->rates.attention = either(with->tflops, c->attention) * 1e12;
+    o->rates.copy = given_or_default(with->link, c->link) * 1e9;
+    o->rates.linear = o->rates.conv = given_or_default(with->tflops, c->matrix) * 1e12;
+    o->rates.attention = given_or_default(with->tflops, c->attention) * 1e12;
     o->rates.memory = c->memory * 1e9;
     /* As the cards compute: what a processor here would choose says nothing about them. */
     if (o->precision == REFINE_PRECISION_AUTO)
         o->precision = REFINE_BF16;
 }
 
-static refine_status predict(card_cell *out, const refine_options *o, const refine_job *j,
-                             refine_error *err)
+static refine_status predict_cell(card_cell *out, const refine_options *o, const refine_job *j,
+                                  refine_error *err)
 {
     refine_report r = REFINE_REPORT_INIT;
     const refine_status st = refine_plan(&r, o, j, err);
@@ -64,11 +67,11 @@ refine_status card_predict(card_row *out, const card *c, const card_override *wi
     refine_job job = *j;
     card_apply(&at, c, with);
     *out = (card_row){ .card = *c, .vram = at.vram_bytes };
-    out->card.link = either(with->link, c->link);
-    out->card.matrix = either(with->tflops, c->matrix);
+    out->card.link = given_or_default(with->link, c->link);
+    out->card.matrix = given_or_default(with->tflops, c->matrix);
     for (int i = 0; i < CARD_SIZES; i++) {
         job.width = job.height = card_sizes[i];
-        const refine_status st = predict(&out->cell[i], &at, &job, err);
+        const refine_status st = predict_cell(&out->cell[i], &at, &job, err);
         if (st != REFINE_OK)
             return st;
     }

@@ -63,8 +63,8 @@ static void svg_begin(text_out *o, int height, const char *css, const char *labe
 
 /* The area under top[0..columns), drawn from column to column as stairs; values are 0..1.  What
  * moves by less than a pixel is not written. */
-static void area(text_out *o, const char *css, int number, const double *top, int columns,
-                 int height, const char *title)
+static void write_stair_area(text_out *o, const char *css, int number, const double *top,
+                             int columns, int height, const char *title)
 {
     double last = 0;
     text_out_put(o, "<path class=\"%s%d\" d=\"M0 %d", css, number, height);
@@ -90,7 +90,7 @@ static double most_of(const chart_memory *c, const timeline *t)
 }
 
 /* Painted from the top of the stack down, each over the last. */
-static void stack(text_out *o, const chart_memory *c, const timeline *t, double most)
+static void write_owner_stack(text_out *o, const chart_memory *c, const timeline *t, double most)
 {
     double top[TIMELINE_COLUMNS_MOST];
     for (int k = c->n_owners - 1; k >= 0; k--) {
@@ -103,7 +103,7 @@ static void stack(text_out *o, const chart_memory *c, const timeline *t, double 
             any += (double)c->bytes[i][k];
         }
         if (any > 0)
-            area(o, c->css, k, top, t->columns, HEIGHT, c->owner(k));
+            write_stair_area(o, c->css, k, top, t->columns, HEIGHT, c->owner(k));
     }
 }
 
@@ -119,7 +119,7 @@ void charts_memory(text_out *o, const chart_memory *c, const timeline *t)
     text_out_put(o, "<figure><figcaption>%s over time</figcaption><div class=\"plot\">", c->title);
     y_labels(o, most, "MiB");
     svg_begin(o, HEIGHT, "area", label);
-    stack(o, c, t, most);
+    write_owner_stack(o, c, t, most);
     y_grid(o, most);
     text_out_put(o, "<path class=\"planned\" d=\"M0 %.2fH%d\"/></svg>",
                  HEIGHT * (1 - memprof_mib(c->planned) / most), CHART_COLUMNS);
@@ -132,7 +132,7 @@ void charts_memory(text_out *o, const chart_memory *c, const timeline *t)
 enum { LANE_HEIGHT = 20 };
 
 /* Narrow steps have a number at every fifth only, which may reach beyond them. */
-static void put_step(text_out *o, int step, double left, double width)
+static void write_step_band(text_out *o, int step, double left, double width)
 {
     const bool wide = width >= 0.08, numbered = wide || step == 1 || step % 5 == 0;
     text_out_put(o, "<b%s style=\"left:%.2f%%;width:%.2f%%\">",
@@ -142,14 +142,14 @@ static void put_step(text_out *o, int step, double left, double width)
     text_out_put(o, "</b>");
 }
 
-static void put_phase(text_out *o, refine_phase phase, double left, double width)
+static void write_phase_band(text_out *o, refine_phase phase, double left, double width)
 {
     text_out_put(o, "<b style=\"left:%.2f%%;width:%.2f%%\">%s</b>", 100 * left, 100 * width,
                  trace_phases[phase]);
 }
 
-static void bands(text_out *o, const recording *t, const timeline *l, refine_lane lane,
-                  const char *title)
+static void write_lane_bands(text_out *o, const recording *t, const timeline *l, refine_lane lane,
+                             const char *title)
 {
     const double wide = l->to - l->from;
     const size_t first = t->lane_at[lane], end = t->lane_at[lane + 1];
@@ -162,9 +162,9 @@ static void bands(text_out *o, const recording *t, const timeline *l, refine_lan
         if (!(e > b))
             continue;
         if (lane == REFINE_LANE_PHASE)
-            put_phase(o, (refine_phase)v->chunk, (b - l->from) / wide, (e - b) / wide);
+            write_phase_band(o, (refine_phase)v->chunk, (b - l->from) / wide, (e - b) / wide);
         else
-            put_step(o, v->chunk + 1, (b - l->from) / wide, (e - b) / wide);
+            write_step_band(o, v->chunk + 1, (b - l->from) / wide, (e - b) / wide);
     }
     text_out_put(o, "</div></div>\n");
 }
@@ -185,7 +185,7 @@ static void simple_lane(text_out *o, const recording *t, const timeline *l, refi
     if (t->lane_at[lane] == t->lane_at[lane + 1])
         return;
     lane_begin(o, t, l, lane, name);
-    area(o, "lane", (int)lane, l->share[lane], l->columns, LANE_HEIGHT, name);
+    write_stair_area(o, "lane", (int)lane, l->share[lane], l->columns, LANE_HEIGHT, name);
     text_out_put(o, "</svg></div>\n");
 }
 
@@ -207,7 +207,7 @@ static void compute_lane(text_out *o, const recording *t, const timeline *l)
                 top[c] += l->share[LANES[below]][c];
             top[c] = fmin(top[c], 1.0);
         }
-        area(o, "lane", (int)LANES[k], top, l->columns, LANE_HEIGHT, NAMES[k]);
+        write_stair_area(o, "lane", (int)LANES[k], top, l->columns, LANE_HEIGHT, NAMES[k]);
     }
     text_out_put(o, "</svg></div>\n");
 }
@@ -215,8 +215,8 @@ static void compute_lane(text_out *o, const recording *t, const timeline *l)
 void charts_lanes(text_out *o, const recording *t, const timeline *l, const char *title)
 {
     text_out_put(o, "<figure><figcaption>%s</figcaption><div class=\"lanes\">", title);
-    bands(o, t, l, REFINE_LANE_PHASE, "phase");
-    bands(o, t, l, REFINE_LANE_STEP, "step");
+    write_lane_bands(o, t, l, REFINE_LANE_PHASE, "phase");
+    write_lane_bands(o, t, l, REFINE_LANE_STEP, "step");
     compute_lane(o, t, l);
     simple_lane(o, t, l, REFINE_LANE_COPY, "copy");
     simple_lane(o, t, l, REFINE_LANE_DECODE, "decode");

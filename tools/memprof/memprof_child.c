@@ -45,7 +45,7 @@ bool child_wants_stdout(char *const argv[])
 }
 
 /* `name` in the directory of this program, if it can be run there; else as it is. */
-static void resolve(char out[PATH_MAX], const char *name)
+static void resolve_program(char out[PATH_MAX], const char *name)
 {
     (void)snprintf(out, PATH_MAX, "%s", name);
     if (strchr(name, '/'))
@@ -79,11 +79,12 @@ static char **with_trace(char *const argv[], char *option, char *trace)
     return out;
 }
 
-static refine_status spawn(pid_t *pid, char *const argv[], const sigset_t *mask, refine_error *err)
+static refine_status spawn_child(pid_t *pid, char *const argv[], const sigset_t *mask,
+                                 refine_error *err)
 {
     char program[PATH_MAX];
     posix_spawnattr_t how;
-    resolve(program, argv[0]);
+    resolve_program(program, argv[0]);
     if (posix_spawnattr_init(&how) != 0)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     (void)posix_spawnattr_setsigmask(&how, mask);
@@ -97,7 +98,7 @@ static refine_status spawn(pid_t *pid, char *const argv[], const sigset_t *mask,
 }
 
 /* The terminal sends its signals to both of us; a second one is merged with the first. */
-static int wait_for(pid_t pid, const sigset_t *mask)
+static int wait_child(pid_t pid, const sigset_t *mask)
 {
     for (;;) {
         int got = 0, status;
@@ -130,9 +131,9 @@ refine_status child_run(int *code, char *const argv[], const char *trace, refine
     (void)sigaddset(&ours, SIGHUP);
     (void)sigaddset(&ours, SIGCHLD);
     (void)sigprocmask(SIG_BLOCK, &ours, &before);
-    const refine_status st = spawn(&pid, all, &before, err);
+    const refine_status st = spawn_child(&pid, all, &before, err);
     if (st == REFINE_OK)
-        *code = wait_for(pid, &ours);
+        *code = wait_child(pid, &ours);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     mem_free(all);
     mem_free(file);

@@ -9,7 +9,10 @@
 #include <math.h>
 #include <string.h>
 
-static double share(double part, double whole) { return whole > 0 ? 100.0 * part / whole : 0.0; }
+static double percent_of_whole(double part, double whole)
+{
+    return whole > 0 ? 100.0 * part / whole : 0.0;
+}
 
 static const char *or_empty(const char *s) { return s ? s : ""; }
 
@@ -43,7 +46,7 @@ static void narrow_table_end(text_out *o)
 
 /* ---- head ---- */
 
-static void put_head(text_out *o, const memprof *m)
+static void write_html_head(text_out *o, const memprof *m)
 {
     const refine_report *r = &m->r;
     const char *title = m->run ? "Memory and time of a run" : "Memory and time of a plan";
@@ -67,14 +70,14 @@ static void put_head(text_out *o, const memprof *m)
     text_out_put(o, "</p>\n");
 }
 
-static void put_note(text_out *o, const char *text)
+static void write_note(text_out *o, const char *text)
 {
     text_out_put(o, "<p class=\"note\">");
     text_out_html(o, text);
     text_out_put(o, "</p>\n");
 }
 
-static void put_key_of_run(text_out *o, const memprof *m)
+static void write_run_key_figures(text_out *o, const memprof *m)
 {
     const refine_report *r = &m->r;
     const use *u = &m->use;
@@ -91,11 +94,11 @@ static void put_key_of_run(text_out *o, const memprof *m)
                      "<div><dt>Bound by</dt><dd>%s<small>busy %.0f %% of denoising</small></dd>"
                      "</div>\n<div><dt>Compute waited</dt><dd>%.1f %%<small>of denoising</small>"
                      "</dd></div>\n",
-                     resource_names[u->bound], share(u->busy[u->bound], u->wall),
-                     share(u->stall[0] + u->stall[1] + u->stall[2], u->wall));
+                     resource_names[u->bound], percent_of_whole(u->busy[u->bound], u->wall),
+                     percent_of_whole(u->stall[0] + u->stall[1] + u->stall[2], u->wall));
 }
 
-static void put_key_of_plan(text_out *o, const memprof *m)
+static void write_plan_key_figures(text_out *o, const memprof *m)
 {
     const refine_report *r = &m->r;
     text_out_put(o,
@@ -122,7 +125,7 @@ typedef struct owners {
     uint64_t planned;
 } owners;
 
-static void put_owners(text_out *o, const owners *w, const refine_memory *m)
+static void write_owner_table(text_out *o, const owners *w, const refine_memory *m)
 {
     narrow_table_begin(o, w->label, w->caption);
     text_out_put(o, "<thead><tr><th>owner</th><th>MiB</th></tr></thead><tbody>\n");
@@ -141,7 +144,7 @@ static void put_owners(text_out *o, const owners *w, const refine_memory *m)
     narrow_table_end(o);
 }
 
-static void put_device_table(text_out *o, const refine_memory *m)
+static void write_device_table(text_out *o, const refine_memory *m)
 {
     const owners w = { .label = "Device memory by owner",
                        .caption = "The most that each owner holds. Phases share memory, so their "
@@ -151,10 +154,10 @@ static void put_device_table(text_out *o, const refine_memory *m)
                        .name = memprof_device_owner,
                        .bytes = memprof_device_bytes,
                        .planned = m->device_planned };
-    put_owners(o, &w, m);
+    write_owner_table(o, &w, m);
 }
 
-static void put_host_table(text_out *o, const refine_memory *m)
+static void write_host_table(text_out *o, const refine_memory *m)
 {
     const owners w = { .label = "Host memory by owner",
                        .caption = "What is held from start to end. The heap is planned too.",
@@ -163,11 +166,11 @@ static void put_host_table(text_out *o, const refine_memory *m)
                        .name = memprof_host_owner,
                        .bytes = memprof_host_bytes,
                        .planned = m->host_planned };
-    put_owners(o, &w, m);
+    write_owner_table(o, &w, m);
 }
 
-static void put_ceiling(text_out *o, const memprof *m, const char *name, uint64_t smallest,
-                        uint64_t planned, uint64_t peak, uint64_t limit)
+static void write_ceiling_row(text_out *o, const memprof *m, const char *name, uint64_t smallest,
+                              uint64_t planned, uint64_t peak, uint64_t limit)
 {
     text_out_put(o, "<tr><th scope=\"row\">%s</th>", name);
     cell_mib(o, planned);
@@ -184,7 +187,7 @@ static void put_ceiling(text_out *o, const memprof *m, const char *name, uint64_
     text_out_put(o, "</tr>\n");
 }
 
-static void put_ceilings(text_out *o, const memprof *m)
+static void write_ceiling_table(text_out *o, const memprof *m)
 {
     const refine_memory *b = &m->r.memory;
     narrow_table_begin(o, "Ceilings",
@@ -193,14 +196,14 @@ static void put_ceilings(text_out *o, const memprof *m)
                  "<thead><tr><th></th><th>planned</th>%s<th>ceiling</th><th>least</th></tr></thead>"
                  "<tbody>\n",
                  m->run ? "<th>peak</th>" : "");
-    put_ceiling(o, m, "device", b->smallest_device, b->device_planned, b->device_peak,
-                b->device_limit);
-    put_ceiling(o, m, "host", b->smallest_host, b->host_planned, b->host_peak, b->host_limit);
-    put_ceiling(o, m, "whole process", 0, b->rss_planned, b->rss_peak, 0);
+    write_ceiling_row(o, m, "device", b->smallest_device, b->device_planned, b->device_peak,
+                      b->device_limit);
+    write_ceiling_row(o, m, "host", b->smallest_host, b->host_planned, b->host_peak, b->host_limit);
+    write_ceiling_row(o, m, "whole process", 0, b->rss_planned, b->rss_peak, 0);
     narrow_table_end(o);
 }
 
-static void put_memory_charts(text_out *o, const memprof *m, const timeline *t)
+static void write_memory_charts(text_out *o, const memprof *m, const timeline *t)
 {
     const refine_memory *b = &m->r.memory;
     const chart_memory device = { .title = "Device memory",
@@ -218,29 +221,29 @@ static void put_memory_charts(text_out *o, const memprof *m, const timeline *t)
                                 .planned = b->host_planned,
                                 .peak = timeline_peak(&m->run->host) };
     charts_memory(o, &device, t);
-    put_device_table(o, b);
+    write_device_table(o, b);
     charts_memory(o, &host, t);
-    put_host_table(o, b);
+    write_host_table(o, b);
 }
 
-static void put_memory(text_out *o, const memprof *m, const timeline *t)
+static void write_memory_section(text_out *o, const memprof *m, const timeline *t)
 {
     text_out_put(o, "<section><h2>Memory</h2>\n");
     if (t) {
         text_out_put(o,
                      "<p>The dashed line is what was planned before anything was allocated.</p>");
-        put_memory_charts(o, m, t);
+        write_memory_charts(o, m, t);
     } else {
-        put_device_table(o, &m->r.memory);
-        put_host_table(o, &m->r.memory);
+        write_device_table(o, &m->r.memory);
+        write_host_table(o, &m->r.memory);
     }
-    put_ceilings(o, m);
+    write_ceiling_table(o, m);
     text_out_put(o, "</section>\n");
 }
 
 /* ---- time ---- */
 
-static void put_times(text_out *o, const refine_report *r)
+static void write_phase_table(text_out *o, const refine_report *r)
 {
     const struct {
         const char *name;
@@ -255,13 +258,13 @@ static void put_times(text_out *o, const refine_report *r)
     text_out_put(o, "<thead><tr><th>phase</th><th>s</th><th>share</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         text_out_put(o, "<tr><th scope=\"row\">%s</th><td>%.2f</td><td>%.1f %%</td></tr>\n",
-                     rows[i].name, rows[i].seconds, share(rows[i].seconds, all));
+                     rows[i].name, rows[i].seconds, percent_of_whole(rows[i].seconds, all));
     text_out_put(
         o, "<tr class=\"total\"><th scope=\"row\">in all</th><td>%.2f</td><td></td></tr>\n", all);
     narrow_table_end(o);
 }
 
-static void put_legend(text_out *o)
+static void write_lane_legend(text_out *o)
 {
     static const struct {
         const char *name;
@@ -282,7 +285,7 @@ static void put_legend(text_out *o)
 }
 
 /* A step from the middle of the run, when caches and residents have settled. */
-static refine_status put_step(text_out *o, const recording *t)
+static refine_status write_step_lanes(text_out *o, const recording *t)
 {
     double from, to;
     char title[64];
@@ -298,15 +301,15 @@ static refine_status put_step(text_out *o, const recording *t)
     return REFINE_OK;
 }
 
-static refine_status put_time(text_out *o, const memprof *m, const timeline *l)
+static refine_status write_time_section(text_out *o, const memprof *m, const timeline *l)
 {
     text_out_put(o, "<section><h2>Time</h2>\n<p>How busy each part of the pipeline was; the height "
                     "of a strip is the share of that moment. Weights go from disk through decode "
                     "and copy to compute.</p>\n");
-    put_legend(o);
+    write_lane_legend(o);
     charts_lanes(o, m->run, l, "The whole run");
-    const refine_status st = put_step(o, m->run);
-    put_times(o, &m->r);
+    const refine_status st = write_step_lanes(o, m->run);
+    write_phase_table(o, &m->r);
     if (m->r.wrong_rate && m->r.wrong_rate[0]) {
         text_out_put(o, "<p>Steps took another time than predicted, most of all because of this "
                         "rate: ");
@@ -324,17 +327,18 @@ static refine_status put_time(text_out *o, const memprof *m, const timeline *l)
 
 /* ---- roofline ---- */
 
-static void put_stalls(text_out *o, const use *u)
+static void write_stalls(text_out *o, const use *u)
 {
     text_out_put(
         o,
         "<p>Compute waited %.2f s for the disk (%.1f %%), %.2f s for decoding (%.1f %%) and "
         "%.2f s for copies (%.1f %%).</p></section>\n",
-        u->stall[0], share(u->stall[0], u->wall), u->stall[1], share(u->stall[1], u->wall),
-        u->stall[2], share(u->stall[2], u->wall));
+        u->stall[0], percent_of_whole(u->stall[0], u->wall), u->stall[1],
+        percent_of_whole(u->stall[1], u->wall), u->stall[2],
+        percent_of_whole(u->stall[2], u->wall));
 }
 
-static void put_roofline(text_out *o, const use *u)
+static void write_roofline_section(text_out *o, const use *u)
 {
     if (!(u->wall > 0))
         return;
@@ -362,15 +366,15 @@ static void put_roofline(text_out *o, const use *u)
         else
             text_out_put(o, "<td class=\"no\">not known</td><td>%.3f %s</td><td></td>",
                          use_rate(u, (resource)r) / scale, unit);
-        text_out_put(o, "<td>%.1f %%</td></tr>\n", share(u->busy[r], u->wall));
+        text_out_put(o, "<td>%.1f %%</td></tr>\n", percent_of_whole(u->busy[r], u->wall));
     }
     table_end(o);
-    put_stalls(o, u);
+    write_stalls(o, u);
 }
 
 /* ---- layers ---- */
 
-static void put_layer(text_out *o, const layer *v, double all)
+static void write_layer_row(text_out *o, const layer *v, double all)
 {
     char name[256];
     const uint64_t *tier = v->tier;
@@ -382,15 +386,16 @@ static void put_layer(text_out *o, const layer *v, double all)
         "</th><td class=\"wide\">%s</td><td>%.2f</td><td>%.1f %%</td><td class=\"wide\">%.2f</td>"
         "<td>%.1f</td><td>"
         "%.0f</td>",
-        trace_phases[v->phase], layer_time(v), share(layer_time(v), all),
+        trace_phases[v->phase], layer_time(v), percent_of_whole(layer_time(v), all),
         layer_time(v) - v->seconds, memprof_mib(v->bytes), layer_intensity(v));
     for (int k = REFINE_TIER_DEVICE; k >= REFINE_TIER_DISK; k--)
-        text_out_put(o, "<td class=\"wide\">%.0f</td>", share((double)tier[k], (double)v->bytes));
+        text_out_put(o, "<td class=\"wide\">%.0f</td>",
+                     percent_of_whole((double)tier[k], (double)v->bytes));
     text_out_put(o, "</tr>\n");
 }
 
-static void put_layer_table(text_out *o, const layers *l, const int *order, const char *what,
-                            const char *caption)
+static void write_layer_table(text_out *o, const layers *l, const int *order, const char *what,
+                              const char *caption)
 {
     double all = 0;
     for (int i = 0; i < l->n; i++)
@@ -404,14 +409,14 @@ static void put_layer_table(text_out *o, const layers *l, const int *order, cons
         "class=\"wide\">host, %%</th><th class=\"wide\">disk, %%</th></tr></thead><tbody>\n",
         what);
     for (int i = 0; i < l->n; i++)
-        put_layer(o, &l->v[order ? order[i] : i], all);
+        write_layer_row(o, &l->v[order ? order[i] : i], all);
     table_end(o);
 }
 
 /* The page stays readable, and small, however long the list of a hostile trace is. */
 enum { LAYERS_MOST = 2000 };
 
-static refine_status put_layers(text_out *o, const memprof *m)
+static refine_status write_layer_section(text_out *o, const memprof *m)
 {
     int *order = mem_alloc(((size_t)m->layer.n + 1) * sizeof *order);
     if (!order)
@@ -423,10 +428,10 @@ static refine_status put_layers(text_out *o, const memprof *m)
     text_out_put(o, "<section><h2>Layers</h2>\n<p>Weights with little compute per byte are the "
                     "ones worth keeping resident. Time is compute and waiting, over the whole "
                     "run; FLOP / byte is of one visit.</p>\n");
-    put_layer_table(o, &blocks, NULL, "block", "Blocks, in the order of the pack");
+    write_layer_table(o, &blocks, NULL, "block", "Blocks, in the order of the pack");
     text_out_put(o, "<details><summary>%s %d layers, longest first</summary>\n",
                  all.n < m->layer.n ? "The first" : "All", all.n);
-    put_layer_table(o, &all, order, "layer", "Layers by time");
+    write_layer_table(o, &all, order, "layer", "Layers by time");
     text_out_put(o, "</details></section>\n");
     mem_free(order);
     return REFINE_OK;
@@ -434,7 +439,7 @@ static refine_status put_layers(text_out *o, const memprof *m)
 
 /* ---- predictions ---- */
 
-static void put_curve(text_out *o, const memprof *m)
+static void write_curve_section(text_out *o, const memprof *m)
 {
     const curve *c = &m->curve;
     if (c->n == 0 || !(c->v[0].step > 0))
@@ -456,7 +461,7 @@ static void put_curve(text_out *o, const memprof *m)
     text_out_put(o, "</section>\n");
 }
 
-static void put_card(text_out *o, const card_row *r)
+static void write_card_row(text_out *o, const card_row *r)
 {
     text_out_put(o,
                  "<tr><th scope=\"row\">%s</th><td>%.0f</td><td class=\"wide\">%.1f</td><td "
@@ -474,7 +479,7 @@ static void put_card(text_out *o, const card_row *r)
     text_out_put(o, "</tr>\n");
 }
 
-static void put_cards(text_out *o, const memprof *m)
+static void write_card_section(text_out *o, const memprof *m)
 {
     if (m->n_rows == 0)
         return;
@@ -494,46 +499,46 @@ static void put_cards(text_out *o, const memprof *m)
         text_out_put(o, "<th class=\"group\">s a step</th><th>least MiB</th>");
     text_out_put(o, "</tr></thead><tbody>\n");
     for (int i = 0; i < m->n_rows; i++)
-        put_card(o, &m->row[i]);
+        write_card_row(o, &m->row[i]);
     table_end(o);
     text_out_put(o, "</section>\n");
 }
 
 /* ---- the page ---- */
 
-static refine_status put_run(text_out *o, const memprof *m)
+static refine_status write_run_sections(text_out *o, const memprof *m)
 {
     if (!(m->run->end > 0)) {
-        put_memory(o, m, NULL);
-        return put_layers(o, m);
+        write_memory_section(o, m, NULL);
+        return write_layer_section(o, m);
     }
     timeline *l = timeline_of(m->run, 0, m->run->end, CHART_COLUMNS);
     if (!l)
         return refine_fail(o->err, REFINE_ENOMEM, "out of memory");
-    put_memory(o, m, l);
-    refine_status st = put_time(o, m, l);
+    write_memory_section(o, m, l);
+    refine_status st = write_time_section(o, m, l);
     mem_free(l);
-    put_roofline(o, &m->use);
-    return st == REFINE_OK ? put_layers(o, m) : st;
+    write_roofline_section(o, &m->use);
+    return st == REFINE_OK ? write_layer_section(o, m) : st;
 }
 
-static refine_status put_page(text_out *o, const memprof *m)
+static refine_status write_html_page(text_out *o, const memprof *m)
 {
-    put_head(o, m);
+    write_html_head(o, m);
     text_out_put(o, "<dl class=\"key\">\n");
     if (m->run)
-        put_key_of_run(o, m);
+        write_run_key_figures(o, m);
     else
-        put_key_of_plan(o, m);
+        write_plan_key_figures(o, m);
     text_out_put(o, "</dl>\n");
     if (m->note[0])
-        put_note(o, m->note);
+        write_note(o, m->note);
     if (m->run)
-        TRY(put_run(o, m));
+        TRY(write_run_sections(o, m));
     else
-        put_memory(o, m, NULL);
-    put_curve(o, m);
-    put_cards(o, m);
+        write_memory_section(o, m, NULL);
+    write_curve_section(o, m);
+    write_card_section(o, m);
     text_out_put(o, "<p class=\"soft\">refine-memprof %s</p>\n</main></body></html>\n",
                  refine_version());
     return REFINE_OK;
@@ -543,7 +548,7 @@ refine_status memprof_save_html(const char *path, const memprof *m, refine_error
 {
     text_out o;
     TRY(text_out_open(&o, path, err));
-    const refine_status st = put_page(&o, m);
+    const refine_status st = write_html_page(&o, m);
     if (st == REFINE_OK)
         return text_out_commit(&o);
     text_out_abandon(&o);

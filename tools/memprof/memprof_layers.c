@@ -11,7 +11,7 @@ static bool same_name(const layer *a, const char *name, int len, refine_phase ph
     return a->phase == phase && a->name_len == len && memcmp(a->name, name, (size_t)len) == 0;
 }
 
-static layer *add(layers *l, const char *name, int len, refine_phase phase)
+static layer *add_layer(layers *l, const char *name, int len, refine_phase phase)
 {
     layer *last = l->n ? &l->v[l->n - 1] : NULL;
     if (last && same_name(last, name, len, phase))
@@ -52,7 +52,7 @@ refine_status layers_of(layers *out, const recording *t, refine_error *err)
     }
     for (int i = 0; i < t->n_chunks; i++) {
         const refine_chunk *c = &t->chunk[i];
-        layer *l = add(out, c->name, (int)strlen(c->name), c->phase);
+        layer *l = add_layer(out, c->name, (int)strlen(c->name), c->phase);
         layer_of[i] = (int)(l - out->v);
         l->chunks++;
         l->bytes += c->bytes;
@@ -101,7 +101,7 @@ refine_status layers_blocks(layers *out, const layers *l, refine_error *err)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     for (int i = 0; i < l->n; i++) {
         const layer *from = &l->v[i];
-        layer *to = add(out, from->name, block_len(from->name, from->name_len), from->phase);
+        layer *to = add_layer(out, from->name, block_len(from->name, from->name_len), from->phase);
         to->chunks += from->chunks;
         to->visits += from->visits;
         to->bytes += from->bytes;
@@ -128,7 +128,7 @@ double layer_intensity(const layer *l) { return l->bytes ? l->flops / (double)l-
 double layer_time(const layer *l) { return l->seconds + l->stall[0] + l->stall[1] + l->stall[2]; }
 
 /* Sifts i down in a heap whose top is the shortest. */
-static void sift(const layers *l, int *heap, int i, int n)
+static void sift_down(const layers *l, int *heap, int i, int n)
 {
     for (int child; (child = 2 * i + 1) < n; i = child) {
         if (child + 1 < n && layer_time(&l->v[heap[child + 1]]) < layer_time(&l->v[heap[child]]))
@@ -146,11 +146,11 @@ void layers_by_time(const layers *l, int *out)
     for (int i = 0; i < l->n; i++)
         out[i] = i;
     for (int i = l->n / 2 - 1; i >= 0; i--)
-        sift(l, out, i, l->n);
+        sift_down(l, out, i, l->n);
     for (int n = l->n - 1; n > 0; n--) {
         const int swap = out[0];
         out[0] = out[n];
         out[n] = swap;
-        sift(l, out, 0, n);
+        sift_down(l, out, 0, n);
     }
 }

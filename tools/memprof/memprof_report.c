@@ -39,8 +39,8 @@ double memprof_mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
 
 /* ---- predictions ---- */
 
-static refine_status predict(memprof *m, const refine_options *o, const refine_job *j,
-                             const memprof_wish *w, refine_error *err)
+static refine_status predict_cards(memprof *m, const refine_options *o, const refine_job *j,
+                                   const memprof_wish *w, refine_error *err)
 {
     refine_options plain = *o;
     plain.vram_bytes = 0;
@@ -54,15 +54,17 @@ static refine_status predict(memprof *m, const refine_options *o, const refine_j
     return REFINE_OK;
 }
 
-static double either(double a, double b) { return a > 0 ? a : b; }
+static double measured_or_assumed(double a, double b) { return a > 0 ? a : b; }
 
 /* A run's own rates are better than any assumption. */
 static refine_rates best_rates(const refine_rates *m, const refine_rates *a)
 {
-    return (refine_rates){ either(m->disk, a->disk),    either(m->decode, a->decode),
-                           either(m->copy, a->copy),    either(m->linear, a->linear),
-                           either(m->conv, a->conv),    either(m->attention, a->attention),
-                           either(m->memory, a->memory) };
+    return (refine_rates){
+        measured_or_assumed(m->disk, a->disk),    measured_or_assumed(m->decode, a->decode),
+        measured_or_assumed(m->copy, a->copy),    measured_or_assumed(m->linear, a->linear),
+        measured_or_assumed(m->conv, a->conv),    measured_or_assumed(m->attention, a->attention),
+        measured_or_assumed(m->memory, a->memory)
+    };
 }
 
 /* A plan asks which of the pictures there are, and looks at none of them. */
@@ -89,7 +91,7 @@ static double real_member(const json_t *o, const char *key, double otherwise)
     return json_is_number(v) ? json_number_value(v) : otherwise;
 }
 
-static refine_precision precision_of(const char *word)
+static refine_precision parse_precision_name(const char *word)
 {
     return strcmp(word, "f32") == 0    ? REFINE_F32
            : strcmp(word, "bf16") == 0 ? REFINE_BF16
@@ -98,12 +100,12 @@ static refine_precision precision_of(const char *word)
                                        : REFINE_PRECISION_AUTO;
 }
 
-static void job_of(refine_options *o, refine_job *j, const recording *t)
+static void job_from_recording(refine_options *o, refine_job *j, const recording *t)
 {
     const json_t *run = json_object_get(t->result, "run");
     const refine_report *r = &t->report;
     o->pack_path = json_string_value(json_object_get(run, "pack"));
-    o->precision = precision_of(r->precision);
+    o->precision = parse_precision_name(r->precision);
     o->ram_bytes = r->memory.host_limit;
     o->rates = best_rates(&r->measured, &r->rates);
     o->images = r->images;
@@ -116,7 +118,7 @@ static void job_of(refine_options *o, refine_job *j, const recording *t)
 }
 
 /* A name from a trace may lead anywhere; only a regular file is opened. */
-static bool is_file(const char *path)
+static bool is_recorded_pack_file(const char *path)
 {
     struct stat s;
     return path && stat(path, &s) == 0 && S_ISREG(s.st_mode);
@@ -128,10 +130,10 @@ static void predict_run(memprof *m, const memprof_wish *w)
     refine_job j = REFINE_JOB_INIT;
     refine_error err = { 0 };
     uint8_t pixel;
-    job_of(&o, &j, m->run);
+    job_from_recording(&o, &j, m->run);
     stand_in(&j, &pixel);
     m->pack = o.pack_path ? o.pack_path : "";
-    if (!is_file(o.pack_path)) {
+    if (!is_recorded_pack_file(o.pack_path)) {
         (void)snprintf(m->note, sizeof m->note,
                        "no predictions: the pack '%.150s' is not here; start from the directory "
                        "of the run",
@@ -147,7 +149,7 @@ static void predict_run(memprof *m, const memprof_wish *w)
         return;
     }
     if (st == REFINE_OK)
-        st = predict(m, &o, &j, w, &err);
+        st = predict_cards(m, &o, &j, w, &err);
     if (st != REFINE_OK)
         (void)snprintf(m->note, sizeof m->note, "not all predictions: %.200s", err.text);
 }
@@ -179,7 +181,7 @@ refine_status memprof_of_plan(memprof *m, const refine_options *o, const refine_
     refine_options at = *o;
     at.rates = m->r.rates;
     TRY(curve_of(&m->curve, &at, &job, err));
-    TRY(predict(m, o, &job, w, err));
+    TRY(predict_cards(m, o, &job, w, err));
     m->result = result_object(&m->r, &(run_record){ .pack = o->pack_path, .job = &job });
     return m->result ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
 }

@@ -27,7 +27,10 @@ static void print_words(FILE *out, const char *s)
     print_name(out, s, len, len);
 }
 
-static double share(double part, double whole) { return whole > 0 ? 100.0 * part / whole : 0.0; }
+static double share_percent(double part, double whole)
+{
+    return whole > 0 ? 100.0 * part / whole : 0.0;
+}
 
 static void print_head(FILE *out, const memprof *m)
 {
@@ -41,8 +44,8 @@ static void print_head(FILE *out, const memprof *m)
     (void)fprintf(out, "\n");
 }
 
-static void print_line(FILE *out, const memprof *m, const char *name, uint64_t planned,
-                       uint64_t peak, uint64_t limit)
+static void print_memory_line(FILE *out, const memprof *m, const char *name, uint64_t planned,
+                              uint64_t peak, uint64_t limit)
 {
     (void)fprintf(out, "  %-26s %10.1f", name, memprof_mib(planned));
     if (m->run)
@@ -52,20 +55,20 @@ static void print_line(FILE *out, const memprof *m, const char *name, uint64_t p
     (void)fprintf(out, "\n");
 }
 
-static void print_memory(FILE *out, const memprof *m)
+static void print_memory_table(FILE *out, const memprof *m)
 {
     const refine_memory *b = &m->r.memory;
     (void)fprintf(out, "\nmemory, MiB                     planned%s      limit\n",
                   m->run ? "       peak" : "");
-    print_line(out, m, "device", b->device_planned, b->device_peak, b->device_limit);
+    print_memory_line(out, m, "device", b->device_planned, b->device_peak, b->device_limit);
     for (int i = 0; i < TRACE_DEVICE_OWNERS; i++)
         (void)fprintf(out, "    %-24s %10.1f\n", memprof_device_owner(i),
                       memprof_mib(memprof_device_bytes(b, i)));
-    print_line(out, m, "host", b->host_planned, b->host_peak, b->host_limit);
+    print_memory_line(out, m, "host", b->host_planned, b->host_peak, b->host_limit);
     for (int i = 0; i < TRACE_HOST_OWNERS; i++)
         (void)fprintf(out, "    %-24s %10.1f\n", memprof_host_owner(i),
                       memprof_mib(memprof_host_bytes(b, i)));
-    print_line(out, m, "whole process", b->rss_planned, b->rss_peak, 0);
+    print_memory_line(out, m, "whole process", b->rss_planned, b->rss_peak, 0);
     (void)fprintf(out, "  smallest that would do: device %.1f, host %.1f\n",
                   memprof_mib(b->smallest_device), memprof_mib(b->smallest_host));
 }
@@ -166,7 +169,7 @@ static void print_use(FILE *out, const use *u)
         if (!(u->busy[r] > 0))
             continue;
         (void)fprintf(out, "  %-8s %5.1f %% %7.3f %s", resource_names[r],
-                      share(u->busy[r], u->wall), use_rate(u, (resource)r) / unit,
+                      share_percent(u->busy[r], u->wall), use_rate(u, (resource)r) / unit,
                       flops ? "TFLOP/s" : "GB/s   ");
         if (u->roof[r] > 0)
             (void)fprintf(out, " %6.3f    %5.1f %%", u->roof[r] / unit,
@@ -174,8 +177,8 @@ static void print_use(FILE *out, const use *u)
         (void)fprintf(out, "\n");
     }
     (void)fprintf(out, "  compute waited: disk %.1f %%, decode %.1f %%, copy %.1f %% of the time\n",
-                  share(u->stall[0], u->wall), share(u->stall[1], u->wall),
-                  share(u->stall[2], u->wall));
+                  share_percent(u->stall[0], u->wall), share_percent(u->stall[1], u->wall),
+                  share_percent(u->stall[2], u->wall));
 }
 
 static const char *tier_of(const layer *l)
@@ -187,7 +190,7 @@ static const char *tier_of(const layer *l)
     return l->tier[REFINE_TIER_DISK] == l->bytes ? "disk" : "mixed";
 }
 
-static refine_status print_layers(FILE *out, const layers *l, refine_error *err)
+static refine_status print_longest_layers(FILE *out, const layers *l, refine_error *err)
 {
     double all = 0;
     int *order = mem_alloc(((size_t)l->n + 1) * sizeof *order);
@@ -204,7 +207,8 @@ static refine_status print_layers(FILE *out, const layers *l, refine_error *err)
         (void)fprintf(out, "  ");
         print_name(out, v->name, v->name_len, NAME - 2);
         (void)fprintf(out, " %7.1f %10.0f %8.2f %4.1f %%  %s\n", memprof_mib(v->bytes),
-                      layer_intensity(v), layer_time(v), share(layer_time(v), all), tier_of(v));
+                      layer_intensity(v), layer_time(v), share_percent(layer_time(v), all),
+                      tier_of(v));
     }
     mem_free(order);
     return REFINE_OK;
@@ -257,13 +261,13 @@ refine_status memprof_print(FILE *out, const memprof *m, refine_error *err)
 {
     refine_status st = REFINE_OK;
     print_head(out, m);
-    print_memory(out, m);
+    print_memory_table(out, m);
     if (m->run) {
         print_times(out, &m->r);
         st = print_timeline(out, m->run, err);
         print_use(out, &m->use);
         if (st == REFINE_OK)
-            st = print_layers(out, &m->block, err);
+            st = print_longest_layers(out, &m->block, err);
     } else if (m->r.predicted_step > 0) {
         (void)fprintf(out, "\ntime      predicted %.3f s a step, %.1f s for %d\n",
                       m->r.predicted_step, m->r.predicted_unet, m->r.steps_run);

@@ -54,7 +54,7 @@ bool timeline_find(const recording *t, refine_lane lane, int which, double *from
     return false;
 }
 
-static uint64_t total(const uint64_t bytes[TRACE_DEVICE_OWNERS])
+static uint64_t sum_owner_bytes(const uint64_t bytes[TRACE_DEVICE_OWNERS])
 {
     uint64_t sum = 0;
     for (int i = 0; i < TRACE_DEVICE_OWNERS; i++)
@@ -66,7 +66,7 @@ uint64_t timeline_peak(const trace_samples *s)
 {
     uint64_t most = 0;
     for (size_t i = 0; i < s->n; i++)
-        most = total(s->v[i].bytes) > most ? total(s->v[i].bytes) : most;
+        most = sum_owner_bytes(s->v[i].bytes) > most ? sum_owner_bytes(s->v[i].bytes) : most;
     return most;
 }
 
@@ -98,7 +98,7 @@ static void spread_stretch(void *context, double begin, double end)
 
 static void keep_larger(uint64_t to[TRACE_DEVICE_OWNERS], const uint64_t from[TRACE_DEVICE_OWNERS])
 {
-    if (total(from) > total(to))
+    if (sum_owner_bytes(from) > sum_owner_bytes(to))
         memcpy(to, from, TRACE_DEVICE_OWNERS * sizeof *to);
 }
 

@@ -8,7 +8,7 @@ const char *const resource_names[RESOURCES] = { "disk", "decode", "link", "compu
 static const refine_lane LANES[RESOURCES] = { REFINE_LANE_DISK, REFINE_LANE_DECODE,
                                               REFINE_LANE_COPY, REFINE_LANE_COMPUTE };
 
-static double larger(double a, double b) { return a > b ? a : b; }
+static double larger_rate(double a, double b) { return a > b ? a : b; }
 
 /* Chunks differ in what they do to a byte, so the roof of compute is that of their mixture: all
  * operations over the time predicted for them, or over the time they took if that is less. */
@@ -23,8 +23,8 @@ static void add_compute(use *u, const recording *t, double from, double to)
         planned += t->chunk[v->chunk].seconds;
     }
     const double busy = u->busy[RESOURCE_COMPUTE], work = u->work[RESOURCE_COMPUTE];
-    u->roof[RESOURCE_COMPUTE] = larger(planned > 0 ? work / planned : 0,
-                                       busy > 0 ? work / busy : 0);
+    u->roof[RESOURCE_COMPUTE] = larger_rate(planned > 0 ? work / planned : 0,
+                                            busy > 0 ? work / busy : 0);
 }
 
 use use_of(const recording *t)
@@ -39,9 +39,9 @@ use use_of(const recording *t)
         u.busy[r] = timeline_busy(t, LANES[r], from, to);
     for (int r = 0; r < RESOURCE_COMPUTE; r++)
         u.work[r] = (double)timeline_bytes(t, LANES[r], from, to);
-    u.roof[RESOURCE_DISK] = larger(a->disk, m->disk);
-    u.roof[RESOURCE_DECODE] = larger(a->decode, m->decode);
-    u.roof[RESOURCE_LINK] = larger(a->copy, m->copy);
+    u.roof[RESOURCE_DISK] = larger_rate(a->disk, m->disk);
+    u.roof[RESOURCE_DECODE] = larger_rate(a->decode, m->decode);
+    u.roof[RESOURCE_LINK] = larger_rate(a->copy, m->copy);
     add_compute(&u, t, from, to);
     for (int i = 0; i < 3; i++)
         u.stall[i] = timeline_busy(t, (refine_lane)(REFINE_LANE_STALL_DISK + i), from, to);

@@ -26,14 +26,14 @@ typedef struct checker {
     refine_status st;
 } checker;
 
-static void refuse(checker *c, const char *what)
+static void refuse_recording(checker *c, const char *what)
 {
     if (c->st == REFINE_OK)
         c->st = refine_fail(c->err, REFINE_EFORMAT,
                             "%s: %s; is this a file of refine-lowmem --trace?", c->path, what);
 }
 
-static void out_of_memory(checker *c)
+static void checker_out_of_memory(checker *c)
 {
     if (c->st == REFINE_OK)
         c->st = refine_fail(c->err, REFINE_ENOMEM, "out of memory");
@@ -43,11 +43,11 @@ static void refuse_member(checker *c, const char *key, const char *kind)
 {
     char what[96];
     (void)snprintf(what, sizeof what, "'%s' is no %s", key, kind);
-    refuse(c, what);
+    refuse_recording(c, what);
 }
 
 /* A member that is missing is 0. */
-static double real(checker *c, const json_t *o, const char *key, double most)
+static double checked_real(checker *c, const json_t *o, const char *key, double most)
 {
     const json_t *v = json_object_get(o, key);
     const double d = json_number_value(v);
@@ -60,7 +60,7 @@ static double real(checker *c, const json_t *o, const char *key, double most)
     return d;
 }
 
-static uint64_t count(checker *c, const json_t *o, const char *key, uint64_t most)
+static uint64_t checked_count(checker *c, const json_t *o, const char *key, uint64_t most)
 {
     const json_t *v = json_object_get(o, key);
     const json_int_t n = json_integer_value(v);
@@ -73,17 +73,17 @@ static uint64_t count(checker *c, const json_t *o, const char *key, uint64_t mos
     return (uint64_t)n;
 }
 
-static uint64_t bytes(checker *c, const json_t *o, const char *key)
+static uint64_t checked_bytes(checker *c, const json_t *o, const char *key)
 {
-    return count(c, o, key, INT64_MAX);
+    return checked_count(c, o, key, INT64_MAX);
 }
 
-static int small(checker *c, const json_t *o, const char *key)
+static int checked_int(checker *c, const json_t *o, const char *key)
 {
-    return (int)count(c, o, key, INT_MAX);
+    return (int)checked_count(c, o, key, INT_MAX);
 }
 
-static const char *text(checker *c, const json_t *o, const char *key)
+static const char *checked_text(checker *c, const json_t *o, const char *key)
 {
     const json_t *v = json_object_get(o, key);
     if (v && !json_is_string(v))
@@ -93,7 +93,7 @@ static const char *text(checker *c, const json_t *o, const char *key)
 }
 
 /* The object `key`; NULL, of which every member is missing, when it is not there. */
-static json_t *object(checker *c, const json_t *o, const char *key)
+static json_t *checked_object(checker *c, const json_t *o, const char *key)
 {
     json_t *v = json_object_get(o, key);
     if (v && !json_is_object(v)) {
@@ -104,9 +104,10 @@ static json_t *object(checker *c, const json_t *o, const char *key)
 }
 
 /* The index of the word in a list of n. */
-static int word(checker *c, const json_t *o, const char *key, const char *const list[], int n)
+static int checked_word(checker *c, const json_t *o, const char *key, const char *const list[],
+                        int n)
 {
-    const char *s = text(c, o, key);
+    const char *s = checked_text(c, o, key);
     for (int i = 0; i < n; i++)
         if (strcmp(s, list[i]) == 0)
             return i;
@@ -116,22 +117,22 @@ static int word(checker *c, const json_t *o, const char *key, const char *const 
 
 /* ---- the member "refine" ---- */
 
-static refine_rates rates(checker *c, const json_t *o)
+static refine_rates read_rates(checker *c, const json_t *o)
 {
-    return (refine_rates){ .disk = real(c, o, "disk", AMOUNT_MOST),
-                           .decode = real(c, o, "decode", AMOUNT_MOST),
-                           .copy = real(c, o, "copy", AMOUNT_MOST),
-                           .linear = real(c, o, "linear", AMOUNT_MOST),
-                           .conv = real(c, o, "conv", AMOUNT_MOST),
-                           .attention = real(c, o, "attention", AMOUNT_MOST),
-                           .memory = real(c, o, "memory", AMOUNT_MOST) };
+    return (refine_rates){ .disk = checked_real(c, o, "disk", AMOUNT_MOST),
+                           .decode = checked_real(c, o, "decode", AMOUNT_MOST),
+                           .copy = checked_real(c, o, "copy", AMOUNT_MOST),
+                           .linear = checked_real(c, o, "linear", AMOUNT_MOST),
+                           .conv = checked_real(c, o, "conv", AMOUNT_MOST),
+                           .attention = checked_real(c, o, "attention", AMOUNT_MOST),
+                           .memory = checked_real(c, o, "memory", AMOUNT_MOST) };
 }
 
-static refine_memory memory(checker *c, const json_t *o)
+static refine_memory read_memory(checker *c, const json_t *o)
 {
     refine_memory m = { 0 };
     for (int i = 0; i < MEMORY_FIELDS; i++)
-        *memory_field_of(&m, &memory_fields[i]) = bytes(c, o, memory_fields[i].key);
+        *memory_field_of(&m, &memory_fields[i]) = checked_bytes(c, o, memory_fields[i].key);
     return m;
 }
 
@@ -143,14 +144,14 @@ static void read_steps(checker *c, recording *t, const json_t *seconds)
         return;
     t->step = mem_calloc(n, sizeof *t->step);
     if (!t->step) {
-        out_of_memory(c);
+        checker_out_of_memory(c);
         return;
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *step = json_array_get(steps, i);
         const double v = json_number_value(step);
         if (!json_is_number(step) || !(v >= 0) || v > SECONDS_MOST)
-            refuse(c, "a step's time is out of range");
+            refuse_recording(c, "a step's time is out of range");
         t->step[i] = v;
     }
     t->report.step = t->step;
@@ -160,72 +161,73 @@ static void read_steps(checker *c, recording *t, const json_t *seconds)
 static void read_seconds(checker *c, recording *t, const json_t *o)
 {
     refine_report *r = &t->report;
-    r->total = real(c, o, "total", SECONDS_MOST);
-    r->open = real(c, o, "open", SECONDS_MOST);
-    r->text = real(c, o, "text", SECONDS_MOST);
-    r->vae_encode = real(c, o, "vae_encode", SECONDS_MOST);
-    r->unet = real(c, o, "unet", SECONDS_MOST);
-    r->vae_decode = real(c, o, "vae_decode", SECONDS_MOST);
-    r->first_step = real(c, o, "first_step", SECONDS_MOST);
-    r->step_median = real(c, o, "step_median", SECONDS_MOST);
+    r->total = checked_real(c, o, "total", SECONDS_MOST);
+    r->open = checked_real(c, o, "open", SECONDS_MOST);
+    r->text = checked_real(c, o, "text", SECONDS_MOST);
+    r->vae_encode = checked_real(c, o, "vae_encode", SECONDS_MOST);
+    r->unet = checked_real(c, o, "unet", SECONDS_MOST);
+    r->vae_decode = checked_real(c, o, "vae_decode", SECONDS_MOST);
+    r->first_step = checked_real(c, o, "first_step", SECONDS_MOST);
+    r->step_median = checked_real(c, o, "step_median", SECONDS_MOST);
     read_steps(c, t, o);
 }
 
 static void read_result(checker *c, recording *t)
 {
     refine_report *r = &t->report;
-    const json_t *o = t->result, *io = object(c, o, "io"), *stall = object(c, o, "stall");
-    const json_t *predicted = object(c, o, "predicted"), *run = object(c, o, "run");
+    const json_t *o = t->result, *io = checked_object(c, o, "io"),
+                 *stall = checked_object(c, o, "stall");
+    const json_t *predicted = checked_object(c, o, "predicted"), *run = checked_object(c, o, "run");
 
-    r->device = text(c, o, "device");
-    r->device_model = text(c, o, "device_model");
-    r->precision = text(c, o, "precision");
-    r->reader = text(c, io, "reader");
-    r->source_name = text(c, run, "source");
-    r->source_hash = strtoull(text(c, run, "source_hash"), NULL, 16);
-    r->width = small(c, o, "width");
-    r->height = small(c, o, "height");
-    r->images = small(c, o, "images");
-    r->memory = memory(c, object(c, o, "memory"));
-    read_seconds(c, t, object(c, o, "seconds"));
-    r->disk_bytes = bytes(c, io, "disk_bytes");
-    r->disk_bytes_per_step = bytes(c, io, "disk_bytes_per_step");
-    r->copy_bytes_per_step = bytes(c, io, "copy_bytes_per_step");
-    r->disk_rate = real(c, io, "disk_rate", AMOUNT_MOST);
-    r->copy_rate = real(c, io, "copy_rate", AMOUNT_MOST);
-    r->stall_disk = real(c, stall, "disk", SECONDS_MOST);
-    r->stall_decode = real(c, stall, "decode", SECONDS_MOST);
-    r->stall_copy = real(c, stall, "copy", SECONDS_MOST);
-    r->predicted_step = real(c, predicted, "step", SECONDS_MOST);
-    r->predicted_unet = real(c, predicted, "unet", SECONDS_MOST);
+    r->device = checked_text(c, o, "device");
+    r->device_model = checked_text(c, o, "device_model");
+    r->precision = checked_text(c, o, "precision");
+    r->reader = checked_text(c, io, "reader");
+    r->source_name = checked_text(c, run, "source");
+    r->source_hash = strtoull(checked_text(c, run, "source_hash"), NULL, 16);
+    r->width = checked_int(c, o, "width");
+    r->height = checked_int(c, o, "height");
+    r->images = checked_int(c, o, "images");
+    r->memory = read_memory(c, checked_object(c, o, "memory"));
+    read_seconds(c, t, checked_object(c, o, "seconds"));
+    r->disk_bytes = checked_bytes(c, io, "disk_bytes");
+    r->disk_bytes_per_step = checked_bytes(c, io, "disk_bytes_per_step");
+    r->copy_bytes_per_step = checked_bytes(c, io, "copy_bytes_per_step");
+    r->disk_rate = checked_real(c, io, "disk_rate", AMOUNT_MOST);
+    r->copy_rate = checked_real(c, io, "copy_rate", AMOUNT_MOST);
+    r->stall_disk = checked_real(c, stall, "disk", SECONDS_MOST);
+    r->stall_decode = checked_real(c, stall, "decode", SECONDS_MOST);
+    r->stall_copy = checked_real(c, stall, "copy", SECONDS_MOST);
+    r->predicted_step = checked_real(c, predicted, "step", SECONDS_MOST);
+    r->predicted_unet = checked_real(c, predicted, "unet", SECONDS_MOST);
 }
 
 static refine_chunk read_chunk(checker *c, const json_t *o)
 {
     if (!json_is_object(o))
-        refuse(c, "a chunk is no object");
+        refuse_recording(c, "a chunk is no object");
     return (refine_chunk){
-        .name = text(c, o, "name"),
-        .phase = (refine_phase)word(c, o, "phase", trace_phases, TRACE_PHASES),
-        .tier = (refine_tier)word(c, o, "tier", trace_tiers, 3),
-        .bytes = count(c, o, "bytes", UINT32_MAX),
-        .stored_bytes = count(c, o, "stored_bytes", UINT32_MAX),
-        .flops = real(c, o, "flops", AMOUNT_MOST),
-        .seconds = real(c, o, "seconds", SECONDS_MOST),
+        .name = checked_text(c, o, "name"),
+        .phase = (refine_phase)checked_word(c, o, "phase", trace_phases, TRACE_PHASES),
+        .tier = (refine_tier)checked_word(c, o, "tier", trace_tiers, 3),
+        .bytes = checked_count(c, o, "bytes", UINT32_MAX),
+        .stored_bytes = checked_count(c, o, "stored_bytes", UINT32_MAX),
+        .flops = checked_real(c, o, "flops", AMOUNT_MOST),
+        .seconds = checked_real(c, o, "seconds", SECONDS_MOST),
     };
 }
 
-static void read_chunks(checker *c, recording *t)
+static void read_chunk_list(checker *c, recording *t)
 {
     const json_t *list = json_object_get(t->refine, "chunks");
     const size_t n = json_array_size(list);
     if (!json_is_array(list) || n > TRACE_CHUNKS_MOST) {
-        refuse(c, "there is no list of chunks");
+        refuse_recording(c, "there is no list of chunks");
         return;
     }
     t->chunk = mem_calloc(n + 1, sizeof *t->chunk);
     if (!t->chunk) {
-        out_of_memory(c);
+        checker_out_of_memory(c);
         return;
     }
     for (size_t i = 0; i < n && c->st == REFINE_OK; i++)
@@ -236,34 +238,34 @@ static void read_chunks(checker *c, recording *t)
 static void read_summary(checker *c, recording *t)
 {
     if (!json_is_object(t->refine)) {
-        refuse(c, "there is no member \"refine\"");
+        refuse_recording(c, "there is no member \"refine\"");
         return;
     }
-    if (count(c, t->refine, "format", INT_MAX) != TRACE_FORMAT)
-        refuse(c, "its format is of another version");
-    t->lost = (size_t)bytes(c, t->refine, "lost");
-    t->result = object(c, t->refine, "result");
+    if (checked_count(c, t->refine, "format", INT_MAX) != TRACE_FORMAT)
+        refuse_recording(c, "its format is of another version");
+    t->lost = (size_t)checked_bytes(c, t->refine, "lost");
+    t->result = checked_object(c, t->refine, "result");
     if (!t->result)
-        refuse(c, "there is no result");
+        refuse_recording(c, "there is no result");
     read_result(c, t);
-    const json_t *r = object(c, t->refine, "rates");
-    t->report.rates = rates(c, object(c, r, "assumed"));
-    t->report.measured = rates(c, object(c, r, "measured"));
-    t->report.wrong_rate = text(c, t->refine, "wrong_rate");
-    read_chunks(c, t);
+    const json_t *r = checked_object(c, t->refine, "rates");
+    t->report.rates = read_rates(c, checked_object(c, r, "assumed"));
+    t->report.measured = read_rates(c, checked_object(c, r, "measured"));
+    t->report.wrong_rate = checked_text(c, t->refine, "wrong_rate");
+    read_chunk_list(c, t);
 }
 
 /* ---- events ---- */
 
 /* Room for one more element of `size` bytes; the list may move. */
-static void *grown(checker *c, void *list, size_t n, size_t *room, size_t size)
+static void *grow_event_list(checker *c, void *list, size_t n, size_t *room, size_t size)
 {
     if (n < *room)
         return list;
     const size_t more = *room ? 2 * *room : 256;
     void *moved = mem_realloc(list, more * size);
     if (!moved) {
-        out_of_memory(c);
+        checker_out_of_memory(c);
         return list;
     }
     *room = more;
@@ -273,18 +275,18 @@ static void *grown(checker *c, void *list, size_t n, size_t *room, size_t size)
 static void read_sample(checker *c, const json_t *o, trace_samples *list,
                         const char *const owners[], int n_owners)
 {
-    const json_t *args = object(c, o, "args");
-    trace_sample s = { .at = real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6 };
+    const json_t *args = checked_object(c, o, "args");
+    trace_sample s = { .at = checked_real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6 };
     for (int i = 0; i < n_owners; i++)
-        s.bytes[i] = count(c, args, owners[i], INT64_MAX / 8);
-    list->v = grown(c, list->v, list->n, &list->room, sizeof *list->v);
+        s.bytes[i] = checked_count(c, args, owners[i], INT64_MAX / 8);
+    list->v = grow_event_list(c, list->v, list->n, &list->room, sizeof *list->v);
     if (c->st == REFINE_OK)
         list->v[list->n++] = s;
 }
 
 static void read_counter(checker *c, recording *t, const json_t *o)
 {
-    const char *name = text(c, o, "name");
+    const char *name = checked_text(c, o, "name");
     if (strcmp(name, "device memory") == 0)
         read_sample(c, o, &t->device, trace_device_owners, TRACE_DEVICE_OWNERS);
     else if (strcmp(name, "host memory") == 0)
@@ -293,20 +295,20 @@ static void read_counter(checker *c, recording *t, const json_t *o)
 
 static void read_span(checker *c, recording *t, const json_t *o)
 {
-    const char *cat = text(c, o, "cat");
+    const char *cat = checked_text(c, o, "cat");
     int lane = 0;
     while (lane < REFINE_LANES &&
            !(trace_lanes[lane].cat && strcmp(cat, trace_lanes[lane].cat) == 0))
         lane++;
     if (lane == REFINE_LANES)
         return; /* another program's, merged into the file */
-    const json_t *args = object(c, o, "args");
+    const json_t *args = checked_object(c, o, "args");
     refine_event v = { .lane = (refine_lane)lane,
-                       .chunk = small(c, args, trace_lanes[lane].key),
-                       .begin = real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6,
-                       .bytes = count(c, args, "bytes", UINT32_MAX) };
-    v.end = v.begin + real(c, o, "dur", SECONDS_MOST * 1e6) / 1e6;
-    t->event = grown(c, t->event, t->n_events, &t->room, sizeof *t->event);
+                       .chunk = checked_int(c, args, trace_lanes[lane].key),
+                       .begin = checked_real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6,
+                       .bytes = checked_count(c, args, "bytes", UINT32_MAX) };
+    v.end = v.begin + checked_real(c, o, "dur", SECONDS_MOST * 1e6) / 1e6;
+    t->event = grow_event_list(c, t->event, t->n_events, &t->room, sizeof *t->event);
     if (c->st == REFINE_OK)
         t->event[t->n_events++] = v;
 }
@@ -314,10 +316,10 @@ static void read_span(checker *c, recording *t, const json_t *o)
 static void read_event(checker *c, recording *t, const json_t *o)
 {
     if (!json_is_object(o)) {
-        refuse(c, "an event is no object");
+        refuse_recording(c, "an event is no object");
         return;
     }
-    const char *ph = text(c, o, "ph");
+    const char *ph = checked_text(c, o, "ph");
     if (strcmp(ph, "X") == 0)
         read_span(c, t, o);
     else if (strcmp(ph, "C") == 0)
@@ -331,65 +333,65 @@ typedef struct walker {
     const char *at, *end;
 } walker;
 
-static char next(walker *w)
+static char peek_token(walker *w)
 {
     while (w->at < w->end && (*w->at == ' ' || *w->at == '\t' || *w->at == '\n' || *w->at == '\r'))
         w->at++;
     return w->at < w->end ? *w->at : '\0';
 }
 
-static bool take(walker *w, char expected)
+static bool accept_token(walker *w, char expected)
 {
-    if (next(w) != expected)
+    if (peek_token(w) != expected)
         return false;
     w->at++;
     return true;
 }
 
 /* The value here, the caller's; NULL after a failure. */
-static json_t *take_value(walker *w)
+static json_t *parse_json_value(walker *w)
 {
     json_error_t e;
-    (void)next(w);
+    (void)peek_token(w);
     json_t *v = json_loadb(w->at, (size_t)(w->end - w->at),
                            JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY, &e);
     if (v)
         w->at += e.position;
     else if (json_error_code(&e) == json_error_out_of_memory)
-        out_of_memory(w->c);
+        checker_out_of_memory(w->c);
     else
-        refuse(w->c, "is no JSON, or not whole");
+        refuse_recording(w->c, "is no JSON, or not whole");
     return v;
 }
 
-static void walk_events(walker *w, recording *t)
+static void parse_event_list(walker *w, recording *t)
 {
-    if (!take(w, '[')) {
-        refuse(w->c, "traceEvents is no list");
+    if (!accept_token(w, '[')) {
+        refuse_recording(w->c, "traceEvents is no list");
         return;
     }
-    if (take(w, ']'))
+    if (accept_token(w, ']'))
         return;
     do {
-        json_t *v = take_value(w);
+        json_t *v = parse_json_value(w);
         if (v)
             read_event(w->c, t, v);
         json_decref(v);
-    } while (w->c->st == REFINE_OK && take(w, ','));
-    if (!take(w, ']'))
-        refuse(w->c, "the list of events has no end");
+    } while (w->c->st == REFINE_OK && accept_token(w, ','));
+    if (!accept_token(w, ']'))
+        refuse_recording(w->c, "the list of events has no end");
 }
 
-static void walk_member(walker *w, recording *t)
+static void parse_trace_member(walker *w, recording *t)
 {
-    json_t *key = take_value(w);
+    json_t *key = parse_json_value(w);
     const char *name = json_string_value(key);
-    if (!name || !take(w, ':')) {
-        refuse(w->c, "is no JSON object");
+    if (!name || !accept_token(w, ':')) {
+        refuse_recording(w->c, "is no JSON object");
     } else if (strcmp(name, "traceEvents") == 0) {
-        walk_events(w, t);
+        parse_event_list(w, t);
     } else {
-        json_t *v = take_value(w);
+        json_t *v = parse_json_value(w);
         if (v && strcmp(name, "refine") == 0 && !t->refine)
             t->refine = json_incref(v);
         json_decref(v);
@@ -397,17 +399,17 @@ static void walk_member(walker *w, recording *t)
     json_decref(key);
 }
 
-static void walk(walker *w, recording *t)
+static void parse_recording(walker *w, recording *t)
 {
-    if (!take(w, '{')) {
-        refuse(w->c, "is no JSON object");
+    if (!accept_token(w, '{')) {
+        refuse_recording(w->c, "is no JSON object");
         return;
     }
     do
-        walk_member(w, t);
-    while (w->c->st == REFINE_OK && take(w, ','));
-    if (!take(w, '}') || next(w) != '\0')
-        refuse(w->c, "is no JSON object");
+        parse_trace_member(w, t);
+    while (w->c->st == REFINE_OK && accept_token(w, ','));
+    if (!accept_token(w, '}') || peek_token(w) != '\0')
+        refuse_recording(w->c, "is no JSON object");
 }
 
 /* ---- order ---- */
@@ -435,11 +437,11 @@ static void check_events(checker *c, const recording *t)
                       : v->lane == REFINE_LANE_STEP ? INT_MAX
                                                     : t->n_chunks;
         if (v->chunk >= n)
-            refuse(c, "an event is of a chunk that is not there");
+            refuse_recording(c, "an event is of a chunk that is not there");
     }
 }
 
-static void put_in_order(recording *t)
+static void sort_recording(recording *t)
 {
     if (t->n_events)
         qsort(t->event, t->n_events, sizeof *t->event, compare_events);
@@ -467,14 +469,14 @@ refine_status trace_read(recording *t, const char *path, refine_error *err)
     *t = (recording){ 0 };
     TRY(json_file_text(&file, &len, path, TRACE_FILE_MOST, err));
     walker w = { &c, file, file + len };
-    walk(&w, t);
+    parse_recording(&w, t);
     mem_free(file);
     if (c.st == REFINE_OK)
         read_summary(&c, t);
     if (c.st == REFINE_OK)
         check_events(&c, t);
     if (c.st == REFINE_OK)
-        put_in_order(t);
+        sort_recording(t);
     else
         trace_free(t);
     return c.st;

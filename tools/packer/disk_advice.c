@@ -31,7 +31,7 @@ static double ratio_of(const pack *p, int first, int end)
     return bytes / stored;
 }
 
-static bool measure(disk_advice *out, const pack *p)
+static bool measure_pack_rates(disk_advice *out, const pack *p)
 {
     const dev_options one = { .compute = DT_F32, .threads = 1 };
     int first, end;
@@ -54,7 +54,7 @@ bool disk_advice_measure(disk_advice *out, const char *path)
     pack *p;
     if (pack_open(&p, path, NULL) != REFINE_OK)
         return false;
-    const bool done = measure(out, p);
+    const bool done = measure_pack_rates(out, p);
     pack_close(p);
     return done;
 }

@@ -16,7 +16,7 @@
 #include <string.h>
 
 /* NULL: out of memory. */
-static pack_chunk *grow(pack_cut *c)
+static pack_chunk *append_cut_chunk(pack_cut *c)
 {
     /* Powers of two: full when n is one. */
     if ((c->n_chunks & (c->n_chunks - 1)) == 0) {
@@ -36,7 +36,7 @@ static pack_chunk *grow(pack_cut *c)
 }
 
 /* dense: its bytes in the number type it is gathered in. */
-static void finish(pack_cut *c, pack_chunk *k, uint64_t dense)
+static void finish_chunk(pack_cut *c, pack_chunk *k, uint64_t dense)
 {
     k->first_frame = c->n_frames;
     k->n_frames = (k->bytes + PACK_FRAME - 1) / PACK_FRAME;
@@ -64,7 +64,7 @@ static refine_status add_matrix(pack_cut *c, const layout_entry *e, int entry, s
     for (int row = 0; row < e->rows;) {
         const uint64_t left = (uint64_t)(e->rows - row), most = tiles * (uint64_t)tile;
         const int rows = (int)(left < most ? left : most);
-        pack_chunk *k = grow(c);
+        pack_chunk *k = append_cut_chunk(c);
         if (!k)
             return refine_fail(err, REFINE_ENOMEM, "out of memory");
         k->tensor = (uint32_t)entry;
@@ -75,7 +75,7 @@ static refine_status add_matrix(pack_cut *c, const layout_entry *e, int entry, s
         (void)pack_rows_bytes(t, (uint64_t)rows, &bytes);
         k->bytes = (uint32_t)bytes;
         c->n_tiles += (uint32_t)((rows + tile - 1) / tile);
-        finish(c, k, row_elements * (uint64_t)rows * sizeof(uint16_t));
+        finish_chunk(c, k, row_elements * (uint64_t)rows * sizeof(uint16_t));
         row += rows;
     }
     t->n_chunks = (uint32_t)c->n_chunks - t->first_chunk;
@@ -96,8 +96,8 @@ static refine_status add_vectors(pack_cut *c, const layout *l, int first, int en
             return refine_fail(err, REFINE_EFORMAT, "%s: too long for a pack", l->entry[i].name);
         if (!k || at + bytes > chunk_bytes) {
             if (k)
-                finish(c, k, k->bytes);
-            k = grow(c);
+                finish_chunk(c, k, k->bytes);
+            k = append_cut_chunk(c);
             if (!k)
                 return refine_fail(err, REFINE_ENOMEM, "out of memory");
             k->tensor = (uint32_t)i;
@@ -111,7 +111,7 @@ static refine_status add_vectors(pack_cut *c, const layout *l, int first, int en
         c->tensor[i].n_chunks = 1;
     }
     if (k)
-        finish(c, k, k->bytes);
+        finish_chunk(c, k, k->bytes);
     return REFINE_OK;
 }
 

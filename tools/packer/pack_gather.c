@@ -18,7 +18,7 @@ typedef struct rows_of {
     dtype to;
 } rows_of;
 
-static char *row_at(const rows_of *r, void *base, size_t row)
+static char *gathered_row(const rows_of *r, void *base, size_t row)
 {
     return (char *)base + row * r->k * dtype_bytes(r->to);
 }
@@ -31,41 +31,41 @@ static refine_status read_rows(const rows_of *r, int part, int row0, int rows, v
 }
 
 /* Parts are equally tall. */
-static refine_status stack(const rows_of *r, int row0, int rows, int part_rows, void *dst,
-                           refine_error *err)
+static refine_status gather_stacked(const rows_of *r, int row0, int rows, int part_rows, void *dst,
+                                    refine_error *err)
 {
     int done = 0;
     while (done < rows) {
         const int part = (row0 + done) / part_rows, at = (row0 + done) % part_rows;
         const int n = rows - done < part_rows - at ? rows - done : part_rows - at;
-        TRY(read_rows(r, part, at, n, row_at(r, dst, (size_t)done), err));
+        TRY(read_rows(r, part, at, n, gathered_row(r, dst, (size_t)done), err));
         done += n;
     }
     return REFINE_OK;
 }
 
 /* Row 2i is row i of the first half, row 2i + 1 row i of the second. */
-static refine_status interleave(const rows_of *r, int row0, int rows, int half, void *dst,
-                                void *scratch, refine_error *err)
+static refine_status gather_interleaved(const rows_of *r, int row0, int rows, int half, void *dst,
+                                        void *scratch, refine_error *err)
 {
     const int values = (row0 + rows + 1) / 2 - (row0 + 1) / 2;
     const int gates = rows - values;
     const size_t bytes = r->k * dtype_bytes(r->to);
-    char *value = scratch, *gate = row_at(r, scratch, (size_t)values);
+    char *value = scratch, *gate = gathered_row(r, scratch, (size_t)values);
 
     TRY(read_rows(r, 0, (row0 + 1) / 2, values, value, err));
     TRY(read_rows(r, 0, half + row0 / 2, gates, gate, err));
     for (int i = 0; i < rows; i++) {
         char **from = (row0 + i) % 2 ? &gate : &value;
-        memcpy(row_at(r, dst, (size_t)i), *from, bytes);
+        memcpy(gathered_row(r, dst, (size_t)i), *from, bytes);
         *from += bytes;
     }
     return REFINE_OK;
 }
 
 /* [c][taps] -> [taps][c] of every row.  Inlined with a constant for the common 3x3. */
-static inline void channels_last(uint16_t *dst, const uint16_t *src, size_t rows, size_t taps,
-                                 size_t channels)
+static inline void copy_channels_last(uint16_t *dst, const uint16_t *src, size_t rows, size_t taps,
+                                      size_t channels)
 {
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < channels; c++)
@@ -76,15 +76,15 @@ static inline void channels_last(uint16_t *dst, const uint16_t *src, size_t rows
     }
 }
 
-static refine_status convolution(const rows_of *r, int row0, int rows, size_t taps, uint16_t *dst,
-                                 uint16_t *scratch, refine_error *err)
+static refine_status gather_convolution(const rows_of *r, int row0, int rows, size_t taps,
+                                        uint16_t *dst, uint16_t *scratch, refine_error *err)
 {
     assert(r->to == DT_F16);
     TRY(read_rows(r, 0, row0, rows, scratch, err));
     if (taps == 9)
-        channels_last(dst, scratch, (size_t)rows, 9, r->k / 9);
+        copy_channels_last(dst, scratch, (size_t)rows, 9, r->k / 9);
     else
-        channels_last(dst, scratch, (size_t)rows, taps, r->k / taps);
+        copy_channels_last(dst, scratch, (size_t)rows, taps, r->k / taps);
     return REFINE_OK;
 }
 
@@ -98,12 +98,12 @@ refine_status pack_gather(const weight_source *s, int entry, int row0, int rows,
     const int all = vector ? e->c_in : e->rows;
 
     switch (e->op) {
-    case LAYOUT_STACK: return stack(&r, row0, rows, all / e->n_sources, dst, err);
-    case LAYOUT_INTERLEAVE: return interleave(&r, row0, rows, all / 2, dst, scratch, err);
+    case LAYOUT_STACK: return gather_stacked(&r, row0, rows, all / e->n_sources, dst, err);
+    case LAYOUT_INTERLEAVE: return gather_interleaved(&r, row0, rows, all / 2, dst, scratch, err);
     case LAYOUT_COPY: break;
     }
     if (taps > 1)
-        return convolution(&r, row0, rows, taps, dst, scratch, err);
+        return gather_convolution(&r, row0, rows, taps, dst, scratch, err);
     return read_rows(&r, 0, row0, rows, dst, err);
 }
 

@@ -68,7 +68,7 @@ static json_t *meta_of(const pack *p)
     return json_loadb(text, len, 0, NULL);
 }
 
-static const char *member(const json_t *o, const char *key)
+static const char *meta_member(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "?";
@@ -122,7 +122,7 @@ static const char *source_size(char out[SIZES_TEXT + 2], const json_t *source)
     return bytes > 0 ? out : "";
 }
 
-static void print_text(FILE *out, const pack *p, const json_t *meta)
+static void print_pack_text(FILE *out, const pack *p, const json_t *meta)
 {
     const pack_superblock *s = pack_super(p);
     const json_t *source = json_object_get(meta, "source");
@@ -130,10 +130,10 @@ static void print_text(FILE *out, const pack *p, const json_t *meta)
     size_t merges;
     fprintf(out, "%s: pack version %" PRIu32 ", %s\n", pack_path(p), s->version,
             sizes_text(size, (double)s->file_bytes));
-    fprintf(out, "source     %s (%s%s), hash %016" PRIx64 "\n", member(source, "name"),
-            member(source, "layout"), source_size(from, source), s->source_hash);
-    fprintf(out, "weights    %s in %" PRIu32 " tensors, codec %s\n", member(meta, "weights"),
-            s->n_tensors, member(meta, "codec"));
+    fprintf(out, "source     %s (%s%s), hash %016" PRIx64 "\n", meta_member(source, "name"),
+            meta_member(source, "layout"), source_size(from, source), s->source_hash);
+    fprintf(out, "weights    %s in %" PRIu32 " tensors, codec %s\n", meta_member(meta, "weights"),
+            s->n_tensors, meta_member(meta, "codec"));
     fprintf(out, "tokenizer  %s\n", pack_merges(p, &merges) ? "inside" : "none: give --tokenizer");
     (void)fputc('\n', out);
     print_segments(out, p);
@@ -193,7 +193,8 @@ static refine_status print_object(FILE *out, json_t *o, refine_error *err)
     return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
 }
 
-static refine_status print_json(FILE *out, const pack *p, const json_t *meta, refine_error *err)
+static refine_status print_pack_json(FILE *out, const pack *p, const json_t *meta,
+                                     refine_error *err)
 {
     const pack_superblock *s = pack_super(p);
     char hash[17];
@@ -215,9 +216,9 @@ refine_status pack_inspect(FILE *out, const char *path, bool json, refine_error 
     TRY(pack_open(&p, path, err));
     json_t *meta = meta_of(p);
     if (json)
-        st = print_json(out, p, meta, err);
+        st = print_pack_json(out, p, meta, err);
     else
-        print_text(out, p, meta);
+        print_pack_text(out, p, meta);
     json_decref(meta);
     pack_close(p);
     return st;
@@ -225,7 +226,7 @@ refine_status pack_inspect(FILE *out, const char *path, bool json, refine_error 
 
 /* ---- reading it all ---- */
 
-static refine_status read_chunks(const pack *p, void *room, progress *line, refine_error *err)
+static refine_status verify_chunks(const pack *p, void *room, progress *line, refine_error *err)
 {
     const double start = clock_seconds();
     const uint64_t all = pack_super(p)->file_bytes;
@@ -259,7 +260,7 @@ static refine_status verify_open_pack(const pack *p, bool quiet, refine_error *e
     if (!room)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     progress_open(&line, stderr, "verifying", quiet);
-    const refine_status st = read_chunks(p, room, &line, err);
+    const refine_status st = verify_chunks(p, room, &line, err);
     progress_clear(&line);
     mem_free(room);
     return st;

@@ -80,13 +80,13 @@ typedef struct worker {
 
 /* ---- one worker ---- */
 
-static void *zstd_take(void *opaque, size_t bytes)
+static void *libzstd_alloc(void *opaque, size_t bytes)
 {
     (void)opaque;
     return mem_alloc(bytes);
 }
 
-static void zstd_give(void *opaque, void *address)
+static void libzstd_free(void *opaque, void *address)
 {
     (void)opaque;
     mem_free(address);
@@ -94,7 +94,7 @@ static void zstd_give(void *opaque, void *address)
 
 static ZSTD_CCtx *zstd_open(int level)
 {
-    const ZSTD_customMem counted = { zstd_take, zstd_give, NULL };
+    const ZSTD_customMem counted = { libzstd_alloc, libzstd_free, NULL };
     ZSTD_CCtx *z = ZSTD_createCCtx_advanced(counted);
     if (z && ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, level))) {
         ZSTD_freeCCtx(z);
@@ -108,7 +108,7 @@ static size_t coded_bytes(const pack_cut *c)
     return num_align(c->biggest, PACK_ALIGN) + ZSTD_compressBound(PACK_FRAME);
 }
 
-static size_t scratch_bytes(const pack_cut *c)
+static size_t worker_scratch_bytes(const pack_cut *c)
 {
     return num_max(c->biggest_dense, c->biggest_tile);
 }
@@ -117,8 +117,8 @@ static size_t codes_bytes(const pack_cut *c) { return c->biggest_tile ? c->bigge
 
 static size_t worker_bytes(const pack_cut *c)
 {
-    return c->biggest_dense + scratch_bytes(c) + codes_bytes(c) + coded_bytes(c) + PACK_FRAME +
-           ZSTD_estimateCCtxSize(LEVEL);
+    return c->biggest_dense + worker_scratch_bytes(c) + codes_bytes(c) + coded_bytes(c) +
+           PACK_FRAME + ZSTD_estimateCCtxSize(LEVEL);
 }
 
 static void worker_close(worker *w)
@@ -139,7 +139,7 @@ static refine_status worker_open(worker *w, packer *p)
     *w = (worker){ .p = p,
                    .zstd = zstd_open(LEVEL),
                    .dense = mem_alloc(c->biggest_dense),
-                   .scratch = mem_alloc(scratch_bytes(c)),
+                   .scratch = mem_alloc(worker_scratch_bytes(c)),
                    .codes = codes ? mem_alloc(codes) : NULL,
                    .coded = mem_map(coded_bytes(c)), /* aligned for direct writes */
                    .planes = mem_alloc(PACK_FRAME) };
@@ -245,7 +245,7 @@ static refine_status gather_vectors(worker *w, int chunk, refine_error *err)
 }
 
 /* From w->dense to w->codes, tile by tile. */
-static void quantise(worker *w, int chunk)
+static void quantise_chunk(worker *w, int chunk)
 {
     packer *p = w->p;
     const pack_chunk *k = &p->cut.chunk[chunk];
@@ -266,7 +266,7 @@ static void quantise(worker *w, int chunk)
     }
 }
 
-static refine_status produce(worker *w, int chunk, refine_error *err)
+static refine_status build_chunk(worker *w, int chunk, refine_error *err)
 {
     pack_chunk *k = &w->p->cut.chunk[chunk];
     const dtype type = (dtype)w->p->cut.tensor[k->tensor].dtype;
@@ -276,7 +276,7 @@ static refine_status produce(worker *w, int chunk, refine_error *err)
     else
         TRY(gather_matrix(w, chunk, err));
     if (type == DT_I8G64)
-        quantise(w, chunk);
+        quantise_chunk(w, chunk);
     return encode_chunk(w, k, type == DT_I8G64 ? w->codes : w->dense, type, err);
 }
 
@@ -322,7 +322,7 @@ static bool take_place(packer *p, int chunk)
     return go;
 }
 
-static void report(packer *p, uint64_t bytes)
+static void report_packed_bytes(packer *p, uint64_t bytes)
 {
     const pack_write_options *o = p->o;
 
@@ -337,7 +337,7 @@ static void report(packer *p, uint64_t bytes)
     pthread_mutex_unlock(&p->mutex);
 }
 
-static void announce(const packer *p, int chunk)
+static void expect_chunk(const packer *p, int chunk)
 {
     if (chunk >= p->cut.n_chunks)
         return;
@@ -345,7 +345,7 @@ static void announce(const packer *p, int chunk)
     pack_gather_expect(p->source, (int)k->tensor, (int)k->row0, (int)k->rows);
 }
 
-static void *work(void *arg)
+static void *run_pack_worker(void *arg)
 {
     worker *w = arg;
     packer *p = w->p;
@@ -353,15 +353,15 @@ static void *work(void *arg)
     int chunk;
 
     while (take_chunk(p, &chunk)) {
-        announce(p, chunk + AHEAD);
-        refine_status st = produce(w, chunk, &err);
+        expect_chunk(p, chunk + AHEAD);
+        refine_status st = build_chunk(w, chunk, &err);
         if (st == REFINE_OK) {
             if (!take_place(p, chunk))
                 break;
             const pack_chunk *k = &p->cut.chunk[chunk];
             st = new_file_write(&p->file, w->coded, num_align(k->stored_bytes, PACK_ALIGN),
                                 k->file_at, &err);
-            report(p, k->bytes);
+            report_packed_bytes(p, k->bytes);
         }
         if (st != REFINE_OK)
             stop_all(p, st, &err);
@@ -399,13 +399,13 @@ static refine_status run_workers(packer *p, int *threads)
     for (int i = 1; i < n; i++) {
         if (worker_open(&w[i], p) != REFINE_OK)
             break;
-        if (pthread_create(&w[i].thread, NULL, work, &w[i]) != 0) {
+        if (pthread_create(&w[i].thread, NULL, run_pack_worker, &w[i]) != 0) {
             worker_close(&w[i]);
             break;
         }
         started = i;
     }
-    (void)work(&w[0]);
+    (void)run_pack_worker(&w[0]);
     for (int i = 1; i <= started; i++)
         (void)pthread_join(w[i].thread, NULL);
     for (int i = 0; i <= started; i++)
@@ -461,7 +461,7 @@ static refine_status build_tokenizer(packer *p)
 }
 
 /* Index, meta data and tokenizer begin at multiples of PACK_ALIGN, as chunks do. */
-static void place_sections(packer *p)
+static void set_section_offsets(packer *p)
 {
     const pack_cut *c = &p->cut;
     pack_superblock *s = &p->super;
@@ -504,7 +504,7 @@ static void set_sqnr(packer *p, pack_written *out)
     }
 }
 
-static char *append(char *at, const void *data, size_t bytes)
+static char *append_index_bytes(char *at, const void *data, size_t bytes)
 {
     memcpy(at, data, bytes);
     return at + bytes;
@@ -518,10 +518,10 @@ static refine_status write_index(packer *p)
 
     if (!index)
         return refine_fail(&p->err, REFINE_ENOMEM, "out of memory");
-    at = append(at, c->tensor, (size_t)c->n_tensors * sizeof(pack_tensor));
-    at = append(at, c->chunk, (size_t)c->n_chunks * sizeof(pack_chunk));
-    at = append(at, p->frame, c->n_frames * sizeof(pack_frame));
-    at = append(at, c->names, c->names_bytes);
+    at = append_index_bytes(at, c->tensor, (size_t)c->n_tensors * sizeof(pack_tensor));
+    at = append_index_bytes(at, c->chunk, (size_t)c->n_chunks * sizeof(pack_chunk));
+    at = append_index_bytes(at, p->frame, c->n_frames * sizeof(pack_frame));
+    at = append_index_bytes(at, c->names, c->names_bytes);
     assert(at == index + s->index_bytes);
     s->index_hash = XXH3_64bits(index, s->index_bytes);
     const refine_status st = new_file_write(&p->file, index, s->index_bytes, s->index_at, &p->err);
@@ -571,7 +571,7 @@ static refine_status pack_all(packer *p, pack_written *out)
         return refine_fail(&p->err, REFINE_ENOMEM, "out of memory");
     TRY(build_meta(p));
     TRY(build_tokenizer(p));
-    place_sections(p);
+    set_section_offsets(p);
     TRY(check_room(p, &out->room_bytes));
     TRY(run_workers(p, &out->threads));
     set_sqnr(p, out);

@@ -39,7 +39,7 @@ bool weights_find(const char *name, weights_kind *out)
     return false;
 }
 
-static bool listed(const char *name)
+static bool needs_sixteen_bits(const char *name)
 {
     for (size_t i = 0; i < sizeof SIXTEEN_BITS / sizeof SIXTEEN_BITS[0]; i++)
         if (fnmatch(SIXTEEN_BITS[i], name, 0) == 0)
@@ -48,7 +48,7 @@ static bool listed(const char *name)
 }
 
 /* Groups of few channels are mostly padding. */
-static bool saves(const layout_entry *e)
+static bool is_int8_smaller(const layout_entry *e)
 {
     return i8_bytes(e->rows, e->kh * e->kw, e->c_in) < layout_elements(e) * sizeof(uint16_t);
 }
@@ -57,5 +57,6 @@ dtype weights_type(weights_kind kind, const layout_entry *e)
 {
     if (e->seg == SEG_VECTORS)
         return DT_F32;
-    return kind == WEIGHTS_INT8 && !listed(e->name) && saves(e) ? DT_I8G64 : DT_F16;
+    return kind == WEIGHTS_INT8 && !needs_sixteen_bits(e->name) && is_int8_smaller(e) ? DT_I8G64
+                                                                                      : DT_F16;
 }

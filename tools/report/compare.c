@@ -29,7 +29,7 @@ static refine_status scratch_failed(const compare *c, int error, refine_error *e
                        scratch_dir(c), error ? strerror(error) : "it ended");
 }
 
-static int record(void *context, const refine_stage *s);
+static int record_layer_output(void *context, const refine_stage *s);
 
 refine_status compare_open(compare **out, const char *reference, const refine_options *o,
                            const refine_job *j, refine_error *err)
@@ -50,7 +50,7 @@ refine_status compare_open(compare **out, const char *reference, const refine_op
     c->j = *j;
     c->j.rgb_out = c->rgb;
     c->j.latents_out = NULL; /* might be the input */
-    c->j.stage = record;
+    c->j.stage = record_layer_output;
     c->j.stage_context = c;
     c->reference = (refine_report)REFINE_REPORT_INIT;
     if (!c->rgb || !c->buffer)
@@ -83,7 +83,7 @@ static bool is_wanted(const refine_stage *s)
     return s->item < COMPARE_ITEMS && (s->step == 0 || strcmp(s->name, "latents") == 0);
 }
 
-static compare_stage *find(const compare *c, const refine_stage *s)
+static compare_stage *find_layer_output(const compare *c, const refine_stage *s)
 {
     for (int i = 0; i < c->n; i++)
         if (c->stage[i].step == s->step && strcmp(c->stage[i].name, s->name) == 0)
@@ -91,7 +91,7 @@ static compare_stage *find(const compare *c, const refine_stage *s)
     return NULL;
 }
 
-static compare_stage *add(compare *c, const refine_stage *s)
+static compare_stage *add_layer_output(compare *c, const refine_stage *s)
 {
     if (c->n == c->room) {
         const int room = c->room ? 2 * c->room : 64;
@@ -110,7 +110,7 @@ static compare_stage *add(compare *c, const refine_stage *s)
 }
 
 /* Gives an item's values their place. */
-static void place(compare *c, compare_stage *t, int item)
+static void set_scratch_offset(compare *c, compare_stage *t, int item)
 {
     t->at[item] = c->end;
     c->end += (uint64_t)t->h * (uint64_t)t->w * (uint64_t)t->c * sizeof(float);
@@ -119,7 +119,7 @@ static void place(compare *c, compare_stage *t, int item)
 /* What pread and pwrite have in common. */
 typedef ssize_t file_move(int fd, void *memory, size_t bytes, off_t at);
 
-static ssize_t write_some(int fd, void *memory, size_t bytes, off_t at)
+static ssize_t pwrite_mutable(int fd, void *memory, size_t bytes, off_t at)
 {
     return pwrite(fd, memory, bytes, at);
 }
@@ -142,20 +142,20 @@ static bool move_values(compare *c, file_move *f, size_t n, uint64_t at)
 }
 
 /* The reference tells of a stage: non-zero, something failed. */
-static int record(void *context, const refine_stage *s)
+static int record_layer_output(void *context, const refine_stage *s)
 {
     compare *c = context;
     if (!is_wanted(s))
         return 0;
-    compare_stage *t = find(c, s);
-    if (!t && !(t = add(c, s)))
+    compare_stage *t = find_layer_output(c, s);
+    if (!t && !(t = add_layer_output(c, s)))
         return 1;
     if (s->first == 0)
-        place(c, t, s->item);
+        set_scratch_offset(c, t, s->item);
     for (size_t i = 0; i < s->count;) {
         const size_t n = num_min(COMPARE_BUFFER, s->count - i);
         memcpy(c->buffer, s->value + i, n * sizeof(float));
-        if (!move_values(c, write_some, n, t->at[s->item] + (s->first + i) * sizeof(float)))
+        if (!move_values(c, pwrite_mutable, n, t->at[s->item] + (s->first + i) * sizeof(float)))
             return 1;
         i += n;
     }
@@ -163,10 +163,10 @@ static int record(void *context, const refine_stage *s)
 }
 
 /* The other run tells of one. */
-static int judge(void *context, const refine_stage *s)
+static int compare_layer_output(void *context, const refine_stage *s)
 {
     compare *c = context;
-    compare_stage *t = is_wanted(s) ? find(c, s) : NULL;
+    compare_stage *t = is_wanted(s) ? find_layer_output(c, s) : NULL;
     if (!t || t->h != s->h || t->w != s->w || t->c != s->c)
         return 0;
     for (size_t i = 0; i < s->count;) {
@@ -197,7 +197,7 @@ refine_status compare_record(compare *c, refine_error *err)
 
 void compare_attach(compare *c, refine_job *j)
 {
-    j->stage = judge;
+    j->stage = compare_layer_output;
     j->stage_context = c;
 }
 

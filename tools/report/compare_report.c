@@ -30,7 +30,7 @@ static void print_steps(FILE *out, const compare *c)
     }
 }
 
-static void print_layers(FILE *out, const compare *c)
+static void print_layer_sqnr(FILE *out, const compare *c)
 {
     fprintf(out, "\nwhat each layer gives, in the first step         SQNR\n");
     for (int i = 0; i < c->n; i++) {
@@ -56,7 +56,7 @@ refine_status compare_print(FILE *out, const compare *c, const char *pack, const
     print_decibels(out, 0, c->picture.psnr);
     fprintf(out, ", SSIM %.5f, at most %d grey levels apart\n", c->picture.ssim, c->picture.apart);
     print_steps(out, c);
-    print_layers(out, c);
+    print_layer_sqnr(out, c);
     return fflush(out) == 0 && !ferror(out)
                ? REFINE_OK
                : refine_fail(err, REFINE_EIO, "standard output: cannot write");

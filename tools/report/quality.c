@@ -22,7 +22,7 @@ void quality_add(quality *q, const float *reference, const float *got, size_t n)
 }
 
 /* In dB; without noise, however small the signal, it is INFINITY. */
-static double decibels(double signal, double noise)
+static double snr_decibels(double signal, double noise)
 {
     return noise == 0 ? (double)INFINITY : 10.0 * log10(signal / noise);
 }
@@ -32,17 +32,17 @@ double quality_relative(const quality *q)
     return q->noise == 0 ? 0.0 : sqrt(q->noise / q->signal);
 }
 
-double quality_sqnr(const quality *q) { return decibels(q->signal, q->noise); }
+double quality_sqnr(const quality *q) { return snr_decibels(q->signal, q->noise); }
 
 double quality_psnr(const quality *q)
 {
     const double peak = q->high - q->low;
-    return decibels(peak * peak, q->n ? q->noise / (double)q->n : 0.0);
+    return snr_decibels(peak * peak, q->n ? q->noise / (double)q->n : 0.0);
 }
 
 /* ---- pictures ---- */
 
-static double luma(const uint8_t *pixel)
+static double pixel_luma(const uint8_t *pixel)
 {
     return 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
 }
@@ -82,7 +82,8 @@ static double window_ssim(const double weight[WINDOW], const uint8_t *reference,
     for (size_t y = 0; y < WINDOW; y++)
         for (size_t x = 0; x < WINDOW; x++) {
             const double k = weight[y] * weight[x];
-            const double r = luma(reference + y * row + 3 * x), g = luma(got + y * row + 3 * x);
+            const double r = pixel_luma(reference + y * row + 3 * x),
+                         g = pixel_luma(got + y * row + 3 * x);
             m.r += k * r;
             m.g += k * g;
             m.rr += k * r * r;
@@ -118,7 +119,7 @@ quality_picture quality_of_pictures(const uint8_t *reference, const uint8_t *got
         noise += apart * apart;
         q.apart = apart > q.apart ? apart : q.apart;
     }
-    q.psnr = decibels(LEVELS * LEVELS, noise / (double)n);
+    q.psnr = snr_decibels(LEVELS * LEVELS, noise / (double)n);
     q.ssim = mean_ssim(reference, got, w, h);
     return q;
 }

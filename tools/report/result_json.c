@@ -13,10 +13,13 @@
 /* Every object is packed in one go: json_pack returns NULL when anything in it failed, and
  * steals what "o" stands for in any case. */
 
-static json_int_t whole(uint64_t v) { return v < INT64_MAX ? (json_int_t)v : INT64_MAX; }
+static json_int_t saturate_json_integer(uint64_t v)
+{
+    return v < INT64_MAX ? (json_int_t)v : INT64_MAX;
+}
 
 /* A rate over no time at all is none, and JSON has no word for infinity. */
-static double finite_or_0(double v) { return isfinite(v) ? v : 0.0; }
+static double finite_or_zero(double v) { return isfinite(v) ? v : 0.0; }
 
 /* As the tokenizer does. */
 json_t *result_text(const char *s)
@@ -37,7 +40,7 @@ json_t *result_text(const char *s)
 }
 
 /* The decimal number that a float was given as: 3.4, not 3.4000001. */
-static double decimal(float v)
+static double shortest_decimal(float v)
 {
     char digits[32];
     snprintf(digits, sizeof digits, "%.7g", (double)v);
@@ -45,7 +48,7 @@ static double decimal(float v)
 }
 
 /* `more` into `o`, both stolen; NULL if either is. */
-static json_t *join(json_t *o, json_t *more)
+static json_t *merge_json_objects(json_t *o, json_t *more)
 {
     const bool whole_one = o && more && json_object_update(o, more) == 0;
     json_decref(more);
@@ -100,7 +103,8 @@ static json_t *memory_object(const refine_report *r, bool ran)
         const memory_field *f = &memory_fields[i];
         if (f->ran && !ran)
             continue;
-        if (json_object_set_new(o, f->key, json_integer(whole(*memory_field_of(&m, f)))) != 0) {
+        if (json_object_set_new(
+                o, f->key, json_integer(saturate_json_integer(*memory_field_of(&m, f)))) != 0) {
             json_decref(o);
             return NULL;
         }
@@ -110,13 +114,15 @@ static json_t *memory_object(const refine_report *r, bool ran)
 
 static json_t *io_object(const refine_report *r, bool ran)
 {
-    json_t *o = json_pack("{s:I, s:I}", "disk_bytes_per_step", whole(r->disk_bytes_per_step),
-                          "copy_bytes_per_step", whole(r->copy_bytes_per_step));
+    json_t *o = json_pack("{s:I, s:I}", "disk_bytes_per_step",
+                          saturate_json_integer(r->disk_bytes_per_step), "copy_bytes_per_step",
+                          saturate_json_integer(r->copy_bytes_per_step));
     if (!ran)
         return o;
-    return join(o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", whole(r->disk_bytes),
-                             "disk_rate", finite_or_0(r->disk_rate), "copy_rate",
-                             finite_or_0(r->copy_rate), "reader", result_text(r->reader)));
+    return merge_json_objects(
+        o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", saturate_json_integer(r->disk_bytes),
+                     "disk_rate", finite_or_zero(r->disk_rate), "copy_rate",
+                     finite_or_zero(r->copy_rate), "reader", result_text(r->reader)));
 }
 
 static json_t *stall_object(const refine_report *r)
@@ -128,19 +134,19 @@ static json_t *stall_object(const refine_report *r)
 
 json_t *result_rates(const refine_rates *r)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "disk", finite_or_0(r->disk), "decode",
-                     finite_or_0(r->decode), "copy", finite_or_0(r->copy), "linear",
-                     finite_or_0(r->linear), "conv", finite_or_0(r->conv), "attention",
-                     finite_or_0(r->attention), "memory", finite_or_0(r->memory));
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "disk", finite_or_zero(r->disk),
+                     "decode", finite_or_zero(r->decode), "copy", finite_or_zero(r->copy), "linear",
+                     finite_or_zero(r->linear), "conv", finite_or_zero(r->conv), "attention",
+                     finite_or_zero(r->attention), "memory", finite_or_zero(r->memory));
 }
 
 static json_t *slowest_object(const refine_report *r)
 {
-    json_t *o = json_pack("{s:f}", "times", finite_or_0(r->slow_step));
+    json_t *o = json_pack("{s:f}", "times", finite_or_zero(r->slow_step));
     if (!r->slow_part[0])
         return o;
-    return join(o, json_pack("{s:s, s:f}", "part", r->slow_part, "part_times",
-                             finite_or_0(r->slow_part_by)));
+    return merge_json_objects(o, json_pack("{s:s, s:f}", "part", r->slow_part, "part_times",
+                                           finite_or_zero(r->slow_part_by)));
 }
 
 static json_t *predicted_object(const refine_report *r, bool ran)
@@ -150,14 +156,15 @@ static json_t *predicted_object(const refine_report *r, bool ran)
     json_t *o = json_pack("{s:f, s:f, s:f, s:o}", "step", r->predicted_step, "unet",
                           r->predicted_unet, "stall_share", r->predicted_stall, "rates",
                           result_rates(&r->rates));
-    o = join(o, json_pack("{s:f, s:f, s:f, s:f}", "vae_encode", r->predicted_encode, "text",
-                          r->predicted_text, "vae_decode", r->predicted_decode, "total",
-                          r->predicted_total));
+    o = merge_json_objects(o, json_pack("{s:f, s:f, s:f, s:f}", "vae_encode", r->predicted_encode,
+                                        "text", r->predicted_text, "vae_decode",
+                                        r->predicted_decode, "total", r->predicted_total));
     if (!ran)
         return o;
-    return join(o, json_pack("{s:f, s:s, s:o, s:o}", "replayed_step", r->replayed_step,
-                             "wrong_rate", r->wrong_rate, "slowest_step", slowest_object(r),
-                             "measured", result_rates(&r->measured)));
+    return merge_json_objects(o,
+                              json_pack("{s:f, s:s, s:o, s:o}", "replayed_step", r->replayed_step,
+                                        "wrong_rate", r->wrong_rate, "slowest_step",
+                                        slowest_object(r), "measured", result_rates(&r->measured)));
 }
 
 /* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
@@ -178,12 +185,14 @@ static json_t *run_object(const refine_report *r, const run_record *run)
                           "source", result_text(r->source_name), "source_hash", hash, "input",
                           result_text(run->input), "prompt", result_text(run->prompt), "negative",
                           result_text(run->negative), "seed", seed_value(j->seed));
-    return join(o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
-                             j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
-                             "steps", j->steps, partly ? "denoising_start" : "strength",
-                             partly ? j->denoising_start : j->strength, "guidance",
-                             decimal(j->guidance), "aesthetic_score", decimal(j->aesthetic_score),
-                             "negative_aesthetic_score", decimal(j->negative_aesthetic_score)));
+    return merge_json_objects(
+        o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
+                     j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
+                     "steps", j->steps, partly ? "denoising_start" : "strength",
+                     partly ? j->denoising_start : j->strength, "guidance",
+                     shortest_decimal(j->guidance), "aesthetic_score",
+                     shortest_decimal(j->aesthetic_score), "negative_aesthetic_score",
+                     shortest_decimal(j->negative_aesthetic_score)));
 }
 
 json_t *result_object(const refine_report *r, const run_record *run)
@@ -194,15 +203,16 @@ json_t *result_object(const refine_report *r, const run_record *run)
                           result_text(r->device_model), "precision", result_text(r->precision),
                           "width", r->width, "height", r->height, "images", r->images, "steps_run",
                           r->steps_run);
-    o = join(o, json_pack("{s:i, s:i, s:i, s:i}", "per_pass", r->per_pass, "passes_per_step",
-                          r->passes_per_step, "chunks_per_launch", r->together, "band_rows",
-                          r->band_rows));
+    o = merge_json_objects(o, json_pack("{s:i, s:i, s:i, s:i}", "per_pass", r->per_pass,
+                                        "passes_per_step", r->passes_per_step, "chunks_per_launch",
+                                        r->together, "band_rows", r->band_rows));
     if (ran)
-        o = join(o, json_pack("{s:o, s:o, s:o}", "output", result_text(run->output), "seconds",
-                              seconds_object(r), "stall", stall_object(r)));
-    return join(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran), "io",
-                             io_object(r, ran), "predicted", predicted_object(r, ran), "run",
-                             run_object(r, run)));
+        o = merge_json_objects(o,
+                               json_pack("{s:o, s:o, s:o}", "output", result_text(run->output),
+                                         "seconds", seconds_object(r), "stall", stall_object(r)));
+    return merge_json_objects(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran),
+                                           "io", io_object(r, ran), "predicted",
+                                           predicted_object(r, ran), "run", run_object(r, run)));
 }
 
 refine_status result_write(FILE *out, json_t *o, refine_error *err)
@@ -224,7 +234,7 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
 
 /* ---- for people ---- */
 
-static double mib(uint64_t v) { return (double)v / 1048576.0; }
+static double bytes_to_mib(uint64_t v) { return (double)v / 1048576.0; }
 
 static void print_where(FILE *out, const refine_report *r)
 {
@@ -236,7 +246,7 @@ static void print_where(FILE *out, const refine_report *r)
         fprintf(out,
                 "the VAE's pictures leave the device: %.1f MiB in host memory, %.1f in a scratch "
                 "file\n",
-                mib(m->spill_host), mib(m->spill_file));
+                bytes_to_mib(m->spill_host), bytes_to_mib(m->spill_file));
 }
 
 void result_print_plan(FILE *out, const refine_report *r)
@@ -253,22 +263,24 @@ void result_print_plan(FILE *out, const refine_report *r)
         fprintf(out, "         %s\n", r->note);
     fprintf(out, "picture  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
     fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
-            mib(m->device_planned), mib(m->device_limit), mib(m->smallest_device));
+            bytes_to_mib(m->device_planned), bytes_to_mib(m->device_limit),
+            bytes_to_mib(m->smallest_device));
     if (m->device_overhead > 0)
-        fprintf(out, "  CUDA's own       %9.1f\n", mib(m->device_overhead));
+        fprintf(out, "  CUDA's own       %9.1f\n", bytes_to_mib(m->device_overhead));
     fprintf(out,
             "  resident weights %9.1f\n  ring             %9.1f\n  activations      %9.1f\n"
             "  workspace        %9.1f\n  norms and biases %9.1f\n",
-            mib(m->resident), mib(m->ring), mib(m->activations), mib(m->workspace),
-            mib(m->vectors));
+            bytes_to_mib(m->resident), bytes_to_mib(m->ring), bytes_to_mib(m->activations),
+            bytes_to_mib(m->workspace), bytes_to_mib(m->vectors));
     fprintf(out, "host memory     %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
-            mib(m->host_planned), mib(m->host_limit), mib(m->smallest_host));
+            bytes_to_mib(m->host_planned), bytes_to_mib(m->host_limit),
+            bytes_to_mib(m->smallest_host));
     if (m->cached > 0)
-        fprintf(out, "  cached weights   %9.1f\n", mib(m->cached));
-    fprintf(out, "whole process   %8.1f MiB\n", mib(m->rss_planned));
+        fprintf(out, "  cached weights   %9.1f\n", bytes_to_mib(m->cached));
+    fprintf(out, "whole process   %8.1f MiB\n", bytes_to_mib(m->rss_planned));
     print_where(out, r);
     fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
-            mib(r->copy_bytes_per_step), mib(r->disk_bytes_per_step));
+            bytes_to_mib(r->copy_bytes_per_step), bytes_to_mib(r->disk_bytes_per_step));
     if (r->predicted_step > 0)
         fprintf(out,
                 "predicted       %8.3g s a step, stalled %.1f %%; all steps %.3g s\n"
@@ -316,8 +328,9 @@ void result_print_run(FILE *out, const refine_report *r)
     fprintf(out,
             "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
             "process: planned %.1f, peak %.1f\n",
-            mib(m->device_planned), mib(m->device_peak), mib(m->host_planned), mib(m->host_peak),
-            mib(m->rss_planned), mib(m->rss_peak));
+            bytes_to_mib(m->device_planned), bytes_to_mib(m->device_peak),
+            bytes_to_mib(m->host_planned), bytes_to_mib(m->host_peak), bytes_to_mib(m->rss_planned),
+            bytes_to_mib(m->rss_peak));
     fprintf(out, "read %.2f GB: disk %.2f GB/s (%s), decoding %.2f, copying %.2f\n",
             (double)r->disk_bytes / 1e9, r->disk_rate / 1e9, r->reader, r->measured.decode / 1e9,
             r->copy_rate / 1e9);

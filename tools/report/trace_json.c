@@ -38,24 +38,24 @@ const char *const trace_tiers[3] = { "disk", "host", "device" };
 
 /* ---- what the report needs ---- */
 
-static double finite_or_0(double v) { return isfinite(v) ? v : 0.0; }
+static double finite_trace_value(double v) { return isfinite(v) ? v : 0.0; }
 
-static int put_dump(const char *s, size_t len, void *o)
+static int write_json_dump(const char *s, size_t len, void *o)
 {
     text_out_bytes(o, s, len);
     return 0;
 }
 
 /* `v` is stolen. */
-static refine_status put_json(text_out *o, json_t *v)
+static refine_status write_json_value(text_out *o, json_t *v)
 {
-    const bool failed = !v || json_dump_callback(v, put_dump, o,
+    const bool failed = !v || json_dump_callback(v, write_json_dump, o,
                                                  JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0;
     json_decref(v);
     return failed ? refine_fail(o->err, REFINE_ENOMEM, "out of memory") : REFINE_OK;
 }
 
-static void put_chunk(text_out *o, const refine_chunk *c)
+static void write_trace_chunk(text_out *o, const refine_chunk *c)
 {
     text_out_put(o, "{\"name\":");
     text_out_json(o, c->name);
@@ -63,10 +63,10 @@ static void put_chunk(text_out *o, const refine_chunk *c)
                  ",\"phase\":\"%s\",\"tier\":\"%s\",\"bytes\":%" PRIu64 ",\"stored_bytes\":%" PRIu64
                  ",\"flops\":%.9g,\"seconds\":%.9g}",
                  trace_phases[c->phase], trace_tiers[c->tier], c->bytes, c->stored_bytes,
-                 finite_or_0(c->flops), finite_or_0(c->seconds));
+                 finite_trace_value(c->flops), finite_trace_value(c->seconds));
 }
 
-static refine_status put_chunks(text_out *o, const refine_engine *e)
+static refine_status write_trace_chunks(text_out *o, const refine_engine *e)
 {
     const int n = refine_chunks(e);
     refine_chunk c;
@@ -74,25 +74,25 @@ static refine_status put_chunks(text_out *o, const refine_engine *e)
     for (int i = 0; i < n; i++) {
         TRY(refine_get_chunk(e, i, &c));
         text_out_put(o, i ? ",\n" : "\n");
-        put_chunk(o, &c);
+        write_trace_chunk(o, &c);
     }
     text_out_put(o, "]");
     return REFINE_OK;
 }
 
-static refine_status put_summary(text_out *o, const refine_engine *e, const refine_report *r,
-                                 const run_record *run, size_t lost)
+static refine_status write_trace_summary(text_out *o, const refine_engine *e,
+                                         const refine_report *r, const run_record *run, size_t lost)
 {
     text_out_put(o, "\"refine\":{\"format\":%d,\"lost\":%zu,\n\"result\":", TRACE_FORMAT, lost);
-    TRY(put_json(o, result_object(r, run)));
+    TRY(write_json_value(o, result_object(r, run)));
     text_out_put(o, ",\n\"rates\":{\"assumed\":");
-    TRY(put_json(o, result_rates(&r->rates)));
+    TRY(write_json_value(o, result_rates(&r->rates)));
     text_out_put(o, ",\"measured\":");
-    TRY(put_json(o, result_rates(&r->measured)));
+    TRY(write_json_value(o, result_rates(&r->measured)));
     text_out_put(o, "},\"wrong_rate\":");
     text_out_json(o, r->wrong_rate ? r->wrong_rate : "");
     text_out_put(o, ",\n");
-    TRY(put_chunks(o, e));
+    TRY(write_trace_chunks(o, e));
     text_out_put(o, "}");
     return REFINE_OK;
 }
@@ -122,7 +122,7 @@ static int take_thread(lanes *l, const refine_event *v)
     return trace_lanes[v->lane].tid + best;
 }
 
-static void put_name(text_out *o, const refine_engine *e, const refine_event *v)
+static void write_span_name(text_out *o, const refine_engine *e, const refine_event *v)
 {
     refine_chunk c;
     const char *fixed = trace_lanes[v->lane].span;
@@ -136,11 +136,11 @@ static void put_name(text_out *o, const refine_engine *e, const refine_event *v)
         text_out_json(o, refine_get_chunk(e, v->chunk, &c) == REFINE_OK ? c.name : "");
 }
 
-static void put_span(text_out *o, const refine_engine *e, lanes *l, const refine_event *v)
+static void write_trace_span(text_out *o, const refine_engine *e, lanes *l, const refine_event *v)
 {
     const trace_lane *lane = &trace_lanes[v->lane];
     text_out_put(o, ",\n{\"name\":");
-    put_name(o, e, v);
+    write_span_name(o, e, v);
     text_out_put(o,
                  ",\"cat\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%d,"
                  "\"args\":{\"%s\":%d",
@@ -151,7 +151,7 @@ static void put_span(text_out *o, const refine_engine *e, lanes *l, const refine
     text_out_put(o, "}}");
 }
 
-static void put_threads(text_out *o, const lanes *l)
+static void write_thread_names(text_out *o, const lanes *l)
 {
     for (int i = 0; i < REFINE_LANES; i++) {
         if (!trace_lanes[i].cat || thread_of((refine_lane)i) != (refine_lane)i)
@@ -169,8 +169,8 @@ static void put_threads(text_out *o, const lanes *l)
 
 /* ---- memory ---- */
 
-static void put_counter(text_out *o, const char *what, double at, const char *const owners[],
-                        const uint64_t bytes[], int n)
+static void write_memory_counter(text_out *o, const char *what, double at,
+                                 const char *const owners[], const uint64_t bytes[], int n)
 {
     text_out_put(o, ",\n{\"name\":\"%s memory\",\"ph\":\"C\",\"ts\":%.3f,\"pid\":%d,\"args\":{",
                  what, at * 1e6, PID);
@@ -182,8 +182,8 @@ static void put_counter(text_out *o, const char *what, double at, const char *co
 /* Ring, workspace, vectors and what the device takes for itself are held throughout.  Residents and
  * the prompt's keys and values lie beside the UNet's activations, where the other phases have
  * theirs. */
-static void put_device_memory(text_out *o, const refine_memory *m, refine_phase phase, double at,
-                              uint64_t activations)
+static void write_device_counter(text_out *o, const refine_memory *m, refine_phase phase, double at,
+                                 uint64_t activations)
 {
     const bool denoising = phase == REFINE_DENOISING;
     const uint64_t held = denoising ? m->prompt : 0;
@@ -193,20 +193,20 @@ static void put_device_memory(text_out *o, const refine_memory *m, refine_phase 
         activations - prompt,        m->workspace, m->vectors,
         m->device_overhead,
     };
-    put_counter(o, "device", at, trace_device_owners, bytes, TRACE_DEVICE_OWNERS);
+    write_memory_counter(o, "device", at, trace_device_owners, bytes, TRACE_DEVICE_OWNERS);
 }
 
 /* All of it is taken at the start and held to the end. */
-static void put_host_memory(text_out *o, const refine_memory *m, double at)
+static void write_host_counter(text_out *o, const refine_memory *m, double at)
 {
     const uint64_t bytes[TRACE_HOST_OWNERS] = { m->staging, m->cached, m->spill_host };
-    put_counter(o, "host", at, trace_host_owners, bytes, TRACE_HOST_OWNERS);
+    write_memory_counter(o, "host", at, trace_host_owners, bytes, TRACE_HOST_OWNERS);
 }
 
 /* ---- the file ---- */
 
-static void put_events(text_out *o, const refine_engine *e, const refine_report *r,
-                       const refine_event *v, size_t n)
+static void write_trace_events(text_out *o, const refine_engine *e, const refine_report *r,
+                               const refine_event *v, size_t n)
 {
     lanes l = { 0 };
     double end = 0;
@@ -215,17 +215,17 @@ static void put_events(text_out *o, const refine_engine *e, const refine_report 
                  "\"traceEvents\":[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":"
                  "{\"name\":\"refine-lowmem\"}}",
                  PID);
-    put_host_memory(o, &r->memory, 0);
-    put_device_memory(o, &r->memory, REFINE_OPENING, 0, 0);
+    write_host_counter(o, &r->memory, 0);
+    write_device_counter(o, &r->memory, REFINE_OPENING, 0, 0);
     for (size_t i = 0; i < n; i++) {
         if (v[i].lane == REFINE_LANE_ACTIVATIONS)
-            put_device_memory(o, &r->memory, (refine_phase)v[i].chunk, v[i].begin, v[i].bytes);
+            write_device_counter(o, &r->memory, (refine_phase)v[i].chunk, v[i].begin, v[i].bytes);
         else
-            put_span(o, e, &l, &v[i]);
+            write_trace_span(o, e, &l, &v[i]);
         end = v[i].end > end ? v[i].end : end;
     }
-    put_host_memory(o, &r->memory, end);
-    put_threads(o, &l);
+    write_host_counter(o, &r->memory, end);
+    write_thread_names(o, &l);
     text_out_put(o, "\n]}\n");
 }
 
@@ -240,12 +240,12 @@ refine_status trace_json_save(const char *path, const refine_engine *e, const ru
     refine_get_report(e, &r);
     TRY(text_out_open(&o, path, err));
     text_out_put(&o, "{\"displayTimeUnit\":\"ms\",\n");
-    const refine_status st = put_summary(&o, e, &r, run, lost);
+    const refine_status st = write_trace_summary(&o, e, &r, run, lost);
     if (st != REFINE_OK) {
         text_out_abandon(&o);
         return st;
     }
     text_out_put(&o, ",\n");
-    put_events(&o, e, &r, v, n);
+    write_trace_events(&o, e, &r, v, n);
     return text_out_commit(&o);
 }

@@ -56,7 +56,7 @@ static refine_status not_finite(const tensor_part *p, double value, refine_error
                        p->file->path, p->tensor->name);
 }
 
-static void widen(float *dst, const void *src, st_dtype from, size_t n)
+static void widen_to_f32(float *dst, const void *src, st_dtype from, size_t n)
 {
     switch (from) {
     case ST_F32: memcpy(dst, src, n * sizeof *dst); break;
@@ -69,8 +69,8 @@ static void widen(float *dst, const void *src, st_dtype from, size_t n)
 }
 
 /* An infinity in the result is either the source's or an overflow: say which. */
-static refine_status check_finite(const tensor_part *p, const float *wide, const uint16_t *narrow,
-                                  size_t n, refine_error *err)
+static refine_status check_finite_f16(const tensor_part *p, const float *wide,
+                                      const uint16_t *narrow, size_t n, refine_error *err)
 {
     uint32_t worst = 0;
     for (size_t i = 0; i < n; i++) {
@@ -104,12 +104,12 @@ static refine_status read_block(const tensor_part *p, uint64_t at, size_t n, dty
 
     TRY(safetensors_read(p->file, p->tensor, at * bytes, n * bytes, raw, err));
     if (to == DT_F32) {
-        widen(dst, raw, p->tensor->type, n);
+        widen_to_f32(dst, raw, p->tensor->type, n);
         return check_finite_f32(p, dst, n, err);
     }
-    widen(wide, raw, p->tensor->type, n);
+    widen_to_f32(wide, raw, p->tensor->type, n);
     f16_encode(dst, wide, n);
-    return check_finite(p, wide, dst, n, err);
+    return check_finite_f16(p, wide, dst, n, err);
 }
 
 static refine_status read_straight(const tensor_part *p, uint64_t first, size_t n, dtype to,
@@ -119,7 +119,7 @@ static refine_status read_straight(const tensor_part *p, uint64_t first, size_t 
 
     if (to == DT_F16 && p->tensor->type == ST_F16) {
         TRY(safetensors_read(p->file, p->tensor, at * 2, n * 2, dst, err));
-        return check_finite(p, NULL, dst, n, err);
+        return check_finite_f16(p, NULL, dst, n, err);
     }
     for (size_t i = 0; i < n; i += BLOCK)
         TRY(read_block(p, at + i, num_min(BLOCK, n - i), to, (char *)dst + i * dtype_bytes(to),
@@ -187,7 +187,8 @@ static refine_status wrong_shape(const tensor_part *p, const char *want, refine_
 }
 
 /* A 1x1 convolution and a linear differ in trailing ones only. */
-static refine_status check_matrix(const tensor_part *p, const layout_entry *e, refine_error *err)
+static refine_status check_matrix_part(const tensor_part *p, const layout_entry *e,
+                                       refine_error *err)
 {
     const uint64_t want[PART_DIMS] = { (uint64_t)(e->rows / e->n_sources), (uint64_t)e->c_in,
                                        (uint64_t)e->kh, (uint64_t)e->kw };
@@ -203,7 +204,8 @@ static refine_status check_matrix(const tensor_part *p, const layout_entry *e, r
     return wrong_shape(p, text, err);
 }
 
-static refine_status check_vector(const tensor_part *p, const layout_entry *e, refine_error *err)
+static refine_status check_vector_part(const tensor_part *p, const layout_entry *e,
+                                       refine_error *err)
 {
     char text[32];
     if (p->elements == (uint64_t)(e->c_in / e->n_sources))
@@ -232,11 +234,11 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
                            p->tensor->name, st_dtype_name(p->tensor->type));
     }
     c->bound[entry][part] = p;
-    return e->seg == SEG_VECTORS ? check_vector(p, e, err) : check_matrix(p, e, err);
+    return e->seg == SEG_VECTORS ? check_vector_part(p, e, err) : check_matrix_part(p, e, err);
 }
 
-static refine_status bind(checkpoint *c, const char *path, const model_config *config,
-                          refine_error *err)
+static refine_status bind_entries(checkpoint *c, const char *path, const model_config *config,
+                                  refine_error *err)
 {
     layout *l = &c->source.list;
 
@@ -253,7 +255,7 @@ static refine_status bind(checkpoint *c, const char *path, const model_config *c
 
 /* ---- files ---- */
 
-static refine_status add_file(checkpoint *c, const char *path, refine_error *err)
+static refine_status add_checkpoint_file(checkpoint *c, const char *path, refine_error *err)
 {
     if (c->n_files == FILES_MOST)
         return refine_fail(err, REFINE_EFORMAT, "%s: more than %d files", path, FILES_MOST);
@@ -268,23 +270,23 @@ static refine_status open_single(checkpoint *c, const char *path, refine_error *
     model_config config;
 
     c->source.kind = "single-file";
-    TRY(add_file(c, path, err));
+    TRY(add_checkpoint_file(c, path, err));
     TRY(recognise_refiner(c->file[0], err));
     TRY(tensor_index_ldm(&c->index, c->file[0], err));
     TRY(tensor_index_seal(&c->index, err));
     TRY(config_from_shapes(&config, &c->index, path, err));
-    return bind(c, path, &config, err);
+    return bind_entries(c, path, &config, err);
 }
 
-static refine_status join(char out[PATH_BYTES], const char *dir, const char *name,
-                          refine_error *err)
+static refine_status join_component_path(char out[PATH_BYTES], const char *dir, const char *name,
+                                         refine_error *err)
 {
     if (snprintf(out, PATH_BYTES, "%s/%s", dir, name) >= PATH_BYTES)
         return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
     return REFINE_OK;
 }
 
-static bool is_file(const char *dir, const char *name)
+static bool has_component_file(const char *dir, const char *name)
 {
     char path[PATH_BYTES];
     struct stat s;
@@ -309,7 +311,7 @@ static refine_status add_shards(checkpoint *c, const char *dir, const char *inde
     const char *tensor_name;
     json_t *root, *v;
 
-    TRY(join(path, dir, index_name, err));
+    TRY(join_component_path(path, dir, index_name, err));
     TRY(json_file_load(&root, path, err));
     json_t *map = json_object_get(root, "weight_map");
     if (json_object_size(map) == 0)
@@ -320,9 +322,9 @@ static refine_status add_shards(checkpoint *c, const char *dir, const char *inde
         if (!name || !*name || strchr(name, '/'))
             st = refine_fail(err, REFINE_EFORMAT, "%s: a shard that is no file beside it", path);
         if (st == REFINE_OK)
-            st = join(shard, dir, name, err);
+            st = join_component_path(shard, dir, name, err);
         if (st == REFINE_OK && !opened_already(c, shard))
-            st = add_file(c, shard, err);
+            st = add_checkpoint_file(c, shard, err);
         if (st != REFINE_OK)
             break;
     }
@@ -342,18 +344,18 @@ static refine_status add_component(checkpoint *c, const char *dir, const char *s
 
     for (size_t i = 0; i < 2; i++) {
         (void)snprintf(name, sizeof name, WHOLE[i], stem);
-        if (is_file(dir, name)) {
-            TRY(join(path, dir, name, err));
-            return add_file(c, path, err);
+        if (has_component_file(dir, name)) {
+            TRY(join_component_path(path, dir, name, err));
+            return add_checkpoint_file(c, path, err);
         }
         for (size_t j = 2 * i; j < 2 + i; j++) {
             (void)snprintf(name, sizeof name, SHARDED[j], stem);
-            if (is_file(dir, name))
+            if (has_component_file(dir, name))
                 return add_shards(c, dir, name, err);
         }
     }
     (void)snprintf(name, sizeof name, "%s.bin", stem);
-    if (is_file(dir, name))
+    if (has_component_file(dir, name))
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: has pickled weights (%s) only; get the .safetensors version", dir,
                            name);
@@ -374,13 +376,13 @@ static refine_status open_directory(checkpoint *c, const char *path, refine_erro
     TRY(config_from_diffusers(&config, path, err));
     for (size_t i = 0; i < 3; i++) {
         const int first = c->n_files;
-        TRY(join(dir, path, PARTS[i][0], err));
+        TRY(join_component_path(dir, path, PARTS[i][0], err));
         TRY(add_component(c, dir, PARTS[i][1], err));
         for (int j = first; j < c->n_files; j++)
             TRY(tensor_index_diffusers(&c->index, c->file[j], PARTS[i][2], err));
     }
     TRY(tensor_index_seal(&c->index, err));
-    return bind(c, path, &config, err);
+    return bind_entries(c, path, &config, err);
 }
 
 /* ---- open and close ---- */

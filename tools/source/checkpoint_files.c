@@ -12,7 +12,7 @@
 
 enum { PATH_BYTES = 4096, DEPTH = 2 };
 
-static bool is_directory(const char *path)
+static bool is_subdirectory(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
@@ -33,7 +33,7 @@ static bool is_pack(const char *path)
     return is;
 }
 
-static void add_directory(places *p, const char *role, const char *path, int depth)
+static void add_directory_files(places *p, const char *role, const char *path, int depth)
 {
     DIR *d = opendir(path);
     if (!d)
@@ -43,11 +43,11 @@ static void add_directory(places *p, const char *role, const char *path, int dep
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
             snprintf(inner, sizeof inner, "%s/%s", path, e->d_name) >= PATH_BYTES)
             continue;
-        if (!is_directory(inner)) {
+        if (!is_subdirectory(inner)) {
             if (!is_pack(inner))
                 places_add(p, PLACE_READ, role, inner);
         } else if (depth > 1) {
-            add_directory(p, role, inner, depth - 1);
+            add_directory_files(p, role, inner, depth - 1);
         }
     }
     (void)closedir(d);
@@ -55,8 +55,8 @@ static void add_directory(places *p, const char *role, const char *path, int dep
 
 void checkpoint_files(places *p, const char *role, const char *path)
 {
-    if (is_directory(path))
-        add_directory(p, role, path, DEPTH);
+    if (is_subdirectory(path))
+        add_directory_files(p, role, path, DEPTH);
     else
         places_add(p, PLACE_READ, role, path);
 }

@@ -26,7 +26,7 @@ typedef struct reading {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-static refine_status unsupported(const reading *r, const char *name, const json_t *v)
+static refine_status report_unsupported(const reading *r, const char *name, const json_t *v)
 {
     char text[64] = "absent";
     if (v) {
@@ -45,13 +45,13 @@ static refine_status read_int(const reading *r, const char *name, int fallback, 
     const json_t *v = json_object_get(r->root, name);
     if (!v || json_is_null(v)) {
         if (fallback < 0)
-            return unsupported(r, name, v);
+            return report_unsupported(r, name, v);
         *out = fallback;
         return REFINE_OK;
     }
     const json_int_t n = json_integer_value(v);
     if (!json_is_integer(v) || n < 0 || n > 1 << 24)
-        return unsupported(r, name, v);
+        return report_unsupported(r, name, v);
     *out = (int)n;
     return REFINE_OK;
 }
@@ -62,12 +62,12 @@ static refine_status read_real(const reading *r, const char *name, double fallba
     const json_t *v = json_object_get(r->root, name);
     if (!v || json_is_null(v)) {
         if (isnan(fallback))
-            return unsupported(r, name, v);
+            return report_unsupported(r, name, v);
         *out = (float)fallback;
         return REFINE_OK;
     }
     if (!json_is_number(v))
-        return unsupported(r, name, v);
+        return report_unsupported(r, name, v);
     *out = (float)json_number_value(v);
     return REFINE_OK;
 }
@@ -85,11 +85,11 @@ static refine_status read_levels(const reading *r, const char *name, int fallbac
         return REFINE_OK;
     }
     if (json_array_size(v) != (size_t)levels)
-        return unsupported(r, name, v);
+        return report_unsupported(r, name, v);
     for (int i = 0; i < levels; i++) {
         const json_t *e = json_array_get(v, (size_t)i);
         if (!json_is_integer(e) || json_integer_value(e) < 0 || json_integer_value(e) > 1 << 24)
-            return unsupported(r, name, v);
+            return report_unsupported(r, name, v);
         out[i] = (int)json_integer_value(e);
     }
     return REFINE_OK;
@@ -103,7 +103,7 @@ static refine_status read_same(const reading *r, const char *name, int fallback,
     TRY(read_levels(r, name, fallback, levels, all));
     for (int i = 1; i < levels; i++)
         if (all[i] != all[0])
-            return unsupported(r, name, json_object_get(r->root, name));
+            return report_unsupported(r, name, json_object_get(r->root, name));
     *out = all[0];
     return REFINE_OK;
 }
@@ -114,7 +114,7 @@ static refine_status read_channels(const reading *r, int *levels, int out[MAX_LE
     const json_t *v = json_object_get(r->root, "block_out_channels");
     const size_t n = json_array_size(v);
     if (n < 1 || n > MAX_LEVELS)
-        return unsupported(r, "block_out_channels", v);
+        return report_unsupported(r, "block_out_channels", v);
     *levels = (int)n;
     return read_levels(r, "block_out_channels", -1, *levels, out);
 }
@@ -152,7 +152,7 @@ static refine_status check_granted(const reading *r, const granted *g, size_t n)
         if (!v && (!g[i].fallback || strcmp(g[i].fallback, g[i].value) == 0))
             continue;
         if (!v || !is_value(v, g[i].value))
-            return unsupported(r, g[i].name, v);
+            return report_unsupported(r, g[i].name, v);
     }
     return REFINE_OK;
 }
@@ -220,9 +220,11 @@ static refine_status read_unet_blocks(const reading *r, unet_config *c)
         const char *up = block_type(r, "up_block_types", c->levels - 1 - i);
         c->attention[i] = strcmp(down, "CrossAttnDownBlock2D") == 0;
         if (!c->attention[i] && strcmp(down, "DownBlock2D") != 0)
-            return unsupported(r, "down_block_types", json_object_get(r->root, "down_block_types"));
+            return report_unsupported(r, "down_block_types",
+                                      json_object_get(r->root, "down_block_types"));
         if (strcmp(up, c->attention[i] ? "CrossAttnUpBlock2D" : "UpBlock2D") != 0)
-            return unsupported(r, "up_block_types", json_object_get(r->root, "up_block_types"));
+            return report_unsupported(r, "up_block_types",
+                                      json_object_get(r->root, "up_block_types"));
     }
     return REFINE_OK;
 }
@@ -269,12 +271,12 @@ static refine_status read_unet(const reading *r, unet_config *c)
     TRY(read_int(r, "in_channels", 4, &c->in_channels));
     TRY(read_int(r, "out_channels", 4, &out_channels));
     if (out_channels != c->in_channels)
-        return unsupported(r, "in_channels", json_object_get(r->root, "in_channels"));
+        return report_unsupported(r, "in_channels", json_object_get(r->root, "in_channels"));
     TRY(read_int(r, "addition_time_embed_dim", -1, &c->id_embed_dim));
     return read_int(r, "projection_class_embeddings_input_dim", -1, &c->add_embed_dim);
 }
 
-static refine_status read_text(const reading *r, text_config *c)
+static refine_status read_text_encoder(const reading *r, text_config *c)
 {
     TRY(check_granted(r, TEXT_GRANTED, COUNT(TEXT_GRANTED)));
     TRY(read_int(r, "vocab_size", 49408, &c->vocab));
@@ -293,7 +295,8 @@ static refine_status read_vae(const reading *r, vae_config *c)
     for (int i = 0; i < c->levels; i++)
         if (strcmp(block_type(r, "down_block_types", i), "DownEncoderBlock2D") != 0 ||
             strcmp(block_type(r, "up_block_types", i), "UpDecoderBlock2D") != 0)
-            return unsupported(r, "down_block_types", json_object_get(r->root, "down_block_types"));
+            return report_unsupported(r, "down_block_types",
+                                      json_object_get(r->root, "down_block_types"));
     TRY(read_int(r, "layers_per_block", 1, &c->resnets));
     TRY(read_int(r, "latent_channels", 4, &c->latent_channels));
     TRY(read_int(r, "norm_num_groups", 32, &c->groups));
@@ -321,7 +324,7 @@ static refine_status read_component(model_config *c, component which, const char
     const reading r = { path, root, err };
     switch (which) {
     case UNET: st = read_unet(&r, &c->unet); break;
-    case TEXT: st = read_text(&r, &c->text); break;
+    case TEXT: st = read_text_encoder(&r, &c->text); break;
     case VAE: st = read_vae(&r, &c->vae); break;
     case SCHEDULE: st = read_schedule(&r, &c->schedule); break;
     }
@@ -329,7 +332,7 @@ static refine_status read_component(model_config *c, component which, const char
     return st;
 }
 
-static bool exists(const char *dir, const char *name)
+static bool has_config_file(const char *dir, const char *name)
 {
     char path[PATH_BYTES];
     struct stat s;
@@ -345,15 +348,16 @@ static refine_status check_directory(const char *dir, refine_error *err)
     const char *missing = NULL;
 
     for (size_t i = 0; !missing && i < COUNT(NEEDED); i++)
-        if (!exists(dir, NEEDED[i]))
+        if (!has_config_file(dir, NEEDED[i]))
             missing = NEEDED[i];
     if (!missing)
         return REFINE_OK;
-    if (exists(dir, "unet") && exists(dir, "text_encoder") && !exists(dir, "text_encoder_2"))
+    if (has_config_file(dir, "unet") && has_config_file(dir, "text_encoder") &&
+        !has_config_file(dir, "text_encoder_2"))
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: this is a Stable Diffusion 1 or 2 model, not the SDXL refiner",
                            dir);
-    if (exists(dir, "config.json") && !exists(dir, "unet"))
+    if (has_config_file(dir, "config.json") && !has_config_file(dir, "unet"))
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: this is one component of a model; give the directory above it, "
                            "with unet/, vae/ and text_encoder_2/",
@@ -378,7 +382,7 @@ refine_status config_from_diffusers(model_config *out, const char *dir, refine_e
     TRY(check_directory(dir, err));
     *out = (model_config){ .schedule = MODEL_REFINER.schedule };
     for (size_t i = 0; i < COUNT(FILES); i++) {
-        if (FILES[i].which == SCHEDULE && !exists(dir, FILES[i].name))
+        if (FILES[i].which == SCHEDULE && !has_config_file(dir, FILES[i].name))
             break;
         if (snprintf(path, sizeof path, "%s/%s", dir, FILES[i].name) >= (int)sizeof path)
             return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);

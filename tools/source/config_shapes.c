@@ -14,7 +14,7 @@ typedef struct shapes {
     refine_error *err;
 } shapes;
 
-static const tensor_part *find(const shapes *s, const char *fmt, va_list ap)
+static const tensor_part *find_part(const shapes *s, const char *fmt, va_list ap)
 {
     char name[LAYOUT_NAME];
     const int n = vsnprintf(name, sizeof name, fmt, ap);
@@ -25,11 +25,11 @@ static const tensor_part *find(const shapes *s, const char *fmt, va_list ap)
 __attribute__((format(printf, 2, 3)))
 #endif
 static bool
-has(const shapes *s, const char *fmt, ...)
+has_part(const shapes *s, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    const bool found = find(s, fmt, ap) != NULL;
+    const bool found = find_part(s, fmt, ap) != NULL;
     va_end(ap);
     return found;
 }
@@ -39,7 +39,7 @@ has(const shapes *s, const char *fmt, ...)
 __attribute__((format(printf, 4, 5)))
 #endif
 static refine_status
-dim(const shapes *s, int *out, int axis, const char *fmt, ...)
+read_dim(const shapes *s, int *out, int axis, const char *fmt, ...)
 {
     char name[LAYOUT_NAME] = "";
     va_list ap;
@@ -56,12 +56,12 @@ dim(const shapes *s, int *out, int axis, const char *fmt, ...)
     return REFINE_OK;
 }
 
-static int heads(int channels) { return channels < HEAD ? 1 : channels / HEAD; }
+static int attention_heads(int channels) { return channels < HEAD ? 1 : channels / HEAD; }
 
 static int depth_of(const shapes *s, const char *transformer)
 {
     int n = 0;
-    while (n < COUNT_MOST && has(s, "%s.transformer_blocks.%d.norm1.weight", transformer, n))
+    while (n < COUNT_MOST && has_part(s, "%s.transformer_blocks.%d.norm1.weight", transformer, n))
         n++;
     return n;
 }
@@ -70,16 +70,16 @@ static refine_status unet_levels(const shapes *s, unet_config *c)
 {
     char at[LAYOUT_NAME];
     while (c->levels < MAX_LEVELS &&
-           has(s, "unet.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
+           has_part(s, "unet.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
         const int i = c->levels++;
-        TRY(dim(s, &c->channels[i], 0, "unet.down_blocks.%d.resnets.0.conv1.weight", i));
+        TRY(read_dim(s, &c->channels[i], 0, "unet.down_blocks.%d.resnets.0.conv1.weight", i));
         (void)snprintf(at, sizeof at, "unet.down_blocks.%d.attentions.0", i);
         c->depth[i] = depth_of(s, at);
         c->attention[i] = c->depth[i] > 0;
-        c->heads[i] = heads(c->channels[i]);
+        c->heads[i] = attention_heads(c->channels[i]);
     }
     while (c->resnets < COUNT_MOST &&
-           has(s, "unet.down_blocks.0.resnets.%d.conv1.weight", c->resnets))
+           has_part(s, "unet.down_blocks.0.resnets.%d.conv1.weight", c->resnets))
         c->resnets++;
     return REFINE_OK;
 }
@@ -90,14 +90,14 @@ static refine_status unet_shapes(const shapes *s, unet_config *c)
     int top, out_channels;
 
     TRY(unet_levels(s, c));
-    TRY(dim(s, &top, 0, "unet.mid_block.resnets.0.conv1.weight"));
+    TRY(read_dim(s, &top, 0, "unet.mid_block.resnets.0.conv1.weight"));
     c->mid_depth = depth_of(s, "unet.mid_block.attentions.0");
-    c->mid_heads = heads(top);
+    c->mid_heads = attention_heads(top);
     c->groups = MODEL_REFINER.unet.groups;
-    TRY(dim(s, &c->context_dim, 1, "%s", KV));
-    TRY(dim(s, &c->add_embed_dim, 1, "unet.add_embedding.linear_1.weight"));
-    TRY(dim(s, &c->in_channels, 1, "unet.conv_in.weight"));
-    TRY(dim(s, &out_channels, 0, "unet.conv_out.weight"));
+    TRY(read_dim(s, &c->context_dim, 1, "%s", KV));
+    TRY(read_dim(s, &c->add_embed_dim, 1, "unet.add_embedding.linear_1.weight"));
+    TRY(read_dim(s, &c->in_channels, 1, "unet.conv_in.weight"));
+    TRY(read_dim(s, &out_channels, 0, "unet.conv_out.weight"));
     if (c->in_channels != out_channels)
         return refine_fail(s->err, REFINE_EFORMAT,
                            "%s: its UNet takes %d channels and gives %d: an inpainting or another "
@@ -108,15 +108,15 @@ static refine_status unet_shapes(const shapes *s, unet_config *c)
 
 static refine_status text_shapes(const shapes *s, text_config *c)
 {
-    TRY(dim(s, &c->vocab, 0, "text.text_model.embeddings.token_embedding.weight"));
-    TRY(dim(s, &c->width, 1, "text.text_model.embeddings.token_embedding.weight"));
-    TRY(dim(s, &c->context, 0, "text.text_model.embeddings.position_embedding.weight"));
-    TRY(dim(s, &c->mlp, 0, "text.text_model.encoder.layers.0.mlp.fc1.weight"));
-    TRY(dim(s, &c->projection, 0, "text.text_projection.weight"));
+    TRY(read_dim(s, &c->vocab, 0, "text.text_model.embeddings.token_embedding.weight"));
+    TRY(read_dim(s, &c->width, 1, "text.text_model.embeddings.token_embedding.weight"));
+    TRY(read_dim(s, &c->context, 0, "text.text_model.embeddings.position_embedding.weight"));
+    TRY(read_dim(s, &c->mlp, 0, "text.text_model.encoder.layers.0.mlp.fc1.weight"));
+    TRY(read_dim(s, &c->projection, 0, "text.text_projection.weight"));
     while (c->layers < COUNT_MOST &&
-           has(s, "text.text_model.encoder.layers.%d.mlp.fc1.weight", c->layers))
+           has_part(s, "text.text_model.encoder.layers.%d.mlp.fc1.weight", c->layers))
         c->layers++;
-    c->heads = heads(c->width);
+    c->heads = attention_heads(c->width);
     return REFINE_OK;
 }
 
@@ -126,13 +126,13 @@ static refine_status vae_shapes(const shapes *s, vae_config *c)
     int moments;
 
     while (c->levels < MAX_LEVELS &&
-           has(s, "vae.encoder.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
+           has_part(s, "vae.encoder.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
         const int i = c->levels++;
-        TRY(dim(s, &c->channels[i], 0, BLOCK, i, 0));
+        TRY(read_dim(s, &c->channels[i], 0, BLOCK, i, 0));
     }
-    while (c->resnets < COUNT_MOST && has(s, BLOCK, 0, c->resnets))
+    while (c->resnets < COUNT_MOST && has_part(s, BLOCK, 0, c->resnets))
         c->resnets++;
-    TRY(dim(s, &moments, 0, "vae.quant_conv.weight"));
+    TRY(read_dim(s, &moments, 0, "vae.quant_conv.weight"));
     c->latent_channels = moments / 2;
     c->groups = MODEL_REFINER.vae.groups;
     c->scaling_factor = MODEL_REFINER.vae.scaling_factor;

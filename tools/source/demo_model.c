@@ -44,43 +44,49 @@ typedef float value_at(place p);
 
 /* ---- what elements are ---- */
 
-static float binomial(int tap) { return tap == 1 ? 0.5f : 0.25f; }
-static float smooth(place p) { return binomial(p.y) * binomial(p.x); }
-static float centre(place p) { return p.y == p.k / 2 && p.x == p.k / 2 ? 1 : 0; }
+static float binomial_weight(int tap) { return tap == 1 ? 0.5f : 0.25f; }
+static float smoothing_weight(place p) { return binomial_weight(p.y) * binomial_weight(p.x); }
+static float centre_weight(place p) { return p.y == p.k / 2 && p.x == p.k / 2 ? 1 : 0; }
 
 /* 1 where channel c carries signal j, -1 where it carries its negative. */
-static float carries(int c, int j)
+static float carrier_sign(int c, int j)
 {
     return c == PAIR * j ? 1.0f : c == PAIR * j + 1 ? -1.0f : 0.0f;
 }
 
-static float nothing(place p)
+static float zero_value(place p)
 {
     (void)p;
     return 0;
 }
 
-static float pass(place p) { return p.o == p.i ? centre(p) : 0; }
+static float pass_channel(place p) { return p.o == p.i ? centre_weight(p) : 0; }
 static float pass_skip(place p) { return p.i == p.c_in / 2 + p.o ? 1 : 0; }
-static float halve(place p) { return p.o == p.i && p.y < 2 && p.x < 2 ? 0.25f : 0; }
-static float enlarge(place p) { return p.o == p.i ? smooth(p) : 0; }
+static float halve_side(place p) { return p.o == p.i && p.y < 2 && p.x < 2 ? 0.25f : 0; }
+static float enlarge_smoothly(place p) { return p.o == p.i ? smoothing_weight(p) : 0; }
 
-static float frame(place p) { return p.i % PAIR == 2 ? LOUD : p.i % PAIR == 3 ? -LOUD : 0; }
+static float loud_pair_bias(place p)
+{
+    return p.i % PAIR == 2 ? LOUD : p.i % PAIR == 3 ? -LOUD : 0;
+}
 
-static float deviation(place p)
+static float norm_deviation(place p)
 {
     (void)p;
     return LOUD * 0.70710678f;
 }
 
-static float from_colours(place p) { return carries(p.o, p.i) * centre(p); }
-static float to_colours(place p) { return carries(p.i, p.o) * centre(p); }
+static float from_colours(place p) { return carrier_sign(p.o, p.i) * centre_weight(p); }
+static float to_colours(place p) { return carrier_sign(p.i, p.o) * centre_weight(p); }
 static float from_latents(place p) { return p.i < COLOURS ? from_colours(p) / LOUDNESS : 0; }
 
 static float to_moments(place p) { return p.o < COLOURS ? to_colours(p) * LOUDNESS : 0; }
 static float moments_bias(place p) { return p.i < LATENTS ? 0 : SURE; }
 
-static float sharpness(place p) { return carries(p.o, p.i) * (centre(p) - smooth(p)); }
+static float sharpness_weight(place p)
+{
+    return carrier_sign(p.o, p.i) * (centre_weight(p) - smoothing_weight(p));
+}
 static float to_noise(place p) { return to_colours(p) * EAGERNESS; }
 
 /* ---- which tensors ---- */
@@ -92,43 +98,43 @@ typedef struct rule {
 
 /* The first that matches; what none matches is random. */
 static const rule RULES[] = {
-    { "vae.encoder.mid_block.resnets.1.", "conv2.bias", frame },
-    { "vae.decoder.up_blocks.3.resnets.1.", "conv2.bias", frame },
-    { "vae.", "conv2.weight", nothing },
-    { "vae.", "conv2.bias", nothing },
-    { "vae.", "conv_shortcut.weight", pass },
-    { "vae.", "conv_shortcut.bias", nothing },
-    { "vae.", "to_out.0.weight", nothing },
-    { "vae.", "to_out.0.bias", nothing },
-    { "vae.", "downsamplers.0.conv.weight", halve },
-    { "vae.", "downsamplers.0.conv.bias", nothing },
-    { "vae.", "upsamplers.0.conv.weight", enlarge },
-    { "vae.", "upsamplers.0.conv.bias", nothing },
-    { "vae.", "conv_norm_out.weight", deviation },
-    { "vae.", "conv_norm_out.bias", nothing },
-    { "vae.", "quant_conv.weight", pass },
-    { "vae.", "quant_conv.bias", nothing },
+    { "vae.encoder.mid_block.resnets.1.", "conv2.bias", loud_pair_bias },
+    { "vae.decoder.up_blocks.3.resnets.1.", "conv2.bias", loud_pair_bias },
+    { "vae.", "conv2.weight", zero_value },
+    { "vae.", "conv2.bias", zero_value },
+    { "vae.", "conv_shortcut.weight", pass_channel },
+    { "vae.", "conv_shortcut.bias", zero_value },
+    { "vae.", "to_out.0.weight", zero_value },
+    { "vae.", "to_out.0.bias", zero_value },
+    { "vae.", "downsamplers.0.conv.weight", halve_side },
+    { "vae.", "downsamplers.0.conv.bias", zero_value },
+    { "vae.", "upsamplers.0.conv.weight", enlarge_smoothly },
+    { "vae.", "upsamplers.0.conv.bias", zero_value },
+    { "vae.", "conv_norm_out.weight", norm_deviation },
+    { "vae.", "conv_norm_out.bias", zero_value },
+    { "vae.", "quant_conv.weight", pass_channel },
+    { "vae.", "quant_conv.bias", zero_value },
     { "vae.encoder.conv_in.", "weight", from_colours },
-    { "vae.encoder.conv_in.", "bias", nothing },
+    { "vae.encoder.conv_in.", "bias", zero_value },
     { "vae.encoder.conv_out.", "weight", to_moments },
     { "vae.encoder.conv_out.", "bias", moments_bias },
     { "vae.decoder.conv_in.", "weight", from_latents },
-    { "vae.decoder.conv_in.", "bias", nothing },
+    { "vae.decoder.conv_in.", "bias", zero_value },
     { "vae.decoder.conv_out.", "weight", to_colours },
-    { "vae.decoder.conv_out.", "bias", nothing },
-    { "unet.conv_in.", "weight", sharpness },
-    { "unet.conv_in.", "bias", nothing },
+    { "vae.decoder.conv_out.", "bias", zero_value },
+    { "unet.conv_in.", "weight", sharpness_weight },
+    { "unet.conv_in.", "bias", zero_value },
     { "unet.up_blocks.3.resnets.2.", "conv_shortcut.weight", pass_skip },
-    { "unet.up_blocks.3.resnets.2.", "conv_shortcut.bias", nothing },
-    { "unet.up_blocks.3.resnets.2.", "conv2.weight", nothing },
-    { "unet.up_blocks.3.resnets.2.", "conv2.bias", frame },
-    { "unet.conv_norm_out.", "weight", deviation },
-    { "unet.conv_norm_out.", "bias", nothing },
+    { "unet.up_blocks.3.resnets.2.", "conv_shortcut.bias", zero_value },
+    { "unet.up_blocks.3.resnets.2.", "conv2.weight", zero_value },
+    { "unet.up_blocks.3.resnets.2.", "conv2.bias", loud_pair_bias },
+    { "unet.conv_norm_out.", "weight", norm_deviation },
+    { "unet.conv_norm_out.", "bias", zero_value },
     { "unet.conv_out.", "weight", to_noise },
-    { "unet.conv_out.", "bias", nothing },
+    { "unet.conv_out.", "bias", zero_value },
 };
 
-static value_at *value_of(const char *name)
+static value_at *find_value_rule(const char *name)
 {
     const size_t len = strlen(name);
 
@@ -144,7 +150,7 @@ static value_at *value_of(const char *name)
 /* ---- the source ---- */
 
 /* Element `at` of a tensor in diffusers' order: [out][in][kh][kw]. */
-static place place_of(const layout_entry *e, uint64_t at)
+static place element_position(const layout_entry *e, uint64_t at)
 {
     const uint64_t kw = (uint64_t)e->kw, kh = (uint64_t)e->kh, c_in = (uint64_t)e->c_in;
 
@@ -161,7 +167,7 @@ static refine_status demo_read(const weight_source *s, int entry, int part, uint
 {
     const demo *y = (const demo *)s;
     const layout_entry *e = &s->list.entry[entry];
-    value_at *value = value_of(e->source[part]);
+    value_at *value = find_value_rule(e->source[part]);
     float block[BLOCK];
 
     if (!value)
@@ -169,7 +175,7 @@ static refine_status demo_read(const weight_source *s, int entry, int part, uint
     for (size_t at = 0; at < n; at += BLOCK) {
         const size_t len = num_min(BLOCK, n - at);
         for (size_t i = 0; i < len; i++)
-            block[i] = value(place_of(e, first + at + i));
+            block[i] = value(element_position(e, first + at + i));
         if (to == DT_F16)
             f16_encode((uint16_t *)dst + at, block, len);
         else

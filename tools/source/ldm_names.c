@@ -13,7 +13,7 @@
 enum { NUMBER_MOST = 9999 };
 
 /* The rest of `s` behind `pattern`, its numbers in n[]; NULL when it does not begin so. */
-static const char *match(const char *s, const char *pattern, int n[2])
+static const char *match_pattern(const char *s, const char *pattern, int n[2])
 {
     int k = 0;
     for (; *pattern; pattern++) {
@@ -36,7 +36,7 @@ static const char *match(const char *s, const char *pattern, int n[2])
 __attribute__((format(printf, 2, 3)))
 #endif
 static bool
-put(char out[LAYOUT_NAME], const char *fmt, ...)
+format_ldm_name(char out[LAYOUT_NAME], const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -50,15 +50,15 @@ typedef struct respelling {
 } respelling;
 
 /* The first rule that fits, or the name unchanged. */
-static bool put_renamed(char out[LAYOUT_NAME], const char *prefix, const char *rest,
-                        const respelling *rules, size_t n_rules)
+static bool format_renamed(char out[LAYOUT_NAME], const char *prefix, const char *rest,
+                           const respelling *rules, size_t n_rules)
 {
     for (size_t i = 0; i < n_rules; i++) {
         const size_t len = strlen(rules[i].from);
         if (strncmp(rest, rules[i].from, len) == 0)
-            return put(out, "%s%s%s", prefix, rules[i].to, rest + len);
+            return format_ldm_name(out, "%s%s%s", prefix, rules[i].to, rest + len);
     }
-    return put(out, "%s%s", prefix, rest);
+    return format_ldm_name(out, "%s%s", prefix, rest);
 }
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -83,7 +83,7 @@ static const respelling UNET_ENDS[] = {
 
 static bool unet_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
 {
-    return put_renamed(out, at, rest, UNET_RESNET, COUNT(UNET_RESNET));
+    return format_renamed(out, at, rest, UNET_RESNET, COUNT(UNET_RESNET));
 }
 
 /* input_blocks count from 1: per level its resnets, then the downsampler. */
@@ -93,15 +93,16 @@ static bool unet_down(char out[LAYOUT_NAME], const char *s, int resnets)
     const char *rest;
     int n[2];
 
-    if (!match(s, "input_blocks.#.", n) || n[0] == 0)
+    if (!match_pattern(s, "input_blocks.#.", n) || n[0] == 0)
         return false;
     const int level = (n[0] - 1) / (resnets + 1), j = (n[0] - 1) % (resnets + 1);
-    if ((rest = match(s, "input_blocks.#.0.op.", n)))
-        return put(out, "unet.down_blocks.%d.downsamplers.0.conv.%s", level, rest);
-    if ((rest = match(s, "input_blocks.#.0.", n)))
-        return put(at, "unet.down_blocks.%d.resnets.%d.", level, j) && unet_resnet(out, at, rest);
-    if ((rest = match(s, "input_blocks.#.1.", n)))
-        return put(out, "unet.down_blocks.%d.attentions.%d.%s", level, j, rest);
+    if ((rest = match_pattern(s, "input_blocks.#.0.op.", n)))
+        return format_ldm_name(out, "unet.down_blocks.%d.downsamplers.0.conv.%s", level, rest);
+    if ((rest = match_pattern(s, "input_blocks.#.0.", n)))
+        return format_ldm_name(at, "unet.down_blocks.%d.resnets.%d.", level, j) &&
+               unet_resnet(out, at, rest);
+    if ((rest = match_pattern(s, "input_blocks.#.1.", n)))
+        return format_ldm_name(out, "unet.down_blocks.%d.attentions.%d.%s", level, j, rest);
     return false;
 }
 
@@ -110,11 +111,11 @@ static bool unet_mid(char out[LAYOUT_NAME], const char *s)
     const char *rest;
     int n[2];
 
-    if ((rest = match(s, "middle_block.0.", n)))
+    if ((rest = match_pattern(s, "middle_block.0.", n)))
         return unet_resnet(out, "unet.mid_block.resnets.0.", rest);
-    if ((rest = match(s, "middle_block.1.", n)))
-        return put(out, "unet.mid_block.attentions.0.%s", rest);
-    if ((rest = match(s, "middle_block.2.", n)))
+    if ((rest = match_pattern(s, "middle_block.1.", n)))
+        return format_ldm_name(out, "unet.mid_block.attentions.0.%s", rest);
+    if ((rest = match_pattern(s, "middle_block.2.", n)))
         return unet_resnet(out, "unet.mid_block.resnets.1.", rest);
     return false;
 }
@@ -126,15 +127,16 @@ static bool unet_up(char out[LAYOUT_NAME], const char *s, int resnets)
     const char *rest;
     int n[2];
 
-    if (!match(s, "output_blocks.#.", n))
+    if (!match_pattern(s, "output_blocks.#.", n))
         return false;
     const int block = n[0] / (resnets + 1), j = n[0] % (resnets + 1);
-    if ((rest = match(s, "output_blocks.#.0.", n)))
-        return put(at, "unet.up_blocks.%d.resnets.%d.", block, j) && unet_resnet(out, at, rest);
-    if ((rest = match(s, "output_blocks.#.#.conv.", n)))
-        return put(out, "unet.up_blocks.%d.upsamplers.0.conv.%s", block, rest);
-    if ((rest = match(s, "output_blocks.#.1.", n)))
-        return put(out, "unet.up_blocks.%d.attentions.%d.%s", block, j, rest);
+    if ((rest = match_pattern(s, "output_blocks.#.0.", n)))
+        return format_ldm_name(at, "unet.up_blocks.%d.resnets.%d.", block, j) &&
+               unet_resnet(out, at, rest);
+    if ((rest = match_pattern(s, "output_blocks.#.#.conv.", n)))
+        return format_ldm_name(out, "unet.up_blocks.%d.upsamplers.0.conv.%s", block, rest);
+    if ((rest = match_pattern(s, "output_blocks.#.1.", n)))
+        return format_ldm_name(out, "unet.up_blocks.%d.attentions.%d.%s", block, j, rest);
     return false;
 }
 
@@ -142,9 +144,9 @@ static bool unet_translate(char out[LAYOUT_NAME], const char *s, int resnets)
 {
     for (size_t i = 0; i < COUNT(UNET_ENDS); i++) {
         int n[2];
-        const char *rest = match(s, UNET_ENDS[i].from, n);
+        const char *rest = match_pattern(s, UNET_ENDS[i].from, n);
         if (rest)
-            return put(out, "%s%s", UNET_ENDS[i].to, rest);
+            return format_ldm_name(out, "%s%s", UNET_ENDS[i].to, rest);
     }
     return unet_down(out, s, resnets) || unet_mid(out, s) || unet_up(out, s, resnets);
 }
@@ -162,7 +164,7 @@ static const respelling VAE_ENDS[] = { { "norm_out.", "conv_norm_out." } };
 
 static bool vae_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
 {
-    return put_renamed(out, at, rest, VAE_RESNET, COUNT(VAE_RESNET));
+    return format_renamed(out, at, rest, VAE_RESNET, COUNT(VAE_RESNET));
 }
 
 static bool vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
@@ -171,12 +173,14 @@ static bool vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
     const char *rest;
     int n[2];
 
-    if ((rest = match(s, "mid.block_#.", n)))
-        return put(at, "vae.%s.mid_block.resnets.%d.", half, n[0] - 1) && vae_resnet(out, at, rest);
-    if ((rest = match(s, "mid.attn_1.", n)))
-        return put(at, "vae.%s.mid_block.attentions.0.", half) &&
-               put_renamed(out, at, rest, VAE_ATTENTION, COUNT(VAE_ATTENTION));
-    return put(at, "vae.%s.", half) && put_renamed(out, at, s, VAE_ENDS, COUNT(VAE_ENDS));
+    if ((rest = match_pattern(s, "mid.block_#.", n)))
+        return format_ldm_name(at, "vae.%s.mid_block.resnets.%d.", half, n[0] - 1) &&
+               vae_resnet(out, at, rest);
+    if ((rest = match_pattern(s, "mid.attn_1.", n)))
+        return format_ldm_name(at, "vae.%s.mid_block.attentions.0.", half) &&
+               format_renamed(out, at, rest, VAE_ATTENTION, COUNT(VAE_ATTENTION));
+    return format_ldm_name(at, "vae.%s.", half) &&
+           format_renamed(out, at, s, VAE_ENDS, COUNT(VAE_ENDS));
 }
 
 static bool vae_encoder(char out[LAYOUT_NAME], const char *s)
@@ -185,11 +189,11 @@ static bool vae_encoder(char out[LAYOUT_NAME], const char *s)
     const char *rest;
     int n[2];
 
-    if ((rest = match(s, "down.#.block.#.", n)))
-        return put(at, "vae.encoder.down_blocks.%d.resnets.%d.", n[0], n[1]) &&
+    if ((rest = match_pattern(s, "down.#.block.#.", n)))
+        return format_ldm_name(at, "vae.encoder.down_blocks.%d.resnets.%d.", n[0], n[1]) &&
                vae_resnet(out, at, rest);
-    if ((rest = match(s, "down.#.downsample.", n)))
-        return put(out, "vae.encoder.down_blocks.%d.downsamplers.0.%s", n[0], rest);
+    if ((rest = match_pattern(s, "down.#.downsample.", n)))
+        return format_ldm_name(out, "vae.encoder.down_blocks.%d.downsamplers.0.%s", n[0], rest);
     return vae_mid(out, "encoder", s);
 }
 
@@ -200,11 +204,13 @@ static bool vae_decoder(char out[LAYOUT_NAME], const char *s, int levels)
     const char *rest;
     int n[2];
 
-    if ((rest = match(s, "up.#.block.#.", n)))
-        return put(at, "vae.decoder.up_blocks.%d.resnets.%d.", levels - 1 - n[0], n[1]) &&
+    if ((rest = match_pattern(s, "up.#.block.#.", n)))
+        return format_ldm_name(at, "vae.decoder.up_blocks.%d.resnets.%d.", levels - 1 - n[0],
+                               n[1]) &&
                vae_resnet(out, at, rest);
-    if ((rest = match(s, "up.#.upsample.", n)))
-        return put(out, "vae.decoder.up_blocks.%d.upsamplers.0.%s", levels - 1 - n[0], rest);
+    if ((rest = match_pattern(s, "up.#.upsample.", n)))
+        return format_ldm_name(out, "vae.decoder.up_blocks.%d.upsamplers.0.%s", levels - 1 - n[0],
+                               rest);
     return vae_mid(out, "decoder", s);
 }
 
@@ -213,12 +219,12 @@ static bool vae_translate(char out[LAYOUT_NAME], const char *s, int levels)
     const char *rest;
     int n[2];
 
-    if ((rest = match(s, "encoder.", n)))
+    if ((rest = match_pattern(s, "encoder.", n)))
         return vae_encoder(out, rest);
-    if ((rest = match(s, "decoder.", n)))
+    if ((rest = match_pattern(s, "decoder.", n)))
         return vae_decoder(out, rest, levels);
-    if (match(s, "quant_conv.", n) || match(s, "post_quant_conv.", n))
-        return put(out, "vae.%s", s);
+    if (match_pattern(s, "quant_conv.", n) || match_pattern(s, "post_quant_conv.", n))
+        return format_ldm_name(out, "vae.%s", s);
     return false;
 }
 
@@ -240,8 +246,8 @@ static bool text_qkv(ldm_name *out, int layer, const char *what)
     static const char *const PROJ[3] = { "q_proj", "k_proj", "v_proj" };
     out->view = LDM_THIRDS;
     for (int i = 0; i < 3; i++)
-        if (!put(out->name[i], "text.text_model.encoder.layers.%d.self_attn.%s.%s", layer, PROJ[i],
-                 what))
+        if (!format_ldm_name(out->name[i], "text.text_model.encoder.layers.%d.self_attn.%s.%s",
+                             layer, PROJ[i], what))
             return false;
     return true;
 }
@@ -252,18 +258,18 @@ static bool text_translate(ldm_name *out, const char *s)
     const char *rest;
     int n[2];
 
-    if ((rest = match(s, "transformer.resblocks.#.attn.in_proj_", n)))
+    if ((rest = match_pattern(s, "transformer.resblocks.#.attn.in_proj_", n)))
         return text_qkv(out, n[0], rest);
-    if ((rest = match(s, "transformer.resblocks.#.", n)))
-        return put(at, "text.text_model.encoder.layers.%d.", n[0]) &&
-               put_renamed(out->name[0], at, rest, TEXT_LAYER, COUNT(TEXT_LAYER));
+    if ((rest = match_pattern(s, "transformer.resblocks.#.", n)))
+        return format_ldm_name(at, "text.text_model.encoder.layers.%d.", n[0]) &&
+               format_renamed(out->name[0], at, rest, TEXT_LAYER, COUNT(TEXT_LAYER));
     if (strcmp(s, "text_projection") == 0) {
         out->view = LDM_TRANSPOSED;
-        return put(out->name[0], "text.text_projection.weight");
+        return format_ldm_name(out->name[0], "text.text_projection.weight");
     }
     for (size_t i = 0; i < COUNT(TEXT_ENDS); i++)
-        if ((rest = match(s, TEXT_ENDS[i].from, n)))
-            return put(out->name[0], "%s%s", TEXT_ENDS[i].to, rest);
+        if ((rest = match_pattern(s, TEXT_ENDS[i].from, n)))
+            return format_ldm_name(out->name[0], "%s%s", TEXT_ENDS[i].to, rest);
     return false;
 }
 
@@ -273,11 +279,11 @@ bool ldm_translate(ldm_name *out, const char *ldm, const ldm_shape *shape)
     int n[2];
 
     out->view = LDM_WHOLE;
-    if ((rest = match(ldm, "model.diffusion_model.", n)))
+    if ((rest = match_pattern(ldm, "model.diffusion_model.", n)))
         return unet_translate(out->name[0], rest, shape->unet_resnets);
-    if ((rest = match(ldm, "first_stage_model.", n)))
+    if ((rest = match_pattern(ldm, "first_stage_model.", n)))
         return vae_translate(out->name[0], rest, shape->vae_levels);
-    if ((rest = match(ldm, "conditioner.embedders.0.model.", n)))
+    if ((rest = match_pattern(ldm, "conditioner.embedders.0.model.", n)))
         return text_translate(out, rest);
     return false;
 }

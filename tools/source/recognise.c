@@ -57,7 +57,7 @@ static const rule PARTS[] = {
     { BEGINS, "transformer.resblocks.", "a text encoder alone" },
 };
 
-static bool fits(const safetensors *f, const rule *r)
+static bool has_tensor_matching(const safetensors *f, const rule *r)
 {
     for (int i = 0; i < f->n; i++) {
         const char *found = strstr(f->tensor[i].name, r->text);
@@ -67,16 +67,16 @@ static bool fits(const safetensors *f, const rule *r)
     return false;
 }
 
-static bool begins(const safetensors *f, const char *prefix)
+static bool has_tensor_prefix(const safetensors *f, const char *prefix)
 {
     const rule r = { BEGINS, prefix, NULL };
-    return fits(f, &r);
+    return has_tensor_matching(f, &r);
 }
 
 static const char *name_by(const safetensors *f, const rule *rules, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (fits(f, &rules[i]))
+        if (has_tensor_matching(f, &rules[i]))
             return rules[i].is;
     return NULL;
 }
@@ -85,7 +85,7 @@ static const char *name_by(const safetensors *f, const rule *rules, size_t n)
 static const char *whose_unet(const safetensors *f)
 {
     const safetensor *labels = safetensors_find(f, LABELS);
-    if (!begins(f, UNET) || begins(f, TEXT) || !labels || labels->n_dims != 2)
+    if (!has_tensor_prefix(f, UNET) || has_tensor_prefix(f, TEXT) || !labels || labels->n_dims != 2)
         return NULL;
     if (labels->dim[1] == 2816)
         return "the SDXL base model's UNet alone";
@@ -94,11 +94,11 @@ static const char *whose_unet(const safetensors *f)
     return NULL;
 }
 
-static const char *lacking(const safetensors *f)
+static const char *missing_component(const safetensors *f)
 {
-    if (!begins(f, TEXT))
+    if (!has_tensor_prefix(f, TEXT))
         return NULL;
-    if (begins(f, UNET) && begins(f, LABELS) && !begins(f, VAE))
+    if (has_tensor_prefix(f, UNET) && has_tensor_prefix(f, LABELS) && !has_tensor_prefix(f, VAE))
         return "a refiner without its VAE: get the complete sd_xl_refiner_1.0.safetensors";
     return NULL;
 }
@@ -108,10 +108,11 @@ refine_status recognise_refiner(const safetensors *f, refine_error *err)
     const char *is = name_by(f, PATCHES, COUNT(PATCHES));
     if (!is)
         is = name_by(f, WHOLES, COUNT(WHOLES));
-    if (!is && begins(f, LABELS) && begins(f, TEXT) && begins(f, VAE))
+    if (!is && has_tensor_prefix(f, LABELS) && has_tensor_prefix(f, TEXT) &&
+        has_tensor_prefix(f, VAE))
         return REFINE_OK;
     if (!is)
-        is = lacking(f);
+        is = missing_component(f);
     if (!is)
         is = whose_unet(f);
     if (!is)

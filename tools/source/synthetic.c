@@ -56,14 +56,14 @@ typedef struct scale {
 
 static const uint64_t GOLDEN = 0x9E3779B97F4A7C15u;
 
-static inline uint64_t mix(uint64_t z)
+static inline uint64_t mix_splitmix64(uint64_t z)
 {
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;
     return z ^ z >> 31;
 }
 
-static uint64_t fnv(const char *s)
+static uint64_t hash_name_fnv1a(const char *s)
 {
     uint64_t h = 0xCBF29CE484222325u;
     for (; *s; s++)
@@ -71,11 +71,11 @@ static uint64_t fnv(const char *s)
     return h;
 }
 
-static void fill(float *dst, uint64_t key, uint64_t first, size_t n, scale by)
+static void fill_synthetic(float *dst, uint64_t key, uint64_t first, size_t n, scale by)
 {
     const uint64_t start = key + (first + 1) * GOLDEN;
     for (size_t i = 0; i < n; i++) {
-        const uint64_t k = mix(start + i * GOLDEN) >> 40;
+        const uint64_t k = mix_splitmix64(start + i * GOLDEN) >> 40;
         const float u = (float)(2 * (int32_t)k + 1 - (1 << 24)) * 0x1p-24f;
         dst[i] = by.offset + by.factor * u;
     }
@@ -91,7 +91,7 @@ static const char *module_of(const char *name, size_t *len)
     return begin;
 }
 
-static bool contains(const char *s, size_t len, const char *word)
+static bool name_contains(const char *s, size_t len, const char *word)
 {
     const size_t n = strlen(word);
     for (size_t i = 0; i + n <= len; i++)
@@ -100,7 +100,7 @@ static bool contains(const char *s, size_t len, const char *word)
     return false;
 }
 
-static bool ends_with(const char *s, size_t len, const char *word)
+static bool name_ends_with(const char *s, size_t len, const char *word)
 {
     const size_t n = strlen(word);
     return len >= n && memcmp(s + len - n, word, n) == 0;
@@ -121,11 +121,11 @@ static scale scale_of(const layout *l, const layout_entry *e, const char *name)
 {
     size_t len;
     const char *module = module_of(name, &len);
-    const bool bias = ends_with(name, strlen(name), ".bias");
+    const bool bias = name_ends_with(name, strlen(name), ".bias");
 
-    if (contains(module, len, "norm"))
+    if (name_contains(module, len, "norm"))
         return (scale){ bias ? 0.0f : 1.0f, 0.125f };
-    if (strncmp(name, "text.", 5) == 0 && ends_with(module, len, "_embedding"))
+    if (strncmp(name, "text.", 5) == 0 && name_ends_with(module, len, "_embedding"))
         return (scale){ 0.0f, 0.03125f };
     const layout_entry *w = bias ? weight_beside(l, e) : e;
     const double fan_in = (double)w->kh * w->kw * w->c_in;
@@ -137,7 +137,7 @@ static refine_status synthetic_read(const weight_source *s, int entry, int part,
 {
     const synthetic *y = (const synthetic *)s;
     const layout_entry *e = &s->list.entry[entry];
-    const uint64_t key = mix(y->seed + GOLDEN) ^ fnv(e->source[part]);
+    const uint64_t key = mix_splitmix64(y->seed + GOLDEN) ^ hash_name_fnv1a(e->source[part]);
     const scale by = scale_of(&s->list, e, e->source[part]);
     float wide[BLOCK];
     uint16_t narrow[BLOCK];
@@ -145,7 +145,7 @@ static refine_status synthetic_read(const weight_source *s, int entry, int part,
     (void)err;
     for (size_t at = 0; at < n; at += BLOCK) {
         const size_t len = num_min(BLOCK, n - at);
-        fill(wide, key, first + at, len, by);
+        fill_synthetic(wide, key, first + at, len, by);
         if (to == DT_F16) {
             f16_encode((uint16_t *)dst + at, wide, len);
         } else {
@@ -192,7 +192,7 @@ refine_status synthetic_open_config(weight_source **out, const model_config *c, 
 
 bool synthetic_named(const char *spec) { return strncmp(spec, PREFIX, strlen(PREFIX)) == 0; }
 
-static const char *after(const char *s, const char *word)
+static const char *match_variant(const char *s, const char *word)
 {
     const size_t n = strlen(word);
     return strncmp(s, word, n) == 0 && (s[n] == 0 || s[n] == ':') ? s + n : NULL;
@@ -214,7 +214,7 @@ static bool parse_seed(const char *s, uint64_t *seed)
 refine_status synthetic_open(weight_source **out, const char *spec, refine_error *err)
 {
     const char *which = synthetic_named(spec) ? spec + strlen(PREFIX) : "";
-    const char *full = after(which, "full"), *tiny = after(which, "tiny");
+    const char *full = match_variant(which, "full"), *tiny = match_variant(which, "tiny");
     uint64_t seed = 0;
 
     *out = NULL;

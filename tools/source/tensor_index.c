@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static refine_status append(tensor_index *ix, const tensor_part *part, refine_error *err)
+static refine_status append_part(tensor_index *ix, const tensor_part *part, refine_error *err)
 {
     if (ix->n == ix->cap) {
         const int cap = ix->cap ? 2 * ix->cap : 1024;
@@ -24,7 +24,7 @@ static refine_status append(tensor_index *ix, const tensor_part *part, refine_er
 }
 
 /* Tensors of more than four dimensions are no weights of ours. */
-static bool whole(tensor_part *p, const safetensors *f, const safetensor *t)
+static bool part_of_tensor(tensor_part *p, const safetensors *f, const safetensor *t)
 {
     *p = (tensor_part){ .file = f, .tensor = t, .n_dims = t->n_dims, .elements = t->elements };
     if (t->n_dims > PART_DIMS)
@@ -47,7 +47,7 @@ static refine_status add_thirds(tensor_index *ix, const tensor_part *all, const 
     for (int i = 0; i < 3; i++) {
         memcpy(p.name, n->name[i], sizeof p.name);
         p.skip = (uint64_t)i * p.elements;
-        TRY(append(ix, &p, err));
+        TRY(append_part(ix, &p, err));
     }
     return REFINE_OK;
 }
@@ -56,7 +56,7 @@ static refine_status add_ldm(tensor_index *ix, const safetensors *f, const safet
                              const ldm_name *n, refine_error *err)
 {
     tensor_part p;
-    if (!whole(&p, f, t))
+    if (!part_of_tensor(&p, f, t))
         return REFINE_OK;
     if (n->view == LDM_THIRDS)
         return add_thirds(ix, &p, n, err);
@@ -68,7 +68,7 @@ static refine_status add_ldm(tensor_index *ix, const safetensors *f, const safet
         p.dim[1] = t->dim[0];
         p.transposed = true;
     }
-    return append(ix, &p, err);
+    return append_part(ix, &p, err);
 }
 
 /* Resnets per level: the first downsampler's number less one.  Levels of the VAE: counted. */
@@ -115,7 +115,7 @@ static const char *const OLD_NAMES[][2] = {
     { ".proj_attn.", ".to_out.0." },
 };
 
-static int spell(char out[LAYOUT_NAME], const char *prefix, const char *name)
+static int format_canonical_name(char out[LAYOUT_NAME], const char *prefix, const char *name)
 {
     for (size_t i = 0; i < sizeof OLD_NAMES / sizeof OLD_NAMES[0]; i++) {
         const char *at = strstr(name, OLD_NAMES[i][0]);
@@ -134,16 +134,17 @@ refine_status tensor_index_diffusers(tensor_index *ix, const safetensors *f, con
     tensor_part p;
     for (int i = 0; i < f->n; i++) {
         const safetensor *t = &f->tensor[i];
-        if (!whole(&p, f, t) || spell(p.name, prefix, t->name) >= LAYOUT_NAME)
+        if (!part_of_tensor(&p, f, t) ||
+            format_canonical_name(p.name, prefix, t->name) >= LAYOUT_NAME)
             continue;
-        TRY(append(ix, &p, err));
+        TRY(append_part(ix, &p, err));
     }
     return REFINE_OK;
 }
 
 /* ---- */
 
-static int by_name(const void *a, const void *b)
+static int compare_part_names(const void *a, const void *b)
 {
     return strcmp(((const tensor_part *)a)->name, ((const tensor_part *)b)->name);
 }
@@ -151,9 +152,9 @@ static int by_name(const void *a, const void *b)
 refine_status tensor_index_seal(tensor_index *ix, refine_error *err)
 {
     if (ix->n)
-        qsort(ix->part, (size_t)ix->n, sizeof *ix->part, by_name);
+        qsort(ix->part, (size_t)ix->n, sizeof *ix->part, compare_part_names);
     for (int i = 1; i < ix->n; i++)
-        if (by_name(&ix->part[i - 1], &ix->part[i]) == 0)
+        if (compare_part_names(&ix->part[i - 1], &ix->part[i]) == 0)
             return refine_fail(err, REFINE_EFORMAT, "%s: %s is there twice, as %.100s and %.100s",
                                ix->part[i].file->path, ix->part[i].name,
                                ix->part[i - 1].tensor->name, ix->part[i].tensor->name);
