@@ -12,7 +12,7 @@
 
 enum { MOST = 8 };
 
-static int run_group(refine_options o, const refine_job *jobs, int n)
+static int measure_batch_step(refine_options o, const refine_job *jobs, int n)
 {
     refine_engine *e;
     refine_error err = { 0 };
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
                                                    (size_t)i * (size_t)size * (size_t)size / 16;
     }
     for (int n = 1; n <= MOST && !failed; n *= 2)
-        failed = run_group(o, jobs, n);
+        failed = measure_batch_step(o, jobs, n);
     free(latents);
     return failed;
 }

@@ -29,7 +29,7 @@ static struct {
 static double seconds[MOST_TASKS]; /* of each task of a run */
 
 /* Of processor time: what else runs on the machine does not count. */
-static double now(void)
+static double thread_cpu_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -44,9 +44,9 @@ typedef struct timed {
 static void time_task(void *context, int task, int thread)
 {
     const timed *t = context;
-    const double began = now();
+    const double began = thread_cpu_seconds();
     t->f(t->context, task, thread);
-    seconds[task] = now() - began;
+    seconds[task] = thread_cpu_seconds() - began;
 }
 
 /* When the last task ends. */
@@ -91,7 +91,7 @@ static int count_steps(void *context, const refine_progress *p)
     return 0;
 }
 
-static refine_precision precision_of(const char *word)
+static refine_precision parse_cores_precision(const char *word)
 {
     return strcmp(word, "int8") == 0   ? REFINE_INT8
            : strcmp(word, "bf16") == 0 ? REFINE_BF16
@@ -110,7 +110,7 @@ int main(int argc, char **argv)
     }
     o.pack_path = argv[1];
     o.device = REFINE_DEVICE_CPU;
-    o.precision = precision_of(argv[3]);
+    o.precision = parse_cores_precision(argv[3]);
     o.threads = 1;
     o.resident_bytes = UINT64_MAX; /* all are streamed */
     j.width = j.height = (int)strtol(argv[2], NULL, 10);

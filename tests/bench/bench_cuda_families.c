@@ -73,7 +73,7 @@ void operator_ended(dev *d)
 
 /* ---- what they say ---- */
 
-static double between(cudaEvent_t from, cudaEvent_t to)
+static double cuda_event_seconds(cudaEvent_t from, cudaEvent_t to)
 {
     float ms = 0;
     return cudaEventElapsedTime(&ms, from, to) == cudaSuccess ? 1e-3 * (double)ms : 0;
@@ -96,14 +96,14 @@ static int by_time(const void *pa, const void *pb)
     return (a->seconds < b->seconds) - (a->seconds > b->seconds);
 }
 
-static void print(int size, const char *name, int n, double seconds, double macs)
+static void print_family(int size, const char *name, int n, double seconds, double macs)
 {
     printf("{\"stage\":\"family\",\"size\":%d,\"name\":\"%s\",\"calls\":%d,\"ms\":%.4f,"
            "\"tflops\":%.3f}\n",
            size, name, n, 1e3 * seconds, seconds > 0 ? 2e-12 * macs / seconds : 0);
 }
 
-static bool report(int size, double clean)
+static bool report_families(int size, double clean)
 {
     family f[FAMILIES_MOST];
     double inside = 0, macs = 0;
@@ -115,7 +115,7 @@ static bool report(int size, double clean)
     }
     for (int i = 0; i < n_calls; i++) {
         family *to = family_of(f, &n, calls[i].name);
-        const double seconds = between(calls[i].from, calls[i].to);
+        const double seconds = cuda_event_seconds(calls[i].from, calls[i].to);
         if (to) {
             to->calls++;
             to->seconds += seconds;
@@ -126,9 +126,9 @@ static bool report(int size, double clean)
     }
     qsort(f, (size_t)n, sizeof *f, by_time);
     for (int i = 0; i < n; i++)
-        print(size, f[i].name, f[i].calls, f[i].seconds, f[i].macs);
-    const double all = between(calls[0].from, calls[n_calls - 1].to);
-    print(size, "between operators", n_calls, all - inside, 0);
+        print_family(size, f[i].name, f[i].calls, f[i].seconds, f[i].macs);
+    const double all = cuda_event_seconds(calls[0].from, calls[n_calls - 1].to);
+    print_family(size, "between operators", n_calls, all - inside, 0);
     printf("{\"stage\":\"family\",\"size\":%d,\"name\":\"the step\",\"calls\":%d,\"ms\":%.4f,"
            "\"tflops\":%.3f,\"clean_ms\":%.4f}\n",
            size, n_calls, 1e3 * all, all > 0 ? 2e-12 * macs / all : 0, 1e3 * clean);
@@ -143,7 +143,7 @@ typedef struct clean_steps {
 } clean_steps;
 
 /* The first step is not counted: it may come late. */
-static int at_step(void *context, const refine_progress *p)
+static int record_clean_step(void *context, const refine_progress *p)
 {
     clean_steps *c = context;
     const double now = clock_seconds();
@@ -157,7 +157,7 @@ static int at_step(void *context, const refine_progress *p)
     return 0;
 }
 
-static int run(const char *pack, int size, int steps, float *latents)
+static int measure_families(const char *pack, int size, int steps, float *latents)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_job j = REFINE_JOB_INIT;
@@ -172,14 +172,14 @@ static int run(const char *pack, int size, int steps, float *latents)
     j.steps = 100;
     j.strength = steps / 100.0 + 0.001;
     j.latents_in = j.latents_out = latents;
-    j.progress = at_step;
+    j.progress = record_clean_step;
     j.progress_context = &clean;
     if (refine_open(&e, &o, &j, &err) != REFINE_OK || refine_run(e, &j, &err) != REFINE_OK) {
         fprintf(stderr, "bench_cuda_families: %s\n", err.text);
         refine_close(e);
         return 1;
     }
-    const bool done = report(size, clean.best);
+    const bool done = report_families(size, clean.best);
     refine_close(e);
     return !done;
 }
@@ -194,7 +194,7 @@ int main(int argc, char **argv)
         return 2;
     }
     float *latents = calloc((size_t)(size / 8) * (size_t)(size / 8) * 4, sizeof *latents);
-    const int status = latents ? run(argv[1], size, steps, latents) : 1;
+    const int status = latents ? measure_families(argv[1], size, steps, latents) : 1;
     free(latents);
     return status;
 }

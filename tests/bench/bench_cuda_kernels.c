@@ -67,12 +67,15 @@ typedef struct problem {
     size_t windows_bytes, product_bytes;
 } problem;
 
-static bool attends(const unet_shape *s) { return s->kind == UNET_SELF || s->kind == UNET_CROSS; }
-static int side(const unet_shape *s) { return s->kind == UNET_CONV ? 3 : 1; }
+static bool is_attention_shape(const unet_shape *s)
+{
+    return s->kind == UNET_SELF || s->kind == UNET_CROSS;
+}
+static int filter_size(const unet_shape *s) { return s->kind == UNET_CONV ? 3 : 1; }
 
 /* ---- operands ---- */
 
-static void *take(bench *b, size_t bytes)
+static void *alloc_patterned(bench *b, size_t bytes)
 {
     void *p = dev_alloc(b->d, bytes, DEV_VRAM);
     for (size_t at = 0; p && at < bytes; at += PATTERN)
@@ -83,11 +86,11 @@ static void *take(bench *b, size_t bytes)
 static tensor take_tensor(bench *b, dtype type, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, type, n, h, w, c);
-    t.data = take(b, tensor_bytes(t));
+    t.data = alloc_patterned(b, tensor_bytes(t));
     return t;
 }
 
-static void give(const bench *b, tensor t)
+static void free_problem_tensor(const bench *b, tensor t)
 {
     if (t.data)
         dev_free(b->d, t.data, tensor_bytes(t), DEV_VRAM);
@@ -101,25 +104,27 @@ static void take_beside(problem *p)
     if (!p->b->g)
         return;
     if (unet_shape_is_conv(s)) {
-        p->windows_bytes = 2 * (size_t)p->images * pixels * (size_t)(side(s) * side(s) * s->c_in);
-        p->windows = take(p->b, p->windows_bytes);
-    } else if (attends(s) || s->kind == UNET_GEGLU) {
-        p->product_bytes = attends(s) ? 2 * (size_t)p->heads * pixels * tensor_pixels(p->kv)
-                                      : 2 * (size_t)p->images * pixels * (size_t)s->c_out;
-        p->product = take(p->b, p->product_bytes);
+        p->windows_bytes = 2 * (size_t)p->images * pixels *
+                           (size_t)(filter_size(s) * filter_size(s) * s->c_in);
+        p->windows = alloc_patterned(p->b, p->windows_bytes);
+    } else if (is_attention_shape(s) || s->kind == UNET_GEGLU) {
+        p->product_bytes = is_attention_shape(s)
+                               ? 2 * (size_t)p->heads * pixels * tensor_pixels(p->kv)
+                               : 2 * (size_t)p->images * pixels * (size_t)s->c_out;
+        p->product = alloc_patterned(p->b, p->product_bytes);
     }
 }
 
-static bool make(problem *p)
+static bool make_problem(problem *p)
 {
     const unet_shape *s = p->s;
-    const int in = p->size * s->stride, k = side(s);
+    const int in = p->size * s->stride, k = filter_size(s);
     bench *b = p->b;
 
     p->x = take_tensor(b, DT_F16, p->images, in, in, s->c_in);
     p->y = take_tensor(b, DT_F16, p->images, p->size, p->size,
                        s->kind == UNET_GEGLU ? s->c_out / 2 : s->c_out);
-    if (attends(s))
+    if (is_attention_shape(s))
         p->kv = take_tensor(b, DT_F16, p->images, 1, s->kind == UNET_CROSS ? 77 : in * in, s->c_in);
     else
         p->w = take_tensor(b, p->way.int8 ? DT_I8G64 : DT_F16, s->c_out, k, k, s->c_in);
@@ -128,23 +133,23 @@ static bool make(problem *p)
     return p->x.data && p->y.data && (p->w.data || p->kv.data) && p->affine.data;
 }
 
-static void drop(const problem *p)
+static void free_problem(const problem *p)
 {
-    give(p->b, p->x);
-    give(p->b, p->y);
-    give(p->b, p->w);
-    give(p->b, p->kv);
-    give(p->b, p->affine);
+    free_problem_tensor(p->b, p->x);
+    free_problem_tensor(p->b, p->y);
+    free_problem_tensor(p->b, p->w);
+    free_problem_tensor(p->b, p->kv);
+    free_problem_tensor(p->b, p->affine);
     dev_free(p->b->d, p->windows, p->windows_bytes, DEV_VRAM);
     dev_free(p->b->d, p->product, p->product_bytes, DEV_VRAM);
 }
 
 /* ---- the two sides ---- */
 
-static bool run_conv(dev *d, const problem *p)
+static bool run_problem_conv(dev *d, const problem *p)
 {
     const epilogue plain = { .act = ACT_NONE };
-    const int k = side(p->s);
+    const int k = filter_size(p->s);
     const conv_geometry g = { k, k, p->s->stride, k / 2, 0, p->y.h };
     const matrix_input in = { .a = p->x,
                               .h = p->x.h,
@@ -158,14 +163,14 @@ static bool run_conv(dev *d, const problem *p)
     return true;
 }
 
-static bool run_on(dev *d, const problem *p)
+static bool run_problem(dev *d, const problem *p)
 {
     const epilogue plain = { .act = ACT_NONE }, pairs = { .act = ACT_GEGLU };
     const float scale = 1 / sqrtf((float)(p->s->c_in / p->heads));
 
     if (unet_shape_is_conv(p->s))
-        return run_conv(d, p);
-    if (attends(p->s))
+        return run_problem_conv(d, p);
+    if (is_attention_shape(p->s))
         op_attention(d, p->y, p->x, p->kv, p->kv, p->heads, scale, false);
     else
         linear_once(d, p->y, p->x, p->w, p->s->kind == UNET_GEGLU ? &pairs : &plain);
@@ -174,7 +179,7 @@ static bool run_on(dev *d, const problem *p)
 
 static bool run_ours(const problem *p)
 {
-    (void)run_on(p->b->d, p);
+    (void)run_problem(p->b->d, p);
     return dev_status(p->b->d) == REFINE_OK;
 }
 
@@ -220,12 +225,12 @@ static bool run_attention_beside(const problem *p)
 
 static bool run_beside(const problem *p)
 {
-    const int k = side(p->s) * side(p->s) * p->s->c_in;
+    const int k = filter_size(p->s) * filter_size(p->s) * p->s->c_in;
     const void *a = unet_shape_is_conv(p->s) ? p->windows : p->x.data;
     void *c = p->s->kind == UNET_GEGLU ? p->product : p->y.data;
     if (!p->b->g)
         return false;
-    if (attends(p->s))
+    if (is_attention_shape(p->s))
         return run_attention_beside(p);
     const gemm_args args = { .a = a,
                              .b = p->w.data,
@@ -242,7 +247,7 @@ static bool run_beside(const problem *p)
 
 /* ---- timing ---- */
 
-static int by_value(const void *pa, const void *pb)
+static int compare_run_times(const void *pa, const void *pb)
 {
     const double a = *(const double *)pa, b = *(const double *)pb;
     return (a > b) - (a < b);
@@ -261,7 +266,7 @@ static double time_one(const bench *b, bool (*run)(const problem *p), const prob
     return dev_elapsed(b->d, b->from, b->to);
 }
 
-static double median(const bench *b, bool (*run)(const problem *p), const problem *p)
+static double median_run_time(const bench *b, bool (*run)(const problem *p), const problem *p)
 {
     const bool profiled = run == run_ours && b->only[0] != '\0';
     double t[RUNS_MOST];
@@ -274,7 +279,7 @@ static double median(const bench *b, bool (*run)(const problem *p), const proble
         t[i] = time_one(b, run, p);
     if (profiled)
         (void)cudaProfilerStop();
-    qsort(t, (size_t)b->runs, sizeof *t, by_value);
+    qsort(t, (size_t)b->runs, sizeof *t, compare_run_times);
     return t[b->runs / 2];
 }
 
@@ -286,14 +291,15 @@ static double work_of(const problem *p, size_t *workspace)
     dev *plan = dev_open_plan(p->b->d, NULL);
     if (!plan)
         return 0;
-    (void)run_on(plan, p);
+    (void)run_problem(plan, p);
     const double gflop = 2e-9 * (double)dev_work_macs(dev_plan_work(plan));
     *workspace = dev_workspace_needed(plan);
     dev_close(plan);
     return gflop;
 }
 
-static void print(const problem *p, int picture, double gflop, double ours, double theirs)
+static void print_problem_rates(const problem *p, int picture, double gflop, double ours,
+                                double theirs)
 {
     static const char *const KINDS[] = { "linear", "geglu", "conv3", "conv1", "self", "cross" };
     printf(
@@ -301,9 +307,9 @@ static void print(const problem *p, int picture, double gflop, double ours, doub
         "\"norm\":%s,\"times\":%d,\"chunk_mib\":%d,\"rows\":%d,\"gflop\":%.3f,\"large\":%s,"
         "\"us\":%.2f,\"tflops\":%.2f",
         picture, p->s->name, KINDS[p->s->kind],
-        attends(p->s) ? "none"
-        : p->way.int8 ? "int8"
-                      : "fp16",
+        is_attention_shape(p->s) ? "none"
+        : p->way.int8            ? "int8"
+                                 : "fp16",
         p->way.norm ? "true" : "false", p->s->times, p->b->chunk, p->s->c_out, gflop,
         gflop >= LARGE_GFLOP ? "true" : "false", 1e6 * ours, 1e-3 * gflop / ours);
     if (theirs > 0)
@@ -318,14 +324,14 @@ static double time_beside(const problem *p)
 {
     problem q = *p;
     if (!p->way.int8)
-        return median(p->b, run_beside, p);
+        return median_run_time(p->b, run_beside, p);
     q.w = take_tensor(p->b, DT_F16, p->w.n, p->w.h, p->w.w, p->w.c);
-    const double seconds = q.w.data ? median(p->b, run_beside, &q) : 0;
-    give(p->b, q.w);
+    const double seconds = q.w.data ? median_run_time(p->b, run_beside, &q) : 0;
+    free_problem_tensor(p->b, q.w);
     return seconds;
 }
 
-static bool measure(bench *b, const unet_shape *s, int picture, way w)
+static bool measure_problem(bench *b, const unet_shape *s, int picture, way w)
 {
     const bool vae = s == &VAE_SELF;
     problem p = { .b = b,
@@ -338,25 +344,25 @@ static bool measure(bench *b, const unet_shape *s, int picture, way w)
     bool done = false;
 
     p.heads = p.heads > 0 ? p.heads : 1;
-    if (make(&p)) {
+    if (make_problem(&p)) {
         const double gflop = work_of(&p, &bytes);
         void *workspace = bytes ? dev_alloc(b->d, bytes, DEV_VRAM) : NULL;
         dev_workspace_set(b->d, workspace, bytes);
-        const double ours = median(b, run_ours, &p);
+        const double ours = median_run_time(b, run_ours, &p);
         done = ours > 0;
         if (done)
-            print(&p, picture, gflop, ours, time_beside(&p));
+            print_problem_rates(&p, picture, gflop, ours, time_beside(&p));
         dev_workspace_set(b->d, NULL, 0);
         dev_free(b->d, workspace, bytes, DEV_VRAM);
     }
-    drop(&p);
+    free_problem(&p);
     return done;
 }
 
 /* Rows of a matrix that a chunk holds: whole tiles, one at least (tools/packer/pack_cut.c). */
 static int rows_of_chunk(const bench *b, const unet_shape *s, bool int8)
 {
-    const int k = side(s), tile = tile_rows(k, k);
+    const int k = filter_size(s), tile = tile_rows(k, k);
     const size_t bytes = int8 ? i8_bytes(tile, k * k, s->c_in)
                               : 2 * (size_t)tile * (size_t)(k * k * s->c_in);
     const size_t tiles = ((size_t)b->chunk << 20) / bytes;
@@ -367,19 +373,19 @@ static int rows_of_chunk(const bench *b, const unet_shape *s, bool int8)
 static bool measure_cut(bench *b, const unet_shape *s, int picture, way w)
 {
     unet_shape cut = *s;
-    if (b->chunk == 0 || attends(s))
-        return measure(b, s, picture, w);
+    if (b->chunk == 0 || is_attention_shape(s))
+        return measure_problem(b, s, picture, w);
     cut.c_out = rows_of_chunk(b, s, w.int8);
-    return measure(b, &cut, picture, w);
+    return measure_problem(b, &cut, picture, w);
 }
 
 /* As a pack has it: the first and the last convolution are never int8. */
 static bool may_be_int8(const unet_shape *s)
 {
-    return !attends(s) && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
+    return !is_attention_shape(s) && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
 }
 
-static bool wanted(const bench *b, const char *name)
+static bool is_kernel_selected(const bench *b, const char *name)
 {
     return b->only[0] == '\0' || strcmp(b->only, name) == 0;
 }
@@ -388,11 +394,11 @@ static bool measure_ways(bench *b, const unet_shape *s, int picture)
 {
     const bool norm = s->kind == UNET_CONV && s->stride == 1;
     bool done = true;
-    if (wanted(b, "plain"))
+    if (is_kernel_selected(b, "plain"))
         done = measure_cut(b, s, picture, (way){ false, false });
-    if (done && norm && wanted(b, "norm"))
+    if (done && norm && is_kernel_selected(b, "norm"))
         done = measure_cut(b, s, picture, (way){ false, true });
-    if (done && may_be_int8(s) && wanted(b, "int8"))
+    if (done && may_be_int8(s) && is_kernel_selected(b, "int8"))
         done = measure_cut(b, s, picture, (way){ true, norm });
     return done;
 }
@@ -409,7 +415,7 @@ static bool make_pattern(bench *b)
     return h != NULL;
 }
 
-static bool open_bench(bench *b, refine_error *err)
+static bool open_kernels_bench(bench *b, refine_error *err)
 {
     const dev_options o = { .compute = DT_F16 };
     b->d = dev_open_cuda(&o, 0, err);
@@ -422,7 +428,7 @@ static bool open_bench(bench *b, refine_error *err)
     return b->flush && b->from && b->to && make_pattern(b);
 }
 
-static void close_bench(bench *b)
+static void close_kernels_bench(bench *b)
 {
     gemm_close(b->g);
     if (b->d) {
@@ -434,22 +440,23 @@ static void close_bench(bench *b)
     free(b->pattern);
 }
 
-static int argument(int argc, char **argv, int i, int otherwise)
+static int parse_int_argument(int argc, char **argv, int i, int otherwise)
 {
     return argc > i ? (int)strtol(argv[i], NULL, 10) : otherwise;
 }
 
 int main(int argc, char **argv)
 {
-    const int picture = argument(argc, argv, 1, 1024), runs = argument(argc, argv, 2, 15);
+    const int picture = parse_int_argument(argc, argv, 1, 1024),
+              runs = parse_int_argument(argc, argv, 2, 15);
     const char *only = argc > 3 ? argv[3] : "";
     bench b = { .runs = runs < 1           ? 1
                         : runs > RUNS_MOST ? RUNS_MOST
                                            : runs,
-                .chunk = argument(argc, argv, 4, 0),
+                .chunk = parse_int_argument(argc, argv, 4, 0),
                 .only = argc > 5 ? argv[5] : "" };
     refine_error err = { 0 };
-    bool done = open_bench(&b, &err);
+    bool done = open_kernels_bench(&b, &err);
 
     for (int i = 0; done && i <= N_UNET_SHAPES; i++) {
         const unet_shape *s = i < N_UNET_SHAPES ? &UNET_SHAPES[i] : &VAE_SELF;
@@ -461,6 +468,6 @@ int main(int argc, char **argv)
                 err.text[0]                           ? err.text
                 : b.d && dev_status(b.d) != REFINE_OK ? dev_why(b.d)
                                                       : "out of memory");
-    close_bench(&b);
+    close_kernels_bench(&b);
     return !done;
 }

@@ -36,7 +36,7 @@ static int n_kinds, n_lost;
 static operator_call at; /* the operator under way */
 static bool in_step;
 
-static bool same(const launch_kind *k, const emulation_launch *l)
+static bool is_same_launch(const launch_kind *k, const emulation_launch *l)
 {
     return strcmp(k->of.name, at.name) == 0 && k->of.k == at.k && k->of.taps == at.taps &&
            k->of.macs == at.macs && k->of.bytes == at.bytes && k->launch.kernel == l->kernel &&
@@ -44,12 +44,12 @@ static bool same(const launch_kind *k, const emulation_launch *l)
            k->launch.shared == l->shared;
 }
 
-static void note(const emulation_launch *l)
+static void count_launch_kind(const emulation_launch *l)
 {
     int i = 0;
     if (!in_step)
         return;
-    while (i < n_kinds && !same(&kinds[i], l))
+    while (i < n_kinds && !is_same_launch(&kinds[i], l))
         i++;
     if (i == KINDS_MOST) {
         n_lost++;
@@ -74,14 +74,14 @@ void operator_ended(dev *d)
 
 void operators_of(dev *d) { (void)d; }
 
-static int at_step(void *context, const refine_progress *p)
+static int track_denoising(void *context, const refine_progress *p)
 {
     (void)context;
     in_step = p->phase == REFINE_DENOISING;
     return 0;
 }
 
-static void print(const launch_kind *k)
+static void print_launch_kind(const launch_kind *k)
 {
     printf("{\"op\":\"%s\",\"k\":%d,\"taps\":%d,\"macs\":%.0f,\"bytes\":%.0f,\"kernel\":%lld,"
            "\"blocks\":%u,\"threads\":%u,\"shared\":%zu,\"calls\":%d}\n",
@@ -99,7 +99,8 @@ static const refine_rates RATES = { .disk = 2e9,
                                     .attention = 5e12,
                                     .memory = 2e11 };
 
-static int run(const char *pack, int size, refine_precision precision, float *latents)
+static int record_step_launches(const char *pack, int size, refine_precision precision,
+                                float *latents)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_job j = REFINE_JOB_INIT;
@@ -116,7 +117,7 @@ static int run(const char *pack, int size, refine_precision precision, float *la
     j.steps = 100;
     j.strength = 0.011; /* one step */
     j.latents_in = j.latents_out = latents;
-    j.progress = at_step;
+    j.progress = track_denoising;
     if (refine_open(&e, &o, &j, &err) != REFINE_OK) {
         fprintf(stderr, "bench_cuda_launches: %s\n", err.text);
         return 1;
@@ -124,7 +125,7 @@ static int run(const char *pack, int size, refine_precision precision, float *la
     const refine_status st = refine_run(e, &j, &err);
     refine_close(e);
     for (int i = 0; i < n_kinds; i++)
-        print(&kinds[i]);
+        print_launch_kind(&kinds[i]);
     if (st != REFINE_OK || n_lost > 0)
         fprintf(stderr, "bench_cuda_launches: %d kinds, %d missed; %s\n", n_kinds, n_lost,
                 err.text);
@@ -144,9 +145,9 @@ int main(int argc, char **argv)
     const refine_precision precision = strcmp(argv[5], "int8") == 0 ? REFINE_INT8 : REFINE_FP16;
     cuda_opening_multiplies(strcmp(argv[5], "halves") == 0 ? CUDA_HALF2 : CUDA_TENSOR_CORES);
     emulation_set_card(capability / 10, capability % 10, processors);
-    emulation_list_launches(note);
+    emulation_list_launches(count_launch_kind);
     float *latents = calloc((size_t)(size / 8) * (size_t)(size / 8) * 4, sizeof *latents);
-    const int status = latents ? run(argv[1], size, precision, latents) : 1;
+    const int status = latents ? record_step_launches(argv[1], size, precision, latents) : 1;
     free(latents);
     return status;
 }

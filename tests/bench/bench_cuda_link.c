@@ -84,7 +84,7 @@ static double measure_bare(const bench *b)
 
 /* ---- the stream ---- */
 
-static bool play(const bench *b, weights *w)
+static bool use_link_chunks(const bench *b, weights *w)
 {
     for (int c = b->pass.first; c < b->pass.end; c++) {
         if (!w->enter(w, c))
@@ -97,12 +97,12 @@ static bool play(const bench *b, weights *w)
 /* The first pass brings what is cached, or what lies in the ring from the turn before. */
 static double measure_stream(const bench *b)
 {
-    if (!play(b, stream_weights(b->s)))
+    if (!use_link_chunks(b, stream_weights(b->s)))
         return 0;
     const double t0 = clock_seconds();
     double done = 0, t;
     do {
-        if (!play(b, stream_weights(b->s)))
+        if (!use_link_chunks(b, stream_weights(b->s)))
             return 0;
         done += (double)b->bytes;
         t = clock_seconds() - t0;
@@ -110,7 +110,7 @@ static double measure_stream(const bench *b)
     return done / t;
 }
 
-static bool open_stream(bench *b, refine_error *err)
+static bool open_link_stream(bench *b, refine_error *err)
 {
     b->cached = mem_calloc((size_t)n_pack_chunks(b->p), sizeof *b->cached);
     const stream_config c = { .d = b->d,
@@ -129,7 +129,7 @@ static bool open_stream(bench *b, refine_error *err)
 
 /* ---- all of it ---- */
 
-static bool open_bench(bench *b, const char *path, refine_error *err)
+static bool open_link_bench(bench *b, const char *path, refine_error *err)
 {
     const dev_options o = { .compute = DT_F16 };
     if (pack_open(&b->p, path, err) != REFINE_OK || !(b->d = dev_open_cuda(&o, 0, err)))
@@ -139,10 +139,10 @@ static bool open_bench(bench *b, const char *path, refine_error *err)
     for (int i = b->pass.first; i < b->pass.end; i++)
         b->bytes += chunk_bytes(b, i);
     b->ring = dev_alloc(b->d, RING, DEV_VRAM);
-    return b->ring && b->bytes > 0 && take_bare(b) && open_stream(b, err);
+    return b->ring && b->bytes > 0 && take_bare(b) && open_link_stream(b, err);
 }
 
-static void close_bench(bench *b)
+static void close_link_bench(bench *b)
 {
     stream_close(b->s);
     mem_free(b->cached);
@@ -154,7 +154,7 @@ static void close_bench(bench *b)
     pack_close(b->p);
 }
 
-static void print(const bench *b, double bare, double ours)
+static void print_link_rates(const bench *b, double bare, double ours)
 {
     const int chunks = b->pass.end - b->pass.first;
     printf("{\"stage\":\"link\",\"chunks\":%d,\"mean_chunk_kib\":%.1f,\"gigabytes\":%.3f,"
@@ -164,7 +164,7 @@ static void print(const bench *b, double bare, double ours)
     fflush(stdout);
 }
 
-static bool measure(const bench *b)
+static bool measure_link_turns(const bench *b)
 {
     double best_bare = 0, best_ours = 0, last = 0, now = clock_seconds();
     for (int i = 0; i < TURNS && (i == 0 || now - b->begun + last < b->seconds_in_all); i++) {
@@ -173,7 +173,7 @@ static bool measure(const bench *b)
             return false;
         best_bare = bare > best_bare ? bare : best_bare;
         best_ours = ours > best_ours ? ours : best_ours;
-        print(b, best_bare, best_ours);
+        print_link_rates(b, best_bare, best_ours);
         now = clock_seconds();
         last = now - begin;
     }
@@ -192,12 +192,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench_cuda_link PACK [SECONDS [SECONDS_IN_ALL]]\n");
         return 2;
     }
-    done = open_bench(&b, argv[1], &err) && measure(&b);
+    done = open_link_bench(&b, argv[1], &err) && measure_link_turns(&b);
     if (!done)
         fprintf(stderr, "bench_cuda_link: %s\n",
                 err.text[0]                           ? err.text
                 : b.d && dev_status(b.d) != REFINE_OK ? dev_why(b.d)
                                                       : "out of memory");
-    close_bench(&b);
+    close_link_bench(&b);
     return !done;
 }

@@ -35,13 +35,13 @@ typedef struct bench {
 
 /* ---- what is printed ---- */
 
-static void print(const char *name, double value, const char *unit)
+static void print_roof(const char *name, double value, const char *unit)
 {
     printf("{\"stage\":\"roof\",\"name\":\"%s\",\"value\":%.6g,\"unit\":\"%s\"}\n", name, value,
            unit);
 }
 
-static bool check(bench *b, cudaError_t e, const char *doing)
+static bool check_roof_call(bench *b, cudaError_t e, const char *doing)
 {
     if (e != cudaSuccess && !b->failed)
         fprintf(stderr, "bench_cuda_roofs: %s: %s\n", doing, cudaGetErrorString(e));
@@ -54,14 +54,15 @@ static bool check(bench *b, cudaError_t e, const char *doing)
 typedef cudaError_t work_fn(bench *b, int size);
 
 /* Seconds on the card, the best of RUNS. */
-static double time_of(bench *b, work_fn *work, int size, const char *what)
+static double best_seconds(bench *b, work_fn *work, int size, const char *what)
 {
     float best = 0, ms = 0;
     for (int i = 0; i <= RUNS; i++) {
-        if (!check(b, cudaEventRecord(b->from, b->s), what) || !check(b, work(b, size), what) ||
-            !check(b, cudaEventRecord(b->to, b->s), what) ||
-            !check(b, cudaEventSynchronize(b->to), what) ||
-            !check(b, cudaEventElapsedTime(&ms, b->from, b->to), what))
+        if (!check_roof_call(b, cudaEventRecord(b->from, b->s), what) ||
+            !check_roof_call(b, work(b, size), what) ||
+            !check_roof_call(b, cudaEventRecord(b->to, b->s), what) ||
+            !check_roof_call(b, cudaEventSynchronize(b->to), what) ||
+            !check_roof_call(b, cudaEventElapsedTime(&ms, b->from, b->to), what))
             return 0;
         if (i <= 1 || ms < best) /* the first only warms up */
             best = ms;
@@ -69,7 +70,7 @@ static double time_of(bench *b, work_fn *work, int size, const char *what)
     return 1e-3 * (double)best;
 }
 
-static double rate(double work, double seconds) { return seconds > 0 ? work / seconds : 0; }
+static double work_rate(double work, double seconds) { return seconds > 0 ? work / seconds : 0; }
 
 /* ---- multiply-adds ---- */
 
@@ -78,21 +79,22 @@ static const char *const TYPES[N_ROOF_TYPES] = { "mma f16, sums in f32", "mma f1
 
 enum { BLOCKS_EACH = 8, ROUNDS = 4096 }; /* blocks for each multiprocessor */
 
-static int blocks(const bench *b) { return BLOCKS_EACH * b->card.multiProcessorCount; }
+static int grid_blocks(const bench *b) { return BLOCKS_EACH * b->card.multiProcessorCount; }
 
-static cudaError_t multiply(bench *b, int type)
+static cudaError_t enqueue_roof_multiply(bench *b, int type)
 {
-    return roof_multiply(b->s, (roof_type)type, blocks(b), ROUNDS, b->a);
+    return roof_multiply(b->s, (roof_type)type, grid_blocks(b), ROUNDS, b->a);
 }
 
 static void multiply_adds(bench *b)
 {
     for (int t = 0; t < N_ROOF_TYPES && !b->failed; t++) {
         roof_time took = { 0 };
-        const double seconds = time_of(b, multiply, t, TYPES[t]);
-        const double macs = roof_multiply_each((roof_type)t) * blocks(b) * ROUNDS;
-        print(TYPES[t], 2e-12 * rate(macs, seconds), "TFLOP/s");
-        if (check(b, cudaMemcpy(&took, b->a, sizeof took, cudaMemcpyDeviceToHost), TYPES[t]) &&
+        const double seconds = best_seconds(b, enqueue_roof_multiply, t, TYPES[t]);
+        const double macs = roof_multiply_each((roof_type)t) * grid_blocks(b) * ROUNDS;
+        print_roof(TYPES[t], 2e-12 * work_rate(macs, seconds), "TFLOP/s");
+        if (check_roof_call(b, cudaMemcpy(&took, b->a, sizeof took, cudaMemcpyDeviceToHost),
+                            TYPES[t]) &&
             took.nanoseconds > 0)
             printf("{\"stage\":\"roof\",\"name\":\"clock during %s\",\"value\":%.0f,"
                    "\"unit\":\"MHz\"}\n",
@@ -102,7 +104,7 @@ static void multiply_adds(bench *b)
 
 /* ---- memory and link ---- */
 
-static cudaError_t copy(bench *b, int size)
+static cudaError_t enqueue_roof_copy(bench *b, int size)
 {
     return roof_copy(b->s, b->b, b->a, (size_t)size, 4 * b->card.multiProcessorCount);
 }
@@ -113,7 +115,7 @@ static cudaError_t read_only(bench *b, int size)
 }
 
 /* In pieces of so many bytes. */
-static cudaError_t bring(bench *b, int piece)
+static cudaError_t copy_host_to_card(bench *b, int piece)
 {
     cudaError_t e = cudaSuccess;
     for (int at = 0; at < BLOCK && e == cudaSuccess; at += piece)
@@ -121,7 +123,7 @@ static cudaError_t bring(bench *b, int piece)
     return e;
 }
 
-static cudaError_t fetch(bench *b, int piece)
+static cudaError_t copy_card_to_host(bench *b, int piece)
 {
     cudaError_t e = cudaSuccess;
     for (int at = 0; at < BLOCK && e == cudaSuccess; at += piece)
@@ -131,7 +133,7 @@ static cudaError_t fetch(bench *b, int piece)
 }
 
 /* One way in each stream; the first waits for the other. */
-static cudaError_t both(bench *b, int size)
+static cudaError_t copy_both_ways(bench *b, int size)
 {
     cudaError_t e = cudaStreamWaitEvent(b->other, b->from, 0);
     if (e == cudaSuccess)
@@ -143,25 +145,33 @@ static cudaError_t both(bench *b, int size)
     return e == cudaSuccess ? cudaStreamWaitEvent(b->s, b->blocking, 0) : e;
 }
 
-static void memory(bench *b)
+static void measure_memory_roofs(bench *b)
 {
-    print("memory, copied: read and written",
-          2e-9 * rate(BLOCK, time_of(b, copy, BLOCK, "copying")), "GB/s");
-    print("memory, read", 1e-9 * rate(BLOCK, time_of(b, read_only, BLOCK, "reading")), "GB/s");
-    print("link, to the card", 1e-9 * rate(BLOCK, time_of(b, bring, BLOCK, "bringing")), "GB/s");
-    print("link, to the card in pieces of 4 MiB",
-          1e-9 * rate(BLOCK, time_of(b, bring, CHUNK, "bringing")), "GB/s");
-    print("link, from the card", 1e-9 * rate(BLOCK, time_of(b, fetch, BLOCK, "fetching")), "GB/s");
-    print("link, both ways at once, together",
-          2e-9 * rate(BLOCK, time_of(b, both, BLOCK, "both ways")), "GB/s");
-    print("pinning host memory", 1e3 * b->pinning * (1 << 30) / (2.0 * BLOCK), "ms a GiB");
+    print_roof("memory, copied: read and written",
+               2e-9 * work_rate(BLOCK, best_seconds(b, enqueue_roof_copy, BLOCK, "copying")),
+               "GB/s");
+    print_roof("memory, read",
+               1e-9 * work_rate(BLOCK, best_seconds(b, read_only, BLOCK, "reading")), "GB/s");
+    print_roof("link, to the card",
+               1e-9 * work_rate(BLOCK, best_seconds(b, copy_host_to_card, BLOCK, "bringing")),
+               "GB/s");
+    print_roof("link, to the card in pieces of 4 MiB",
+               1e-9 * work_rate(BLOCK, best_seconds(b, copy_host_to_card, CHUNK, "bringing")),
+               "GB/s");
+    print_roof("link, from the card",
+               1e-9 * work_rate(BLOCK, best_seconds(b, copy_card_to_host, BLOCK, "fetching")),
+               "GB/s");
+    print_roof("link, both ways at once, together",
+               2e-9 * work_rate(BLOCK, best_seconds(b, copy_both_ways, BLOCK, "both ways")),
+               "GB/s");
+    print_roof("pinning host memory", 1e3 * b->pinning * (1 << 30) / (2.0 * BLOCK), "ms a GiB");
 }
 
 /* ---- what calls cost ---- */
 
-static cudaError_t launch(bench *b) { return roof_nothing(b->s); }
-static cudaError_t record(bench *b) { return cudaEventRecord(b->from, b->s); }
-static cudaError_t order(bench *b) { return cudaStreamWaitEvent(b->other, b->from, 0); }
+static cudaError_t launch_nothing(bench *b) { return roof_nothing(b->s); }
+static cudaError_t record_from_event(bench *b) { return cudaEventRecord(b->from, b->s); }
+static cudaError_t order_streams(bench *b) { return cudaStreamWaitEvent(b->other, b->from, 0); }
 
 static cudaError_t launch_and_wait(bench *b)
 {
@@ -175,19 +185,19 @@ static void call_cost(bench *b, cudaError_t (*call)(bench *b), int calls, const 
     double best = 0;
     for (int r = 0; r <= RUNS && !b->failed; r++) {
         const double t0 = clock_seconds();
-        for (int i = 0; i < calls && check(b, call(b), what); i++)
+        for (int i = 0; i < calls && check_roof_call(b, call(b), what); i++)
             continue;
         const double t = (clock_seconds() - t0) / calls;
-        if (!check(b, cudaStreamSynchronize(b->s), what) ||
-            !check(b, cudaStreamSynchronize(b->other), what))
+        if (!check_roof_call(b, cudaStreamSynchronize(b->s), what) ||
+            !check_roof_call(b, cudaStreamSynchronize(b->other), what))
             return;
         if (r <= 1 || t < best)
             best = t;
     }
-    print(what, 1e6 * best, "us");
+    print_roof(what, 1e6 * best, "us");
 }
 
-static int by_value(const void *pa, const void *pb)
+static int compare_wake_ups(const void *pa, const void *pb)
 {
     const double a = *(const double *)pa, b = *(const double *)pb;
     return (a > b) - (a < b);
@@ -200,22 +210,23 @@ static void wake_up(bench *b, cudaEvent_t e, const char *what, const char *worst
     double late[WAKE_UPS];
     for (int i = 0; i < WAKE_UPS && !b->failed; i++) {
         const double t0 = clock_seconds();
-        if (!check(b, roof_wait(b->s, WAIT_NS), what) ||
-            !check(b, cudaEventRecord(e, b->s), what) || !check(b, cudaEventSynchronize(e), what))
+        if (!check_roof_call(b, roof_wait(b->s, WAIT_NS), what) ||
+            !check_roof_call(b, cudaEventRecord(e, b->s), what) ||
+            !check_roof_call(b, cudaEventSynchronize(e), what))
             return;
         late[i] = clock_seconds() - t0 - 1e-9 * WAIT_NS;
     }
-    qsort(late, WAKE_UPS, sizeof *late, by_value);
-    print(what, 1e6 * late[WAKE_UPS / 2], "us");
-    print(worst, 1e6 * late[WAKE_UPS - 2], "us");
+    qsort(late, WAKE_UPS, sizeof *late, compare_wake_ups);
+    print_roof(what, 1e6 * late[WAKE_UPS / 2], "us");
+    print_roof(worst, 1e6 * late[WAKE_UPS - 2], "us");
 }
 
-static void calls(bench *b)
+static void measure_call_costs(bench *b)
 {
-    call_cost(b, launch, CALLS, "launch, enqueued");
+    call_cost(b, launch_nothing, CALLS, "launch, enqueued");
     call_cost(b, launch_and_wait, CALLS / 10, "launch, and waited for");
-    call_cost(b, record, CALLS, "event, recorded");
-    call_cost(b, order, CALLS, "event, waited for by a stream");
+    call_cost(b, record_from_event, CALLS, "event, recorded");
+    call_cost(b, order_streams, CALLS, "event, waited for by a stream");
     wake_up(b, b->blocking, "launch to wake-up, blocking", "launch to wake-up, blocking, worst");
     wake_up(b, b->to, "launch to wake-up, spinning", "launch to wake-up, spinning, worst");
 }
@@ -231,25 +242,32 @@ static bool take_host(bench *b)
         return false;
     memset(b->host, 1, bytes);
     const double t0 = clock_seconds();
-    const bool done = check(b, cudaHostRegister(b->host, bytes, cudaHostRegisterDefault),
-                            "pinning");
+    const bool done = check_roof_call(b, cudaHostRegister(b->host, bytes, cudaHostRegisterDefault),
+                                      "pinning");
     b->pinning = clock_seconds() - t0;
     return done;
 }
 
-static bool open_bench(bench *b, int gpu)
+static bool open_roofs_bench(bench *b, int gpu)
 {
-    return check(b, cudaInitDevice(gpu, cudaDeviceScheduleBlockingSync, 1), "opening the GPU") &&
-           check(b, cudaSetDevice(gpu), "opening the GPU") &&
-           check(b, cudaGetDeviceProperties(&b->card, gpu), "asking for its properties") &&
-           check(b, cudaStreamCreateWithFlags(&b->s, cudaStreamNonBlocking), "making a stream") &&
-           check(b, cudaStreamCreateWithFlags(&b->other, cudaStreamNonBlocking), "a stream") &&
-           check(b, cudaEventCreateWithFlags(&b->from, cudaEventDefault), "making an event") &&
-           check(b, cudaEventCreateWithFlags(&b->to, cudaEventDefault), "making an event") &&
-           check(b, cudaEventCreateWithFlags(&b->blocking, cudaEventBlockingSync), "an event") &&
-           check(b, cudaMalloc((void **)&b->a, BLOCK), "taking memory") &&
-           check(b, cudaMalloc((void **)&b->b, BLOCK), "taking memory") &&
-           check(b, cudaMemset(b->a, 1, BLOCK), "clearing memory") && take_host(b);
+    return check_roof_call(b, cudaInitDevice(gpu, cudaDeviceScheduleBlockingSync, 1),
+                           "opening the GPU") &&
+           check_roof_call(b, cudaSetDevice(gpu), "opening the GPU") &&
+           check_roof_call(b, cudaGetDeviceProperties(&b->card, gpu),
+                           "asking for its properties") &&
+           check_roof_call(b, cudaStreamCreateWithFlags(&b->s, cudaStreamNonBlocking),
+                           "making a stream") &&
+           check_roof_call(b, cudaStreamCreateWithFlags(&b->other, cudaStreamNonBlocking),
+                           "a stream") &&
+           check_roof_call(b, cudaEventCreateWithFlags(&b->from, cudaEventDefault),
+                           "making an event") &&
+           check_roof_call(b, cudaEventCreateWithFlags(&b->to, cudaEventDefault),
+                           "making an event") &&
+           check_roof_call(b, cudaEventCreateWithFlags(&b->blocking, cudaEventBlockingSync),
+                           "an event") &&
+           check_roof_call(b, cudaMalloc((void **)&b->a, BLOCK), "taking memory") &&
+           check_roof_call(b, cudaMalloc((void **)&b->b, BLOCK), "taking memory") &&
+           check_roof_call(b, cudaMemset(b->a, 1, BLOCK), "clearing memory") && take_host(b);
 }
 
 static void print_card(const bench *b)
@@ -266,11 +284,11 @@ int main(int argc, char **argv)
 {
     bench b = { 0 };
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* or a line is lost when this is ended */
-    if (open_bench(&b, argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0)) {
+    if (open_roofs_bench(&b, argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0)) {
         print_card(&b);
         multiply_adds(&b);
-        memory(&b);
-        calls(&b);
+        measure_memory_roofs(&b);
+        measure_call_costs(&b);
     }
     if (b.host)
         (void)cudaHostUnregister(b.host);

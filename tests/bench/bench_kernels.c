@@ -30,14 +30,17 @@ typedef struct operands {
     size_t bytes;
 } operands;
 
-static double seconds(clockid_t clock)
+static double read_clock(clockid_t clock)
 {
     struct timespec t;
     clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static bool attends(const unet_shape *s) { return s->kind == UNET_SELF || s->kind == UNET_CROSS; }
+static bool is_attention_kind(const unet_shape *s)
+{
+    return s->kind == UNET_SELF || s->kind == UNET_CROSS;
+}
 
 static conv_geometry geometry_of(const operands *o, const unet_shape *s)
 {
@@ -45,7 +48,7 @@ static conv_geometry geometry_of(const operands *o, const unet_shape *s)
     return (conv_geometry){ k, k, s->stride, k / 2, 0, o->y.h };
 }
 
-static matrix_input input_of(const operands *o, const unet_shape *s)
+static matrix_input operands_input(const operands *o, const unet_shape *s)
 {
     const bool norm = s->kind == UNET_CONV;
     return (matrix_input){ .a = o->x,
@@ -56,16 +59,16 @@ static matrix_input input_of(const operands *o, const unet_shape *s)
                            .quantised = o->w.type == DT_I8G64 };
 }
 
-static void run(const operands *o, const unet_shape *s)
+static void run_operands(const operands *o, const unet_shape *s)
 {
     const epilogue plain = { .act = ACT_NONE }, pairs = { .act = ACT_GEGLU };
     const int heads = s->c_in / 64;
 
-    if (attends(s)) {
+    if (is_attention_kind(s)) {
         op_attention(o->d, o->y, o->x, o->kv, o->kv, heads, 0.125f, false);
         return;
     }
-    const matrix_input in = input_of(o, s);
+    const matrix_input in = operands_input(o, s);
     const conv_geometry g = geometry_of(o, s);
     const prepared_input x = op_prepare(o->d, o->space, &in, g);
     const matrix_rows w = one_piece(o->w);
@@ -95,7 +98,7 @@ static tensor take_int8(dev *d, int n, int h, int w, int c)
     return t;
 }
 
-static tensor take(dev *d, dtype type, int n, int h, int w, int c)
+static tensor make_operand(dev *d, dtype type, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, type, n, h, w, c);
     t.data = take_bytes(d, tensor_bytes(t));
@@ -109,7 +112,7 @@ static tensor take(dev *d, dtype type, int n, int h, int w, int c)
     return t;
 }
 
-static void give(dev *d, tensor t)
+static void free_operand(dev *d, tensor t)
 {
     if (t.data)
         dev_free(d, t.data, tensor_bytes(t), DEV_VRAM);
@@ -135,35 +138,35 @@ static const mode MODES[] = {
     { "w8a8", DT_BF16, true, true, PEAK_INT8 },
 };
 
-static operands make(dev *d, const mode *m, const unet_shape *s, int size)
+static operands make_operands(dev *d, const mode *m, const unet_shape *s, int size)
 {
     const int in = size * s->stride, k = s->kind == UNET_CONV ? 3 : 1;
     const dtype type = m->type;
     operands o = { .d = d };
 
-    o.x = take(d, type, BATCH, in, in, s->c_in);
-    o.y = take(d, type, BATCH, size, size, s->kind == UNET_GEGLU ? s->c_out / 2 : s->c_out);
-    if (attends(s))
-        o.kv = take(d, type, BATCH, 1, s->kind == UNET_CROSS ? 77 : size * size, s->c_in);
+    o.x = make_operand(d, type, BATCH, in, in, s->c_in);
+    o.y = make_operand(d, type, BATCH, size, size, s->kind == UNET_GEGLU ? s->c_out / 2 : s->c_out);
+    if (is_attention_kind(s))
+        o.kv = make_operand(d, type, BATCH, 1, s->kind == UNET_CROSS ? 77 : size * size, s->c_in);
     else
         o.w = is_int8(s, m->int8) ? take_int8(d, s->c_out, k, k, s->c_in)
-                                  : take(d, DT_F16, s->c_out, k, k, s->c_in);
-    o.affine = take(d, DT_F32, BATCH, 1, 2, s->c_in);
-    if (!attends(s)) {
-        const matrix_input input = input_of(&o, s);
+                                  : make_operand(d, DT_F16, s->c_out, k, k, s->c_in);
+    o.affine = make_operand(d, DT_F32, BATCH, 1, 2, s->c_in);
+    if (!is_attention_kind(s)) {
+        const matrix_input input = operands_input(&o, s);
         o.bytes = op_prepare_bytes(d, &input, geometry_of(&o, s));
         o.space = o.bytes ? take_bytes(d, o.bytes) : NULL;
     }
     return o;
 }
 
-static void drop(operands *o)
+static void free_operands(operands *o)
 {
-    give(o->d, o->x);
-    give(o->d, o->y);
-    give(o->d, o->w);
-    give(o->d, o->kv);
-    give(o->d, o->affine);
+    free_operand(o->d, o->x);
+    free_operand(o->d, o->y);
+    free_operand(o->d, o->w);
+    free_operand(o->d, o->kv);
+    free_operand(o->d, o->affine);
     dev_free(o->d, o->space, o->bytes, DEV_VRAM);
 }
 
@@ -176,26 +179,26 @@ typedef struct timing {
     size_t workspace;
 } timing;
 
-static int ascending(const void *a, const void *b)
+static int compare_turns(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static double median(double v[TURNS])
+static double median_turn(double v[TURNS])
 {
-    qsort(v, TURNS, sizeof *v, ascending);
+    qsort(v, TURNS, sizeof *v, compare_turns);
     return v[TURNS / 2];
 }
 
 /* Asks the plan for work and workspace. */
-static timing plan(const operands *o, const unet_shape *s)
+static timing plan_operands(const operands *o, const unet_shape *s)
 {
     operands p = *o;
     p.d = dev_open_plan(o->d, NULL);
     if (!p.d)
         exit(1);
-    run(&p, s);
+    run_operands(&p, s);
     const timing t = { .gflop = 2e-9 * (double)dev_work_macs(dev_plan_work(p.d)),
                        .workspace = dev_workspace_needed(p.d) };
     dev_close(p.d);
@@ -204,41 +207,41 @@ static timing plan(const operands *o, const unet_shape *s)
 
 static peak_kind peak_of(const mode *m, const unet_shape *s)
 {
-    if (m->peak == PEAK_INT8 && (attends(s) || !is_int8(s, true)))
+    if (m->peak == PEAK_INT8 && (is_attention_kind(s) || !is_int8(s, true)))
         return PEAK_BF16;
     return m->peak;
 }
 
 /* Runs for so long and, of a whole shape, as long at its peak. */
-static void take_turn(timing *t, int i, const operands *o, const unet_shape *s, double budget,
-                      const mode *m, int threads)
+static void measure_turn(timing *t, int i, const operands *o, const unet_shape *s, double budget,
+                         const mode *m, int threads)
 {
-    const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    const double wall = read_clock(CLOCK_MONOTONIC), cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID);
     int runs = 0;
     do {
-        run(o, s);
+        run_operands(o, s);
         runs++;
-    } while (seconds(CLOCK_MONOTONIC) < wall + budget);
-    t->wall[i] = (seconds(CLOCK_MONOTONIC) - wall) / runs;
-    t->cpu[i] = (seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu) / runs;
+    } while (read_clock(CLOCK_MONOTONIC) < wall + budget);
+    t->wall[i] = (read_clock(CLOCK_MONOTONIC) - wall) / runs;
+    t->cpu[i] = (read_clock(CLOCK_PROCESS_CPUTIME_ID) - cpu) / runs;
     const double peak = 1e-9 * peak_rate(peak_of(m, s), threads, budget / 20);
     t->share[i] = peak > 0 ? t->gflop / t->wall[i] / peak : 0;
 }
 
 /* After a run that makes the memory there. */
-static timing measure(dev *d, const mode *m, const unet_shape *s, int size, double budget)
+static timing measure_shape(dev *d, const mode *m, const unet_shape *s, int size, double budget)
 {
-    operands o = make(d, m, s, size);
-    timing t = plan(&o, s);
+    operands o = make_operands(d, m, s, size);
+    timing t = plan_operands(&o, s);
     void *workspace = dev_alloc(d, t.workspace, DEV_VRAM);
 
     dev_workspace_set(d, workspace, t.workspace);
-    run(&o, s);
+    run_operands(&o, s);
     for (int i = 0; i < TURNS; i++)
-        take_turn(&t, i, &o, s, budget / TURNS, m, dev_threads(d));
+        measure_turn(&t, i, &o, s, budget / TURNS, m, dev_threads(d));
     dev_workspace_set(d, NULL, 0);
     dev_free(d, workspace, t.workspace, DEV_VRAM);
-    drop(&o);
+    free_operands(&o);
     return t;
 }
 
@@ -275,11 +278,12 @@ int main(int argc, char **argv)
         const unet_shape *s = &UNET_SHAPES[i];
         if (!strstr(s->name, only))
             continue;
-        timing t = measure(d, m, s, s->size, budget);
-        timing one = measure(d, m, s, 1, budget / 4);
-        const double took = median(t.wall), used = median(t.cpu), share = median(t.share);
+        timing t = measure_shape(d, m, s, s->size, budget);
+        timing one = measure_shape(d, m, s, 1, budget / 4);
+        const double took = median_turn(t.wall), used = median_turn(t.cpu),
+                     share = median_turn(t.share);
         printf("%-22s %8.2f %9.1f %9.1f %8.3f %6.1f%% %8.1fM\n", s->name, t.gflop, t.gflop / took,
-               t.gflop / used, share, attends(s) ? 0 : 100 * median(one.cpu) / used,
+               t.gflop / used, share, is_attention_kind(s) ? 0 : 100 * median_turn(one.cpu) / used,
                (double)t.workspace / 1048576);
         fflush(stdout);
         wall += s->times * took;

@@ -43,10 +43,10 @@ enum { N_POLICIES = sizeof POLICIES / sizeof POLICIES[0] };
 
 /* ---- the table ---- */
 
-static double larger(double a, double b) { return a > b ? a : b; }
+static double larger_of_doubles(double a, double b) { return a > b ? a : b; }
 
 /* No choice of so many bytes can be faster. */
-static double bound(const bench *b, double budget)
+static double step_lower_bound(const bench *b, double budget)
 {
     double bytes = 0, compute = 0;
     for (int i = b->c.first; i < b->c.end; i++) {
@@ -54,10 +54,10 @@ static double bound(const bench *b, double budget)
         compute += b->c.seconds[i];
     }
     const double slower = b->c.disk < b->c.copy ? b->c.disk : b->c.copy;
-    return b->c.passes * larger(compute, (bytes - budget) / slower);
+    return b->c.passes * larger_of_doubles(compute, (bytes - budget) / slower);
 }
 
-static void print_table(bench *b)
+static void print_policy_table(bench *b)
 {
     printf("%8s", "GB");
     for (int k = 0; k < N_POLICIES; k++)
@@ -69,14 +69,14 @@ static void print_table(bench *b)
             POLICIES[k].choose(&b->chunks, (size_t)(BUDGETS[i] * 1e9), b->resident);
             printf(" %10.3f", simulate_step(&b->c).step);
         }
-        printf(" %10.3f\n", bound(b, BUDGETS[i] * 1e9));
+        printf(" %10.3f\n", step_lower_bound(b, BUDGETS[i] * 1e9));
     }
 }
 
 /* ---- the work of a step ---- */
 
-static refine_status make_plan(bench *b, const char *path, int size, double flops,
-                               refine_error *err)
+static refine_status make_policy_plan(bench *b, const char *path, int size, double flops,
+                                      refine_error *err)
 {
     static uint8_t pixels; /* only that there are some matters */
     refine_options o = REFINE_OPTIONS_INIT;
@@ -116,7 +116,7 @@ static bool set_simulation(bench *b, double link, double disk)
     return b->resident != NULL;
 }
 
-static void close_all(bench *b)
+static void close_policy_bench(bench *b)
 {
     mem_free(b->resident);
     plan_close(&b->plan);
@@ -136,12 +136,12 @@ int main(int argc, char **argv)
         return 2;
     }
     const int size = (int)strtol(argv[2], NULL, 10);
-    if (make_plan(&b, argv[1], size, 1e12 * strtod(argv[5], NULL), &err) != REFINE_OK)
+    if (make_policy_plan(&b, argv[1], size, 1e12 * strtod(argv[5], NULL), &err) != REFINE_OK)
         fprintf(stderr, "bench_policy: %s\n", err.text);
     else if (set_simulation(&b, 1e9 * strtod(argv[3], NULL), 1e9 * strtod(argv[4], NULL))) {
-        print_table(&b);
+        print_policy_table(&b);
         status = 0;
     }
-    close_all(&b);
+    close_policy_bench(&b);
     return status;
 }

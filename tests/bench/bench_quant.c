@@ -39,37 +39,37 @@ static double cpu_seconds(void)
 
 /* ---- distributions ---- */
 
-static double uniform(uint64_t *state)
+static double draw_uniform_weight(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return ((double)(*state >> 33) + 0.5) / 0x1p31;
 }
 
-static double gaussian(uint64_t *s)
+static double draw_gaussian_weight(uint64_t *s)
 {
-    const double radius = sqrt(-2 * log(uniform(s)));
-    return radius * cos(6.283185307179586 * uniform(s));
+    const double radius = sqrt(-2 * log(draw_uniform_weight(s)));
+    return radius * cos(6.283185307179586 * draw_uniform_weight(s));
 }
 
-static double laplace(uint64_t *s)
+static double draw_laplace_weight(uint64_t *s)
 {
-    const double u = uniform(s) - 0.5;
+    const double u = draw_uniform_weight(s) - 0.5;
     return -copysign(log(1 - 2 * fabs(u)), u);
 }
 
-static double student5(uint64_t *s)
+static double draw_student5_weight(uint64_t *s)
 {
     double squares = 0;
     for (int i = 0; i < 5; i++) {
-        const double g = gaussian(s);
+        const double g = draw_gaussian_weight(s);
         squares += g * g;
     }
-    return gaussian(s) / sqrt(squares / 5);
+    return draw_gaussian_weight(s) / sqrt(squares / 5);
 }
 
 /* ---- int8 ---- */
 
-static double encode(const weights_of *w, i8_search how, double *sqnr)
+static double measure_encode(const weights_of *w, i8_search how, double *sqnr)
 {
     double best = 1e9;
     for (int i = 0; i < TRIES; i++) {
@@ -84,7 +84,7 @@ static double encode(const weights_of *w, i8_search how, double *sqnr)
     return best;
 }
 
-static double decode(const weights_of *w)
+static double measure_decode(const weights_of *w)
 {
     float out[I8_GROUP], sum = 0;
     double best = 1e9;
@@ -105,7 +105,7 @@ static double decode(const weights_of *w)
 
 /* ---- zstd ---- */
 
-static void split(char *dst, const char *src, size_t bytes)
+static void split_byte_planes(char *dst, const char *src, size_t bytes)
 {
     for (size_t i = 0; i < bytes / 2; i++) {
         dst[i] = src[2 * i + 1];
@@ -114,7 +114,7 @@ static void split(char *dst, const char *src, size_t bytes)
 }
 
 /* Seconds to decode all frames; *ratio: stored of raw. */
-static double zstd(const char *data, size_t bytes, pack_codec how, double *ratio)
+static double measure_zstd(const char *data, size_t bytes, pack_codec how, double *ratio)
 {
     static char planes[PACK_FRAME], out[PACK_FRAME];
     static char stored[2 * PACK_FRAME];
@@ -125,7 +125,7 @@ static double zstd(const char *data, size_t bytes, pack_codec how, double *ratio
     for (size_t at = 0; at + PACK_FRAME <= bytes; at += PACK_FRAME) {
         const char *from = data + at;
         if (how == PACK_SPLIT) {
-            split(planes, from, PACK_FRAME);
+            split_byte_planes(planes, from, PACK_FRAME);
             from = planes;
         }
         pack_frame f = { .bytes = PACK_FRAME, .codec = how };
@@ -147,7 +147,7 @@ static double zstd(const char *data, size_t bytes, pack_codec how, double *ratio
     return seconds;
 }
 
-static void bench(const char *name, double (*draw)(uint64_t *), const weights_of *w)
+static void report_distribution(const char *name, double (*draw)(uint64_t *), const weights_of *w)
 {
     const double gb = (double)w->n * 2 / 1e9, gb8 = (double)w->int8_bytes / 1e9;
     double absmax, least, ratio16, ratio8;
@@ -156,10 +156,11 @@ static void bench(const char *name, double (*draw)(uint64_t *), const weights_of
     for (size_t i = 0; i < w->n; i++)
         w->f16[i] = f32_to_f16((float)(0.02 * draw(&seed)));
     f16_decode(w->f32, w->f16, w->n);
-    const double quick = encode(w, I8_ABSMAX, &absmax), slow = encode(w, I8_LEAST, &least);
-    const double wide = decode(w);
-    const double z16 = zstd((const char *)w->f16, w->n * 2, PACK_SPLIT, &ratio16);
-    const double z8 = zstd(w->int8, w->int8_bytes, PACK_ZSTD, &ratio8);
+    const double quick = measure_encode(w, I8_ABSMAX, &absmax),
+                 slow = measure_encode(w, I8_LEAST, &least);
+    const double wide = measure_decode(w);
+    const double z16 = measure_zstd((const char *)w->f16, w->n * 2, PACK_SPLIT, &ratio16);
+    const double z8 = measure_zstd(w->int8, w->int8_bytes, PACK_ZSTD, &ratio8);
     printf("%-10s absmax %5.2f dB %5.2f GB/s | least %5.2f dB %5.2f GB/s | decode %5.2f GB/s\n",
            name, absmax, gb / quick, least, gb / slow, gb / wide);
     printf("%-10s zstd f16 %4.1f %% of raw, %.2f GB/s | int8 %4.1f %% of raw, %.2f GB/s of int8\n",
@@ -176,9 +177,9 @@ int main(int argc, char **argv)
     w.int8 = malloc(w.int8_bytes);
     if (!w.f16 || !w.f32 || !w.int8)
         return 1;
-    bench("gaussian", gaussian, &w);
-    bench("student-t5", student5, &w);
-    bench("laplace", laplace, &w);
+    report_distribution("gaussian", draw_gaussian_weight, &w);
+    report_distribution("student-t5", draw_student5_weight, &w);
+    report_distribution("laplace", draw_laplace_weight, &w);
     free(w.f16);
     free(w.f32);
     free(w.int8);

@@ -129,7 +129,7 @@ static bool choose_all(bench *b)
     return true;
 }
 
-static void close_all(bench *b)
+static void close_residents_bench(bench *b)
 {
     for (int i = 0; i < N_WAYS; i++)
         mem_free(b->ways[i].resident);
@@ -204,7 +204,7 @@ static refine_status try_way(bench *b, way *w, refine_error *err)
     return dev_status(b->d);
 }
 
-static refine_status try_all(bench *b, refine_error *err)
+static refine_status try_all_ways(bench *b, refine_error *err)
 {
     refine_status st = REFINE_OK;
     for (int round = 0; round < b->rounds; round++)
@@ -215,13 +215,13 @@ static refine_status try_all(bench *b, refine_error *err)
 
 /* ---- the table ---- */
 
-static int by_value(const void *pa, const void *pb)
+static int compare_step_times(const void *pa, const void *pb)
 {
     const double a = *(const double *)pa, b = *(const double *)pb;
     return (a > b) - (a < b);
 }
 
-static simulate_result simulate(const bench *b, const way *w)
+static simulate_result simulate_way(const bench *b, const way *w)
 {
     const simulate_config c = { .p = b->m.p,
                                 .first = b->chunks.first,
@@ -238,7 +238,7 @@ static simulate_result simulate(const bench *b, const way *w)
 }
 
 /* Of sorted values. */
-static double quantile(const double *v, int n, double share)
+static double sorted_quantile(const double *v, int n, double share)
 {
     return v[(int)(share * (n - 1) + 0.5)];
 }
@@ -250,24 +250,24 @@ static void take_medians(bench *b)
     for (int i = b->chunks.first; i < b->chunks.end; i++) {
         for (int k = 0; k < b->runs; k++)
             v[k] = b->seconds[k * n_pack_chunks(b->m.p) + i];
-        qsort(v, (size_t)b->runs, sizeof *v, by_value);
-        b->seconds[i] = quantile(v, b->runs, 0.5);
+        qsort(v, (size_t)b->runs, sizeof *v, compare_step_times);
+        b->seconds[i] = sorted_quantile(v, b->runs, 0.5);
     }
 }
 
-static void print_table(bench *b)
+static void print_ways_table(bench *b)
 {
     take_medians(b);
     printf("compute %.4f s a step, decoding %.2f GB/s, %d rounds of %d steps\n",
-           simulate(b, &b->ways[0]).compute, b->decode * 1e-9, b->rounds, b->steps);
+           simulate_way(b, &b->ways[0]).compute, b->decode * 1e-9, b->rounds, b->steps);
     printf("%9s %10s %9s %9s %9s %9s\n", "resident", "policy", "quarter", "median", "quarter",
            "simulated");
     for (int i = 0; i < N_WAYS; i++) {
         way *w = &b->ways[i];
-        qsort(w->step, (size_t)w->n, sizeof *w->step, by_value);
+        qsort(w->step, (size_t)w->n, sizeof *w->step, compare_step_times);
         printf("%8.1f%% %10s %9.4f %9.4f %9.4f %9.4f\n", 100 * w->budget, w->name,
-               quantile(w->step, w->n, 0.25), quantile(w->step, w->n, 0.5),
-               quantile(w->step, w->n, 0.75), simulate(b, w).step);
+               sorted_quantile(w->step, w->n, 0.25), sorted_quantile(w->step, w->n, 0.5),
+               sorted_quantile(w->step, w->n, 0.75), simulate_way(b, w).step);
     }
 }
 
@@ -293,12 +293,12 @@ int main(int argc, char **argv)
         return 2;
     }
     if (open_parts(&b, argv[1], (int)strtol(argv[2], NULL, 10), type, &err) == REFINE_OK &&
-        take_memory(&b) && choose_all(&b) && try_all(&b, &err) == REFINE_OK) {
-        print_table(&b);
+        take_memory(&b) && choose_all(&b) && try_all_ways(&b, &err) == REFINE_OK) {
+        print_ways_table(&b);
         status = 0;
     } else {
         fprintf(stderr, "bench_residents: %s\n", err.text[0] ? err.text : "out of memory");
     }
-    close_all(&b);
+    close_residents_bench(&b);
     return status;
 }

@@ -47,14 +47,14 @@ typedef struct output {
     size_t pixels; /* bytes */
 } output;
 
-static uint64_t number(int argc, char **argv, int i, uint64_t otherwise)
+static uint64_t parse_u64_argument(int argc, char **argv, int i, uint64_t otherwise)
 {
     return argc > i ? strtoull(argv[i], NULL, 10) : otherwise;
 }
 
 /* ---- what is printed ---- */
 
-static double mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
+static double bytes_in_mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
 
 /* Floating-point operations of each phase (of a step of denoising), and the most a second: of the
  * step's kind, and of the others', which is f32. */
@@ -88,17 +88,18 @@ static void print_share(const char *phase, double seconds, double flops, double 
         printf(", %s %.2f", phase, seconds * peak / flops);
 }
 
-static void print_line(const refine_report *r, const char *mode, arithmetic a)
+static void print_step_line(const refine_report *r, const char *mode, arithmetic a)
 {
     const double stall = r->stall_disk + r->stall_decode + r->stall_copy;
     printf("%-8s %4dx%-4d %-4s step %.3f first %.3f unet %.2f encode %.2f text %.2f decode %.2f "
            "open %.2f | rss %.1f planned %.1f arena %.1f host %.1f MiB | disk %.2f GB/s, %.2f GB "
            "a step, stalled %.2f s (disk %.2f decode %.2f copy %.2f) %s",
            mode, r->width, r->height, r->precision, r->step_median, r->first_step, r->unet,
-           r->vae_encode, r->text, r->vae_decode, r->open, mib(r->memory.rss_peak),
-           mib(r->memory.rss_planned), mib(r->memory.device_planned), mib(r->memory.host_planned),
-           r->disk_rate / 1e9, (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk,
-           r->stall_decode, r->stall_copy, r->reader);
+           r->vae_encode, r->text, r->vae_decode, r->open, bytes_in_mib(r->memory.rss_peak),
+           bytes_in_mib(r->memory.rss_planned), bytes_in_mib(r->memory.device_planned),
+           bytes_in_mib(r->memory.host_planned), r->disk_rate / 1e9,
+           (double)r->disk_bytes_per_step / 1e9, stall, r->stall_disk, r->stall_decode,
+           r->stall_copy, r->reader);
     if (a.peak > 0) {
         const double step = a.of[REFINE_DENOISING] / r->step_median;
         printf(" | %.0f GFLOP/s, %.3f of %.0f", 1e-9 * step, step / a.peak, 1e-9 * a.peak);
@@ -119,20 +120,20 @@ static void begin_json(const arguments *a)
     json_text(stdout, "pack", a->pack);
 }
 
-static void print_memory(const refine_memory *m, uint64_t measured)
+static void print_memory_members(const refine_memory *m, uint64_t measured)
 {
-    json_number(stdout, "overhead_mib", mib(m->device_overhead));
-    json_number(stdout, "planned_mib", mib(m->device_planned));
-    json_number(stdout, "measured_mib", mib(measured));
-    json_number(stdout, "resident_mib", mib(m->resident));
-    json_number(stdout, "host_planned_mib", mib(m->host_planned));
-    json_number(stdout, "host_peak_mib", mib(m->host_peak));
-    json_number(stdout, "rss_planned_mib", mib(m->rss_planned));
-    json_number(stdout, "rss_peak_mib", mib(m->rss_peak));
+    json_number(stdout, "overhead_mib", bytes_in_mib(m->device_overhead));
+    json_number(stdout, "planned_mib", bytes_in_mib(m->device_planned));
+    json_number(stdout, "measured_mib", bytes_in_mib(measured));
+    json_number(stdout, "resident_mib", bytes_in_mib(m->resident));
+    json_number(stdout, "host_planned_mib", bytes_in_mib(m->host_planned));
+    json_number(stdout, "host_peak_mib", bytes_in_mib(m->host_peak));
+    json_number(stdout, "rss_planned_mib", bytes_in_mib(m->rss_planned));
+    json_number(stdout, "rss_peak_mib", bytes_in_mib(m->rss_peak));
 }
 
-static void print_json(const arguments *a, const refine_report *r, uint64_t measured, arithmetic w,
-                       uint64_t digest, double db, size_t not_finite)
+static void print_step_json(const arguments *a, const refine_report *r, uint64_t measured,
+                            arithmetic w, uint64_t digest, double db, size_t not_finite)
 {
     begin_json(a);
     json_text(stdout, "device", r->device_model);
@@ -158,14 +159,14 @@ static void print_json(const arguments *a, const refine_report *r, uint64_t meas
     json_number(stdout, "step_gflop", 1e-9 * w.of[REFINE_DENOISING]);
     if (w.peak > 0)
         json_number(stdout, "peak_gflops", 1e-9 * w.peak);
-    print_memory(&r->memory, measured);
+    print_memory_members(&r->memory, measured);
     if (a->against)
         json_number(stdout, "against_db", db);
     json_number(stdout, "not_finite", (double)not_finite);
     printf(",\"digest\":\"%016llx\"}\n", (unsigned long long)digest);
 }
 
-static int fail(const arguments *a, const refine_error *err)
+static int report_failure(const arguments *a, const refine_error *err)
 {
     if (a->json && err->status == REFINE_EBUDGET) {
         begin_json(a);
@@ -177,7 +178,7 @@ static int fail(const arguments *a, const refine_error *err)
     return 1;
 }
 
-static uint64_t digest_of(const void *data, size_t bytes)
+static uint64_t hash_output_bytes(const void *data, size_t bytes)
 {
     const unsigned char *p = data;
     uint64_t h = 0xcbf29ce484222325u;
@@ -188,7 +189,7 @@ static uint64_t digest_of(const void *data, size_t bytes)
 
 /* ---- latents on disk ---- */
 
-static bool save(const char *path, const float *v, size_t n)
+static bool write_floats(const char *path, const float *v, size_t n)
 {
     FILE *f = fopen(path, "wb");
     if (!f)
@@ -197,7 +198,7 @@ static bool save(const char *path, const float *v, size_t n)
     return fclose(f) == 0 && written;
 }
 
-static bool read_all(const char *path, float *v, size_t n)
+static bool read_floats(const char *path, float *v, size_t n)
 {
     FILE *f = fopen(path, "rb");
     const bool done = f && fread(v, sizeof *v, n, f) == n && getc(f) == EOF;
@@ -207,11 +208,11 @@ static bool read_all(const char *path, float *v, size_t n)
 }
 
 /* 1000: the same.  NAN: one of both is not finite.  False: there is nothing to set them beside. */
-static bool decibels(double *db, const char *path, const float *v, size_t n)
+static bool compare_floats_file(double *db, const char *path, const float *v, size_t n)
 {
     float *other = malloc(n * sizeof *other);
     double signal = 0, error = 0;
-    const bool done = other && read_all(path, other, n);
+    const bool done = other && read_floats(path, other, n);
     for (size_t i = 0; done && i < n; i++) {
         signal += (double)other[i] * (double)other[i];
         error += ((double)other[i] - (double)v[i]) * ((double)other[i] - (double)v[i]);
@@ -225,11 +226,11 @@ static bool decibels(double *db, const char *path, const float *v, size_t n)
 static bool keep_latents(const arguments *a, const output *out, double *db)
 {
     const size_t n = out->pixels / 48;
-    if (a->save && !save(a->save, out->latents, n)) {
+    if (a->save && !write_floats(a->save, out->latents, n)) {
         fprintf(stderr, "bench_step: %s cannot be written\n", a->save);
         return false;
     }
-    if (a->against && !decibels(db, a->against, out->latents, n)) {
+    if (a->against && !compare_floats_file(db, a->against, out->latents, n)) {
         fprintf(stderr, "bench_step: %s does not hold %zu floats\n", a->against, n);
         return false;
     }
@@ -238,7 +239,7 @@ static bool keep_latents(const arguments *a, const output *out, double *db)
 
 /* ---- the job ---- */
 
-static refine_precision precision_of(const char *word)
+static refine_precision parse_step_precision(const char *word)
 {
     return strcmp(word, "bf16") == 0   ? REFINE_BF16
            : strcmp(word, "fp16") == 0 ? REFINE_FP16
@@ -253,7 +254,7 @@ static refine_options options_of(const arguments *a)
     refine_options o = REFINE_OPTIONS_INIT;
     o.pack_path = a->pack;
     o.device = a->cuda ? REFINE_DEVICE_CUDA : REFINE_DEVICE_CPU;
-    o.precision = precision_of(a->precision);
+    o.precision = parse_step_precision(a->precision);
     o.resident_bytes = cached || strcmp(a->mode, "streamed") == 0 ? UINT64_MAX : 0;
     o.cached_bytes = cached ? UINT64_MAX - 1 : 0;
     o.copy_limit = 1e9 * a->link;
@@ -262,7 +263,7 @@ static refine_options options_of(const arguments *a)
     return o;
 }
 
-static refine_job job_of(const arguments *a, const output *out)
+static refine_job make_step_job(const arguments *a, const output *out)
 {
     refine_job j = REFINE_JOB_INIT;
     j.prompt = "a cup of coffee";
@@ -295,10 +296,10 @@ static void drop_from_page_cache(const char *path)
     (void)close(fd);
 }
 
-static int run(const arguments *a, const output *out)
+static int run_step_bench(const arguments *a, const output *out)
 {
     const refine_options o = options_of(a);
-    const refine_job j = job_of(a, out);
+    const refine_job j = make_step_job(a, out);
     refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     refine_engine *e;
@@ -308,30 +309,31 @@ static int run(const arguments *a, const output *out)
     if (a->cuda && !card_memory_used(&before, false))
         before = 0;
     if (refine_open(&e, &o, &j, &err) != REFINE_OK)
-        return fail(a, &err);
+        return report_failure(a, &err);
     if (refine_run(e, &j, &err) != REFINE_OK) {
         refine_close(e);
-        return fail(a, &err);
+        return report_failure(a, &err);
     }
     if (a->cuda && !card_memory_used(&after, true))
         after = before;
     refine_get_report(e, &r);
-    const uint64_t digest = a->with_vae ? digest_of(out->rgb, out->pixels)
-                                        : digest_of(out->latents, out->pixels / 48 * sizeof(float));
+    const uint64_t digest = a->with_vae
+                                ? hash_output_bytes(out->rgb, out->pixels)
+                                : hash_output_bytes(out->latents, out->pixels / 48 * sizeof(float));
     const size_t bad = a->with_vae ? 0 : finite_bad(out->latents, out->pixels / 48);
     const bool kept = keep_latents(a, out, &db);
     const arithmetic w = arithmetic_of(e, &r, a->cuda);
     if (kept && a->json)
-        print_json(a, &r, after > before ? after - before : 0, w, digest, db, bad);
+        print_step_json(a, &r, after > before ? after - before : 0, w, digest, db, bad);
     else if (kept)
-        print_line(&r, a->mode, w);
+        print_step_line(&r, a->mode, w);
     if (bad > 0)
         fprintf(stderr, "bench_step: %zu latents are not finite\n", bad);
     refine_close(e);
     return !kept || bad > 0;
 }
 
-static bool parse(arguments *a, int argc, char **argv)
+static bool parse_step_arguments(arguments *a, int argc, char **argv)
 {
     static const struct option LONG[] = { { "cuda", no_argument, NULL, 'c' },
                                           { "json", no_argument, NULL, 'j' },
@@ -359,10 +361,10 @@ static bool parse(arguments *a, int argc, char **argv)
     a->size = (int)strtol(argv[1], NULL, 10);
     a->precision = argv[2];
     a->mode = argv[3];
-    a->steps = (int)number(argc, argv, 4, 3);
-    a->vram = number(argc, argv, 5, 0);
-    a->ram = number(argc, argv, 6, 192);
-    a->with_vae = number(argc, argv, 7, 1) != 0;
+    a->steps = (int)parse_u64_argument(argc, argv, 4, 3);
+    a->vram = parse_u64_argument(argc, argv, 5, 0);
+    a->ram = parse_u64_argument(argc, argv, 6, 192);
+    a->with_vae = parse_u64_argument(argc, argv, 7, 1) != 0;
     return true;
 }
 
@@ -372,7 +374,7 @@ int main(int argc, char **argv)
     output out;
 
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* or the line is lost when this is ended */
-    if (!parse(&a, argc, argv)) {
+    if (!parse_step_arguments(&a, argc, argv)) {
         fprintf(stderr, "usage: bench_step [--cuda] [--json] [--link GB_A_SECOND] [--cold] "
                         "[--save FILE | --against FILE] PACK SIZE "
                         "f32|bf16|fp16|int8|auto resident|streamed|cached|planned "
@@ -381,7 +383,7 @@ int main(int argc, char **argv)
     }
     if (a.cold)
         drop_from_page_cache(a.pack);
-    const int status = take_output(&out, a.size) ? run(&a, &out) : 1;
+    const int status = take_output(&out, a.size) ? run_step_bench(&a, &out) : 1;
     free(out.rgb);
     free(out.latents);
     return status;

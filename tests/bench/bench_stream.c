@@ -14,35 +14,36 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int number(int argc, char **argv, int i, int otherwise)
+static int parse_count_argument(int argc, char **argv, int i, int otherwise)
 {
     return argc > i ? (int)strtol(argv[i], NULL, 10) : otherwise;
 }
 
-static double rate(double bytes, double seconds)
+static double gigabytes_per_second(double bytes, double seconds)
 {
     return seconds > 0 ? bytes / seconds * 1e-9 : 0;
 }
 
-static void print(const stream_stats *s, double seconds, const stream *st)
+static void print_stream_stats(const stream_stats *s, double seconds, const stream *st)
 {
     const double disk = (double)s->disk_bytes, decoded = (double)s->decoded_bytes;
     const double copied = (double)s->copied_bytes;
     printf("reader %s %s\n", stream_reader_name(st), stream_note(st));
-    printf("weights %7.2f GB/s   (%.2f GB in %.2f s, %llu chunks)\n", rate(copied, seconds),
-           copied * 1e-9, seconds, (unsigned long long)s->chunks);
-    printf("disk    %7.2f GB/s   busy %5.1f %%\n", rate(disk, s->disk_busy),
+    printf("weights %7.2f GB/s   (%.2f GB in %.2f s, %llu chunks)\n",
+           gigabytes_per_second(copied, seconds), copied * 1e-9, seconds,
+           (unsigned long long)s->chunks);
+    printf("disk    %7.2f GB/s   busy %5.1f %%\n", gigabytes_per_second(disk, s->disk_busy),
            100 * s->disk_busy / seconds);
     printf("decode  %7.2f GB/s a thread   busy %5.1f %%, all of them\n",
-           rate(decoded, s->decode_busy), 100 * s->decode_busy / seconds);
-    printf("copy    %7.2f GB/s   busy %5.1f %%\n", rate(copied, s->copy_busy),
+           gigabytes_per_second(decoded, s->decode_busy), 100 * s->decode_busy / seconds);
+    printf("copy    %7.2f GB/s   busy %5.1f %%\n", gigabytes_per_second(copied, s->copy_busy),
            100 * s->copy_busy / seconds);
     printf("waited for disk %.2f s, decode %.2f s, copy %.2f s\n", s->stall_disk, s->stall_decode,
            s->stall_copy);
 }
 
 /* One pass over the script; false when a chunk does not come. */
-static bool play(weights *w, const stream_pass *pass)
+static bool use_pass_chunks(weights *w, const stream_pass *pass)
 {
     for (int c = pass->first; c < pass->end; c++) {
         if (!w->enter(w, c))
@@ -52,15 +53,15 @@ static bool play(weights *w, const stream_pass *pass)
     return true;
 }
 
-static bool measure(stream *s, const stream_pass *pass, double seconds)
+static bool measure_passes(stream *s, const stream_pass *pass, double seconds)
 {
     const double t0 = clock_seconds();
     do {
-        if (!play(stream_weights(s), pass) || stream_restart(s) != REFINE_OK)
+        if (!use_pass_chunks(stream_weights(s), pass) || stream_restart(s) != REFINE_OK)
             return false;
     } while (clock_seconds() - t0 < seconds);
     const stream_stats stats = stream_get_stats(s);
-    print(&stats, clock_seconds() - t0, s);
+    print_stream_stats(&stats, clock_seconds() - t0, s);
     return true;
 }
 
@@ -93,12 +94,12 @@ int main(int argc, char **argv)
                               .ring_bytes = ring,
                               .script = &pass,
                               .n_script = 1,
-                              .slots = number(argc, argv, 3, 8),
-                              .workers = number(argc, argv, 4, 2),
-                              .reader = number(argc, argv, 5, 0) };
+                              .slots = parse_count_argument(argc, argv, 3, 8),
+                              .workers = parse_count_argument(argc, argv, 4, 2),
+                              .reader = parse_count_argument(argc, argv, 5, 0) };
     if (stream_open(&s, &c, &err) != REFINE_OK)
         goto out;
-    if (measure(s, &pass, number(argc, argv, 2, 5)))
+    if (measure_passes(s, &pass, parse_count_argument(argc, argv, 2, 5)))
         status = 0;
     else
         fprintf(stderr, "%s\n", dev_why(d));

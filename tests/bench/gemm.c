@@ -43,29 +43,31 @@ static void *open_library(void)
 }
 
 /* ISO C has no way from void * to a function. */
-static bool find(void *library, const char *name, void *function, size_t size)
+static bool find_cublas_symbol(void *library, const char *name, void *function, size_t size)
 {
     void *const p = dlsym(library, name);
     memcpy(function, &p, size);
     return p != NULL;
 }
 
-static bool start(gemm *g, cudaStream_t s)
+static bool start_cublas(gemm *g, cudaStream_t s)
 {
     create_fn *create;
     stream_fn *set_stream;
     g->library = open_library();
-    return g->library && find(g->library, "cublasCreate_v2", &create, sizeof create) &&
-           find(g->library, "cublasDestroy_v2", &g->destroy, sizeof g->destroy) &&
-           find(g->library, "cublasSetStream_v2", &set_stream, sizeof set_stream) &&
-           find(g->library, "cublasGemmStridedBatchedEx", &g->multiply, sizeof g->multiply) &&
+    return g->library &&
+           find_cublas_symbol(g->library, "cublasCreate_v2", &create, sizeof create) &&
+           find_cublas_symbol(g->library, "cublasDestroy_v2", &g->destroy, sizeof g->destroy) &&
+           find_cublas_symbol(g->library, "cublasSetStream_v2", &set_stream, sizeof set_stream) &&
+           find_cublas_symbol(g->library, "cublasGemmStridedBatchedEx", &g->multiply,
+                              sizeof g->multiply) &&
            create(&g->h) == SUCCESS && set_stream(g->h, s) == SUCCESS;
 }
 
 gemm *gemm_open(cudaStream_t s)
 {
     gemm *g = calloc(1, sizeof *g);
-    if (g && start(g, s))
+    if (g && start_cublas(g, s))
         return g;
     gemm_close(g);
     return NULL;

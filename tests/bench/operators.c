@@ -12,50 +12,54 @@ dev *__wrap_dev_open_cuda(const dev_options *o, int ordinal, refine_error *err);
 static struct dev_ops ours;
 static const struct dev_ops *theirs;
 
-static double pixels(tensor t) { return (double)t.n * (double)tensor_pixels(t); }
-static double moved(tensor t) { return pixels(t) * t.c * (double)dtype_bytes(t.type); }
+static double observed_pixels(tensor t) { return (double)t.n * (double)tensor_pixels(t); }
+static double tensor_moved_bytes(tensor t)
+{
+    return observed_pixels(t) * t.c * (double)dtype_bytes(t.type);
+}
 static const char *weights_of(tensor w) { return w.type == DT_I8G64 ? ", int8" : ""; }
 
-static void begin(dev *d, operator_call c, const char *kind, const char *weights, int h, int w)
+static void begin_observed_call(dev *d, operator_call c, const char *kind, const char *weights,
+                                int h, int w)
 {
     (void)snprintf(c.name, sizeof c.name, "%s%s at %dx%d", kind, weights, h, w);
     operator_begins(d, &c);
 }
 
-static void begin_product(dev *d, const char *kind, tensor y, tensor w)
+static void begin_matrix_product(dev *d, const char *kind, tensor y, tensor w)
 {
     const int taps = w.h * w.w;
-    const operator_call c = { .macs = pixels(y) * w.n * (double)taps * w.c,
+    const operator_call c = { .macs = observed_pixels(y) * w.n * (double)taps * w.c,
                               .k = w.c,
                               .taps = taps };
-    begin(d, c, kind, weights_of(w), y.h, y.w);
+    begin_observed_call(d, c, kind, weights_of(w), y.h, y.w);
 }
 
 static void begin_moving(dev *d, const char *kind, double bytes, int h, int w)
 {
-    begin(d, (operator_call){ .bytes = bytes }, kind, "", h, w);
+    begin_observed_call(d, (operator_call){ .bytes = bytes }, kind, "", h, w);
 }
 
-static void linear(dev *d, const linear_args *a)
+static void observe_linear(dev *d, const linear_args *a)
 {
-    begin_product(d, a->e.act == ACT_GEGLU ? "linear, GEGLU" : "linear", a->y, a->w.all);
+    begin_matrix_product(d, a->e.act == ACT_GEGLU ? "linear, GEGLU" : "linear", a->y, a->w.all);
     theirs->linear(d, a);
     operator_ended(d);
 }
 
-static void conv2d(dev *d, const conv_args *a)
+static void observe_conv2d(dev *d, const conv_args *a)
 {
     const bool norm = tensor_present(a->x.in.affine) && !tensor_present(a->x.ready);
     const char *kind = a->g.kh == 1       ? "conv 1x1"
                        : a->g.stride == 2 ? "conv 3x3, down"
                        : norm             ? "conv 3x3, normed on load"
                                           : "conv 3x3";
-    begin_product(d, kind, a->y, a->w.all);
+    begin_matrix_product(d, kind, a->y, a->w.all);
     theirs->conv2d(d, a);
     operator_ended(d);
 }
 
-static prepared_input prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
+static prepared_input observe_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     const double bytes = 2 * (double)theirs->prepare_bytes(d, in, g);
     begin_moving(d, "conv, preparing", bytes, in->a.h, in->a.w);
@@ -64,56 +68,61 @@ static prepared_input prepare(dev *d, void *p, const matrix_input *in, conv_geom
     return s;
 }
 
-static void attention(dev *d, const attention_args *a)
+static void observe_attention(dev *d, const attention_args *a)
 {
     const double keys = (double)tensor_pixels(a->k);
-    const operator_call c = { .macs = 2 * pixels(a->q) * keys * a->q.c, .k = (int)keys, .taps = 1 };
-    begin(d, c, keys == (double)tensor_pixels(a->q) ? "attention, self" : "attention, cross", "",
-          a->y.h, a->y.w);
+    const operator_call c = { .macs = 2 * observed_pixels(a->q) * keys * a->q.c,
+                              .k = (int)keys,
+                              .taps = 1 };
+    begin_observed_call(
+        d, c, keys == (double)tensor_pixels(a->q) ? "attention, self" : "attention, cross", "",
+        a->y.h, a->y.w);
     theirs->attention(d, a);
     operator_ended(d);
 }
 
-static void groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
+static void observe_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    const double bytes = (moved(a) + moved(b)) / a.h * rows;
+    const double bytes = (tensor_moved_bytes(a) + tensor_moved_bytes(b)) / a.h * rows;
     begin_moving(d, "groupnorm, sums", bytes, a.h, a.w);
     theirs->groupnorm_sums(d, sums, a, b, row0, rows);
     operator_ended(d);
 }
 
-static void groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
-                      float eps)
+static void observe_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
+                              tensor bias, float eps)
 {
-    begin_moving(d, "groupnorm, folding", moved(affine) + moved(sums), h, w);
+    begin_moving(d, "groupnorm, folding", tensor_moved_bytes(affine) + tensor_moved_bytes(sums), h,
+                 w);
     theirs->groupnorm(d, affine, sums, h, w, gain, bias, eps);
     operator_ended(d);
 }
 
-static void apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
+static void observe_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    begin_moving(d, "groupnorm, applied", moved(y) + moved(a) + moved(b), y.h, y.w);
+    begin_moving(d, "groupnorm, applied",
+                 tensor_moved_bytes(y) + tensor_moved_bytes(a) + tensor_moved_bytes(b), y.h, y.w);
     theirs->apply_norm(d, y, a, b, affine, f);
     operator_ended(d);
 }
 
-static void layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
+static void observe_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
-    begin_moving(d, "layernorm", moved(y) + moved(x), y.h, y.w);
+    begin_moving(d, "layernorm", tensor_moved_bytes(y) + tensor_moved_bytes(x), y.h, y.w);
     theirs->layernorm(d, y, x, gain, bias, eps);
     operator_ended(d);
 }
 
-static void silu(dev *d, tensor y, tensor x)
+static void observe_silu(dev *d, tensor y, tensor x)
 {
-    begin_moving(d, "silu", moved(y) + moved(x), y.h, y.w);
+    begin_moving(d, "silu", tensor_moved_bytes(y) + tensor_moved_bytes(x), y.h, y.w);
     theirs->silu(d, y, x);
     operator_ended(d);
 }
 
-static void convert(dev *d, tensor y, tensor x)
+static void observe_convert(dev *d, tensor y, tensor x)
 {
-    begin_moving(d, "convert", moved(y) + moved(x), y.h, y.w);
+    begin_moving(d, "convert", tensor_moved_bytes(y) + tensor_moved_bytes(x), y.h, y.w);
     theirs->convert(d, y, x);
     operator_ended(d);
 }
@@ -125,16 +134,16 @@ dev *__wrap_dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
         return NULL;
     theirs = d->ops;
     ours = *theirs;
-    ours.linear = linear;
-    ours.conv2d = conv2d;
-    ours.prepare = prepare;
-    ours.attention = attention;
-    ours.groupnorm_sums = groupnorm_sums;
-    ours.groupnorm = groupnorm;
-    ours.apply_norm = apply_norm;
-    ours.layernorm = layernorm;
-    ours.silu = silu;
-    ours.convert = convert;
+    ours.linear = observe_linear;
+    ours.conv2d = observe_conv2d;
+    ours.prepare = observe_prepare;
+    ours.attention = observe_attention;
+    ours.groupnorm_sums = observe_groupnorm_sums;
+    ours.groupnorm = observe_groupnorm;
+    ours.apply_norm = observe_apply_norm;
+    ours.layernorm = observe_layernorm;
+    ours.silu = observe_silu;
+    ours.convert = observe_convert;
     d->ops = &ours;
     operators_of(d);
     return d;

@@ -79,7 +79,7 @@ const char *peak_instruction(peak_kind kind)
     return l ? l->instruction : "no vectors";
 }
 
-static double now(void)
+static double wall_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -93,31 +93,31 @@ typedef struct turn {
     atomic_llong runs;
 } turn;
 
-static void work(void *context)
+static void run_peak_loop(void *context)
 {
     turn *t = context;
     do {
         t->loop->run();
         atomic_fetch_add_explicit(&t->runs, 1, memory_order_relaxed);
-    } while (now() < t->until);
+    } while (wall_seconds() < t->until);
 }
 
-static double take_turn(const loop *l, int threads, double seconds)
+static double measure_peak_turn(const loop *l, int threads, double seconds)
 {
-    const double began = now();
+    const double began = wall_seconds();
     turn t = { .loop = l, .until = began + seconds };
     thread others[MOST_THREADS] = { 0 };
 
     for (int i = 1; i < threads && i < MOST_THREADS; i++)
-        if (!thread_start(&others[i], "peak", work, &t))
+        if (!thread_start(&others[i], "peak", run_peak_loop, &t))
             exit(1);
-    work(&t);
+    run_peak_loop(&t);
     for (int i = 1; i < threads && i < MOST_THREADS; i++)
         thread_join(&others[i]);
-    return 2.0 * (double)t.runs * ROUNDS * SUMS * l->products / (now() - began);
+    return 2.0 * (double)t.runs * ROUNDS * SUMS * l->products / (wall_seconds() - began);
 }
 
-static int ascending(const void *a, const void *b)
+static int compare_peak_rates(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -131,7 +131,7 @@ double peak_rate(peak_kind kind, int threads, double seconds)
     if (!l)
         return 0;
     for (int i = 0; i < TURNS; i++)
-        rate[i] = take_turn(l, threads, seconds);
-    qsort(rate, TURNS, sizeof rate[0], ascending);
+        rate[i] = measure_peak_turn(l, threads, seconds);
+    qsort(rate, TURNS, sizeof rate[0], compare_peak_rates);
     return rate[TURNS / 2];
 }

@@ -109,7 +109,7 @@ struct fma_half2 {
 /* ---- many of them ---- */
 
 /* Two halves of either sign between 1/2 and 1, or four bytes of int8. */
-static __device__ uint32_t operand(uint32_t i)
+static __device__ uint32_t random_operand(uint32_t i)
 {
     uint32_t x = i * 2654435761u + 12345u;
     x ^= x >> 15;
@@ -132,9 +132,9 @@ static __global__ void __launch_bounds__(THREADS) multiply_kernel(int rounds, ch
     S sum[CHAINS] = {};
     float all = 0;
     for (int i = 0; i < 4; i++)
-        a[i] = operand(8 * threadIdx.x + i);
+        a[i] = random_operand(8 * threadIdx.x + i);
     for (int i = 0; i < 2; i++)
-        b[i] = operand(8 * threadIdx.x + 4 + i);
+        b[i] = random_operand(8 * threadIdx.x + 4 + i);
 
     const unsigned long long t0 = nanoseconds_now();
     const long long c0 = clock64();
@@ -152,7 +152,8 @@ static __global__ void __launch_bounds__(THREADS) multiply_kernel(int rounds, ch
         *reinterpret_cast<roof_time *>(sink) = { static_cast<unsigned long long>(c1 - c0), t1 - t0 };
 }
 
-template <class S> static cudaError_t multiply(cudaStream_t s, int blocks, int rounds, void *sink)
+template <class S>
+static cudaError_t launch_multiply(cudaStream_t s, int blocks, int rounds, void *sink)
 {
     multiply_kernel<S><<<blocks, THREADS, 0, s>>>(rounds, static_cast<char *>(sink));
     return cudaGetLastError();
@@ -161,11 +162,11 @@ template <class S> static cudaError_t multiply(cudaStream_t s, int blocks, int r
 extern "C" cudaError_t roof_multiply(cudaStream_t s, roof_type t, int blocks, int rounds, void *sink)
 {
     switch (t) {
-    case ROOF_F16_F32: return multiply<f16_f32>(s, blocks, rounds, sink);
-    case ROOF_F16_F16: return multiply<f16_f16>(s, blocks, rounds, sink);
-    case ROOF_S8: return multiply<s8>(s, blocks, rounds, sink);
-    case ROOF_FMA_F32: return multiply<fma_f32>(s, blocks, rounds, sink);
-    default: return multiply<fma_half2>(s, blocks, rounds, sink);
+    case ROOF_F16_F32: return launch_multiply<f16_f32>(s, blocks, rounds, sink);
+    case ROOF_F16_F16: return launch_multiply<f16_f16>(s, blocks, rounds, sink);
+    case ROOF_S8: return launch_multiply<s8>(s, blocks, rounds, sink);
+    case ROOF_FMA_F32: return launch_multiply<fma_f32>(s, blocks, rounds, sink);
+    default: return launch_multiply<fma_half2>(s, blocks, rounds, sink);
     }
 }
 

@@ -10,7 +10,8 @@
 namespace {
 
 template <class... P, class... A>
-cudaError_t start(cudaStream_t s, void (*kernel)(P...), unsigned threads, size_t shared, A... args)
+cudaError_t launch_trial(cudaStream_t s, void (*kernel)(P...), unsigned threads, size_t shared,
+                         A... args)
 {
     cudaLaunchConfig_t c = {};
     c.gridDim = 1;
@@ -108,7 +109,7 @@ template <bool AFTER_WRITING, bool AFTER_READING> __global__ void rotate_kernel(
 }
 
 template <bool WAIT, bool MEET>
-__global__ void copy_kernel(trial_copies *of)
+__global__ void trial_copies_kernel(trial_copies *of)
 {
     uint4 *s = shared_memory<uint4>();
     const unsigned t = threadIdx.x;
@@ -181,7 +182,7 @@ __global__ void hfma_kernel(uint16_t *out, uint16_t a, uint16_t b, uint16_t c)
             __hfma(__ushort_as_half(a), __ushort_as_half(b), __ushort_as_half(c)));
 }
 
-__global__ void nothing_kernel() {}
+__global__ void trial_nothing_kernel() {}
 
 __device__ int symbol = 7;
 
@@ -207,29 +208,29 @@ __global__ void half2_work_kernel(float *out)
 
 cudaError_t trial_mma(cudaStream_t s, trial_fragments *lanes)
 {
-    return start(s, mma_kernel, 32, 0, lanes);
+    return launch_trial(s, mma_kernel, 32, 0, lanes);
 }
 
 cudaError_t trial_mma_int8(cudaStream_t s, trial_int8 *lanes)
 {
-    return start(s, mma_int8_kernel, 32, 0, lanes);
+    return launch_trial(s, mma_int8_kernel, 32, 0, lanes);
 }
 
 cudaError_t trial_mma_tile(cudaStream_t s, trial_tile *lanes)
 {
-    return start(s, mma_tile_kernel, 32, 0, lanes);
+    return launch_trial(s, mma_tile_kernel, 32, 0, lanes);
 }
 
 cudaError_t trial_load_matrices(cudaStream_t s, uint32_t (*out)[4], const uint16_t (*rows)[8],
                                 bool transposed)
 {
-    return start(s, transposed ? load_matrices_kernel<true> : load_matrices_kernel<false>, 32, 512,
-                 out, rows);
+    return launch_trial(s, transposed ? load_matrices_kernel<true> : load_matrices_kernel<false>,
+                        32, 512, out, rows);
 }
 
 cudaError_t trial_collectives(cudaStream_t s, trial_seen *lanes)
 {
-    return start(s, collectives_kernel, 32, 0, lanes);
+    return launch_trial(s, collectives_kernel, 32, 0, lanes);
 }
 
 cudaError_t trial_turns(cudaStream_t s, unsigned *count, unsigned *out)
@@ -243,73 +244,74 @@ cudaError_t trial_turns(cudaStream_t s, unsigned *count, unsigned *out)
 
 cudaError_t trial_atomics(cudaStream_t s, unsigned *sum, unsigned *before)
 {
-    return start(s, atomics_kernel, TRIAL_THREADS, 0, sum, before);
+    return launch_trial(s, atomics_kernel, TRIAL_THREADS, 0, sum, before);
 }
 
 cudaError_t trial_exchange(cudaStream_t s, unsigned *v, bool after_writing, bool after_reading)
 {
-    return start(s,
-                 after_writing ? after_reading ? exchange_kernel<true, true>
-                                               : exchange_kernel<true, false>
-                               : exchange_kernel<false, true>,
-                 TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), v);
+    return launch_trial(s,
+                        after_writing ? after_reading ? exchange_kernel<true, true>
+                                                      : exchange_kernel<true, false>
+                                      : exchange_kernel<false, true>,
+                        TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), v);
 }
 
 cudaError_t trial_rotate(cudaStream_t s, unsigned *v, bool after_writing, bool after_reading)
 {
-    return start(s,
-                 after_writing ? after_reading ? rotate_kernel<true, true>
-                                               : rotate_kernel<true, false>
-                               : rotate_kernel<false, true>,
-                 TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), v);
+    return launch_trial(s,
+                        after_writing ? after_reading ? rotate_kernel<true, true>
+                                                      : rotate_kernel<true, false>
+                                      : rotate_kernel<false, true>,
+                        TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), v);
 }
 
 cudaError_t trial_copy(cudaStream_t s, trial_copies *of, bool wait, bool meet)
 {
-    return start(s,
-                 wait ? meet ? copy_kernel<true, true> : copy_kernel<true, false>
-                      : copy_kernel<false, true>,
-                 TRIAL_THREADS, TRIAL_THREADS * sizeof(uint4), of);
+    return launch_trial(s,
+                        wait ? meet ? trial_copies_kernel<true, true>
+                                    : trial_copies_kernel<true, false>
+                             : trial_copies_kernel<false, true>,
+                        TRIAL_THREADS, TRIAL_THREADS * sizeof(uint4), of);
 }
 
 cudaError_t trial_deadlock(cudaStream_t s)
 {
-    return start(s, deadlock_kernel, 64, 0);
+    return launch_trial(s, deadlock_kernel, 64, 0);
 }
 
 cudaError_t trial_mixed_collectives(cudaStream_t s)
 {
-    return start(s, mixed_collectives_kernel, 32, 0);
+    return launch_trial(s, mixed_collectives_kernel, 32, 0);
 }
 
 cudaError_t trial_early_end(cudaStream_t s, unsigned *out)
 {
-    return start(s, early_end_kernel, TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), out);
+    return launch_trial(s, early_end_kernel, TRIAL_THREADS, TRIAL_THREADS * sizeof(unsigned), out);
 }
 
 cudaError_t trial_poke(cudaStream_t s, unsigned char *p, long at, int value)
 {
-    return start(s, poke_kernel, 32, 0, p, at, value);
+    return launch_trial(s, poke_kernel, 32, 0, p, at, value);
 }
 
 cudaError_t trial_peek(cudaStream_t s, unsigned char *out, const unsigned char *p, long at)
 {
-    return start(s, peek_kernel, 32, 0, out, p, at);
+    return launch_trial(s, peek_kernel, 32, 0, out, p, at);
 }
 
 cudaError_t trial_poke_shared(cudaStream_t s, long at, size_t bytes)
 {
-    return start(s, poke_shared_kernel, 32, bytes, at);
+    return launch_trial(s, poke_shared_kernel, 32, bytes, at);
 }
 
 cudaError_t trial_accumulate(cudaStream_t s, unsigned *out, const unsigned *x)
 {
-    return start(s, accumulate_kernel, 32, 0, out, x);
+    return launch_trial(s, accumulate_kernel, 32, 0, out, x);
 }
 
 cudaError_t trial_hfma(cudaStream_t s, uint16_t *out, uint16_t a, uint16_t b, uint16_t c)
 {
-    return start(s, hfma_kernel, 32, 0, out, a, b, c);
+    return launch_trial(s, hfma_kernel, 32, 0, out, a, b, c);
 }
 
 cudaError_t trial_nothing(cudaStream_t s, unsigned blocks, unsigned threads, size_t shared)
@@ -319,18 +321,18 @@ cudaError_t trial_nothing(cudaStream_t s, unsigned blocks, unsigned threads, siz
     c.blockDim = threads;
     c.dynamicSmemBytes = shared;
     c.stream = s;
-    return cudaLaunchKernelEx(&c, nothing_kernel);
+    return cudaLaunchKernelEx(&c, trial_nothing_kernel);
 }
 
 cudaError_t trial_nothing_load(void)
 {
     cudaFuncAttributes a;
-    return cudaFuncGetAttributes(&a, nothing_kernel);
+    return cudaFuncGetAttributes(&a, trial_nothing_kernel);
 }
 
 cudaError_t trial_nothing_allow(int shared)
 {
-    return cudaFuncSetAttribute(nothing_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+    return cudaFuncSetAttribute(trial_nothing_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                 shared);
 }
 
@@ -346,10 +348,10 @@ cudaError_t trial_symbol_get(int *value)
 
 cudaError_t trial_tensor_work(cudaStream_t s, float *out)
 {
-    return start(s, tensor_work_kernel, 32, 0, out);
+    return launch_trial(s, tensor_work_kernel, 32, 0, out);
 }
 
 cudaError_t trial_half2_work(cudaStream_t s, float *out)
 {
-    return start(s, half2_work_kernel, 32, 0, out);
+    return launch_trial(s, half2_work_kernel, 32, 0, out);
 }

@@ -8,7 +8,7 @@
 
 #include <criterion/criterion.h>
 
-static int *memory(int n)
+static int *alloc_card_ints(int n)
 {
     void *p = NULL;
     if (cudaMalloc(&p, (size_t)n * sizeof(int)) != cudaSuccess)
@@ -18,7 +18,7 @@ static int *memory(int n)
 
 Test(planted, race)
 {
-    int *out = memory(PLANTED_THREADS);
+    int *out = alloc_card_ints(PLANTED_THREADS);
     cr_assert_eq(planted_race(out), cudaSuccess);
     (void)cudaDeviceSynchronize(); /* the sanitizer may make it fail */
     (void)cudaFree(out);
@@ -26,7 +26,7 @@ Test(planted, race)
 
 Test(planted, overflow)
 {
-    int *out = memory(PLANTED_THREADS / 2);
+    int *out = alloc_card_ints(PLANTED_THREADS / 2);
     cr_assert_eq(planted_overflow(out, PLANTED_THREADS / 2), cudaSuccess);
     (void)cudaDeviceSynchronize();
     (void)cudaFree(out);

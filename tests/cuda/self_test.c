@@ -41,7 +41,7 @@ static int n_families(void)
     return n;
 }
 
-static void print(notes *at, const char *why)
+static void print_trial(notes *at, const char *why)
 {
     const int n = n_families();
     printf("{\"stage\":\"self_test\",\"right\":%s", why ? "false" : "true");
@@ -57,7 +57,7 @@ static void print(notes *at, const char *why)
 /* ---- the child ---- */
 
 /* The faults that were asked for. */
-static void plant(int argc, char **argv, int trial)
+static void plant_faults(int argc, char **argv, int trial)
 {
 #ifdef REFINE_CUDA_EMULATED
     for (int i = 1; i < argc; i++) {
@@ -95,16 +95,16 @@ static bool try_one(dev *d, int family)
 
 /* From at->at on.  A device that was wrong, or multiplies in another way, is opened anew; of a card
  * that is lost a new process may make more. */
-static int child(notes *at, int argc, char **argv)
+static int run_child(notes *at, int argc, char **argv)
 {
     const int n = n_families();
     dev *d = NULL;
     for (; at->at < 3 * n; at->at++) {
         if (!d && !(d = open_card((cuda_math)(at->at / n))))
             return NO_CARD;
-        plant(argc, argv, at->at);
+        plant_faults(argc, argv, at->at);
         const bool right = try_one(d, at->at % n);
-        print(at, right ? NULL : dev_why(d));
+        print_trial(at, right ? NULL : dev_why(d));
         if (!right && cudaDeviceSynchronize() != cudaSuccess)
             return DIED;
         if (!right || at->at % n == n - 1) {
@@ -127,20 +127,20 @@ static bool go_on(notes *at, int status)
         (void)snprintf(why, sizeof why,
                        WTERMSIG(status) == SIGALRM ? "did not end" : "ended by signal %d",
                        WTERMSIG(status));
-        print(at, why);
+        print_trial(at, why);
     }
     at->at++;
     return at->at < 3 * n_families();
 }
 
-static bool try_all(notes *at, int argc, char **argv)
+static bool try_all_families(notes *at, int argc, char **argv)
 {
     int status = 0;
     do {
         fflush(NULL);
         const pid_t pid = fork();
         if (pid == 0)
-            exit(child(at, argc, argv));
+            exit(run_child(at, argc, argv));
         if (pid < 0 || waitpid(pid, &status, 0) != pid)
             return false;
     } while (go_on(at, status));
@@ -152,7 +152,7 @@ int main(int argc, char **argv)
     notes *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED || setenv("REFINE_SELF_TEST", "off", 1) != 0)
         return 1;
-    const bool done = try_all(at, argc, argv);
+    const bool done = try_all_families(at, argc, argv);
     if (at->wrong > 0)
         fprintf(stderr, "self_test: %d of %d are wrong\n", at->wrong, 3 * n_families());
     return !done || at->wrong > 0;

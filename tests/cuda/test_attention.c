@@ -14,7 +14,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
-static void expect_like_ref(dev *d, cuda_math m, const attention_case *c)
+static void expect_cuda_attention_like_ref(dev *d, cuda_math m, const attention_case *c)
 {
     const double product = m == CUDA_TENSOR_CORES ? 0x1p-11 * sqrt(c->hd) : c->hd * 0x1p-24;
     const double own = m == CUDA_TENSOR_CORES ? 0x1p-10 : 4e-7;
@@ -27,21 +27,24 @@ static void expect_like_ref(dev *d, cuda_math m, const attention_case *c)
               c->tk, c->heads, c->hd, distance, tolerance);
 }
 
-static void expect_cases(cuda_math m)
+static void expect_attention_cases(cuda_math m)
 {
     dev *d = cuda_math_open(m);
     for (int i = 0; i < N_ATTENTION_CASES; i++) {
         attention_case c = ATTENTION_CASES[i];
-        expect_like_ref(d, m, &c);
+        expect_cuda_attention_like_ref(d, m, &c);
         c.type = DT_F16;
-        expect_like_ref(d, m, &c);
+        expect_cuda_attention_like_ref(d, m, &c);
     }
     dev_close(d);
 }
 
-Test(cuda_attention, agrees_with_the_referee_on_tensor_cores) { expect_cases(CUDA_TENSOR_CORES); }
-Test(cuda_attention, agrees_with_the_referee_without_them) { expect_cases(CUDA_HALF2); }
-Test(cuda_attention, agrees_with_the_referee_in_f32) { expect_cases(CUDA_F32); }
+Test(cuda_attention, agrees_with_the_referee_on_tensor_cores)
+{
+    expect_attention_cases(CUDA_TENSOR_CORES);
+}
+Test(cuda_attention, agrees_with_the_referee_without_them) { expect_attention_cases(CUDA_HALF2); }
+Test(cuda_attention, agrees_with_the_referee_in_f32) { expect_attention_cases(CUDA_F32); }
 
 Test(cuda_attention, does_not_depend_on_how_many_images_travel_together)
 {
@@ -67,7 +70,7 @@ Test(cuda_attention, does_not_depend_on_how_many_images_travel_together)
 /* ---- launches of a bounded length ---- */
 
 /* Of which only the emulated card tells. */
-static int launches(void)
+static int count_card_launches(void)
 {
 #ifdef REFINE_CUDA_EMULATED
     return emulation_launches();
@@ -78,13 +81,13 @@ static int launches(void)
 
 static int launches_with(dev *d, field f[ATTENTION_FIELDS], const attention_case *c, double macs)
 {
-    const int before = launches();
+    const int before = count_card_launches();
     for (size_t p = 0; p < field_pixels(&f[ATTENTION_Y]); p++) /* what is left out is seen */
         for (int i = 0; i < f[ATTENTION_Y].c; i++)
             field_set(&f[ATTENTION_Y], p, i, -7);
     cuda_of(d)->attention_macs = macs;
     attention_run(d, f, c);
-    return launches() - before;
+    return count_card_launches() - before;
 }
 
 /* A launch of one tile of queries each, of some, and of all. */
@@ -101,8 +104,8 @@ static void expect_ranges(cuda_math m, attention_case c)
     cr_expect(field_same_bytes(&f[ATTENTION_Y], &want), "math %d, heads of %d, in parts", m, c.hd);
     const int each = launches_with(d, f, &c, 0);
     cr_expect(field_same_bytes(&f[ATTENTION_Y], &want), "math %d, heads of %d, by tiles", m, c.hd);
-    cr_expect(launches() == 0 || (whole < some && some < each), "%d, %d and %d launches", whole,
-              some, each);
+    cr_expect(count_card_launches() == 0 || (whole < some && some < each), "%d, %d and %d launches",
+              whole, some, each);
     field_free(&want);
     attention_free_fields(f);
     dev_close(d);

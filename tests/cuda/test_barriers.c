@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static void put_back(void) { (void)emulation_reset(); }
+static void barriers_teardown(void) { (void)emulation_reset(); }
 
-TestSuite(cuda_barriers, .fini = put_back, .timeout = 1200);
+TestSuite(cuda_barriers, .fini = barriers_teardown, .timeout = 1200);
 
 enum { MOST_FIELDS = 8, MOST_BARRIERS = 16, MOST_TRIED = 256, SECONDS = 120 };
 
@@ -34,7 +34,7 @@ typedef struct trial {
  * vectors go to shared memory by themselves. */
 typedef enum { TENSOR_CORES, COPIES, HALF2, FLOATS } math;
 
-static dev *open_device(math m)
+static dev *open_barriers_device(math m)
 {
     const dev_options o = { .compute = m == FLOATS ? DT_F32 : DT_F16 };
     refine_error err;
@@ -45,7 +45,7 @@ static dev *open_device(math m)
     return d;
 }
 
-static void compute(dev *d, trial *t, emulation_order order)
+static void compute_trial(dev *d, trial *t, emulation_order order)
 {
     field *p[MOST_FIELDS];
     for (int i = 0; i < t->n; i++)
@@ -57,7 +57,7 @@ static void compute(dev *d, trial *t, emulation_order order)
 static bool is_same(dev *d, trial *t, const field *want, const field *before, emulation_order order)
 {
     memcpy(t->f[0].data, before->data, before->bytes);
-    compute(d, t, order);
+    compute_trial(d, t, order);
     return field_same_bytes(&t->f[0], want);
 }
 
@@ -77,7 +77,7 @@ typedef struct loss {
     int barrier;
 } loss;
 
-static bool differs(const void *context)
+static bool differs_without_barrier(const void *context)
 {
     const loss *l = context;
     emulation_skip_barrier(l->barrier);
@@ -87,7 +87,7 @@ static bool differs(const void *context)
 static bool is_noticed(dev *d, trial *t, const field *want, const field *before, int barrier)
 {
     const loss l = { d, t, want, before, barrier };
-    return own_process_fails(differs, &l, SECONDS);
+    return own_process_fails(differs_without_barrier, &l, SECONDS);
 }
 
 /* ---- which were tried ---- */
@@ -148,11 +148,11 @@ static void expect_all_tried(const tried *all)
 /* Frees the fields. */
 static void expect_every_barrier_needed(tried *all, math m, trial t)
 {
-    dev *d = open_device(m);
+    dev *d = open_barriers_device(m);
     field before = field_copy(&t.f[0]);
 
     emulation_watch_barriers();
-    compute(d, &t, EMULATION_FORWARD);
+    compute_trial(d, &t, EMULATION_FORWARD);
     const int n = emulation_barriers();
     field want = field_copy(&t.f[0]);
     cr_expect(is_same_in_every_order(d, &t, &want, &before));
@@ -172,7 +172,7 @@ static void expect_every_barrier_needed(tried *all, math m, trial t)
 
 /* ---- products ---- */
 
-static void run_linear(dev *d, const tensor *t, const void *context)
+static void run_linear_fields(dev *d, const tensor *t, const void *context)
 {
     const linear_case *c = context;
     const epilogue e = { .bias = t[LINEAR_BIAS], .residual = t[LINEAR_RESIDUAL], .act = c->act };
@@ -181,7 +181,7 @@ static void run_linear(dev *d, const tensor *t, const void *context)
 
 static void expect_linear(tried *all, math m, const linear_case *c)
 {
-    trial t = { .n = LINEAR_FIELDS, .body = run_linear, .context = c };
+    trial t = { .n = LINEAR_FIELDS, .body = run_linear_fields, .context = c };
     linear_fields(t.f, c, false);
     expect_every_barrier_needed(all, m, t);
 }
@@ -205,7 +205,7 @@ typedef struct attention_case {
     dtype type;
 } attention_case;
 
-static void run_attention(dev *d, const tensor *t, const void *context)
+static void run_attention_fields(dev *d, const tensor *t, const void *context)
 {
     const attention_case *c = context;
     op_attention(d, t[0], t[1], t[2], t[3], c->heads, 1.0f / sqrtf((float)c->hd), false);
@@ -214,7 +214,7 @@ static void run_attention(dev *d, const tensor *t, const void *context)
 static void expect_attention(tried *all, math m, const attention_case *c)
 {
     const int ch = c->heads * c->hd;
-    trial t = { .n = 4, .body = run_attention, .context = c };
+    trial t = { .n = 4, .body = run_attention_fields, .context = c };
     t.f[0] = field_random(1, c->type, 1, 1, c->queries, ch, 1);
     t.f[1] = field_random(2, c->type, 1, 1, c->queries, ch, 4);
     t.f[2] = field_random(3, c->type, 1, 1, c->keys, ch, 4);
@@ -229,7 +229,7 @@ static const attention_case FLOAT_WIDE = { 40, 60, 1, 512, DT_F32 };
 
 /* ---- norms ---- */
 
-static void run_groupnorm(dev *d, const tensor *t, const void *context)
+static void run_groupnorm_fields(dev *d, const tensor *t, const void *context)
 {
     (void)context;
     op_groupnorm_sums(d, t[1], t[2], t[3], 0, t[2].h);
@@ -238,7 +238,7 @@ static void run_groupnorm(dev *d, const tensor *t, const void *context)
 
 static void expect_groupnorm(tried *all)
 {
-    trial t = { .n = 6, .body = run_groupnorm };
+    trial t = { .n = 6, .body = run_groupnorm_fields };
     t.f[0] = field_random(1, DT_F32, 2, 1, 2, 128, 1);
     t.f[1] = field_random(2, DT_F32, 2, band_units(20), 32, 4, 1);
     t.f[2] = field_random(3, DT_F16, 2, 20, 12, 96, 1);

@@ -9,7 +9,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static void expect_like_ref(dev *d, cuda_math m, const conv_cut *k)
+static void expect_cuda_conv_like_ref(dev *d, cuda_math m, const conv_cut *k)
 {
     const conv_case *c = k->c;
     double peak;
@@ -23,36 +23,36 @@ static void expect_like_ref(dev *d, cuda_math m, const conv_cut *k)
               tolerance);
 }
 
-static void expect_cases(cuda_math m, const conv_case *cases, int n)
+static void expect_conv_cases(cuda_math m, const conv_case *cases, int n)
 {
     dev *d = cuda_math_open(m);
     for (int i = 0; i < n; i++) {
         conv_case c = cases[i];
         const conv_cut whole = { .c = &c };
         if (CUDA_MATH_ALL_TYPES)
-            expect_like_ref(d, m, &whole);
+            expect_cuda_conv_like_ref(d, m, &whole);
         c.type = cuda_math_type(m, c.exp2);
-        expect_like_ref(d, m, &whole);
+        expect_cuda_conv_like_ref(d, m, &whole);
     }
     dev_close(d);
 }
 
 Test(cuda_conv2d, agrees_with_the_referee_on_tensor_cores)
 {
-    expect_cases(CUDA_TENSOR_CORES, CONV_CASES, N_CONV_CASES);
-    expect_cases(CUDA_TENSOR_CORES, CONV_INT8, N_CONV_INT8);
+    expect_conv_cases(CUDA_TENSOR_CORES, CONV_CASES, N_CONV_CASES);
+    expect_conv_cases(CUDA_TENSOR_CORES, CONV_INT8, N_CONV_INT8);
 }
 
 Test(cuda_conv2d, agrees_with_the_referee_in_pairs_of_halves)
 {
-    expect_cases(CUDA_HALF2, CONV_CASES, N_CONV_CASES);
-    expect_cases(CUDA_HALF2, CONV_INT8, N_CONV_INT8);
+    expect_conv_cases(CUDA_HALF2, CONV_CASES, N_CONV_CASES);
+    expect_conv_cases(CUDA_HALF2, CONV_INT8, N_CONV_INT8);
 }
 
 Test(cuda_conv2d, agrees_with_the_referee_in_f32)
 {
-    expect_cases(CUDA_F32, CONV_CASES, N_CONV_CASES);
-    expect_cases(CUDA_F32, CONV_INT8, N_CONV_INT8);
+    expect_conv_cases(CUDA_F32, CONV_CASES, N_CONV_CASES);
+    expect_conv_cases(CUDA_F32, CONV_INT8, N_CONV_INT8);
 }
 
 /* The engine has no such layers; the operator allows them. */
@@ -64,7 +64,7 @@ Test(cuda_conv2d, agrees_with_the_referee_where_norm_and_silu_do_not_go_together
     for (int m = CUDA_TENSOR_CORES; m <= CUDA_HALF2; m++) {
         dev *d = cuda_math_open((cuda_math)m);
         for (int i = 0; d && i < 2; i++)
-            expect_like_ref(d, (cuda_math)m, &cuts[i]);
+            expect_cuda_conv_like_ref(d, (cuda_math)m, &cuts[i]);
         dev_close(d);
     }
 }
@@ -78,12 +78,13 @@ Test(cuda_conv2d, agrees_with_the_referee_on_layers_of_the_model)
         { 1, 8, 8, 1536, 768, 128, 1, 1, 0, 0, 0, DT_F16, DT_F16, false, false, false, false, 0 },
         { 1, 8, 8, 512, 0, 64, 3, 1, 1, 16, 16, DT_F16, DT_F16, false, false, false, false, 5 },
     };
-    expect_cases(CUDA_TENSOR_CORES, LAYERS, sizeof LAYERS / sizeof LAYERS[0]);
+    expect_conv_cases(CUDA_TENSOR_CORES, LAYERS, sizeof LAYERS / sizeof LAYERS[0]);
 }
 
 /* ---- invariances: not one bit may differ ---- */
 
-static void expect_same(dev *d, const conv_cut *k, const field *whole, const char *what, int size)
+static void expect_same_cuda_conv(dev *d, const conv_cut *k, const field *whole, const char *what,
+                                  int size)
 {
     field y = conv_result(d, k);
     cr_expect(field_same_bytes(&y, whole), "%s %d of %d+%d channels, type %d", what, size, k->c->a,
@@ -91,25 +92,25 @@ static void expect_same(dev *d, const conv_cut *k, const field *whole, const cha
     field_free(&y);
 }
 
-static void expect_same_for_all_cuts(dev *d, const conv_case *c)
+static void expect_same_cuda_conv_for_all_cuts(dev *d, const conv_case *c)
 {
     const conv_cut whole = { .c = c }, images = { .c = c, .per_image_calls = true };
     const conv_cut copied = { .c = c, .detach = true };
     field all = conv_result(d, &whole);
     for (int band = BAND_UNIT; band <= 4 * BAND_UNIT; band *= 2) {
         const conv_cut k = { .c = c, .band = band };
-        expect_same(d, &k, &all, "band", band);
+        expect_same_cuda_conv(d, &k, &all, "band", band);
     }
     for (int tiles = 1; tiles <= 2; tiles++) {
         const conv_cut k = { .c = c, .chunk = tiles * tile_rows(c->kh, c->kh) };
-        expect_same(d, &k, &all, "chunk", k.chunk);
+        expect_same_cuda_conv(d, &k, &all, "chunk", k.chunk);
     }
     for (int together = 2; together <= MATRIX_PIECES; together *= 2) {
         const conv_cut k = { .c = c, .chunk = tile_rows(c->kh, c->kh), .together = together };
-        expect_same(d, &k, &all, "together", together);
+        expect_same_cuda_conv(d, &k, &all, "together", together);
     }
-    expect_same(d, &images, &all, "images", 1);
-    expect_same(d, &copied, &all, "detached", 1);
+    expect_same_cuda_conv(d, &images, &all, "images", 1);
+    expect_same_cuda_conv(d, &copied, &all, "detached", 1);
     field_free(&all);
 }
 
@@ -120,7 +121,7 @@ static void expect_invariance(cuda_math m)
         conv_case c = CONV_INVARIANT[i];
         if (m != CUDA_F32)
             c.type = DT_F16;
-        expect_same_for_all_cuts(d, &c);
+        expect_same_cuda_conv_for_all_cuts(d, &c);
     }
     dev_close(d);
 }
@@ -141,7 +142,7 @@ Test(cuda_conv2d, silu_alone_of_scaled_halves_is_the_same_written_out)
     const conv_cut copied = { .c = &c, .no_affine = true, .detach = true };
     dev *d = cuda_math_open(CUDA_F32);
     field want = conv_result(d, &fused);
-    expect_same(d, &copied, &want, "detached", 1);
+    expect_same_cuda_conv(d, &copied, &want, "detached", 1);
     field_free(&want);
     dev_close(d);
 }

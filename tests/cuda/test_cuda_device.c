@@ -15,27 +15,27 @@ enum { MIB = 1 << 20 };
 
 static char pack_file[256];
 
-static void make_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
+static void make_device_pack(void) { tiny_pack(pack_file, sizeof pack_file, ""); }
 
-static void drop_pack(void)
+static void remove_device_pack(void)
 {
     (void)unlink(pack_file);
     (void)emulation_reset();
 }
 
-TestSuite(cuda_device, .init = make_pack, .fini = drop_pack, .timeout = 600);
+TestSuite(cuda_device, .init = make_device_pack, .fini = remove_device_pack, .timeout = 600);
 
 static void no_driver(void) { emulation_set_driver(0); }
 static void old_driver(void) { emulation_set_driver(11020); }
 static void no_card(void) { emulation_set_devices(0); }
 static void old_card(void) { emulation_set_card(7, 0, 2); }
 static void no_code(void) { emulation_fail_context(cudaErrorNoKernelImageForDevice); }
-static void reserved(void) { emulation_fail_context(cudaErrorDevicesUnavailable); }
+static void card_reserved(void) { emulation_fail_context(cudaErrorDevicesUnavailable); }
 static void not_ready(void) { emulation_fail_context(cudaErrorSystemNotReady); }
 static void driver_updated(void) { emulation_fail_context(cudaErrorSystemDriverMismatch); }
 static void other_ptx(void) { emulation_fail_context(cudaErrorUnsupportedPtxVersion); }
 static void no_room_to_open(void) { emulation_fail_context(cudaErrorMemoryAllocation); }
-static void unknown(void) { emulation_fail_context(cudaErrorUnknown); }
+static void fail_unknown(void) { emulation_fail_context(cudaErrorUnknown); }
 static void computes_wrongly(void) { emulation_flip_bit(0); }
 
 typedef struct trouble {
@@ -50,23 +50,23 @@ static const trouble TROUBLES[] = {
     { no_card, REFINE_EDEVICE, "no NVIDIA GPU is to be seen" },
     { old_card, REFINE_EDEVICE, "if it is older than GTX 16" },
     { no_code, REFINE_EDEVICE, "if it is newer than the program" },
-    { reserved, REFINE_EDEVICE, "reserved by another process" },
+    { card_reserved, REFINE_EDEVICE, "reserved by another process" },
     { not_ready, REFINE_EDEVICE, "not ready yet" },
     { driver_updated, REFINE_EDEVICE, "restart the computer" },
     { other_ptx, REFINE_EDEVICE, "update the driver" },
     { no_room_to_open, REFINE_EBUDGET, "memory is used up, perhaps by another process" },
-    { unknown, REFINE_EDEVICE, "Xid" },
+    { fail_unknown, REFINE_EDEVICE, "Xid" },
     { computes_wrongly, REFINE_EDEVICE, "computes linear layers with fp16 weights wrongly" },
 };
 
-static refine_options options(refine_device d)
+static refine_options cuda_device_options(refine_device d)
 {
     refine_options o = picture_options(pack_file, d, REFINE_F32);
     o.threads = 1;
     return o;
 }
 
-static void expect_line(const refine_error *err, const char *says)
+static void expect_error_line(const refine_error *err, const char *says)
 {
     cr_expect_not_null(strstr(err->text, says), "'%s' does not say '%s'", err->text, says);
     cr_expect_null(strchr(err->text, '\n'), "'%s'", err->text);
@@ -80,7 +80,7 @@ Test(cuda_device, says_in_one_line_why_a_card_cannot_be_had)
         TROUBLES[i].make();
         cr_expect_null(dev_open_cuda(&o, 0, &err));
         cr_expect_eq(err.status, TROUBLES[i].status, "%s", err.text);
-        expect_line(&err, TROUBLES[i].says);
+        expect_error_line(&err, TROUBLES[i].says);
         cr_expect_eq(emulation_reset(), 0);
     }
 }
@@ -92,7 +92,7 @@ Test(cuda_device, says_so_of_a_number_that_no_card_has)
     for (int i = 0; i < 3; i++) {
         refine_error err = { 0 };
         cr_expect_null(dev_open_cuda(&o, wrong[i], &err));
-        expect_line(&err, "--list-devices");
+        expect_error_line(&err, "--list-devices");
     }
 }
 
@@ -125,7 +125,7 @@ Test(cuda_device, multiplies_in_fp16_and_f32_alone)
         refine_error err = { 0 };
         cr_expect_null(dev_open_cuda(&o, 0, &err));
         cr_expect_eq(err.status, REFINE_EINVAL);
-        expect_line(&err, "fp16 or f32");
+        expect_error_line(&err, "fp16 or f32");
     }
 }
 
@@ -180,7 +180,7 @@ Test(cuda_device, is_listed_by_name_size_and_capability)
     cr_expect_eq(dev_list_gpus(g, 1, &err), 2, "there are more than fit");
     emulation_set_driver(0);
     cr_expect_eq(dev_list_gpus(g, 4, &err), 0);
-    expect_line(&err, "driver");
+    expect_error_line(&err, "driver");
 }
 
 Test(cuda_device, is_measured_within_any_room_and_gives_it_back)
@@ -234,7 +234,7 @@ Test(cuda_device, memory_is_given_back_when_what_is_queued_has_run)
 
 /* ---- the engine: which device, and at what price ---- */
 
-static refine_report planned(const refine_options *o)
+static refine_report plan_cuda_image(const refine_options *o)
 {
     static uint8_t out[PICTURE_BYTES];
     const refine_job j = picture_job(out);
@@ -246,18 +246,18 @@ static refine_report planned(const refine_options *o)
 
 Test(cuda_device, is_what_auto_takes)
 {
-    const refine_options o = options(REFINE_DEVICE_AUTO);
-    const refine_report r = planned(&o);
+    const refine_options o = cuda_device_options(REFINE_DEVICE_AUTO);
+    const refine_report r = plan_cuda_image(&o);
     cr_expect_str_eq(r.device, "cuda");
     cr_expect_str_eq(r.note, "");
 }
 
 Test(cuda_device, leaves_auto_to_the_cpu_in_one_line_that_says_why)
 {
-    const refine_options o = options(REFINE_DEVICE_AUTO);
+    const refine_options o = cuda_device_options(REFINE_DEVICE_AUTO);
     for (size_t i = 0; i < sizeof TROUBLES / sizeof TROUBLES[0]; i++) {
         TROUBLES[i].make();
-        const refine_report r = planned(&o);
+        const refine_report r = plan_cuda_image(&o);
         cr_expect_str_eq(r.device, "cpu");
         cr_expect_not_null(strstr(r.note, "on the CPU: "), "'%s'", r.note);
         cr_expect_not_null(strstr(r.note, TROUBLES[i].says), "'%s'", r.note);
@@ -268,7 +268,7 @@ Test(cuda_device, leaves_auto_to_the_cpu_in_one_line_that_says_why)
 
 Test(cuda_device, is_not_exchanged_for_the_cpu_when_it_was_asked_for)
 {
-    const refine_options o = options(REFINE_DEVICE_CUDA);
+    const refine_options o = cuda_device_options(REFINE_DEVICE_CUDA);
     static uint8_t out[PICTURE_BYTES];
     const refine_job j = picture_job(out);
     refine_engine *e = NULL;
@@ -276,17 +276,17 @@ Test(cuda_device, is_not_exchanged_for_the_cpu_when_it_was_asked_for)
     emulation_set_devices(0);
     cr_expect_eq(refine_open(&e, &o, &j, &err), REFINE_EDEVICE);
     cr_expect_null(e);
-    expect_line(&err, "no NVIDIA GPU");
+    expect_error_line(&err, "no NVIDIA GPU");
 }
 
 Test(cuda_device, counts_its_context_against_the_ceiling)
 {
-    refine_options o = options(REFINE_DEVICE_CUDA);
+    refine_options o = cuda_device_options(REFINE_DEVICE_CUDA);
     emulation_set_memory(8ull << 30, 0, 64 * (size_t)MIB);
-    const refine_memory small = planned(&o).memory;
+    const refine_memory small = plan_cuda_image(&o).memory;
     cr_assert_eq(emulation_reset(), 0);
     emulation_set_memory(8ull << 30, 0, 100 * (size_t)MIB);
-    const refine_memory large = planned(&o).memory;
+    const refine_memory large = plan_cuda_image(&o).memory;
     cr_expect_eq(small.device_overhead, 64 * (uint64_t)MIB);
     cr_expect_eq(large.device_overhead, 100 * (uint64_t)MIB);
     cr_expect_eq(large.smallest_device - small.smallest_device, 36 * (uint64_t)MIB);
@@ -320,7 +320,7 @@ Test(cuda_device, counts_its_context_once_and_not_what_others_take_later)
 
 Test(cuda_device, whose_memory_others_have_taken_is_refused_with_what_would_help)
 {
-    refine_options o = options(REFINE_DEVICE_CUDA);
+    refine_options o = cuda_device_options(REFINE_DEVICE_CUDA);
     static uint8_t out[PICTURE_BYTES];
     const refine_job j = picture_job(out);
     refine_engine *e = NULL;
@@ -342,7 +342,7 @@ static int lose_it(void *context, const refine_progress *p)
 
 Test(cuda_device, when_lost_ends_the_run_in_one_line)
 {
-    const refine_options o = options(REFINE_DEVICE_CUDA);
+    const refine_options o = cuda_device_options(REFINE_DEVICE_CUDA);
     static uint8_t out[PICTURE_BYTES];
     refine_job j = picture_job(out);
     refine_engine *e = NULL;
@@ -350,7 +350,7 @@ Test(cuda_device, when_lost_ends_the_run_in_one_line)
     j.progress = lose_it;
     cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_OK, "%s", err.text);
     cr_expect_eq(refine_run(e, &j, &err), REFINE_EDEVICE);
-    expect_line(&err, "the GPU failed while");
+    expect_error_line(&err, "the GPU failed while");
     refine_close(e);
     cr_expect_eq(emulation_live(), 0);
 }

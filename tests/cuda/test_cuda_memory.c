@@ -11,9 +11,9 @@
 static const size_t MIB = (size_t)1 << 20;
 static const unsigned long long UNKNOWN = ~0ull;
 
-static void put_back(void) { (void)emulation_reset(); }
+static void cuda_memory_teardown(void) { (void)emulation_reset(); }
 
-TestSuite(cuda_memory, .fini = put_back, .timeout = 300);
+TestSuite(cuda_memory, .fini = cuda_memory_teardown, .timeout = 300);
 
 /* Another process, and when the card has been opened this one with so many bytes. */
 static fake_nvml driver_with(unsigned long long own)

@@ -14,9 +14,9 @@
 
 enum { SEEDS = 50 };
 
-static void put_back(void) { (void)emulation_reset(); }
+static void emulation_test_teardown(void) { (void)emulation_reset(); }
 
-TestSuite(cuda_emulation, .fini = put_back);
+TestSuite(cuda_emulation, .fini = emulation_test_teardown);
 
 /* Something done with a stream and so much memory, if any. */
 typedef struct misdeed {
@@ -24,19 +24,19 @@ typedef struct misdeed {
     size_t bytes;
 } misdeed;
 
-static bool commit(const void *context)
+static bool commit_misdeed(const void *context)
 {
     const misdeed *what = context;
-    cudaStream_t s = stream_open();
-    what->commit(s, what->bytes ? take(what->bytes) : NULL);
+    cudaStream_t s = open_card_stream();
+    what->commit(s, what->bytes ? alloc_card_bytes(what->bytes) : NULL);
     (void)cudaStreamSynchronize(s);
     return false;
 }
 
-static bool is_fatal(void (*deed)(cudaStream_t s, void *memory), size_t bytes)
+static bool is_misdeed_fatal(void (*deed)(cudaStream_t s, void *memory), size_t bytes)
 {
     const misdeed what = { deed, bytes };
-    return own_process_fails(commit, &what, 60);
+    return own_process_fails(commit_misdeed, &what, 60);
 }
 
 /* ---- barriers ---- */
@@ -56,10 +56,10 @@ static bool exchanges_right(exchange *f, unsigned (*partner)(unsigned), bool wri
             next[t] = 3 * want[partner(t)] + t;
         memcpy(want, next, sizeof want);
     }
-    cudaStream_t s = stream_open();
-    unsigned *on_card = put(s, v, sizeof v);
+    cudaStream_t s = open_card_stream();
+    unsigned *on_card = upload_bytes(s, v, sizeof v);
     cr_assert_eq(f(s, on_card, writing, reading), cudaSuccess);
-    get(s, v, on_card, sizeof v);
+    download_bytes(s, v, on_card, sizeof v);
     cr_assert_eq(cudaFree(on_card), cudaSuccess);
     cr_assert_eq(cudaStreamDestroy(s), cudaSuccess);
     return memcmp(v, want, sizeof v) == 0;
@@ -113,10 +113,10 @@ static bool copies_right(bool wait, bool meet)
     for (uint32_t t = 0; t < TRIAL_THREADS; t++)
         for (uint32_t i = 0; i < 4; i++)
             of.from[t][i] = 10 * t + i;
-    cudaStream_t s = stream_open();
-    trial_copies *on_card = put(s, &of, sizeof of);
+    cudaStream_t s = open_card_stream();
+    trial_copies *on_card = upload_bytes(s, &of, sizeof of);
     cr_assert_eq(trial_copy(s, on_card, wait, meet), cudaSuccess);
-    get(s, &of, on_card, sizeof of);
+    download_bytes(s, &of, on_card, sizeof of);
     for (uint32_t t = 0; t < TRIAL_THREADS; t++)
         for (uint32_t i = 0; i < 4; i++) {
             const uint32_t partner = TRIAL_THREADS - 1 - t;
@@ -151,7 +151,7 @@ Test(cuda_emulation, a_wait_for_copies_is_found_and_can_be_left_out)
 
 /* ---- deadlocks ---- */
 
-static void deadlock(cudaStream_t s, void *memory)
+static void cause_deadlock(cudaStream_t s, void *memory)
 {
     (void)memory;
     (void)trial_deadlock(s);
@@ -165,19 +165,19 @@ static void mix_collectives(cudaStream_t s, void *memory)
 
 Test(cuda_emulation, threads_that_wait_in_different_places_are_a_deadlock)
 {
-    cr_expect(is_fatal(deadlock, 0));
-    cr_expect(is_fatal(mix_collectives, 0));
+    cr_expect(is_misdeed_fatal(cause_deadlock, 0));
+    cr_expect(is_misdeed_fatal(mix_collectives, 0));
 }
 
 Test(cuda_emulation, threads_that_have_ended_are_not_waited_for)
 {
     unsigned v[TRIAL_THREADS];
-    cudaStream_t s = stream_open();
-    unsigned *on_card = take(sizeof v);
+    cudaStream_t s = open_card_stream();
+    unsigned *on_card = alloc_card_bytes(sizeof v);
     for (int order = EMULATION_FORWARD; order <= EMULATION_RANDOM; order++) {
         emulation_set_order((emulation_order)order, 1);
         cr_assert_eq(trial_early_end(s, on_card), cudaSuccess);
-        get(s, v, on_card, sizeof v);
+        download_bytes(s, v, on_card, sizeof v);
         for (unsigned t = 0; t < TRIAL_THREADS; t += 2)
             cr_expect_eq(v[t], TRIAL_THREADS - 2 - t);
     }
@@ -185,13 +185,14 @@ Test(cuda_emulation, threads_that_have_ended_are_not_waited_for)
 
 enum { BLOCKS = 2 * 3 * 4 };
 
-static void turns(cudaStream_t s, emulation_order order, unsigned out[BLOCKS])
+static void record_block_order(cudaStream_t s, emulation_order order, unsigned out[BLOCKS])
 {
     const unsigned zero = 0;
-    unsigned seen = 0, *count = put(s, &zero, sizeof zero), *on_card = take(BLOCKS * sizeof *out);
+    unsigned seen = 0, *count = upload_bytes(s, &zero, sizeof zero),
+             *on_card = alloc_card_bytes(BLOCKS * sizeof *out);
     emulation_set_order(order, 5);
     cr_assert_eq(trial_turns(s, count, on_card), cudaSuccess);
-    get(s, out, on_card, BLOCKS * sizeof *out);
+    download_bytes(s, out, on_card, BLOCKS * sizeof *out);
     for (int i = 0; i < BLOCKS; i++)
         seen |= 1u << out[i];
     cr_expect_eq(seen, (1u << BLOCKS) - 1);
@@ -199,11 +200,11 @@ static void turns(cudaStream_t s, emulation_order order, unsigned out[BLOCKS])
 
 Test(cuda_emulation, every_block_runs_once_in_the_order_of_choice)
 {
-    cudaStream_t s = stream_open();
+    cudaStream_t s = open_card_stream();
     unsigned forward[BLOCKS], reverse[BLOCKS], random[BLOCKS];
-    turns(s, EMULATION_FORWARD, forward);
-    turns(s, EMULATION_REVERSE, reverse);
-    turns(s, EMULATION_RANDOM, random);
+    record_block_order(s, EMULATION_FORWARD, forward);
+    record_block_order(s, EMULATION_REVERSE, reverse);
+    record_block_order(s, EMULATION_RANDOM, random);
     for (unsigned i = 0; i < BLOCKS; i++) {
         cr_expect_eq(forward[i], i);
         cr_expect_eq(reverse[i], BLOCKS - 1 - i);
@@ -244,7 +245,7 @@ static void touch_from_host(cudaStream_t s, void *memory)
     (void)s;
     *(volatile char *)memory = 0;
 }
-static void behave(cudaStream_t s, void *memory)
+static void stay_within_bounds(cudaStream_t s, void *memory)
 {
     (void)trial_poke(s, memory, WHOLE - 1, 0);
     (void)trial_peek(s, memory, memory, WHOLE - 1);
@@ -258,25 +259,25 @@ static void write_behind_shared(cudaStream_t s, void *memory)
 
 Test(cuda_emulation, memory_is_touched_by_who_may_and_where_it_is)
 {
-    cr_expect_not(is_fatal(behave, WHOLE));
-    cr_expect(is_fatal(write_behind, WHOLE));
-    cr_expect(is_fatal(read_behind, WHOLE));
-    cr_expect(is_fatal(write_before, WHOLE));
-    cr_expect(is_fatal(write_behind_odd, ODD));
-    cr_expect(is_fatal(write_freed, WHOLE));
-    cr_expect(is_fatal(free_before_copy, WHOLE));
-    cr_expect(is_fatal(touch_from_host, WHOLE));
-    cr_expect(is_fatal(write_behind_shared, 0));
+    cr_expect_not(is_misdeed_fatal(stay_within_bounds, WHOLE));
+    cr_expect(is_misdeed_fatal(write_behind, WHOLE));
+    cr_expect(is_misdeed_fatal(read_behind, WHOLE));
+    cr_expect(is_misdeed_fatal(write_before, WHOLE));
+    cr_expect(is_misdeed_fatal(write_behind_odd, ODD));
+    cr_expect(is_misdeed_fatal(write_freed, WHOLE));
+    cr_expect(is_misdeed_fatal(free_before_copy, WHOLE));
+    cr_expect(is_misdeed_fatal(touch_from_host, WHOLE));
+    cr_expect(is_misdeed_fatal(write_behind_shared, 0));
 }
 
 Test(cuda_emulation, fresh_memory_is_nan_and_aligned)
 {
-    cudaStream_t s = stream_open();
+    cudaStream_t s = open_card_stream();
     for (size_t bytes = 1; bytes < 3000; bytes += 97) {
         unsigned char was[3000];
-        void *p = take(bytes);
+        void *p = alloc_card_bytes(bytes);
         cr_expect_eq((uintptr_t)p % 256, 0);
-        get(s, was, p, bytes);
+        download_bytes(s, was, p, bytes);
         for (size_t i = 0; i < bytes; i++)
             cr_assert_eq(was[i], 0xff);
     }
@@ -330,8 +331,8 @@ Test(cuda_emulation, variables_of_the_card_live_as_long_as_the_context)
 Test(cuda_emulation, copies_outside_of_allocations_are_refused)
 {
     char host[512] = { 0 };
-    cudaStream_t s = stream_open();
-    char *p = take(256);
+    cudaStream_t s = open_card_stream();
+    char *p = alloc_card_bytes(256);
     cr_expect_eq(cudaMemcpyAsync(p, host, 256, cudaMemcpyHostToDevice, s), cudaSuccess);
     cr_expect_eq(cudaMemcpyAsync(p, host, 257, cudaMemcpyHostToDevice, s), cudaErrorInvalidValue);
     cr_expect_eq(cudaMemcpyAsync(p + 1, host, 256, cudaMemcpyHostToDevice, s),
@@ -355,8 +356,8 @@ Test(cuda_emulation, copies_outside_of_allocations_are_refused)
 Test(cuda_emulation, pinned_memory_is_read_late_and_other_memory_at_once)
 {
     int pinned = 1, plain = 1, out[2];
-    cudaStream_t s = stream_open();
-    int *p = take(sizeof out);
+    cudaStream_t s = open_card_stream();
+    int *p = alloc_card_bytes(sizeof out);
     emulation_set_schedule(EMULATION_LAZY, 0);
     cr_assert_eq(cudaHostRegister(&pinned, sizeof pinned, cudaHostRegisterDefault), cudaSuccess);
     cr_assert_eq(cudaMemcpyAsync(p, &pinned, sizeof *p, cudaMemcpyHostToDevice, s), cudaSuccess);
@@ -389,15 +390,16 @@ static void record_and_send(cudaEvent_t e, cudaStream_t s)
 /* Chunk by chunk through pinned memory into a slot of the card, and used there. */
 static unsigned stream_chunks(void)
 {
-    cudaStream_t compute = stream_open(), copy = stream_open();
+    cudaStream_t compute = open_card_stream(), copy = open_card_stream();
     cudaEvent_t copied[SLOTS], used[SLOTS];
-    unsigned staging[SLOTS] = { 0 }, sum = 0, *slot[SLOTS], *total = put(compute, &sum, sizeof sum);
+    unsigned staging[SLOTS] = { 0 }, sum = 0, *slot[SLOTS],
+             *total = upload_bytes(compute, &sum, sizeof sum);
 
     cr_assert_eq(cudaHostRegister(staging, sizeof staging, cudaHostRegisterDefault), cudaSuccess);
     for (int i = 0; i < SLOTS; i++) {
-        slot[i] = take(sizeof sum);
-        copied[i] = event_open(cudaEventDisableTiming);
-        used[i] = event_open(cudaEventDisableTiming);
+        slot[i] = alloc_card_bytes(sizeof sum);
+        copied[i] = open_card_event(cudaEventDisableTiming);
+        used[i] = open_card_event(cudaEventDisableTiming);
     }
     for (unsigned c = 0; c < CHUNKS; c++) {
         const unsigned i = c % SLOTS;
@@ -410,7 +412,7 @@ static unsigned stream_chunks(void)
         (void)trial_accumulate(compute, total, slot[i]);
         record_and_send(used[i], compute);
     }
-    get(compute, &sum, total, sizeof sum);
+    download_bytes(compute, &sum, total, sizeof sum);
     cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
     for (int i = 0; i < SLOTS; i++) {
         cr_expect_eq(cudaFree(slot[i]), cudaSuccess);
@@ -424,7 +426,8 @@ static unsigned stream_chunks(void)
     return sum;
 }
 
-static bool streams_right(emulation_schedule schedule, uint32_t seed, emulation_omission without)
+static bool is_chunk_sum_right(emulation_schedule schedule, uint32_t seed,
+                               emulation_omission without)
 {
     unsigned want = 0;
     for (unsigned c = 1; c <= CHUNKS; c++)
@@ -441,7 +444,7 @@ Test(cuda_emulation, a_program_with_all_its_waits_is_right_under_every_schedule)
 {
     for (int s = 0; s < EMULATION_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < SEEDS; seed++)
-            cr_expect(streams_right((emulation_schedule)s, seed, EMULATION_NOTHING));
+            cr_expect(is_chunk_sum_right((emulation_schedule)s, seed, EMULATION_NOTHING));
 }
 
 Test(cuda_emulation, a_missing_wait_is_found_by_the_schedule_made_for_it_and_by_chance)
@@ -454,10 +457,10 @@ Test(cuda_emulation, a_missing_wait_is_found_by_the_schedule_made_for_it_and_by_
     for (int o = EMULATION_COPY_WAITS; o < EMULATION_OMISSIONS; o++) {
         const emulation_omission without = (emulation_omission)o;
         int by_chance = 0;
-        cr_expect(streams_right(EMULATION_EAGER, 0, without));
+        cr_expect(is_chunk_sum_right(EMULATION_EAGER, 0, without));
         for (uint32_t seed = 0; seed < SEEDS; seed++) {
-            cr_expect_not(streams_right(made_for[o], seed, without), "%d", o);
-            by_chance += !streams_right(EMULATION_BY_CHANCE, seed, without);
+            cr_expect_not(is_chunk_sum_right(made_for[o], seed, without), "%d", o);
+            by_chance += !is_chunk_sum_right(EMULATION_BY_CHANCE, seed, without);
         }
         cr_expect_geq(by_chance, SEEDS * 9 / 10, "%d: %d of %d", o, by_chance, SEEDS);
     }
@@ -466,15 +469,15 @@ Test(cuda_emulation, a_missing_wait_is_found_by_the_schedule_made_for_it_and_by_
 static int peek_int(cudaStream_t s, const int *p)
 {
     int v;
-    get(s, &v, p, sizeof v);
+    download_bytes(s, &v, p, sizeof v);
     return v;
 }
 
 /* The copy waits for what was recorded in `s`, which nobody sends. */
 static void wait_for_unsent(cudaStream_t s, void *memory)
 {
-    cudaStream_t copy = stream_open();
-    cudaEvent_t recorded = event_open(cudaEventDisableTiming);
+    cudaStream_t copy = open_card_stream();
+    cudaEvent_t recorded = open_card_event(cudaEventDisableTiming);
     emulation_set_schedule(EMULATION_BATCHED, 0);
     (void)cudaMemsetAsync(memory, 0, 1, s);
     (void)cudaEventRecord(recorded, s);
@@ -484,8 +487,8 @@ static void wait_for_unsent(cudaStream_t s, void *memory)
 
 static void wait_for_sent(cudaStream_t s, void *memory)
 {
-    cudaStream_t copy = stream_open();
-    cudaEvent_t recorded = event_open(cudaEventDisableTiming);
+    cudaStream_t copy = open_card_stream();
+    cudaEvent_t recorded = open_card_event(cudaEventDisableTiming);
     emulation_set_schedule(EMULATION_BATCHED, 0);
     (void)cudaMemsetAsync(memory, 0, 1, s);
     record_and_send(recorded, s);
@@ -495,16 +498,18 @@ static void wait_for_sent(cudaStream_t s, void *memory)
 
 Test(cuda_emulation, what_a_driver_that_batches_was_never_sent_is_waited_for_in_vain)
 {
-    cr_expect(is_fatal(wait_for_unsent, 256));
-    cr_expect_not(is_fatal(wait_for_sent, 256));
+    cr_expect(is_misdeed_fatal(wait_for_unsent, 256));
+    cr_expect_not(is_misdeed_fatal(wait_for_sent, 256));
 }
 
 Test(cuda_emulation, an_event_is_its_last_record_when_the_wait_is_enqueued)
 {
     static const int ONE = 1, TWO = 2;
-    cudaStream_t first = stream_open(), second = stream_open(), reader = stream_open();
-    cudaEvent_t e = event_open(cudaEventDisableTiming);
-    int zero = 0, *p = put(first, &zero, sizeof zero), *q = put(first, &zero, sizeof zero);
+    cudaStream_t first = open_card_stream(), second = open_card_stream(),
+                 reader = open_card_stream();
+    cudaEvent_t e = open_card_event(cudaEventDisableTiming);
+    int zero = 0, *p = upload_bytes(first, &zero, sizeof zero),
+        *q = upload_bytes(first, &zero, sizeof zero);
     cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
     emulation_set_schedule(EMULATION_LAZY, 0);
 
@@ -530,9 +535,9 @@ Test(cuda_emulation, an_event_is_its_last_record_when_the_wait_is_enqueued)
 Test(cuda_emulation, waiting_for_an_event_runs_what_is_before_it_and_asking_gets_there_too)
 {
     static const int ONE = 1, TWO = 2;
-    cudaStream_t s = stream_open(), reader = stream_open();
-    cudaEvent_t e = event_open(cudaEventDisableTiming);
-    int zero = 0, *p = put(s, &zero, sizeof zero);
+    cudaStream_t s = open_card_stream(), reader = open_card_stream();
+    cudaEvent_t e = open_card_event(cudaEventDisableTiming);
+    int zero = 0, *p = upload_bytes(s, &zero, sizeof zero);
     cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
     emulation_set_schedule(EMULATION_LAZY, 0);
 
@@ -565,7 +570,7 @@ typedef struct relay {
     unsigned *slot, staging;
 } relay;
 
-static void announce(relay *r, int *counter)
+static void relay_signal(relay *r, int *counter)
 {
     (void)pthread_mutex_lock(&r->lock);
     (*counter)++;
@@ -573,7 +578,7 @@ static void announce(relay *r, int *counter)
     (void)pthread_mutex_unlock(&r->lock);
 }
 
-static void wait_for(relay *r, const int *counter, int least)
+static void relay_wait(relay *r, const int *counter, int least)
 {
     (void)pthread_mutex_lock(&r->lock);
     while (*counter < least)
@@ -587,14 +592,14 @@ static void *copy_chunks(void *context)
     for (int i = 0; i < TURNS; i++) {
         if (i > 0) {
             (void)cudaEventSynchronize(r->copied[i - 1]);
-            wait_for(r, &r->n_used, i);
+            relay_wait(r, &r->n_used, i);
             (void)cudaStreamWaitEvent(r->copy, r->used[i - 1], 0);
         }
         r->staging = (unsigned)i;
         (void)cudaMemcpyAsync(r->slot, &r->staging, sizeof(unsigned), cudaMemcpyHostToDevice,
                               r->copy);
         record_and_send(r->copied[i], r->copy);
-        announce(r, &r->n_copied);
+        relay_signal(r, &r->n_copied);
     }
     return NULL;
 }
@@ -605,27 +610,27 @@ Test(cuda_emulation, two_threads_get_on_under_every_schedule, .timeout = 60)
         relay r = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
         unsigned sum = 0, want = 0;
         pthread_t copier;
-        r.compute = stream_open();
-        r.copy = stream_open();
-        r.slot = take(sizeof sum);
-        unsigned *total = put(r.compute, &sum, sizeof sum);
+        r.compute = open_card_stream();
+        r.copy = open_card_stream();
+        r.slot = alloc_card_bytes(sizeof sum);
+        unsigned *total = upload_bytes(r.compute, &sum, sizeof sum);
         for (int i = 0; i < TURNS; i++) {
-            r.copied[i] = event_open(cudaEventDisableTiming);
-            r.used[i] = event_open(cudaEventDisableTiming);
+            r.copied[i] = open_card_event(cudaEventDisableTiming);
+            r.used[i] = open_card_event(cudaEventDisableTiming);
         }
         cr_assert_eq(cudaHostRegister(&r.staging, sizeof sum, cudaHostRegisterDefault),
                      cudaSuccess);
         emulation_set_schedule((emulation_schedule)schedule, 4);
         cr_assert_eq(pthread_create(&copier, NULL, copy_chunks, &r), 0);
         for (unsigned i = 0; i < TURNS; i++) {
-            wait_for(&r, &r.n_copied, (int)i + 1);
+            relay_wait(&r, &r.n_copied, (int)i + 1);
             (void)cudaStreamWaitEvent(r.compute, r.copied[i], 0);
             (void)trial_accumulate(r.compute, total, r.slot);
             record_and_send(r.used[i], r.compute);
-            announce(&r, &r.n_used);
+            relay_signal(&r, &r.n_used);
             want += i * i + i;
         }
-        get(r.compute, &sum, total, sizeof sum);
+        download_bytes(r.compute, &sum, total, sizeof sum);
         cr_assert_eq(pthread_join(copier, NULL), 0);
         cr_expect_eq(sum, want);
         cr_expect_gt(emulation_reset(), 0);
@@ -636,7 +641,7 @@ Test(cuda_emulation, two_threads_get_on_under_every_schedule, .timeout = 60)
 
 Test(cuda_emulation, a_launch_that_a_card_would_refuse_is_refused)
 {
-    cudaStream_t s = stream_open();
+    cudaStream_t s = open_card_stream();
     cr_expect_eq(trial_nothing(s, 1, 32, 48 << 10), cudaSuccess);
     cr_expect_eq(emulation_loaded_late(), 1);
     cr_expect_eq(trial_nothing(s, 1, 32, (48 << 10) + 1), cudaErrorInvalidValue);
@@ -653,16 +658,16 @@ Test(cuda_emulation, a_launch_that_a_card_would_refuse_is_refused)
 
 Test(cuda_emulation, a_kernel_that_was_loaded_is_not_loaded_late)
 {
-    cudaStream_t s = stream_open();
+    cudaStream_t s = open_card_stream();
     cr_expect_eq(trial_nothing_load(), cudaSuccess);
     cr_expect_eq(trial_nothing(s, 3, 64, 0), cudaSuccess);
     cr_expect_eq(emulation_loaded_late(), 0);
 }
 
-static float time_of(cudaStream_t s, cudaError_t (*work)(cudaStream_t, float *), float *out)
+static float measure_card_ms(cudaStream_t s, cudaError_t (*work)(cudaStream_t, float *), float *out)
 {
     float ms = -1;
-    cudaEvent_t begin = event_open(cudaEventDefault), end = event_open(cudaEventDefault);
+    cudaEvent_t begin = open_card_event(cudaEventDefault), end = open_card_event(cudaEventDefault);
     cr_expect_eq(cudaEventElapsedTime(&ms, begin, end), cudaErrorInvalidResourceHandle);
     cr_assert_eq(cudaEventRecord(begin, s), cudaSuccess);
     cr_assert_eq(work(s, out), cudaSuccess);
@@ -674,12 +679,12 @@ static float time_of(cudaStream_t s, cudaError_t (*work)(cudaStream_t, float *),
 
 Test(cuda_emulation, time_is_what_multiply_adds_cost_on_such_a_card)
 {
-    cudaStream_t s = stream_open();
-    float *out = take(32 * sizeof(float));
+    cudaStream_t s = open_card_stream();
+    float *out = alloc_card_bytes(32 * sizeof(float));
     emulation_set_schedule(EMULATION_LAZY, 0);
     emulation_set_performance(1, 0.25);
-    cr_expect_float_eq(time_of(s, trial_tensor_work, out), 1.0506f, 1e-3f);
-    cr_expect_float_eq(time_of(s, trial_half2_work, out), 4.1963f, 1e-3f);
+    cr_expect_float_eq(measure_card_ms(s, trial_tensor_work, out), 1.0506f, 1e-3f);
+    cr_expect_float_eq(measure_card_ms(s, trial_half2_work, out), 4.1963f, 1e-3f);
 }
 
 /* ---- failures ---- */
@@ -728,9 +733,9 @@ Test(cuda_emulation, the_call_that_is_to_fail_fails_and_no_other)
 Test(cuda_emulation, a_lost_card_stays_lost_and_gives_back_what_it_has)
 {
     int host = 0;
-    cudaStream_t s = stream_open();
-    cudaEvent_t e = event_open(cudaEventDefault);
-    int *p = put(s, &host, sizeof host);
+    cudaStream_t s = open_card_stream();
+    cudaEvent_t e = open_card_event(cudaEventDefault);
+    int *p = upload_bytes(s, &host, sizeof host);
     emulation_set_schedule(EMULATION_LAZY, 0);
     cr_assert_eq(cudaMemsetAsync(p, 1, sizeof *p, s), cudaSuccess);
     cr_assert_eq(cudaEventRecord(e, s), cudaSuccess);
@@ -756,7 +761,7 @@ Test(cuda_emulation, a_lost_card_stays_lost_and_gives_back_what_it_has)
 static emulation_launch listed[2];
 static int n_listed;
 
-static void list(const emulation_launch *l)
+static void append_launch(const emulation_launch *l)
 {
     if (n_listed < 2)
         listed[n_listed] = *l;
@@ -766,12 +771,12 @@ static void list(const emulation_launch *l)
 Test(cuda_emulation, a_launch_that_is_listed_does_not_run)
 {
     unsigned char seen[2] = { 9, 9 };
-    cudaStream_t s = stream_open();
-    emulation_list_launches(list);
-    unsigned char *p = take(2); /* 0 */
+    cudaStream_t s = open_card_stream();
+    emulation_list_launches(append_launch);
+    unsigned char *p = alloc_card_bytes(2); /* 0 */
     cr_assert_eq(trial_poke(s, p, 1, 7), cudaSuccess);
     cr_assert_eq(trial_nothing(s, 3, 64, 100), cudaSuccess);
-    get(s, seen, p, 2);
+    download_bytes(s, seen, p, 2);
     cr_expect(seen[0] == 0 && seen[1] == 0, "%d, %d", seen[0], seen[1]);
     cr_assert_eq(n_listed, 2);
     cr_expect(listed[0].kernel != listed[1].kernel);
@@ -779,7 +784,7 @@ Test(cuda_emulation, a_launch_that_is_listed_does_not_run)
 
     emulation_list_launches(NULL);
     cr_assert_eq(trial_poke(s, p, 1, 7), cudaSuccess);
-    get(s, seen, p, 2);
+    download_bytes(s, seen, p, 2);
     cr_expect_eq(seen[1], 7);
     cr_expect_eq(n_listed, 2);
 }

@@ -9,7 +9,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
-static void expect_like_ref(dev *d, cuda_math m, const linear_case *c)
+static void expect_cuda_linear_like_ref(dev *d, cuda_math m, const linear_case *c)
 {
     double peak;
     const double distance = linear_distance(d, c, false, &peak);
@@ -22,35 +22,35 @@ static void expect_like_ref(dev *d, cuda_math m, const linear_case *c)
               c->k, c->rows, c->type, c->act, distance, tolerance);
 }
 
-static void expect_cases(cuda_math m, const linear_case *cases, int n)
+static void expect_linear_cases(cuda_math m, const linear_case *cases, int n)
 {
     dev *d = cuda_math_open(m);
     for (int i = 0; i < n; i++) {
         linear_case c = cases[i];
         if (CUDA_MATH_ALL_TYPES)
-            expect_like_ref(d, m, &c);
+            expect_cuda_linear_like_ref(d, m, &c);
         c.type = cuda_math_type(m, c.exp2);
-        expect_like_ref(d, m, &c);
+        expect_cuda_linear_like_ref(d, m, &c);
     }
     dev_close(d);
 }
 
 Test(cuda_linear, agrees_with_the_referee_on_tensor_cores)
 {
-    expect_cases(CUDA_TENSOR_CORES, LINEAR_CASES, N_LINEAR_CASES);
-    expect_cases(CUDA_TENSOR_CORES, LINEAR_INT8, N_LINEAR_INT8);
+    expect_linear_cases(CUDA_TENSOR_CORES, LINEAR_CASES, N_LINEAR_CASES);
+    expect_linear_cases(CUDA_TENSOR_CORES, LINEAR_INT8, N_LINEAR_INT8);
 }
 
 Test(cuda_linear, agrees_with_the_referee_in_pairs_of_halves)
 {
-    expect_cases(CUDA_HALF2, LINEAR_CASES, N_LINEAR_CASES);
-    expect_cases(CUDA_HALF2, LINEAR_INT8, N_LINEAR_INT8);
+    expect_linear_cases(CUDA_HALF2, LINEAR_CASES, N_LINEAR_CASES);
+    expect_linear_cases(CUDA_HALF2, LINEAR_INT8, N_LINEAR_INT8);
 }
 
 Test(cuda_linear, agrees_with_the_referee_in_f32)
 {
-    expect_cases(CUDA_F32, LINEAR_CASES, N_LINEAR_CASES);
-    expect_cases(CUDA_F32, LINEAR_INT8, N_LINEAR_INT8);
+    expect_linear_cases(CUDA_F32, LINEAR_CASES, N_LINEAR_CASES);
+    expect_linear_cases(CUDA_F32, LINEAR_INT8, N_LINEAR_INT8);
 }
 
 /* Real widths: 1536 in, GEGLU; and few rows, as chunks of the lowest level have. */
@@ -61,12 +61,12 @@ Test(cuda_linear, agrees_with_the_referee_on_layers_of_the_model)
         { 2, 8, 8, 1536, 128, DT_F16, DT_I8G64, ACT_NONE, true, false, true, false, 0 },
         { 1, 1, 77, 1280, 128, DT_F32, DT_F16, ACT_GELU, true, false, false, false, 0 },
     };
-    expect_cases(CUDA_TENSOR_CORES, LAYERS, sizeof LAYERS / sizeof LAYERS[0]);
+    expect_linear_cases(CUDA_TENSOR_CORES, LAYERS, sizeof LAYERS / sizeof LAYERS[0]);
 }
 
 /* ---- invariances: not one bit may differ ---- */
 
-static void expect_same_for_all_cuts(cuda_math m, dtype type, dtype weights)
+static void expect_same_cuda_linear_for_all_cuts(cuda_math m, dtype type, dtype weights)
 {
     const linear_case c = { 2,         10,   13,    144,   640,   type, weights,
                             ACT_GEGLU, true, false, false, false, 0 };
@@ -92,10 +92,10 @@ static void expect_same_for_all_cuts(cuda_math m, dtype type, dtype weights)
 
 Test(cuda_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
 {
-    expect_same_for_all_cuts(CUDA_TENSOR_CORES, DT_F16, DT_F16);
-    expect_same_for_all_cuts(CUDA_TENSOR_CORES, DT_F32, DT_I8G64);
-    expect_same_for_all_cuts(CUDA_HALF2, DT_F16, DT_F16);
-    expect_same_for_all_cuts(CUDA_F32, DT_F32, DT_I8G64);
+    expect_same_cuda_linear_for_all_cuts(CUDA_TENSOR_CORES, DT_F16, DT_F16);
+    expect_same_cuda_linear_for_all_cuts(CUDA_TENSOR_CORES, DT_F32, DT_I8G64);
+    expect_same_cuda_linear_for_all_cuts(CUDA_HALF2, DT_F16, DT_F16);
+    expect_same_cuda_linear_for_all_cuts(CUDA_F32, DT_F32, DT_I8G64);
 }
 
 Test(cuda_linear, does_not_depend_on_how_many_images_travel_together)

@@ -9,7 +9,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
-static void expect_like_ref(dev *d, field_body *body, const norm_case *c, double ulps)
+static void expect_cuda_norm_like_ref(dev *d, field_body *body, const norm_case *c, double ulps)
 {
     double peak;
     const double distance = norm_distance(d, body, c, &peak);
@@ -19,7 +19,7 @@ static void expect_like_ref(dev *d, field_body *body, const norm_case *c, double
 }
 
 /* Of both types; b: may there be a second source? */
-static void expect_cases(field_body *body, bool b, double ulps)
+static void expect_norm_cases(field_body *body, bool b, double ulps)
 {
     dev *d = field_cuda(DT_F16);
     for (int i = 0; i < N_NORM_CASES; i++) {
@@ -27,19 +27,19 @@ static void expect_cases(field_body *body, bool b, double ulps)
         const double far = body == norm_layer && c.offset > 1 ? 50 : 1;
         if (!b)
             c.b = 0;
-        expect_like_ref(d, body, &c, ulps * far);
+        expect_cuda_norm_like_ref(d, body, &c, ulps * far);
         if (c.offset <= 1) { /* in halves a far mean leaves nothing to normalise */
             c.type = DT_F16;
-            expect_like_ref(d, body, &c, ulps);
+            expect_cuda_norm_like_ref(d, body, &c, ulps);
         }
     }
     dev_close(d);
 }
 
-Test(cuda_norm, groupnorm_agrees_with_the_referee) { expect_cases(norm_group, true, 4); }
-Test(cuda_norm, apply_norm_agrees_with_the_referee) { expect_cases(norm_apply, true, 8); }
-Test(cuda_norm, layernorm_agrees_with_the_referee) { expect_cases(norm_layer, false, 8); }
-Test(cuda_norm, silu_agrees_with_the_referee) { expect_cases(norm_silu, false, 8); }
+Test(cuda_norm, groupnorm_agrees_with_the_referee) { expect_norm_cases(norm_group, true, 4); }
+Test(cuda_norm, apply_norm_agrees_with_the_referee) { expect_norm_cases(norm_apply, true, 8); }
+Test(cuda_norm, layernorm_agrees_with_the_referee) { expect_norm_cases(norm_layer, false, 8); }
+Test(cuda_norm, silu_agrees_with_the_referee) { expect_norm_cases(norm_silu, false, 8); }
 
 /* Where e^-x overflows or vanishes, silu is 0 or its argument, and never NaN. */
 Test(cuda_norm, silu_of_any_finite_value_is_finite_and_right)
@@ -76,8 +76,8 @@ Test(cuda_norm, agrees_with_the_referee_on_layers_of_the_model)
     };
     dev *d = field_cuda(DT_F16);
     for (size_t i = 0; i < sizeof LAYERS / sizeof LAYERS[0]; i++) {
-        expect_like_ref(d, norm_group, &LAYERS[i], 4);
-        expect_like_ref(d, norm_apply, &LAYERS[i], 8);
+        expect_cuda_norm_like_ref(d, norm_group, &LAYERS[i], 4);
+        expect_cuda_norm_like_ref(d, norm_apply, &LAYERS[i], 8);
     }
     dev_close(d);
 }

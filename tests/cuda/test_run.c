@@ -20,21 +20,21 @@ static const double ONE_STEP = 0.1;
 
 static char pack_file[256];
 
-static void make_pack(void)
+static void make_cuda_run_pack(void)
 {
     cuda_opening_trusts();
     tiny_pack(pack_file, sizeof pack_file, "");
 }
 
-static void drop_pack(void)
+static void remove_cuda_run_pack(void)
 {
     (void)unlink(pack_file);
     (void)emulation_reset();
 }
 
-TestSuite(cuda_run, .init = make_pack, .fini = drop_pack, .timeout = 1200);
+TestSuite(cuda_run, .init = make_cuda_run_pack, .fini = remove_cuda_run_pack, .timeout = 1200);
 
-static refine_options options(refine_precision precision)
+static refine_options cuda_run_options(refine_precision precision)
 {
     refine_options o = picture_options(pack_file, REFINE_DEVICE_CUDA, precision);
     o.vram_bytes = 192u << 20;
@@ -43,9 +43,9 @@ static refine_options options(refine_precision precision)
     return o;
 }
 
-static refine_status run(refine_precision precision, uint8_t *out, refine_error *err)
+static refine_status run_one_cuda_step(refine_precision precision, uint8_t *out, refine_error *err)
 {
-    const refine_options o = options(precision);
+    const refine_options o = cuda_run_options(precision);
     refine_job j = picture_small_job(out);
     refine_engine *e = NULL;
     j.strength = ONE_STEP;
@@ -56,12 +56,12 @@ static refine_status run(refine_precision precision, uint8_t *out, refine_error 
     return st;
 }
 
-static void expect_same(refine_precision precision, const uint8_t *want)
+static void expect_same_cuda_step(refine_precision precision, const uint8_t *want)
 {
     static uint8_t out[PIXELS];
     refine_error err = { 0 };
     memset(out, 0, sizeof out);
-    cr_expect_eq(run(precision, out, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(run_one_cuda_step(precision, out, &err), REFINE_OK, "%s", err.text);
     cr_expect_arr_eq(out, want, PIXELS);
     cr_expect_eq(emulation_live(), 0);
     cr_expect_eq(emulation_loaded_late(), 0, "%d kernels were loaded late",
@@ -69,27 +69,27 @@ static void expect_same(refine_precision precision, const uint8_t *want)
 }
 
 /* Under this schedule and those behind it. */
-static void invariant(refine_precision precision, emulation_schedule first)
+static void expect_invariant_step(refine_precision precision, emulation_schedule first)
 {
     static uint8_t want[PIXELS];
     refine_error err = { 0 };
-    cr_assert_eq(run(precision, want, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(run_one_cuda_step(precision, want, &err), REFINE_OK, "%s", err.text);
     for (int s = (int)first; s < EMULATION_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < (s == EMULATION_BY_CHANCE ? SEEDS : 1); seed++) {
             emulation_set_schedule((emulation_schedule)s, seed);
             emulation_set_order(seed % 2 ? EMULATION_REVERSE : EMULATION_RANDOM, seed);
-            expect_same(precision, want);
+            expect_same_cuda_step(precision, want);
         }
 }
 
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)
 {
-    invariant(REFINE_FP16, EMULATION_LAZY);
+    expect_invariant_step(REFINE_FP16, EMULATION_LAZY);
 }
 
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_f32)
 {
-    invariant(REFINE_F32, EMULATION_BY_CHANCE);
+    expect_invariant_step(REFINE_F32, EMULATION_BY_CHANCE);
 }
 
 /* ---- how much goes into a launch ---- */
@@ -102,7 +102,7 @@ static void count_launch(const emulation_launch *l)
     n_launches++;
 }
 
-static refine_job latents_job(float *out)
+static refine_job cuda_latents_job(float *out)
 {
     static const float GIVEN[PIXELS / 48];
     refine_job j = picture_small_job(NULL);
@@ -117,7 +117,7 @@ static refine_job latents_job(float *out)
 static int launches_of(const refine_options *o, refine_report *r)
 {
     static float out[PIXELS / 48];
-    const refine_job j = latents_job(out);
+    const refine_job j = cuda_latents_job(out);
     refine_error err = { 0 };
     refine_engine *e = NULL;
     cr_assert_eq(setenv("REFINE_SELF_TEST", "off", 1), 0); /* it would find that out */
@@ -135,7 +135,7 @@ static int launches_of(const refine_options *o, refine_report *r)
 static uint64_t smallest_of(const refine_options *o)
 {
     static float out[PIXELS / 48];
-    const refine_job j = latents_job(out);
+    const refine_job j = cuda_latents_job(out);
     refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     cr_assert_eq(refine_plan(&r, o, &j, &err), REFINE_OK, "%s", err.text);
@@ -151,9 +151,9 @@ Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
     int last = 0;
     tiny_pack(cut, sizeof cut, "--chunk 64K");
     for (int i = 0; i < 3; i++) {
-        refine_options o = options(REFINE_FP16);
+        refine_options o = cuda_run_options(REFINE_FP16);
         refine_report r;
-        const refine_job j = latents_job(i ? out : want);
+        const refine_job j = cuda_latents_job(i ? out : want);
         o.pack_path = cut;
         o.together = MOST[i];
         const int n = launches_of(&o, &r);
@@ -172,7 +172,7 @@ Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
 /* A launch more for each. */
 Test(cuda_run, norms_are_written_out_where_there_is_room)
 {
-    refine_options o = options(REFINE_FP16);
+    refine_options o = cuda_run_options(REFINE_FP16);
     refine_report r;
     o.together = 1;
     o.per_pass = 2;
@@ -191,7 +191,7 @@ static void fail_calls(cudaError_t e)
     refine_error err = { 0 };
     int failed = 0;
     const int before = emulation_calls();
-    cr_assert_eq(run(REFINE_F32, want, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(run_one_cuda_step(REFINE_F32, want, &err), REFINE_OK, "%s", err.text);
     const int calls = emulation_calls() - before;
     for (int i = 0; i < FAILURES; i++) {
         const int after = i < FAILURES / 2 ? 2 * i : calls / FAILURES * i;
@@ -199,7 +199,7 @@ static void fail_calls(cudaError_t e)
         emulation_fail_next(e, after);
         err = (refine_error){ 0 };
         memset(out, 0, sizeof out);
-        if (run(REFINE_F32, out, &err) == REFINE_OK) {
+        if (run_one_cuda_step(REFINE_F32, out, &err) == REFINE_OK) {
             cr_expect_arr_eq(out, want, PIXELS, "call %d", after);
         } else {
             cr_expect(err.text[0] && !strchr(err.text, '\n'), "call %d: '%s'", after, err.text);

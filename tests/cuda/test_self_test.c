@@ -17,16 +17,16 @@
 
 enum { PROCESSORS = 1 }; /* which has much to do when the card is probed */
 
-static void put_back(void)
+static void self_test_teardown(void)
 {
     (void)unsetenv("REFINE_SELF_TEST");
     mem_fail_after(-1, MEM_FAIL_ONCE);
     (void)emulation_reset();
 }
 
-TestSuite(cuda_self_test, .fini = put_back, .timeout = 1200);
+TestSuite(cuda_self_test, .fini = self_test_teardown, .timeout = 1200);
 
-static dev *open_device(cuda_math m, refine_error *err)
+static dev *open_self_tested_device(cuda_math m, refine_error *err)
 {
     const dev_options o = { .compute = m == CUDA_F32 ? DT_F32 : DT_F16,
                             .ints = m == CUDA_TENSOR_CORES };
@@ -63,7 +63,7 @@ static int families_of(cuda_math m)
     return m == CUDA_TENSOR_CORES ? N_FAMILIES : N_FAMILIES - IN_INTEGERS;
 }
 
-static void expect_told(const char *text, const char *family)
+static void expect_wrong_family(const char *text, const char *family)
 {
     char says[96];
     (void)snprintf(says, sizeof says, " computes %s wrongly: element ", family);
@@ -77,7 +77,7 @@ typedef struct work {
     int launches, copies; /* the latter of results, to the host */
 } work;
 
-static work since(work before)
+static work card_work_since(work before)
 {
     return (work){ emulation_launches() - before.launches, emulation_copies() - before.copies };
 }
@@ -89,18 +89,18 @@ typedef void spoiler(int after);
 static work try_family(cuda_math m, int family, spoiler *spoil, int after)
 {
     refine_error err = { 0 };
-    dev *d = open_device(m, &err);
+    dev *d = open_self_tested_device(m, &err);
     cr_assert_not_null(d, "%s", err.text);
     cr_assert_eq(cuda_of(d)->math, m);
-    const work before = since((work){ 0, 0 });
+    const work before = card_work_since((work){ 0, 0 });
     if (spoil)
         spoil(after);
     cuda_self_test_one(cuda_of(d), family);
-    const work did = since(before);
+    const work did = card_work_since(before);
     cr_expect_eq(dev_status(d), spoil ? REFINE_EDEVICE : REFINE_OK, "math %d, %s, wrong at %d", m,
                  FAMILIES[family], after);
     if (spoil && dev_status(d) != REFINE_OK)
-        expect_told(dev_why(d), FAMILIES[family]);
+        expect_wrong_family(dev_why(d), FAMILIES[family]);
     dev_close(d);
     cr_expect_eq(emulation_reset(), 0);
     return did;
@@ -125,13 +125,13 @@ static work spoil_families(cuda_math m)
     return all;
 }
 
-static void expect_refused(cuda_math m, int family, spoiler *spoil, int after)
+static void expect_device_refused(cuda_math m, int family, spoiler *spoil, int after)
 {
     refine_error err = { 0 };
     spoil(after);
-    cr_assert_null(open_device(m, &err), "math %d, wrong at %d", m, after);
+    cr_assert_null(open_self_tested_device(m, &err), "math %d, wrong at %d", m, after);
     cr_expect_eq(err.status, REFINE_EDEVICE);
-    expect_told(err.text, FAMILIES[family]);
+    expect_wrong_family(err.text, FAMILIES[family]);
     cr_expect_eq(emulation_live(), 0);
     (void)emulation_reset();
 }
@@ -142,11 +142,11 @@ static void expect_self_test(cuda_math m)
     refine_error err = { 0 };
     cuda_opening_trusts(); /* probing takes longer than the trials */
     const work all = spoil_families(m);
-    expect_refused(m, 0, emulation_flip_bit, 0);
-    expect_refused(m, 0, emulation_lose_launch, 0);
-    expect_refused(m, families_of(m) - 1, emulation_flip_bit, all.copies - 1);
-    expect_refused(m, families_of(m) - 1, emulation_lose_launch, all.launches - 1);
-    dev *d = open_device(m, &err);
+    expect_device_refused(m, 0, emulation_flip_bit, 0);
+    expect_device_refused(m, 0, emulation_lose_launch, 0);
+    expect_device_refused(m, families_of(m) - 1, emulation_flip_bit, all.copies - 1);
+    expect_device_refused(m, families_of(m) - 1, emulation_lose_launch, all.launches - 1);
+    dev *d = open_self_tested_device(m, &err);
     cr_assert_not_null(d, "%s", err.text);
     cr_expect_eq(emulation_copies(), all.copies);
     cr_expect_eq(emulation_launches(), all.launches);
@@ -176,7 +176,7 @@ Test(cuda_self_test, leaves_nothing_behind)
         refine_error err = { 0 };
         const uint64_t host = mem_used().now;
         emulation_set_memory(total, 0, context);
-        dev *d = open_device((cuda_math)m, &err);
+        dev *d = open_self_tested_device((cuda_math)m, &err);
         cr_assert_not_null(d, "%s", err.text);
         cr_expect_eq(dev_memory_free(d), total - context);
         cr_expect_eq(dev_overhead(d), context);
@@ -194,7 +194,7 @@ Test(cuda_self_test, without_memory_fails_in_one_line)
         refine_error err = { 0 };
         const uint64_t host = mem_used().now;
         mem_fail_after(k, MEM_FAIL_ONCE);
-        dev *d = open_device(CUDA_F32, &err);
+        dev *d = open_self_tested_device(CUDA_F32, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         if (d) {
             dev_close(d);

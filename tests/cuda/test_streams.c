@@ -16,9 +16,9 @@
 
 enum { SEEDS = 30, SECONDS = 60 };
 
-static void put_back(void) { (void)emulation_reset(); }
+static void cuda_streams_teardown(void) { (void)emulation_reset(); }
 
-TestSuite(cuda_streams, .fini = put_back, .timeout = 600);
+TestSuite(cuda_streams, .fini = cuda_streams_teardown, .timeout = 600);
 
 /* What the chunks are to be is on the card too. */
 typedef struct bench {
@@ -27,7 +27,7 @@ typedef struct bench {
     unsigned *wrong;
 } bench;
 
-static void bench_open(bench *b, bool residents)
+static void open_streams_bench(bench *b, bool residents)
 {
     const dev_options o = { .compute = DT_F32 };
     const unsigned none = 0;
@@ -49,7 +49,7 @@ static void bench_open(bench *b, bool residents)
     dev_put(d, b->wrong, &none, sizeof none);
 }
 
-static void bench_close(bench *b)
+static void close_streams_bench(bench *b)
 {
     for (int c = 0; c < n_pack_chunks(b->r.p); c++)
         dev_free(b->r.d, b->want[c], pack_chunk_at(b->r.p, c)->bytes, DEV_VRAM);
@@ -58,7 +58,7 @@ static void bench_close(bench *b)
 }
 
 /* Enters up to two chunks, looks at them, leaves them. */
-static bool visit(bench *b, int first, int end)
+static bool use_chunk_pairs(bench *b, int first, int end)
 {
     weights *w = stream_weights(b->r.s);
     const cudaStream_t s = cuda_of(b->r.d)->stream[DEV_COMPUTE];
@@ -80,33 +80,33 @@ static bool visit(bench *b, int first, int end)
 }
 
 /* The whole script, twice. */
-static bool play(bench *b)
+static bool use_schedule_twice(bench *b)
 {
     for (int run = 0; run < 2; run++) {
         if (run > 0 && stream_restart(b->r.s) != REFINE_OK)
             return false;
         for (int p = 0; p < b->r.c.n_script; p++)
             for (int k = 0; k < b->r.script[p].passes; k++)
-                if (!visit(b, b->r.script[p].first, b->r.script[p].end))
+                if (!use_chunk_pairs(b, b->r.script[p].first, b->r.script[p].end))
                     return false;
     }
     return true;
 }
 
 /* Whether every chunk was right when compute came to it. */
-static bool streams_right(bench *b, emulation_schedule schedule, uint32_t seed,
-                          emulation_omission without, bool residents)
+static bool are_stream_chunks_right(bench *b, emulation_schedule schedule, uint32_t seed,
+                                    emulation_omission without, bool residents)
 {
     unsigned wrong = 1;
-    bench_open(b, residents);
+    open_streams_bench(b, residents);
     emulation_set_schedule(schedule, seed);
     emulation_ignore(without);
     rig_open_stream(&b->r);
-    const bool played = play(b);
+    const bool played = use_schedule_twice(b);
     dev_get(b->r.d, &wrong, b->wrong, sizeof wrong);
     const bool right = played && wrong == 0 && dev_status(b->r.d) == REFINE_OK;
     if (without == EMULATION_NOTHING) {
-        bench_close(b);
+        close_streams_bench(b);
         cr_expect_eq(emulation_live(), 0);
     }
     return right;
@@ -118,9 +118,9 @@ Test(cuda_streams, every_chunk_is_there_when_compute_comes_under_every_schedule)
     rig_open_pack(&b.r, FIXTURE_MIXED);
     for (int s = 0; s < EMULATION_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < (s == EMULATION_BY_CHANCE ? SEEDS : SEEDS / 5); seed++)
-            cr_expect(
-                streams_right(&b, (emulation_schedule)s, seed, EMULATION_NOTHING, seed % 2 == 1),
-                "schedule %d, seed %u", s, seed);
+            cr_expect(are_stream_chunks_right(&b, (emulation_schedule)s, seed, EMULATION_NOTHING,
+                                              seed % 2 == 1),
+                      "schedule %d, seed %u", s, seed);
     rig_close(&b.r);
 }
 
@@ -135,7 +135,7 @@ typedef struct loss {
 static bool goes_wrong(const void *context)
 {
     const loss *l = context;
-    return !streams_right(l->b, l->schedule, l->seed, l->without, l->seed % 2 == 1);
+    return !are_stream_chunks_right(l->b, l->schedule, l->seed, l->without, l->seed % 2 == 1);
 }
 
 static bool is_found(bench *b, emulation_schedule schedule, uint32_t seed,
@@ -145,7 +145,7 @@ static bool is_found(bench *b, emulation_schedule schedule, uint32_t seed,
     return own_process_fails(goes_wrong, &l, SECONDS);
 }
 
-static void expect_found(emulation_omission without, emulation_schedule made_for)
+static void expect_omission_found(emulation_omission without, emulation_schedule made_for)
 {
     bench b;
     bool by_chance = false;
@@ -161,15 +161,15 @@ static void expect_found(emulation_omission without, emulation_schedule made_for
 
 Test(cuda_streams, copies_that_do_not_wait_for_compute_are_found)
 {
-    expect_found(EMULATION_COPY_WAITS, EMULATION_COPY_FIRST);
+    expect_omission_found(EMULATION_COPY_WAITS, EMULATION_COPY_FIRST);
 }
 
 Test(cuda_streams, compute_that_does_not_wait_for_copies_is_found)
 {
-    expect_found(EMULATION_COMPUTE_WAITS, EMULATION_COMPUTE_FIRST);
+    expect_omission_found(EMULATION_COMPUTE_WAITS, EMULATION_COMPUTE_FIRST);
 }
 
 Test(cuda_streams, staging_that_is_overwritten_too_early_is_found)
 {
-    expect_found(EMULATION_HOST_WAITS, EMULATION_LAZY);
+    expect_omission_found(EMULATION_HOST_WAITS, EMULATION_LAZY);
 }

@@ -14,7 +14,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
-static void expect_like_ref(dev *cpu, const attention_case *c)
+static void expect_cpu_attention_like_ref(dev *cpu, const attention_case *c)
 {
     const double amplitude = (double)c->amplitude;
     const double rounded = c->type == DT_BF16 ? 6 * 0x1p-9 * amplitude / 3 / sqrt(3) + 0x1p-9 : 0;
@@ -29,7 +29,7 @@ Test(kernels_attention, agrees_with_the_referee)
 {
     dev *cpu = field_cpu(DT_F32, 2);
     for (int i = 0; i < N_ATTENTION_CASES; i++)
-        expect_like_ref(cpu, &ATTENTION_CASES[i]);
+        expect_cpu_attention_like_ref(cpu, &ATTENTION_CASES[i]);
     dev_close(cpu);
 }
 
@@ -40,7 +40,7 @@ Test(kernels_attention, agrees_with_the_referee_when_activations_are_bf16)
         attention_case c = ATTENTION_CASES[i];
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(cpu, &c);
+        expect_cpu_attention_like_ref(cpu, &c);
     }
     dev_close(cpu);
 }

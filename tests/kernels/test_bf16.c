@@ -60,7 +60,7 @@ static field attention_result(dev *d, const attention_case *c)
     return y;
 }
 
-static void expect_same(field a, field b, const char *what, int i)
+static void expect_same_bf16_fields(field a, field b, const char *what, int i)
 {
     cr_expect(field_same_bytes(&a, &b), "%s, case %d", what, i);
     field_free(&a);
@@ -74,7 +74,7 @@ static void same_linears(const linear_case *cases, int n, bool ints)
     for (int i = 0; i < n; i++) {
         linear_case c = cases[i];
         c.type = as_bf16(c.type);
-        expect_same(linear_result(d[0], &c), linear_result(d[1], &c), "linear", i);
+        expect_same_bf16_fields(linear_result(d[0], &c), linear_result(d[1], &c), "linear", i);
     }
     close_both(d);
 }
@@ -87,7 +87,7 @@ static void same_convolutions(const conv_case *cases, int n, bool ints)
         conv_case c = cases[i];
         c.type = as_bf16(c.type);
         const conv_cut whole = { .c = &c };
-        expect_same(conv_result(d[0], &whole), conv_result(d[1], &whole), "conv2d", i);
+        expect_same_bf16_fields(conv_result(d[0], &whole), conv_result(d[1], &whole), "conv2d", i);
     }
     close_both(d);
 }
@@ -113,7 +113,8 @@ Test(kernels_bf16, attention_has_the_same_bits_on_every_processor)
     for (int i = 0; i < N_ATTENTION_CASES; i++) {
         attention_case c = ATTENTION_CASES[i];
         c.type = as_bf16(c.type);
-        expect_same(attention_result(d[0], &c), attention_result(d[1], &c), "attention", i);
+        expect_same_bf16_fields(attention_result(d[0], &c), attention_result(d[1], &c), "attention",
+                                i);
     }
     close_both(d);
 }
@@ -124,15 +125,15 @@ Test(kernels_bf16, what_is_not_kept_in_bf16_is_multiplied_in_f32)
 {
     dev *bf16 = field_cpu_ints(DT_BF16, 2), *f32 = field_cpu(DT_F32, 2);
     for (int i = 0; i < N_LINEAR_CASES; i++)
-        expect_same(linear_result(bf16, &LINEAR_CASES[i]), linear_result(f32, &LINEAR_CASES[i]),
-                    "linear", i);
+        expect_same_bf16_fields(linear_result(bf16, &LINEAR_CASES[i]),
+                                linear_result(f32, &LINEAR_CASES[i]), "linear", i);
     for (int i = 0; i < N_CONV_CASES; i++) {
         const conv_cut whole = { .c = &CONV_CASES[i] };
-        expect_same(conv_result(bf16, &whole), conv_result(f32, &whole), "conv2d", i);
+        expect_same_bf16_fields(conv_result(bf16, &whole), conv_result(f32, &whole), "conv2d", i);
     }
     for (int i = 0; i < N_ATTENTION_CASES; i++)
-        expect_same(attention_result(bf16, &ATTENTION_CASES[i]),
-                    attention_result(f32, &ATTENTION_CASES[i]), "attention", i);
+        expect_same_bf16_fields(attention_result(bf16, &ATTENTION_CASES[i]),
+                                attention_result(f32, &ATTENTION_CASES[i]), "attention", i);
     dev_close(bf16);
     dev_close(f32);
 }

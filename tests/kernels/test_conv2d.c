@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-static void expect_like_ref(dev *cpu, const conv_case *c, bool exact)
+static void expect_cpu_conv_like_ref(dev *cpu, const conv_case *c, bool exact)
 {
     const conv_cut whole = { .c = c, .exact = exact };
     double peak;
@@ -29,7 +29,7 @@ Test(kernels_conv2d, agrees_with_the_referee)
 {
     dev *cpu = field_cpu(DT_F32, 2);
     for (int i = 0; i < N_CONV_CASES; i++)
-        expect_like_ref(cpu, &CONV_CASES[i], false);
+        expect_cpu_conv_like_ref(cpu, &CONV_CASES[i], false);
     dev_close(cpu);
 }
 
@@ -40,7 +40,7 @@ Test(kernels_conv2d, agrees_with_the_referee_when_activations_are_bf16)
         conv_case c = CONV_CASES[i];
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(cpu, &c, false);
+        expect_cpu_conv_like_ref(cpu, &c, false);
     }
     dev_close(cpu);
 }
@@ -52,10 +52,10 @@ Test(kernels_conv2d, decodes_int8_weights)
     dev *f32 = field_cpu(DT_F32, 2), *bf16 = field_cpu(DT_BF16, 2);
     for (int i = 0; i < N_CONV_INT8; i++) {
         conv_case c = CONV_INT8[i];
-        expect_like_ref(f32, &c, false);
+        expect_cpu_conv_like_ref(f32, &c, false);
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(bf16, &c, false);
+        expect_cpu_conv_like_ref(bf16, &c, false);
     }
     dev_close(f32);
     dev_close(bf16);
@@ -68,7 +68,7 @@ Test(kernels_conv2d, multiplies_integers_exactly)
     dev *cpu = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_CONV_INT8; i++)
         if (!CONV_INT8[i].norm && (!CONV_INT8[i].b || CONV_INT8[i].a % 64 == 0))
-            expect_like_ref(cpu, &CONV_INT8[i], true);
+            expect_cpu_conv_like_ref(cpu, &CONV_INT8[i], true);
     dev_close(cpu);
 }
 
@@ -97,7 +97,8 @@ Test(kernels_conv2d, loses_what_rounding_the_input_loses)
 
 /* ---- invariances: not one bit may differ ---- */
 
-static void expect_same(dev *d, const conv_cut *k, const field *whole, const char *what, int size)
+static void expect_same_cpu_conv(dev *d, const conv_cut *k, const field *whole, const char *what,
+                                 int size)
 {
     field y = conv_result(d, k);
     cr_expect(field_same_bytes(&y, whole), "case %d, %s %d", (int)(k->c - CONV_INVARIANT), what,
@@ -113,7 +114,7 @@ Test(kernels_conv2d, does_not_depend_on_bands)
         field all = conv_result(cpu, &whole);
         for (int band = BAND_UNIT; band <= 4 * BAND_UNIT; band *= 2) {
             const conv_cut k = { .c = &CONV_INVARIANT[i], .band = band };
-            expect_same(cpu, &k, &all, "band", band);
+            expect_same_cpu_conv(cpu, &k, &all, "band", band);
         }
         field_free(&all);
     }
@@ -129,7 +130,7 @@ Test(kernels_conv2d, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
         field all = conv_result(cpu, &whole);
         for (int tiles = 1; tiles <= 2; tiles++) {
             const conv_cut k = { .c = c, .chunk = tiles * tile_rows(c->kh, c->kh) };
-            expect_same(cpu, &k, &all, "chunk", k.chunk);
+            expect_same_cpu_conv(cpu, &k, &all, "chunk", k.chunk);
         }
         field_free(&all);
     }
@@ -145,7 +146,7 @@ Test(kernels_conv2d, does_not_depend_on_the_number_of_threads)
         dev_close(one);
         for (int threads = 2; threads <= 3; threads++) {
             dev *many = field_cpu_ints(DT_F32, threads);
-            expect_same(many, &whole, &all, "threads", threads);
+            expect_same_cpu_conv(many, &whole, &all, "threads", threads);
             dev_close(many);
         }
         field_free(&all);
@@ -159,7 +160,7 @@ Test(kernels_conv2d, does_not_depend_on_how_many_images_travel_together)
         const conv_cut whole = { .c = &CONV_INVARIANT[i] };
         const conv_cut each = { .c = &CONV_INVARIANT[i], .per_image_calls = true };
         field all = conv_result(cpu, &whole);
-        expect_same(cpu, &each, &all, "images", 1);
+        expect_same_cpu_conv(cpu, &each, &all, "images", 1);
         field_free(&all);
     }
     dev_close(cpu);
@@ -172,7 +173,7 @@ Test(kernels_conv2d, does_not_depend_on_whether_the_input_is_copied)
         const conv_cut whole = { .c = &CONV_INVARIANT[i] };
         const conv_cut copied = { .c = &CONV_INVARIANT[i], .detach = true };
         field all = conv_result(cpu, &whole);
-        expect_same(cpu, &copied, &all, "detached", 1);
+        expect_same_cpu_conv(cpu, &copied, &all, "detached", 1);
         field_free(&all);
     }
     dev_close(cpu);

@@ -10,7 +10,7 @@ typedef struct room {
     char *block;
 } room;
 
-static void lay_out(carver *c, void *context)
+static void carve_room_block(carver *c, void *context)
 {
     room *r = context;
     r->block = carve_block(c, r->bytes);
@@ -22,7 +22,7 @@ static char region[4096 + 1];
 static cpu_dev *device_for(room *r, int more)
 {
     dev *d = field_cpu(DT_F32, 1);
-    dev_workspace_set(d, region + 1, cpu_workspace_bytes(lay_out, r) + (size_t)more);
+    dev_workspace_set(d, region + 1, cpu_workspace_bytes(carve_room_block, r) + (size_t)more);
     return cpu_of(d);
 }
 
@@ -31,10 +31,10 @@ Test(kernels_cpu_device, cuts_workspace_that_was_counted_wherever_it_lies)
     room r = { .bytes = 1024 };
     cpu_dev *c = device_for(&r, 0);
     const char *end = region + 1 + c->base.workspace_bytes;
-    cr_assert(cpu_workspace_cut(c, lay_out, &r));
+    cr_assert(cpu_workspace_cut(c, carve_room_block, &r));
     cr_expect(r.block > region && r.block + r.bytes <= end);
     memset(r.block, 0, r.bytes);
-    cpu_workspace_check(c, "nothing", lay_out, &r);
+    cpu_workspace_check(c, "nothing", carve_room_block, &r);
     cr_expect_eq(dev_status(&c->base), REFINE_OK);
     dev_close(&c->base);
 }
@@ -43,7 +43,7 @@ Test(kernels_cpu_device, does_not_cut_workspace_that_is_too_small)
 {
     room r = { .bytes = 1000 };
     cpu_dev *c = device_for(&r, -1);
-    cr_expect(!cpu_workspace_cut(c, lay_out, &r));
+    cr_expect(!cpu_workspace_cut(c, carve_room_block, &r));
     cr_expect_eq(dev_status(&c->base), REFINE_EBUDGET);
     dev_close(&c->base);
 }
@@ -51,15 +51,18 @@ Test(kernels_cpu_device, does_not_cut_workspace_that_is_too_small)
 #ifdef REFINE_GUARDS
 
 /* As code does that no sanitizer sees. */
-__attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p = 0; }
+__attribute__((no_sanitize("address"))) static void zero_workspace_byte(volatile char *p)
+{
+    *p = 0;
+}
 
 Test(kernels_cpu_device, fails_when_an_operator_writes_beside_its_workspace)
 {
     room r = { .bytes = 1000 };
     cpu_dev *c = device_for(&r, 0);
-    cr_assert(cpu_workspace_cut(c, lay_out, &r));
-    spoil(r.block + 1003);
-    cpu_workspace_check(c, "gather", lay_out, &r);
+    cr_assert(cpu_workspace_cut(c, carve_room_block, &r));
+    zero_workspace_byte(r.block + 1003);
+    cpu_workspace_check(c, "gather", carve_room_block, &r);
     cr_expect_eq(dev_status(&c->base), REFINE_EDEVICE);
     cr_expect_str_eq(
         dev_why(&c->base),

@@ -39,7 +39,7 @@ static float any_number(uint64_t *seed, bool tiny)
     return tiny ? v * 0x1p-70f : v;
 }
 
-static void rounded(float *v, int n, dtype type)
+static void round_operand(float *v, int n, dtype type)
 {
     if (type == DT_BF16)
         bf16_round(v, v, (size_t)n);
@@ -59,14 +59,14 @@ static shape *make_shape(uint64_t *seed, dtype type)
     for (int p = 0; p < s->pixels; p++) {
         for (int k = 0; k < s->k; k++)
             s->a[p][k] = any_number(seed, tiny);
-        rounded(s->a[p], s->k, type);
+        round_operand(s->a[p], s->k, type);
         for (int r = 0; r < s->panels * GEMM_PANEL; r++)
             s->d[p][r] = tiny ? random_float(seed) * 0x1p-125f : random_float(seed);
     }
     for (int r = 0; r < s->panels * GEMM_PANEL; r++) {
         for (int k = 0; k < s->k; k++)
             s->w[r][k] = any_number(seed, tiny);
-        rounded(s->w[r], s->k, type);
+        round_operand(s->w[r], s->k, type);
     }
     if (random_below(seed, 4) == 0)
         s->a[s->pixels - 1][s->k - 1] = INFINITY;
@@ -75,7 +75,10 @@ static shape *make_shape(uint64_t *seed, dtype type)
 
 /* ---- the definition ---- */
 
-static float flushed(float v) { return fpclassify(v) == FP_SUBNORMAL ? copysignf(0, v) : v; }
+static float flush_to_signed_zero(float v)
+{
+    return fpclassify(v) == FP_SUBNORMAL ? copysignf(0, v) : v;
+}
 
 static float sum_f32(const shape *s, int p, int r, bool fused)
 {
@@ -87,7 +90,8 @@ static float sum_f32(const shape *s, int p, int r, bool fused)
 
 static float step_bf16(float a, float w, float d)
 {
-    return flushed(fmaf(flushed(a), flushed(w), flushed(d)));
+    return flush_to_signed_zero(
+        fmaf(flush_to_signed_zero(a), flush_to_signed_zero(w), flush_to_signed_zero(d)));
 }
 
 static float sum_bf16(const shape *s, int p, int r)
@@ -113,7 +117,7 @@ static bool is_right(const gemm *g, const shape *s, int p, int r, float got)
 
 /* ---- running ---- */
 
-static char *operands(const gemm *g, const shape *s, size_t *bytes)
+static char *make_gemm_operands(const gemm *g, const shape *s, size_t *bytes)
 {
     const size_t row = (size_t)s->k * dtype_bytes(g->element);
     *bytes = row + (size_t)s->a_extra;
@@ -126,7 +130,7 @@ static char *operands(const gemm *g, const shape *s, size_t *bytes)
 }
 
 /* By the definition of the layout in kernels/cpu/gemm.h. */
-static char *panels(const gemm *g, const shape *s)
+static char *make_gemm_panels(const gemm *g, const shape *s)
 {
     const size_t size = dtype_bytes(g->element);
     const int per_word = GEMM_WORD / (int)size;
@@ -153,7 +157,7 @@ static void expect_defined(const gemm *g, const shape *s, int round)
 {
     const int rows = s->panels * GEMM_PANEL;
     size_t a_bytes;
-    char *a = operands(g, s, &a_bytes), *w = panels(g, s);
+    char *a = make_gemm_operands(g, s, &a_bytes), *w = make_gemm_panels(g, s);
     float *d = malloc((size_t)s->pixels * (size_t)s->d_stride * sizeof *d);
     float spoilt;
 
@@ -188,7 +192,7 @@ typedef struct excess {
 
 enum { OPERANDS = 3, GRANULE = 8 };
 
-static bool exceed(const void *context)
+static bool exceed_operand(const void *context)
 {
     const excess *e = context;
     const size_t row = (size_t)e->k * dtype_bytes(e->g->element);
@@ -219,12 +223,12 @@ Test(kernels_gemm, every_byte_that_is_touched_is_watched_where_somebody_watches)
             excess e = { .g = g, .panels = panels, .of = -1 };
             e.pixels = 1 + random_below(&seed, MOST_PIXELS);
             e.k = GEMM_ALIGN * (1 + random_below(&seed, MOST_K / GEMM_ALIGN));
-            cr_expect_not(own_process_fails(exceed, &e, SECONDS));
+            cr_expect_not(own_process_fails(exceed_operand, &e, SECONDS));
             for (int n = 0; n < OPERANDS * (GUARDED ? 2 : 1); n++) {
                 e.of = n % OPERANDS;
                 e.end = n < OPERANDS;
                 e.at = random_below(&seed, 1000) / 1000.0;
-                cr_expect(own_process_fails(exceed, &e, SECONDS),
+                cr_expect(own_process_fails(exceed_operand, &e, SECONDS),
                           "%s: %d pixels, %d panels, k %d: %c at %g", g->name, e.pixels, e.panels,
                           e.k, "AWD"[e.of], e.end ? 1.0 : e.at);
             }
@@ -258,7 +262,7 @@ Test(kernels_gemm, goes_on_where_another_call_stopped)
         const int cut = GEMM_ALIGN * random_below(&seed, s->k / GEMM_ALIGN + 1), rest = s->k - cut;
         const int some = random_below(&seed, s->pixels + 1);
         size_t a_bytes;
-        char *a = operands(g, s, &a_bytes), *w = panels(g, s);
+        char *a = make_gemm_operands(g, s, &a_bytes), *w = make_gemm_panels(g, s);
         float *whole = calloc((size_t)s->pixels * stride, sizeof *whole);
         float *parts = calloc((size_t)s->pixels * stride, sizeof *parts);
 

@@ -27,7 +27,7 @@ extern const struct int8_variant INT8_BYTES;
 enum { PIXELS_MOST = 23, ROWS_MOST = 61, GROUPS_MOST = 13, K_MOST = GROUPS_MOST * I8_GROUP };
 enum { D_STRIDE = 80, GUARD = 64 };
 
-static float random_float(uint32_t *state)
+static float random_int8_input(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
     return (float)(*state >> 8) * 0x1p-23f - 1;
@@ -42,7 +42,7 @@ typedef struct bench {
     int n_panels;
 } bench;
 
-static void *take(size_t bytes)
+static void *alloc_aligned_bytes(size_t bytes)
 {
     void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
     cr_assert(p);
@@ -50,20 +50,20 @@ static void *take(size_t bytes)
     return p;
 }
 
-static bench *bench_open(int pixels, int rows, int groups)
+static bench *open_int8_bench(int pixels, int rows, int groups)
 {
-    bench *b = take(sizeof *b);
+    bench *b = alloc_aligned_bytes(sizeof *b);
     i8_error lost = { 0 };
     uint32_t state = 1;
 
     *b = (bench){ .pixels = pixels, .rows = rows, .groups = groups };
     for (int p = 0; p < pixels; p++)
         for (int k = 0; k < groups * I8_GROUP; k++)
-            b->x[p][k] = random_float(&state) * (k / I8_GROUP % 2 ? 30 : 0.01f);
-    float *w = take(sizeof(float) * (size_t)(rows * groups * I8_GROUP));
+            b->x[p][k] = random_int8_input(&state) * (k / I8_GROUP % 2 ? 30 : 0.01f);
+    float *w = alloc_aligned_bytes(sizeof(float) * (size_t)(rows * groups * I8_GROUP));
     for (int i = 0; i < rows * groups * I8_GROUP; i++)
-        w[i] = random_float(&state);
-    b->tile = take(i8_bytes(rows, 1, groups * I8_GROUP));
+        w[i] = random_int8_input(&state);
+    b->tile = alloc_aligned_bytes(i8_bytes(rows, 1, groups * I8_GROUP));
     i8_encode_tile(b->tile, w, rows, 1, groups * I8_GROUP, I8_ABSMAX, &lost);
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < groups; g++)
@@ -73,7 +73,7 @@ static bench *bench_open(int pixels, int rows, int groups)
     return b;
 }
 
-static void bench_close(bench *b)
+static void close_int8_bench(bench *b)
 {
     free(b->tile);
     free(b->a);
@@ -81,7 +81,7 @@ static void bench_close(bench *b)
     free(b);
 }
 
-static void lay_out(bench *b, const int8_variant *v)
+static void pack_int8_operands(bench *b, const int8_variant *v)
 {
     const size_t group = (size_t)(I8_GROUP * v->element);
     const size_t panel = int8_panel_bytes(v, b->groups);
@@ -89,7 +89,7 @@ static void lay_out(bench *b, const int8_variant *v)
     free(b->a);
     free(b->panels);
     b->a_bytes = int8_pixel_bytes(v, b->groups);
-    b->a = take(b->a_bytes * (size_t)b->pixels);
+    b->a = alloc_aligned_bytes(b->a_bytes * (size_t)b->pixels);
     for (int p = 0; p < b->pixels; p++)
         for (int g = 0; g < b->groups; g++) {
             char *pixel = b->a + (size_t)p * b->a_bytes;
@@ -98,24 +98,24 @@ static void lay_out(bench *b, const int8_variant *v)
                    sizeof scale);
         }
     b->n_panels = (b->rows + INT8_PANEL - 1) / INT8_PANEL;
-    b->panels = take(panel * (size_t)b->n_panels);
+    b->panels = alloc_aligned_bytes(panel * (size_t)b->n_panels);
     for (int i = 0; i < b->n_panels; i++)
         v->pack(b->panels + (size_t)i * panel, b->tile, b->rows, i * INT8_PANEL, 0, b->groups);
 }
 
 /* D of a variant, PIXELS_MOST x D_STRIDE, and what lies behind it. */
-static float *multiply(bench *b, const int8_variant *v, bool add)
+static float *multiply_int8_variant(bench *b, const int8_variant *v, bool add)
 {
-    float *d = take(sizeof(float) * (PIXELS_MOST * D_STRIDE + GUARD));
+    float *d = alloc_aligned_bytes(sizeof(float) * (PIXELS_MOST * D_STRIDE + GUARD));
     for (int i = 0; i < PIXELS_MOST * D_STRIDE + GUARD; i++)
         d[i] = 0.5f;
-    lay_out(b, v);
+    pack_int8_operands(b, v);
     v->product(d, D_STRIDE, b->a, b->a_bytes, b->pixels, b->panels, b->n_panels, b->groups, add);
     return d;
 }
 
 /* The definition, in double, of what a pixel is when rounded. */
-static double expected(const bench *b, int p, int r)
+static double exact_int8_product(const bench *b, int p, int r)
 {
     double sum = 0;
     for (int g = 0; g < b->groups; g++) {
@@ -132,8 +132,8 @@ static double expected(const bench *b, int p, int r)
 
 static void expect_definition(const int8_variant *v, int pixels, int rows, int groups, bool add)
 {
-    bench *b = bench_open(pixels, rows, groups);
-    float *d = multiply(b, v, add);
+    bench *b = open_int8_bench(pixels, rows, groups);
+    float *d = multiply_int8_variant(b, v, add);
     for (int p = 0; p < PIXELS_MOST; p++)
         for (int r = 0; r < D_STRIDE; r++) {
             const double got = (double)d[p * D_STRIDE + r];
@@ -141,12 +141,12 @@ static void expect_definition(const int8_variant *v, int pixels, int rows, int g
                 cr_assert(got == 0.5, "%s wrote at pixel %d row %d", v->name, p, r);
                 continue;
             }
-            const double want = (r < rows ? expected(b, p, r) : 0) + (add ? 0.5 : 0);
+            const double want = (r < rows ? exact_int8_product(b, p, r) : 0) + (add ? 0.5 : 0);
             cr_assert(fabs(got - want) <= 2e-5 * 30 * groups, "%s, %d x %d x %d: %g, not %g",
                       v->name, pixels, rows, groups, got, want);
         }
     free(d);
-    bench_close(b);
+    close_int8_bench(b);
 }
 
 static void expect_definitions(const int8_variant *v)
@@ -161,20 +161,20 @@ static void expect_definitions(const int8_variant *v)
 static void expect_same_bits(const int8_variant *v)
 {
     bool runs;
-    bench *b = bench_open(23, 61, 13);
-    float *mine = multiply(b, v, true);
+    bench *b = open_int8_bench(23, 61, 13);
+    float *mine = multiply_int8_variant(b, v, true);
     const int8_variant *plain = NULL;
     for (int i = 0; int8_nth(i, &runs); i++)
         plain = int8_nth(i, &runs); /* the last */
-    float *theirs = multiply(b, plain, true);
+    float *theirs = multiply_int8_variant(b, plain, true);
     cr_expect(memcmp(mine, theirs, sizeof(float) * PIXELS_MOST * D_STRIDE) == 0, "%s", v->name);
     free(mine);
     free(theirs);
-    bench_close(b);
+    close_int8_bench(b);
 }
 
 /* The definition's own roundings (kernels/cpu/int8.h), of a pixel and a row. */
-static float defined(const bench *b, int p, int r, float before)
+static float defined_int8_product(const bench *b, int p, int r, float before)
 {
     float d = before;
     for (int g = 0; g < b->groups; g++) {
@@ -195,14 +195,14 @@ static float defined(const bench *b, int p, int r, float before)
 
 static void expect_defined_bits(const int8_variant *v)
 {
-    bench *b = bench_open(23, 61, 13);
-    float *d = multiply(b, v, true);
+    bench *b = open_int8_bench(23, 61, 13);
+    float *d = multiply_int8_variant(b, v, true);
     for (int p = 0; p < b->pixels; p++)
         for (int r = 0; r < b->rows; r++)
-            cr_assert_eq(d[p * D_STRIDE + r], defined(b, p, r, 0.5f), "%s, pixel %d, row %d",
-                         v->name, p, r);
+            cr_assert_eq(d[p * D_STRIDE + r], defined_int8_product(b, p, r, 0.5f),
+                         "%s, pixel %d, row %d", v->name, p, r);
     free(d);
-    bench_close(b);
+    close_int8_bench(b);
 }
 
 static void try_variant(int i)
@@ -232,7 +232,7 @@ Test(kernels_int8, bytes_written_out_compute_what_is_defined)
 
 Test(kernels_int8, the_largest_sums_do_not_overflow)
 {
-    bench *b = bench_open(1, 1, 1);
+    bench *b = open_int8_bench(1, 1, 1);
     float w[I8_GROUP];
     i8_error lost = { 0 };
     bool runs;
@@ -244,11 +244,11 @@ Test(kernels_int8, the_largest_sums_do_not_overflow)
         const int8_variant *v = int8_nth(i, &runs);
         if (!runs)
             continue;
-        float *d = multiply(b, v, false);
+        float *d = multiply_int8_variant(b, v, false);
         cr_expect(d[0] == 64 * 127 * 127, "%s: %f", v->name, (double)d[0]);
         free(d);
     }
-    bench_close(b);
+    close_int8_bench(b);
 }
 
 Test(kernels_int8, a_group_of_zeros_stays_zero_and_tiny_ones_do_not_trap)

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned capped(const char *name)
+static unsigned available_when_capped(const char *name)
 {
     cr_assert(setenv("REFINE_ISA", name, 1) == 0);
     return isa_available();
@@ -21,27 +21,29 @@ Test(kernels_isa, is_capped_by_the_environment)
 {
     cr_assert(unsetenv("REFINE_ISA") == 0);
     const unsigned all = isa_available();
-    cr_expect(capped("base") == 0);
-    cr_expect(capped("avx2") == (all & ISA_AVX2));
-    cr_expect((capped("avxvnni") & (ISA_AVX512 | ISA_AVX512VNNI | ISA_AVX512BF16)) == 0);
-    cr_expect((capped("avx512") & (ISA_AVXVNNI | ISA_AVX512VNNI | ISA_AVX512BF16)) == 0);
-    cr_expect((capped("avx512vnni") & ISA_AVX512BF16) == 0);
-    cr_expect(capped("avx512bf16") == (all & ~(unsigned)ISA_AVXVNNI));
-    cr_expect(capped("no such thing") == all);
+    cr_expect(available_when_capped("base") == 0);
+    cr_expect(available_when_capped("avx2") == (all & ISA_AVX2));
+    cr_expect((available_when_capped("avxvnni") & (ISA_AVX512 | ISA_AVX512VNNI | ISA_AVX512BF16)) ==
+              0);
+    cr_expect((available_when_capped("avx512") & (ISA_AVXVNNI | ISA_AVX512VNNI | ISA_AVX512BF16)) ==
+              0);
+    cr_expect((available_when_capped("avx512vnni") & ISA_AVX512BF16) == 0);
+    cr_expect(available_when_capped("avx512bf16") == (all & ~(unsigned)ISA_AVXVNNI));
+    cr_expect(available_when_capped("no such thing") == all);
 }
 
 Test(kernels_isa, a_cap_that_is_no_name_is_refused_by_the_device)
 {
     const dev_options o = { .compute = DT_F32, .threads = 1 };
     refine_error err = { 0 };
-    (void)capped("AVX2");
+    (void)available_when_capped("AVX2");
     cr_expect_str_eq(isa_unknown(), "AVX2");
     cr_expect_null(dev_open_cpu(&o, &err));
     cr_expect_eq(err.status, REFINE_EINVAL);
     cr_expect_not_null(strstr(err.text, "REFINE_ISA is AVX2"));
-    (void)capped("");
+    (void)available_when_capped("");
     cr_expect_null(isa_unknown());
-    (void)capped("avx2");
+    (void)available_when_capped("avx2");
     dev *d = dev_open_cpu(&o, &err);
     cr_expect_not_null(d);
     dev_close(d);
@@ -49,7 +51,7 @@ Test(kernels_isa, a_cap_that_is_no_name_is_refused_by_the_device)
 
 Test(kernels_isa, is_what_the_kernels_are_picked_by)
 {
-    (void)capped("base");
+    (void)available_when_capped("base");
     cr_expect(strcmp(gemm_pick(DT_F32)->name, "plain") == 0);
     cr_expect(strcmp(gemm_pick(DT_BF16)->name, "plain") == 0);
     cr_expect(strcmp(int8_pick()->name, "plain") == 0);

@@ -12,7 +12,7 @@ enum { SLOTS = 2, CHUNKS = 9, N = 16 };
 typedef enum { NOTHING, STAGING_REUSE, SLOT_REUSE, ARRIVAL } omission;
 
 /* A ring of slots: chunk by chunk through staging into a slot, and used there. */
-static float stream(dev *d, omission without)
+static float stream_slot_sum(dev *d, omission without)
 {
     float *staging[SLOTS], *slot[SLOTS], sum[N] = { 0 },
                                          *total = dev_alloc(d, sizeof sum, DEV_VRAM);
@@ -59,7 +59,7 @@ static float stream(dev *d, omission without)
     return all;
 }
 
-static float expected(void)
+static float expected_slot_sum(void)
 {
     float all = 0;
     for (int c = 1; c <= CHUNKS; c++)
@@ -71,7 +71,7 @@ static float stream_on(lazy_schedule s, uint32_t seed, omission without)
 {
     dev *ref = field_ref(), *d = lazy_open(ref, s, seed);
     cr_assert(d);
-    const float all = stream(d, without);
+    const float all = stream_slot_sum(d, without);
     cr_expect(lazy_live(d) == 0);
     cr_expect(dev_status(d) == REFINE_OK);
     dev_close(d);
@@ -83,16 +83,17 @@ Test(kernels_lazy_device, a_program_with_all_its_waits_is_right_under_every_sche
 {
     for (int s = 0; s < LAZY_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < (s == LAZY_RANDOM ? 20 : 1); seed++)
-            cr_expect(stream_on((lazy_schedule)s, seed, NOTHING) == expected(), "schedule %d", s);
+            cr_expect(stream_on((lazy_schedule)s, seed, NOTHING) == expected_slot_sum(),
+                      "schedule %d", s);
 }
 
 Test(kernels_lazy_device, finds_every_missing_wait_that_an_eager_device_hides)
 {
     for (int without = STAGING_REUSE; without <= ARRIVAL; without++) {
         int found = 0;
-        cr_expect(stream_on(LAZY_EAGER, 0, (omission)without) == expected());
+        cr_expect(stream_on(LAZY_EAGER, 0, (omission)without) == expected_slot_sum());
         for (int s = LAZY_LAZY; s < LAZY_RANDOM; s++)
-            found += stream_on((lazy_schedule)s, 0, (omission)without) != expected();
+            found += stream_on((lazy_schedule)s, 0, (omission)without) != expected_slot_sum();
         cr_expect(found > 0, "omission %d", without);
     }
 }

@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-static void expect_like_ref(dev *cpu, const linear_case *c, bool exact)
+static void expect_cpu_linear_like_ref(dev *cpu, const linear_case *c, bool exact)
 {
     double peak;
     const double distance = linear_distance(cpu, c, exact, &peak);
@@ -30,7 +30,7 @@ Test(kernels_linear, agrees_with_the_referee)
 {
     dev *cpu = field_cpu(DT_F32, 2);
     for (int i = 0; i < N_LINEAR_CASES; i++)
-        expect_like_ref(cpu, &LINEAR_CASES[i], false);
+        expect_cpu_linear_like_ref(cpu, &LINEAR_CASES[i], false);
     dev_close(cpu);
 }
 
@@ -41,7 +41,7 @@ Test(kernels_linear, agrees_with_the_referee_when_activations_are_bf16)
         linear_case c = LINEAR_CASES[i];
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(cpu, &c, false);
+        expect_cpu_linear_like_ref(cpu, &c, false);
     }
     dev_close(cpu);
 }
@@ -71,10 +71,10 @@ Test(kernels_linear, decodes_int8_weights)
     dev *f32 = field_cpu(DT_F32, 2), *bf16 = field_cpu(DT_BF16, 2);
     for (int i = 0; i < N_LINEAR_INT8; i++) {
         linear_case c = LINEAR_INT8[i];
-        expect_like_ref(f32, &c, false);
+        expect_cpu_linear_like_ref(f32, &c, false);
         if (c.type == DT_F32)
             c.type = DT_BF16;
-        expect_like_ref(bf16, &c, false);
+        expect_cpu_linear_like_ref(bf16, &c, false);
     }
     dev_close(f32);
     dev_close(bf16);
@@ -85,7 +85,7 @@ Test(kernels_linear, multiplies_integers_exactly)
 {
     dev *cpu = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_LINEAR_INT8; i++)
-        expect_like_ref(cpu, &LINEAR_INT8[i], true);
+        expect_cpu_linear_like_ref(cpu, &LINEAR_INT8[i], true);
     dev_close(cpu);
 }
 
@@ -163,7 +163,7 @@ Test(kernels_linear, does_not_depend_on_the_number_of_threads)
     expect_same_for_all_threads(DT_I8G64);
 }
 
-static void expect_same_for_all_cuts(dev *cpu, dtype weights)
+static void expect_same_cpu_linear_for_all_cuts(dev *cpu, dtype weights)
 {
     const linear_case c = { 2,         10,   13,    144,   640,   DT_F32, weights,
                             ACT_GEGLU, true, false, false, false, 0 };
@@ -186,9 +186,9 @@ static void expect_same_for_all_cuts(dev *cpu, dtype weights)
 Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
 {
     dev *floats = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
-    expect_same_for_all_cuts(floats, DT_F16);
-    expect_same_for_all_cuts(floats, DT_I8G64);
-    expect_same_for_all_cuts(ints, DT_I8G64);
+    expect_same_cpu_linear_for_all_cuts(floats, DT_F16);
+    expect_same_cpu_linear_for_all_cuts(floats, DT_I8G64);
+    expect_same_cpu_linear_for_all_cuts(ints, DT_I8G64);
     dev_close(floats);
     dev_close(ints);
 }

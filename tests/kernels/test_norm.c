@@ -9,7 +9,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static void expect_like_ref(dev *cpu, field_body *body, const norm_case *c, double ulps)
+static void expect_cpu_norm_like_ref(dev *cpu, field_body *body, const norm_case *c, double ulps)
 {
     double peak;
     const double distance = norm_distance(cpu, body, c, &peak);
@@ -22,7 +22,7 @@ Test(kernels_norm, groupnorm_agrees_with_the_referee)
 {
     dev *cpu = field_cpu(DT_BF16, 2);
     for (int i = 0; i < N_NORM_CASES; i++)
-        expect_like_ref(cpu, norm_group, &NORM_CASES[i], 2);
+        expect_cpu_norm_like_ref(cpu, norm_group, &NORM_CASES[i], 2);
     dev_close(cpu);
 }
 
@@ -30,7 +30,7 @@ Test(kernels_norm, apply_norm_agrees_with_the_referee)
 {
     dev *cpu = field_cpu(DT_BF16, 2);
     for (int i = 0; i < N_NORM_CASES; i++)
-        expect_like_ref(cpu, norm_apply, &NORM_CASES[i], 4);
+        expect_cpu_norm_like_ref(cpu, norm_apply, &NORM_CASES[i], 4);
     dev_close(cpu);
 }
 
@@ -41,7 +41,7 @@ Test(kernels_norm, layernorm_agrees_with_the_referee)
         norm_case c = NORM_CASES[i];
         c.b = 0;
         /* x - mean is exact to an ulp of the mean, which is 170 deviations where it is far. */
-        expect_like_ref(cpu, norm_layer, &c, c.offset > 1 ? 400 : 8);
+        expect_cpu_norm_like_ref(cpu, norm_layer, &c, c.offset > 1 ? 400 : 8);
     }
     dev_close(cpu);
 }
@@ -52,7 +52,7 @@ Test(kernels_norm, silu_agrees_with_the_referee)
     for (int i = 0; i < N_NORM_CASES; i++) {
         norm_case c = NORM_CASES[i];
         c.b = 0;
-        expect_like_ref(cpu, norm_silu, &c, 4);
+        expect_cpu_norm_like_ref(cpu, norm_silu, &c, 4);
     }
     dev_close(cpu);
 }

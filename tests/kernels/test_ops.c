@@ -8,98 +8,112 @@
 #include <criterion/criterion.h>
 #include <signal.h>
 
-static dev *plan_of(dev *target)
+static dev *open_plan_for(dev *target)
 {
     dev *d = dev_open_plan(target, NULL);
     cr_assert(d);
     return d;
 }
 
-static tensor f32(int n, int h, int w, int c) { return tensor_make(NULL, DT_F32, n, h, w, c); }
+static tensor f32_tensor(int n, int h, int w, int c)
+{
+    return tensor_make(NULL, DT_F32, n, h, w, c);
+}
 
 static const epilogue NONE = { .act = ACT_NONE };
 
 Test(kernels_ops, linear_wants_a_matrix_of_x_channels, .signal = SIGABRT)
 {
-    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 24), f32(16, 1, 1, 32), &NONE);
+    linear_once(open_plan_for(field_ref()), f32_tensor(1, 1, 8, 16), f32_tensor(1, 1, 8, 24),
+                f32_tensor(16, 1, 1, 32), &NONE);
 }
 
 Test(kernels_ops, linear_wants_as_many_rows_as_y_has_channels, .signal = SIGABRT)
 {
-    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &NONE);
+    linear_once(open_plan_for(field_ref()), f32_tensor(1, 1, 8, 16), f32_tensor(1, 1, 8, 32),
+                f32_tensor(32, 1, 1, 32), &NONE);
 }
 
 Test(kernels_ops, geglu_halves_the_channels, .signal = SIGABRT)
 {
     const epilogue e = { .act = ACT_GEGLU };
-    linear_once(plan_of(field_ref()), f32(1, 1, 8, 32), f32(1, 1, 8, 32), f32(32, 1, 1, 32), &e);
+    linear_once(open_plan_for(field_ref()), f32_tensor(1, 1, 8, 32), f32_tensor(1, 1, 8, 32),
+                f32_tensor(32, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, a_bias_is_as_long_as_the_matrix_has_rows, .signal = SIGABRT)
 {
-    const epilogue e = { .bias = f32(1, 1, 1, 15) };
-    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
+    const epilogue e = { .bias = f32_tensor(1, 1, 1, 15) };
+    linear_once(open_plan_for(field_ref()), f32_tensor(1, 1, 8, 16), f32_tensor(1, 1, 8, 32),
+                f32_tensor(16, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, there_is_one_value_per_image, .signal = SIGABRT)
 {
-    const epilogue e = { .per_image = f32(1, 1, 1, 16) };
-    linear_once(plan_of(field_ref()), f32(2, 1, 8, 16), f32(2, 1, 8, 32), f32(16, 1, 1, 32), &e);
+    const epilogue e = { .per_image = f32_tensor(1, 1, 1, 16) };
+    linear_once(open_plan_for(field_ref()), f32_tensor(2, 1, 8, 16), f32_tensor(2, 1, 8, 32),
+                f32_tensor(16, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, a_residual_has_the_shape_of_y, .signal = SIGABRT)
 {
-    const epilogue e = { .residual = f32(1, 1, 9, 16) };
-    linear_once(plan_of(field_ref()), f32(1, 1, 8, 16), f32(1, 1, 8, 32), f32(16, 1, 1, 32), &e);
+    const epilogue e = { .residual = f32_tensor(1, 1, 9, 16) };
+    linear_once(open_plan_for(field_ref()), f32_tensor(1, 1, 8, 16), f32_tensor(1, 1, 8, 32),
+                f32_tensor(16, 1, 1, 32), &e);
 }
 
 Test(kernels_ops, groups_divide_the_channels, .signal = SIGABRT)
 {
-    op_groupnorm_sums(plan_of(field_ref()), f32(1, 1, 4, 4), f32(1, 4, 4, 30), f32(0, 0, 0, 0), 0,
-                      4);
+    op_groupnorm_sums(open_plan_for(field_ref()), f32_tensor(1, 1, 4, 4), f32_tensor(1, 4, 4, 30),
+                      f32_tensor(0, 0, 0, 0), 0, 4);
 }
 
-static void convolve(dev *d, tensor y, int h, conv_geometry g)
+static void run_plain_conv(dev *d, tensor y, int h, conv_geometry g)
 {
-    const prepared_input x = { .in = { .a = f32(1, h, 16, 8), .h = h, .w = 16 } };
-    const matrix_rows w = one_piece(f32(y.c, g.kh, g.kw, 8));
+    const prepared_input x = { .in = { .a = f32_tensor(1, h, 16, 8), .h = h, .w = 16 } };
+    const matrix_rows w = one_piece(f32_tensor(y.c, g.kh, g.kw, 8));
     op_conv2d(d, y, &x, &w, g, &NONE);
 }
 
 Test(kernels_ops, a_band_begins_at_a_multiple_of_its_unit, .signal = SIGABRT)
 {
-    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 4, 8 });
+    run_plain_conv(open_plan_for(field_ref()), f32_tensor(1, 16, 16, 4), 16,
+                   (conv_geometry){ 3, 3, 1, 1, 4, 8 });
 }
 
 Test(kernels_ops, a_band_is_a_multiple_of_its_unit_unless_it_ends_the_image, .signal = SIGABRT)
 {
-    convolve(plan_of(field_ref()), f32(1, 20, 16, 4), 20, (conv_geometry){ 3, 3, 1, 1, 0, 12 });
+    run_plain_conv(open_plan_for(field_ref()), f32_tensor(1, 20, 16, 4), 20,
+                   (conv_geometry){ 3, 3, 1, 1, 0, 12 });
 }
 
 Test(kernels_ops, a_band_ends_within_the_image, .signal = SIGABRT)
 {
-    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 8, 16 });
+    run_plain_conv(open_plan_for(field_ref()), f32_tensor(1, 16, 16, 4), 16,
+                   (conv_geometry){ 3, 3, 1, 1, 8, 16 });
 }
 
 Test(kernels_ops, the_size_of_y_follows_from_stride_and_padding, .signal = SIGABRT)
 {
-    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 2, 1, 0, 16 });
+    run_plain_conv(open_plan_for(field_ref()), f32_tensor(1, 16, 16, 4), 16,
+                   (conv_geometry){ 3, 3, 2, 1, 0, 16 });
 }
 
 Test(kernels_ops, five_by_five_kernels_are_not_known, .signal = SIGABRT)
 {
-    convolve(plan_of(field_ref()), f32(1, 16, 16, 4), 16, (conv_geometry){ 5, 5, 1, 2, 0, 16 });
+    run_plain_conv(open_plan_for(field_ref()), f32_tensor(1, 16, 16, 4), 16,
+                   (conv_geometry){ 5, 5, 1, 2, 0, 16 });
 }
 
 Test(kernels_ops, heads_divide_the_channels, .signal = SIGABRT)
 {
-    const tensor t = f32(1, 1, 8, 30);
-    op_attention(plan_of(field_ref()), t, t, t, t, 4, 1, false);
+    const tensor t = f32_tensor(1, 1, 8, 30);
+    op_attention(open_plan_for(field_ref()), t, t, t, t, 4, 1, false);
 }
 
 Test(kernels_ops, convert_wants_one_shape, .signal = SIGABRT)
 {
-    op_convert(plan_of(field_ref()), f32(1, 2, 3, 4), f32(1, 3, 2, 4));
+    op_convert(open_plan_for(field_ref()), f32_tensor(1, 2, 3, 4), f32_tensor(1, 3, 2, 4));
 }
 
 /* ---- no allocation, and never more workspace than planned ---- */
@@ -130,7 +144,7 @@ static void whole_pass(dev *d, const tensor *t, void *const space[2])
 
 static uint64_t growth; /* allocations in passes after the first */
 
-static void passes(dev *d, const tensor *t, const void *context)
+static void measure_pass_growth(dev *d, const tensor *t, const void *context)
 {
     (void)context;
     const conv_geometry g = { 3, 3, 1, 1, 0, t[Y].h };
@@ -169,7 +183,7 @@ Test(kernels_ops, a_pass_allocates_nothing_once_it_has_run)
         field *p[] = { &f[0], &f[1], &f[2], &f[3], &f[4], &f[5], &f[6] };
         dev *cpu = field_cpu(types[i], 2);
         growth = 99;
-        field_run(cpu, p, N_FIELDS, passes, NULL);
+        field_run(cpu, p, N_FIELDS, measure_pass_growth, NULL);
         cr_expect(growth == 0);
         for (int k = 0; k < N_FIELDS; k++)
             field_free(&f[k]);
@@ -184,7 +198,7 @@ typedef struct ear {
     int n;
 } ear;
 
-static void listen(void *context, dev_kind now)
+static void record_operator_kind(void *context, dev_kind now)
 {
     ear *e = context;
     e->kind[e->n++] = now;
@@ -193,17 +207,17 @@ static void listen(void *context, dev_kind now)
 Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
 {
     static const dev_kind WANT[] = { DEV_LINEAR, DEV_MEMORY, DEV_CONV, DEV_ATTENTION, DEV_LINEAR };
-    const tensor t = f32(1, 16, 16, 8), vector = f32(1, 1, 1, 8);
-    dev *target = field_ref(), *d = plan_of(target);
+    const tensor t = f32_tensor(1, 16, 16, 8), vector = f32_tensor(1, 1, 1, 8);
+    dev *target = field_ref(), *d = open_plan_for(target);
     const prepared_input x = { .in = linear_input(tensor_make((void *)1, DT_F32, 1, 16, 16, 8),
                                                   false) };
-    const matrix_rows w = one_piece(f32(8, 1, 1, 8));
+    const matrix_rows w = one_piece(f32_tensor(8, 1, 1, 8));
     ear e = { 0 };
-    dev_listen(d, listen, &e);
+    dev_listen(d, record_operator_kind, &e);
     op_linear(d, t, &x, &w, &NONE);
     op_layernorm(d, t, t, vector, vector, 1e-5f);
     op_silu(d, t, t);
-    convolve(d, f32(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 0, 16 });
+    run_plain_conv(d, f32_tensor(1, 16, 16, 4), 16, (conv_geometry){ 3, 3, 1, 1, 0, 16 });
     op_attention(d, t, t, t, t, 1, 1.0f, false);
     op_linear(d, t, &x, &w, &NONE);
     dev_listen(d, NULL, NULL);
@@ -217,10 +231,10 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
 
 Test(kernels_ops, what_a_failed_device_does_not_do_is_not_told)
 {
-    const tensor t = f32(1, 16, 16, 8);
-    dev *target = field_ref(), *d = plan_of(target);
+    const tensor t = f32_tensor(1, 16, 16, 8);
+    dev *target = field_ref(), *d = open_plan_for(target);
     ear e = { 0 };
-    dev_listen(d, listen, &e);
+    dev_listen(d, record_operator_kind, &e);
     dev_fail(d, REFINE_EDEVICE, "lost");
     op_silu(d, t, t);
     cr_assert_eq(e.n, 1);

@@ -14,7 +14,7 @@ enum { MOST_ROWS = 96, MOST_K = 704, GUARD = 64, SPOIL = 0x7f };
 static char packed[MOST_ROWS * MOST_K * sizeof(float) + GUARD];
 
 /* What operand lies at row r, element k of panels that are `k_all` long. */
-static float packed_at(const gemm *g, int k_all, int r, int k)
+static float read_packed_operand(const gemm *g, int k_all, int r, int k)
 {
     const int per_word = GEMM_WORD / (int)dtype_bytes(g->element);
     const char *panel = packed + (size_t)(r / GEMM_PANEL) * gemm_panel_bytes(g->element, k_all);
@@ -61,8 +61,8 @@ static void expect_packed(const gemm *g, int rows, int k, dtype source)
         for (int i = 0; i < k; i++) {
             const bool there = r < have_rows && i < have_k;
             const float want = there ? as_operand(g, field_at(&f, (size_t)r, i)) : 0;
-            cr_assert(packed_at(g, k, r, i) == want, "%s, from type %d: %d, %d", g->name, source, r,
-                      i);
+            cr_assert(read_packed_operand(g, k, r, i) == want, "%s, from type %d: %d, %d", g->name,
+                      source, r, i);
         }
     expect_untouched_behind(g, rows, k);
     field_free(&f);
@@ -82,8 +82,8 @@ static void expect_transposed(const gemm *g, int rows, int k, dtype source)
         for (int i = 0; i < k; i++) {
             const bool there = r < have_rows && i < have_k;
             const float want = there ? as_operand(g, field_at(&f, (size_t)i, r)) : 0;
-            cr_assert(packed_at(g, k, r, i) == want, "%s, from type %d: %d, %d", g->name, source, r,
-                      i);
+            cr_assert(read_packed_operand(g, k, r, i) == want, "%s, from type %d: %d, %d", g->name,
+                      source, r, i);
         }
     expect_untouched_behind(g, rows, k);
     field_free(&f);
@@ -123,7 +123,8 @@ static void expect_channels(int c0, int n)
                     const bool there = r < rows && i < n;
                     const float want = there ? field_at(&wide, (size_t)(r * taps + tap), c0 + i)
                                              : 0;
-                    cr_assert(fabsf(packed_at(g, k, r, i) - want) <= (quantised ? 0x1p-7f : 0),
+                    cr_assert(fabsf(read_packed_operand(g, k, r, i) - want) <=
+                                  (quantised ? 0x1p-7f : 0),
                               "tap %d: %d, %d", tap, r, i);
                 }
         }

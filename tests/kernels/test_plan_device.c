@@ -9,7 +9,7 @@
 
 static const dev_options F32 = { .compute = DT_F32, .threads = 2 };
 
-static dev *open_cpu(void)
+static dev *open_f32_cpu(void)
 {
     dev *d = dev_open_cpu(&F32, NULL);
     cr_assert(d);
@@ -25,7 +25,7 @@ static dev *open_plan(const dev *target)
 
 Test(kernels_plan_device, hands_out_different_tokens_and_takes_no_memory)
 {
-    dev *cpu = open_cpu(), *plan = open_plan(cpu);
+    dev *cpu = open_f32_cpu(), *plan = open_plan(cpu);
     const uint64_t before = mem_used().calls;
     char *a = dev_alloc(plan, (size_t)1 << 40, DEV_VRAM), *b = dev_alloc(plan, 1, DEV_PINNED);
     dev_event *e = dev_event_open(plan);
@@ -45,7 +45,7 @@ Test(kernels_plan_device, hands_out_different_tokens_and_takes_no_memory)
 
 Test(kernels_plan_device, is_called_plan_and_known_by_its_target)
 {
-    dev *cpu = open_cpu(), *plan = open_plan(cpu);
+    dev *cpu = open_f32_cpu(), *plan = open_plan(cpu);
     cr_expect(strcmp(dev_name(plan), "plan") == 0);
     cr_expect(strcmp(dev_model(plan), dev_model(cpu)) == 0);
     dev_close(plan);
@@ -54,7 +54,7 @@ Test(kernels_plan_device, is_called_plan_and_known_by_its_target)
 
 Test(kernels_plan_device, counts_multiply_adds)
 {
-    dev *cpu = open_cpu(), *plan = open_plan(cpu);
+    dev *cpu = open_f32_cpu(), *plan = open_plan(cpu);
     const epilogue none = { .act = ACT_NONE };
     const tensor x = tensor_make(NULL, DT_F32, 2, 8, 8, 32),
                  y = tensor_make(NULL, DT_F32, 2, 8, 8, 48);
@@ -84,7 +84,7 @@ Test(kernels_plan_device, counts_multiply_adds)
 
 Test(kernels_plan_device, asks_for_the_largest_workspace_so_far)
 {
-    dev *cpu = open_cpu(), *plan = open_plan(cpu);
+    dev *cpu = open_f32_cpu(), *plan = open_plan(cpu);
     const epilogue none = { .act = ACT_NONE };
     size_t last = 0;
 
@@ -106,7 +106,7 @@ Test(kernels_plan_device, asks_for_the_largest_workspace_so_far)
 
 Test(kernels_plan_device, sizes_inputs_as_its_target_does)
 {
-    dev *cpu = open_cpu(), *plan = open_plan(cpu);
+    dev *cpu = open_f32_cpu(), *plan = open_plan(cpu);
     dev *ref = dev_open_ref(&F32, NULL), *ref_plan = open_plan(ref);
     const matrix_input in = { .a = tensor_make(NULL, DT_F32, 2, 40, 9, 20), .h = 40, .w = 9 };
     for (int row = 0; row < 40; row += BAND_UNIT) {
@@ -122,7 +122,7 @@ Test(kernels_plan_device, sizes_inputs_as_its_target_does)
 
 Test(kernels_plan_device, says_so_when_memory_is_out)
 {
-    dev *cpu = open_cpu();
+    dev *cpu = open_f32_cpu();
     refine_error err = { 0 };
     mem_fail_after(0, MEM_FAIL_ONCE);
     cr_expect(dev_open_plan(cpu, &err) == NULL && err.status == REFINE_ENOMEM);

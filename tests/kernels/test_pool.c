@@ -16,7 +16,7 @@ typedef struct tally {
     atomic_int clashes;
 } tally;
 
-static void count(void *context, int task, int thread)
+static void count_pool_task(void *context, int task, int thread)
 {
     tally *t = context;
     if (atomic_fetch_add(&t->inside[thread], 1) != 0)
@@ -40,7 +40,7 @@ Test(kernels_pool, does_every_task_once)
         t = (tally){ .clashes = 0 };
         pool *p = open_pool(threads);
         cr_assert(pool_threads(p) == threads);
-        pool_run(p, TASKS, count, &t);
+        pool_run(p, TASKS, count_pool_task, &t);
         for (int i = 0; i < TASKS; i++)
             cr_assert(t.done[i] == 1, "task %d", i);
         cr_expect(atomic_load(&t.clashes) == 0);
@@ -53,10 +53,10 @@ Test(kernels_pool, sees_what_was_written_before_a_run_and_shows_what_tasks_wrote
     static tally t;
     pool *p = open_pool(THREADS);
     for (int round = 1; round <= 300; round++) {
-        pool_run(p, round, count, &t);
+        pool_run(p, round, count_pool_task, &t);
         cr_assert(t.done[0] == round && t.done[round - 1] == 1);
     }
-    pool_run(p, 0, count, &t);
+    pool_run(p, 0, count_pool_task, &t);
     cr_expect(t.done[0] == 300);
     pool_close(p);
 }
@@ -72,10 +72,10 @@ Test(kernels_pool, allocates_nothing_while_it_runs)
 {
     static tally t;
     pool *p = open_pool(2);
-    pool_run(p, 10, count, &t);
+    pool_run(p, 10, count_pool_task, &t);
     const uint64_t calls = mem_used().calls;
     for (int i = 0; i < 100; i++)
-        pool_run(p, 10, count, &t);
+        pool_run(p, 10, count_pool_task, &t);
     cr_expect(mem_used().calls == calls);
     pool_close(p);
 }

@@ -17,7 +17,7 @@ typedef struct sample {
     uint8_t plain[BYTES], stored[ROOM];
 } sample;
 
-static sample *make(pack_codec coding, size_t bytes)
+static sample *make_codec_sample(pack_codec coding, size_t bytes)
 {
     static uint8_t planes[BYTES];
     sample *s = calloc(1, sizeof *s);
@@ -43,7 +43,7 @@ static sample *make(pack_codec coding, size_t bytes)
     return s;
 }
 
-static refine_status decode(const sample *s, uint8_t *out)
+static refine_status decode_codec_sample(const sample *s, uint8_t *out)
 {
     int bad = -1;
     codec *c = codec_open(PACK_FRAME);
@@ -60,9 +60,10 @@ Test(offload_codec, every_coding_gives_back_the_bytes)
     static uint8_t out[BYTES + 1];
     for (int coding = PACK_RAW; coding <= PACK_SPLIT; coding++)
         for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
-            sample *s = make((pack_codec)coding, SIZES[i]);
+            sample *s = make_codec_sample((pack_codec)coding, SIZES[i]);
             memset(out, 0x77, sizeof out);
-            cr_assert_eq(decode(s, out), REFINE_OK, "coding %d, %zu bytes", coding, SIZES[i]);
+            cr_assert_eq(decode_codec_sample(s, out), REFINE_OK, "coding %d, %zu bytes", coding,
+                         SIZES[i]);
             cr_assert_arr_eq(out, s->plain, SIZES[i]);
             cr_assert_eq(out[SIZES[i]], 0x77, "wrote behind the end");
             free(s);
@@ -73,13 +74,13 @@ Test(offload_codec, any_flipped_bit_of_what_is_stored_is_found)
 {
     static uint8_t out[BYTES];
     for (int coding = PACK_RAW; coding <= PACK_SPLIT; coding++) {
-        sample *s = make((pack_codec)coding, 300);
+        sample *s = make_codec_sample((pack_codec)coding, 300);
         for (uint32_t bit = 0; bit < 8 * s->f.stored_bytes; bit++) {
             s->stored[bit / 8] ^= (uint8_t)(1u << bit % 8);
-            cr_assert_eq(decode(s, out), REFINE_EFORMAT);
+            cr_assert_eq(decode_codec_sample(s, out), REFINE_EFORMAT);
             s->stored[bit / 8] ^= (uint8_t)(1u << bit % 8);
         }
-        cr_assert_eq(decode(s, out), REFINE_OK);
+        cr_assert_eq(decode_codec_sample(s, out), REFINE_OK);
         free(s);
     }
 }
@@ -91,14 +92,14 @@ Test(offload_codec, damage_with_a_right_hash_never_reaches_beyond_the_frame)
     uint32_t x = 3;
     for (int coding = PACK_ZSTD; coding <= PACK_SPLIT; coding++)
         for (int i = 0; i < 2000; i++) {
-            sample *s = make((pack_codec)coding, 600);
+            sample *s = make_codec_sample((pack_codec)coding, 600);
             for (int k = 0; k < 3; k++) {
                 x = x * 1664525u + 1013904223u;
                 s->stored[(x >> 8) % s->f.stored_bytes] ^= (uint8_t)(x >> 24);
             }
             s->f.hash = XXH3_64bits(s->stored, s->f.stored_bytes);
             memset(out, 0x77, sizeof out);
-            (void)decode(s, out);
+            (void)decode_codec_sample(s, out);
             for (int k = 0; k < 64; k++)
                 cr_assert_eq(out[600 + k], 0x77);
             free(s);
@@ -110,9 +111,9 @@ Test(offload_codec, a_frame_that_decodes_to_another_size_is_damaged)
     static uint8_t out[2 * BYTES];
     for (int coding = PACK_RAW; coding <= PACK_SPLIT; coding++)
         for (int by = -2; by <= 2; by += 4) {
-            sample *s = make((pack_codec)coding, 4096);
+            sample *s = make_codec_sample((pack_codec)coding, 4096);
             s->f.bytes = (uint32_t)((int)s->f.bytes + by);
-            cr_assert_eq(decode(s, out), REFINE_EFORMAT);
+            cr_assert_eq(decode_codec_sample(s, out), REFINE_EFORMAT);
             free(s);
         }
 }
@@ -120,13 +121,13 @@ Test(offload_codec, a_frame_that_decodes_to_another_size_is_damaged)
 Test(offload_codec, an_unknown_coding_or_an_odd_split_is_damaged)
 {
     static uint8_t out[BYTES];
-    sample *s = make(PACK_RAW, 64);
+    sample *s = make_codec_sample(PACK_RAW, 64);
     s->f.codec = 3;
-    cr_assert_eq(decode(s, out), REFINE_EFORMAT);
+    cr_assert_eq(decode_codec_sample(s, out), REFINE_EFORMAT);
     free(s);
-    s = make(PACK_ZSTD, 63);
+    s = make_codec_sample(PACK_ZSTD, 63);
     s->f.codec = PACK_SPLIT;
-    cr_assert_eq(decode(s, out), REFINE_EFORMAT);
+    cr_assert_eq(decode_codec_sample(s, out), REFINE_EFORMAT);
     free(s);
 }
 
@@ -134,7 +135,7 @@ Test(offload_codec, a_split_frame_larger_than_was_said_is_damaged)
 {
     static uint8_t out[BYTES];
     int bad = -1;
-    sample *s = make(PACK_SPLIT, 600);
+    sample *s = make_codec_sample(PACK_SPLIT, 600);
     codec *c = codec_open(598);
     cr_assert_eq(codec_decode(c, out, s->stored, &s->f, 1, &bad), REFINE_EFORMAT);
     cr_assert_eq(bad, 0);
@@ -150,14 +151,14 @@ Test(offload_codec, frames_follow_each_other_and_the_bad_one_is_named)
     int bad = -1;
     codec *c = codec_open(PACK_FRAME);
     for (int i = 0; i < 3; i++) {
-        sample *s = make((pack_codec)i, 1000);
+        sample *s = make_codec_sample((pack_codec)i, 1000);
         f[i] = s->f;
         memcpy(stored + at, s->stored, f[i].stored_bytes);
         at += f[i].stored_bytes;
         free(s);
     }
     cr_assert_eq(codec_decode(c, out, stored, f, 3, &bad), REFINE_OK);
-    sample *s = make(PACK_RAW, 1000);
+    sample *s = make_codec_sample(PACK_RAW, 1000);
     for (int i = 0; i < 3; i++)
         cr_assert_arr_eq(out + 1000 * i, s->plain, 1000);
     stored[f[0].stored_bytes + 5] ^= 1;
@@ -170,7 +171,7 @@ Test(offload_codec, frames_follow_each_other_and_the_bad_one_is_named)
 Test(offload_codec, raw_frames_may_be_decoded_in_place)
 {
     int bad;
-    sample *s = make(PACK_RAW, BYTES);
+    sample *s = make_codec_sample(PACK_RAW, BYTES);
     codec *c = codec_open(PACK_FRAME);
     cr_assert_eq(codec_decode(c, s->stored, s->stored, &s->f, 1, &bad), REFINE_OK);
     cr_assert_arr_eq(s->stored, s->plain, BYTES);

@@ -6,11 +6,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-static extent fresh(void) { return (extent){ .ticket = 9, .bytes = 8 * PACK_ALIGN }; }
+static extent make_fresh_extent(void) { return (extent){ .ticket = 9, .bytes = 8 * PACK_ALIGN }; }
 
 Test(offload_extent, all_bytes_at_once_are_done)
 {
-    extent e = fresh();
+    extent e = make_fresh_extent();
     read_done d;
     cr_assert(extent_advance(&e, 8 * PACK_ALIGN, &d));
     cr_assert_eq(d.ticket, 9);
@@ -19,7 +19,7 @@ Test(offload_extent, all_bytes_at_once_are_done)
 
 Test(offload_extent, a_short_read_goes_on_at_a_whole_block)
 {
-    extent e = fresh();
+    extent e = make_fresh_extent();
     read_done d;
     cr_assert_not(extent_advance(&e, 3 * PACK_ALIGN + 100, &d));
     cr_assert_eq(e.done, 3 * PACK_ALIGN);
@@ -32,7 +32,7 @@ Test(offload_extent, a_short_read_goes_on_at_a_whole_block)
 Test(offload_extent, less_than_a_block_is_the_end_of_the_file)
 {
     for (ssize_t n = 0; n < PACK_ALIGN; n += 1000) {
-        extent e = fresh();
+        extent e = make_fresh_extent();
         read_done d;
         cr_assert_not(extent_advance(&e, PACK_ALIGN, &d));
         cr_assert(extent_advance(&e, n, &d));
@@ -43,7 +43,7 @@ Test(offload_extent, less_than_a_block_is_the_end_of_the_file)
 
 Test(offload_extent, an_error_is_final_and_keeps_its_number)
 {
-    extent e = fresh();
+    extent e = make_fresh_extent();
     read_done d;
     cr_assert(extent_advance(&e, -ENOSPC, &d));
     cr_assert_eq(d.status, REFINE_EIO);
@@ -52,7 +52,7 @@ Test(offload_extent, an_error_is_final_and_keeps_its_number)
 
 Test(offload_extent, interruptions_are_tried_again_but_not_for_ever)
 {
-    extent e = fresh();
+    extent e = make_fresh_extent();
     read_done d;
     for (int i = 0; i < 500; i++)
         cr_assert_not(extent_advance(&e, i % 2 ? -EINTR : -EAGAIN, &d));

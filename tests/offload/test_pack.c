@@ -25,13 +25,13 @@ static const fixture_tensor TENSORS[] = {
 
 enum { N_TENSORS = sizeof TENSORS / sizeof TENSORS[0], TOKENS = N_TENSORS - 1 };
 
-static void make(pack_fixture *f, fixture_codec codec)
+static void make_merges_fixture(pack_fixture *f, fixture_codec codec)
 {
     pack_fixture_make(f, TENSORS, N_TENSORS, codec, MERGES);
 }
 
 /* Writes the image and opens it. */
-static refine_status reopen(pack_fixture *f, pack **p, refine_error *err)
+static refine_status open_fixture_pack(pack_fixture *f, pack **p, refine_error *err)
 {
     *err = (refine_error){ 0 };
     pack_fixture_write(f);
@@ -42,7 +42,7 @@ static pack *open_good(pack_fixture *f)
 {
     refine_error err;
     pack *p;
-    cr_assert_eq(reopen(f, &p, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(open_fixture_pack(f, &p, &err), REFINE_OK, "%s", err.text);
     return p;
 }
 
@@ -52,7 +52,7 @@ Test(offload_pack, every_chunk_comes_back_in_every_coding)
 {
     for (int coding = FIXTURE_RAW; coding <= FIXTURE_MIXED; coding++) {
         pack_fixture f;
-        make(&f, (fixture_codec)coding);
+        make_merges_fixture(&f, (fixture_codec)coding);
         pack *p = open_good(&f);
         refine_error err;
         cr_assert_eq(n_pack_chunks(p), f.n_chunks);
@@ -71,7 +71,7 @@ Test(offload_pack, every_row_of_the_token_table_comes_back)
 {
     for (int coding = FIXTURE_RAW; coding <= FIXTURE_MIXED; coding++) {
         pack_fixture f;
-        make(&f, (fixture_codec)coding);
+        make_merges_fixture(&f, (fixture_codec)coding);
         pack *p = open_good(&f);
         const pack_tensor *t = pack_tensor_at(p, TOKENS);
         uint16_t row[1500];
@@ -91,7 +91,7 @@ Test(offload_pack, it_answers_about_segments_sizes_names_and_texts)
     pack_fixture f;
     int first, end;
     size_t len;
-    make(&f, FIXTURE_RAW);
+    make_merges_fixture(&f, FIXTURE_RAW);
     pack *p = open_good(&f);
     static const int SEGMENTS[][3] = { { 0, 0, 2 }, { 1, 2, 5 },  { 2, 5, 5 },   { 4, 5, 9 },
                                        { 5, 9, 9 }, { 6, 9, 11 }, { 15, 11, 11 } };
@@ -126,8 +126,8 @@ Test(offload_pack, chunks_of_one_matrix_are_grouped_from_its_first_on)
     pack *p;
     refine_error err;
     int first, end;
-    make(&f, FIXTURE_RAW);
-    cr_assert_eq(reopen(&f, &p, &err), REFINE_OK, "%s", err.text);
+    make_merges_fixture(&f, FIXTURE_RAW);
+    cr_assert_eq(open_fixture_pack(&f, &p, &err), REFINE_OK, "%s", err.text);
     pack_segment(p, 4, &first, &end);
     cr_assert_eq(end - first, 4);
     for (int most = 0; most < 5; most++)
@@ -154,7 +154,7 @@ Test(offload_pack, reading_rows_allocates_nothing)
 {
     pack_fixture f;
     uint16_t row[1500];
-    make(&f, FIXTURE_SPLIT);
+    make_merges_fixture(&f, FIXTURE_SPLIT);
     pack *p = open_good(&f);
     const uint64_t calls = mem_used().calls;
     for (int i = 0; i < 400; i += 50)
@@ -194,7 +194,7 @@ Test(offload_pack, one_cut_short_anywhere_is_told)
     pack_fixture f;
     refine_error err;
     pack *p;
-    make(&f, FIXTURE_MIXED);
+    make_merges_fixture(&f, FIXTURE_MIXED);
     pack_fixture_write(&f);
     for (size_t cut = 0; cut < f.bytes; cut += 1 + f.bytes / 97) {
         cr_assert_eq(truncate(f.path, (off_t)cut), 0);
@@ -214,14 +214,15 @@ Test(offload_pack, a_flipped_bit_anywhere_but_in_padding_is_found)
     pack_fixture f;
     refine_error err;
     pack *p;
-    make(&f, FIXTURE_ZSTD);
+    make_merges_fixture(&f, FIXTURE_ZSTD);
     const pack_superblock s = *fixture_super(&f);
     const uint64_t from[] = { 0, s.index_at, s.meta_at, s.tokenizer_at };
     const uint64_t bytes[] = { sizeof s, s.index_bytes, s.meta_bytes, s.tokenizer_bytes };
     for (int k = 0; k < 4; k++)
         for (uint64_t i = 0; i < bytes[k]; i += 1 + bytes[k] / 400) {
             f.file[from[k] + i] ^= (uint8_t)(1 << i % 8);
-            cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT, "part %d, byte %d", k, (int)i);
+            cr_assert_eq(open_fixture_pack(&f, &p, &err), REFINE_EFORMAT, "part %d, byte %d", k,
+                         (int)i);
             f.file[from[k] + i] ^= (uint8_t)(1 << i % 8);
         }
     pack_close(open_good(&f));
@@ -234,7 +235,7 @@ Test(offload_pack, a_damaged_chunk_is_named_when_it_is_read)
     static uint8_t out[1 << 20];
     uint16_t row[1500];
     refine_error err;
-    make(&f, FIXTURE_MIXED);
+    make_merges_fixture(&f, FIXTURE_MIXED);
     for (int i = 0; i < f.n_chunks; i++)
         f.file[fixture_chunks(&f)[i].file_at + 3] ^= 4;
     pack *p = open_good(&f);
@@ -332,7 +333,7 @@ Test(offload_pack, each_lie_with_right_hashes_is_caught_and_said)
     pack_frame *fr;
 
 #define TRY_LIE(lie, says)                                                                         \
-    make(&f, FIXTURE_ZSTD);                                                                        \
+    make_merges_fixture(&f, FIXTURE_ZSTD);                                                         \
     s = fixture_super(&f);                                                                         \
     t = fixture_tensors(&f);                                                                       \
     c = fixture_chunks(&f);                                                                        \
@@ -340,7 +341,7 @@ Test(offload_pack, each_lie_with_right_hashes_is_caught_and_said)
     (void)s, (void)t, (void)c, (void)fr;                                                           \
     (void)(lie);                                                                                   \
     pack_fixture_rehash(f.file, f.bytes);                                                          \
-    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT, "%s", #lie);                                \
+    cr_assert_eq(open_fixture_pack(&f, &p, &err), REFINE_EFORMAT, "%s", #lie);                     \
     cr_assert(strstr(err.text, says), "%s: %s", #lie, err.text);                                   \
     pack_fixture_free(&f);
 
@@ -360,7 +361,7 @@ Test(offload_pack, a_last_chunk_without_its_padding_does_not_lie_in_the_file)
     f.bytes -= 8;
     fixture_super(&f)->file_bytes = f.bytes;
     pack_fixture_rehash(f.file, f.bytes);
-    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT);
+    cr_assert_eq(open_fixture_pack(&f, &p, &err), REFINE_EFORMAT);
     cr_assert(strstr(err.text, "does not lie in the file"), "%s", err.text);
     pack_fixture_free(&f);
 }
@@ -441,7 +442,7 @@ Test(offload_pack, each_lie_about_int8_is_caught_and_said)
     (void)t, (void)c;                                                                              \
     (void)(lie);                                                                                   \
     pack_fixture_rehash(f.file, f.bytes);                                                          \
-    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT, "%s", #lie);                                \
+    cr_assert_eq(open_fixture_pack(&f, &p, &err), REFINE_EFORMAT, "%s", #lie);                     \
     cr_assert(strstr(err.text, says), "%s: %s", #lie, err.text);                                   \
     pack_fixture_free(&f);
 
@@ -450,7 +451,7 @@ Test(offload_pack, each_lie_about_int8_is_caught_and_said)
     /* right in all else */
     static const fixture_tensor TABLE[] = { { "tokens", 6, DT_I8G64, 400, 1, 1, 64, 256 } };
     pack_fixture_make(&f, TABLE, 1, FIXTURE_RAW, NULL);
-    cr_assert_eq(reopen(&f, &p, &err), REFINE_EFORMAT);
+    cr_assert_eq(open_fixture_pack(&f, &p, &err), REFINE_EFORMAT);
     cr_assert(strstr(err.text, "read by row"), "%s", err.text);
     pack_fixture_free(&f);
 }
@@ -475,7 +476,7 @@ Test(offload_pack, random_lies_never_crash_it)
         pack_fixture_rehash(f.file, f.bytes);
         refine_error err;
         pack *p;
-        if (reopen(&f, &p, &err) == REFINE_OK) {
+        if (open_fixture_pack(&f, &p, &err) == REFINE_OK) {
             opened++;
             for (int c = 0; c < n_pack_chunks(p); c++)
                 (void)pack_read_chunk(p, c, out, &err);
@@ -493,7 +494,7 @@ Test(offload_pack, each_failing_allocation_leaves_nothing_behind)
     pack_fixture f;
     refine_error err;
     pack *p = NULL;
-    make(&f, FIXTURE_MIXED);
+    make_merges_fixture(&f, FIXTURE_MIXED);
     pack_fixture_write(&f);
     int k = 0;
     for (;; k++) {

@@ -21,7 +21,7 @@ typedef struct made_up {
 
 static made_up *made_up_of(dev *d) { return (made_up *)d; }
 
-static dev_event *event_open(dev *d)
+static dev_event *fake_event_open(dev *d)
 {
     made_up *m = made_up_of(d);
     if (m->left == 0)
@@ -31,25 +31,25 @@ static dev_event *event_open(dev *d)
     return mem_calloc(1, sizeof(dev_event));
 }
 
-static void event_close(dev *d, dev_event *e)
+static void fake_event_close(dev *d, dev_event *e)
 {
     made_up_of(d)->open--;
     mem_free(e);
 }
 
-static void record(dev *d, dev_event *e, dev_queue q)
+static void fake_event_record(dev *d, dev_event *e, dev_queue q)
 {
     cr_assert_eq(q, DEV_COMPUTE);
     *e = (dev_event){ .at = made_up_of(d)->now };
 }
 
-static void sync(dev *d, dev_event *e)
+static void fake_event_sync(dev *d, dev_event *e)
 {
     (void)d;
     e->synced = true;
 }
 
-static double elapsed(dev *d, dev_event *from, dev_event *to)
+static double fake_event_elapsed(dev *d, dev_event *from, dev_event *to)
 {
     (void)d;
     cr_assert(from->synced && to->synced, "asked before both had passed");
@@ -57,11 +57,11 @@ static double elapsed(dev *d, dev_event *from, dev_event *to)
 }
 
 static const struct dev_ops BEHIND = { .name = "behind",
-                                       .event_open = event_open,
-                                       .event_close = event_close,
-                                       .record = record,
-                                       .sync = sync,
-                                       .elapsed = elapsed };
+                                       .event_open = fake_event_open,
+                                       .event_close = fake_event_close,
+                                       .record = fake_event_record,
+                                       .sync = fake_event_sync,
+                                       .elapsed = fake_event_elapsed };
 static const struct dev_ops AT_ONCE = { .name = "at once" };
 
 /* What was told. */
@@ -74,7 +74,7 @@ typedef struct ear {
     int n;
 } ear;
 
-static void listen(void *context, queue_stretch s, double begin, double end)
+static void record_stretch(void *context, queue_stretch s, double begin, double end)
 {
     ear *e = context;
     e->told[e->n].lane = s.lane;
@@ -83,17 +83,17 @@ static void listen(void *context, queue_stretch s, double begin, double end)
     e->told[e->n++].end = end;
 }
 
-static void mark(queue_clock *q, refine_lane lane, int chunk)
+static void mark_lane(queue_clock *q, refine_lane lane, int chunk)
 {
     queue_clock_mark(q, (queue_stretch){ .lane = lane, .chunk = chunk });
 }
 
-static made_up device(const struct dev_ops *ops)
+static made_up make_fake_device(const struct dev_ops *ops)
 {
     return (made_up){ .base = { .ops = ops }, .left = -1 };
 }
 
-static void expect_told(const ear *e, int i, refine_lane lane, int chunk, double seconds)
+static void expect_stretch(const ear *e, int i, refine_lane lane, int chunk, double seconds)
 {
     cr_assert_lt(i, e->n);
     cr_expect_eq(e->told[i].lane, lane);
@@ -106,25 +106,25 @@ Test(offload_queue_clock, tells_the_queues_own_times_and_not_the_hosts)
 {
     static queue_clock q;
     static ear e;
-    made_up m = device(&BEHIND);
+    made_up m = make_fake_device(&BEHIND);
     const double begun = clock_seconds();
-    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
-    mark(&q, REFINE_LANE_COMPUTE, -1);
+    cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
+    mark_lane(&q, REFINE_LANE_COMPUTE, -1);
     const double first = clock_seconds();
     m.now += 0.5;
-    mark(&q, REFINE_LANE_STALL_DISK, 7);
+    mark_lane(&q, REFINE_LANE_STALL_DISK, 7);
     m.now += 2.0;
-    mark(&q, REFINE_LANE_COMPUTE, 7);
+    mark_lane(&q, REFINE_LANE_COMPUTE, 7);
     m.now += 10.0;
-    mark(&q, REFINE_LANE_COMPUTE, -1); /* idle */
+    mark_lane(&q, REFINE_LANE_COMPUTE, -1); /* idle */
     m.now += 0.25;
-    mark(&q, REFINE_LANE_COMPUTE, 8);
+    mark_lane(&q, REFINE_LANE_COMPUTE, 8);
     cr_expect_eq(e.n, 0, "nothing has passed yet");
     queue_clock_settle(&q);
     cr_assert_eq(e.n, 3);
-    expect_told(&e, 0, REFINE_LANE_STALL_DISK, 7, 0.5);
-    expect_told(&e, 1, REFINE_LANE_COMPUTE, 7, 2.0);
-    expect_told(&e, 2, REFINE_LANE_COMPUTE, 8, 0.25);
+    expect_stretch(&e, 0, REFINE_LANE_STALL_DISK, 7, 0.5);
+    expect_stretch(&e, 1, REFINE_LANE_COMPUTE, 7, 2.0);
+    expect_stretch(&e, 2, REFINE_LANE_COMPUTE, 8, 0.25);
     cr_expect(e.told[0].begin >= begun && e.told[0].begin <= first, "from the first mark on");
     cr_expect_eq(e.told[1].begin, e.told[0].end);
     cr_expect_float_eq(e.told[2].begin, e.told[1].end + 10.0, 1e-6);
@@ -142,7 +142,7 @@ Test(offload_queue_clock, tells_all_that_is_known_of_a_stretch)
 {
     static queue_clock q;
     queue_stretch last = { 0 };
-    made_up m = device(&BEHIND);
+    made_up m = make_fake_device(&BEHIND);
     cr_assert(queue_clock_open(&q, &m.base, keep_last, &last));
     for (int i = 0; i < 2; i++) {
         const queue_stretch s = { REFINE_LANE_COMPUTE, 4, i ? DEV_CONV : DEV_ATTENTION, i == 1 };
@@ -158,17 +158,17 @@ Test(offload_queue_clock, loses_nothing_when_the_queue_is_far_behind)
     enum { ALL = 3 * QUEUE_CLOCK_MARKS };
     static queue_clock q;
     static ear e;
-    made_up m = device(&BEHIND);
-    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
+    made_up m = make_fake_device(&BEHIND);
+    cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
     for (int i = 0; i <= ALL; i++) {
-        mark(&q, REFINE_LANE_COMPUTE, i - 1);
+        mark_lane(&q, REFINE_LANE_COMPUTE, i - 1);
         cr_expect_geq(e.n, i - QUEUE_CLOCK_MARKS);
         m.now += 1.0 + i;
     }
     queue_clock_settle(&q);
     cr_assert_eq(e.n, ALL);
     for (int i = 0; i < ALL; i++)
-        expect_told(&e, i, REFINE_LANE_COMPUTE, i, 1.0 + i);
+        expect_stretch(&e, i, REFINE_LANE_COMPUTE, i, 1.0 + i);
     queue_clock_close(&q);
 }
 
@@ -176,12 +176,12 @@ Test(offload_queue_clock, tells_at_once_on_a_device_that_does)
 {
     static queue_clock q;
     static ear e;
-    made_up m = device(&AT_ONCE);
-    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
-    mark(&q, REFINE_LANE_COMPUTE, -1);
+    made_up m = make_fake_device(&AT_ONCE);
+    cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
+    mark_lane(&q, REFINE_LANE_COMPUTE, -1);
     const double before = clock_seconds();
     clock_sleep_until(before + 0.01);
-    mark(&q, REFINE_LANE_COMPUTE, 3);
+    mark_lane(&q, REFINE_LANE_COMPUTE, 3);
     cr_assert_eq(e.n, 1);
     cr_expect_geq(e.told[0].end - e.told[0].begin, 0.01);
     cr_expect_leq(e.told[0].end, clock_seconds());
@@ -192,15 +192,15 @@ Test(offload_queue_clock, of_a_device_that_failed_comes_to_an_end)
 {
     static queue_clock q;
     static ear e;
-    made_up m = device(&BEHIND);
-    cr_assert(queue_clock_open(&q, &m.base, listen, &e));
-    mark(&q, REFINE_LANE_COMPUTE, 1);
+    made_up m = make_fake_device(&BEHIND);
+    cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
+    mark_lane(&q, REFINE_LANE_COMPUTE, 1);
     m.now += 1.0;
-    mark(&q, REFINE_LANE_COMPUTE, 2);
+    mark_lane(&q, REFINE_LANE_COMPUTE, 2);
     dev_fail(&m.base, REFINE_EDEVICE, "lost");
     queue_clock_settle(&q);
     cr_expect_eq(e.n, 2);
-    expect_told(&e, 1, REFINE_LANE_COMPUTE, 2, 0.0);
+    expect_stretch(&e, 1, REFINE_LANE_COMPUTE, 2, 0.0);
     queue_clock_close(&q);
     cr_expect_eq(m.open, 0);
 }
@@ -208,9 +208,9 @@ Test(offload_queue_clock, of_a_device_that_failed_comes_to_an_end)
 Test(offload_queue_clock, gives_back_what_it_had_when_there_is_not_enough)
 {
     static queue_clock q;
-    made_up m = device(&BEHIND);
+    made_up m = make_fake_device(&BEHIND);
     m.left = 100;
-    cr_expect_not(queue_clock_open(&q, &m.base, listen, NULL));
+    cr_expect_not(queue_clock_open(&q, &m.base, record_stretch, NULL));
     queue_clock_close(&q);
     cr_expect_eq(m.open, 0);
 }

@@ -28,7 +28,7 @@ typedef struct rig {
     refine_error err;
 } rig;
 
-static void rig_open(rig *g)
+static void open_reader_rig(rig *g)
 {
     memset(g, 0, sizeof *g);
     g->want = malloc(FILE_BYTES);
@@ -42,7 +42,7 @@ static void rig_open(rig *g)
     };
 }
 
-static void rig_close(rig *g)
+static void close_reader_rig(rig *g)
 {
     if (g->r)
         g->r->close(g->r);
@@ -56,7 +56,7 @@ typedef refine_status opener(reader **, const reader_config *, refine_error *);
 static opener *const OPENERS[] = { reader_open_uring, reader_open_pread };
 
 /* False where the system has no io_uring. */
-static bool open_reader(rig *g, int which)
+static bool open_rig_reader(rig *g, int which)
 {
     const refine_status st = OPENERS[which](&g->r, &g->c, &g->err);
     if (st != REFINE_OK && which == 0 && strstr(g->err.text, "unavailable")) {
@@ -68,7 +68,7 @@ static bool open_reader(rig *g, int which)
 }
 
 /* Reads the whole file in pieces of 1 to `most` blocks; the ticket is the first block. */
-static void read_all(rig *g, int most)
+static void read_rig_file(rig *g, int most)
 {
     int at = 0, outstanding = 0, finished = 0;
     memset(g->buffer, 0, FILE_BYTES);
@@ -102,12 +102,12 @@ Test(offload_reader, every_byte_comes_whatever_the_pieces)
 {
     for (int which = 0; which < 2; which++) {
         rig g;
-        rig_open(&g);
-        if (open_reader(&g, which)) {
-            read_all(&g, 1);
-            read_all(&g, 50);
+        open_reader_rig(&g);
+        if (open_rig_reader(&g, which)) {
+            read_rig_file(&g, 1);
+            read_rig_file(&g, 50);
         }
-        rig_close(&g);
+        close_reader_rig(&g);
     }
 }
 
@@ -115,13 +115,13 @@ Test(offload_reader, auto_always_finds_a_way_and_says_which)
 {
     char note[128];
     rig g;
-    rig_open(&g);
+    open_reader_rig(&g);
     cr_assert_eq(reader_open_auto(&g.r, &g.c, note, sizeof note, &g.err), REFINE_OK, "%s",
                  g.err.text);
     cr_assert_eq(strncmp(g.r->name, "io_uring", 8) == 0 && strstr(g.r->name, "O_DIRECT"),
                  note[0] == '\0', "%s: %s", g.r->name, note);
-    read_all(&g, 10);
-    rig_close(&g);
+    read_rig_file(&g, 10);
+    close_reader_rig(&g);
 }
 
 Test(offload_reader, a_file_that_is_not_there_is_named)
@@ -129,7 +129,7 @@ Test(offload_reader, a_file_that_is_not_there_is_named)
     for (int which = 0; which < 3; which++) {
         char note[128];
         rig g;
-        rig_open(&g);
+        open_reader_rig(&g);
         g.c.path = "no/such/file";
         const refine_status st = which < 2 ? OPENERS[which](&g.r, &g.c, &g.err)
                                            : reader_open_auto(&g.r, &g.c, note, 128, &g.err);
@@ -137,7 +137,7 @@ Test(offload_reader, a_file_that_is_not_there_is_named)
         cr_assert_null(g.r);
         if (which)
             cr_assert(strstr(g.err.text, "no/such/file"), "%s", g.err.text);
-        rig_close(&g);
+        close_reader_rig(&g);
     }
 }
 
@@ -178,13 +178,13 @@ Test(offload_reader, without_o_direct_it_reads_through_the_page_cache)
     static const reader_calls CANNOT_READ = { .open = open_and_remember, .pread = refuse_direct };
     for (int which = 0; which < 3; which++) {
         rig g;
-        rig_open(&g);
+        open_reader_rig(&g);
         g.c.calls = which == 2 ? &CANNOT_READ : &CANNOT_OPEN;
-        if (open_reader(&g, which == 2 ? 1 : which)) {
+        if (open_rig_reader(&g, which == 2 ? 1 : which)) {
             cr_assert_null(strstr(g.r->name, "O_DIRECT"));
-            read_all(&g, 20);
+            read_rig_file(&g, 20);
         }
-        rig_close(&g);
+        close_reader_rig(&g);
     }
 }
 
@@ -192,18 +192,18 @@ Test(offload_reader, a_buffer_that_may_not_be_locked_is_read_into_all_the_same)
 {
     const struct rlimit little = { 1 << 18, 1 << 18 }; /* enough for the rings, not for more */
     rig g;
-    rig_open(&g);
+    open_reader_rig(&g);
     (void)chmod(g.name, 0644);
     (void)setrlimit(RLIMIT_MEMLOCK, &little);
     if (getuid() == 0 && seteuid(65534) != 0)
         cr_skip_test("cannot drop rights");
     if (OPENERS[0](&g.r, &g.c, &g.err) == REFINE_OK)
-        read_all(&g, 30);
+        read_rig_file(&g, 30);
     else
         printf("SKIP %s\n", g.err.text);
     if (getuid() == 0)
         cr_assert_eq(seteuid(0), 0);
-    rig_close(&g);
+    close_reader_rig(&g);
 }
 
 /* ---- trouble ---- */
@@ -237,11 +237,11 @@ Test(offload_reader, short_and_interrupted_reads_are_made_whole)
                                      .pread = odd_pread,
                                      .completion = odd_completion };
         rig g;
-        rig_open(&g);
+        open_reader_rig(&g);
         g.c.calls = &calls;
-        if (open_reader(&g, which))
-            read_all(&g, 40);
-        rig_close(&g);
+        if (open_rig_reader(&g, which))
+            read_rig_file(&g, 40);
+        close_reader_rig(&g);
     }
 }
 
@@ -262,9 +262,9 @@ Test(offload_reader, a_failure_names_its_request_and_its_errno)
     for (int which = 0; which < 2; which++) {
         const reader_calls calls = { .pread = broken_pread, .completion = broken_completion };
         rig g;
-        rig_open(&g);
+        open_reader_rig(&g);
         g.c.calls = &calls;
-        if (open_reader(&g, which)) {
+        if (open_rig_reader(&g, which)) {
             read_done d;
             cr_assert_eq(g.r->submit(g.r, 77, g.buffer, PACK_ALIGN, PACK_ALIGN), REFINE_OK);
             cr_assert_eq(g.r->reap(g.r, &d, 1, 1), 1);
@@ -272,7 +272,7 @@ Test(offload_reader, a_failure_names_its_request_and_its_errno)
             cr_assert_eq(d.status, REFINE_EIO);
             cr_assert_eq(d.error, EIO);
         }
-        rig_close(&g);
+        close_reader_rig(&g);
     }
 }
 
@@ -280,8 +280,8 @@ Test(offload_reader, reading_behind_the_end_says_that_the_file_ended)
 {
     for (int which = 0; which < 2; which++) {
         rig g;
-        rig_open(&g);
-        if (open_reader(&g, which)) {
+        open_reader_rig(&g);
+        if (open_rig_reader(&g, which)) {
             read_done d;
             cr_assert_eq(g.r->submit(g.r, 1, g.buffer, FILE_BYTES - PACK_ALIGN, 3 * PACK_ALIGN),
                          REFINE_OK);
@@ -289,7 +289,7 @@ Test(offload_reader, reading_behind_the_end_says_that_the_file_ended)
             cr_assert_eq(d.status, REFINE_EIO);
             cr_assert_eq(d.error, 0);
         }
-        rig_close(&g);
+        close_reader_rig(&g);
     }
 }
 
@@ -298,20 +298,20 @@ Test(offload_reader, it_closes_with_reads_outstanding)
     for (int which = 0; which < 2; which++)
         for (int n = 0; n <= DEPTH; n++) {
             rig g;
-            rig_open(&g);
-            if (open_reader(&g, which))
+            open_reader_rig(&g);
+            if (open_rig_reader(&g, which))
                 for (int i = 0; i < n; i++)
                     cr_assert_eq(g.r->submit(g.r, 1, g.buffer + i * 100 * PACK_ALIGN,
                                              (uint64_t)i * 100 * PACK_ALIGN, 100 * PACK_ALIGN),
                                  REFINE_OK);
-            rig_close(&g);
+            close_reader_rig(&g);
         }
 }
 
 Test(offload_reader, each_failing_allocation_or_thread_leaves_nothing_behind)
 {
     rig g;
-    rig_open(&g);
+    open_reader_rig(&g);
     const uint64_t before = mem_used().now;
     for (long k = 0; k < 1 + DEPTH; k++) {
         mem_fail_after(k, MEM_FAIL_ONCE);
@@ -323,10 +323,10 @@ Test(offload_reader, each_failing_allocation_or_thread_leaves_nothing_behind)
     cr_assert_eq(mem_used().now, before);
     mem_fail_after(-1, MEM_FAIL_ONCE);
     for (int which = 0; which < 2; which++)
-        if (open_reader(&g, which)) {
+        if (open_rig_reader(&g, which)) {
             cr_assert_leq(mem_used().now - before, reader_memory(DEPTH));
             g.r->close(g.r);
             g.r = NULL;
         }
-    rig_close(&g);
+    close_reader_rig(&g);
 }

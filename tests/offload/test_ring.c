@@ -10,26 +10,29 @@ typedef struct piece {
     uint64_t end;
 } piece;
 
-static uint32_t next(uint32_t *x) { return (*x = *x * 1664525u + 1013904223u) >> 8; }
+static uint32_t draw_ring_bits(uint32_t *x) { return (*x = *x * 1664525u + 1013904223u) >> 8; }
 
-static bool apart(piece a, piece b) { return a.at + a.bytes <= b.at || b.at + b.bytes <= a.at; }
+static bool are_ring_pieces_disjoint(piece a, piece b)
+{
+    return a.at + a.bytes <= b.at || b.at + b.bytes <= a.at;
+}
 
 Test(offload_ring, pieces_that_are_taken_never_overlap_or_leave_the_ring)
 {
     uint32_t x = 1;
     for (int round = 0; round < 200; round++) {
-        const size_t bytes = 256 * (4 + next(&x) % 60);
+        const size_t bytes = 256 * (4 + draw_ring_bits(&x) % 60);
         piece live[LIVE_MOST];
         int first = 0, n = 0;
         ring r;
-        ring_open(&r, bytes + next(&x) % 256);
+        ring_open(&r, bytes + draw_ring_bits(&x) % 256);
         for (int i = 0; i < 500; i++) {
-            piece p = { .bytes = 1 + next(&x) % (bytes / 2) };
-            if (n < LIVE_MOST && next(&x) % 3 && ring_take(&r, p.bytes, &p.at, &p.end)) {
+            piece p = { .bytes = 1 + draw_ring_bits(&x) % (bytes / 2) };
+            if (n < LIVE_MOST && draw_ring_bits(&x) % 3 && ring_take(&r, p.bytes, &p.at, &p.end)) {
                 cr_assert_eq(p.at % RING_ALIGN, 0);
                 cr_assert_leq(p.at + p.bytes, bytes);
                 for (int k = 0; k < n; k++)
-                    cr_assert(apart(p, live[(first + k) % LIVE_MOST]));
+                    cr_assert(are_ring_pieces_disjoint(p, live[(first + k) % LIVE_MOST]));
                 live[(first + n++) % LIVE_MOST] = p;
             } else if (n > 0) {
                 ring_give(&r, live[first].end);
@@ -48,7 +51,7 @@ Test(offload_ring, an_empty_ring_takes_any_piece_up_to_its_size)
     for (int i = 0; i < 300; i++) {
         size_t at;
         uint64_t end;
-        cr_assert(ring_take(&r, 1 + next(&x) % 2560, &at, &end));
+        cr_assert(ring_take(&r, 1 + draw_ring_bits(&x) % 2560, &at, &end));
         ring_give(&r, end);
     }
 }
@@ -70,17 +73,17 @@ Test(offload_ring, the_minimum_holds_its_group_wherever_the_group_begins)
     uint32_t x = 9;
     for (int round = 0; round < 2000; round++) {
         size_t group[8], sum = 0, biggest = 0, at;
-        const int n = 1 + (int)(next(&x) % 8);
+        const int n = 1 + (int)(draw_ring_bits(&x) % 8);
         uint64_t end;
         for (int i = 0; i < n; i++) {
-            group[i] = 256 * (1 + next(&x) % 20);
+            group[i] = 256 * (1 + draw_ring_bits(&x) % 20);
             sum += group[i];
             biggest = group[i] > biggest ? group[i] : biggest;
         }
         ring r;
         ring_open(&r, ring_min(sum, biggest));
-        for (int before = (int)(next(&x) % 40); before > 0; before--) {
-            cr_assert(ring_take(&r, 256 * (1 + next(&x) % (biggest / 256)), &at, &end));
+        for (int before = (int)(draw_ring_bits(&x) % 40); before > 0; before--) {
+            cr_assert(ring_take(&r, 256 * (1 + draw_ring_bits(&x) % (biggest / 256)), &at, &end));
             ring_give(&r, end);
         }
         /* One more, left when the group is partly in: the worst place to begin. */

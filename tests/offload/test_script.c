@@ -22,7 +22,7 @@ static script open_script(const bool *resident)
 }
 
 /* Chunks of the trips, as a string of digits. */
-static void expect_trips(const script *s, const char *want)
+static void expect_schedule_transfers(const script *s, const char *want)
 {
     char got[VISITS + 1] = "";
     int n = 0;
@@ -65,7 +65,7 @@ Test(offload_script, a_resident_chunk_travels_on_its_first_visit_only)
 {
     bool resident[CHUNKS] = { [3] = true, [4] = true };
     script s = open_script(resident);
-    expect_trips(&s, "234565656");
+    expect_schedule_transfers(&s, "234565656");
     script_close(&s);
 }
 
@@ -77,13 +77,13 @@ Test(offload_script, what_travelled_is_held_in_the_next_run)
     for (int i = 0; i < 3; i++) /* 2 3 4, but not yet 6 */
         script_next(&s, &c);
     script_hold_before(&s, &c);
-    expect_trips(&s, "25655");
+    expect_schedule_transfers(&s, "25655");
 
     c = script_begin(&s);
     while (!script_at_end(&s, &c))
         script_next(&s, &c);
     script_hold_before(&s, &c);
-    expect_trips(&s, "2555");
+    expect_schedule_transfers(&s, "2555");
     script_close(&s);
 }
 

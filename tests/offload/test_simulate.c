@@ -30,7 +30,7 @@ typedef struct rig {
 } rig;
 
 /* MANY chunks, of one size or of any; the coded ones are stored in fewer bytes. */
-static void rig_open(rig *r, fixture_codec codec, bool same_size)
+static void open_simulate_rig(rig *r, fixture_codec codec, bool same_size)
 {
     fixture_tensor t[MANY];
     char name[MANY][16];
@@ -55,20 +55,20 @@ static void rig_open(rig *r, fixture_codec codec, bool same_size)
     cr_assert_eq(r->c.end - r->c.first, MANY);
 }
 
-static void rig_close(rig *r)
+static void close_simulate_rig(rig *r)
 {
     pack_close(r->p);
     pack_fixture_free(&r->f);
 }
 
-static void set_rates(rig *r, double disk, double decode, double copy)
+static void set_lane_rates(rig *r, double disk, double decode, double copy)
 {
     r->c.disk = disk;
     r->c.decode = decode;
     r->c.copy = copy;
 }
 
-static void set_seconds(rig *r, double each)
+static void set_chunk_seconds(rig *r, double each)
 {
     for (int i = r->c.first; i < r->c.end; i++)
         r->seconds[i] = each;
@@ -79,7 +79,7 @@ typedef struct load {
     double disk, decode, copy, compute;
 } load;
 
-static double over(double bytes, double rate) { return rate > 0 ? bytes / rate : 0; }
+static double lane_seconds(double bytes, double rate) { return rate > 0 ? bytes / rate : 0; }
 
 static load load_of(const rig *r)
 {
@@ -90,21 +90,24 @@ static load load_of(const rig *r)
         l.compute += c->passes * r->seconds[i];
         if (r->resident[i])
             continue;
-        l.copy += c->passes * over(k->bytes, c->copy);
+        l.copy += c->passes * lane_seconds(k->bytes, c->copy);
         if (r->cached[i])
             continue;
-        l.decode += c->passes * over(k->bytes, c->decode);
-        l.disk += c->passes * over(k->stored_bytes, c->disk);
+        l.decode += c->passes * lane_seconds(k->bytes, c->decode);
+        l.disk += c->passes * lane_seconds(k->stored_bytes, c->disk);
     }
     return l;
 }
 
-static double max2(double a, double b) { return a > b ? a : b; }
-static double most(load l) { return max2(max2(l.disk, l.decode), max2(l.copy, l.compute)); }
-static double all(load l) { return l.disk + l.decode + l.copy + l.compute; }
+static double larger_load(double a, double b) { return a > b ? a : b; }
+static double load_most(load l)
+{
+    return larger_load(larger_load(l.disk, l.decode), larger_load(l.copy, l.compute));
+}
+static double load_total(load l) { return l.disk + l.decode + l.copy + l.compute; }
 
-static uint32_t next(uint32_t *x) { return (*x = *x * 1664525u + 1013904223u) >> 8; }
-static double uniform(uint32_t *x) { return (double)next(x) / (1 << 24); }
+static uint32_t draw_simulate_bits(uint32_t *x) { return (*x = *x * 1664525u + 1013904223u) >> 8; }
+static double draw_unit_interval(uint32_t *x) { return (double)draw_simulate_bits(x) / (1 << 24); }
 
 static void expect_about(double got, double want)
 {
@@ -118,91 +121,91 @@ static const double FAST = 8e9, SLOW = 1e9; /* bytes a second */
 Test(offload_simulate, with_everything_resident_a_step_is_its_compute)
 {
     rig r;
-    rig_open(&r, FIXTURE_RAW, false);
+    open_simulate_rig(&r, FIXTURE_RAW, false);
     for (int i = r.c.first; i < r.c.end; i++) {
         r.resident[i] = true;
         r.seconds[i] = 1e-3 * i;
     }
-    set_rates(&r, SLOW, SLOW, SLOW);
+    set_lane_rates(&r, SLOW, SLOW, SLOW);
     r.c.passes = 2;
     const simulate_result s = simulate_step(&r.c);
     expect_about(s.step, load_of(&r).compute);
     expect_about(s.compute, load_of(&r).compute);
     cr_assert_eq(s.stall_disk + s.stall_decode + s.stall_copy, 0);
-    rig_close(&r);
+    close_simulate_rig(&r);
 }
 
 Test(offload_simulate, with_nothing_to_compute_a_step_is_bytes_over_the_slowest_rate)
 {
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
         rig r;
-        rig_open(&r, (fixture_codec)codec, false);
-        set_rates(&r, SLOW / 2, FAST, FAST);
+        open_simulate_rig(&r, (fixture_codec)codec, false);
+        set_lane_rates(&r, SLOW / 2, FAST, FAST);
         expect_about(simulate_step(&r.c).step, load_of(&r).disk);
-        set_rates(&r, FAST, SLOW, FAST);
+        set_lane_rates(&r, FAST, SLOW, FAST);
         expect_about(simulate_step(&r.c).step, load_of(&r).decode);
-        set_rates(&r, FAST, FAST, SLOW);
+        set_lane_rates(&r, FAST, FAST, SLOW);
         expect_about(simulate_step(&r.c).step, load_of(&r).copy);
-        set_rates(&r, 0, SLOW, 0);
+        set_lane_rates(&r, 0, SLOW, 0);
         expect_about(simulate_step(&r.c).step, load_of(&r).decode);
-        set_rates(&r, 0, 0, 0);
+        set_lane_rates(&r, 0, 0, 0);
         cr_assert_eq(simulate_step(&r.c).step, 0, "a rate of 0 takes no time");
-        rig_close(&r);
+        close_simulate_rig(&r);
     }
 }
 
 Test(offload_simulate, with_one_slot_nothing_is_read_before_the_copy_has_passed)
 {
     rig r;
-    rig_open(&r, FIXTURE_ZSTD, false);
-    set_rates(&r, SLOW, 2 * SLOW, 3 * SLOW);
+    open_simulate_rig(&r, FIXTURE_ZSTD, false);
+    set_lane_rates(&r, SLOW, 2 * SLOW, 3 * SLOW);
     r.c.slots = 1;
-    expect_about(simulate_step(&r.c).step, all(load_of(&r)));
+    expect_about(simulate_step(&r.c).step, load_total(load_of(&r)));
     r.c.slots = 2;
-    cr_assert_lt(simulate_step(&r.c).step, all(load_of(&r)) * 0.9);
-    rig_close(&r);
+    cr_assert_lt(simulate_step(&r.c).step, load_total(load_of(&r)) * 0.9);
+    close_simulate_rig(&r);
 }
 
 Test(offload_simulate, in_a_ring_of_one_chunk_nothing_is_copied_during_compute)
 {
     rig r;
-    rig_open(&r, FIXTURE_RAW, true);
-    set_rates(&r, 0, 0, SLOW);
-    set_seconds(&r, 1e-5);
+    open_simulate_rig(&r, FIXTURE_RAW, true);
+    set_lane_rates(&r, 0, 0, SLOW);
+    set_chunk_seconds(&r, 1e-5);
     r.c.ring_bytes = stream_span(pack_biggest(r.p));
-    expect_about(simulate_step(&r.c).step, all(load_of(&r)));
+    expect_about(simulate_step(&r.c).step, load_total(load_of(&r)));
     r.c.ring_bytes *= 2;
-    expect_about(simulate_step(&r.c).step, most(load_of(&r)));
-    rig_close(&r);
+    expect_about(simulate_step(&r.c).step, load_most(load_of(&r)));
+    close_simulate_rig(&r);
 }
 
 Test(offload_simulate, cached_chunks_take_no_time_of_disk_and_decoder)
 {
     rig r;
-    rig_open(&r, FIXTURE_ZSTD, false);
-    set_rates(&r, SLOW, 0, 0);
+    open_simulate_rig(&r, FIXTURE_ZSTD, false);
+    set_lane_rates(&r, SLOW, 0, 0);
     for (int i = r.c.first; i < r.c.end; i += 2)
         r.cached[i] = true;
     expect_about(simulate_step(&r.c).step, load_of(&r).disk);
-    set_rates(&r, 0, SLOW, 0);
+    set_lane_rates(&r, 0, SLOW, 0);
     expect_about(simulate_step(&r.c).step, load_of(&r).decode);
     for (int i = r.c.first; i < r.c.end; i++)
         r.cached[i] = true;
-    set_rates(&r, SLOW, SLOW, FAST);
+    set_lane_rates(&r, SLOW, SLOW, FAST);
     expect_about(simulate_step(&r.c).step, load_of(&r).copy);
-    rig_close(&r);
+    close_simulate_rig(&r);
 }
 
 Test(offload_simulate, every_pass_costs_the_same)
 {
     rig r;
-    rig_open(&r, FIXTURE_ZSTD, true);
-    set_rates(&r, SLOW, FAST, FAST);
-    set_seconds(&r, 2e-5);
+    open_simulate_rig(&r, FIXTURE_ZSTD, true);
+    set_lane_rates(&r, SLOW, FAST, FAST);
+    set_chunk_seconds(&r, 2e-5);
     const simulate_result one = simulate_step(&r.c);
     r.c.passes = 3;
     expect_about(simulate_step(&r.c).step, 3 * one.step);
-    rig_close(&r);
+    close_simulate_rig(&r);
 }
 
 /* Four chunks of a matrix: their copies take 1, their compute 0.5 of the same.  One by one compute
@@ -226,7 +229,7 @@ Test(offload_simulate, chunks_together_are_computed_when_the_last_has_come)
                              .slots = FOUR,
                              .copy = SLOW };
     pack_segment(r.p, UNET, &r.c.first, &r.c.end);
-    set_seconds(&r, each / 2);
+    set_chunk_seconds(&r, each / 2);
     for (int i = 0; i < 4; i++) {
         r.c.together = i == 3 ? FOUR : i;
         const simulate_result s = simulate_step(&r.c);
@@ -238,7 +241,7 @@ Test(offload_simulate, chunks_together_are_computed_when_the_last_has_come)
     r.c.ring_bytes *= 2;
     r.c.together = FOUR;
     cr_expect_float_eq(simulate_step(&r.c).step, FOUR * each, 1e-9 * each);
-    rig_close(&r);
+    close_simulate_rig(&r);
 }
 
 /* ---- blame ---- */
@@ -247,10 +250,11 @@ Test(offload_simulate, waiting_is_blamed_on_the_stage_that_is_slow)
 {
     enum { STAGES = 3 };
     rig r;
-    rig_open(&r, FIXTURE_RAW, true);
-    set_seconds(&r, 1e-6);
+    open_simulate_rig(&r, FIXTURE_RAW, true);
+    set_chunk_seconds(&r, 1e-6);
     for (int slow = 0; slow < STAGES; slow++) {
-        set_rates(&r, slow == 0 ? SLOW : FAST, slow == 1 ? SLOW : FAST, slow == 2 ? SLOW : FAST);
+        set_lane_rates(&r, slow == 0 ? SLOW : FAST, slow == 1 ? SLOW : FAST,
+                       slow == 2 ? SLOW : FAST);
         const simulate_result s = simulate_step(&r.c);
         const double stall[STAGES] = { s.stall_disk, s.stall_decode, s.stall_copy };
         const double waited = s.step - s.compute;
@@ -258,33 +262,36 @@ Test(offload_simulate, waiting_is_blamed_on_the_stage_that_is_slow)
         cr_assert_geq(stall[slow], waited * 0.7, "stage %d has %.3g of %.3g s", slow, stall[slow],
                       waited);
     }
-    rig_close(&r);
+    close_simulate_rig(&r);
 }
 
 /* ---- any configuration ---- */
 
-static double any_rate(uint32_t *x) { return next(x) % 8 ? 1e9 * (0.2 + 3 * uniform(x)) : 0; }
+static double any_rate(uint32_t *x)
+{
+    return draw_simulate_bits(x) % 8 ? 1e9 * (0.2 + 3 * draw_unit_interval(x)) : 0;
+}
 
 /* What the ring is like. */
 typedef enum ring_kind { ONE_SIZE, LARGE, TIGHT, RINGS } ring_kind;
 
-static void shake(rig *r, ring_kind kind, uint32_t *x)
+static void randomise_rig(rig *r, ring_kind kind, uint32_t *x)
 {
     simulate_config *c = &r->c;
     for (int i = c->first; i < c->end; i++) {
-        const uint32_t place = next(x) % 8;
-        r->seconds[i] = next(x) % 4 ? uniform(x) * 2e-5 : 0;
+        const uint32_t place = draw_simulate_bits(x) % 8;
+        r->seconds[i] = draw_simulate_bits(x) % 4 ? draw_unit_interval(x) * 2e-5 : 0;
         r->resident[i] = place == 0;
         r->cached[i] = place == 1;
     }
-    set_rates(r, any_rate(x), any_rate(x), any_rate(x));
-    c->slots = 2 + (int)(next(x) % 7);
-    c->passes = 1 + (int)(next(x) % 3);
-    c->ring_bytes = stream_span(pack_biggest(r->p)) * (1 + next(x) % 6);
+    set_lane_rates(r, any_rate(x), any_rate(x), any_rate(x));
+    c->slots = 2 + (int)(draw_simulate_bits(x) % 7);
+    c->passes = 1 + (int)(draw_simulate_bits(x) % 3);
+    c->ring_bytes = stream_span(pack_biggest(r->p)) * (1 + draw_simulate_bits(x) % 6);
     if (kind == LARGE)
         c->ring_bytes = ROOMY;
     if (kind == TIGHT)
-        c->ring_bytes += next(x) % 40000;
+        c->ring_bytes += draw_simulate_bits(x) % 40000;
 }
 
 Test(offload_simulate, a_step_lies_between_its_slowest_stage_and_all_of_them)
@@ -292,15 +299,17 @@ Test(offload_simulate, a_step_lies_between_its_slowest_stage_and_all_of_them)
     uint32_t x = 1;
     for (int kind = ONE_SIZE; kind <= LARGE; kind++) {
         rig r;
-        rig_open(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
+        open_simulate_rig(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
         for (int i = 0; i < ROUNDS; i++) {
-            shake(&r, (ring_kind)kind, &x);
+            randomise_rig(&r, (ring_kind)kind, &x);
             const double step = simulate_step(&r.c).step;
             const load l = load_of(&r);
-            cr_assert_geq(step, most(l) * (1 - ROUNDING), "round %d: %g < %g", i, step, most(l));
-            cr_assert_leq(step, all(l) * (1 + ROUNDING), "round %d: %g > %g", i, step, all(l));
+            cr_assert_geq(step, load_most(l) * (1 - ROUNDING), "round %d: %g < %g", i, step,
+                          load_most(l));
+            cr_assert_leq(step, load_total(l) * (1 + ROUNDING), "round %d: %g > %g", i, step,
+                          load_total(l));
         }
-        rig_close(&r);
+        close_simulate_rig(&r);
     }
 }
 
@@ -309,20 +318,21 @@ Test(offload_simulate, in_a_tight_ring_only_what_is_on_its_way_shortens_a_step)
 {
     uint32_t x = 2;
     rig r;
-    rig_open(&r, FIXTURE_ZSTD, false);
+    open_simulate_rig(&r, FIXTURE_ZSTD, false);
     for (int i = 0; i < ROUNDS; i++) {
-        shake(&r, TIGHT, &x);
+        randomise_rig(&r, TIGHT, &x);
         const simulate_config *c = &r.c;
         const double ahead = (double)c->ring_bytes + (double)c->slots * (double)pack_biggest(r.p);
         const double step = simulate_step(c).step;
         load l = load_of(&r);
-        cr_assert_leq(step, all(l) * (1 + ROUNDING));
-        l.disk -= over(ahead, c->disk);
-        l.decode -= over(ahead, c->decode);
-        l.copy -= over(ahead, c->copy);
-        cr_assert_geq(step, most(l) * (1 - ROUNDING), "round %d: %g < %g", i, step, most(l));
+        cr_assert_leq(step, load_total(l) * (1 + ROUNDING));
+        l.disk -= lane_seconds(ahead, c->disk);
+        l.decode -= lane_seconds(ahead, c->decode);
+        l.copy -= lane_seconds(ahead, c->copy);
+        cr_assert_geq(step, load_most(l) * (1 - ROUNDING), "round %d: %g < %g", i, step,
+                      load_most(l));
     }
-    rig_close(&r);
+    close_simulate_rig(&r);
 }
 
 Test(offload_simulate, compute_and_stalls_are_the_step)
@@ -330,9 +340,9 @@ Test(offload_simulate, compute_and_stalls_are_the_step)
     uint32_t x = 3;
     for (int kind = ONE_SIZE; kind < RINGS; kind++) {
         rig r;
-        rig_open(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
+        open_simulate_rig(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
         for (int i = 0; i < ROUNDS; i++) {
-            shake(&r, (ring_kind)kind, &x);
+            randomise_rig(&r, (ring_kind)kind, &x);
             const simulate_result s = simulate_step(&r.c);
             cr_assert_geq(s.stall_disk, 0);
             cr_assert_geq(s.stall_decode, 0);
@@ -340,7 +350,7 @@ Test(offload_simulate, compute_and_stalls_are_the_step)
             expect_about(s.compute, load_of(&r).compute);
             expect_about(s.compute + s.stall_disk + s.stall_decode + s.stall_copy, s.step);
         }
-        rig_close(&r);
+        close_simulate_rig(&r);
     }
 }
 
@@ -360,7 +370,7 @@ typedef enum more {
 
 static void give_more(rig *r, more m, uint32_t *x)
 {
-    const int chunk = r->c.first + (int)(next(x) % MANY);
+    const int chunk = r->c.first + (int)(draw_simulate_bits(x) % MANY);
     switch (m) {
     case MORE_RESIDENTS: r->resident[chunk] = true; break;
     case MORE_CACHED: r->cached[chunk] = true; break;
@@ -379,9 +389,9 @@ Test(offload_simulate, more_of_anything_makes_no_step_slower)
     for (int kind = ONE_SIZE; kind <= LARGE; kind++) {
         int faster[MORE] = { 0 };
         rig r;
-        rig_open(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
+        open_simulate_rig(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
         for (int i = 0; i < MORE * ROUNDS; i++) {
-            shake(&r, (ring_kind)kind, &x);
+            randomise_rig(&r, (ring_kind)kind, &x);
             const double before = simulate_step(&r.c).step;
             give_more(&r, (more)(i % MORE), &x);
             const double after = simulate_step(&r.c).step;
@@ -392,7 +402,7 @@ Test(offload_simulate, more_of_anything_makes_no_step_slower)
         for (int m = 0; m < MORE; m++)
             cr_assert(faster[m] > 0 || (m == MORE_RING && kind == LARGE), "more of %d is no use",
                       m);
-        rig_close(&r);
+        close_simulate_rig(&r);
     }
 }
 
@@ -401,7 +411,7 @@ Test(offload_simulate, more_of_anything_makes_no_step_slower)
 Test(offload_simulate, a_ring_that_holds_no_chunk_is_our_bug, .signal = 6)
 {
     rig r;
-    rig_open(&r, FIXTURE_RAW, true);
+    open_simulate_rig(&r, FIXTURE_RAW, true);
     (void)remove(r.f.path);
     r.c.ring_bytes = pack_biggest(r.p) / 2;
     (void)simulate_step(&r.c);

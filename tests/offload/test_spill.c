@@ -20,7 +20,7 @@ enum { DEVICES = 2, NAME = 128 };
 static const size_t SPACE = (size_t)5 << 20; /* several bounce buffers, and some */
 
 /* Its threads run, and have given back what starting them took. */
-static void settle(dev *d)
+static void settle_spill_device(dev *d)
 {
     dev_event *e = dev_event_open(d);
     dev_record(d, e, DEV_COPY);
@@ -28,13 +28,13 @@ static void settle(dev *d)
     dev_event_close(d, e);
 }
 
-static dev *open_device(int which)
+static dev *open_spill_device(int which)
 {
     const dev_options o = { .compute = DT_F32, .threads = 1 };
     refine_error err = { 0 };
     dev *d = which == 0 ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
     cr_assert_not_null(d, "%s", err.text);
-    settle(d);
+    settle_spill_device(d);
     return d;
 }
 
@@ -68,9 +68,9 @@ typedef struct rig {
     refine_error err;
 } rig;
 
-static void rig_open(rig *r, int which, size_t host, size_t file)
+static void open_spill_rig(rig *r, int which, size_t host, size_t file)
 {
-    *r = (rig){ .d = open_device(which) };
+    *r = (rig){ .d = open_spill_device(which) };
     make_dir(r->dir);
     r->device = dev_alloc(r->d, SPACE, DEV_VRAM);
     r->want = malloc(SPACE);
@@ -82,7 +82,7 @@ static void rig_open(rig *r, int which, size_t host, size_t file)
     cr_assert_eq(spill_open(&r->s, &c, &r->err), REFINE_OK, "%s", r->err.text);
 }
 
-static void rig_close(rig *r)
+static void close_spill_rig(rig *r)
 {
     spill_close(r->s);
     dev_free(r->d, r->device, SPACE, DEV_VRAM);
@@ -92,7 +92,7 @@ static void rig_close(rig *r)
     cr_assert_eq(rmdir(r->dir), 0, "something is left in it");
 }
 
-static void store(rig *r, size_t at, size_t bytes)
+static void store_wanted_bytes(rig *r, size_t at, size_t bytes)
 {
     dev_put(r->d, r->device, r->want + at, bytes);
     spill_store(r->s, at, r->device, bytes);
@@ -127,7 +127,7 @@ static void move_pieces(rig *r, size_t boundary)
     for (size_t i = 0; i < sizeof piece / sizeof piece[0]; i++) {
         const size_t left = SPACE - piece[i].at;
         const size_t bytes = piece[i].bytes < left ? piece[i].bytes : left;
-        store(r, piece[i].at, bytes);
+        store_wanted_bytes(r, piece[i].at, bytes);
         expect_back(r, piece[i].at, bytes);
     }
     for (size_t i = 0; i < sizeof piece / sizeof piece[0]; i++)
@@ -141,9 +141,9 @@ Test(offload_spill, bytes_come_back_wherever_they_lay)
     for (int which = 0; which < DEVICES; which++)
         for (size_t i = 0; i < sizeof host / sizeof host[0]; i++) {
             rig r;
-            rig_open(&r, which, host[i], SPACE - host[i]);
+            open_spill_rig(&r, which, host[i], SPACE - host[i]);
             move_pieces(&r, host[i] == SPACE ? SPACE / 2 : host[i]);
-            rig_close(&r);
+            close_spill_rig(&r);
         }
 }
 
@@ -152,14 +152,14 @@ Test(offload_spill, pieces_do_not_touch_their_neighbours)
     const size_t boundary = (size_t)2 << 20, third = SPACE / 3;
     for (int which = 0; which < DEVICES; which++) {
         rig r;
-        rig_open(&r, which, boundary, SPACE - boundary);
-        store(&r, 2 * third, third);
-        store(&r, 0, third);
-        store(&r, third, third);
+        open_spill_rig(&r, which, boundary, SPACE - boundary);
+        store_wanted_bytes(&r, 2 * third, third);
+        store_wanted_bytes(&r, 0, third);
+        store_wanted_bytes(&r, third, third);
         memset(r.want + boundary - 50, 0x33, 100);
-        store(&r, boundary - 50, 100);
+        store_wanted_bytes(&r, boundary - 50, 100);
         expect_back(&r, 0, 3 * third);
-        rig_close(&r);
+        close_spill_rig(&r);
     }
 }
 
@@ -168,11 +168,11 @@ Test(offload_spill, pieces_do_not_touch_their_neighbours)
 Test(offload_spill, no_name_is_left_in_the_directory)
 {
     rig r;
-    rig_open(&r, 0, 0, SPACE);
+    open_spill_rig(&r, 0, 0, SPACE);
     cr_assert_eq(files_in(r.dir), 0);
-    store(&r, 0, SPACE);
+    store_wanted_bytes(&r, 0, SPACE);
     cr_assert_eq(files_in(r.dir), 0);
-    rig_close(&r);
+    close_spill_rig(&r);
 }
 
 /* The descriptor that the next open will get. */
@@ -188,7 +188,7 @@ Test(offload_spill, the_file_has_its_blocks_from_the_start_and_goes_with_the_spi
     rig r;
     struct stat st;
     const size_t host = (size_t)1 << 20;
-    rig_open(&r, 0, host, SPACE - host);
+    open_spill_rig(&r, 0, host, SPACE - host);
     spill_close(r.s);
     const int fd = next_fd();
     const spill_config c = {
@@ -200,18 +200,18 @@ Test(offload_spill, the_file_has_its_blocks_from_the_start_and_goes_with_the_spi
     cr_assert_geq((size_t)st.st_blocks * 512, SPACE - host);
     cr_assert_eq(st.st_nlink, 0);
     cr_assert_eq(st.st_mode & 077, 0, "others may not look");
-    store(&r, 0, SPACE);
+    store_wanted_bytes(&r, 0, SPACE);
     cr_assert_eq(fstat(fd, &st), 0);
     cr_assert_eq((size_t)st.st_size, SPACE - host, "written behind its end");
     spill_close(r.s);
     r.s = NULL;
     cr_assert_eq(fcntl(fd, F_GETFD), -1);
-    rig_close(&r);
+    close_spill_rig(&r);
 }
 
 Test(offload_spill, without_a_file_the_directory_does_not_matter)
 {
-    dev *d = open_device(0);
+    dev *d = open_spill_device(0);
     spill *s;
     const int fd = next_fd();
     const spill_config c = { .d = d, .host_bytes = SPACE, .dir = "/does/not/exist" };
@@ -223,7 +223,7 @@ Test(offload_spill, without_a_file_the_directory_does_not_matter)
 
 Test(offload_spill, without_a_directory_it_finds_one)
 {
-    dev *d = open_device(0);
+    dev *d = open_spill_device(0);
     spill *s;
     refine_error err = { 0 };
     const spill_config c = { .d = d, .file_bytes = SPACE };
@@ -234,9 +234,9 @@ Test(offload_spill, without_a_directory_it_finds_one)
 
 /* ---- what the world refuses ---- */
 
-static void expect_refused(const char *dir, size_t file_bytes)
+static void expect_spill_refused(const char *dir, size_t file_bytes)
 {
-    dev *d = open_device(0);
+    dev *d = open_spill_device(0);
     spill *s = (spill *)(void *)d;
     refine_error err = { 0 };
     char named[200];
@@ -259,9 +259,9 @@ static void expect_refused(const char *dir, size_t file_bytes)
 
 Test(offload_spill, a_directory_that_is_none_is_named)
 {
-    expect_refused("/does/not/exist", SPACE);
-    expect_refused("/dev/null", SPACE);
-    expect_refused("/proc", SPACE);
+    expect_spill_refused("/does/not/exist", SPACE);
+    expect_spill_refused("/dev/null", SPACE);
+    expect_spill_refused("/proc", SPACE);
 }
 
 Test(offload_spill, a_directory_that_may_not_be_written_is_named)
@@ -271,7 +271,7 @@ Test(offload_spill, a_directory_that_may_not_be_written_is_named)
         cr_skip_test("root may write everywhere");
     make_dir(dir);
     cr_assert_eq(chmod(dir, 0500), 0);
-    expect_refused(dir, SPACE);
+    expect_spill_refused(dir, SPACE);
     (void)rmdir(dir);
 }
 
@@ -280,7 +280,7 @@ Test(offload_spill, a_name_without_end_is_refused)
     static char dir[3 * 4096];
     for (size_t i = 0; i + 1 < sizeof dir; i++)
         dir[i] = i % 50 ? 'd' : '/';
-    expect_refused(dir, SPACE);
+    expect_spill_refused(dir, SPACE);
 }
 
 Test(offload_spill, a_file_that_finds_no_room_is_refused_at_once)
@@ -290,39 +290,39 @@ Test(offload_spill, a_file_that_finds_no_room_is_refused_at_once)
     make_dir(dir);
     (void)signal(SIGXFSZ, SIG_IGN);
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    expect_refused(dir, SPACE);
+    expect_spill_refused(dir, SPACE);
     cr_assert_eq(rmdir(dir), 0);
 }
 
 Test(offload_spill, a_file_that_is_cut_short_fails_the_device)
 {
     rig r;
-    rig_open(&r, 0, 0, SPACE);
+    open_spill_rig(&r, 0, 0, SPACE);
     spill_close(r.s);
     const int fd = next_fd();
     const spill_config c = { .d = r.d, .file_bytes = SPACE, .dir = r.dir };
     cr_assert_eq(spill_open(&r.s, &c, &r.err), REFINE_OK);
-    store(&r, 0, SPACE);
+    store_wanted_bytes(&r, 0, SPACE);
     cr_assert_eq(ftruncate(fd, (off_t)SPACE / 2), 0);
     spill_load(r.s, r.device, 0, SPACE);
     cr_assert_eq(dev_status(r.d), REFINE_EIO);
     cr_assert(strstr(dev_why(r.d), "scratch file: it ended"), "%s", dev_why(r.d));
     spill_store(r.s, 0, r.device, SPACE); /* does nothing, and says so by the same status */
     cr_assert_eq(dev_status(r.d), REFINE_EIO);
-    rig_close(&r);
+    close_spill_rig(&r);
 }
 
 Test(offload_spill, a_write_that_fails_fails_the_device)
 {
     rig r;
-    rig_open(&r, 0, 0, SPACE);
+    open_spill_rig(&r, 0, 0, SPACE);
     const struct rlimit limit = { .rlim_cur = SPACE / 2, .rlim_max = SPACE };
     (void)signal(SIGXFSZ, SIG_IGN);
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    store(&r, 0, SPACE);
+    store_wanted_bytes(&r, 0, SPACE);
     cr_assert_eq(dev_status(r.d), REFINE_EIO);
     cr_assert(strstr(dev_why(r.d), "scratch file: "), "%s", dev_why(r.d));
-    rig_close(&r);
+    close_spill_rig(&r);
 }
 
 /* ---- memory ---- */
@@ -332,7 +332,7 @@ Test(offload_spill, each_failing_allocation_leaves_nothing_behind)
     char dir[NAME];
     make_dir(dir);
     for (int which = 0; which < DEVICES; which++) {
-        dev *d = open_device(which);
+        dev *d = open_spill_device(which);
         const uint64_t before = mem_used().now;
         const int fd = next_fd();
         const spill_config c = { .d = d, .host_bytes = 4096, .file_bytes = SPACE, .dir = dir };
@@ -364,15 +364,15 @@ Test(offload_spill, it_takes_what_it_said_and_nothing_while_it_moves)
     const size_t host[] = { 0, SPACE / 2 / 4096 * 4096, SPACE };
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++) {
         rig r;
-        rig_open(&r, 0, host[i], SPACE - host[i]);
+        open_spill_rig(&r, 0, host[i], SPACE - host[i]);
         const mem_usage with = mem_used();
-        store(&r, 0, SPACE);
+        store_wanted_bytes(&r, 0, SPACE);
         expect_back(&r, 0, SPACE);
         cr_assert_eq(mem_used().calls, with.calls);
         spill_close(r.s);
         r.s = NULL;
         cr_assert_eq(with.now - mem_used().now, host[i] + spill_overhead(SPACE - host[i]));
-        rig_close(&r);
+        close_spill_rig(&r);
     }
 }
 

@@ -26,7 +26,7 @@ typedef struct expected {
 
 /* What a run reads, and how often it finds a chunk in the cache: the first one, or a later
  * one. */
-static expected expect_run(const rig *r, bool first)
+static expected expected_run_reads(const rig *r, bool first)
 {
     expected e = { 0 };
     for (int p = 0; p < r->c.n_script; p++) {
@@ -41,7 +41,7 @@ static expected expect_run(const rig *r, bool first)
 static void expect_moved(const rig *r, stream_stats before, bool first)
 {
     const stream_stats now = stream_get_stats(r->s);
-    const expected e = expect_run(r, first);
+    const expected e = expected_run_reads(r, first);
     cr_assert_eq(now.disk_bytes - before.disk_bytes, e.disk, "%zu bytes read, not %zu",
                  (size_t)(now.disk_bytes - before.disk_bytes), (size_t)e.disk);
     cr_assert_eq(now.cache_hits - before.cache_hits, e.hits, "%zu hits, not %zu",

@@ -17,7 +17,7 @@ static void open_guarded(rig *r, dev *d)
 }
 
 /* Byte `at` behind the last slot. */
-static void spoil(rig *r, size_t at)
+static void spoil_behind_slots(rig *r, size_t at)
 {
     char *const end = r->s->staging + stream_staging_bytes(r->p, r->c.slots, true);
     char *const byte = end - GUARD_MOST + at;
@@ -34,7 +34,7 @@ Test(offload_stream_guard, a_byte_written_behind_a_slot_fails_the_device_in_the_
         cr_assert(rig_play(&r, 1));
         stream_pause(r.s);
         cr_assert_eq(dev_status(r.d), REFINE_OK, "%s", dev_why(r.d));
-        spoil(&r, at);
+        spoil_behind_slots(&r, at);
         stream_pause(r.s);
         cr_expect_eq(dev_status(r.d), REFINE_EDEVICE);
         (void)snprintf(text, sizeof text, "staging: byte %zu behind slot %d", at, r.c.slots - 1);

@@ -67,7 +67,7 @@ static void expect_limited(rig *r)
     cr_assert_fail("%d runs took too long, the last %.3f s", TRIES, seconds);
 }
 
-static uint64_t travelling(const rig *r, bool stored)
+static uint64_t transferred_bytes(const rig *r, bool stored)
 {
     uint64_t sum = 0;
     for (int p = 0; p < r->c.n_script; p++)
@@ -86,7 +86,7 @@ ReleaseTest(offload_stream_time, a_disk_limit_is_kept_and_made_use_of)
         rig_open_pack(&r, FIXTURE_MIXED);
         rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
         r.c.reader = which;
-        r.c.disk_limit = (double)travelling(&r, true) / LIMITED;
+        r.c.disk_limit = (double)transferred_bytes(&r, true) / LIMITED;
         expect_limited(&r);
         rig_close(&r);
     }
@@ -97,7 +97,7 @@ ReleaseTest(offload_stream_time, a_copy_limit_is_kept_and_made_use_of)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
-    r.c.copy_limit = (double)travelling(&r, false) / LIMITED;
+    r.c.copy_limit = (double)transferred_bytes(&r, false) / LIMITED;
     expect_limited(&r);
     rig_close(&r);
 }
@@ -110,7 +110,7 @@ ReleaseTest(offload_stream_time, cached_chunks_do_not_count_for_the_disk_limit)
     for (int i = r.script[2].first; i < r.script[2].end; i++)
         r.cached[i] = true;
     const uint64_t saved = (STEPS - 1) * rig_stored(&r, r.cached, r.script[2]);
-    r.c.disk_limit = (double)(travelling(&r, true) - saved) / LIMITED;
+    r.c.disk_limit = (double)(transferred_bytes(&r, true) - saved) / LIMITED;
     expect_limited(&r);
     rig_close(&r);
 }
@@ -143,7 +143,7 @@ Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
     const int slow = r.script[2].first + 3;
     r.resident[slow + 1] = true;
-    r.c.disk_limit = (double)travelling(&r, true) / LIMITED;
+    r.c.disk_limit = (double)transferred_bytes(&r, true) / LIMITED;
     rig_open_stream(&r);
     cr_assert_eq(stream_compute_seconds(r.s, slow), 0);
     const double t0 = clock_seconds();
@@ -165,7 +165,7 @@ Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
 }
 
 /* An operator tells of its kind before it is enqueued (kernels/ops.c). */
-static void operate(rig *r, dev_kind kind, double seconds)
+static void run_operator_kind(rig *r, dev_kind kind, double seconds)
 {
     r->d->told(r->d->told_context, kind);
     compute_for(seconds);
@@ -183,11 +183,12 @@ Test(offload_stream_time, compute_is_timed_by_kind_too)
     weights *w = stream_weights(r.s);
     const int first = r.script[0].first, end = r.script[0].end;
     for (int c = first; c < end; c++) {
-        operate(&r, DEV_MEMORY, c > first ? 0 : lasts[0]); /* before the first is nobody's */
+        run_operator_kind(&r, DEV_MEMORY,
+                          c > first ? 0 : lasts[0]); /* before the first is nobody's */
         cr_assert_not_null(w->enter(w, c));
         cr_assert_eq(stream_position(r.s), c);
         for (int k = 0; k < DEV_KINDS && c == first; k++)
-            operate(&r, (dev_kind)k, lasts[k]);
+            run_operator_kind(&r, (dev_kind)k, lasts[k]);
         w->leave(w, c);
     }
     stream_pause(r.s);
@@ -271,7 +272,7 @@ static const refine_event *take_event(lane_events *l, int chunk)
     return NULL;
 }
 
-static void expect_trips(const rig *r, const trace *t)
+static void expect_traced_transfers(const rig *r, const trace *t)
 {
     lane_events disk = lane_of(t, REFINE_LANE_DISK), decode = lane_of(t, REFINE_LANE_DECODE);
     const lane_events copy = lane_of(t, REFINE_LANE_COPY);
@@ -338,7 +339,7 @@ Test(offload_stream_time, a_trace_tells_of_every_trip_and_visit)
             const stream_stats st = stream_get_stats(r.s);
             stream_close(r.s); /* the last copy is noted when it is waited for */
             r.s = NULL;
-            expect_trips(&r, t);
+            expect_traced_transfers(&r, t);
             expect_visits(&r, t);
             const lane_events stalls = lane_of(t, REFINE_LANE_STALL_DISK);
             cr_assert_float_eq(sum_of(&stalls), st.stall_disk, 1e-6);

@@ -3,14 +3,14 @@
 
 #include <math.h>
 
-static void whole(dev *d, const tensor *t, const void *context)
+static void attention_whole(dev *d, const tensor *t, const void *context)
 {
     const attention_case *c = context;
     op_attention(d, t[ATTENTION_Y], t[ATTENTION_Q], t[ATTENTION_K], t[ATTENTION_V], c->heads,
                  1.0f / sqrtf((float)c->hd), c->causal);
 }
 
-static void by_images(dev *d, const tensor *t, const void *context)
+static void attention_by_images(dev *d, const tensor *t, const void *context)
 {
     const attention_case *c = context;
     for (int n = 0; n < c->n; n++)
@@ -36,7 +36,8 @@ void attention_free_fields(field f[ATTENTION_FIELDS])
         field_free(&f[i]);
 }
 
-static void run_on(dev *d, field f[ATTENTION_FIELDS], field_body *body, const attention_case *c)
+static void run_attention_case(dev *d, field f[ATTENTION_FIELDS], field_body *body,
+                               const attention_case *c)
 {
     field *p[] = { &f[ATTENTION_Y], &f[ATTENTION_Q], &f[ATTENTION_K], &f[ATTENTION_V] };
     field_run(d, p, ATTENTION_FIELDS, body, c);
@@ -44,12 +45,12 @@ static void run_on(dev *d, field f[ATTENTION_FIELDS], field_body *body, const at
 
 void attention_run(dev *d, field f[ATTENTION_FIELDS], const attention_case *c)
 {
-    run_on(d, f, whole, c);
+    run_attention_case(d, f, attention_whole, c);
 }
 
 void attention_run_images(dev *d, field f[ATTENTION_FIELDS], const attention_case *c)
 {
-    run_on(d, f, by_images, c);
+    run_attention_case(d, f, attention_by_images, c);
 }
 
 double attention_distance(dev *d, const attention_case *c)

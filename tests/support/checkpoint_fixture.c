@@ -25,8 +25,8 @@ typedef struct file {
 
 /* ---- safetensors ---- */
 
-static void add(file *f, const char *name, int n_dims, const uint64_t *dim, const void *data,
-                size_t bytes)
+static void add_checkpoint_entry(file *f, const char *name, int n_dims, const uint64_t *dim,
+                                 const void *data, size_t bytes)
 {
     f->e = realloc(f->e, (size_t)(f->n + 1) * sizeof *f->e);
     entry *e = &f->e[f->n++];
@@ -39,7 +39,8 @@ static void add(file *f, const char *name, int n_dims, const uint64_t *dim, cons
 }
 
 /* Entries k with k % of == part.  pad: spaces behind the header. */
-static void save(const file *f, const char *path, const char *type, int part, int of, int pad)
+static void save_safetensors(const file *f, const char *path, const char *type, int part, int of,
+                             int pad)
 {
     char *header = malloc((size_t)f->n * 400 + 64);
     size_t n = 0, at = 0;
@@ -64,7 +65,7 @@ static void save(const file *f, const char *path, const char *type, int part, in
     free(header);
 }
 
-static void release(file *f)
+static void free_checkpoint_entries(file *f)
 {
     for (int i = 0; i < f->n; i++)
         free(f->e[i].data);
@@ -136,11 +137,11 @@ static void to_part(void *context, const piece *p)
     file *f = strncmp(p->name, "unet.", 5) == 0  ? &q->unet
               : strncmp(p->name, "vae.", 4) == 0 ? &q->vae
                                                  : &q->text;
-    add(f, strchr(p->name, '.') + 1, p->n_dims, p->dim, p->data,
-        p->elements * dtype_bytes(q->type));
+    add_checkpoint_entry(f, strchr(p->name, '.') + 1, p->n_dims, p->dim, p->data,
+                         p->elements * dtype_bytes(q->type));
 }
 
-static void put_text(const char *dir, const char *name, const char *text)
+static void write_checkpoint_text(const char *dir, const char *name, const char *text)
 {
     char path[600];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -160,40 +161,43 @@ static void make_directories(const char *dir)
     }
 }
 
-static void put_configs(const char *dir)
+static void write_checkpoint_configs(const char *dir)
 {
-    put_text(dir, "model_index.json",
-             "{\"_class_name\":\"StableDiffusionXLImg2ImgPipeline\","
-             "\"requires_aesthetics_score\":true}");
-    put_text(dir, "unet/config.json",
-             "{\"_class_name\":\"UNet2DConditionModel\",\"addition_embed_type\":\"text_time\","
-             "\"addition_time_embed_dim\":32,\"attention_head_dim\":[1,1,2,2],"
-             "\"block_out_channels\":[32,64,128,128],\"cross_attention_dim\":64,"
-             "\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\","
-             "\"CrossAttnDownBlock2D\",\"DownBlock2D\"],\"in_channels\":4,\"out_channels\":4,"
-             "\"layers_per_block\":2,\"norm_num_groups\":32,"
-             "\"projection_class_embeddings_input_dim\":224,"
-             "\"transformer_layers_per_block\":[1,2,1,1],"
-             "\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\","
-             "\"UpBlock2D\"],\"use_linear_projection\":true}");
-    put_text(dir, "vae/config.json",
-             "{\"_class_name\":\"AutoencoderKL\",\"block_out_channels\":[32,32,64,64],"
-             "\"down_block_types\":[\"DownEncoderBlock2D\",\"DownEncoderBlock2D\","
-             "\"DownEncoderBlock2D\",\"DownEncoderBlock2D\"],"
-             "\"up_block_types\":[\"UpDecoderBlock2D\",\"UpDecoderBlock2D\","
-             "\"UpDecoderBlock2D\",\"UpDecoderBlock2D\"],"
-             "\"in_channels\":3,\"out_channels\":3,\"latent_channels\":4,\"layers_per_block\":1,"
-             "\"norm_num_groups\":32,\"scaling_factor\":0.13025,\"force_upcast\":true}");
-    put_text(dir, "text_encoder_2/config.json",
-             "{\"architectures\":[\"CLIPTextModelWithProjection\"],\"hidden_act\":\"gelu\","
-             "\"hidden_size\":64,\"intermediate_size\":128,\"max_position_embeddings\":77,"
-             "\"num_attention_heads\":2,\"num_hidden_layers\":3,\"projection_dim\":64,"
-             "\"layer_norm_eps\":1e-05,\"vocab_size\":49408}");
-    put_text(dir, "scheduler/scheduler_config.json",
-             "{\"_class_name\":\"EulerDiscreteScheduler\",\"beta_start\":0.00085,"
-             "\"beta_end\":0.012,\"beta_schedule\":\"scaled_linear\","
-             "\"num_train_timesteps\":1000,\"prediction_type\":\"epsilon\","
-             "\"timestep_spacing\":\"leading\",\"steps_offset\":1}");
+    write_checkpoint_text(dir, "model_index.json",
+                          "{\"_class_name\":\"StableDiffusionXLImg2ImgPipeline\","
+                          "\"requires_aesthetics_score\":true}");
+    write_checkpoint_text(
+        dir, "unet/config.json",
+        "{\"_class_name\":\"UNet2DConditionModel\",\"addition_embed_type\":\"text_time\","
+        "\"addition_time_embed_dim\":32,\"attention_head_dim\":[1,1,2,2],"
+        "\"block_out_channels\":[32,64,128,128],\"cross_attention_dim\":64,"
+        "\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\","
+        "\"CrossAttnDownBlock2D\",\"DownBlock2D\"],\"in_channels\":4,\"out_channels\":4,"
+        "\"layers_per_block\":2,\"norm_num_groups\":32,"
+        "\"projection_class_embeddings_input_dim\":224,"
+        "\"transformer_layers_per_block\":[1,2,1,1],"
+        "\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\","
+        "\"UpBlock2D\"],\"use_linear_projection\":true}");
+    write_checkpoint_text(
+        dir, "vae/config.json",
+        "{\"_class_name\":\"AutoencoderKL\",\"block_out_channels\":[32,32,64,64],"
+        "\"down_block_types\":[\"DownEncoderBlock2D\",\"DownEncoderBlock2D\","
+        "\"DownEncoderBlock2D\",\"DownEncoderBlock2D\"],"
+        "\"up_block_types\":[\"UpDecoderBlock2D\",\"UpDecoderBlock2D\","
+        "\"UpDecoderBlock2D\",\"UpDecoderBlock2D\"],"
+        "\"in_channels\":3,\"out_channels\":3,\"latent_channels\":4,\"layers_per_block\":1,"
+        "\"norm_num_groups\":32,\"scaling_factor\":0.13025,\"force_upcast\":true}");
+    write_checkpoint_text(
+        dir, "text_encoder_2/config.json",
+        "{\"architectures\":[\"CLIPTextModelWithProjection\"],\"hidden_act\":\"gelu\","
+        "\"hidden_size\":64,\"intermediate_size\":128,\"max_position_embeddings\":77,"
+        "\"num_attention_heads\":2,\"num_hidden_layers\":3,\"projection_dim\":64,"
+        "\"layer_norm_eps\":1e-05,\"vocab_size\":49408}");
+    write_checkpoint_text(dir, "scheduler/scheduler_config.json",
+                          "{\"_class_name\":\"EulerDiscreteScheduler\",\"beta_start\":0.00085,"
+                          "\"beta_end\":0.012,\"beta_schedule\":\"scaled_linear\","
+                          "\"num_train_timesteps\":1000,\"prediction_type\":\"epsilon\","
+                          "\"timestep_spacing\":\"leading\",\"steps_offset\":1}");
 }
 
 static void save_in(const file *f, const char *dir, const char *name, const char *type, int part,
@@ -201,7 +205,7 @@ static void save_in(const file *f, const char *dir, const char *name, const char
 {
     char path[700];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    save(f, path, type, part, of, 3);
+    save_safetensors(f, path, type, part, of, 3);
 }
 
 static void save_shards(const file *f, const char *dir, const char *type, int shards)
@@ -213,7 +217,7 @@ static void save_shards(const file *f, const char *dir, const char *type, int sh
                              "%s\"%s\":\"diffusion_pytorch_model-%05d-of-%05d.safetensors\"",
                              i ? "," : "", f->e[i].name, i % shards + 1, shards);
     sprintf(index + n, "}}");
-    put_text(dir, "unet/diffusion_pytorch_model.safetensors.index.json", index);
+    write_checkpoint_text(dir, "unet/diffusion_pytorch_model.safetensors.index.json", index);
     for (int i = 0; i < shards; i++) {
         snprintf(name, sizeof name, "unet/diffusion_pytorch_model-%05d-of-%05d.safetensors", i + 1,
                  shards);
@@ -229,7 +233,7 @@ void fixture_directory(const char *dir, int f32, int shards)
     char name[100];
 
     make_directories(dir);
-    put_configs(dir);
+    write_checkpoint_configs(dir);
     each_piece(q.type, to_part, &q);
     if (shards > 1) {
         save_shards(&q.unet, dir, type, shards);
@@ -241,15 +245,15 @@ void fixture_directory(const char *dir, int f32, int shards)
     save_in(&q.vae, dir, name, type, 0, 1);
     snprintf(name, sizeof name, "text_encoder_2/model%s.safetensors", fp16);
     save_in(&q.text, dir, name, type, 0, 1);
-    release(&q.unet);
-    release(&q.vae);
-    release(&q.text);
+    free_checkpoint_entries(&q.unet);
+    free_checkpoint_entries(&q.vae);
+    free_checkpoint_entries(&q.text);
 }
 
 /* ---- single file ---- */
 
 /* Puts `to` where `from` stands first in s. */
-static void swap(char *s, size_t size, const char *from, const char *to)
+static void replace_first(char *s, size_t size, const char *from, const char *to)
 {
     char tail[200];
     char *at = strstr(s, from);
@@ -261,12 +265,12 @@ static void swap(char *s, size_t size, const char *from, const char *to)
 
 static void resnet_name(char *s, size_t size)
 {
-    swap(s, size, ".norm1.", ".in_layers.0.");
-    swap(s, size, ".conv1.", ".in_layers.2.");
-    swap(s, size, ".time_emb_proj.", ".emb_layers.1.");
-    swap(s, size, ".norm2.", ".out_layers.0.");
-    swap(s, size, ".conv2.", ".out_layers.3.");
-    swap(s, size, ".conv_shortcut.", ".skip_connection.");
+    replace_first(s, size, ".norm1.", ".in_layers.0.");
+    replace_first(s, size, ".conv1.", ".in_layers.2.");
+    replace_first(s, size, ".time_emb_proj.", ".emb_layers.1.");
+    replace_first(s, size, ".norm2.", ".out_layers.0.");
+    replace_first(s, size, ".conv2.", ".out_layers.3.");
+    replace_first(s, size, ".conv_shortcut.", ".skip_connection.");
 }
 
 /* Blocks of three entries a level: two resnets and a downsampler, or three resnets of which
@@ -294,16 +298,16 @@ static void unet_name(char *out, size_t size, const char *name)
         snprintf(out, size, "model.diffusion_model.%s", name);
         if (strstr(name, "mid_block.resnets"))
             resnet_name(out, size);
-        swap(out, size, "mid_block.resnets.0", "middle_block.0");
-        swap(out, size, "mid_block.resnets.1", "middle_block.2");
-        swap(out, size, "mid_block.attentions.0", "middle_block.1");
-        swap(out, size, "time_embedding.linear_1", "time_embed.0");
-        swap(out, size, "time_embedding.linear_2", "time_embed.2");
-        swap(out, size, "add_embedding.linear_1", "label_emb.0.0");
-        swap(out, size, "add_embedding.linear_2", "label_emb.0.2");
-        swap(out, size, "conv_in", "input_blocks.0.0");
-        swap(out, size, "conv_norm_out", "out.0");
-        swap(out, size, "conv_out", "out.2");
+        replace_first(out, size, "mid_block.resnets.0", "middle_block.0");
+        replace_first(out, size, "mid_block.resnets.1", "middle_block.2");
+        replace_first(out, size, "mid_block.attentions.0", "middle_block.1");
+        replace_first(out, size, "time_embedding.linear_1", "time_embed.0");
+        replace_first(out, size, "time_embedding.linear_2", "time_embed.2");
+        replace_first(out, size, "add_embedding.linear_1", "label_emb.0.0");
+        replace_first(out, size, "add_embedding.linear_2", "label_emb.0.2");
+        replace_first(out, size, "conv_in", "input_blocks.0.0");
+        replace_first(out, size, "conv_norm_out", "out.0");
+        replace_first(out, size, "conv_out", "out.2");
     }
 }
 
@@ -315,44 +319,44 @@ static void vae_name(char *out, size_t size, const char *name)
         char from[40], to[40];
         snprintf(from, sizeof from, "encoder.down_blocks.%d.", i);
         snprintf(to, sizeof to, "encoder.down.%d.", i);
-        swap(out, size, from, to);
+        replace_first(out, size, from, to);
     }
     if (sscanf(name, "decoder.up_blocks.%d.", &b) == 1) {
         char from[40], to[40];
         snprintf(from, sizeof from, "decoder.up_blocks.%d.", b);
         snprintf(to, sizeof to, "decoder.up.%d.", 3 - b);
-        swap(out, size, from, to);
+        replace_first(out, size, from, to);
     }
-    swap(out, size, "mid_block.resnets.0", "mid.block_1");
-    swap(out, size, "mid_block.resnets.1", "mid.block_2");
-    swap(out, size, ".resnets.", ".block.");
-    swap(out, size, "downsamplers.0", "downsample");
-    swap(out, size, "upsamplers.0", "upsample");
-    swap(out, size, "conv_shortcut", "nin_shortcut");
-    swap(out, size, "conv_norm_out", "norm_out");
-    swap(out, size, "mid_block.attentions.0.group_norm", "mid.attn_1.norm");
-    swap(out, size, "mid_block.attentions.0.to_q", "mid.attn_1.q");
-    swap(out, size, "mid_block.attentions.0.to_k", "mid.attn_1.k");
-    swap(out, size, "mid_block.attentions.0.to_v", "mid.attn_1.v");
-    swap(out, size, "mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out");
+    replace_first(out, size, "mid_block.resnets.0", "mid.block_1");
+    replace_first(out, size, "mid_block.resnets.1", "mid.block_2");
+    replace_first(out, size, ".resnets.", ".block.");
+    replace_first(out, size, "downsamplers.0", "downsample");
+    replace_first(out, size, "upsamplers.0", "upsample");
+    replace_first(out, size, "conv_shortcut", "nin_shortcut");
+    replace_first(out, size, "conv_norm_out", "norm_out");
+    replace_first(out, size, "mid_block.attentions.0.group_norm", "mid.attn_1.norm");
+    replace_first(out, size, "mid_block.attentions.0.to_q", "mid.attn_1.q");
+    replace_first(out, size, "mid_block.attentions.0.to_k", "mid.attn_1.k");
+    replace_first(out, size, "mid_block.attentions.0.to_v", "mid.attn_1.v");
+    replace_first(out, size, "mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out");
 }
 
 static void text_name(char *out, size_t size, const char *name)
 {
     snprintf(out, size, "conditioner.embedders.0.model.%s", name);
-    swap(out, size, "text_model.", "");
-    swap(out, size, "embeddings.token_embedding", "token_embedding");
-    swap(out, size, "embeddings.position_embedding.weight", "positional_embedding");
-    swap(out, size, "final_layer_norm", "ln_final");
-    swap(out, size, "text_projection.weight", "text_projection");
-    swap(out, size, "encoder.layers", "transformer.resblocks");
-    swap(out, size, "layer_norm1", "ln_1");
-    swap(out, size, "layer_norm2", "ln_2");
-    swap(out, size, "mlp.fc1", "mlp.c_fc");
-    swap(out, size, "mlp.fc2", "mlp.c_proj");
-    swap(out, size, "self_attn.out_proj", "attn.out_proj");
-    swap(out, size, "self_attn.q_proj.weight", "attn.in_proj_weight");
-    swap(out, size, "self_attn.q_proj.bias", "attn.in_proj_bias");
+    replace_first(out, size, "text_model.", "");
+    replace_first(out, size, "embeddings.token_embedding", "token_embedding");
+    replace_first(out, size, "embeddings.position_embedding.weight", "positional_embedding");
+    replace_first(out, size, "final_layer_norm", "ln_final");
+    replace_first(out, size, "text_projection.weight", "text_projection");
+    replace_first(out, size, "encoder.layers", "transformer.resblocks");
+    replace_first(out, size, "layer_norm1", "ln_1");
+    replace_first(out, size, "layer_norm2", "ln_2");
+    replace_first(out, size, "mlp.fc1", "mlp.c_fc");
+    replace_first(out, size, "mlp.fc2", "mlp.c_proj");
+    replace_first(out, size, "self_attn.out_proj", "attn.out_proj");
+    replace_first(out, size, "self_attn.q_proj.weight", "attn.in_proj_weight");
+    replace_first(out, size, "self_attn.q_proj.bias", "attn.in_proj_bias");
 }
 
 /* q, k and v arrive one behind the other and are one tensor in this layout. */
@@ -366,7 +370,7 @@ static void append_to_last(file *f, const piece *p)
     e->dim[0] += p->dim[0];
 }
 
-static void transpose(uint16_t *out, const uint16_t *in, size_t rows, size_t columns)
+static void transpose_weight(uint16_t *out, const uint16_t *in, size_t rows, size_t columns)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < columns; c++)
@@ -394,9 +398,9 @@ static void to_single(void *context, const piece *p)
         q.n_dims = 4;
         q.dim[2] = q.dim[3] = 1;
     }
-    add(f, name, q.n_dims, q.dim, q.data, q.elements * 2);
+    add_checkpoint_entry(f, name, q.n_dims, q.dim, q.data, q.elements * 2);
     if (strstr(name, "text_projection"))
-        transpose(f->e[f->n - 1].data, p->data, p->dim[0], p->dim[1]);
+        transpose_weight(f->e[f->n - 1].data, p->data, p->dim[0], p->dim[1]);
 }
 
 void fixture_single_file(const char *path, int extra)
@@ -406,10 +410,10 @@ void fixture_single_file(const char *path, int extra)
     const uint16_t zeros[1000] = { 0 };
     each_piece(DT_F16, to_single, &f);
     if (extra) {
-        add(&f, "conditioner.embedders.0.model.logit_scale", 1, &one, zeros, 2);
-        add(&f, "denoiser.sigmas", 1, &many, zeros, sizeof zeros);
-        add(&f, "model_ema.decay", 1, &one, zeros, 2);
+        add_checkpoint_entry(&f, "conditioner.embedders.0.model.logit_scale", 1, &one, zeros, 2);
+        add_checkpoint_entry(&f, "denoiser.sigmas", 1, &many, zeros, sizeof zeros);
+        add_checkpoint_entry(&f, "model_ema.decay", 1, &one, zeros, 2);
     }
-    save(&f, path, "F16", 0, 1, 5);
-    release(&f);
+    save_safetensors(&f, path, "F16", 0, 1, 5);
+    free_checkpoint_entries(&f);
 }

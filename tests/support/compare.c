@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static double refuse(const char *name, const char *why)
+static double refuse_comparison(const char *name, const char *why)
 {
     fprintf(stderr, "%s: %s\n", name, why);
     return (double)INFINITY;
@@ -14,7 +14,7 @@ static const gold_entry *entry_of(const gold *g, const char *name, int n, int h,
 {
     const gold_entry *e = gold_find(g, name);
     if (!e) {
-        (void)refuse(name, "the gold file has no such entry");
+        (void)refuse_comparison(name, "the gold file has no such entry");
         return NULL;
     }
     if (e->n == (uint32_t)n && e->h == (uint32_t)h && e->w == (uint32_t)w && e->c == (uint32_t)c)
@@ -25,7 +25,7 @@ static const gold_entry *entry_of(const gold *g, const char *name, int n, int h,
 }
 
 /* Where element `flat` of (n,c,h,w) lies in (n,h,w,c). */
-static size_t channels_last(const gold_entry *e, size_t flat)
+static size_t nhwc_index(const gold_entry *e, size_t flat)
 {
     const size_t hw = (size_t)e->h * e->w;
     const size_t pixel = flat % hw, plane = flat / hw;
@@ -39,7 +39,7 @@ static double error_of(const gold_entry *e, const float *v,
     for (size_t i = 0; i < e->stored; i++) {
         const double want = (double)e->value[i], got = (double)v[at(e, i * e->stride)];
         if (!isfinite(got))
-            return refuse(e->name, "a computed value is no number");
+            return refuse_comparison(e->name, "a computed value is no number");
         worst = fmax(worst, fabs(got - want));
         largest = fmax(largest, fabs(want));
     }
@@ -51,7 +51,7 @@ static double error_of(const gold_entry *e, const float *v,
 double gold_compare(const gold *g, const char *name, const float *nhwc, int n, int h, int w, int c)
 {
     const gold_entry *e = entry_of(g, name, n, h, w, c);
-    return e ? error_of(e, nhwc, channels_last) : (double)INFINITY;
+    return e ? error_of(e, nhwc, nhwc_index) : (double)INFINITY;
 }
 
 static size_t as_it_lies(const gold_entry *e, size_t flat)

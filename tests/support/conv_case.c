@@ -43,7 +43,7 @@ void conv_free_fields(field f[CONV_FIELDS])
         field_free(&f[i]);
 }
 
-static int pieces_of(const dev *d, int together)
+static int clamp_blocks(const dev *d, int together)
 {
     const int most = dev_pieces(d);
     return together < 1 ? 1 : together < most ? together : most;
@@ -56,7 +56,7 @@ static void convolve_chunks(dev *d, const tensor *t, const prepared_input *src, 
     const int all = t[CONV_W].n, chunk = k->chunk ? k->chunk : all;
     for (int row = 0, rows; row < all; row += rows) {
         int piece[MATRIX_PIECES], n = 0;
-        for (rows = 0; row + rows < all && n < pieces_of(d, k->together); rows += piece[n++])
+        for (rows = 0; row + rows < all && n < clamp_blocks(d, k->together); rows += piece[n++])
             piece[n] = all - row - rows < chunk ? all - row - rows : chunk;
         field_pieces w = field_pieces_of(d, t[CONV_W], row, piece, n);
         epilogue e = { .bias = tensor_channels(t[CONV_BIAS], row, rows) };
@@ -89,7 +89,7 @@ static void run_band(dev *d, const tensor *t, const conv_cut *k, int row0, int r
     dev_free(d, space, bytes, DEV_VRAM);
 }
 
-static void run_conv(dev *d, const tensor *t, const void *context)
+static void run_conv_case(dev *d, const tensor *t, const void *context)
 {
     const conv_cut *k = context;
     const int band = k->band ? k->band : t[CONV_Y].h;
@@ -112,7 +112,7 @@ void conv_run(dev *d, field f[CONV_FIELDS], const conv_cut *k)
         p[i] = &f[i];
     if (k->in_place)
         field_fill(&f[CONV_Y], &f[CONV_RESIDUAL]);
-    field_run(d, p, CONV_FIELDS, run_conv, k);
+    field_run(d, p, CONV_FIELDS, run_conv_case, k);
 }
 
 field conv_result(dev *d, const conv_cut *k)

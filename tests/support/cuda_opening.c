@@ -22,14 +22,14 @@ void cuda_opening_multiplies(cuda_math m)
     known[0].math = m;
 }
 
-static int type_of(const cuda_dev *c) { return c->compute == DT_F16 ? 0 : 1; }
+static int compute_type_index(const cuda_dev *c) { return c->compute == DT_F16 ? 0 : 1; }
 
 void __real_cuda_probe(cuda_dev *c);
 void __wrap_cuda_probe(cuda_dev *c);
 
 void __wrap_cuda_probe(cuda_dev *c)
 {
-    const int i = type_of(c);
+    const int i = compute_type_index(c);
     if (!known[i].probed || !trusts) {
         __real_cuda_probe(c);
         known[i].probed = dev_status(&c->base) == REFINE_OK;
@@ -44,7 +44,7 @@ void __wrap_cuda_self_test(cuda_dev *c);
 void __wrap_cuda_self_test(cuda_dev *c)
 {
     const char *way = getenv("REFINE_SELF_TEST");
-    const int i = type_of(c);
+    const int i = compute_type_index(c);
     if ((way && strcmp(way, "off") == 0) || (trusts && known[i].right))
         return;
     __real_cuda_self_test(c);

@@ -14,32 +14,32 @@ fake_nvml fake_nvml_now;
 
 /* ---- what it answers ---- */
 
-static int init(void)
+static int fake_nvml_init(void)
 {
     fake_nvml_now.open++;
     return 0;
 }
 
-static int end(void)
+static int fake_nvml_shutdown(void)
 {
     fake_nvml_now.open--;
     return 0;
 }
 
-static int find(const char *pci, void **device)
+static int fake_nvml_find_device(const char *pci, void **device)
 {
     *device = &fake_nvml_now;
     return strlen(pci) == sizeof "00000000:00:00.0" - 1 ? 0 : 2;
 }
 
-static int memory(void *device, unsigned long long out[3])
+static int fake_nvml_memory_info(void *device, unsigned long long out[3])
 {
     fake_nvml *f = device;
     out[2] = f->used[f->asked++ > 0];
     return 0;
 }
 
-static int list(void *device, unsigned *n, process *out)
+static int fake_nvml_list_processes(void *device, unsigned *n, process *out)
 {
     fake_nvml *f = device;
     const int when = f->listed++ > 0;
@@ -81,15 +81,15 @@ void *__wrap_dlsym(void *library, const char *name)
     if (library != &fake_nvml_now)
         return __real_dlsym(library, name);
     if (strcmp(name, "nvmlInit_v2") == 0)
-        return (address){ .call = init }.object;
+        return (address){ .call = fake_nvml_init }.object;
     if (strcmp(name, "nvmlShutdown") == 0)
-        return (address){ .call = end }.object;
+        return (address){ .call = fake_nvml_shutdown }.object;
     if (strcmp(name, "nvmlDeviceGetHandleByPciBusId_v2") == 0)
-        return (address){ .find = find }.object;
+        return (address){ .find = fake_nvml_find_device }.object;
     if (strcmp(name, "nvmlDeviceGetMemoryInfo") == 0)
-        return (address){ .memory = memory }.object;
+        return (address){ .memory = fake_nvml_memory_info }.object;
     if (strcmp(name, "nvmlDeviceGetComputeRunningProcesses_v3") == 0 && fake_nvml_now.lists)
-        return (address){ .list = list }.object;
+        return (address){ .list = fake_nvml_list_processes }.object;
     return NULL;
 }
 

@@ -14,7 +14,7 @@
 
 enum { FIELDS = 16, GUARD = 4096 };
 
-static float next_random(uint32_t *state)
+static float next_random_float(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
     uint32_t x = *state;
@@ -35,7 +35,7 @@ field field_view(uint32_t seed, dtype type, int n, int h, int w, int c, int c0, 
     assert(f.data && c0 + c <= stride);
     for (size_t p = 0; p < field_pixels(&f); p++)
         for (int i = 0; i < stride; i++)
-            field_set(&f, p, i, next_random(&state) * amplitude);
+            field_set(&f, p, i, next_random_float(&state) * amplitude);
     f.c0 = c0;
     f.c = c;
     return f;
@@ -210,7 +210,7 @@ bool field_same_bytes(const field *a, const field *b)
     return a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0;
 }
 
-static dev *open_cpu(dtype compute, bool ints, int threads)
+static dev *open_field_cpu(dtype compute, bool ints, int threads)
 {
     refine_error err = { 0 };
     const dev_options o = { .compute = compute, .ints = ints, .threads = threads };
@@ -219,8 +219,8 @@ static dev *open_cpu(dtype compute, bool ints, int threads)
     return d;
 }
 
-dev *field_cpu(dtype compute, int threads) { return open_cpu(compute, false, threads); }
-dev *field_cpu_ints(dtype compute, int threads) { return open_cpu(compute, true, threads); }
+dev *field_cpu(dtype compute, int threads) { return open_field_cpu(compute, false, threads); }
+dev *field_cpu_ints(dtype compute, int threads) { return open_field_cpu(compute, true, threads); }
 
 #ifdef REFINE_WITH_CUDA
 void field_needs_gpu(void)
@@ -297,7 +297,7 @@ typedef struct guarded {
     size_t bytes;
 } guarded;
 
-static void *inside(guarded g) { return g.block + GUARD; }
+static void *guarded_data(guarded g) { return g.block + GUARD; }
 
 /* Nobody may even read the guards, where a sanitizer can tell. */
 static void shut_guards(dev *d, guarded g, bool shut)
@@ -352,7 +352,7 @@ static void expect_gaps_kept(const field *f, const char *before)
                   "written beside the channels of pixel %zu", p);
 }
 
-static void fetch(dev *d, field *f, const void *from)
+static void copy_field_back(dev *d, field *f, const void *from)
 {
     void *before = f->data;
     f->data = mem_alloc(f->bytes);
@@ -371,16 +371,16 @@ void field_run(dev *d, field *const *f, int n, field_body *body, const void *con
     const size_t need = workspace_needed(d, f, n, body, context);
     const guarded workspace = take_guarded(d, need);
 
-    dev_workspace_set(d, inside(workspace), need);
+    dev_workspace_set(d, guarded_data(workspace), need);
     for (int i = 0; i < n; i++) {
         if (f[i]->c > 0) {
             data[i] = take_guarded(d, f[i]->bytes);
-            dev_put(d, inside(data[i]), f[i]->data, f[i]->bytes);
+            dev_put(d, guarded_data(data[i]), f[i]->data, f[i]->bytes);
         }
-        t[i] = as_tensor(f[i], f[i]->c > 0 ? inside(data[i]) : NULL);
+        t[i] = as_tensor(f[i], f[i]->c > 0 ? guarded_data(data[i]) : NULL);
     }
     body(d, t, context);
-    fetch(d, f[0], inside(data[0]));
+    copy_field_back(d, f[0], guarded_data(data[0]));
     for (int i = 0; i < n; i++)
         if (f[i]->c > 0)
             give_guarded(d, data[i], "field", i);

@@ -24,7 +24,7 @@ typedef struct cursor {
     size_t left;
 } cursor;
 
-static bool take(cursor *c, void *dst, size_t n)
+static bool read_gold_bytes(cursor *c, void *dst, size_t n)
 {
     if (n > c->left)
         return false;
@@ -35,7 +35,7 @@ static bool take(cursor *c, void *dst, size_t n)
 }
 
 /* Elements of the tensor; 0 when there are none or absurdly many. */
-static uint64_t elements(const gold_entry *e)
+static uint64_t gold_elements(const gold_entry *e)
 {
     const uint64_t limit = (uint64_t)1 << 32;
     const uint32_t shape[4] = { e->n, e->c, e->h, e->w };
@@ -52,8 +52,8 @@ static bool take_entry(cursor *c, gold_entry *e, float *values, size_t room)
 {
     uint16_t len;
     uint32_t v[6];
-    if (!take(c, &len, sizeof len) || len == 0 || len >= GOLD_NAME || !take(c, e->name, len) ||
-        !take(c, v, sizeof v))
+    if (!read_gold_bytes(c, &len, sizeof len) || len == 0 || len >= GOLD_NAME ||
+        !read_gold_bytes(c, e->name, len) || !read_gold_bytes(c, v, sizeof v))
         return false;
     e->name[len] = 0;
     e->n = v[0];
@@ -64,14 +64,14 @@ static bool take_entry(cursor *c, gold_entry *e, float *values, size_t room)
     e->stored = v[5];
     e->value = values;
 
-    const uint64_t all = elements(e);
+    const uint64_t all = gold_elements(e);
     if (all == 0 || e->stride == 0 || e->stored != (all + e->stride - 1) / e->stride ||
         e->stored > room)
         return false;
-    return take(c, values, e->stored * sizeof *values);
+    return read_gold_bytes(c, values, e->stored * sizeof *values);
 }
 
-static refine_status parse(gold *g, cursor c, refine_error *err)
+static refine_status parse_gold(gold *g, cursor c, refine_error *err)
 {
     const size_t room = c.left / sizeof *g->values;
     size_t used = 0;
@@ -97,14 +97,14 @@ refine_status gold_parse(gold **out, const void *bytes, size_t len, refine_error
     uint32_t n;
 
     *out = NULL;
-    if (!take(&c, magic, sizeof magic) || memcmp(magic, MAGIC, sizeof magic) != 0 ||
-        !take(&c, &n, sizeof n) || n > c.left / SMALLEST_ENTRY)
+    if (!read_gold_bytes(&c, magic, sizeof magic) || memcmp(magic, MAGIC, sizeof magic) != 0 ||
+        !read_gold_bytes(&c, &n, sizeof n) || n > c.left / SMALLEST_ENTRY)
         return refine_fail(err, REFINE_EFORMAT, "not a file of golden values");
     gold *g = mem_calloc(1, sizeof *g);
     if (!g)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     g->n = n;
-    const refine_status st = parse(g, c, err);
+    const refine_status st = parse_gold(g, c, err);
     if (st != REFINE_OK) {
         gold_close(g);
         return st;

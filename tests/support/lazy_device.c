@@ -81,8 +81,8 @@ typedef struct lazy {
     int n_prepared;
 } lazy;
 
-static lazy *of(dev *d) { return (lazy *)(void *)d; }
-static const lazy *peek(const dev *d) { return (const lazy *)(const void *)d; }
+static lazy *lazy_of(dev *d) { return (lazy *)(void *)d; }
+static const lazy *lazy_of_const(const dev *d) { return (const lazy *)(const void *)d; }
 
 static void run_item(lazy *l, item *it);
 
@@ -112,20 +112,20 @@ static prepared_input *find_prepared(lazy *l, const void *p)
     return &l->prepared[l->n_prepared++];
 }
 
-static prepared_input prepared(lazy *l, prepared_input x)
+static prepared_input resolve_prepared(lazy *l, prepared_input x)
 {
     return tensor_present(x.ready) ? *find_prepared(l, x.ready.data) : x;
 }
 
-static void run_linear(lazy *l, linear_args a)
+static void run_lazy_linear(lazy *l, linear_args a)
 {
-    a.x = prepared(l, a.x);
+    a.x = resolve_prepared(l, a.x);
     l->real->ops->linear(l->real, &a);
 }
 
-static void run_conv(lazy *l, conv_args a)
+static void run_lazy_conv(lazy *l, conv_args a)
 {
-    a.x = prepared(l, a.x);
+    a.x = resolve_prepared(l, a.x);
     l->real->ops->conv2d(l->real, &a);
 }
 
@@ -137,8 +137,8 @@ static void run_operator(lazy *l, item *it)
     l->real->workspace = l->base.workspace;
     l->real->workspace_bytes = l->base.workspace_bytes;
     switch (it->kind) {
-    case ITEM_LINEAR: run_linear(l, it->a.linear); break;
-    case ITEM_CONV: run_conv(l, it->a.conv); break;
+    case ITEM_LINEAR: run_lazy_linear(l, it->a.linear); break;
+    case ITEM_CONV: run_lazy_conv(l, it->a.conv); break;
     case ITEM_ATTENTION: ops->attention(l->real, &it->a.attention); break;
     case ITEM_PREPARE:
         *find_prepared(l, it->dst) = ops->prepare(l->real, it->dst, &it->a.prepare.in,
@@ -183,9 +183,9 @@ static bool at_once(lazy *l, dev_queue q)
     }
 }
 
-static void push(dev *d, dev_queue q, item it)
+static void push_lazy_item(dev *d, dev_queue q, item it)
 {
-    lazy *l = of(d);
+    lazy *l = lazy_of(d);
     fifo *f = &l->q[q];
     if (f->tail - f->first == f->cap) {
         const uint64_t cap = f->cap ? 2 * f->cap : 64;
@@ -203,37 +203,38 @@ static void push(dev *d, dev_queue q, item it)
 
 static void *lazy_alloc(dev *d, size_t bytes, dev_mem kind)
 {
-    void *p = dev_alloc(of(d)->real, bytes, kind);
+    void *p = dev_alloc(lazy_of(d)->real, bytes, kind);
     if (p) {
         memset(p, 0xff, bytes);
-        of(d)->live++;
+        lazy_of(d)->live++;
     }
     return p;
 }
 
 static void lazy_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
-    dev_free(of(d)->real, p, bytes, kind);
-    of(d)->live--;
+    dev_free(lazy_of(d)->real, p, bytes, kind);
+    lazy_of(d)->live--;
 }
 
 static dev_event *lazy_event_open(dev *d)
 {
     dev_event *e = mem_calloc(1, sizeof *e);
-    of(d)->live += e != NULL;
+    lazy_of(d)->live += e != NULL;
     return e;
 }
 
 static void lazy_event_close(dev *d, dev_event *e)
 {
     mem_free(e);
-    of(d)->live--;
+    lazy_of(d)->live--;
 }
 
 static void lazy_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
-    push(d, DEV_COPY,
-         (item){ .kind = ITEM_COPY, .dst = dst, .src = (void *)(uintptr_t)src, .bytes = bytes });
+    push_lazy_item(
+        d, DEV_COPY,
+        (item){ .kind = ITEM_COPY, .dst = dst, .src = (void *)(uintptr_t)src, .bytes = bytes });
 }
 
 static void lazy_put(dev *d, void *dst, const void *src, size_t bytes)
@@ -241,78 +242,79 @@ static void lazy_put(dev *d, void *dst, const void *src, size_t bytes)
     void *copy = mem_alloc(bytes);
     assert(copy);
     memcpy(copy, src, bytes);
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_PUT, .dst = dst, .src = copy, .bytes = bytes });
+    push_lazy_item(d, DEV_COMPUTE,
+                   (item){ .kind = ITEM_PUT, .dst = dst, .src = copy, .bytes = bytes });
 }
 
 static void lazy_get(dev *d, void *dst, const void *src, size_t bytes)
 {
-    run_until(of(d), DEV_COMPUTE, of(d)->q[DEV_COMPUTE].tail);
+    run_until(lazy_of(d), DEV_COMPUTE, lazy_of(d)->q[DEV_COMPUTE].tail);
     memcpy(dst, src, bytes);
 }
 
 static void lazy_record(dev *d, dev_event *e, dev_queue q)
 {
-    *e = (dev_event){ true, q, of(d)->q[q].tail };
+    *e = (dev_event){ true, q, lazy_of(d)->q[q].tail };
 }
 
 static void lazy_wait(dev *d, dev_queue q, dev_event *e)
 {
     if (e->recorded)
-        push(d, q, (item){ .kind = ITEM_WAIT, .on = e->on, .upto = e->upto });
+        push_lazy_item(d, q, (item){ .kind = ITEM_WAIT, .on = e->on, .upto = e->upto });
 }
 
 static void lazy_sync(dev *d, dev_event *e)
 {
     if (e->recorded)
-        run_until(of(d), e->on, e->upto);
+        run_until(lazy_of(d), e->on, e->upto);
 }
 
 void lazy_drain(dev *d)
 {
-    run_until(of(d), DEV_COPY, of(d)->q[DEV_COPY].tail);
-    run_until(of(d), DEV_COMPUTE, of(d)->q[DEV_COMPUTE].tail);
+    run_until(lazy_of(d), DEV_COPY, lazy_of(d)->q[DEV_COPY].tail);
+    run_until(lazy_of(d), DEV_COMPUTE, lazy_of(d)->q[DEV_COMPUTE].tail);
 }
 
-int lazy_live(const dev *d) { return peek(d)->live; }
+int lazy_live(const dev *d) { return lazy_of_const(d)->live; }
 
 static void lazy_close(dev *d)
 {
     lazy_drain(d);
-    mem_free(of(d)->q[DEV_COPY].item);
-    mem_free(of(d)->q[DEV_COMPUTE].item);
+    mem_free(lazy_of(d)->q[DEV_COPY].item);
+    mem_free(lazy_of(d)->q[DEV_COMPUTE].item);
     mem_free(d);
 }
 
 /* ---- operators ---- */
 
-static size_t linear_workspace(const dev *d, const linear_args *a)
+static size_t lazy_linear_workspace(const dev *d, const linear_args *a)
 {
-    return peek(d)->real->ops->linear_workspace(peek(d)->real, a);
+    return lazy_of_const(d)->real->ops->linear_workspace(lazy_of_const(d)->real, a);
 }
 
-static size_t conv2d_workspace(const dev *d, const conv_args *a)
+static size_t lazy_conv2d_workspace(const dev *d, const conv_args *a)
 {
-    return peek(d)->real->ops->conv2d_workspace(peek(d)->real, a);
+    return lazy_of_const(d)->real->ops->conv2d_workspace(lazy_of_const(d)->real, a);
 }
 
-static size_t attention_workspace(const dev *d, const attention_args *a)
+static size_t lazy_attention_workspace(const dev *d, const attention_args *a)
 {
-    return peek(d)->real->ops->attention_workspace(peek(d)->real, a);
+    return lazy_of_const(d)->real->ops->attention_workspace(lazy_of_const(d)->real, a);
 }
 
-static size_t groupnorm_workspace(const dev *d, tensor a, tensor b)
+static size_t lazy_groupnorm_workspace(const dev *d, tensor a, tensor b)
 {
-    return peek(d)->real->ops->groupnorm_workspace(peek(d)->real, a, b);
+    return lazy_of_const(d)->real->ops->groupnorm_workspace(lazy_of_const(d)->real, a, b);
 }
 
-static size_t prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
+static size_t lazy_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
-    return peek(d)->real->ops->prepare_bytes(peek(d)->real, in, g);
+    return lazy_of_const(d)->real->ops->prepare_bytes(lazy_of_const(d)->real, in, g);
 }
 
 static void lazy_linear(dev *d, const linear_args *a)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_LINEAR, .a.linear = *a });
+    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_LINEAR, .a.linear = *a });
 }
 
 /* What the real device calls the prepared input is known when it has prepared it; until then
@@ -322,55 +324,59 @@ static prepared_input lazy_prepare(dev *d, void *p, const matrix_input *in, conv
     prepared_input s = { .in = *in };
     if (!p)
         return s;
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_PREPARE, .dst = p, .a.prepare = { *in, g } });
+    push_lazy_item(d, DEV_COMPUTE,
+                   (item){ .kind = ITEM_PREPARE, .dst = p, .a.prepare = { *in, g } });
     s.ready = tensor_make(p, DT_F32, 1, 1, 1, 1);
     return s;
 }
 
 static void lazy_conv2d(dev *d, const conv_args *a)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_CONV, .a.conv = *a });
+    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_CONV, .a.conv = *a });
 }
 
 static void lazy_attention(dev *d, const attention_args *a)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_ATTENTION, .a.attention = *a });
+    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_ATTENTION, .a.attention = *a });
 }
 
 static void lazy_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    push(d, DEV_COMPUTE,
-         (item){ .kind = ITEM_SUMS, .a.norm = { .t = { sums, a, b }, .h = row0, .w = rows } });
+    push_lazy_item(
+        d, DEV_COMPUTE,
+        (item){ .kind = ITEM_SUMS, .a.norm = { .t = { sums, a, b }, .h = row0, .w = rows } });
 }
 
 static void lazy_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
                            tensor bias, float eps)
 {
-    push(d, DEV_COMPUTE,
-         (item){ .kind = ITEM_GROUPNORM,
-                 .a.norm = { .t = { affine, sums, gain, bias }, .h = h, .w = w, .eps = eps } });
+    push_lazy_item(
+        d, DEV_COMPUTE,
+        (item){ .kind = ITEM_GROUPNORM,
+                .a.norm = { .t = { affine, sums, gain, bias }, .h = h, .w = w, .eps = eps } });
 }
 
 static void lazy_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    push(d, DEV_COMPUTE,
-         (item){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
+    push_lazy_item(d, DEV_COMPUTE,
+                   (item){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
 }
 
 static void lazy_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
-    push(d, DEV_COMPUTE,
-         (item){ .kind = ITEM_LAYERNORM, .a.norm = { .t = { y, x, gain, bias }, .eps = eps } });
+    push_lazy_item(
+        d, DEV_COMPUTE,
+        (item){ .kind = ITEM_LAYERNORM, .a.norm = { .t = { y, x, gain, bias }, .eps = eps } });
 }
 
 static void lazy_silu(dev *d, tensor y, tensor x)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_SILU, .a.norm.t = { y, x } });
+    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_SILU, .a.norm.t = { y, x } });
 }
 
 static void lazy_convert(dev *d, tensor y, tensor x)
 {
-    push(d, DEV_COMPUTE, (item){ .kind = ITEM_CONVERT, .a.norm.t = { y, x } });
+    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_CONVERT, .a.norm.t = { y, x } });
 }
 
 static const struct dev_ops LAZY_OPS = {
@@ -386,11 +392,11 @@ static const struct dev_ops LAZY_OPS = {
     .wait = lazy_wait,
     .sync = lazy_sync,
     .close = lazy_close,
-    .linear_workspace = linear_workspace,
-    .conv2d_workspace = conv2d_workspace,
-    .attention_workspace = attention_workspace,
-    .groupnorm_workspace = groupnorm_workspace,
-    .prepare_bytes = prepare_bytes,
+    .linear_workspace = lazy_linear_workspace,
+    .conv2d_workspace = lazy_conv2d_workspace,
+    .attention_workspace = lazy_attention_workspace,
+    .groupnorm_workspace = lazy_groupnorm_workspace,
+    .prepare_bytes = lazy_prepare_bytes,
     .linear = lazy_linear,
     .prepare = lazy_prepare,
     .conv2d = lazy_conv2d,

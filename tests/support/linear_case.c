@@ -10,7 +10,7 @@ typedef struct prepared {
 } prepared;
 
 /* poisoned: the device has memory, and is no plan. */
-static prepared prepare(dev *d, tensor x, tensor w, bool poisoned)
+static prepared prepare_linear_input(dev *d, tensor x, tensor w, bool poisoned)
 {
     const matrix_input in = linear_input(x, w.type == DT_I8G64);
     const conv_geometry g = linear_geometry(x);
@@ -24,20 +24,20 @@ static prepared prepare(dev *d, tensor x, tensor w, bool poisoned)
 
 void linear_once(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
 {
-    const prepared p = prepare(d, x, w, x.data != NULL);
+    const prepared p = prepare_linear_input(d, x, w, x.data != NULL);
     const matrix_rows rows = one_piece(w);
     op_linear(d, y, &p.x, &rows, e);
     dev_free(d, p.space, p.bytes, DEV_VRAM);
 }
 
-static void whole(dev *d, const tensor *t, const void *context)
+static void linear_whole(dev *d, const tensor *t, const void *context)
 {
     const act *f = context;
     const epilogue e = { t[LINEAR_BIAS], t[LINEAR_PER_IMAGE], t[LINEAR_RESIDUAL], *f };
     linear_once(d, t[LINEAR_Y], t[LINEAR_X], t[LINEAR_W], &e);
 }
 
-static void in_place(dev *d, const tensor *t, const void *context)
+static void linear_in_place(dev *d, const tensor *t, const void *context)
 {
     const act *f = context;
     const epilogue e = { t[LINEAR_BIAS], t[LINEAR_PER_IMAGE], t[LINEAR_Y], *f };
@@ -54,7 +54,7 @@ static void by_chunks(dev *d, const tensor *t, const void *context)
     const chunked *c = context;
     const linear_cut *k = &c->cut;
     const int half = c->act == ACT_GEGLU ? 2 : 1;
-    const prepared p = prepare(d, t[LINEAR_X], t[LINEAR_W], t[LINEAR_X].data != NULL);
+    const prepared p = prepare_linear_input(d, t[LINEAR_X], t[LINEAR_W], t[LINEAR_X].data != NULL);
     const int step = k->together ? k->n : 1;
     int row = 0;
     for (int i = 0; i < k->n; i += step) {
@@ -68,7 +68,7 @@ static void by_chunks(dev *d, const tensor *t, const void *context)
     dev_free(d, p.space, p.bytes, DEV_VRAM);
 }
 
-static void by_images(dev *d, const tensor *t, const void *context)
+static void linear_by_images(dev *d, const tensor *t, const void *context)
 {
     (void)context;
     for (int n = 0; n < t[LINEAR_Y].n; n++) {
@@ -104,7 +104,7 @@ void linear_free_fields(field f[LINEAR_FIELDS])
         field_free(&f[i]);
 }
 
-static void run_on(dev *d, field f[LINEAR_FIELDS], field_body *body, const void *context)
+static void run_linear_case(dev *d, field f[LINEAR_FIELDS], field_body *body, const void *context)
 {
     field *p[LINEAR_FIELDS];
     for (int i = 0; i < LINEAR_FIELDS; i++)
@@ -112,19 +112,22 @@ static void run_on(dev *d, field f[LINEAR_FIELDS], field_body *body, const void 
     field_run(d, p, LINEAR_FIELDS, body, context);
 }
 
-void linear_run(dev *d, field f[LINEAR_FIELDS], act a) { run_on(d, f, whole, &a); }
-void linear_run_images(dev *d, field f[LINEAR_FIELDS]) { run_on(d, f, by_images, NULL); }
+void linear_run(dev *d, field f[LINEAR_FIELDS], act a) { run_linear_case(d, f, linear_whole, &a); }
+void linear_run_images(dev *d, field f[LINEAR_FIELDS])
+{
+    run_linear_case(d, f, linear_by_images, NULL);
+}
 
 void linear_run_in_place(dev *d, field f[LINEAR_FIELDS], act a)
 {
     field_fill(&f[LINEAR_Y], &f[LINEAR_RESIDUAL]);
-    run_on(d, f, in_place, &a);
+    run_linear_case(d, f, linear_in_place, &a);
 }
 
 void linear_run_chunks(dev *d, field f[LINEAR_FIELDS], act a, const linear_cut *cut)
 {
     const chunked c = { *cut, a };
-    run_on(d, f, by_chunks, &c);
+    run_linear_case(d, f, by_chunks, &c);
 }
 
 double linear_distance(dev *d, const linear_case *c, bool exact, double *peak)

@@ -56,14 +56,14 @@ void norm_convert(dev *d, const tensor *t, const void *context)
     op_convert(d, t[NORM_Y], t[NORM_A]);
 }
 
-static void shift(field *f, float by)
+static void shift_field(field *f, float by)
 {
     for (size_t p = 0; p < field_pixels(f); p++)
         for (int c = 0; c < f->c; c++)
             field_set(f, p, c, field_at(f, p, c) + by);
 }
 
-static void make_inputs(field f[NORM_FIELDS], const norm_case *c)
+static void make_norm_fields(field f[NORM_FIELDS], const norm_case *c)
 {
     const int ch = c->a + c->b;
     for (int i = 0; i < NORM_FIELDS; i++)
@@ -76,18 +76,18 @@ static void make_inputs(field f[NORM_FIELDS], const norm_case *c)
     if (c->groups)
         f[NORM_SUMS] = field_random(7, DT_F32, c->n, band_units(c->h), c->groups, 4, 1);
     f[NORM_AFFINE] = field_random(6, DT_F32, c->n, 1, 2, ch, 1);
-    shift(&f[NORM_A], c->offset);
+    shift_field(&f[NORM_A], c->offset);
 }
 
 /* GroupNorm's result is the affine. */
-static bool is_affine(field_body *body)
+static bool is_affine_body(field_body *body)
 {
     return body == norm_group || body == norm_group_images || body == norm_group_bands;
 }
 
 static void make_output(field f[NORM_FIELDS], const norm_case *c, field_body *body)
 {
-    if (is_affine(body))
+    if (is_affine_body(body))
         f[NORM_Y] = field_random(1, DT_F32, c->n, 1, 2, c->a + c->b, 1);
     else
         f[NORM_Y] = field_view(1, c->type, c->n, c->h, c->w, c->a + c->b, 3, c->a + c->b + 4,
@@ -96,7 +96,7 @@ static void make_output(field f[NORM_FIELDS], const norm_case *c, field_body *bo
 
 void norm_fields(field f[NORM_FIELDS], const norm_case *c, field_body *body)
 {
-    make_inputs(f, c);
+    make_norm_fields(f, c);
     make_output(f, c, body);
 }
 
@@ -116,7 +116,7 @@ void norm_run(dev *d, field f[NORM_FIELDS], field_body *body, const norm_case *c
 
 double norm_rounding(field_body *body, const norm_case *c, double peak)
 {
-    return field_rounding(is_affine(body) ? DT_F32 : c->type, peak);
+    return field_rounding(is_affine_body(body) ? DT_F32 : c->type, peak);
 }
 
 double norm_distance(dev *d, field_body *body, const norm_case *c, double *peak)

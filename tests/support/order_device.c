@@ -45,7 +45,7 @@ typedef struct order_dev {
     int live, allocs_left, reads, wrong;
 } order_dev;
 
-static order_dev *of(dev *d) { return (order_dev *)(void *)d; }
+static order_dev *order_dev_of(dev *d) { return (order_dev *)(void *)d; }
 
 /* ---- running; with the lock held ---- */
 
@@ -69,7 +69,7 @@ static void run_to(order_dev *o, dev_queue q, uint64_t upto)
     f->running = 0;
 }
 
-static int eager(order_dev *o, dev_queue q)
+static int is_queue_eager(order_dev *o, dev_queue q)
 {
     switch (o->order) {
     case ORDER_EAGER: return 1;
@@ -82,15 +82,15 @@ static int eager(order_dev *o, dev_queue q)
     }
 }
 
-static void push(dev *d, dev_queue q, item it)
+static void push_ordered_item(dev *d, dev_queue q, item it)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     pthread_mutex_lock(&o->lock);
     fifo *f = &o->q[q];
     assert(f->tail - f->head < MOST);
     f->item[f->tail++ % MOST] = it;
     for (int i = 0; i < 2; i++)
-        if (eager(o, (dev_queue)i))
+        if (is_queue_eager(o, (dev_queue)i))
             run_to(o, (dev_queue)i, o->q[i].tail);
     pthread_mutex_unlock(&o->lock);
 }
@@ -117,13 +117,13 @@ static void give_back(order_dev *o)
 static void *o_alloc(dev *d, size_t bytes, dev_mem kind)
 {
     (void)kind;
-    if (!may_allocate(of(d)))
+    if (!may_allocate(order_dev_of(d)))
         return NULL;
     void *p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
     return p ? memset(p, POISON, bytes) : NULL;
 }
 
-static int inside(const void *p, const char *block, size_t bytes)
+static int is_inside_block(const void *p, const char *block, size_t bytes)
 {
     return (const char *)p >= block && (const char *)p < block + bytes;
 }
@@ -131,12 +131,13 @@ static int inside(const void *p, const char *block, size_t bytes)
 /* Memory must not go while a copy from or to it is still to come. */
 static void o_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     const fifo *f = &o->q[DEV_COPY];
     (void)kind;
     for (uint64_t i = f->head; i < f->tail; i++) {
         const item *it = &f->item[i % MOST];
-        assert(it->kind != ITEM_COPY || (!inside(it->src, p, bytes) && !inside(it->dst, p, bytes)));
+        assert(it->kind != ITEM_COPY ||
+               (!is_inside_block(it->src, p, bytes) && !is_inside_block(it->dst, p, bytes)));
     }
     give_back(o);
     free(p);
@@ -144,23 +145,24 @@ static void o_free(dev *d, void *p, size_t bytes, dev_mem kind)
 
 static dev_event *o_event_open(dev *d)
 {
-    return may_allocate(of(d)) ? calloc(1, sizeof(dev_event)) : NULL;
+    return may_allocate(order_dev_of(d)) ? calloc(1, sizeof(dev_event)) : NULL;
 }
 
 static void o_event_close(dev *d, dev_event *e)
 {
-    give_back(of(d));
+    give_back(order_dev_of(d));
     free(e);
 }
 
 static void o_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
-    push(d, DEV_COPY, (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
+    push_ordered_item(d, DEV_COPY,
+                      (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
 }
 
 static void o_record(dev *d, dev_event *e, dev_queue q)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     pthread_mutex_lock(&o->lock);
     *e = (dev_event){ 1, q, o->q[q].tail, clock_seconds() };
     pthread_mutex_unlock(&o->lock);
@@ -168,17 +170,17 @@ static void o_record(dev *d, dev_event *e, dev_queue q)
 
 static void o_wait(dev *d, dev_queue q, dev_event *e)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     pthread_mutex_lock(&o->lock);
     const dev_event at = *e;
     pthread_mutex_unlock(&o->lock);
     if (at.recorded && at.on != q)
-        push(d, q, (item){ .kind = ITEM_WAIT, .on = at.on, .upto = at.upto });
+        push_ordered_item(d, q, (item){ .kind = ITEM_WAIT, .on = at.on, .upto = at.upto });
 }
 
 static void o_sync(dev *d, dev_event *e)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     pthread_mutex_lock(&o->lock);
     if (e->recorded)
         run_to(o, e->on, e->upto);
@@ -195,7 +197,7 @@ static double o_elapsed(dev *d, dev_event *from, dev_event *to)
 /* What has not run by now reads freed memory, if it ever runs: it must not. */
 static void o_close(dev *d)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     pthread_mutex_destroy(&o->lock);
     free(o->q[0].item);
     free(o->q[1].item);
@@ -235,14 +237,15 @@ void order_device_read(dev *d, const void *at, const void *want, size_t bytes)
 {
     if (dev_status(d) != REFINE_OK)
         return;
-    of(d)->reads++;
-    push(d, DEV_COMPUTE,
-         (item){ .kind = ITEM_READ, .dst = (void *)(uintptr_t)at, .src = want, .bytes = bytes });
+    order_dev_of(d)->reads++;
+    push_ordered_item(
+        d, DEV_COMPUTE,
+        (item){ .kind = ITEM_READ, .dst = (void *)(uintptr_t)at, .src = want, .bytes = bytes });
 }
 
 void order_device_finish(dev *d, int *reads, int *wrong)
 {
-    order_dev *o = of(d);
+    order_dev *o = order_dev_of(d);
     pthread_mutex_lock(&o->lock);
     run_to(o, DEV_COMPUTE, o->q[DEV_COMPUTE].tail);
     run_to(o, DEV_COPY, o->q[DEV_COPY].tail);
@@ -253,4 +256,4 @@ void order_device_finish(dev *d, int *reads, int *wrong)
 
 int order_device_live(const dev *d) { return ((const order_dev *)(const void *)d)->live; }
 
-void order_device_fail_after(dev *d, int n) { of(d)->allocs_left = n; }
+void order_device_fail_after(dev *d, int n) { order_dev_of(d)->allocs_left = n; }

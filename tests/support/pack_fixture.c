@@ -14,11 +14,11 @@
 
 static const char META[] = "{\"model\":{\"kind\":\"fixture\"}}";
 
-static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+static size_t fixture_round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 /* ---- an image that grows ---- */
 
-static size_t append(pack_fixture *f, const void *data, size_t n)
+static size_t append_fixture_bytes(pack_fixture *f, const void *data, size_t n)
 {
     const size_t at = f->bytes;
     f->file = realloc(f->file, at + n + 1);
@@ -31,12 +31,15 @@ static size_t append(pack_fixture *f, const void *data, size_t n)
     return at;
 }
 
-static void align(pack_fixture *f) { (void)append(f, NULL, up(f->bytes, PACK_ALIGN) - f->bytes); }
+static void align_fixture_file(pack_fixture *f)
+{
+    (void)append_fixture_bytes(f, NULL, fixture_round_up(f->bytes, PACK_ALIGN) - f->bytes);
+}
 
 /* ---- what is in it ---- */
 
 /* Few different high bytes, any low ones: weights, as far as a compressor can tell. */
-static void fill(uint8_t *p, size_t n, uint32_t seed)
+static void fill_fixture_weights(uint8_t *p, size_t n, uint32_t seed)
 {
     uint32_t x = seed * 2654435761u + 1;
     for (size_t i = 0; i < n; i++) {
@@ -65,7 +68,7 @@ static pack_codec codec_of(const builder *b)
     }
 }
 
-static void split(uint8_t *out, const uint8_t *in, size_t n)
+static void split_fixture_planes(uint8_t *out, const uint8_t *in, size_t n)
 {
     for (size_t i = 0; i < n / 2; i++) {
         out[i] = in[2 * i + 1];
@@ -82,7 +85,7 @@ static void add_frame(builder *b, const uint8_t *data, size_t n)
     size_t stored = n;
 
     if (fr.codec == PACK_SPLIT) {
-        split(planes, data, n);
+        split_fixture_planes(planes, data, n);
         from = planes;
     }
     if (fr.codec != PACK_RAW)
@@ -98,12 +101,12 @@ static void add_frame(builder *b, const uint8_t *data, size_t n)
     fr.hash = XXH3_64bits(from, stored);
     b->frame = realloc(b->frame, (b->n_frames + 1) * sizeof *b->frame);
     b->frame[b->n_frames++] = fr;
-    (void)append(b->f, from, stored);
+    (void)append_fixture_bytes(b->f, from, stored);
 }
 
 static void add_frames(builder *b, pack_chunk *c, const uint8_t *data)
 {
-    align(b->f);
+    align_fixture_file(b->f);
     c->file_at = b->f->bytes;
     c->first_frame = (uint32_t)b->n_frames;
     for (size_t at = 0; at < c->bytes; at += PACK_FRAME) {
@@ -112,7 +115,7 @@ static void add_frames(builder *b, pack_chunk *c, const uint8_t *data)
     }
     c->n_frames = (uint32_t)b->n_frames - c->first_frame;
     c->stored_bytes = (uint32_t)(b->f->bytes - c->file_at);
-    align(b->f);
+    align_fixture_file(b->f);
 }
 
 static pack_chunk *add_chunk(builder *b, int owner, int segment)
@@ -124,11 +127,12 @@ static pack_chunk *add_chunk(builder *b, int owner, int segment)
 }
 
 /* int8: 64 codes and a scale of two bytes for each group, rows in eights. */
-static size_t rows_bytes(const fixture_tensor *t, int rows)
+static size_t fixture_rows_bytes(const fixture_tensor *t, int rows)
 {
     const size_t taps = (size_t)t->kh * (size_t)t->kw;
     if (t->dtype == DT_I8G64)
-        return up((size_t)rows, 8) * taps * (up((size_t)t->c_in, 64) / 64) * 66;
+        return fixture_round_up((size_t)rows, 8) * taps *
+               (fixture_round_up((size_t)t->c_in, 64) / 64) * 66;
     return (size_t)rows * taps * (size_t)t->c_in * dtype_bytes((dtype)t->dtype);
 }
 
@@ -140,7 +144,7 @@ static void cut_matrix(builder *b, const fixture_tensor *t, int i)
         pack_chunk *c = add_chunk(b, i, t->segment);
         c->row0 = (uint32_t)row;
         c->rows = (uint32_t)(row + step <= t->rows ? step : t->rows - row);
-        c->bytes = (uint32_t)rows_bytes(t, (int)c->rows);
+        c->bytes = (uint32_t)fixture_rows_bytes(t, (int)c->rows);
     }
     b->tensor[i].n_chunks = (uint32_t)b->f->n_chunks - b->tensor[i].first_chunk;
 }
@@ -152,8 +156,8 @@ static void cut_vector(builder *b, const fixture_tensor *t, int i)
     pack_chunk *c = &b->chunk[b->f->n_chunks - 1];
     b->tensor[i].first_chunk = (uint32_t)b->f->n_chunks - 1;
     b->tensor[i].n_chunks = 1;
-    b->tensor[i].at = (uint32_t)up(c->bytes, PACK_VECTOR_ALIGN);
-    c->bytes = b->tensor[i].at + (uint32_t)rows_bytes(t, t->rows);
+    b->tensor[i].at = (uint32_t)fixture_round_up(c->bytes, PACK_VECTOR_ALIGN);
+    c->bytes = b->tensor[i].at + (uint32_t)fixture_rows_bytes(t, t->rows);
 }
 
 /* ---- the whole ---- */
@@ -164,7 +168,7 @@ static void add_chunks(builder *b, const fixture_tensor *t, int n)
         (t[i].segment == PACK_SEGMENT_VECTORS ? cut_vector : cut_matrix)(b, &t[i], i);
     for (int i = 0; i < b->f->n_chunks; i++) {
         b->f->plain[i] = malloc(b->chunk[i].bytes);
-        fill(b->f->plain[i], b->chunk[i].bytes, (uint32_t)i + 1);
+        fill_fixture_weights(b->f->plain[i], b->chunk[i].bytes, (uint32_t)i + 1);
         add_frames(b, &b->chunk[i], b->f->plain[i]);
     }
 }
@@ -176,11 +180,11 @@ static void add_index(builder *b, pack_superblock *s, const fixture_tensor *t, i
         b->tensor[i].name_at = (uint32_t)names;
         names += strlen(t[i].name) + 1;
     }
-    s->index_at = append(b->f, b->tensor, (size_t)n * sizeof *b->tensor);
-    (void)append(b->f, b->chunk, (size_t)b->f->n_chunks * sizeof *b->chunk);
-    (void)append(b->f, b->frame, b->n_frames * sizeof *b->frame);
+    s->index_at = append_fixture_bytes(b->f, b->tensor, (size_t)n * sizeof *b->tensor);
+    (void)append_fixture_bytes(b->f, b->chunk, (size_t)b->f->n_chunks * sizeof *b->chunk);
+    (void)append_fixture_bytes(b->f, b->frame, b->n_frames * sizeof *b->frame);
     for (int i = 0; i < n; i++)
-        (void)append(b->f, t[i].name, strlen(t[i].name) + 1);
+        (void)append_fixture_bytes(b->f, t[i].name, strlen(t[i].name) + 1);
     s->names_bytes = names;
     s->index_bytes = b->f->bytes - s->index_at;
 }
@@ -188,12 +192,12 @@ static void add_index(builder *b, pack_superblock *s, const fixture_tensor *t, i
 static void add_texts(pack_fixture *f, pack_superblock *s, const char *merges)
 {
     static uint8_t coded[1 << 16];
-    s->meta_at = append(f, META, sizeof META - 1);
+    s->meta_at = append_fixture_bytes(f, META, sizeof META - 1);
     s->meta_bytes = sizeof META - 1;
     if (!merges)
         return;
     s->tokenizer_bytes = ZSTD_compress(coded, sizeof coded, merges, strlen(merges), 1);
-    s->tokenizer_at = append(f, coded, s->tokenizer_bytes);
+    s->tokenizer_at = append_fixture_bytes(f, coded, s->tokenizer_bytes);
 }
 
 void pack_fixture_make(pack_fixture *f, const fixture_tensor *t, int n, fixture_codec codec,
@@ -212,12 +216,12 @@ void pack_fixture_make(pack_fixture *f, const fixture_tensor *t, int n, fixture_
                                      .kw = (uint32_t)t[i].kw,
                                      .c_in = (uint32_t)t[i].c_in,
                                      .sqnr = t[i].dtype == DT_I8G64 ? 45 : 0 };
-    (void)append(f, NULL, sizeof s);
+    (void)append_fixture_bytes(f, NULL, sizeof s);
     add_chunks(&b, t, n);
     add_texts(f, &s, merges);
-    (void)append(f, NULL, up(f->bytes, 8) - f->bytes);
+    (void)append_fixture_bytes(f, NULL, fixture_round_up(f->bytes, 8) - f->bytes);
     add_index(&b, &s, t, n);
-    align(f);
+    align_fixture_file(f);
     s.n_tensors = (uint32_t)n;
     s.n_chunks = (uint32_t)f->n_chunks;
     s.n_frames = (uint32_t)b.n_frames;

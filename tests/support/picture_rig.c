@@ -84,7 +84,7 @@ void picture_run(const refine_options *o, const refine_job *j, refine_report *re
     refine_close(e);
 }
 
-static refine_report plan_of(const refine_options *o, const refine_job *j)
+static refine_report plan_rig_image(const refine_options *o, const refine_job *j)
 {
     static uint8_t rgb[PICTURE_BYTES];
     refine_report r = REFINE_REPORT_INIT;
@@ -97,11 +97,11 @@ static refine_report plan_of(const refine_options *o, const refine_job *j)
 
 refine_memory picture_memory(const refine_options *o, const refine_job *j)
 {
-    return plan_of(o, j).memory;
+    return plan_rig_image(o, j).memory;
 }
 
 /* Fills all of rgb, which holds the largest picture there is. */
-static void draw(const refine_options *o, const refine_job *j, uint8_t *rgb)
+static void render_rig_image(const refine_options *o, const refine_job *j, uint8_t *rgb)
 {
     refine_job own = *j;
     own.rgb_out = rgb;
@@ -113,7 +113,7 @@ void picture_same(const refine_options *o, const refine_job *j, const uint8_t *w
                   const char *what)
 {
     static uint8_t rgb[PICTURE_BYTES];
-    draw(o, j, rgb);
+    render_rig_image(o, j, rgb);
     cr_assert_eq(memcmp(rgb, want, PICTURE_BYTES), 0, "the picture depends on %s", what);
 }
 
@@ -192,7 +192,7 @@ static void same_together(const refine_options *base, const refine_job *j, const
 void picture_invariant(const refine_options *base, const refine_job *j)
 {
     static uint8_t want[PICTURE_BYTES];
-    draw(base, j, want);
+    render_rig_image(base, j, want);
     if (SANITIZED)
         same_together(base, j, want);
     else
@@ -203,7 +203,7 @@ void picture_invariant(const refine_options *base, const refine_job *j)
 void picture_invariant_to_spill(const refine_options *base, const refine_job *j)
 {
     static uint8_t want[PICTURE_BYTES];
-    draw(base, j, want);
+    render_rig_image(base, j, want);
     refine_options o = *base;
     o.cached_bytes = UINT64_MAX;
     o.spill = 2;
@@ -278,7 +278,7 @@ void picture_invariant_to_company(const refine_options *base, const refine_job *
 
 void picture_smallest_budgets(const refine_options *base, const refine_job *j)
 {
-    refine_report plan = plan_of(base, j), run = REFINE_REPORT_INIT;
+    refine_report plan = plan_rig_image(base, j), run = REFINE_REPORT_INIT;
     refine_options o = *base;
     refine_error err = { 0 };
     refine_engine *e;

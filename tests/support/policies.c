@@ -9,12 +9,12 @@
 
 enum { ALIGN = 256, ROUNDS = 8 };
 
-static size_t place_of(const step_chunks *c, int chunk)
+static size_t aligned_chunk_bytes(const step_chunks *c, int chunk)
 {
     return num_align(pack_chunk_at(c->p, chunk)->bytes, ALIGN);
 }
 
-static void clear(const step_chunks *c, bool *resident)
+static void clear_resident_flags(const step_chunks *c, bool *resident)
 {
     memset(resident, 0, (size_t)n_pack_chunks(c->p) * sizeof *resident);
 }
@@ -22,16 +22,16 @@ static void clear(const step_chunks *c, bool *resident)
 void policy_none(const step_chunks *c, size_t budget, bool *resident)
 {
     (void)budget;
-    clear(c, resident);
+    clear_resident_flags(c, resident);
 }
 
 void policy_prefix(const step_chunks *c, size_t budget, bool *resident)
 {
     size_t sum = 0;
-    clear(c, resident);
-    for (int i = c->first; i < c->end && sum + place_of(c, i) <= budget; i++) {
+    clear_resident_flags(c, resident);
+    for (int i = c->first; i < c->end && sum + aligned_chunk_bytes(c, i) <= budget; i++) {
         resident[i] = true;
-        sum += place_of(c, i);
+        sum += aligned_chunk_bytes(c, i);
     }
 }
 
@@ -39,11 +39,11 @@ void policy_spread(const step_chunks *c, size_t budget, bool *resident)
 {
     double all = 0, due = 0;
     size_t sum = 0;
-    clear(c, resident);
+    clear_resident_flags(c, resident);
     for (int i = c->first; i < c->end; i++)
-        all += (double)place_of(c, i);
+        all += (double)aligned_chunk_bytes(c, i);
     for (int i = c->first; i < c->end; i++) {
-        const size_t bytes = place_of(c, i);
+        const size_t bytes = aligned_chunk_bytes(c, i);
         due += (double)bytes * (double)budget / all;
         if (due < (double)bytes || sum + bytes > budget)
             continue;
@@ -59,12 +59,12 @@ void policy_lru(const step_chunks *c, size_t budget, bool *resident)
     uint64_t now = 0;
     uint64_t *used = calloc((size_t)n_pack_chunks(c->p), sizeof *used); /* 0: not in it */
     size_t sum = 0;
-    clear(c, resident);
+    clear_resident_flags(c, resident);
     while (used && now < (uint64_t)n * ROUNDS) {
         const int chunk = c->first + (int)(now % (uint64_t)n);
         resident[chunk] = used[chunk] != 0;
         if (!used[chunk])
-            sum += place_of(c, chunk);
+            sum += aligned_chunk_bytes(c, chunk);
         used[chunk] = ++now;
         while (sum > budget) {
             int oldest = chunk;
@@ -72,7 +72,7 @@ void policy_lru(const step_chunks *c, size_t budget, bool *resident)
                 if (used[i] && used[i] < used[oldest])
                     oldest = i;
             used[oldest] = 0;
-            sum -= place_of(c, oldest);
+            sum -= aligned_chunk_bytes(c, oldest);
         }
     }
     free(used);
@@ -83,7 +83,7 @@ typedef struct candidate {
     double macs_per_byte;
 } candidate;
 
-static int by_compute_per_byte(const void *pa, const void *pb)
+static int compare_macs_per_byte(const void *pa, const void *pb)
 {
     const candidate *a = pa, *b = pb;
     if (a->macs_per_byte != b->macs_per_byte)
@@ -96,18 +96,18 @@ void policy_least_first(const step_chunks *c, size_t budget, bool *resident)
     const int n = c->end - c->first;
     candidate *list = calloc((size_t)n, sizeof *list);
     size_t sum = 0;
-    clear(c, resident);
+    clear_resident_flags(c, resident);
     for (int i = 0; i < n && list; i++) {
         const int chunk = c->first + i;
         const double macs = (double)dev_work_macs(c->work[chunk]);
-        list[i] = (candidate){ chunk, macs / (double)place_of(c, chunk) };
+        list[i] = (candidate){ chunk, macs / (double)aligned_chunk_bytes(c, chunk) };
     }
     if (list)
-        qsort(list, (size_t)n, sizeof *list, by_compute_per_byte);
+        qsort(list, (size_t)n, sizeof *list, compare_macs_per_byte);
     for (int i = 0; i < n && list; i++)
-        if (sum + place_of(c, list[i].chunk) <= budget) {
+        if (sum + aligned_chunk_bytes(c, list[i].chunk) <= budget) {
             resident[list[i].chunk] = true;
-            sum += place_of(c, list[i].chunk);
+            sum += aligned_chunk_bytes(c, list[i].chunk);
         }
     free(list);
 }

@@ -21,7 +21,7 @@ void tensors_file_raw(const char *path, const char *header, size_t header_bytes,
     cr_assert_eq(truncate(path, (off_t)(sizeof n + header_bytes + data_bytes)), 0);
 }
 
-static uint64_t elements(const char *dims)
+static uint64_t count_dims_elements(const char *dims)
 {
     uint64_t n = 1;
     for (char *end; *dims; dims = *end == ',' ? end + 1 : end)
@@ -32,7 +32,7 @@ static uint64_t elements(const char *dims)
 void tensors_file_add(tensors_file *t, const char *name, const char *dtype, size_t bytes,
                       const char *dims)
 {
-    const uint64_t end = t->data + elements(dims) * bytes;
+    const uint64_t end = t->data + count_dims_elements(dims) * bytes;
     if (t->cap - t->len < 1024) {
         t->cap = 2 * t->cap + 4096;
         t->text = realloc(t->text, t->cap);

@@ -17,7 +17,7 @@
 
 enum { PATH = 512 };
 
-static const char *programs(void)
+static const char *programs_dir(void)
 {
     const char *bin = getenv("REFINE_BIN");
     return bin ? bin : "build/release/bin";
@@ -26,7 +26,7 @@ static const char *programs(void)
 /* Where this kind of pack is kept: options spelled so that a file may be called so. */
 static void kept_name(char *path, const char *source, const char *options)
 {
-    (void)snprintf(path, PATH, "%s/../packs", programs());
+    (void)snprintf(path, PATH, "%s/../packs", programs_dir());
     (void)mkdir(path, 0777); /* it may be there */
     char *name = path + strlen(path);
     (void)snprintf(name, PATH - (size_t)(name - path), "/%s %s.pack", source, options);
@@ -48,12 +48,12 @@ static bool is_kept(const char *pack)
 {
     char program[PATH];
     struct stat s;
-    (void)snprintf(program, sizeof program, "%s/refine-pack", programs());
+    (void)snprintf(program, sizeof program, "%s/refine-pack", programs_dir());
     return stat(pack, &s) == 0 && is_newer(&s, program) && is_newer(&s, TOKENIZER);
 }
 
 /* Other tests may make the same one now: whoever is last replaces it with equal bytes. */
-static void make(const char *kept, const char *source, const char *options)
+static void make_kept_pack(const char *kept, const char *source, const char *options)
 {
     char command[3 * PATH], fresh[PATH + 8];
     (void)snprintf(fresh, sizeof fresh, "%s.XXXXXX", kept);
@@ -63,14 +63,14 @@ static void make(const char *kept, const char *source, const char *options)
     (void)snprintf(command, sizeof command,
                    "'%s/refine-pack' %s --force --tokenizer " TOKENIZER " -o '%s' %s "
                    ">/dev/null 2>&1",
-                   programs(), source, fresh, options);
+                   programs_dir(), source, fresh, options);
     const int status = system(command);
     if (status != 0 || rename(fresh, kept) != 0)
         (void)unlink(fresh);
     cr_assert_eq(status, 0, "%s", command);
 }
 
-static void copy(int to, const char *from)
+static void copy_file_to(int to, const char *from)
 {
     const int fd = open(from, O_RDONLY | O_CLOEXEC);
     cr_assert_geq(fd, 0, "%s", from);
@@ -83,17 +83,17 @@ static void copy(int to, const char *from)
 }
 
 /* Where it is now, made anew if need be. */
-static void keep(char *kept, const char *source, const char *options)
+static void ensure_kept_pack(char *kept, const char *source, const char *options)
 {
     kept_name(kept, source, options);
     if (!is_kept(kept))
-        make(kept, source, options);
+        make_kept_pack(kept, source, options);
 }
 
 void kept_pack(char *path, size_t size, const char *options)
 {
     char kept[PATH];
-    keep(kept, "synthetic:tiny", options);
+    ensure_kept_pack(kept, "synthetic:tiny", options);
     cr_assert_lt(strlen(kept), size);
     memcpy(path, kept, strlen(kept) + 1);
 }
@@ -103,11 +103,11 @@ void made_pack(char *path, size_t size, const char *source, const char *options)
     const char *tmp = getenv("TMPDIR");
     char kept[PATH];
 
-    keep(kept, source, options);
+    ensure_kept_pack(kept, source, options);
     (void)snprintf(path, size, "%s/refine-tiny-XXXXXX", tmp ? tmp : "/tmp");
     const int fd = mkstemp(path);
     cr_assert_geq(fd, 0);
-    copy(fd, kept);
+    copy_file_to(fd, kept);
     (void)close(fd);
 }
 

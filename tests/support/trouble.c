@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* What a read of so many bytes comes to: as many, fewer, 0 or -errno. */
-static long outcome(trouble *t, long bytes)
+static long read_outcome(trouble *t, long bytes)
 {
     const int n = atomic_fetch_add(&t->reads, 1);
     if (t->at >= 0 && n != t->at)
@@ -24,7 +24,7 @@ static long outcome(trouble *t, long bytes)
 
 static ssize_t troubled_pread(void *context, int fd, void *dst, size_t bytes, off_t at)
 {
-    const long n = outcome(context, (long)bytes);
+    const long n = read_outcome(context, (long)bytes);
     if (n < 0)
         return errno = (int)-n, -1;
     return n == 0 ? 0 : pread(fd, dst, (size_t)n, at);
@@ -32,7 +32,7 @@ static ssize_t troubled_pread(void *context, int fd, void *dst, size_t bytes, of
 
 static int troubled_completion(void *context, int result)
 {
-    return result > 0 ? (int)outcome(context, result) : result;
+    return result > 0 ? (int)read_outcome(context, result) : result;
 }
 
 static int troubled_submission(void *context, int result)

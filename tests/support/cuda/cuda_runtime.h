@@ -143,8 +143,8 @@ template <class T> T take_from(T value, unsigned lane)
     return e.got;
 }
 
-inline void nothing(void *const *) {}
-inline void vote(void *const brought[LANES])
+inline void exchange_nothing(void *const *) {}
+inline void exchange_votes(void *const brought[LANES])
 {
     unsigned mask = 0;
     for (int i = 0; i < LANES; i++)
@@ -191,7 +191,7 @@ template <class T> T __shfl_up_sync(unsigned, T v, unsigned delta)
 inline unsigned __ballot_sync(unsigned, int predicate)
 {
     unsigned mine = predicate != 0;
-    emulation::meet_warp(&mine, emulation::vote);
+    emulation::meet_warp(&mine, emulation::exchange_votes);
     return mine;
 }
 inline int __any_sync(unsigned m, int predicate) { return __ballot_sync(m, predicate) != 0; }

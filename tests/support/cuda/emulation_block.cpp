@@ -367,7 +367,7 @@ void sync_warp(const char *file, int line)
 {
     if ((wish.watch || wish.skip >= 0) && is_skipped(file, line))
         return;
-    meet_warp(nullptr, nothing);
+    meet_warp(nullptr, exchange_nothing);
 }
 
 void begin_copy(void *to, const void *from)

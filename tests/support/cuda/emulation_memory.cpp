@@ -48,12 +48,12 @@ size_t round_up(size_t n, size_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-uintptr_t number(const void *p)
+uintptr_t pointer_address(const void *p)
 {
     return reinterpret_cast<uintptr_t>(p);
 }
 
-void protect(const allocation &a, int how)
+void protect_pages(const allocation &a, int how)
 {
     if (mprotect(a.pages, a.page_bytes, how) != 0)
         abort();
@@ -63,7 +63,7 @@ void set_open(allocation &a, bool open)
 {
     if (a.is_open == open)
         return;
-    protect(a, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+    protect_pages(a, open ? PROT_READ | PROT_WRITE : PROT_NONE);
     a.is_open = open;
 }
 
@@ -77,7 +77,7 @@ void check_slack(const unsigned char *begin, const unsigned char *end)
         }
 }
 
-void unmap(uintptr_t start, allocation &a)
+void unmap_allocation(uintptr_t start, allocation &a)
 {
     unsigned char *p = reinterpret_cast<unsigned char *>(start);
     set_open(a, true);
@@ -90,11 +90,11 @@ void unmap(uintptr_t start, allocation &a)
 /* What holds all of it, or NULL. */
 allocation *find_holder(const void *p, size_t bytes)
 {
-    auto at = allocations.upper_bound(number(p));
+    auto at = allocations.upper_bound(pointer_address(p));
     if (at == allocations.begin())
         return nullptr;
     --at;
-    const size_t offset = number(p) - at->first;
+    const size_t offset = pointer_address(p) - at->first;
     return offset < at->second.bytes && bytes <= at->second.bytes - offset ? &at->second : nullptr;
 }
 
@@ -117,17 +117,17 @@ void *memory_take(size_t bytes)
     ASAN_POISON_MEMORY_REGION(a.pages, static_cast<size_t>(p - a.pages));
     ASAN_POISON_MEMORY_REGION(p + bytes, static_cast<size_t>(a.pages + a.page_bytes - p) - bytes);
     set_open(a, false);
-    allocations[number(p)] = a;
+    allocations[pointer_address(p)] = a;
     taken += bytes;
     return p;
 }
 
 bool memory_give(void *p)
 {
-    const auto at = allocations.find(number(p));
+    const auto at = allocations.find(pointer_address(p));
     if (at == allocations.end())
         return false;
-    unmap(at->first, at->second);
+    unmap_allocation(at->first, at->second);
     allocations.erase(at);
     return true;
 }
@@ -171,18 +171,18 @@ bool host_register(const void *p, size_t bytes)
 {
     if (host_kind_of(p, bytes) != HOST_PAGEABLE)
         return false;
-    registered[number(p)] = bytes;
+    registered[pointer_address(p)] = bytes;
     return true;
 }
 
 bool host_unregister(const void *p)
 {
-    return registered.erase(number(p)) != 0;
+    return registered.erase(pointer_address(p)) != 0;
 }
 
 host_kind host_kind_of(const void *p, size_t bytes)
 {
-    const uintptr_t begin = number(p), end = begin + bytes;
+    const uintptr_t begin = pointer_address(p), end = begin + bytes;
     for (const auto &at : registered)
         if (at.first < end && begin < at.first + at.second)
             return at.first <= begin && end <= at.first + at.second ? HOST_PINNED
@@ -206,7 +206,7 @@ void symbols_restore()
 void memory_reset()
 {
     for (auto &at : allocations)
-        unmap(at.first, at.second);
+        unmap_allocation(at.first, at.second);
     allocations.clear();
     registered.clear();
 }

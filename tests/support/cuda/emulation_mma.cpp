@@ -30,7 +30,7 @@ struct matrices {
 };
 matrices m;
 
-BARE void gather(void *const *brought, int n_i, int n_j)
+BARE void gather_fragments(void *const *brought, int n_i, int n_j)
 {
     for (int lane = 0; lane < LANES; lane++) {
         const fragments *f = static_cast<const fragments *>(brought[lane]);
@@ -74,7 +74,7 @@ BARE __attribute__((target("avx2"))) void multiply_wide(int rows, int n_j)
     multiply_any(rows, n_j);
 }
 
-BARE void scatter(void *const *brought, int n_i, int n_j)
+BARE void scatter_sums(void *const *brought, int n_i, int n_j)
 {
     for (int lane = 0; lane < LANES; lane++) {
         float *d = static_cast<const fragments *>(brought[lane])->d;
@@ -144,7 +144,8 @@ BARE void add_int8(void *const *brought, int n_i, int n_j)
 }
 
 /* element[8 * matrix + row][column] */
-BARE inline __attribute__((always_inline)) void load(void *const *brought, bool transposed)
+BARE inline __attribute__((always_inline)) void load_warp_matrices(void *const *brought,
+                                                                   bool transposed)
 {
     static uint16_t element[LANES][8];
     for (int lane = 0; lane < LANES; lane++)
@@ -166,12 +167,12 @@ BARE inline __attribute__((always_inline)) void load(void *const *brought, bool 
 
 BARE void load_rows_of_matrices(void *const *brought)
 {
-    load(brought, false);
+    load_warp_matrices(brought, false);
 }
 
 BARE void load_columns_of_matrices(void *const *brought)
 {
-    load(brought, true);
+    load_warp_matrices(brought, true);
 }
 
 void multiply_int8_fragments(void *const *brought, int n_i, int n_j)
@@ -184,12 +185,12 @@ void multiply_int8_fragments(void *const *brought, int n_i, int n_j)
 void multiply_fragments(void *const *brought, int n_i, int n_j)
 {
     static const bool wide = __builtin_cpu_supports("avx2");
-    gather(brought, n_i, n_j);
+    gather_fragments(brought, n_i, n_j);
     if (wide)
         multiply_wide(n_i * 16, n_j);
     else
         multiply_plain(n_i * 16, n_j);
-    scatter(brought, n_i, n_j);
+    scatter_sums(brought, n_i, n_j);
     done.tensor += static_cast<uint64_t>(n_i * n_j) * 16 * 8 * K;
 }
 

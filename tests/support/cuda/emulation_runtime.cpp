@@ -58,25 +58,25 @@ void open_memory(const void *p, size_t bytes)
     }
 }
 
-bool is_late(cudaStream_t s)
+bool is_live_stream_late(cudaStream_t s)
 {
     const auto hold = card_hold();
     return stream_is(s) && stream_is_late(s);
 }
 
-bool is_late(cudaEvent_t e)
+bool is_live_event_late(cudaEvent_t e)
 {
     const auto hold = card_hold();
     return event_is(e) && event_is_late(e);
 }
 
-bool stands(cudaStream_t s)
+bool is_standing(cudaStream_t s)
 {
     const auto hold = card_hold();
     return stream_is(s) && stream_stands(s);
 }
 
-bool stands(cudaEvent_t e)
+bool is_standing(cudaEvent_t e)
 {
     const auto hold = card_hold();
     return event_is(e) && event_stands(e);
@@ -85,7 +85,7 @@ bool stands(cudaEvent_t e)
 /* Until another thread has sent what is waited for, or will not. */
 template <class H> void await_sent(H what)
 {
-    for (int i = 0; i < MOST_STANDING && stands(what); i++)
+    for (int i = 0; i < MOST_STANDING && is_standing(what); i++)
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
 }
 
@@ -487,7 +487,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    if (is_late(s))
+    if (is_live_stream_late(s))
         card_linger();
     await_sent(s);
     const api_call now(NEEDS_CONTEXT);
@@ -518,7 +518,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
         return now.end(cudaSuccess);
     if (check_stream(s) != cudaSuccess || !event_is(e))
         return now.end(cudaErrorInvalidResourceHandle);
-    stream_wait(s, e);
+    stream_wait_event(s, e);
     return now.end(cudaSuccess);
 }
 
@@ -551,7 +551,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    if (is_late(e))
+    if (is_live_event_late(e))
         card_linger();
     await_sent(e);
     const api_call now(NEEDS_CONTEXT);

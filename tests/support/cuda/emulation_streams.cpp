@@ -91,7 +91,7 @@ bool is_copy(const queue &q)
     return q.number % 2 == 1;
 }
 
-double nanoseconds(work before)
+double work_nanoseconds(work before)
 {
     double ns = 0;
     if (wish.tensor > 0)
@@ -101,12 +101,12 @@ double nanoseconds(work before)
     return ns;
 }
 
-bool batches()
+bool is_batched()
 {
     return wish.schedule == EMULATION_BATCHED;
 }
 
-void send(queue &q)
+void send_queue(queue &q)
 {
     q.sent = q.come;
 }
@@ -127,11 +127,11 @@ bool is_kept_back(const queue &q, uint64_t number)
 }
 
 /* Runs what comes next, unless it must wait or there is nothing. */
-bool step(queue &q)
+bool step_queue(queue &q)
 {
     if (q.items.empty() || (q.items.front().waits && !q.items.front().waits->passed))
         return false;
-    if (batches() && q.gone == q.sent) {
+    if (is_batched() && q.gone == q.sent) {
         fputs("the card is waited for, and nobody has sent it what it waits for\n", stderr);
         abort();
     }
@@ -143,7 +143,7 @@ bool step(queue &q)
     if (it.run) {
         const work before = done;
         it.run();
-        q.clock += it.least_ns + nanoseconds(before);
+        q.clock += it.least_ns + work_nanoseconds(before);
     }
     if (it.marks) {
         it.marks->passed = true;
@@ -153,25 +153,25 @@ bool step(queue &q)
 }
 
 /* Runs what comes next, and before it what that must wait for. */
-void force(queue &q)
+void force_queue(queue &q)
 {
-    while (!step(q))
-        force(*q.items.front().waits->on);
+    while (!step_queue(q))
+        force_queue(*q.items.front().waits->on);
 }
 
-void pass(const mark_ref &m)
+void pass_mark(const mark_ref &m)
 {
     while (!m->passed) {
         streams_advance();
         if (!m->passed)
-            force(*m->on);
+            force_queue(*m->on);
     }
 }
 
 void advance_all_of(bool copies)
 {
     for (const queue_ref &q : queues)
-        while (is_copy(*q) == copies && step(*q)) {
+        while (is_copy(*q) == copies && step_queue(*q)) {
         }
 }
 
@@ -184,11 +184,11 @@ void advance_by_chance()
     for (uint32_t n = by_chance(2) * by_chance(4); n > 0 && !queues.empty(); n--) {
         queue &q = *queues[by_chance(static_cast<uint32_t>(queues.size()))];
         if (q.number != wish.still)
-            step(q);
+            step_queue(q);
     }
 }
 
-void push(queue &q, item it)
+void push_queue_item(queue &q, item it)
 {
     q.items.push_back(std::move(it));
     q.come++;
@@ -197,11 +197,11 @@ void push(queue &q, item it)
 mark_ref push_mark(const queue_ref &q)
 {
     const mark_ref m = std::make_shared<mark>(mark{ q, false, 0, q->come + 1 });
-    push(*q, { nullptr, 0, nullptr, m });
+    push_queue_item(*q, { nullptr, 0, nullptr, m });
     return m;
 }
 
-bool leave_out(emulation_omission o)
+bool ignore_wait(emulation_omission o)
 {
     if (wish.omission != o)
         return false;
@@ -209,7 +209,7 @@ bool leave_out(emulation_omission o)
     return true;
 }
 
-bool is_late(const queue &q)
+bool is_queue_late(const queue &q)
 {
     switch (wish.schedule) {
     case EMULATION_COPY_FIRST: return !is_copy(q);
@@ -220,7 +220,7 @@ bool is_late(const queue &q)
 }
 
 /* Forgets queues that no stream has and that have nothing left. */
-void tidy()
+void drop_idle_queues()
 {
     for (size_t i = queues.size(); i-- > 0;)
         if (queues[i].use_count() == 1 && queues[i]->items.empty())
@@ -244,7 +244,7 @@ int free_number()
 
 cudaStream_t stream_make()
 {
-    tidy();
+    drop_idle_queues();
     cudaStream_t s = new emulated_stream{ std::make_shared<queue>() };
     s->q->number = free_number();
     s->q->clock = 0;
@@ -257,7 +257,7 @@ void stream_give(cudaStream_t s)
 {
     streams.erase(s);
     delete s;
-    tidy();
+    drop_idle_queues();
 }
 
 bool stream_is(cudaStream_t s)
@@ -267,20 +267,20 @@ bool stream_is(cudaStream_t s)
 
 void stream_push(cudaStream_t s, std::function<void()> run, double least_ns)
 {
-    push(*s->q, { std::move(run), least_ns, nullptr, nullptr });
+    push_queue_item(*s->q, { std::move(run), least_ns, nullptr, nullptr });
     streams_advance();
 }
 
 void stream_drain(cudaStream_t s)
 {
     const mark_ref m = push_mark(s->q);
-    send(*s->q);
-    pass(m);
+    send_queue(*s->q);
+    pass_mark(m);
 }
 
 void stream_send(cudaStream_t s)
 {
-    send(*s->q);
+    send_queue(*s->q);
 }
 
 bool stream_query(cudaStream_t s)
@@ -290,20 +290,20 @@ bool stream_query(cudaStream_t s)
 
 bool stream_stands(cudaStream_t s)
 {
-    send(*s->q);
-    return batches() && is_kept_back(*s->q, s->q->come);
+    send_queue(*s->q);
+    return is_batched() && is_kept_back(*s->q, s->q->come);
 }
 
 bool stream_is_late(cudaStream_t s)
 {
-    return !s->q->items.empty() && is_late(*s->q);
+    return !s->q->items.empty() && is_queue_late(*s->q);
 }
 
-void stream_wait(cudaStream_t s, cudaEvent_t e)
+void stream_wait_event(cudaStream_t s, cudaEvent_t e)
 {
-    if (!e->last || leave_out(is_copy(*s->q) ? EMULATION_COPY_WAITS : EMULATION_COMPUTE_WAITS))
+    if (!e->last || ignore_wait(is_copy(*s->q) ? EMULATION_COPY_WAITS : EMULATION_COMPUTE_WAITS))
         return;
-    push(*s->q, { nullptr, 0, e->last, nullptr });
+    push_queue_item(*s->q, { nullptr, 0, e->last, nullptr });
     streams_advance();
 }
 
@@ -335,28 +335,28 @@ void event_record(cudaEvent_t e, cudaStream_t s)
 
 void event_drain(cudaEvent_t e)
 {
-    if (e->last && !(is_copy(*e->last->on) && leave_out(EMULATION_HOST_WAITS)))
-        pass(e->last);
+    if (e->last && !(is_copy(*e->last->on) && ignore_wait(EMULATION_HOST_WAITS)))
+        pass_mark(e->last);
 }
 
 bool event_stands(cudaEvent_t e)
 {
-    if (!batches() || !e->last || e->last->passed)
+    if (!is_batched() || !e->last || e->last->passed)
         return false;
-    send(*e->last->on);
+    send_queue(*e->last->on);
     return is_kept_back(*e->last->on, e->last->number);
 }
 
 bool event_is_late(cudaEvent_t e)
 {
-    return e->last && !e->last->passed && is_late(*e->last->on);
+    return e->last && !e->last->passed && is_queue_late(*e->last->on);
 }
 
 bool event_query(cudaEvent_t e)
 {
     const bool passed = !e->last || e->last->passed;
     if (!passed && !event_stands(e))
-        force(*e->last->on);
+        force_queue(*e->last->on);
     return passed;
 }
 
@@ -386,10 +386,10 @@ void streams_advance()
 void streams_drain()
 {
     for (const queue_ref &q : queues)
-        send(*q);
+        send_queue(*q);
     for (const queue_ref &q : queues)
         while (!q->items.empty())
-            force(*q);
+            force_queue(*q);
 }
 
 void streams_drop()

@@ -20,7 +20,7 @@ void stream_send(cudaStream_t s);
 bool stream_query(cudaStream_t s); /* whether all has run */
 /* Sends what the stream has; whether it then waits for what another has and nobody has sent. */
 bool stream_stands(cudaStream_t s);
-void stream_wait(cudaStream_t s, cudaEvent_t e);
+void stream_wait_event(cudaStream_t s, cudaEvent_t e);
 
 cudaEvent_t event_make(bool timed);
 void event_give(cudaEvent_t e);
