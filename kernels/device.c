@@ -13,10 +13,10 @@
 
 refine_status dev_status(const dev *d) { return __atomic_load_n(&d->status, __ATOMIC_ACQUIRE); }
 
-static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
+static bool is_alive(const dev *d) { return dev_status(d) == REFINE_OK; }
 
 const char *dev_note(const dev *d) { return d->note; }
-const char *dev_why(const dev *d) { return alive(d) ? "" : d->why; }
+const char *dev_why(const dev *d) { return is_alive(d) ? "" : d->why; }
 
 refine_status dev_result(const dev *d, refine_error *err)
 {
@@ -32,7 +32,7 @@ void dev_fail(dev *d, refine_status st, const char *why)
         __atomic_store_n(&d->status, st, __ATOMIC_RELEASE);
         return;
     }
-    while (alive(d)) /* someone was first and is writing */
+    while (is_alive(d)) /* someone was first and is writing */
         sched_yield();
 }
 
@@ -48,7 +48,7 @@ bool dev_runs_behind(const dev *d) { return d->ops->elapsed != NULL; }
 double dev_elapsed(dev *d, dev_event *from, dev_event *to)
 {
     assert(from && to && dev_runs_behind(d));
-    return alive(d) ? d->ops->elapsed(d, from, to) : 0.0;
+    return is_alive(d) ? d->ops->elapsed(d, from, to) : 0.0;
 }
 
 /* Getting and giving back works on a failed device, or nothing could be freed; so does
@@ -88,19 +88,19 @@ void dev_close(dev *d)
 void dev_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
     assert(dst && src && bytes > 0);
-    if (alive(d))
+    if (is_alive(d))
         d->ops->copy_in(d, dst, src, bytes);
 }
 
 void dev_put(dev *d, void *dst, const void *src, size_t bytes)
 {
-    if (alive(d))
+    if (is_alive(d))
         d->ops->put(d, dst, src, bytes);
 }
 
 void dev_get(dev *d, void *dst, const void *src, size_t bytes)
 {
-    if (alive(d))
+    if (is_alive(d))
         d->ops->get(d, dst, src, bytes);
 }
 
@@ -115,7 +115,7 @@ void dev_record(dev *d, dev_event *e, dev_queue q)
 void dev_wait(dev *d, dev_queue q, dev_event *e)
 {
     assert(e);
-    if (alive(d))
+    if (is_alive(d))
         d->ops->wait(d, q, e);
 }
 

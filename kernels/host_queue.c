@@ -43,13 +43,13 @@ struct host_queue {
     item ring[RING];
 };
 
-static void await(host_queue *q, const dev_event *e, uint64_t ticket)
+static void await_ticket(host_queue *q, const dev_event *e, uint64_t ticket)
 {
     while (e->passed < ticket)
         pthread_cond_wait(&q->moved, &q->lock);
 }
 
-static void pass(host_queue *q, dev_event *e, uint64_t ticket)
+static void pass_ticket(host_queue *q, dev_event *e, uint64_t ticket)
 {
     if (e->passed < ticket)
         e->passed = ticket;
@@ -57,7 +57,7 @@ static void pass(host_queue *q, dev_event *e, uint64_t ticket)
 }
 
 /* Called and returns with the lock held; a copy runs without it. */
-static void execute(host_queue *q, item it)
+static void execute_item(host_queue *q, item it)
 {
     switch (it.kind) {
     case ITEM_COPY:
@@ -65,8 +65,8 @@ static void execute(host_queue *q, item it)
         memcpy(it.dst, it.src, it.bytes);
         pthread_mutex_lock(&q->lock);
         break;
-    case ITEM_RECORD: pass(q, it.event, it.ticket); break;
-    case ITEM_WAIT: await(q, it.event, it.ticket); break;
+    case ITEM_RECORD: pass_ticket(q, it.event, it.ticket); break;
+    case ITEM_WAIT: await_ticket(q, it.event, it.ticket); break;
     }
 }
 
@@ -80,14 +80,14 @@ static void copy_thread(void *context)
             pthread_cond_wait(&q->moved, &q->lock);
         if (q->head == q->tail)
             break;
-        execute(q, q->ring[q->head % RING]);
+        execute_item(q, q->ring[q->head % RING]);
         q->head++;
         pthread_cond_broadcast(&q->moved);
     }
     pthread_mutex_unlock(&q->lock);
 }
 
-static void push(host_queue *q, item it)
+static void push_item(host_queue *q, item it)
 {
     while (q->tail - q->head == RING)
         pthread_cond_wait(&q->moved, &q->lock);
@@ -139,7 +139,7 @@ void host_queue_close(host_queue *q)
 void host_queue_copy(host_queue *q, void *dst, const void *src, size_t bytes)
 {
     pthread_mutex_lock(&q->lock);
-    push(q, (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
+    push_item(q, (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -148,9 +148,9 @@ void host_queue_record(host_queue *q, dev_event *e, dev_queue on)
     pthread_mutex_lock(&q->lock);
     const uint64_t ticket = ++e->recorded;
     if (on == DEV_COMPUTE)
-        pass(q, e, ticket);
+        pass_ticket(q, e, ticket);
     else
-        push(q, (item){ .kind = ITEM_RECORD, .event = e, .ticket = ticket });
+        push_item(q, (item){ .kind = ITEM_RECORD, .event = e, .ticket = ticket });
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -158,16 +158,16 @@ void host_queue_wait(host_queue *q, dev_queue on, dev_event *e)
 {
     pthread_mutex_lock(&q->lock);
     if (on == DEV_COMPUTE)
-        await(q, e, e->recorded);
+        await_ticket(q, e, e->recorded);
     else if (e->passed < e->recorded)
-        push(q, (item){ .kind = ITEM_WAIT, .event = e, .ticket = e->recorded });
+        push_item(q, (item){ .kind = ITEM_WAIT, .event = e, .ticket = e->recorded });
     pthread_mutex_unlock(&q->lock);
 }
 
 void host_queue_sync(host_queue *q, dev_event *e)
 {
     pthread_mutex_lock(&q->lock);
-    await(q, e, e->recorded);
+    await_ticket(q, e, e->recorded);
     pthread_mutex_unlock(&q->lock);
 }
 

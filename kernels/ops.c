@@ -8,12 +8,12 @@
 
 #include <assert.h>
 
-static bool alive(const dev *d) { return dev_status(d) == REFINE_OK; }
+static bool is_live_device(const dev *d) { return dev_status(d) == REFINE_OK; }
 
 /* Whether an operator of this kind is to be enqueued: then whoever listens has been told. */
-static bool begins(dev *d, dev_kind kind)
+static bool begin_operator(dev *d, dev_kind kind)
 {
-    if (!alive(d))
+    if (!is_live_device(d))
         return false;
     if (d->told && d->kind != kind)
         d->told(d->told_context, kind);
@@ -28,8 +28,8 @@ static bool is_tensor(tensor t)
 
 static bool is_activation(tensor t) { return is_tensor(t) && t.type != DT_I8G64; }
 
-static bool same_pixels(tensor a, tensor b) { return a.n == b.n && a.h == b.h && a.w == b.w; }
-static bool same_shape(tensor a, tensor b) { return same_pixels(a, b) && a.c == b.c; }
+static bool has_same_pixels(tensor a, tensor b) { return a.n == b.n && a.h == b.h && a.w == b.w; }
+static bool has_same_shape(tensor a, tensor b) { return has_same_pixels(a, b) && a.c == b.c; }
 
 static bool is_vector(tensor t, int c)
 {
@@ -54,13 +54,13 @@ static bool fits_epilogue(const epilogue *e, tensor y, int rows)
           tensor_pixels(e->per_image) == 1 && e->per_image.c == y.c))
         return false;
     return !tensor_present(e->residual) ||
-           (is_activation(e->residual) && same_shape(e->residual, y));
+           (is_activation(e->residual) && has_same_shape(e->residual, y));
 }
 
 /* [a | b] with a plain or absent b. */
 static bool is_pair(tensor a, tensor b)
 {
-    return is_activation(a) && (!tensor_present(b) || (is_activation(b) && same_pixels(a, b)));
+    return is_activation(a) && (!tensor_present(b) || (is_activation(b) && has_same_pixels(a, b)));
 }
 
 static bool is_affine(tensor affine, tensor a, tensor b)
@@ -85,7 +85,7 @@ void op_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int ro
 {
     assert(is_pair(a, b) && is_sums(sums) && sums.n == a.n && sums.h == band_units(a.h));
     assert((a.c + b.c) % sums.w == 0 && is_band(row0, rows, a.h));
-    if (begins(d, DEV_MEMORY))
+    if (begin_operator(d, DEV_MEMORY))
         d->ops->groupnorm_sums(d, sums, a, b, row0, rows);
 }
 
@@ -97,15 +97,15 @@ void op_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
            affine.n == sums.n);
     assert(affine.h == 1 && affine.w == 2 && affine.stride == c && c % sums.w == 0 && w > 0);
     assert(is_vector(gain, c) && is_vector(bias, c));
-    if (begins(d, DEV_MEMORY))
+    if (begin_operator(d, DEV_MEMORY))
         d->ops->groupnorm(d, affine, sums, h, w, gain, bias, eps);
 }
 
 void op_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
     assert(is_pair(a, b) && is_affine(affine, a, b) && is_activation(y));
-    assert(same_pixels(y, a) && y.c == a.c + b.c && f != ACT_GEGLU);
-    if (begins(d, DEV_MEMORY))
+    assert(has_same_pixels(y, a) && y.c == a.c + b.c && f != ACT_GEGLU);
+    if (begin_operator(d, DEV_MEMORY))
         d->ops->apply_norm(d, y, a, b, affine, f);
 }
 
@@ -141,7 +141,8 @@ size_t op_prepare_bytes(dev *d, const matrix_input *in, conv_geometry g)
 prepared_input op_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     assert(is_matrix_input(in) && is_geometry(g));
-    if (p ? begins(d, DEV_MEMORY) : alive(d)) /* no place: it takes none, or all is only planned */
+    /* No memory: it takes none, or all is only planned. */
+    if (p ? begin_operator(d, DEV_MEMORY) : is_live_device(d))
         return d->ops->prepare(d, p, in, g);
     return (prepared_input){ .in = *in };
 }
@@ -155,7 +156,7 @@ static bool is_linear_input(const matrix_input *in)
 int dev_pieces(const dev *d) { return d->pieces > 0 ? d->pieces : 1; }
 
 /* In pieces that the device takes, of whole tiles. */
-static bool in_pieces(const dev *d, const matrix_rows *w)
+static bool has_valid_blocks(const dev *d, const matrix_rows *w)
 {
     const tensor all = w->all;
     if (w->pieces < 1 || w->pieces > dev_pieces(d) || w->row0[0] != 0 || w->data[0] != all.data)
@@ -170,12 +171,12 @@ static bool in_pieces(const dev *d, const matrix_rows *w)
 void op_linear(dev *d, tensor y, const prepared_input *x, const matrix_rows *w, const epilogue *e)
 {
     const tensor from = x->in.a;
-    assert(is_linear_input(&x->in) && is_activation(y) && same_pixels(from, y));
+    assert(is_linear_input(&x->in) && is_activation(y) && has_same_pixels(from, y));
     assert(is_matrix(w->all, 1, 1, from.c) && fits_epilogue(e, y, w->all.n));
-    assert((w->all.type == DT_I8G64) == x->in.quantised && in_pieces(d, w));
+    assert((w->all.type == DT_I8G64) == x->in.quantised && has_valid_blocks(d, w));
     assert(!y.data || y.data != from.data);
     const linear_args a = { y, *x, *w, *e };
-    if (begins(d, DEV_LINEAR))
+    if (begin_operator(d, DEV_LINEAR))
         d->ops->linear(d, &a);
 }
 
@@ -184,45 +185,45 @@ void op_conv2d(dev *d, tensor y, const prepared_input *x, const matrix_rows *w, 
 {
     assert(is_matrix_input(&x->in) && is_geometry(g) && is_activation(y) && y.n == x->in.a.n);
     assert(is_matrix(w->all, g.kh, g.kw, x->in.a.c + x->in.b.c));
-    assert(fits_epilogue(e, y, w->all.n) && in_pieces(d, w));
+    assert(fits_epilogue(e, y, w->all.n) && has_valid_blocks(d, w));
     assert((w->all.type == DT_I8G64) == x->in.quantised);
     assert(y.h == output_size(g, x->in.h) && y.w == output_size(g, x->in.w));
     assert(g.row0 + g.rows == y.h || (g.row0 + g.rows < y.h && g.rows % BAND_UNIT == 0));
     const conv_args a = { y, *x, *w, g, *e };
-    if (begins(d, DEV_CONV))
+    if (begin_operator(d, DEV_CONV))
         d->ops->conv2d(d, &a);
 }
 
 void op_attention(dev *d, tensor y, tensor q, tensor k, tensor v, int heads, float scale,
                   bool causal)
 {
-    assert(is_activation(q) && is_activation(y) && same_shape(y, q));
-    assert(is_activation(k) && is_activation(v) && same_shape(k, v));
+    assert(is_activation(q) && is_activation(y) && has_same_shape(y, q));
+    assert(is_activation(k) && is_activation(v) && has_same_shape(k, v));
     assert(k.n == q.n && k.c == q.c && heads > 0 && q.c % heads == 0);
     assert(!causal || tensor_pixels(k) == tensor_pixels(q));
     const attention_args a = { y, q, k, v, heads, scale, causal };
-    if (begins(d, DEV_ATTENTION))
+    if (begin_operator(d, DEV_ATTENTION))
         d->ops->attention(d, &a);
 }
 
 void op_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
-    assert(is_activation(x) && is_activation(y) && same_shape(y, x));
+    assert(is_activation(x) && is_activation(y) && has_same_shape(y, x));
     assert(is_vector(gain, x.c) && is_vector(bias, x.c));
-    if (begins(d, DEV_MEMORY))
+    if (begin_operator(d, DEV_MEMORY))
         d->ops->layernorm(d, y, x, gain, bias, eps);
 }
 
 void op_silu(dev *d, tensor y, tensor x)
 {
-    assert(is_activation(x) && is_activation(y) && same_shape(y, x));
-    if (begins(d, DEV_MEMORY))
+    assert(is_activation(x) && is_activation(y) && has_same_shape(y, x));
+    if (begin_operator(d, DEV_MEMORY))
         d->ops->silu(d, y, x);
 }
 
 void op_convert(dev *d, tensor y, tensor x)
 {
-    assert(is_activation(x) && is_activation(y) && same_shape(y, x));
-    if (begins(d, DEV_MEMORY))
+    assert(is_activation(x) && is_activation(y) && has_same_shape(y, x));
+    if (begin_operator(d, DEV_MEMORY))
         d->ops->convert(d, y, x);
 }

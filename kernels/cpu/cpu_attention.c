@@ -58,7 +58,7 @@ typedef struct worker {
     float *row;        /* [k] */
 } worker;
 
-static attention_state make_plan(const cpu_dev *c, const attention_args *a)
+static attention_state make_attention_state(const cpu_dev *c, const attention_args *a)
 {
     attention_state s = {
         .c = c,
@@ -76,7 +76,7 @@ static attention_state make_plan(const cpu_dev *c, const attention_args *a)
     return s;
 }
 
-static void lay_out_worker(carver *at, void *context)
+static void carve_attention_worker(carver *at, void *context)
 {
     worker *w = context;
     const attention_state *s = w->s;
@@ -95,17 +95,17 @@ static void lay_out_worker(carver *at, void *context)
     w->row = carve_block(at, k * sizeof *w->row);
 }
 
-static void lay_out(carver *at, void *context)
+static void carve_attention_state(carver *at, void *context)
 {
     attention_state *s = context;
     worker each = { .s = s };
-    s->threads = carve_each(at, s->c->threads, lay_out_worker, &each);
+    s->threads = carve_each(at, s->c->threads, carve_attention_worker, &each);
 }
 
 size_t cpu_attention_workspace(const dev *d, const attention_args *a)
 {
-    attention_state s = make_plan(cpu_peek(d), a);
-    return cpu_workspace_bytes(lay_out, &s);
+    attention_state s = make_attention_state(cpu_peek(d), a);
+    return cpu_workspace_bytes(carve_attention_state, &s);
 }
 
 /* ---- running ---- */
@@ -115,7 +115,7 @@ static worker worker_at(const attention_state *s, int task, int thread)
     worker w = { .s = s };
     carver room = carve_part(s->threads, thread);
 
-    lay_out_worker(&room, &w);
+    carve_attention_worker(&room, &w);
     w.query0 = task % s->supers * s->super;
     w.queries = s->tq - w.query0 < s->super ? s->tq - w.query0 : s->super;
     w.head = task / s->supers % s->a->heads;
@@ -144,7 +144,7 @@ static void load_queries(worker *w)
 
 static pack_source head_rows(tensor t, size_t pixel, int c0, int rows, int hd)
 {
-    return (pack_source){ .data = row_at(t, pixel, c0),
+    return (pack_source){ .data = element_address(t, pixel, c0),
                           .type = t.type,
                           .stride = (size_t)t.stride,
                           .rows = rows,
@@ -174,13 +174,14 @@ static void fetch_ahead(const worker *w, int i, key_tile t)
     if (i / 2 >= s->tile || key >= s->tk)
         return;
     const tensor from = i % 2 ? s->a->v : s->a->k;
-    const char *row = row_at(from, (size_t)w->n * (size_t)s->tk + (size_t)key, w->head * s->hd);
+    const char *row = element_address(from, (size_t)w->n * (size_t)s->tk + (size_t)key,
+                                      w->head * s->hd);
     for (size_t at = 0; at < (size_t)s->hd * dtype_bytes(from.type); at += CACHE_LINE)
         __builtin_prefetch(row + at);
 }
 
 /* Scores of query i, the first `seen` of which count, become weights; o is rescaled. */
-static void weigh(worker *w, int i, float *scores, int seen)
+static void update_online_softmax(worker *w, int i, float *scores, int seen)
 {
     const vec *v = w->s->c->v;
     const int tile = w->s->tile, k = w->s->k;
@@ -218,7 +219,7 @@ static void attend_piece(worker *w, int first, int count, key_tile t)
     for (int i = 0; i < count; i++) {
         float *scores = w->scores + (size_t)i * tile;
         fetch_ahead(w, first + i, t);
-        weigh(w, first + i, scores, seen_by(w, first + i, t));
+        update_online_softmax(w, first + i, scores, seen_by(w, first + i, t));
         gemm_encode(s->g, w->weights + (size_t)i * tile * size, scores, tile);
     }
     s->g->multiply(w->o + (size_t)first * k, k, w->weights, tile * size, count, w->vals,
@@ -260,9 +261,9 @@ static void attention_task(void *context, int task, int thread)
 
 void cpu_attention(dev *d, const attention_args *a)
 {
-    attention_state s = make_plan(cpu_of(d), a);
-    if (!cpu_workspace_cut(cpu_of(d), lay_out, &s))
+    attention_state s = make_attention_state(cpu_of(d), a);
+    if (!cpu_workspace_cut(cpu_of(d), carve_attention_state, &s))
         return;
     pool_run(s.c->pool, a->q.n * a->heads * s.supers, attention_task, &s);
-    cpu_workspace_check(cpu_of(d), "attention", lay_out, &s);
+    cpu_workspace_check(cpu_of(d), "attention", carve_attention_state, &s);
 }

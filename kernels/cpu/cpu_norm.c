@@ -23,7 +23,7 @@ typedef struct group_sums {
     double sum, squares;
 } group_sums;
 
-static group_sums *sums_at(tensor sums, int n, int unit)
+static group_sums *group_sums_at(tensor sums, int n, int unit)
 {
     group_sums *all = sums.data;
     return all + ((size_t)n * (size_t)sums.h + (size_t)unit) * (size_t)sums.w;
@@ -42,31 +42,31 @@ typedef struct channel_sums {
     double *sum, *squares;
 } channel_sums;
 
-static void lay_out_thread(carver *at, void *context)
+static void carve_channel_sums(carver *at, void *context)
 {
     channel_sums *s = context;
     s->sum = carve_block(at, (size_t)s->c * sizeof *s->sum);
     s->squares = carve_block(at, (size_t)s->c * sizeof *s->squares);
 }
 
-static void lay_out_sums(carver *at, void *context)
+static void carve_group_state(carver *at, void *context)
 {
     group_state *s = context;
     channel_sums each = { .c = s->a.c + s->b.c };
-    s->threads = carve_each(at, s->c->threads, lay_out_thread, &each);
+    s->threads = carve_each(at, s->c->threads, carve_channel_sums, &each);
 }
 
 size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b)
 {
     group_state s = { .c = cpu_peek(d), .a = a, .b = b };
-    return cpu_workspace_bytes(lay_out_sums, &s);
+    return cpu_workspace_bytes(carve_group_state, &s);
 }
 
 static channel_sums sums_of_thread(const group_state *s, int thread)
 {
     channel_sums mine = { .c = s->a.c + s->b.c };
     carver at = carve_part(s->threads, thread);
-    lay_out_thread(&at, &mine);
+    carve_channel_sums(&at, &mine);
     return mine;
 }
 
@@ -81,7 +81,7 @@ static void add_pixels(const vec *v, double *sum, double *squares, tensor t, siz
             const int n = t.c - c < PART ? t.c - c : PART;
             const float *row = wide;
             if (plain)
-                row = (const float *)(const void *)row_at(t, p, c);
+                row = (const float *)(const void *)element_address(t, p, c);
             else
                 row_load(v, wide, t, p, c, n);
             v->moments(sum + c, squares + c, row, (size_t)n);
@@ -97,7 +97,7 @@ static void sum_task(void *context, int task, int thread)
     const int end = unit * BAND_UNIT + BAND_UNIT < s->a.h ? unit * BAND_UNIT + BAND_UNIT : s->a.h;
     const size_t w = (size_t)s->a.w, image = (size_t)n * tensor_pixels(s->a);
     const size_t p0 = image + (size_t)unit * BAND_UNIT * w, p1 = image + (size_t)end * w;
-    group_sums *out = sums_at(s->sums, n, unit);
+    group_sums *out = group_sums_at(s->sums, n, unit);
 
     memset(mine.sum, 0, (size_t)mine.c * sizeof *mine.sum);
     memset(mine.squares, 0, (size_t)mine.c * sizeof *mine.squares);
@@ -121,18 +121,18 @@ void cpu_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int r
                       .b = b,
                       .unit0 = row0 / BAND_UNIT,
                       .units = band_units(rows) };
-    if (!cpu_workspace_cut(cpu_of(d), lay_out_sums, &s))
+    if (!cpu_workspace_cut(cpu_of(d), carve_group_state, &s))
         return;
     pool_run(s.c->pool, a.n * s.units, sum_task, &s);
-    cpu_workspace_check(cpu_of(d), "groupnorm_sums", lay_out_sums, &s);
+    cpu_workspace_check(cpu_of(d), "groupnorm_sums", carve_group_state, &s);
 }
 
-static group_sums fold(tensor sums, int n, int g)
+static group_sums fold_group_sums(tensor sums, int n, int g)
 {
     group_sums all = { 0, 0 };
     for (int u = 0; u < sums.h; u++) {
-        all.sum += sums_at(sums, n, u)[g].sum;
-        all.squares += sums_at(sums, n, u)[g].squares;
+        all.sum += group_sums_at(sums, n, u)[g].sum;
+        all.squares += group_sums_at(sums, n, u)[g].squares;
     }
     return all;
 }
@@ -147,7 +147,7 @@ void cpu_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain
         float *slope = (float *)affine.data + (size_t)n * 2 * (size_t)affine.c;
         float *offset = slope + affine.c;
         for (int g = 0; g < sums.w; g++) {
-            const group_sums all = fold(sums, n, g);
+            const group_sums all = fold_group_sums(sums, n, g);
             const double mean = all.sum / count;
             const double variance = fmax(all.squares / count - mean * mean, 0.0);
             for (int c = g * size; c < (g + 1) * size; c++) {

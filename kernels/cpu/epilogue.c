@@ -12,7 +12,7 @@ static void add_row(const vec *k, float *v, tensor t, size_t pixel, int c, int n
 {
     float row[EPILOGUE_ROWS];
     if (t.type == DT_F32 && t.exp2 == 0) {
-        k->add(v, (const float *)(const void *)row_at(t, pixel, c), (size_t)n);
+        k->add(v, (const float *)(const void *)element_address(t, pixel, c), (size_t)n);
         return;
     }
     row_load(k, row, t, pixel, c, n);

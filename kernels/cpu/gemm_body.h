@@ -45,7 +45,7 @@ enum { PER_PANEL = GEMM_PANEL / LANES };
 typedef void gemm_tile(float *d, size_t d_stride, const char *a, size_t a_bytes, const char *w,
                        size_t panel_bytes, int vectors, int words, bool add);
 
-INLINE vf load(const void *p)
+INLINE vf load_vector(const void *p)
 {
     vf v;
     memcpy(&v, p, sizeof v);
@@ -53,7 +53,7 @@ INLINE vf load(const void *p)
 }
 
 /* Every lane the word at p, whatever its bits are. */
-INLINE vf splat(const char *p)
+INLINE vf broadcast_word(const char *p)
 {
     int32_t word;
     memcpy(&word, p, sizeof word);
@@ -76,19 +76,19 @@ INLINE void BODY(tile)(float *to, size_t to_stride, const char *a, size_t a_byte
     for (int p = 0; p < n; p++)
         UNROLL
         for (int v = 0; v < vectors; v++)
-            d[p][v] = add ? load(to + (size_t)p * to_stride + v * LANES) : (vf){ 0 };
+            d[p][v] = add ? load_vector(to + (size_t)p * to_stride + v * LANES) : (vf){ 0 };
 
     int k = 0;
     do {
         vf rows[VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++)
-            rows[v] = load(w + (size_t)(v / PER_PANEL) * panel_bytes +
-                           ((k ^ FLIP) * PER_PANEL + v % PER_PANEL) * (int)sizeof(vf));
+            rows[v] = load_vector(w + (size_t)(v / PER_PANEL) * panel_bytes +
+                                  ((k ^ FLIP) * PER_PANEL + v % PER_PANEL) * (int)sizeof(vf));
         UNROLL
         for (int p = 0; p < n; p++) {
-            const vf pixel = splat(row[p / 3] + (size_t)(p % 3) * a_bytes +
-                                   (k ^ FLIP) * GEMM_WORD);
+            const vf pixel = broadcast_word(row[p / 3] + (size_t)(p % 3) * a_bytes +
+                                            (k ^ FLIP) * GEMM_WORD);
             UNROLL
             for (int v = 0; v < vectors; v++)
                 d[p][v] = STEP(d[p][v], pixel, rows[v]);

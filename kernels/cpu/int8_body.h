@@ -29,7 +29,7 @@ enum {
     GROUPS_AT_ONCE = 6
 };
 
-INLINE vi load_words(const void *p)
+INLINE vi load_int_words(const void *p)
 {
     vi v;
     memcpy(&v, p, sizeof v);
@@ -52,20 +52,20 @@ INLINE vi splat_word(const char *p)
 
 /* ---- activations ---- */
 
-INLINE vi largest(vi a, vi b)
+INLINE vi max_words(vi a, vi b)
 {
     const vi more = a > b;
     return (more & a) | (~more & b);
 }
 
 /* The bits of the largest magnitude.  As integers, infinity and NaN are above all numbers. */
-INLINE uint32_t largest_magnitude(const float *v)
+INLINE uint32_t absmax_bits(const float *v)
 {
     int32_t lane[LANES], most = 0;
     vi m = { 0 };
 
     for (int i = 0; i < I8_GROUP; i += LANES)
-        m = largest(load_words(v + i) & 0x7fffffff, m);
+        m = max_words(load_int_words(v + i) & 0x7fffffff, m);
     memcpy(lane, &m, sizeof lane);
     for (int i = 0; i < LANES; i++)
         most = lane[i] > most ? lane[i] : most;
@@ -77,7 +77,7 @@ INLINE uint32_t largest_magnitude(const float *v)
 static float quantise_group(void *q, const float *v)
 {
     const float MAGIC = 0x1.8p23f; /* added, it rounds to an integer */
-    const uint32_t bits = largest_magnitude(v);
+    const uint32_t bits = absmax_bits(v);
     const bool finite = bits < 0x7f800000;
     const float most = finite ? f32_from_bits(bits) : 0;
     ELEMENT *to = q;
@@ -119,7 +119,8 @@ static void pack_block(char *block, const void *tile, int rows, int row0, int gr
             memcpy(word + k * INT8_PANEL + r, &wide[r][k * PER_WORD], sizeof *word);
 }
 
-static void pack_panel(void *panel, const void *tile, int rows, int row0, int first, int groups)
+static void pack_int8_panel(void *panel, const void *tile, int rows, int row0, int first,
+                            int groups)
 {
     for (int g = 0; g < groups; g++)
         pack_block((char *)panel + (size_t)g * BLOCK, tile, rows, row0, first + g);
@@ -135,11 +136,11 @@ INLINE void one_group(float *d, size_t d_stride, const char *a, size_t a_bytes, 
 
     for (int p = 0; p < n; p++)
         for (int v = 0; v < VECTORS; v++)
-            s[p][v] = load_words(w + (WORDS + 1) * INT8_PANEL * 4 + v * (int)sizeof(vi));
+            s[p][v] = load_int_words(w + (WORDS + 1) * INT8_PANEL * 4 + v * (int)sizeof(vi));
     for (int k = 0; k < WORDS; k++) {
         vi weights[VECTORS];
         for (int v = 0; v < VECTORS; v++)
-            weights[v] = load_words(w + k * INT8_PANEL * 4 + v * (int)sizeof(vi));
+            weights[v] = load_int_words(w + k * INT8_PANEL * 4 + v * (int)sizeof(vi));
         for (int p = 0; p < n; p++) {
             const vi pixel = splat_word(a + (size_t)p * a_bytes + k * 4);
             for (int v = 0; v < VECTORS; v++)
@@ -198,6 +199,6 @@ const int8_variant VARIANT = {
     .name = NAME,
     .element = sizeof(ELEMENT),
     .quantise = quantise_group,
-    .pack = pack_panel,
+    .pack = pack_int8_panel,
     .product = all_panels,
 };

@@ -38,7 +38,7 @@ const char *isa_unknown(void)
     return !name || !*name || find_cap(name, &keeps) ? NULL : name;
 }
 
-static unsigned cap(void)
+static unsigned read_isa_cap(void)
 {
     const char *name = getenv("REFINE_ISA");
     unsigned keeps = ~0u;
@@ -51,7 +51,7 @@ static unsigned cap(void)
 #include <cpuid.h>
 
 /* Compilers learnt the names of these two late: leaf 7, subleaf 1, EAX bits 4 and 5. */
-static unsigned late(void)
+static unsigned detect_late_isa(void)
 {
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 1, &a, &b, &c, &d))
@@ -59,20 +59,20 @@ static unsigned late(void)
     return (a >> 4 & 1 ? ISA_AVXVNNI : 0) | (a >> 5 & 1 ? ISA_AVX512BF16 : 0);
 }
 
-static unsigned offered(void)
+static unsigned detect_isa(void)
 {
     unsigned has = 0;
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
         return 0;
-    has |= ISA_AVX2 | (late() & ISA_AVXVNNI);
+    has |= ISA_AVX2 | (detect_late_isa() & ISA_AVXVNNI);
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512vl") ||
         !__builtin_cpu_supports("avx512bw"))
         return has;
-    has |= ISA_AVX512 | (late() & ISA_AVX512BF16);
+    has |= ISA_AVX512 | (detect_late_isa() & ISA_AVX512BF16);
     return __builtin_cpu_supports("avx512vnni") ? has | ISA_AVX512VNNI : has;
 }
 #else
-static unsigned offered(void) { return 0; }
+static unsigned detect_isa(void) { return 0; }
 #endif
 
-unsigned isa_available(void) { return offered() & cap(); }
+unsigned isa_available(void) { return detect_isa() & read_isa_cap(); }

@@ -60,7 +60,7 @@ static int rows_of_unit(const matrix_job *j, int unit)
     return left < j->unit_rows ? left : j->unit_rows;
 }
 
-static int larger(int a, int b) { return a > b ? a : b; }
+static int max_int(int a, int b) { return a > b ? a : b; }
 
 static int panels_of(int rows) { return (rows + GEMM_PANEL - 1) / GEMM_PANEL; }
 
@@ -78,7 +78,7 @@ static void split_pixels(matrix_state *s, int about)
     const int full_rows = j->height < j->unit_rows ? tail_rows : j->unit_rows;
     s->split[FULL] = pieces_of(unit_pixels(j, full_rows), about);
     s->split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : full_rows), about);
-    s->most_pieces = larger(s->split[FULL].n, s->split[TAIL].n);
+    s->most_pieces = max_int(s->split[FULL].n, s->split[TAIL].n);
 }
 
 static void split_panels(matrix_state *s, int each)
@@ -104,7 +104,7 @@ static void split_more(matrix_state *s)
 
 /* Both kinds of unit that the image has count for the room, whatever band it is and however it is
  * split further: a plan then needs what a run does. */
-static matrix_state make_plan(const cpu_dev *c, const matrix_job *j)
+static matrix_state make_matrix_state(const cpu_dev *c, const matrix_job *j)
 {
     matrix_state s = {
         .c = c,
@@ -113,7 +113,7 @@ static matrix_state make_plan(const cpu_dev *c, const matrix_job *j)
         .tile = tile_rows(j->w.h, j->w.w),
     };
     split_pixels(&s, PIECE);
-    s.most_pixels = larger(s.split[FULL].size, s.split[TAIL].size);
+    s.most_pixels = max_int(s.split[FULL].size, s.split[TAIL].size);
     s.tiles = (j->w.n + s.tile - 1) / s.tile;
     s.last_rows = j->w.n - (s.tiles - 1) * s.tile;
     s.panels = panels_of(s.tiles > 1 ? s.tile : s.last_rows);
@@ -129,7 +129,7 @@ static matrix_state make_plan(const cpu_dev *c, const matrix_job *j)
     return s;
 }
 
-static void lay_out_thread(carver *at, void *context)
+static void carve_thread_room(carver *at, void *context)
 {
     thread_room *r = context;
     const matrix_state *s = r->s;
@@ -138,19 +138,19 @@ static void lay_out_thread(carver *at, void *context)
     r->result = carve_block(at, (size_t)s->most_pixels * rows * sizeof(float));
 }
 
-static void lay_out(carver *at, void *context)
+static void carve_matrix_state(carver *at, void *context)
 {
     matrix_state *s = context;
     thread_room room = { .s = s };
 
-    s->packed = carve_block(at, (size_t)s->tiles_at_once * s->tile_bytes);
-    s->threads = carve_each(at, s->c->threads, lay_out_thread, &room);
+    s->packed = carve(at, (size_t)s->tiles_at_once * s->tile_bytes);
+    s->threads = carve_each(at, s->c->threads, carve_thread_room, &room);
 }
 
 size_t matrix_workspace(const cpu_dev *c, const matrix_job *j)
 {
-    matrix_state s = make_plan(c, j);
-    return cpu_workspace_bytes(lay_out, &s);
+    matrix_state s = make_matrix_state(c, j);
+    return cpu_workspace_bytes(carve_matrix_state, &s);
 }
 
 /* ---- packing ---- */
@@ -212,11 +212,11 @@ static void pack_task(void *context, int task, int thread)
     }
 }
 
-static void pack(matrix_state *s)
+static void pack_tiles(matrix_state *s)
 {
     const int elements = GEMM_PANEL * s->j->part[0].k;
     s->packs = s->n_tiles * s->panels * s->j->parts;
-    s->packs_each = larger(1, PACK_ELEMENTS / elements);
+    s->packs_each = max_int(1, PACK_ELEMENTS / elements);
     pool_run(s->c->pool, (s->packs - 1) / s->packs_each + 1, pack_task, s);
 }
 
@@ -230,7 +230,7 @@ typedef struct place {
 } place;
 
 /* Pixels that lie between the rows of y have been computed for nothing. */
-static void finish(const matrix_state *s, const place *at, float *result)
+static void store_pixels(const matrix_state *s, const place *at, float *result)
 {
     const matrix_job *j = s->j;
     const int stride = at->panels * GEMM_PANEL, row0 = at->panel * GEMM_PANEL;
@@ -249,7 +249,7 @@ static void finish(const matrix_state *s, const place *at, float *result)
 }
 
 /* False: there is no such piece, or no such panel. */
-static bool locate(const matrix_state *s, int task, place *at)
+static bool locate_task(const matrix_state *s, int task, place *at)
 {
     const int group = task % s->groups, tile = task / s->groups % s->n_tiles;
     const int spot = task / s->groups / s->n_tiles, piece = spot % s->most_pieces;
@@ -291,7 +291,7 @@ static thread_room room_of(const matrix_state *s, int thread)
 {
     thread_room room = { .s = s };
     carver at = carve_part(s->threads, thread);
-    lay_out_thread(&at, &room);
+    carve_thread_room(&at, &room);
     return room;
 }
 
@@ -301,14 +301,14 @@ static void multiply_task(void *context, int task, int thread)
     const thread_room mine = room_of(s, thread);
     place at;
 
-    if (!locate(s, task, &at))
+    if (!locate_task(s, task, &at))
         return;
     for (int i = 0; i < s->j->parts; i++)
         multiply_part(s, &at, mine.result, i);
-    finish(s, &at, mine.result);
+    store_pixels(s, &at, mine.result);
 }
 
-static void multiply(matrix_state *s)
+static void multiply_tiles(matrix_state *s)
 {
     const int spots = s->j->y.n * s->units * s->most_pieces;
     pool_run(s->c->pool, spots * s->n_tiles * s->groups, multiply_task, s);
@@ -316,13 +316,13 @@ static void multiply(matrix_state *s)
 
 void matrix_run(cpu_dev *c, const matrix_job *j)
 {
-    matrix_state s = make_plan(c, j);
-    if (!cpu_workspace_cut(c, lay_out, &s))
+    matrix_state s = make_matrix_state(c, j);
+    if (!cpu_workspace_cut(c, carve_matrix_state, &s))
         return;
     for (; s.tile0 < s.tiles; s.tile0 += s.n_tiles) {
         s.n_tiles = (int)num_min((size_t)s.tiles_at_once, (size_t)(s.tiles - s.tile0));
-        pack(&s);
-        multiply(&s);
+        pack_tiles(&s);
+        multiply_tiles(&s);
     }
-    cpu_workspace_check(c, "matrix", lay_out, &s);
+    cpu_workspace_check(c, "matrix", carve_matrix_state, &s);
 }

@@ -10,7 +10,7 @@ enum { PART = 512 }; /* channels at a time */
 
 static_assert(PART % I8_GROUP == 0, "groups do not straddle parts");
 
-static int padded(int channels, int to) { return (channels + to - 1) / to * to; }
+static int padded_channels(int channels, int to) { return (channels + to - 1) / to * to; }
 
 const gemm *operand_gemm(const cpu_dev *c, dtype input)
 {
@@ -22,10 +22,10 @@ operand operand_of(const cpu_dev *c, const matrix_input *in)
     const gemm *g = operand_gemm(c, in->a.type);
     const int channels = in->a.c + in->b.c;
     if (c->ints && in->quantised && in->a.type == c->compute) {
-        const int k = padded(channels, I8_GROUP);
+        const int k = padded_channels(channels, I8_GROUP);
         return (operand){ .ints = true, .k = k, .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
     }
-    const int k = padded(channels, GEMM_ALIGN);
+    const int k = padded_channels(channels, GEMM_ALIGN);
     return (operand){ .gemm = g, .k = k, .bytes = (size_t)k * dtype_bytes(g->element) };
 }
 
@@ -36,7 +36,8 @@ bool operand_is(operand o, tensor t)
 }
 
 /* Channels [c0, c0 + n) of [a | b]. */
-static void load(const cpu_dev *c, float *v, const matrix_input *in, size_t pixel, int c0, int n)
+static void load_input_channels(const cpu_dev *c, float *v, const matrix_input *in, size_t pixel,
+                                int c0, int n)
 {
     const int left = in->a.c - c0;
     const int from_a = left < 0 ? 0 : left < n ? left : n;
@@ -46,8 +47,8 @@ static void load(const cpu_dev *c, float *v, const matrix_input *in, size_t pixe
         row_load(c->v, v + from_a, in->b, pixel, c0 + from_a - in->a.c, n - from_a);
 }
 
-static void normalise(const cpu_dev *c, float *v, const matrix_input *in, size_t image, int c0,
-                      int n)
+static void normalise_channels(const cpu_dev *c, float *v, const matrix_input *in, size_t image,
+                               int c0, int n)
 {
     if (tensor_present(in->affine)) {
         const float *slope = (const float *)in->affine.data + 2 * image * (size_t)in->affine.c +
@@ -58,12 +59,12 @@ static void normalise(const cpu_dev *c, float *v, const matrix_input *in, size_t
         c->v->silu(v, (size_t)n);
 }
 
-static void quantise(const cpu_dev *c, operand o, char *pixel, int c0, float *v, int n)
+static void quantise_channels(const cpu_dev *c, operand o, char *pixel, int c0, float *v, int n)
 {
     const int8_variant *i8 = c->int8;
     const size_t group_bytes = (size_t)(I8_GROUP * i8->element);
     float *scale = (float *)(void *)(pixel + (size_t)(o.k / I8_GROUP) * group_bytes);
-    const int end = padded(n, I8_GROUP);
+    const int end = padded_channels(n, I8_GROUP);
 
     memset(v + n, 0, (size_t)(end - n) * sizeof *v);
     for (int k = 0; k < end; k += I8_GROUP) {
@@ -87,14 +88,14 @@ static void fill_floats(const cpu_dev *c, operand o, char *to, const matrix_inpu
     float wide[PART];
 
     if (is_plain(o, in)) {
-        memcpy(to, row_at(in->a, pixel, 0), (size_t)channels * size);
+        memcpy(to, element_address(in->a, pixel, 0), (size_t)channels * size);
     } else {
         for (int k = 0; k < channels; k += PART) {
             const int n = channels - k < PART ? channels - k : PART;
             char *part = to + (size_t)k * size;
             float *v = o.gemm->element == DT_F32 ? (float *)(void *)part : wide;
-            load(c, v, in, pixel, k, n);
-            normalise(c, v, in, image, k, n);
+            load_input_channels(c, v, in, pixel, k, n);
+            normalise_channels(c, v, in, image, k, n);
             gemm_encode(o.gemm, part, v, (size_t)n);
         }
     }
@@ -109,9 +110,9 @@ static void fill_ints(const cpu_dev *c, operand o, char *to, const matrix_input 
 
     for (int k = 0; k < channels; k += PART) {
         const int n = channels - k < PART ? channels - k : PART;
-        load(c, wide, in, pixel, k, n);
-        normalise(c, wide, in, image, k, n);
-        quantise(c, o, to, k, wide, n);
+        load_input_channels(c, wide, in, pixel, k, n);
+        normalise_channels(c, wide, in, image, k, n);
+        quantise_channels(c, o, to, k, wide, n);
     }
 }
 

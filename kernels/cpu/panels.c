@@ -74,7 +74,7 @@ static const char *element_at(const gemm *g, const pack_source *s, int r, int k)
 }
 
 /* Elements [k0, k0 + n) of row r as operands; zeros where there is no source. */
-static void fetch(const gemm *g, void *out, const pack_source *s, int r, int k0, int n)
+static void fetch_operands(const gemm *g, void *out, const pack_source *s, int r, int k0, int n)
 {
     const size_t size = dtype_bytes(g->element);
     int have = 0;
@@ -98,7 +98,7 @@ static void fetch(const gemm *g, void *out, const pack_source *s, int r, int k0,
 
 /* Of k elements of STRIP rows from `row` on, those that can be read where they lie: as whole
  * words. */
-static int in_place(const gemm *g, const pack_source *s, int row, int k)
+static int count_direct_elements(const gemm *g, const pack_source *s, int row, int k)
 {
     if (!is_operands(g, s) || row + STRIP > s->rows || s->stride % (size_t)per_word(g) != 0 ||
         (uintptr_t)element_at(g, s, row, 0) % GEMM_WORD != 0)
@@ -111,7 +111,7 @@ void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_s
     uint32_t strip[STRIP * CHUNK];
 
     for (int r = 0; r < GEMM_PANEL; r += STRIP) {
-        const int ready = in_place(g, &s, row + r, k);
+        const int ready = count_direct_elements(g, &s, row + r, k);
         if (ready)
             v->transpose((uint32_t *)panel + r, GEMM_PANEL,
                          (const uint32_t *)(const void *)element_at(g, &s, row + r, 0),
@@ -120,7 +120,7 @@ void pack_panel(const gemm *g, const vec *v, void *panel, int row, int k, pack_s
             const int n = CHUNK < k - at ? CHUNK : k - at;
             uint32_t *to = (uint32_t *)panel + (size_t)(at / per_word(g)) * GEMM_PANEL + r;
             for (int i = 0; i < STRIP; i++)
-                fetch(g, strip + i * CHUNK, &s, row + r + i, at, n);
+                fetch_operands(g, strip + i * CHUNK, &s, row + r + i, at, n);
             v->transpose(to, GEMM_PANEL, strip, CHUNK, STRIP, (size_t)(n / per_word(g)));
         }
     }
@@ -133,11 +133,11 @@ static void fetch_words(const gemm *g, uint32_t *word, const pack_source *s, int
     uint16_t low[GEMM_PANEL], high[GEMM_PANEL];
 
     if (g->element == DT_F32) {
-        fetch(g, word, s, k, row, GEMM_PANEL);
+        fetch_operands(g, word, s, k, row, GEMM_PANEL);
         return;
     }
-    fetch(g, low, s, k, row, GEMM_PANEL);
-    fetch(g, high, s, k + 1, row, GEMM_PANEL);
+    fetch_operands(g, low, s, k, row, GEMM_PANEL);
+    fetch_operands(g, high, s, k + 1, row, GEMM_PANEL);
     for (int i = 0; i < GEMM_PANEL; i++)
         word[i] = low[i] | (uint32_t)high[i] << 16;
 }

@@ -40,7 +40,7 @@ struct pool {
     worker worker[];
 };
 
-static int cores(void)
+static int count_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
@@ -59,7 +59,7 @@ static void take_tasks(pool *p, int index)
     }
 }
 
-static void work(void *context)
+static void run_worker(void *context)
 {
     worker *w = context;
     pool *p = w->p;
@@ -100,7 +100,7 @@ no_started:
 
 pool *pool_open(int threads, refine_error *err)
 {
-    const int wanted = threads > 0 ? threads : cores();
+    const int wanted = threads > 0 ? threads : count_cores();
     const int n = wanted < MAX_THREADS ? wanted : MAX_THREADS;
     pool *p = mem_calloc(1, sizeof *p + (size_t)n * sizeof p->worker[0]);
 
@@ -112,7 +112,7 @@ pool *pool_open(int threads, refine_error *err)
     for (; p->threads < n; p->threads++) {
         worker *w = &p->worker[p->threads];
         *w = (worker){ .p = p, .index = p->threads };
-        if (!thread_start(&w->thread, "refine-compute", work, w)) {
+        if (!thread_start(&w->thread, "refine-compute", run_worker, w)) {
             refine_fail(err, REFINE_ENOMEM,
                         "compute threads: only %d of %d could be started; is the limit on "
                         "processes reached (ulimit -u)?",

@@ -28,7 +28,7 @@ void row_encode(void *to, dtype type, const float *v, size_t n)
 
 void row_load(const vec *v, float *out, tensor t, size_t p, int c0, int n)
 {
-    row_decode(out, row_at(t, p, c0), t.type, (size_t)n);
+    row_decode(out, element_address(t, p, c0), t.type, (size_t)n);
     if (t.exp2)
         v->scale(out, ldexpf(1.0f, t.exp2), (size_t)n);
 }
@@ -37,5 +37,5 @@ void row_store(const vec *v, tensor t, size_t p, int c0, int n, float *row)
 {
     if (t.exp2)
         v->scale(row, ldexpf(1.0f, -t.exp2), (size_t)n);
-    row_encode(row_at(t, p, c0), t.type, row, (size_t)n);
+    row_encode(element_address(t, p, c0), t.type, row, (size_t)n);
 }

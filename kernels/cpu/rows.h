@@ -16,7 +16,7 @@ void row_load(const vec *v, float *out, tensor t, size_t p, int c0, int n);
 void row_store(const vec *v, tensor t, size_t p, int c0, int n, float *row);
 
 /* Address of the element. */
-static inline char *row_at(tensor t, size_t p, int c)
+static inline char *element_address(tensor t, size_t p, int c)
 {
     return (char *)t.data + (p * (size_t)t.stride + (size_t)c) * dtype_bytes(t.type);
 }

@@ -21,16 +21,16 @@ typedef double vd __attribute__((vector_size(4 * LANES))); /* as many doubles as
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vf load(const float *p)
+INLINE vf load_lanes(const float *p)
 {
     vf v;
     memcpy(&v, p, sizeof v);
     return v;
 }
 
-INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+INLINE void store_lanes(float *p, vf v) { memcpy(p, &v, sizeof v); }
 
-INLINE vf splat(float x) { return x - (vf){ 0 }; }
+INLINE vf splat_float(float x) { return x - (vf){ 0 }; }
 
 INLINE vf load_some(const float *p, size_t n)
 {
@@ -44,25 +44,25 @@ INLINE void store_some(float *p, vf v, size_t n) { memcpy(p, &v, n * sizeof *p);
 /* Adding MAGIC rounds to an integer; below LOWEST, e^x is no normal number and counts as 0. */
 static const float MAGIC = 0x1.8p23f, LOWEST = -87.33f;
 
-INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf select_lanes(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
 /* e^r of x = k ln 2 + r, and k above MAGIC's bits; garbage where k is out of any range. */
 INLINE vf exp_split(vf x, vi *k)
 {
-    const vf magic = splat(MAGIC);
-    const vf shifted = MULTIPLY_ADD(x, splat(1.44269504f), magic);
+    const vf magic = splat_float(MAGIC);
+    const vf shifted = MULTIPLY_ADD(x, splat_float(1.44269504f), magic);
     const vf whole = shifted - magic;
-    vf r = MULTIPLY_ADD(whole, splat(-0.693145752f), x);
-    r = MULTIPLY_ADD(whole, splat(-1.42860677e-6f), r);
+    vf r = MULTIPLY_ADD(whole, splat_float(-0.693145752f), x);
+    r = MULTIPLY_ADD(whole, splat_float(-1.42860677e-6f), r);
 
-    vf q = splat(0.001392617612f);
-    q = MULTIPLY_ADD(q, r, splat(0.008363173075f));
-    q = MULTIPLY_ADD(q, r, splat(0.04166655466f));
-    q = MULTIPLY_ADD(q, r, splat(0.1666657703f));
-    q = MULTIPLY_ADD(q, r, splat(0.5f));
-    q = MULTIPLY_ADD(q, r, splat(1.0f));
+    vf q = splat_float(0.001392617612f);
+    q = MULTIPLY_ADD(q, r, splat_float(0.008363173075f));
+    q = MULTIPLY_ADD(q, r, splat_float(0.04166655466f));
+    q = MULTIPLY_ADD(q, r, splat_float(0.1666657703f));
+    q = MULTIPLY_ADD(q, r, splat_float(0.5f));
+    q = MULTIPLY_ADD(q, r, splat_float(1.0f));
     *k = (vi)shifted;
-    return MULTIPLY_ADD(q, r, splat(1.0f));
+    return MULTIPLY_ADD(q, r, splat_float(1.0f));
 }
 
 INLINE vf zero_where(vi mask, vf v) { return (vf)(~mask & (vi)v); }
@@ -70,13 +70,13 @@ INLINE vf zero_where(vi mask, vf v) { return (vf)(~mask & (vi)v); }
 /* 2^k in two factors, so that k = 128 does not overflow on the way. */
 INLINE vf exp_lanes(vf x)
 {
-    const vf high = splat(88.72f);
+    const vf high = splat_float(88.72f);
     vi k;
-    const vf e = exp_split(choose(x > high, high, x), &k);
-    k -= (vi)splat(MAGIC);
+    const vf e = exp_split(select_lanes(x > high, high, x), &k);
+    k -= (vi)splat_float(MAGIC);
     const vi half = k >> 1;
     const vf a = (vf)((half + 127) << 23), b = (vf)((k - half + 127) << 23);
-    return zero_where(x < splat(LOWEST), e * a * b);
+    return zero_where(x < splat_float(LOWEST), e * a * b);
 }
 
 /* x <= 0.  The shift drops MAGIC's bits. */
@@ -84,28 +84,28 @@ INLINE vf exp_below(vf x)
 {
     vi k;
     const vf e = exp_split(x, &k);
-    return zero_where(x < splat(LOWEST), e * (vf)((k + 127) << 23));
+    return zero_where(x < splat_float(LOWEST), e * (vf)((k + 127) << 23));
 }
 
-INLINE vf silu_lanes(vf x) { return x / (splat(1.0f) + exp_lanes(-x)); }
+INLINE vf silu_lanes(vf x) { return x / (splat_float(1.0f) + exp_lanes(-x)); }
 
 INLINE vf gelu_lanes(vf x)
 {
-    const vf z = choose(x < 0, -x, x) * splat(0.707106781f);
-    const vf t = splat(1.0f) / MULTIPLY_ADD(z, splat(0.4f), splat(1.0f));
+    const vf z = select_lanes(x < 0, -x, x) * splat_float(0.707106781f);
+    const vf t = splat_float(1.0f) / MULTIPLY_ADD(z, splat_float(0.4f), splat_float(1.0f));
 
-    vf p = splat(-0.03350112687f);
-    p = MULTIPLY_ADD(p, t, splat(0.2187853561f));
-    p = MULTIPLY_ADD(p, t, splat(-0.5465026178f));
-    p = MULTIPLY_ADD(p, t, splat(0.6093421803f));
-    p = MULTIPLY_ADD(p, t, splat(-0.3343118762f));
-    p = MULTIPLY_ADD(p, t, splat(0.2979731946f));
-    p = MULTIPLY_ADD(p, t, splat(0.1210599825f));
-    p = MULTIPLY_ADD(p, t, splat(0.216689386f));
-    p = MULTIPLY_ADD(p, t, splat(0.2247486653f));
-    p = MULTIPLY_ADD(p, t, splat(0.2257168574f));
-    const vf half_erfc = splat(0.5f) * p * t * exp_below(x * x * splat(-0.5f));
-    return x * choose(x < 0, half_erfc, splat(1.0f) - half_erfc);
+    vf p = splat_float(-0.03350112687f);
+    p = MULTIPLY_ADD(p, t, splat_float(0.2187853561f));
+    p = MULTIPLY_ADD(p, t, splat_float(-0.5465026178f));
+    p = MULTIPLY_ADD(p, t, splat_float(0.6093421803f));
+    p = MULTIPLY_ADD(p, t, splat_float(-0.3343118762f));
+    p = MULTIPLY_ADD(p, t, splat_float(0.2979731946f));
+    p = MULTIPLY_ADD(p, t, splat_float(0.1210599825f));
+    p = MULTIPLY_ADD(p, t, splat_float(0.216689386f));
+    p = MULTIPLY_ADD(p, t, splat_float(0.2247486653f));
+    p = MULTIPLY_ADD(p, t, splat_float(0.2257168574f));
+    const vf half_erfc = splat_float(0.5f) * p * t * exp_below(x * x * splat_float(-0.5f));
+    return x * select_lanes(x < 0, half_erfc, splat_float(1.0f) - half_erfc);
 }
 
 /* Applies `op` to every element of v; `op` sees `x` (the lanes) and `i`, `some`. */
@@ -113,8 +113,8 @@ INLINE vf gelu_lanes(vf x)
     do {                                                                                           \
         size_t i = 0;                                                                              \
         for (; i + LANES <= (n); i += LANES) {                                                     \
-            const vf x = load((v) + i);                                                            \
-            store((v) + i, op(load, i));                                                           \
+            const vf x = load_lanes((v) + i);                                                      \
+            store_lanes((v) + i, op(load_lanes, i));                                               \
         }                                                                                          \
         if (i < (n)) {                                                                             \
             const size_t left = (n)-i;                                                             \
@@ -124,13 +124,13 @@ INLINE vf gelu_lanes(vf x)
     } while (0)
 #define REST(p) load_some(p, left)
 
-#define OP_SCALE(get, i)  (x * splat(by))
+#define OP_SCALE(get, i)  (x * splat_float(by))
 #define OP_ADD(get, i)    (x + get(a + (i)))
 #define OP_AFFINE(get, i) MULTIPLY_ADD(x, get(slope + (i)), get(offset + (i)))
 #define OP_SILU(get, i)   silu_lanes(x)
 #define OP_GELU(get, i)   gelu_lanes(x)
 #define OP_NORMALISE(get, i)                                                                       \
-    MULTIPLY_ADD((x - splat(mean)) * splat(by), get(gain + (i)), get(bias + (i)))
+    MULTIPLY_ADD((x - splat_float(mean)) * splat_float(by), get(gain + (i)), get(bias + (i)))
 
 static void row_scale(float *v, float by, size_t n) { EACH(v, n, OP_SCALE); }
 static void row_add(float *v, const float *a, size_t n) { EACH(v, n, OP_ADD); }
@@ -165,7 +165,8 @@ static void row_geglu(float *out, const float *pair, size_t n)
 {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        store(out + i, geglu_lanes(load(pair + 2 * i), load(pair + 2 * i + LANES)));
+        store_lanes(out + i,
+                    geglu_lanes(load_lanes(pair + 2 * i), load_lanes(pair + 2 * i + LANES)));
     if (i < n) {
         const size_t left = 2 * (n - i), first = left < LANES ? left : LANES;
         const vf a = load_some(pair + 2 * i, first);
@@ -174,7 +175,7 @@ static void row_geglu(float *out, const float *pair, size_t n)
     }
 }
 
-INLINE void accumulate(double *sum, double *squares, vd v)
+INLINE void add_moments(double *sum, double *squares, vd v)
 {
     vd s, q;
     memcpy(&s, sum, sizeof s);
@@ -185,7 +186,7 @@ INLINE void accumulate(double *sum, double *squares, vd v)
     memcpy(squares, &q, sizeof q);
 }
 
-INLINE vd widen(const float *v)
+INLINE vd widen_to_doubles(const float *v)
 {
     vh h;
     memcpy(&h, v, sizeof h);
@@ -196,14 +197,14 @@ static void row_moments(double *sum, double *squares, const float *v, size_t n)
 {
     size_t i = 0;
     for (; i + LANES / 2 <= n; i += LANES / 2)
-        accumulate(sum + i, squares + i, widen(v + i));
+        add_moments(sum + i, squares + i, widen_to_doubles(v + i));
     for (; i < n; i++) {
         sum[i] += (double)v[i];
         squares[i] += (double)v[i] * (double)v[i];
     }
 }
 
-INLINE double fold(vd v)
+INLINE double sum_double_lanes(vd v)
 {
     double sum = 0;
     for (size_t j = 0; j < LANES / 2; j++)
@@ -217,10 +218,10 @@ static double row_sum(const float *v, size_t n)
     double rest = 0;
     size_t i = 0;
     for (; i + LANES / 2 <= n; i += LANES / 2)
-        lanes += widen(v + i);
+        lanes += widen_to_doubles(v + i);
     for (; i < n; i++)
         rest += (double)v[i];
-    return fold(lanes) + rest;
+    return sum_double_lanes(lanes) + rest;
 }
 
 static double row_squares_about(const float *v, double mean, size_t n)
@@ -229,28 +230,28 @@ static double row_squares_about(const float *v, double mean, size_t n)
     double rest = 0;
     size_t i = 0;
     for (; i + LANES / 2 <= n; i += LANES / 2) {
-        const vd x = widen(v + i) - mean;
+        const vd x = widen_to_doubles(v + i) - mean;
         lanes += x * x;
     }
     for (; i < n; i++)
         rest += ((double)v[i] - mean) * ((double)v[i] - mean);
-    return fold(lanes) + rest;
+    return sum_double_lanes(lanes) + rest;
 }
 
-INLINE vf larger(vf a, vf b) { return choose(a > b, a, b); }
+INLINE vf max_lanes(vf a, vf b) { return select_lanes(a > b, a, b); }
 
 /* Four maxima side by side, or each comparison would wait for the one before. */
 static float row_max(const float *v, size_t n)
 {
-    vf lanes[4] = { splat(v[0]), splat(v[0]), splat(v[0]), splat(v[0]) };
+    vf lanes[4] = { splat_float(v[0]), splat_float(v[0]), splat_float(v[0]), splat_float(v[0]) };
     float max = v[0];
     size_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
         for (size_t j = 0; j < 4; j++)
-            lanes[j] = larger(load(v + i + j * LANES), lanes[j]);
+            lanes[j] = max_lanes(load_lanes(v + i + j * LANES), lanes[j]);
     for (; i < n; i++)
         max = v[i] > max ? v[i] : max;
-    lanes[0] = larger(larger(lanes[0], lanes[1]), larger(lanes[2], lanes[3]));
+    lanes[0] = max_lanes(max_lanes(lanes[0], lanes[1]), max_lanes(lanes[2], lanes[3]));
     for (size_t j = 0; j < LANES; j++)
         max = lanes[0][j] > max ? lanes[0][j] : max;
     return max;
@@ -261,12 +262,12 @@ static float row_softmax(float *v, float max, size_t n)
     vf lanes = { 0 };
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
-        const vf e = exp_below(load(v + i) - splat(max));
-        store(v + i, e);
+        const vf e = exp_below(load_lanes(v + i) - splat_float(max));
+        store_lanes(v + i, e);
         lanes += e;
     }
     if (i < n) {
-        const vf e = exp_below(load_some(v + i, n - i) - splat(max));
+        const vf e = exp_below(load_some(v + i, n - i) - splat_float(max));
         store_some(v + i, e, n - i);
         lanes += load_some(v + i, n - i);
     }

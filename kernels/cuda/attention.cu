@@ -39,12 +39,15 @@ union flash_shared {
     outputs<16, HEAD> out[WARPS];
 };
 
-/* Which vectors a thread has of a tile: vector() of rows row(0), row(1), ... */
-__device__ __forceinline__ int row(int i)
+/* Which vectors a thread has of a tile: tile_vector() of rows tile_row(0), tile_row(1), ... */
+__device__ __forceinline__ int tile_row(int i)
 {
     return static_cast<int>(threadIdx.x) / HEAD_VECTORS + i * (THREADS / HEAD_VECTORS);
 }
-__device__ __forceinline__ int vector() { return static_cast<int>(threadIdx.x) % HEAD_VECTORS; }
+__device__ __forceinline__ int tile_vector()
+{
+    return static_cast<int>(threadIdx.x) % HEAD_VECTORS;
+}
 
 /* A tile of tokens on its way: of halves in whole vectors, see flash_args, */
 template <bool HALVES> struct tile_copy {
@@ -53,14 +56,14 @@ template <bool HALVES> struct tile_copy {
     __device__ __forceinline__ void fetch(const flash_args &a, const view &t, int tokens,
                                           const flash_place &at, int token0, tile &to)
     {
-        const int c = vector() * VECTOR;
+        const int c = tile_vector() * VECTOR;
         const __half *from = static_cast<const __half *>(t.data) + at.head * a.hd + c;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const bool is_there = token0 + row(i) < tokens && c < a.hd;
-            const size_t pixel = static_cast<size_t>(at.image) * tokens + token0 + row(i);
-            copies.fetch(i, &to.vector(row(i), vector()), from + (is_there ? pixel * t.stride : 0),
-                         is_there);
+            const bool is_there = token0 + tile_row(i) < tokens && c < a.hd;
+            const size_t pixel = static_cast<size_t>(at.image) * tokens + token0 + tile_row(i);
+            copies.fetch(i, &to.vector(tile_row(i), tile_vector()),
+                         from + (is_there ? pixel * t.stride : 0), is_there);
         }
     }
 
@@ -68,7 +71,7 @@ template <bool HALVES> struct tile_copy {
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            copies.keep(i, &to.vector(row(i), vector()));
+            copies.keep(i, &to.vector(tile_row(i), tile_vector()));
     }
 };
 
@@ -81,14 +84,14 @@ template <> struct tile_copy<false> {
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            have[i] = flash_fetch(a, t, tokens, at, token0 + row(i), vector());
+            have[i] = flash_fetch(a, t, tokens, at, token0 + tile_row(i), tile_vector());
     }
 
     __device__ __forceinline__ void keep(tile &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
-            to.vector(row(i), vector()) = have[i];
+            to.vector(tile_row(i), tile_vector()) = have[i];
     }
 };
 
@@ -139,7 +142,8 @@ __device__ __forceinline__ void scale_scores(const flash_args &a, float (&s)[1][
 }
 
 /* Scales the scores, and makes those of keys that a query does not see -infinity. */
-__device__ __forceinline__ void mask(const flash_args &a, float (&s)[1][J][4], int query, int key0)
+__device__ __forceinline__ void mask_fragments(const flash_args &a, float (&s)[1][J][4], int query,
+                                               int key0)
 {
     const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
@@ -153,7 +157,7 @@ __device__ __forceinline__ void mask(const flash_args &a, float (&s)[1][J][4], i
 }
 
 /* S becomes P; the state goes on to the new maximum. */
-__device__ __forceinline__ void soften(flash_state &f, float (&s)[1][J][4])
+__device__ __forceinline__ void softmax_fragments(flash_state &f, float (&s)[1][J][4])
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -177,15 +181,16 @@ __device__ __forceinline__ void soften(flash_state &f, float (&s)[1][J][4])
     }
 }
 
-__device__ __forceinline__ uint32_t pack(float low, float high)
+__device__ __forceinline__ uint32_t pack_halves(float low, float high)
 {
     const __half2 h = __floats2half2_rn(low, high);
     return *reinterpret_cast<const uint32_t *>(&h);
 }
 
-__device__ __forceinline__ void work(const flash_args &a, flash_state &f,
-                                     const uint32_t (&q)[HEAD / 16][1][4], const tile (&kv)[2],
-                                     int query, int key0, bool whole)
+__device__ __forceinline__ void attend_key_tile(const flash_args &a, flash_state &f,
+                                                const uint32_t (&q)[HEAD / 16][1][4],
+                                                const tile (&kv)[2], int query, int key0,
+                                                bool whole)
 {
     float s[1][J][4] = {};
 #pragma unroll
@@ -197,22 +202,22 @@ __device__ __forceinline__ void work(const flash_args &a, flash_state &f,
     if (whole)
         scale_scores(a, s);
     else
-        mask(a, s, query, key0);
-    soften(f, s);
+        mask_fragments(a, s, query, key0);
+    softmax_fragments(f, s);
 #pragma unroll
     for (int k = 0; k < KEYS / 16; k++) {
-        const uint32_t p[1][4] = { { pack(s[0][2 * k][0], s[0][2 * k][1]),
-                                     pack(s[0][2 * k][2], s[0][2 * k][3]),
-                                     pack(s[0][2 * k + 1][0], s[0][2 * k + 1][1]),
-                                     pack(s[0][2 * k + 1][2], s[0][2 * k + 1][3]) } };
+        const uint32_t p[1][4] = { { pack_halves(s[0][2 * k][0], s[0][2 * k][1]),
+                                     pack_halves(s[0][2 * k][2], s[0][2 * k][3]),
+                                     pack_halves(s[0][2 * k + 1][0], s[0][2 * k + 1][1]),
+                                     pack_halves(s[0][2 * k + 1][2], s[0][2 * k + 1][3]) } };
         uint32_t b[J][2];
         load_transposed(b, kv[1], 16 * k, 0);
         mma_tile(f.o, p, b);
     }
 }
 
-__device__ __forceinline__ void store(const flash_args &a, const flash_place &at, flash_state &f,
-                                      outputs<16, HEAD> &out, int query0)
+__device__ __forceinline__ void store_fragments(const flash_args &a, const flash_place &at,
+                                                flash_state &f, outputs<16, HEAD> &out, int query0)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const float scale[2] = { a.v.scale * reciprocal_fast(f.sum[0]),
@@ -259,14 +264,14 @@ template <bool HALVES> __global__ void FLASH_BOUNDS flash_kernel(const flash_arg
         const bool more = key0 + KEYS < keys;
         if (more)
             next.fetch(a, at, key0 + KEYS, shared->kv[which ^ 1]);
-        work(a, f, q, shared->kv[which], query0 + thread % 32 / 4, key0,
-             key0 + KEYS <= (a.causal ? at.query0 + 1 : a.tk));
+        attend_key_tile(a, f, q, shared->kv[which], query0 + thread % 32 / 4, key0,
+                        key0 + KEYS <= (a.causal ? at.query0 + 1 : a.tk));
         if (more)
             next.keep(shared->kv[which ^ 1]);
         copies_wait();
         __syncthreads();
     }
-    store(a, at, f, shared->out[warp], query0);
+    store_fragments(a, at, f, shared->out[warp], query0);
 }
 
 /* ---- launching ---- */

@@ -64,7 +64,7 @@ __device__ __forceinline__ half8 flash_fetch(const flash_args &a, const view &t,
 #pragma unroll
     for (int i = 0; i < 8; i++)
         x[i] = c + i < a.hd ? load_element(t.data, t.type, first + static_cast<size_t>(i)) : 0.0f;
-    encode8(h, x);
+    encode_vector8(h, x);
     return h;
 }
 
@@ -77,13 +77,13 @@ __device__ __forceinline__ void flash_store(const flash_args &a, const flash_pla
     if (query >= a.tq || c >= a.hd)
         return;
     if (a.y.vectors && a.hd % VECTOR == 0) {
-        store8(a.y, pixel, c0, x);
+        store_channels8(a.y, pixel, c0, x);
         return;
     }
 #pragma unroll
     for (int i = 0; i < 8; i++)
         if (c + i < a.hd)
-            store1(a.y, pixel, c0 + i, x[i]);
+            store_channel(a.y, pixel, c0 + i, x[i]);
 }
 
 typedef void flash_kernel_of(const flash_args a);
@@ -101,10 +101,10 @@ static inline void flash_launch(dev *d, flash_kernel_of *kernel, flash_args a, i
     const int most = static_cast<int>(fmin(fmax(waves, 1.0) * wave, static_cast<double>(tiles)));
     for (a.tile0 = 0; a.tile0 < tiles; a.tile0 += most) {
         const int n = tiles - a.tile0 < most ? tiles - a.tile0 : most;
-        launch(d, kernel,
-               dim3(static_cast<unsigned>(n), static_cast<unsigned>(a.heads),
-                    static_cast<unsigned>(images)),
-               static_cast<unsigned>(threads), shared, a);
+        launch_kernel(d, kernel,
+                      dim3(static_cast<unsigned>(n), static_cast<unsigned>(a.heads),
+                           static_cast<unsigned>(images)),
+                      static_cast<unsigned>(threads), shared, a);
     }
 }
 

@@ -19,8 +19,8 @@ enum {
 };
 
 /* A channel of the head of a token, in the units it is stored in; 0 beyond both. */
-__device__ __forceinline__ float fetch1(const flash_args &a, const view &t, int tokens,
-                                        const flash_place &at, int token, int c)
+__device__ __forceinline__ float fetch_channel(const flash_args &a, const view &t, int tokens,
+                                               const flash_place &at, int token, int c)
 {
     if (token >= tokens || c >= a.hd)
         return 0.0f;
@@ -30,15 +30,15 @@ __device__ __forceinline__ float fetch1(const flash_args &a, const view &t, int 
 
 /* Channels [4 v, 4 v + 4), likewise.  HALVES: see flash_args. */
 template <bool HALVES>
-__device__ __forceinline__ float4 fetch4(const flash_args &a, const view &t, int tokens,
-                                         const flash_place &at, int token, int v)
+__device__ __forceinline__ float4 fetch_channels4(const flash_args &a, const view &t, int tokens,
+                                                  const flash_place &at, int token, int v)
 {
     const int c = FLOATS * v;
     if (!HALVES)
-        return make_float4(fetch1(a, t, tokens, at, token, c),
-                           fetch1(a, t, tokens, at, token, c + 1),
-                           fetch1(a, t, tokens, at, token, c + 2),
-                           fetch1(a, t, tokens, at, token, c + 3));
+        return make_float4(fetch_channel(a, t, tokens, at, token, c),
+                           fetch_channel(a, t, tokens, at, token, c + 1),
+                           fetch_channel(a, t, tokens, at, token, c + 2),
+                           fetch_channel(a, t, tokens, at, token, c + 3));
     if (token >= tokens || c >= a.hd)
         return make_float4(0, 0, 0, 0);
     const size_t pixel = static_cast<size_t>(at.image) * tokens + token;
@@ -78,7 +78,8 @@ template <bool HALVES> struct tile_part {
 #pragma unroll
         for (int i = 0; i < T; i++)
             row[i] =
-                fetch4<HALVES>(a, t, tokens, at, token0 + thread / SIDE + SIDE * i, thread % SIDE);
+                fetch_channels4<HALVES>(a, t, tokens, at, token0 + thread / SIDE + SIDE * i,
+                                        thread % SIDE);
     }
 
     __device__ __forceinline__ void keep(float_tile &to) const
@@ -124,7 +125,8 @@ __device__ __forceinline__ void multiply_keys(float (&s)[T][T], const simt_share
 }
 
 /* Scales the scores, and makes those of keys that a query does not see -infinity. */
-__device__ __forceinline__ void mask(const flash_args &a, float (&s)[T][T], int query, int key)
+__device__ __forceinline__ void mask_simt_scores(const flash_args &a, float (&s)[T][T], int query,
+                                                 int key)
 {
 #pragma unroll
     for (int i = 0; i < T; i++)
@@ -142,7 +144,7 @@ struct simt_state {
 };
 
 /* S becomes P; the state goes on to the new maximum. */
-__device__ __forceinline__ void soften(simt_state &f, float (&s)[T][T])
+__device__ __forceinline__ void softmax_simt_scores(simt_state &f, float (&s)[T][T])
 {
 #pragma unroll
     for (int i = 0; i < T; i++) {
@@ -185,8 +187,8 @@ __device__ __forceinline__ void multiply_values(simt_state &f, const simt_shared
     }
 }
 
-__device__ __forceinline__ void store(const flash_args &a, const flash_place &at,
-                                      const simt_state &f, int query0, int c)
+__device__ __forceinline__ void store_simt_output(const flash_args &a, const flash_place &at,
+                                                  const simt_state &f, int query0, int c)
 {
 #pragma unroll
     for (int i = 0; i < T; i++) {
@@ -196,7 +198,7 @@ __device__ __forceinline__ void store(const flash_args &a, const flash_place &at
 #pragma unroll
         for (int j = 0; j < FLOATS; j++)
             if (query < a.tq && c + j < a.hd)
-                store1(a.y, pixel, at.head * a.hd + c + j, f.o[i][j] * scale);
+                store_channel(a.y, pixel, at.head * a.hd + c + j, f.o[i][j] * scale);
     }
 }
 
@@ -227,8 +229,8 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_kernel(const flash_args
         }
         float s[T][T] = {};
         multiply_keys(s, shared, tx, ty);
-        mask(a, s, at.query0 + ty, key0 + tx);
-        soften(f, s);
+        mask_simt_scores(a, s, at.query0 + ty, key0 + tx);
+        softmax_simt_scores(f, s);
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < T; i++)
@@ -239,7 +241,7 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_kernel(const flash_args
         multiply_values(f, shared, tx, ty);
         __syncthreads();
     }
-    store(a, at, f, at.query0 + ty, FLOATS * tx);
+    store_simt_output(a, at, f, at.query0 + ty, FLOATS * tx);
 }
 
 /* ---- wide heads ---- */
@@ -269,10 +271,11 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash
 
 #pragma unroll
     for (int i = 0; i < LANE; i++)
-        q[i] = fetch1(a, a.q, a.tq, at, query, lane + 32 * i);
+        q[i] = fetch_channel(a, a.q, a.tq, at, query, lane + 32 * i);
     for (int key0 = 0; key0 < keys; key0 += WIDE_KEYS) {
         for (int i = thread; i < WIDE_KEYS * WIDE; i += THREADS)
-            shared->k[i / WIDE][i % WIDE] = fetch1(a, a.k, a.tk, at, key0 + i / WIDE, i % WIDE);
+            shared->k[i / WIDE][i % WIDE] =
+                fetch_channel(a, a.k, a.tk, at, key0 + i / WIDE, i % WIDE);
         __syncthreads();
         float s[WIDE_KEYS], m = max;
 #pragma unroll
@@ -299,8 +302,8 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash
         for (int half = 0; half < 2; half++) {
             for (int i = thread; i < WIDE_KEYS * (WIDE / 2); i += THREADS)
                 shared->v[i / (WIDE / 2)][i % (WIDE / 2)] =
-                    fetch1(a, a.v, a.tk, at, key0 + i / (WIDE / 2),
-                           half * (WIDE / 2) + i % (WIDE / 2));
+                    fetch_channel(a, a.v, a.tk, at, key0 + i / (WIDE / 2),
+                                  half * (WIDE / 2) + i % (WIDE / 2));
             __syncthreads();
 #pragma unroll
             for (int i = 0; i < LANE / 2; i++) {
@@ -317,8 +320,8 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash
 #pragma unroll
     for (int i = 0; i < LANE; i++)
         if (query < a.tq && lane + 32 * i < a.hd)
-            store1(a.y, static_cast<size_t>(at.image) * a.tq + query,
-                   at.head * a.hd + lane + 32 * i, o[i] * scale);
+            store_channel(a.y, static_cast<size_t>(at.image) * a.tq + query,
+                          at.head * a.hd + lane + 32 * i, o[i] * scale);
 }
 
 /* ---- launching ---- */

@@ -66,7 +66,7 @@ struct tokens {
 };
 
 /* A warp's quarter of S, over its half of the channels. */
-__device__ __forceinline__ void score(wide_shared *shared, int warp)
+__device__ __forceinline__ void multiply_wide_keys(wide_shared *shared, int warp)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
     const int half = warp / 4, row = warp % 4 / 2 * 16, column = warp % 2 * 8;
@@ -104,8 +104,8 @@ __device__ __forceinline__ float query_sum(float x)
 }
 
 /* P from S; a thread has two keys of one query, and that query's maximum and sum so far. */
-__device__ __forceinline__ void soften(const flash_args &a, wide_shared *shared, int key0,
-                                       int query0, float &max, float &sum)
+__device__ __forceinline__ void softmax_wide_scores(const flash_args &a, wide_shared *shared,
+                                                    int key0, int query0, float &max, float &sum)
 {
     const int query = static_cast<int>(threadIdx.x) / PER_QUERY;
     const int part = static_cast<int>(threadIdx.x) % PER_QUERY;
@@ -128,7 +128,8 @@ __device__ __forceinline__ void soften(const flash_args &a, wide_shared *shared,
 }
 
 /* O += P V for the warp's channels. */
-__device__ __forceinline__ void gather(wide_shared *shared, float (&o)[2][J][4], int warp)
+__device__ __forceinline__ void multiply_wide_values(wide_shared *shared, float (&o)[2][J][4],
+                                                     int warp)
 {
     const int g = static_cast<int>(threadIdx.x) % 32 / 4;
     uint32_t p[2][4], b[J][2];
@@ -147,8 +148,9 @@ __device__ __forceinline__ void gather(wide_shared *shared, float (&o)[2][J][4],
     mma_tile(o, p, b);
 }
 
-__device__ __forceinline__ void store(const flash_args &a, const flash_place &at,
-                                      wide_shared *shared, float (&o)[2][J][4], int warp)
+__device__ __forceinline__ void store_wide_output(const flash_args &a, const flash_place &at,
+                                                  wide_shared *shared, float (&o)[2][J][4],
+                                                  int warp)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32, vectors = CHANNELS / VECTOR;
 #pragma unroll
@@ -185,20 +187,20 @@ __global__ void __launch_bounds__(THREADS, 1) flash_wide_kernel(const flash_args
         next.keep(shared->in.kv);
         __syncthreads();
         next.fetch(a, a.v, at, key0);
-        score(shared, warp);
+        multiply_wide_keys(shared, warp);
         __syncthreads();
         next.keep(shared->in.kv);
-        soften(a, shared, key0, at.query0, max, sum);
+        softmax_wide_scores(a, shared, key0, at.query0, max, sum);
         __syncthreads();
         if (key0 + KEYS < keys)
             next.fetch(a, a.k, at, key0 + KEYS);
-        gather(shared, o, warp);
+        multiply_wide_values(shared, o, warp);
         __syncthreads();
     }
     if (thread % PER_QUERY == 0)
         shared->sum[thread / PER_QUERY] = sum;
     __syncthreads();
-    store(a, at, shared, o, warp);
+    store_wide_output(a, at, shared, o, warp);
 }
 
 /* ---- launching ---- */

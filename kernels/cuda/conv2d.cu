@@ -9,7 +9,7 @@
 
 /* Rows of the source that a band needs, the first of them in *first: the band's window on the
  * resampled image, through the map of nearest resampling. */
-static int rows_needed(const matrix_input *in, conv_geometry g, int *first)
+static int source_rows_needed(const matrix_input *in, conv_geometry g, int *first)
 {
     int from = g.row0 * g.stride - g.pad, end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
     from = from < 0 ? 0 : from;
@@ -19,9 +19,10 @@ static int rows_needed(const matrix_input *in, conv_geometry g, int *first)
 }
 
 /* What is prepared: of the input's own type and scale if it is copied as it is. */
-static tensor prepared(const dev *d, void *p, const matrix_input *in, conv_geometry g, int *first)
+static tensor cuda_prepared_tensor(const dev *d, void *p, const matrix_input *in, conv_geometry g,
+                                   int *first)
 {
-    const int rows = rows_needed(in, g, first);
+    const int rows = source_rows_needed(in, g, first);
     const bool copied = !tensor_present(in->affine) && !in->silu;
     tensor t = tensor_make(p, copied ? in->a.type : cuda_peek(d)->compute, in->a.n, rows, in->a.w,
                            in->a.c + in->b.c);
@@ -31,7 +32,7 @@ static tensor prepared(const dev *d, void *p, const matrix_input *in, conv_geome
 
 /* What is kept in fp16 and unscaled is multiplied in integers where int8 weights come; the VAE's is
  * scaled, and text is F32. */
-static bool in_ints(const dev *d, const matrix_input *in)
+static bool is_multiplied_in_ints(const dev *d, const matrix_input *in)
 {
     return cuda_peek(d)->ints && in->quantised && in->a.type == DT_F16 && in->a.exp2 == 0;
 }
@@ -39,8 +40,8 @@ static bool in_ints(const dev *d, const matrix_input *in)
 extern "C" size_t cuda_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     int first;
-    const tensor t = prepared(d, NULL, in, g, &first);
-    if (in_ints(d, in))
+    const tensor t = cuda_prepared_tensor(d, NULL, in, g, &first);
+    if (is_multiplied_in_ints(d, in))
         return quantised_bytes(static_cast<size_t>(t.n) * tensor_pixels(t), t.c);
     return in->detach ? tensor_bytes(t) : 0;
 }
@@ -50,14 +51,14 @@ extern "C" prepared_input cuda_prepare(dev *d, void *space, const matrix_input *
 {
     prepared_input s = {};
     s.in = *in;
-    if (!in->detach && !in_ints(d, in))
+    if (!in->detach && !is_multiplied_in_ints(d, in))
         return s;
-    s.ready = prepared(d, space, in, g, &s.first);
+    s.ready = cuda_prepared_tensor(d, space, in, g, &s.first);
 
     const normed from = normed_of(in->a, in->b, in->affine, in->silu ? ACT_SILU : ACT_NONE);
     const int pixels = s.ready.h * s.ready.w;
     const size_t first = static_cast<size_t>(s.first) * in->a.w;
-    if (in_ints(d, in)) {
+    if (is_multiplied_in_ints(d, in)) {
         s.ready.type = DT_I8G64;
         quantise_run(d, space, s.ready.n, pixels, from, first, tensor_pixels(in->a));
     } else {

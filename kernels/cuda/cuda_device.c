@@ -29,7 +29,10 @@ struct dev_event {
 };
 
 /* Makes the card current in the calling thread. */
-static bool enter(dev *d) { return cuda_check(d, cudaSetDevice(cuda_of(d)->ordinal), "starting"); }
+static bool make_current(dev *d)
+{
+    return cuda_check(d, cudaSetDevice(cuda_of(d)->ordinal), "starting");
+}
 
 /* ---- memory ---- */
 
@@ -52,7 +55,7 @@ static void *take_pinned(dev *d, size_t bytes)
 static void *cuda_alloc(dev *d, size_t bytes, dev_mem kind)
 {
     void *p = NULL;
-    if (!enter(d))
+    if (!make_current(d))
         return NULL;
     if (kind == DEV_PINNED)
         return take_pinned(d, bytes);
@@ -62,7 +65,7 @@ static void *cuda_alloc(dev *d, size_t bytes, dev_mem kind)
     return NULL;
 }
 
-static void drain(dev *d)
+static void sync_streams(dev *d)
 {
     (void)cudaSetDevice(cuda_of(d)->ordinal);
     for (int i = 0; i < 2; i++)
@@ -72,7 +75,7 @@ static void drain(dev *d)
 
 static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
-    drain(d);
+    sync_streams(d);
     if (kind == DEV_VRAM) {
         (void)cudaFree(p);
         return;
@@ -85,7 +88,7 @@ static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
 static size_t cuda_memory_free(dev *d)
 {
     size_t free_bytes = 0, total = 0;
-    if (!enter(d) ||
+    if (!make_current(d) ||
         !cuda_check(d, cudaMemGetInfo(&free_bytes, &total), "asking for the free memory"))
         return 0;
     return free_bytes;
@@ -96,7 +99,8 @@ static size_t cuda_memory_free(dev *d)
 static dev_event *cuda_event_open(dev *d)
 {
     dev_event *e = mem_calloc(1, sizeof *e);
-    if (e && enter(d) && cudaEventCreateWithFlags(&e->e, cudaEventBlockingSync) == cudaSuccess)
+    if (e && make_current(d) &&
+        cudaEventCreateWithFlags(&e->e, cudaEventBlockingSync) == cudaSuccess)
         return e;
     (void)cudaGetLastError();
     mem_free(e);
@@ -116,7 +120,7 @@ static void cuda_event_close(dev *d, dev_event *e)
 static void cuda_record(dev *d, dev_event *e, dev_queue q)
 {
     const cudaStream_t s = cuda_of(d)->stream[q];
-    if (!enter(d) || !cuda_check(d, cudaEventRecord(e->e, s), "recording an event"))
+    if (!make_current(d) || !cuda_check(d, cudaEventRecord(e->e, s), "recording an event"))
         return;
     const cudaError_t ready = cudaStreamQuery(s);
     cuda_check(d, ready == cudaErrorNotReady ? cudaSuccess : ready, "computing");
@@ -124,20 +128,20 @@ static void cuda_record(dev *d, dev_event *e, dev_queue q)
 
 static void cuda_wait(dev *d, dev_queue q, dev_event *e)
 {
-    if (enter(d))
+    if (make_current(d))
         cuda_check(d, cudaStreamWaitEvent(cuda_of(d)->stream[q], e->e, 0), "ordering streams");
 }
 
 static void cuda_sync(dev *d, dev_event *e)
 {
-    if (enter(d))
+    if (make_current(d))
         cuda_check(d, cudaEventSynchronize(e->e), "computing");
 }
 
 static double cuda_elapsed(dev *d, dev_event *from, dev_event *to)
 {
     float ms = 0;
-    if (!enter(d) || !cuda_check(d, cudaEventElapsedTime(&ms, from->e, to->e), "timing"))
+    if (!make_current(d) || !cuda_check(d, cudaEventElapsedTime(&ms, from->e, to->e), "timing"))
         return 0.0;
     return (double)ms * 1e-3;
 }
@@ -146,7 +150,7 @@ static double cuda_elapsed(dev *d, dev_event *from, dev_event *to)
 
 static void cuda_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
-    if (enter(d))
+    if (make_current(d))
         cuda_check(
             d,
             cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, cuda_of(d)->stream[DEV_COPY]),
@@ -154,21 +158,22 @@ static void cuda_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 }
 
 /* In order with the compute queue, from or to ordinary memory; done when it returns. */
-static void transfer(dev *d, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
+static void copy_and_sync(dev *d, void *dst, const void *src, size_t bytes,
+                          enum cudaMemcpyKind kind)
 {
     const cudaStream_t s = cuda_of(d)->stream[DEV_COMPUTE];
-    if (enter(d) && cuda_check(d, cudaMemcpyAsync(dst, src, bytes, kind, s), "copying"))
+    if (make_current(d) && cuda_check(d, cudaMemcpyAsync(dst, src, bytes, kind, s), "copying"))
         cuda_check(d, cudaStreamSynchronize(s), "computing");
 }
 
 static void cuda_put(dev *d, void *dst, const void *src, size_t bytes)
 {
-    transfer(d, dst, src, bytes, cudaMemcpyHostToDevice);
+    copy_and_sync(d, dst, src, bytes, cudaMemcpyHostToDevice);
 }
 
 static void cuda_get(dev *d, void *dst, const void *src, size_t bytes)
 {
-    transfer(d, dst, src, bytes, cudaMemcpyDeviceToHost);
+    copy_and_sync(d, dst, src, bytes, cudaMemcpyDeviceToHost);
 }
 
 /* ---- opening ---- */
@@ -176,7 +181,7 @@ static void cuda_get(dev *d, void *dst, const void *src, size_t bytes)
 static void cuda_close(dev *d)
 {
     cuda_dev *c = cuda_of(d);
-    drain(d);
+    sync_streams(d);
     for (int i = 0; i < 2; i++)
         if (c->stream[i])
             (void)cudaStreamDestroy(c->stream[i]);
@@ -216,7 +221,7 @@ static const struct dev_ops CUDA_OPS = {
 };
 
 /* The error of a call that no device is there yet to keep. */
-static bool said(refine_error *err, cudaError_t e, const char *doing)
+static bool report_cuda_error(refine_error *err, cudaError_t e, const char *doing)
 {
     char text[256];
     if (e == cudaSuccess)
@@ -230,11 +235,11 @@ static bool said(refine_error *err, cudaError_t e, const char *doing)
 int dev_list_gpus(dev_gpu *out, int most, refine_error *err)
 {
     int n = 0;
-    if (said(err, cudaGetDeviceCount(&n), "looking for GPUs"))
+    if (report_cuda_error(err, cudaGetDeviceCount(&n), "looking for GPUs"))
         return 0;
     for (int i = 0; i < n && i < most; i++) {
         struct cudaDeviceProp p;
-        if (said(err, cudaGetDeviceProperties(&p, i), "asking for a GPU's properties"))
+        if (report_cuda_error(err, cudaGetDeviceProperties(&p, i), "asking for a GPU's properties"))
             return 0;
         out[i] = (dev_gpu){ .major = p.major, .minor = p.minor, .total = p.totalGlobalMem };
         (void)snprintf(out[i].name, sizeof out[i].name, "%.95s", p.name);
@@ -245,14 +250,15 @@ int dev_list_gpus(dev_gpu *out, int most, refine_error *err)
 static bool find_card(struct cudaDeviceProp *p, int ordinal, refine_error *err)
 {
     int n = 0;
-    if (said(err, cudaGetDeviceCount(&n), "looking for GPUs"))
+    if (report_cuda_error(err, cudaGetDeviceCount(&n), "looking for GPUs"))
         return false;
     if (ordinal < 0 || ordinal >= n)
-        return !said(err, cudaErrorInvalidDevice, "looking for GPUs");
-    if (said(err, cudaGetDeviceProperties(p, ordinal), "asking for a GPU's properties"))
+        return !report_cuda_error(err, cudaErrorInvalidDevice, "looking for GPUs");
+    if (report_cuda_error(err, cudaGetDeviceProperties(p, ordinal),
+                          "asking for a GPU's properties"))
         return false;
     return p->major * 10 + p->minor >= OLDEST ||
-           !said(err, cudaErrorNoKernelImageForDevice, "looking for GPUs");
+           !report_cuda_error(err, cudaErrorNoKernelImageForDevice, "looking for GPUs");
 }
 
 static void load_kernels(dev *d)
@@ -278,8 +284,8 @@ static const size_t LEAST_CONTEXT = (size_t)64 << 20;
 /* What opening took.  The driver's list of processes says it, less what this one had; under WDDM
  * and in most containers it does not: then what is in use now that was not before; where that is
  * not known either, all that is in use, which is more. */
-static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, size_t before,
-                      size_t own_before)
+static size_t measure_overhead(cuda_dev *c, const struct cudaDeviceProp *p, bool known,
+                               size_t before, size_t own_before)
 {
     size_t own = 0, after = 0, total = 0, free_bytes = 0;
     if (cuda_memory_own(&own, p->pciDomainID, p->pciBusID, p->pciDeviceID))
@@ -291,7 +297,7 @@ static size_t measure(cuda_dev *c, const struct cudaDeviceProp *p, bool known, s
     return total - free_bytes;
 }
 
-static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
+static void init_card(cuda_dev *c, const struct cudaDeviceProp *p)
 {
     size_t before = 0, own_before = 0, noted = 0;
     (void)cuda_memory_own(&own_before, p->pciDomainID, p->pciBusID, p->pciDeviceID);
@@ -299,7 +305,7 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
     /* A thread that waits gives its core away: decoding needs it. */
     if (!cuda_check(&c->base, cudaInitDevice(c->ordinal, cudaDeviceScheduleBlockingSync, 1),
                     "opening the GPU") ||
-        !enter(&c->base))
+        !make_current(&c->base))
         return;
     open_streams(c);
     load_kernels(&c->base);
@@ -310,7 +316,7 @@ static void take_card(cuda_dev *c, const struct cudaDeviceProp *p)
                  "weights are multiplied in fp16");
     cuda_self_test(c);
     noted = cuda_context_noted(&c->base);
-    c->base.overhead = noted ? noted : measure(c, p, known, before, own_before);
+    c->base.overhead = noted ? noted : measure_overhead(c, p, known, before, own_before);
     if (!noted && dev_status(&c->base) == REFINE_OK)
         cuda_context_note(&c->base, c->base.overhead);
 }
@@ -348,7 +354,7 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     c->attention_macs = ATTENTION_MACS * p.multiProcessorCount;
     c->only = CUDA_TILES;
     (void)snprintf(c->base.model, sizeof c->base.model, "%.95s", p.name);
-    take_card(c, &p);
+    init_card(c, &p);
     if (dev_status(&c->base) == REFINE_OK)
         return &c->base;
     refine_fail(err, dev_status(&c->base), "%s", dev_why(&c->base));

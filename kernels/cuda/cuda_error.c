@@ -35,7 +35,7 @@ static const meaning MEANINGS[] = {
 };
 
 /* Without a driver CUDA says that the driver is too old. */
-static const char *of_driver(char *text, size_t size)
+static const char *explain_driver(char *text, size_t size)
 {
     int have = 0;
     if (cudaDriverGetVersion(&have) != cudaSuccess || have == 0)
@@ -48,7 +48,7 @@ static const char *of_driver(char *text, size_t size)
     return text;
 }
 
-static const meaning *find(cudaError_t e)
+static const meaning *find_meaning(cudaError_t e)
 {
     for (size_t i = 0; i < sizeof MEANINGS / sizeof MEANINGS[0]; i++)
         if (MEANINGS[i].error == e)
@@ -59,9 +59,9 @@ static const meaning *find(cudaError_t e)
 refine_status cuda_explain(char *text, size_t size, cudaError_t e, const char *doing)
 {
     char driver[192];
-    const meaning *m = find(e);
+    const meaning *m = find_meaning(e);
     if (e == cudaErrorInsufficientDriver) {
-        (void)snprintf(text, size, "cuda: %s", of_driver(driver, sizeof driver));
+        (void)snprintf(text, size, "cuda: %s", explain_driver(driver, sizeof driver));
         return REFINE_EDEVICE;
     }
     if (m) {

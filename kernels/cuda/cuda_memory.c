@@ -45,7 +45,7 @@ static symbol look_up(void *library, const char *name)
 /* What is asked while the library is loaded and ready: `about` says of what. */
 typedef bool question(void *library, void *about);
 
-static bool ask(question *q, void *about)
+static bool query_nvml(question *q, void *about)
 {
     void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     bool known = false;
@@ -72,7 +72,7 @@ static void *find_device(void *library, const memory_question *q)
     return find.object && find.find(q->pci, &device) == 0 ? device : NULL;
 }
 
-static bool ask_memory(void *library, void *about)
+static bool query_used_memory(void *library, void *about)
 {
     memory_question *q = about;
     const symbol memory = look_up(library, "nvmlDeviceGetMemoryInfo");
@@ -86,7 +86,7 @@ static bool ask_memory(void *library, void *about)
 
 enum { PROCESSES = 256 };
 
-static bool ask_own(void *library, void *about)
+static bool query_own_memory(void *library, void *about)
 {
     memory_question *q = about;
     const symbol list = look_up(library, "nvmlDeviceGetComputeRunningProcesses_v3");
@@ -103,29 +103,29 @@ static bool ask_own(void *library, void *about)
     return false;
 }
 
-static bool answer(question *about, size_t *bytes, int domain, int bus, int device)
+static bool query_bytes(question *about, size_t *bytes, int domain, int bus, int device)
 {
     memory_question q = { .bytes = 0 };
     (void)snprintf(q.pci, sizeof q.pci, "%08x:%02x:%02x.0", (unsigned)domain, (unsigned)bus,
                    (unsigned)device);
-    const bool known = ask(about, &q);
+    const bool known = query_nvml(about, &q);
     *bytes = known ? q.bytes : *bytes;
     return known;
 }
 
 bool cuda_memory_used(size_t *used, int domain, int bus, int device)
 {
-    return answer(ask_memory, used, domain, bus, device);
+    return query_bytes(query_used_memory, used, domain, bus, device);
 }
 
 bool cuda_memory_own(size_t *own, int domain, int bus, int device)
 {
-    return answer(ask_own, own, domain, bus, device);
+    return query_bytes(query_own_memory, own, domain, bus, device);
 }
 
 enum { VERSION = 80 }; /* NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE */
 
-static bool ask_driver(void *library, void *about)
+static bool query_driver_version(void *library, void *about)
 {
     const symbol version = look_up(library, "nvmlSystemGetDriverVersion");
     return version.object && version.name(about, VERSION) == 0;
@@ -135,7 +135,7 @@ void cuda_driver_name(char *text, size_t size)
 {
     char version[VERSION] = "";
     int cuda = 0;
-    if (ask(ask_driver, version)) {
+    if (query_nvml(query_driver_version, version)) {
         (void)snprintf(text, size, "driver %.32s", version);
         return;
     }

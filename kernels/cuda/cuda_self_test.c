@@ -59,7 +59,7 @@ typedef struct trial {
     part parts[PARTS];
 } trial;
 
-static void linear(dev *d, const tensor *t, void *prepared)
+static void self_test_linear(dev *d, const tensor *t, void *prepared)
 {
     const epilogue e = { .bias = t[BIAS],
                          .residual = t[RESIDUAL],
@@ -72,7 +72,7 @@ static void linear(dev *d, const tensor *t, void *prepared)
     op_linear(d, t[Y], &x, &w, &e);
 }
 
-static void convolve(dev *d, const tensor *t, void *prepared)
+static void self_test_conv2d(dev *d, const tensor *t, void *prepared)
 {
     const epilogue e = { .bias = t[BIAS], .per_image = t[PER_IMAGE], .residual = t[RESIDUAL] };
     const matrix_input in = { .a = t[A],
@@ -93,7 +93,7 @@ static void convolve(dev *d, const tensor *t, void *prepared)
     op_conv2d(d, t[Y], &s, &w, g, &e);
 }
 
-static void attend(dev *d, const tensor *t, void *prepared)
+static void self_test_attention(dev *d, const tensor *t, void *prepared)
 {
     (void)prepared;
     const int heads = t[Q].c < 512 ? t[Q].c / 64 : 1;
@@ -101,32 +101,32 @@ static void attend(dev *d, const tensor *t, void *prepared)
     op_attention(d, t[Y], t[Q], t[K], t[V], heads, 128, causal);
 }
 
-static void groupnorm(dev *d, const tensor *t, void *prepared)
+static void self_test_groupnorm(dev *d, const tensor *t, void *prepared)
 {
     (void)prepared;
     op_groupnorm_sums(d, t[SUMS], t[A], t[B], 0, t[A].h);
     op_groupnorm(d, t[Y], t[SUMS], t[A].h, t[A].w, t[GAIN], t[BIAS], 12);
 }
 
-static void layernorm(dev *d, const tensor *t, void *prepared)
+static void self_test_layernorm(dev *d, const tensor *t, void *prepared)
 {
     (void)prepared;
     op_layernorm(d, t[Y], t[A], t[GAIN], t[BIAS], 12);
 }
 
-static void apply_norm(dev *d, const tensor *t, void *prepared)
+static void self_test_apply_norm(dev *d, const tensor *t, void *prepared)
 {
     (void)prepared;
     op_apply_norm(d, t[Y], t[A], t[B], t[AFFINE], ACT_NONE);
 }
 
-static void silu(dev *d, const tensor *t, void *prepared)
+static void self_test_silu(dev *d, const tensor *t, void *prepared)
 {
     (void)prepared;
     op_silu(d, t[Y], t[A]);
 }
 
-static void convert(dev *d, const tensor *t, void *prepared)
+static void self_test_convert(dev *d, const tensor *t, void *prepared)
 {
     (void)prepared;
     op_convert(d, t[Y], t[A]);
@@ -136,7 +136,7 @@ static void convert(dev *d, const tensor *t, void *prepared)
  * are 127 or -127, which they remain. */
 static const trial TRIALS[] = {
     { "linear layers with fp16 weights",
-      linear,
+      self_test_linear,
       TILES,
       5,
       { [Y] = { DT_F16, 1, 1, 70, 36, 0, 0, 0 },
@@ -145,7 +145,7 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 72, -64, 32, 5 },
         [RESIDUAL] = { COMPUTE, 1, 1, 70, 36, -3072, 2048, 4 } } },
     { "linear layers with int8 weights",
-      linear,
+      self_test_linear,
       TILES,
       0,
       { [Y] = { DT_F16, 1, 1, 70, 40, 0, 0, 0 },
@@ -153,14 +153,14 @@ static const trial TRIALS[] = {
         [W] = { DT_I8G64, 40, 1, 1, 200, -3, 1, 7 },
         [BIAS] = { DT_F32, 1, 1, 1, 40, -20, 1, 41 } } },
     { "linear layers of odd shapes with int8 weights",
-      linear,
+      self_test_linear,
       TILES,
       0,
       { [Y] = { DT_F16, 1, 1, 21, 20, 0, 0, 0 },
         [A] = { DT_F32, 1, 1, 21, 70, -3, 1, 7 },
         [W] = { DT_I8G64, 20, 1, 1, 70, -3, 1, 7 } } },
     { "1x1 convolutions",
-      convolve,
+      self_test_conv2d,
       TILES,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 40, 0, 0, 0 },
@@ -169,7 +169,7 @@ static const trial TRIALS[] = {
         [W] = { DT_F16, 40, 1, 1, 104, -3, 1, 7 },
         [RESIDUAL] = { COMPUTE, 2, 5, 7, 40, -20, 1, 41 } } },
     { "3x3 convolutions of norms with fp16 weights",
-      convolve,
+      self_test_conv2d,
       TILES,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 24, 0, 0, 0 },
@@ -179,7 +179,7 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 24, 16, 32, 9 },
         [PER_IMAGE] = { DT_F32, 2, 1, 1, 24, -64, 32, 5 } } },
     { "3x3 convolutions of norms with int8 weights",
-      convolve,
+      self_test_conv2d,
       TILES,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 24, 0, 0, 0 },
@@ -188,14 +188,14 @@ static const trial TRIALS[] = {
         [AFFINE] = { DT_F32, 2, 1, 2, 72, 64, 64, 2 },
         [BIAS] = { DT_F32, 1, 1, 1, 24, 16, 32, 9 } } },
     { "3x3 convolutions of odd shapes",
-      convolve,
+      self_test_conv2d,
       TILES,
       0,
       { [Y] = { DT_F16, 1, 5, 6, 20, 0, 0, 0 },
         [A] = { DT_F32, 1, 9, 11, 4, -3, 1, 7 },
         [W] = { DT_F16, 20, 3, 3, 4, -3, 1, 7 } } },
     { "attention",
-      attend,
+      self_test_attention,
       ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 20, 128, 0, 0, 0 },
@@ -203,7 +203,7 @@ static const trial TRIALS[] = {
         [K] = { COMPUTE, 1, 1, 130, 128, -1, 1, 3 },
         [V] = { COMPUTE, 1, 1, 130, 128, 9, 1, 15 } } },
     { "attention within 77 tokens",
-      attend,
+      self_test_attention,
       ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 77, 64, 0, 0, 0 },
@@ -211,7 +211,7 @@ static const trial TRIALS[] = {
         [K] = { COMPUTE, 1, 1, 77, 64, -1, 1, 3 },
         [V] = { COMPUTE, 1, 1, 77, 64, 9, 1, 15 } } },
     { "attention of 512 channels",
-      attend,
+      self_test_attention,
       ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 10, 512, 0, 0, 0 },
@@ -219,7 +219,7 @@ static const trial TRIALS[] = {
         [K] = { COMPUTE, 1, 1, 20, 512, -1, 1, 3 },
         [V] = { COMPUTE, 1, 1, 20, 512, 9, 1, 15 } } },
     { "group norms",
-      groupnorm,
+      self_test_groupnorm,
       ONE,
       0,
       { [Y] = { DT_F32, 2, 1, 2, 64, 0, 0, 0 },
@@ -229,7 +229,7 @@ static const trial TRIALS[] = {
         [GAIN] = { DT_F32, 1, 1, 1, 64, 4, 4, 3 },
         [BIAS] = { DT_F32, 1, 1, 1, 64, -20, 1, 41 } } },
     { "group norms of odd shapes",
-      groupnorm,
+      self_test_groupnorm,
       ONE,
       0,
       { [Y] = { DT_F32, 1, 1, 2, 30, 0, 0, 0 },
@@ -238,7 +238,7 @@ static const trial TRIALS[] = {
         [GAIN] = { DT_F32, 1, 1, 1, 30, 4, 4, 3 },
         [BIAS] = { DT_F32, 1, 1, 1, 30, -20, 1, 41 } } },
     { "layer norms",
-      layernorm,
+      self_test_layernorm,
       ONE,
       0,
       { [Y] = { DT_F16, 1, 1, 10, 320, 0, 0, 0 },
@@ -246,7 +246,7 @@ static const trial TRIALS[] = {
         [GAIN] = { DT_F32, 1, 1, 1, 320, 4, 4, 3 },
         [BIAS] = { DT_F32, 1, 1, 1, 320, -9, 2, 10 } } },
     { "norms without a convolution",
-      apply_norm,
+      self_test_apply_norm,
       ONE,
       0,
       { [Y] = { DT_F16, 2, 3, 5, 40, 0, 0, 0 },
@@ -254,17 +254,17 @@ static const trial TRIALS[] = {
         [B] = { COMPUTE, 2, 3, 5, 16, -3, 1, 7 },
         [AFFINE] = { DT_F32, 2, 1, 2, 40, -3, 1, 7 } } },
     { "activations",
-      silu,
+      self_test_silu,
       ONE,
       0,
       { [Y] = { DT_F16, 1, 3, 5, 40, 0, 0, 0 }, [A] = { COMPUTE, 1, 3, 5, 40, -192, 64, 7 } } },
     { "conversions",
-      convert,
+      self_test_convert,
       ONE,
       0,
       { [Y] = { DT_F16, 1, 3, 5, 37, 0, 0, 0 }, [A] = { DT_F32, 1, 3, 5, 37, -2048, 7, 585 } } },
     { "linear layers in integers",
-      linear,
+      self_test_linear,
       INTEGERS,
       0,
       { [Y] = { DT_F16, 1, 1, 70, 72, 0, 0, 0 },
@@ -273,7 +273,7 @@ static const trial TRIALS[] = {
         [BIAS] = { DT_F32, 1, 1, 1, 72, -64, 32, 5 },
         [RESIDUAL] = { COMPUTE, 1, 1, 70, 72, -3072, 2048, 4 } } },
     { "3x3 convolutions in integers",
-      convolve,
+      self_test_conv2d,
       INTEGERS,
       0,
       { [Y] = { DT_F16, 2, 5, 7, 24, 0, 0, 0 },
@@ -284,27 +284,27 @@ static const trial TRIALS[] = {
 
 /* ---- what a trial starts from ---- */
 
-static uint32_t draw(uint32_t *seed)
+static uint32_t draw_16_bits(uint32_t *seed)
 {
     *seed = *seed * 1664525u + 1013904223u;
     return *seed >> 16;
 }
 
 /* The sign of a deviation: two neighbouring channels or pixels have opposite ones. */
-static int side(size_t pixel, int c)
+static int deviation_sign(size_t pixel, int c)
 {
     uint32_t pair = (uint32_t)(pixel / 2) * 2654435761u + (uint32_t)(c / 2);
-    return ((draw(&pair) >> 8 ^ pixel ^ (size_t)c) & 1) != 0 ? 1 : -1;
+    return ((draw_16_bits(&pair) >> 8 ^ pixel ^ (size_t)c) & 1) != 0 ? 1 : -1;
 }
 
-static void fill_plain(tensor t, const part *p, uint32_t *seed)
+static void fill_plain_part(tensor t, const part *p, uint32_t *seed)
 {
     const size_t pixels = (size_t)t.n * tensor_pixels(t);
     for (size_t pixel = 0; pixel < pixels; pixel++)
         for (int c = 0; c < t.c; c++) {
             const size_t i = pixel * (size_t)t.c + (size_t)c;
-            const int by = p->count == DEVIATIONS ? side(pixel, c)
-                                                  : (int)(draw(seed) % (uint32_t)p->count);
+            const int by = p->count == DEVIATIONS ? deviation_sign(pixel, c)
+                                                  : (int)(draw_16_bits(seed) % (uint32_t)p->count);
             const float v = (float)(p->first + p->step * by);
             if (t.type == DT_F32)
                 ((float *)t.data)[i] = v;
@@ -314,7 +314,7 @@ static void fill_plain(tensor t, const part *p, uint32_t *seed)
 }
 
 /* One tile; a row's scale is 1, 2 or 4. */
-static void fill_int8(tensor t, const part *p, uint32_t *seed)
+static void fill_int8_part(tensor t, const part *p, uint32_t *seed)
 {
     const int slabs = i8_slabs(t.c);
     memset(t.data, 0, tensor_bytes(t));
@@ -324,8 +324,8 @@ static void fill_int8(tensor t, const part *p, uint32_t *seed)
         for (int row = 0; row < t.n; row++) {
             scale[row] = f32_to_f16((float)(1 << row % 3));
             for (int i = 0; i < I8_GROUP && slab % slabs * I8_GROUP + i < t.c; i++)
-                at[row * I8_GROUP + i] = (int8_t)(p->first +
-                                                  p->step * (int)(draw(seed) % (uint32_t)p->count));
+                at[row * I8_GROUP + i] = (int8_t)(p->first + p->step * (int)(draw_16_bits(seed) %
+                                                                             (uint32_t)p->count));
         }
     }
 }
@@ -339,18 +339,18 @@ static void move_shifts(tensor affine)
             at[(2 * n + 1) * affine.c + c] -= 96;
 }
 
-static void fill(tensor t, const part *p, uint32_t *seed)
+static void fill_part(tensor t, const part *p, uint32_t *seed)
 {
     if (p->count == 0)
         return;
     if (t.type == DT_I8G64)
-        fill_int8(t, p, seed);
+        fill_int8_part(t, p, seed);
     else
-        fill_plain(t, p, seed);
+        fill_plain_part(t, p, seed);
 }
 
 /* Lays the tensors of a trial out from `at` on; returns the bytes. */
-static size_t lay_out(tensor t[PARTS], const trial *of, dtype compute, char *at)
+static size_t make_trial_tensors(tensor t[PARTS], const trial *of, dtype compute, char *at)
 {
     size_t used = 0;
     for (int i = 0; i < PARTS; i++) {
@@ -374,13 +374,13 @@ typedef struct host {
     char given[ROOM], got[ROOM], workspace[WORKSPACE], prepared[PREPARED];
 } host;
 
-static float element(tensor t, const char *of, size_t i)
+static float element_value(tensor t, const char *of, size_t i)
 {
     return t.type == DT_F32 ? ((const float *)(const void *)of)[i]
                             : f16_to_f32(((const uint16_t *)(const void *)of)[i]);
 }
 
-static void refuse(cuda_dev *c, const trial *of, tensor right, const char *got)
+static void refuse_card(cuda_dev *c, const trial *of, tensor right, const char *got)
 {
     char driver[48], text[256];
     const size_t bytes = dtype_bytes(right.type);
@@ -391,14 +391,14 @@ static void refuse(cuda_dev *c, const trial *of, tensor right, const char *got)
     (void)snprintf(text, sizeof text,
                    "cuda: %.60s with %s computes %s wrongly: element %zu is %g, not %g; update the "
                    "NVIDIA driver, or use --device cpu",
-                   c->base.model, driver, of->name, i, (double)element(right, got, i),
-                   (double)element(right, right.data, i));
+                   c->base.model, driver, of->name, i, (double)element_value(right, got, i),
+                   (double)element_value(right, right.data, i));
     dev_fail(&c->base, REFINE_EDEVICE, text);
 }
 
 /* `t`: the trial's tensors on the card, from `card` on.  Its result there must be `right`. */
-static void check(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got,
-                  char *card)
+static void check_trial(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got,
+                        char *card)
 {
     dev *d = &c->base;
     const size_t bytes = tensor_bytes(right);
@@ -407,54 +407,55 @@ static void check(cuda_dev *c, const trial *of, const tensor *t, tensor right, c
     of->run(d, t, card + ROOM);
     dev_get(d, got, t[Y].data, bytes);
     if (dev_status(d) == REFINE_OK && memcmp(got, right.data, bytes) != 0)
-        refuse(c, of, right, got);
+        refuse_card(c, of, right, got);
 }
 
-static void check_tiles(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got,
-                        char *card)
+static void check_trial_tiles(cuda_dev *c, const trial *of, const tensor *t, tensor right,
+                              char *got, char *card)
 {
     for (int i = 0; i < CUDA_TILES; i++) {
         c->only = (cuda_tile)i;
-        check(c, of, t, right, got, card);
+        check_trial(c, of, t, right, got, card);
     }
     c->only = CUDA_TILES;
 }
 
-static void run_trial(cuda_dev *c, dev *ref, const trial *of, uint32_t seed, host *h, char *card)
+static void run_card_trial(cuda_dev *c, dev *ref, const trial *of, uint32_t seed, host *h,
+                           char *card)
 {
     tensor here[PARTS], there[PARTS];
-    const size_t bytes = lay_out(here, of, c->compute, h->given);
-    (void)lay_out(there, of, c->compute, card);
+    const size_t bytes = make_trial_tensors(here, of, c->compute, h->given);
+    (void)make_trial_tensors(there, of, c->compute, card);
     for (int i = 0; i < PARTS; i++)
         if (tensor_present(here[i]))
-            fill(here[i], &of->parts[i], &seed);
-    if (of->run == convolve && tensor_present(here[AFFINE]))
+            fill_part(here[i], &of->parts[i], &seed);
+    if (of->run == self_test_conv2d && tensor_present(here[AFFINE]))
         move_shifts(here[AFFINE]);
     dev_put(&c->base, card, h->given, bytes);
     of->run(ref, here, h->prepared);
     if (of->way == TILES && c->math == CUDA_TENSOR_CORES)
-        check_tiles(c, of, there, here[Y], h->got, card);
+        check_trial_tiles(c, of, there, here[Y], h->got, card);
     else
-        check(c, of, there, here[Y], h->got, card);
+        check_trial(c, of, there, here[Y], h->got, card);
 }
 
 enum { N_TRIALS = sizeof TRIALS / sizeof TRIALS[0] };
 
-static void run_trials(cuda_dev *c, dev *ref, int from, int to, host *h, char *card)
+static void run_card_trials(cuda_dev *c, dev *ref, int from, int to, host *h, char *card)
 {
     const bool ints = c->ints;
     dev_workspace_set(ref, h->workspace, WORKSPACE);
     for (int i = from; i < to && dev_status(&c->base) == REFINE_OK; i++) {
         c->ints = TRIALS[i].way == INTEGERS;
         if (ints || !c->ints)
-            run_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
+            run_card_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
     }
     c->ints = ints;
     assert(dev_status(ref) == REFINE_OK);
 }
 
 /* Of the trials those from `from` up to `to`. */
-static void test(cuda_dev *c, int from, int to)
+static void test_card(cuda_dev *c, int from, int to)
 {
     const dev_options o = { .compute = DT_F32 };
     host *h = mem_alloc(sizeof *h);
@@ -464,14 +465,14 @@ static void test(cuda_dev *c, int from, int to)
     if (!ref)
         dev_fail(&c->base, REFINE_ENOMEM, "cuda: out of memory while testing the GPU");
     else if (cuda_check(&c->base, cudaMalloc((void **)&card, ROOM + PREPARED), "testing it"))
-        run_trials(c, ref, from, to, h, card);
+        run_card_trials(c, ref, from, to, h, card);
     (void)cudaFree(card);
     dev_close(ref);
     mem_free(h);
 }
 
-void cuda_self_test(cuda_dev *c) { test(c, 0, N_TRIALS); }
+void cuda_self_test(cuda_dev *c) { test_card(c, 0, N_TRIALS); }
 
 const char *cuda_self_test_family(int i) { return i < N_TRIALS ? TRIALS[i].name : NULL; }
 
-void cuda_self_test_one(cuda_dev *c, int i) { test(c, i, i + 1); }
+void cuda_self_test_one(cuda_dev *c, int i) { test_card(c, i, i + 1); }

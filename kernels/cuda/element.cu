@@ -19,10 +19,11 @@ __global__ void __launch_bounds__(ELEMENT_THREADS, 4) element_kernel(const eleme
         return;
     const int image = pixel / e.pixels;
     float x[8];
-    gather8(x, e.in, static_cast<size_t>(image) * e.in_pixels + e.first + pixel % e.pixels, c);
-    normalise8(x, e.in, image, c);
-    activate8(x, e.in.act);
-    store8(e.y, static_cast<size_t>(pixel), c, x);
+    gather_channels8(x, e.in,
+                     static_cast<size_t>(image) * e.in_pixels + e.first + pixel % e.pixels, c);
+    apply_affine8(x, e.in, image, c);
+    apply_act8(x, e.in.act);
+    store_channels8(e.y, static_cast<size_t>(pixel), c, x);
 }
 
 void element_run(dev *d, const view &y, int images, int pixels, const normed &in, size_t first,
@@ -37,10 +38,10 @@ void element_run(dev *d, const view &y, int images, int pixels, const normed &in
     e.first = first;
     e.in_pixels = in_pixels;
     const size_t work = static_cast<size_t>(e.total) * e.vectors;
-    launch(d, element_kernel, blocks_of(work, ELEMENT_THREADS), ELEMENT_THREADS, 0, e);
+    launch_kernel(d, element_kernel, blocks_of(work, ELEMENT_THREADS), ELEMENT_THREADS, 0, e);
 }
 
-static void whole(dev *d, tensor y, tensor a, tensor b, tensor affine, int act)
+static void run_whole_tensor(dev *d, tensor y, tensor a, tensor b, tensor affine, int act)
 {
     const int pixels = static_cast<int>(tensor_pixels(y));
     element_run(d, view_of(y), y.n, pixels, normed_of(a, b, affine, act), 0,
@@ -49,17 +50,17 @@ static void whole(dev *d, tensor y, tensor a, tensor b, tensor affine, int act)
 
 extern "C" void cuda_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    whole(d, y, a, b, affine, f);
+    run_whole_tensor(d, y, a, b, affine, f);
 }
 
 extern "C" void cuda_silu(dev *d, tensor y, tensor x)
 {
-    whole(d, y, x, tensor(), tensor(), ACT_SILU);
+    run_whole_tensor(d, y, x, tensor(), tensor(), ACT_SILU);
 }
 
 extern "C" void cuda_convert(dev *d, tensor y, tensor x)
 {
-    whole(d, y, x, tensor(), tensor(), ACT_NONE);
+    run_whole_tensor(d, y, x, tensor(), tensor(), ACT_NONE);
 }
 
 extern "C" void cuda_load_elements(dev *d) { load_kernel<0>(d, element_kernel); }

@@ -33,7 +33,7 @@ __device__ __forceinline__ void load_few(float (&x)[V], const sums_args &s, size
     const view v = view_either(second, s.b, s.a);
 #pragma unroll
     for (int i = 0; i < V; i++)
-        x[i] = load1(v, pixel, (second ? c - s.a.c : c) + i);
+        x[i] = load_channel(v, pixel, (second ? c - s.a.c : c) + i);
 }
 
 /* Four of them: halves and floats lie in one aligned piece. */
@@ -134,14 +134,14 @@ struct affine_args {
     float eps;
 };
 
-__device__ __forceinline__ double warp_sum(double x)
+__device__ __forceinline__ double warp_sum_double(double x)
 {
     for (int step = 16; step; step /= 2)
         x += __shfl_xor_sync(~0u, x, step);
     return x;
 }
 
-__device__ __forceinline__ int rows_of(const affine_args &a, int unit)
+__device__ __forceinline__ int norm_unit_rows(const affine_args &a, int unit)
 {
     return min(static_cast<int>(BAND_UNIT), a.h - unit * BAND_UNIT);
 }
@@ -156,14 +156,14 @@ __global__ void __launch_bounds__(32) affine_kernel(const affine_args a)
     double mean = 0, squares = 0;
 
     for (int u = lane; u < a.units; u += 32)
-        mean += a.row * rows_of(a, u) * sums[u * a.groups].x;
-    mean = warp_sum(mean) / count;
+        mean += a.row * norm_unit_rows(a, u) * sums[u * a.groups].x;
+    mean = warp_sum_double(mean) / count;
     for (int u = lane; u < a.units; u += 32) {
         const double2 s = sums[u * a.groups];
         const double far = s.x - mean;
-        squares += s.y + a.row * rows_of(a, u) * far * far;
+        squares += s.y + a.row * norm_unit_rows(a, u) * far * far;
     }
-    squares = warp_sum(squares);
+    squares = warp_sum_double(squares);
     const double slope = 1.0 / sqrt(squares / count + static_cast<double>(a.eps));
     for (int c = g * size + lane; c < (g + 1) * size; c += 32) {
         float *out = a.affine + static_cast<size_t>(n) * 2 * a.c + c;
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(32) affine_kernel(const affine_args a)
 /* ---- launching ---- */
 
 /* May channels be taken V at a time? */
-static bool in_pieces(const view &v, int pieces)
+static bool can_load_vectors(const view &v, int pieces)
 {
     const size_t bytes = static_cast<size_t>(pieces) * dtype_bytes(static_cast<dtype>(v.type));
     return !v.data || (v.c % pieces == 0 && v.stride % static_cast<size_t>(pieces) == 0 &&
@@ -199,12 +199,14 @@ extern "C" void cuda_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int
     s.groups = sums.w;
     s.size = (a.c + b.c) / sums.w;
     s.together = s.size < CHANNELS ? min(sums.w, (CHANNELS + s.size - 1) / s.size) : 1;
-    const int pieces = s.size % 4 == 0 && in_pieces(s.a, 4) && in_pieces(s.b, 4) ? 4 : 1;
+    const int pieces =
+        s.size % 4 == 0 && can_load_vectors(s.a, 4) && can_load_vectors(s.b, 4) ? 4 : 1;
     s.threads = min(s.together * s.size / pieces, static_cast<int>(THREADS));
     s.pixels = THREADS / s.threads;
     const dim3 grid(blocks_of(static_cast<size_t>(s.groups), static_cast<size_t>(s.together)),
                     blocks_of(static_cast<size_t>(rows), BAND_UNIT), static_cast<unsigned>(a.n));
-    launch(d, pieces == 4 ? sums_kernel<4> : sums_kernel<1>, grid, THREADS, sizeof(sums_shared), s);
+    launch_kernel(d, pieces == 4 ? sums_kernel<4> : sums_kernel<1>, grid, THREADS,
+                  sizeof(sums_shared), s);
 }
 
 extern "C" void cuda_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
@@ -221,8 +223,8 @@ extern "C" void cuda_groupnorm(dev *d, tensor affine, tensor sums, int h, int w,
     a.c = affine.c;
     a.row = static_cast<double>(w) * (affine.c / sums.w);
     a.eps = eps;
-    launch(d, affine_kernel, dim3(static_cast<unsigned>(sums.w), static_cast<unsigned>(affine.n)),
-           32, 0, a);
+    launch_kernel(d, affine_kernel,
+                  dim3(static_cast<unsigned>(sums.w), static_cast<unsigned>(affine.n)), 32, 0, a);
 }
 
 extern "C" void cuda_load_groupnorm(dev *d)

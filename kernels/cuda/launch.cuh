@@ -15,7 +15,7 @@ template <class T> __device__ __forceinline__ T *shared_memory()
 
 /* Enqueues kernel<<<grid, block>>>(args...) on the compute stream. */
 template <class... P, class... A>
-void launch(dev *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... args)
+void launch_kernel(dev *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... args)
 {
     cudaLaunchConfig_t c = {};
     c.gridDim = grid;

@@ -15,7 +15,7 @@ struct layernorm_args {
     float each, eps; /* 1 / channels */
 };
 
-__device__ __forceinline__ float warp_sum(float v)
+__device__ __forceinline__ float warp_sum_float(float v)
 {
 #pragma unroll
     for (int step = 16; step; step /= 2)
@@ -33,29 +33,29 @@ __global__ void __launch_bounds__(THREADS) layernorm_kernel(const layernorm_args
 
     for (int c = first; c < channels; c += 32 * 8) {
         float x[8];
-        load8(x, a.x, pixel, c);
+        load_channels8(x, a.x, pixel, c);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             sum += x[i];
     }
-    const float mean = warp_sum(sum) * a.each;
+    const float mean = warp_sum_float(sum) * a.each;
     for (int c = first; c < channels; c += 32 * 8) {
         float x[8];
-        load8(x, a.x, pixel, c);
+        load_channels8(x, a.x, pixel, c);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (c + i < channels)
                 squares += (x[i] - mean) * (x[i] - mean);
     }
-    const float scale = rsqrtf(warp_sum(squares) * a.each + a.eps);
+    const float scale = rsqrtf(warp_sum_float(squares) * a.each + a.eps);
     for (int c = first; c < channels; c += 32 * 8) {
         float x[8];
-        load8(x, a.x, pixel, c);
+        load_channels8(x, a.x, pixel, c);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (c + i < channels)
                 x[i] = (x[i] - mean) * scale * __ldg(a.gain + c + i) + __ldg(a.bias + c + i);
-        store8(a.y, pixel, c, x);
+        store_channels8(a.y, pixel, c, x);
     }
 }
 
@@ -69,7 +69,7 @@ extern "C" void cuda_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor b
     a.pixels = static_cast<size_t>(x.n) * tensor_pixels(x);
     a.each = 1.0f / static_cast<float>(x.c);
     a.eps = eps;
-    launch(d, layernorm_kernel, blocks_of(a.pixels, WARPS), THREADS, 0, a);
+    launch_kernel(d, layernorm_kernel, blocks_of(a.pixels, WARPS), THREADS, 0, a);
 }
 
 extern "C" void cuda_load_layernorm(dev *d) { load_kernel<0>(d, layernorm_kernel); }

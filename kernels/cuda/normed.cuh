@@ -32,48 +32,49 @@ static inline bool normed_raw(const normed &n) { return !n.affine && n.act == AC
 static inline bool normed_silu(const normed &n) { return n.affine && n.act == ACT_SILU; }
 
 /* Channels [c, c + 8) of a pixel; 0 beyond the last. */
-__device__ __forceinline__ void gather8(float (&x)[8], const normed &in, size_t pixel, int c)
+__device__ __forceinline__ void gather_channels8(float (&x)[8], const normed &in, size_t pixel,
+                                                 int c)
 {
     if (in.whole_vectors) {
         if (c < in.a.c)
-            load8(x, in.a, pixel, c);
+            load_channels8(x, in.a, pixel, c);
         else
-            load8(x, in.b, pixel, c - in.a.c);
+            load_channels8(x, in.b, pixel, c - in.a.c);
         return;
     }
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         x[i] = 0.0f;
         if (c + i < in.a.c)
-            x[i] = load1(in.a, pixel, c + i);
+            x[i] = load_channel(in.a, pixel, c + i);
         else if (c + i < in.c)
-            x[i] = load1(in.b, pixel, c + i - in.a.c);
+            x[i] = load_channel(in.b, pixel, c + i - in.a.c);
     }
 }
 
-__device__ __forceinline__ void silu8(float (&x)[8])
+__device__ __forceinline__ void apply_silu8(float (&x)[8])
 {
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        x[i] = silu(x[i]);
+        x[i] = silu_float(x[i]);
 }
 
 /* One branch for all eight, so that they do not wait for each other. */
-__device__ __forceinline__ void activate8(float (&x)[8], int act)
+__device__ __forceinline__ void apply_act8(float (&x)[8], int act)
 {
     if (act == ACT_SILU) {
-        silu8(x);
+        apply_silu8(x);
     } else if (act == ACT_GELU) {
 #pragma unroll
         for (int i = 0; i < 8; i++)
-            x[i] = gelu(x[i]);
+            x[i] = gelu_float(x[i]);
     }
 }
 
 /* The norm of channels [c, c + 8) of an image.  The product is added to without being rounded in
  * between, here as in whole vectors (affine8): so that a value does not depend on who normalises
  * it. */
-__device__ __forceinline__ void normalise8(float (&x)[8], const normed &in, int image, int c)
+__device__ __forceinline__ void apply_affine8(float (&x)[8], const normed &in, int image, int c)
 {
     const float *slope = in.affine + static_cast<size_t>(image) * 2 * in.c + c;
     const float *shift = slope + in.c;
@@ -109,8 +110,8 @@ struct affine8 {
         for (int i = 0; i < 4; i++) {
             const float2 x = __half22float2(raw.pair[i]);
             out.pair[i] = __floats2half2_rn(
-                silu(fmaf(x.x, scale * slope[2 * i], shift[2 * i])),
-                silu(fmaf(x.y, scale * slope[2 * i + 1], shift[2 * i + 1])));
+                silu_float(fmaf(x.x, scale * slope[2 * i], shift[2 * i])),
+                silu_float(fmaf(x.y, scale * slope[2 * i + 1], shift[2 * i + 1])));
         }
         return out;
     }

@@ -25,25 +25,25 @@ template <> struct vector_of<float> {
 };
 template <class E> using vec8 = typename vector_of<E>::type;
 
-__device__ __forceinline__ void encode8(half8 &v, const float (&x)[8])
+__device__ __forceinline__ void encode_vector8(half8 &v, const float (&x)[8])
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
         v.pair[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
 }
 
-__device__ __forceinline__ void encode8(float8 &v, const float (&x)[8])
+__device__ __forceinline__ void encode_vector8(float8 &v, const float (&x)[8])
 {
 #pragma unroll
     for (int i = 0; i < 8; i++)
         v.x[i] = x[i];
 }
 
-template <class E> __device__ __forceinline__ vec8<E> zero8()
+template <class E> __device__ __forceinline__ vec8<E> zero_vector8()
 {
     const float zeros[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
     vec8<E> v;
-    encode8(v, zeros);
+    encode_vector8(v, zeros);
     return v;
 }
 
@@ -80,7 +80,7 @@ template <int N> struct vector_copies {
     __device__ __forceinline__ void fetch(int i, void *to, const void *from, bool is_there)
     {
         if (has_copies()) {
-            copy16(to, from, is_there);
+            copy16_async(to, from, is_there);
             return;
         }
         raw[i] = make_uint4(0, 0, 0, 0);

@@ -35,7 +35,7 @@ static size_t trial_bytes(const cuda_dev *c)
     return tensor_bytes(t.x) + tensor_bytes(t.w) + tensor_bytes(t.y);
 }
 
-static void multiply(dev *d, const trial *t, cuda_math math)
+static void run_probe_product(dev *d, const trial *t, cuda_math math)
 {
     linear_args a = {};
     a.y = t->y;
@@ -46,13 +46,14 @@ static void multiply(dev *d, const trial *t, cuda_math math)
 }
 
 /* Milliseconds of the best of some runs, the first of which only warms up. */
-static float time_of(dev *d, const trial *t, cuda_math math, cudaEvent_t begin, cudaEvent_t end)
+static float measure_probe_ms(dev *d, const trial *t, cuda_math math, cudaEvent_t begin,
+                              cudaEvent_t end)
 {
     const cudaStream_t s = cuda_of(d)->stream[DEV_COMPUTE];
     float best = 0, ms = 0;
     for (int i = 0; i < RUNS && dev_status(d) == REFINE_OK; i++) {
         cuda_check(d, cudaEventRecord(begin, s), "probing");
-        multiply(d, t, math);
+        run_probe_product(d, t, math);
         cuda_check(d, cudaEventRecord(end, s), "probing");
         cuda_check(d, cudaEventSynchronize(end), "probing");
         cuda_check(d, cudaEventElapsedTime(&ms, begin, end), "probing");
@@ -62,10 +63,10 @@ static float time_of(dev *d, const trial *t, cuda_math math, cudaEvent_t begin, 
     return best;
 }
 
-static cuda_math faster(dev *d, const trial *t, cudaEvent_t begin, cudaEvent_t end)
+static cuda_math choose_faster_math(dev *d, const trial *t, cudaEvent_t begin, cudaEvent_t end)
 {
-    const float without = time_of(d, t, CUDA_HALF2, begin, end);
-    const float with = time_of(d, t, CUDA_TENSOR_CORES, begin, end);
+    const float without = measure_probe_ms(d, t, CUDA_HALF2, begin, end);
+    const float with = measure_probe_ms(d, t, CUDA_TENSOR_CORES, begin, end);
     return with * LEAST_GAIN < without ? CUDA_TENSOR_CORES : CUDA_HALF2;
 }
 
@@ -84,7 +85,7 @@ extern "C" void cuda_probe(cuda_dev *c)
         cuda_check(d, cudaMemsetAsync(memory, 0, trial_bytes(c), c->stream[DEV_COMPUTE]),
                    "probing")) {
         const trial t = make_trial(c, static_cast<char *>(memory));
-        c->math = faster(d, &t, begin, end);
+        c->math = choose_faster_math(d, &t, begin, end);
     }
     if (begin)
         (void)cudaEventDestroy(begin);

@@ -130,7 +130,7 @@ static double cycles_of(const cuda_dev *c, const product_args &p, cuda_tile tile
     return left ? whole + stage_cycles(c, t, most) : whole;
 }
 
-static bool takes(const product_way *t, const product_args &p)
+static bool can_read_input(const product_way *t, const product_args &p)
 {
     return t->norms || normed_raw(p.in);
 }
@@ -141,17 +141,17 @@ static const product_way &fastest_tile(const cuda_dev *c, const product_args &p)
     double least = cycles_of(c, p, CUDA_128X128);
     for (int i = CUDA_128X128 + 1; i < CUDA_TILES; i++) {
         const double cycles = cycles_of(c, p, static_cast<cuda_tile>(i));
-        if (!takes(TILES[i], p) || cycles >= least * WORTH_SMALLER)
+        if (!can_read_input(TILES[i], p) || cycles >= least * WORTH_SMALLER)
             continue;
         least = cycles;
         best = TILES[i];
     }
-    if (c->only < CUDA_TILES && takes(TILES[c->only], p))
+    if (c->only < CUDA_TILES && can_read_input(TILES[c->only], p))
         best = TILES[c->only];
     return *best;
 }
 
-static const product_way &way_of(const cuda_dev *c, const product_args &p)
+static const product_way &choose_product_way(const cuda_dev *c, const product_args &p)
 {
     if (p.q)
         return product_int8;
@@ -163,7 +163,7 @@ static const product_way &way_of(const cuda_dev *c, const product_args &p)
     return vectors ? fastest_tile(c, p) : product_small_any;
 }
 
-void product_run(dev *d, const product_args &p) { way_of(cuda_of(d), p).run(d, p); }
+void product_run(dev *d, const product_args &p) { choose_product_way(cuda_of(d), p).run(d, p); }
 
 extern "C" void cuda_load_products(dev *d)
 {

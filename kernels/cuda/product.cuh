@@ -246,15 +246,15 @@ template <class E, int ROWS, int THREADS> struct any_pixels {
         place.move(p, k);
 #pragma unroll
         for (int i = 0; i < of::EACH; i++) {
-            have[i] = zero8<E>();
+            have[i] = zero_vector8<E>();
             if (c >= p.in.c || place.pixel[i] < 0)
                 continue;
             float x[8];
-            gather8(x, p.in, static_cast<size_t>(place.pixel[i]), c);
-            normalise8(x, p.in, place.at[i].image, c);
+            gather_channels8(x, p.in, static_cast<size_t>(place.pixel[i]), c);
+            apply_affine8(x, p.in, place.at[i].image, c);
             if (p.in.act == ACT_SILU)
-                silu8(x);
-            encode8(have[i], x);
+                apply_silu8(x);
+            encode_vector8(have[i], x);
         }
     }
 
@@ -392,7 +392,7 @@ __device__ __forceinline__ __half2 as_halves(uint32_t bits)
     return h;
 }
 
-__device__ __forceinline__ void decode16(half8 (&v)[2], uint4 q, __half scale)
+__device__ __forceinline__ void decode_int8x16(half8 (&v)[2], uint4 q, __half scale)
 {
     const uint32_t word[4] = { q.x ^ 0x80808080u, q.y ^ 0x80808080u, q.z ^ 0x80808080u,
                                q.w ^ 0x80808080u };
@@ -406,7 +406,7 @@ __device__ __forceinline__ void decode16(half8 (&v)[2], uint4 q, __half scale)
     }
 }
 
-__device__ __forceinline__ void decode16(float8 (&v)[2], uint4 q, __half scale)
+__device__ __forceinline__ void decode_int8x16(float8 (&v)[2], uint4 q, __half scale)
 {
     const uint32_t word[4] = { q.x, q.y, q.z, q.w };
     const float factor = __half2float(scale);
@@ -492,7 +492,7 @@ template <class E, int ROWS, int THREADS> struct int8_rows {
         for (int i = 0; i < of::EACH; i++) {
             const int row = of::first() + i * of::APART, v = 2 * of::vector();
             vec8<E> out[2];
-            decode16(out, raw[i], scale[i]);
+            decode_int8x16(out, raw[i], scale[i]);
             to.vector(row, v) = out[0];
             to.vector(row, v + 1) = out[1];
         }
@@ -534,9 +534,9 @@ template <int ROWS, int THREADS> struct int8_groups {
 };
 
 /* A vector of halves as one of E. */
-__device__ __forceinline__ void widen8(half8 &to, const half8 &h) { to = h; }
+__device__ __forceinline__ void widen_half8(half8 &to, const half8 &h) { to = h; }
 
-__device__ __forceinline__ void widen8(float8 &to, const half8 &h)
+__device__ __forceinline__ void widen_half8(float8 &to, const half8 &h)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -576,10 +576,10 @@ template <class E, int ROWS, int THREADS> struct any_rows {
             const size_t at = static_cast<size_t>(r - row0[u]) * p.k +
                               static_cast<size_t>(k.tap) * p.in.c;
             if (p.half_vectors) {
-                have[i] = zero8<E>();
+                have[i] = zero_vector8<E>();
                 if (r < p.n && c < p.in.c)
-                    widen8(have[i], half8_load(static_cast<const __half *>(piece[u]) + at +
-                                               static_cast<size_t>(c)));
+                    widen_half8(have[i], half8_load(static_cast<const __half *>(piece[u]) + at +
+                                                    static_cast<size_t>(c)));
                 continue;
             }
             float x[8];
@@ -588,7 +588,7 @@ template <class E, int ROWS, int THREADS> struct any_rows {
                 x[j] = r < p.n && c + j < p.in.c
                            ? load_element(piece[u], p.w_type, at + static_cast<size_t>(c + j))
                            : 0.0f;
-            encode8(have[i], x);
+            encode_vector8(have[i], x);
         }
     }
 
@@ -602,7 +602,8 @@ template <class E, int ROWS, int THREADS> struct any_rows {
 
 /* ---- what becomes of the sums ---- */
 
-__device__ __forceinline__ void store4(const view &v, size_t pixel, int c, const float (&x)[4])
+__device__ __forceinline__ void store_channels4(const view &v, size_t pixel, int c,
+                                                const float (&x)[4])
 {
     if (v.vectors && v.type == DT_F16) {
         half4 h;
@@ -614,11 +615,11 @@ __device__ __forceinline__ void store4(const view &v, size_t pixel, int c, const
 #pragma unroll
     for (int i = 0; i < 4; i++)
         if (c + i < v.c)
-            store1(v, pixel, c + i, x[i]);
+            store_channel(v, pixel, c + i, x[i]);
 }
 
 /* Sums of row m for rows [n, n + 8) of w: the epilogue of kernels/ops.h, and into y. */
-__device__ __forceinline__ void finish8(const product_args &p, int m, int n, float (&v)[8])
+__device__ __forceinline__ void apply_epilogue8(const product_args &p, int m, int n, float (&v)[8])
 {
     if (m >= p.pixels || n >= p.n)
         return;
@@ -640,28 +641,29 @@ __device__ __forceinline__ void finish8(const product_args &p, int m, int n, flo
         float half[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            half[i] = v[2 * i] * gelu(v[2 * i + 1]);
+            half[i] = v[2 * i] * gelu_float(v[2 * i + 1]);
             if (p.residual.data && n / 2 + i < p.y.c)
-                half[i] += load1(p.residual, pixel, n / 2 + i);
+                half[i] += load_channel(p.residual, pixel, n / 2 + i);
         }
-        store4(p.y, pixel, n / 2, half);
+        store_channels4(p.y, pixel, n / 2, half);
         return;
     }
-    activate8(v, p.act);
+    apply_act8(v, p.act);
     if (p.residual.data) {
         float r[8];
-        load8(r, p.residual, pixel, n);
+        load_channels8(r, p.residual, pixel, n);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             v[i] += r[i];
     }
-    store8(p.y, pixel, n, v);
+    store_channels8(p.y, pixel, n, v);
 }
 
 /* Stores a tile of sums: all `threads` of them together, from one barrier to the next. */
 template <int ROWS, int COLUMNS>
-__device__ __forceinline__ void finish(const product_args &p, const outputs<ROWS, COLUMNS> &sums,
-                                       int m0, int n0, int thread, int threads)
+__device__ __forceinline__ void store_outputs(const product_args &p,
+                                              const outputs<ROWS, COLUMNS> &sums, int m0, int n0,
+                                              int thread, int threads)
 {
     for (int i = thread; i < ROWS * (COLUMNS / 8); i += threads) {
         const int row = i / (COLUMNS / 8), column = i % (COLUMNS / 8) * 8;
@@ -669,7 +671,7 @@ __device__ __forceinline__ void finish(const product_args &p, const outputs<ROWS
 #pragma unroll
         for (int j = 0; j < 8; j++)
             v[j] = sums.at[row][column + j];
-        finish8(p, m0 + row, n0 + column, v);
+        apply_epilogue8(p, m0 + row, n0 + column, v);
     }
 }
 

@@ -2,4 +2,4 @@
  * shape. */
 #include "kernels/cuda/product_simt.cuh"
 
-const product_way product_floats = way_of<floats_tile, any_kernels<floats_tile>>();
+const product_way product_floats = make_product_way<floats_tile, any_kernels<floats_tile>>();

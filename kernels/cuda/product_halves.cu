@@ -2,4 +2,4 @@
  * whole vectors. */
 #include "kernels/cuda/product_simt.cuh"
 
-const product_way product_halves = way_of<halves_tile, vector_kernels<halves_tile>>();
+const product_way product_halves = make_product_way<halves_tile, vector_kernels<halves_tile>>();

@@ -2,4 +2,4 @@
  * type and shape. */
 #include "kernels/cuda/product_simt.cuh"
 
-const product_way product_halves_any = way_of<halves_tile, any_kernels<halves_tile>>();
+const product_way product_halves_any = make_product_way<halves_tile, any_kernels<halves_tile>>();

@@ -95,4 +95,4 @@ template <class T> struct int8_kernels {
 
 typedef int8_tile<small_warps> tile;
 
-const product_way product_int8 = way_of<tile, int8_kernels<tile>>();
+const product_way product_int8 = make_product_way<tile, int8_kernels<tile>>();

@@ -10,7 +10,7 @@
 
 typedef void product_kernel(const product_args);
 
-template <class T, class K> constexpr product_way way_of()
+template <class T, class K> constexpr product_way make_product_way()
 {
     return { K::run, K::load, T::M, T::N, K::NORMS };
 }
@@ -27,7 +27,7 @@ template <class T> void product_launch(dev *d, product_kernel *kernel, const pro
 {
     const unsigned rows = blocks_of(static_cast<size_t>(p.n), T::N);
     const unsigned pixels = blocks_of(static_cast<size_t>(p.pixels), T::M);
-    launch(d, kernel, rows * pixels, T::THREADS, sizeof(typename T::shared), p);
+    launch_kernel(d, kernel, rows * pixels, T::THREADS, sizeof(typename T::shared), p);
 }
 
 /* What lies in whole vectors (in_vectors of kernels/cuda/product.cu): as it is, */

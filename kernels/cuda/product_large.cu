@@ -2,4 +2,4 @@
  * vectors. */
 #include "kernels/cuda/product_tensor.cuh"
 
-const product_way product_large = way_of<large_tile, vector_kernels<large_tile>>();
+const product_way product_large = make_product_way<large_tile, vector_kernels<large_tile>>();

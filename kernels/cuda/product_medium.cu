@@ -3,4 +3,4 @@
  */
 #include "kernels/cuda/product_tensor.cuh"
 
-const product_way product_medium = way_of<medium_tile, plain_kernels<medium_tile>>();
+const product_way product_medium = make_product_way<medium_tile, plain_kernels<medium_tile>>();

@@ -24,7 +24,7 @@ template <class E, int TM, int TN> struct threads {
 
 /* Adds a dot product: of pairs of halves two at once, */
 template <int TN>
-__device__ REGISTERS_ONLY void add_products(__half2 (&d)[TN], half8 a, const half8 (&b)[TN])
+__device__ REGISTERS_ONLY void add_half_products(__half2 (&d)[TN], half8 a, const half8 (&b)[TN])
 {
 #pragma unroll
     for (int j = 0; j < TN; j++)
@@ -35,7 +35,7 @@ __device__ REGISTERS_ONLY void add_products(__half2 (&d)[TN], half8 a, const hal
 
 /* and of floats. */
 template <int TN>
-__device__ REGISTERS_ONLY void add_products(float (&d)[TN], float8 a, const float8 (&b)[TN])
+__device__ REGISTERS_ONLY void add_float_products(float (&d)[TN], float8 a, const float8 (&b)[TN])
 {
 #pragma unroll
     for (int j = 0; j < TN; j++)
@@ -46,9 +46,9 @@ __device__ REGISTERS_ONLY void add_products(float (&d)[TN], float8 a, const floa
 
 /* The vectors v and v + 1 of k, 16 of it. */
 template <int TM, int TN>
-__device__ __forceinline__ void multiply16(float (&d)[TM][TN],
-                                           stage<__half, SIDE * TM, SIDE * TN> &s, int v, int tm,
-                                           int tn)
+__device__ __forceinline__ void multiply_k16(float (&d)[TM][TN],
+                                             stage<__half, SIDE * TM, SIDE * TN> &s, int v, int tm,
+                                             int tn)
 {
     __half2 sum[TM][TN];
 #pragma unroll
@@ -64,7 +64,7 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
             b[j] = s.w.vector(tn + SIDE * j, v + u);
 #pragma unroll
         for (int i = 0; i < TM; i++)
-            add_products(sum[i], s.x.vector(tm + SIDE * i, v + u), b);
+            add_half_products(sum[i], s.x.vector(tm + SIDE * i, v + u), b);
     }
 #pragma unroll
     for (int i = 0; i < TM; i++)
@@ -76,9 +76,9 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
 }
 
 template <int TM, int TN>
-__device__ __forceinline__ void multiply16(float (&d)[TM][TN],
-                                           stage<float, SIDE * TM, SIDE * TN> &s, int v, int tm,
-                                           int tn)
+__device__ __forceinline__ void multiply_k16(float (&d)[TM][TN],
+                                             stage<float, SIDE * TM, SIDE * TN> &s, int v, int tm,
+                                             int tn)
 {
 #pragma unroll
     for (int u = 0; u < 2; u++) {
@@ -88,7 +88,7 @@ __device__ __forceinline__ void multiply16(float (&d)[TM][TN],
             b[j] = s.w.vector(tn + SIDE * j, v + u);
 #pragma unroll
         for (int i = 0; i < TM; i++)
-            add_products(d[i], s.x.vector(tm + SIDE * i, v + u), b);
+            add_float_products(d[i], s.x.vector(tm + SIDE * i, v + u), b);
     }
 }
 
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const pro
     w.begin(p, at.n0);
     for_each_stage(p, shared->s, x, w, [&](stage<E, tile::M, tile::N> &s) {
         for (int v = 0; v < VECTORS; v += 2)
-            multiply16(d, s, v, tm, tn);
+            multiply_k16(d, s, v, tm, tn);
     });
 #pragma unroll
     for (int i = 0; i < TM; i++)
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 1) product_simt_kernel(const pro
         for (int j = 0; j < TN; j++)
             shared->out.at[tm + SIDE * i][tn + SIDE * j] = d[i][j];
     __syncthreads();
-    finish(p, shared->out, at.m0, at.n0, thread, SIMT_THREADS);
+    store_outputs(p, shared->out, at.m0, at.n0, thread, SIMT_THREADS);
 }
 
 /* Its kernels, by what they read. */

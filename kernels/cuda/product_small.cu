@@ -2,4 +2,4 @@
  * vectors. */
 #include "kernels/cuda/product_tensor.cuh"
 
-const product_way product_small = way_of<small_tile, vector_kernels<small_tile>>();
+const product_way product_small = make_product_way<small_tile, vector_kernels<small_tile>>();

@@ -2,4 +2,5 @@
  * type and shape. */
 #include "kernels/cuda/product_tensor.cuh"
 
-const product_way product_small_any = way_of<small_any_tile, any_kernels<small_any_tile>>();
+const product_way product_small_any =
+    make_product_way<small_any_tile, any_kernels<small_any_tile>>();

@@ -62,7 +62,7 @@ __device__ __forceinline__ void finish_warp(const product_args &p, outputs<16, T
     for (int i = 0; i < T::WARP_M / 16; i++) {
         put_fragments(out, d[i]);
         __syncwarp();
-        finish(p, out, m + 16 * i, n, lane, 32);
+        store_outputs(p, out, m + 16 * i, n, lane, 32);
         __syncwarp();
     }
 }

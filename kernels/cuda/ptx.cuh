@@ -29,7 +29,8 @@
 #include <stdint.h>
 
 /* d += a b.  Compute capability 7.5 has only the half of it along k. */
-__device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+__device__ __forceinline__ void mma_half(float (&d)[4], const uint32_t (&a)[4],
+                                         const uint32_t (&b)[2])
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
@@ -75,7 +76,7 @@ __device__ __forceinline__ void mma_tile(float (&d)[I][J][4], const uint32_t (&a
     for (int i = 0; i < I; i++)
 #pragma unroll
         for (int j = 0; j < J; j++)
-            mma(d[i][j], a[i], b[j]);
+            mma_half(d[i][j], a[i], b[j]);
 }
 
 /* Likewise of integers, 64 deep, in halves of 32. */
@@ -125,7 +126,7 @@ __device__ __forceinline__ constexpr bool has_copies()
 
 /* Sixteen bytes, both places aligned to them; zeros where they are not there, which reads nothing.
  * They have come when the thread has met copies_wait; for others, after a barrier behind that. */
-__device__ __forceinline__ void copy16(void *to, const void *from, bool is_there)
+__device__ __forceinline__ void copy16_async(void *to, const void *from, bool is_there)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(to));

@@ -16,7 +16,7 @@ struct quantise_args {
 
 /* The bits of the largest magnitude of a group.  As integers, infinity and NaN are above all
  * numbers. */
-__device__ __forceinline__ unsigned largest_magnitude(const float (&x)[8])
+__device__ __forceinline__ unsigned group_absmax_bits(const float (&x)[8])
 {
     unsigned most = 0;
 #pragma unroll
@@ -29,17 +29,17 @@ __device__ __forceinline__ unsigned largest_magnitude(const float (&x)[8])
 }
 
 /* Rounded to an integer by what is added. */
-__device__ __forceinline__ unsigned quantised(float x, float by)
+__device__ __forceinline__ unsigned quantise_to_byte(float x, float by)
 {
     const float MAGIC = 0x1.8p23f;
     const float shifted = __fadd_rn(__fmul_rn(x, by), MAGIC);
     return (__float_as_uint(shifted) - __float_as_uint(MAGIC)) & 0xffu;
 }
 
-__device__ __forceinline__ unsigned quantised4(const float *x, float by)
+__device__ __forceinline__ unsigned quantise_to_word(const float *x, float by)
 {
-    return quantised(x[0], by) | quantised(x[1], by) << 8 | quantised(x[2], by) << 16 |
-           quantised(x[3], by) << 24;
+    return quantise_to_byte(x[0], by) | quantise_to_byte(x[1], by) << 8 |
+           quantise_to_byte(x[2], by) << 16 | quantise_to_byte(x[3], by) << 24;
 }
 
 /* Nobody leaves before all have met; what is beyond the last pixel is not stored. */
@@ -53,11 +53,12 @@ __global__ void __launch_bounds__(QUANTISE_THREADS, 4) quantise_kernel(const qua
     float x[8] = {};
 
     if (there && c < a.in.c) {
-        gather8(x, a.in, static_cast<size_t>(image) * a.in_pixels + a.first + pixel % a.pixels, c);
-        normalise8(x, a.in, image, c);
-        activate8(x, a.in.act);
+        gather_channels8(x, a.in,
+                         static_cast<size_t>(image) * a.in_pixels + a.first + pixel % a.pixels, c);
+        apply_affine8(x, a.in, image, c);
+        apply_act8(x, a.in.act);
     }
-    const unsigned bits = largest_magnitude(x);
+    const unsigned bits = group_absmax_bits(x);
     const bool finite = bits < 0x7f800000u;
     const float most = finite ? __uint_as_float(bits) : 0.0f;
     const float by = most > 0x1p-100f ? __fdiv_rn(static_cast<float>(I8_MOST), most) : 0.0f;
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(QUANTISE_THREADS, 4) quantise_kernel(const qua
         for (int i = 0; i < 8; i++)
             x[i] = 0.0f;
     }
-    *reinterpret_cast<uint2 *>(a.q + at * 8) = make_uint2(quantised4(x, by), quantised4(x + 4, by));
+    *reinterpret_cast<uint2 *>(a.q + at * 8) =
+        make_uint2(quantise_to_word(x, by), quantise_to_word(x + 4, by));
     if (at % SHARE == 0)
         a.scale[group] = !finite  ? __uint_as_float(0x7fc00000u)
                          : by > 0 ? __fdiv_rn(most, static_cast<float>(I8_MOST))
@@ -88,7 +90,7 @@ void quantise_run(dev *d, void *to, int images, int pixels, const normed &in, si
     a.first = first;
     a.in_pixels = in_pixels;
     const size_t work = static_cast<size_t>(a.total) * a.groups * SHARE;
-    launch(d, quantise_kernel, blocks_of(work, QUANTISE_THREADS), QUANTISE_THREADS, 0, a);
+    launch_kernel(d, quantise_kernel, blocks_of(work, QUANTISE_THREADS), QUANTISE_THREADS, 0, a);
 }
 
 extern "C" void cuda_load_quantise(dev *d) { load_kernel<0>(d, quantise_kernel); }

@@ -4,7 +4,8 @@
  *
  * Pixels of all images are numbered through.  `vectors` says that every group of eight channels
  * from a multiple of eight on is one aligned 16-byte (F32: 32-byte) piece of memory, so that
- * load8 and store8 may be used; where it is false they take the elements one by one.
+ * load_channels8 and store_channels8 may be used; where it is false they take the elements one by
+ * one.
  */
 #ifndef REFINE_CUDA_VIEW_CUH
 #define REFINE_CUDA_VIEW_CUH
@@ -97,12 +98,12 @@ __device__ __forceinline__ void store_element(void *data, int type, size_t i, fl
         static_cast<uint16_t *>(data)[i] = float_bf16(x);
 }
 
-__device__ __forceinline__ float load1(const view &v, size_t pixel, int c)
+__device__ __forceinline__ float load_channel(const view &v, size_t pixel, int c)
 {
     return load_element(v.data, v.type, pixel * v.stride + static_cast<size_t>(c)) * v.scale;
 }
 
-__device__ __forceinline__ void store1(const view &v, size_t pixel, int c, float x)
+__device__ __forceinline__ void store_channel(const view &v, size_t pixel, int c, float x)
 {
     store_element(v.data, v.type, pixel * v.stride + static_cast<size_t>(c), x * v.inverse);
 }
@@ -149,7 +150,7 @@ __device__ __forceinline__ half8 half8_if(bool is_there, const half8 &h)
 }
 
 /* Channels [c, c + 8) of a pixel, c a multiple of 8; channels beyond the last are 0. */
-__device__ __forceinline__ void load8(float (&x)[8], const view &v, size_t pixel, int c)
+__device__ __forceinline__ void load_channels8(float (&x)[8], const view &v, size_t pixel, int c)
 {
     const size_t at = pixel * v.stride + static_cast<size_t>(c);
     if (v.vectors && v.type == DT_F16) {
@@ -179,7 +180,8 @@ __device__ __forceinline__ void load8(float (&x)[8], const view &v, size_t pixel
 }
 
 /* Likewise; what is beyond the last channel is not stored. */
-__device__ __forceinline__ void store8(const view &v, size_t pixel, int c, const float (&x)[8])
+__device__ __forceinline__ void store_channels8(const view &v, size_t pixel, int c,
+                                                const float (&x)[8])
 {
     const size_t at = pixel * v.stride + static_cast<size_t>(c);
     if (v.vectors && v.type == DT_F16) {
@@ -204,13 +206,13 @@ __device__ __forceinline__ void store8(const view &v, size_t pixel, int c, const
 
 /* x / (1 + e^-x).  No branch, and no NaN while x is finite: where e^-x overflows, its reciprocal
  * is 0. */
-__device__ __forceinline__ float silu(float x)
+__device__ __forceinline__ float silu_float(float x)
 {
     return x * reciprocal_fast(1.0f + exp2_fast(x * -LOG2E));
 }
 
 /* x Phi(x), by erf. */
-__device__ __forceinline__ float gelu(float x)
+__device__ __forceinline__ float gelu_float(float x)
 {
     return 0.5f * x * (1.0f + erff(x * 0.70710678118654752440f));
 }

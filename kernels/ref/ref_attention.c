@@ -17,7 +17,7 @@ size_t ref_attention_workspace(const dev *d, const attention_args *a)
     return (tensor_pixels(a->k) + hd) * sizeof(double) + 2 * hd * sizeof(float);
 }
 
-static sums lay_out(void *workspace, const attention_args *a)
+static sums split_attention_workspace(void *workspace, const attention_args *a)
 {
     const int hd = a->q.c / a->heads;
     sums s = { .p = workspace };
@@ -36,7 +36,7 @@ typedef struct query {
 } query;
 
 /* p[i] = exp(q . k_i * scale - max), and their sum. */
-static double weigh(const sums *s, const query *a)
+static double compute_softmax_weights(const sums *s, const query *a)
 {
     const size_t hd = (size_t)a->q.c;
     double max = -INFINITY, sum = 0;
@@ -51,9 +51,9 @@ static double weigh(const sums *s, const query *a)
     return sum;
 }
 
-static void attend(const sums *s, const query *a)
+static void attend_query(const sums *s, const query *a)
 {
-    const double sum = weigh(s, a);
+    const double sum = compute_softmax_weights(s, a);
     for (int c = 0; c < a->y.c; c++)
         s->y[c] = 0;
     for (size_t i = 0; i < a->keys; i++) {
@@ -71,7 +71,7 @@ void ref_attention(dev *d, const attention_args *a)
     void *workspace = ref_workspace(d, ref_attention_workspace(d, a));
     if (!workspace)
         return;
-    const sums s = lay_out(workspace, a);
+    const sums s = split_attention_workspace(workspace, a);
     const int hd = a->q.c / a->heads;
     for (size_t n = 0; n < (size_t)a->q.n; n++)
         for (size_t i = 0; i < tq; i++)
@@ -84,6 +84,6 @@ void ref_attention(dev *d, const attention_args *a)
                                     .key0 = n * tk,
                                     .keys = a->causal ? i + 1 : tk,
                                     .scale = a->scale };
-                attend(&s, &one);
+                attend_query(&s, &one);
             }
 }

@@ -10,7 +10,7 @@
 #include <math.h>
 
 /* Rows of the input that output rows [row0, row0 + rows) touch: [*first, *end). */
-static void rows_needed(const matrix_input *in, conv_geometry g, int *first, int *end)
+static void input_rows_needed(const matrix_input *in, conv_geometry g, int *first, int *end)
 {
     *first = g.row0 * g.stride - g.pad;
     *end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
@@ -20,10 +20,10 @@ static void rows_needed(const matrix_input *in, conv_geometry g, int *first, int
         *end = in->h;
 }
 
-static tensor prepared(void *p, const matrix_input *in, conv_geometry g, int *first)
+static tensor ref_prepared_tensor(void *p, const matrix_input *in, conv_geometry g, int *first)
 {
     int end;
-    rows_needed(in, g, first, &end);
+    input_rows_needed(in, g, first, &end);
     return tensor_make(p, DT_F32, in->a.n, end - *first, in->w, in->a.c + in->b.c);
 }
 
@@ -31,7 +31,7 @@ size_t ref_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     (void)d;
     int first;
-    return tensor_bytes(prepared(NULL, in, g, &first));
+    return tensor_bytes(ref_prepared_tensor(NULL, in, g, &first));
 }
 
 /* One element of what the convolution reads; p is a pixel of the source. */
@@ -48,7 +48,7 @@ prepared_input ref_prepare(dev *d, void *p, const matrix_input *in, conv_geometr
 {
     (void)d;
     prepared_input s = { .in = *in };
-    s.ready = prepared(p, in, g, &s.first);
+    s.ready = ref_prepared_tensor(p, in, g, &s.first);
 
     size_t to = 0;
     for (int n = 0; n < s.ready.n; n++)
@@ -71,8 +71,8 @@ size_t ref_conv2d_workspace(const dev *d, const conv_args *a)
 }
 
 /* The sum for output (i, j) of image n with one row of w. */
-static double convolve(const prepared_input *x, const float *w, conv_geometry g, int n, int i,
-                       int j)
+static double convolve_pixel(const prepared_input *x, const float *w, conv_geometry g, int n, int i,
+                             int j)
 {
     const tensor r = x->ready;
     double sum = 0;
@@ -101,8 +101,8 @@ void ref_conv2d(dev *d, const conv_args *a)
                 for (int j = 0; j < a->y.w; j++) {
                     const size_t p = ((size_t)n * (size_t)a->y.h + (size_t)i) * (size_t)a->y.w +
                                      (size_t)j;
-                    ref_finish(&a->e, a->y, (size_t)n, p, c, convolve(&a->x, row, a->g, n, i, j),
-                               0.0);
+                    ref_finish(&a->e, a->y, (size_t)n, p, c,
+                               convolve_pixel(&a->x, row, a->g, n, i, j), 0.0);
                 }
     }
 }

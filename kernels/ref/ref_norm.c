@@ -15,7 +15,7 @@ typedef struct unit_sums {
 } unit_sums;
 
 /* Over channels [c0, c1) of pixels [p0, p1) of [a | b]. */
-static unit_sums moments(tensor a, tensor b, size_t p0, size_t p1, int c0, int c1)
+static unit_sums compute_unit_sums(tensor a, tensor b, size_t p0, size_t p1, int c0, int c1)
 {
     const double count = (double)(p1 - p0) * (double)(c1 - c0);
     unit_sums s = { 0, 0 };
@@ -31,7 +31,7 @@ static unit_sums moments(tensor a, tensor b, size_t p0, size_t p1, int c0, int c
     return s;
 }
 
-static unit_sums *sums_at(tensor sums, int n, int unit, int group)
+static unit_sums *unit_sums_at(tensor sums, int n, int unit, int group)
 {
     unit_sums *all = sums.data;
     return &all[((size_t)n * (size_t)sums.h + (size_t)unit) * (size_t)sums.w + (size_t)group];
@@ -46,20 +46,20 @@ void ref_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int r
             const int end = row + BAND_UNIT < row0 + rows ? row + BAND_UNIT : row0 + rows;
             const size_t w = (size_t)a.w, image = (size_t)n * tensor_pixels(a);
             for (int g = 0; g < sums.w; g++)
-                *sums_at(sums, n, row / BAND_UNIT, g) = moments(a, b, image + (size_t)row * w,
-                                                                image + (size_t)end * w, g * size,
-                                                                (g + 1) * size);
+                *unit_sums_at(sums, n, row / BAND_UNIT, g) = compute_unit_sums(
+                    a, b, image + (size_t)row * w, image + (size_t)end * w, g * size,
+                    (g + 1) * size);
         }
 }
 
 /* Mean and variance of a group.  `unit` numbers stand behind every unit but perhaps the last. */
-static void fold(tensor sums, int n, int g, double unit, double count, double *mean,
-                 double *variance)
+static void combine_unit_sums(tensor sums, int n, int g, double unit, double count, double *mean,
+                              double *variance)
 {
     double have = 0, squares = 0;
     *mean = 0;
     for (int u = 0; u < sums.h; u++) {
-        const unit_sums s = *sums_at(sums, n, u, g);
+        const unit_sums s = *unit_sums_at(sums, n, u, g);
         const double more = fmin(unit, count - have), far = s.mean - *mean;
         squares += s.squares + far * far * have * more / (have + more);
         *mean += far * more / (have + more);
@@ -77,7 +77,7 @@ void ref_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain
     for (int n = 0; n < affine.n; n++)
         for (int g = 0; g < sums.w; g++) {
             double mean, variance;
-            fold(sums, n, g, row * BAND_UNIT, row * h, &mean, &variance);
+            combine_unit_sums(sums, n, g, row * BAND_UNIT, row * h, &mean, &variance);
             for (int c = g * size; c < (g + 1) * size; c++) {
                 const double slope = (double)ref_load(gain, 0, c) / sqrt(variance + (double)eps);
                 ref_store(affine, 2 * (size_t)n, c, (float)slope);
@@ -105,7 +105,7 @@ void ref_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float e
     (void)d;
     const tensor none = { 0 };
     for (size_t p = 0; p < (size_t)x.n * tensor_pixels(x); p++) {
-        const unit_sums s = moments(x, none, p, p + 1, 0, x.c);
+        const unit_sums s = compute_unit_sums(x, none, p, p + 1, 0, x.c);
         const double scale = 1.0 / sqrt(s.squares / x.c + (double)eps);
         for (int c = 0; c < x.c; c++) {
             const double v = ((double)ref_load(x, p, c) - s.mean) * scale;

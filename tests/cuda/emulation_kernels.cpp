@@ -24,7 +24,7 @@ cudaError_t launch_trial(cudaStream_t s, void (*kernel)(P...), unsigned threads,
 __global__ void mma_kernel(trial_fragments *lanes)
 {
     trial_fragments *mine = lanes + threadIdx.x;
-    mma(mine->d, mine->a, mine->b);
+    mma_half(mine->d, mine->a, mine->b);
 }
 
 __global__ void mma_tile_kernel(trial_tile *lanes)
@@ -113,7 +113,7 @@ __global__ void trial_copies_kernel(trial_copies *of)
 {
     uint4 *s = shared_memory<uint4>();
     const unsigned t = threadIdx.x;
-    copy16(&s[t], of->from[t], t % 4 != 3);
+    copy16_async(&s[t], of->from[t], t % 4 != 3);
     memcpy(of->then[t], &s[t], sizeof *s);
     if (WAIT)
         copies_wait();
@@ -191,7 +191,7 @@ __global__ void tensor_work_kernel(float *out)
     const uint32_t a[4] = {}, b[2] = {};
     float d[4] = {};
     for (int i = 0; i < (1 << 20) / (16 * 8 * 16); i++)
-        mma(d, a, b);
+        mma_half(d, a, b);
     out[threadIdx.x] = d[0];
 }
 

@@ -50,7 +50,7 @@ void load_rows_of_matrices(void *const brought[LANES]);
 void load_columns_of_matrices(void *const brought[LANES]);
 
 /* The row is looked at where sanitizers see it. */
-inline void check_row(const void *row)
+inline void check_matrix_row(const void *row)
 {
     if (reinterpret_cast<uintptr_t>(row) % 16)
         __builtin_trap();
@@ -67,7 +67,7 @@ void mma_tile(float (&d)[I][J][4], const uint32_t (&a)[I][4], const uint32_t (&b
     emulation::meet_warp(&mine, emulation::mma_all<I, J>);
 }
 
-inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+inline void mma_half(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
     emulation::fragments mine = { d, a, b };
     emulation::meet_warp(&mine, emulation::mma_all<1, 1>);
@@ -82,14 +82,14 @@ void mma_int8_tile(int (&d)[I][J][4], const uint32_t (&a)[2][I][4], const uint32
 
 inline void load_matrices(uint32_t (&out)[4], const void *row)
 {
-    emulation::check_row(row);
+    emulation::check_matrix_row(row);
     emulation::matrix_rows mine = { out, row };
     emulation::meet_warp(&mine, emulation::load_rows_of_matrices);
 }
 
 inline void load_matrices_transposed(uint32_t (&out)[4], const void *row)
 {
-    emulation::check_row(row);
+    emulation::check_matrix_row(row);
     emulation::matrix_rows mine = { out, row };
     emulation::meet_warp(&mine, emulation::load_columns_of_matrices);
 }
@@ -97,11 +97,11 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void *row)
 /* Where the card is 8.0 or later. */
 inline bool has_copies() { return emulation::has_copies; }
 
-inline void copy16(void *to, const void *from, bool is_there)
+inline void copy16_async(void *to, const void *from, bool is_there)
 {
-    emulation::check_row(to);
+    emulation::check_matrix_row(to);
     if (is_there)
-        emulation::check_row(from);
+        emulation::check_matrix_row(from);
     emulation::begin_copy(to, is_there ? from : nullptr);
 }
 
@@ -112,9 +112,12 @@ inline void copies_wait(const char *file = __builtin_FILE(), int line = __builti
 }
 
 /* Subnormal results are 0. */
-inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+inline float flush_subnormal(float x)
+{
+    return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x;
+}
 
-inline float exp2_fast(float x) { return flushed(std::exp2(flushed(x))); }
-inline float reciprocal_fast(float x) { return flushed(1.0f / flushed(x)); }
+inline float exp2_fast(float x) { return flush_subnormal(std::exp2(flush_subnormal(x))); }
+inline float reciprocal_fast(float x) { return flush_subnormal(1.0f / flush_subnormal(x)); }
 
 #endif
