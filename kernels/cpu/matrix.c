@@ -143,7 +143,7 @@ static void carve_matrix_state(carver *at, void *context)
     matrix_state *s = context;
     thread_room room = { .s = s };
 
-    s->packed = carve(at, (size_t)s->tiles_at_once * s->tile_bytes);
+    s->packed = carve_block(at, (size_t)s->tiles_at_once * s->tile_bytes);
     s->threads = carve_each(at, s->c->threads, carve_thread_room, &room);
 }
 
