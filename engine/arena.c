@@ -5,25 +5,25 @@
 
 #include <stdio.h>
 
-typedef struct part {
+typedef struct arena_part {
     const char *name;
     size_t zone_at;
-} part;
+} arena_part;
 
 enum { PARTS = 4 };
 
-static void find_parts(const plan *p, part out[PARTS])
+static void find_parts(const plan *p, arena_part out[PARTS])
 {
-    out[0] = (part){ "the vectors", p->vectors };
-    out[1] = (part){ "the workspace", plan_workspace_at(p) + p->workspace };
-    out[2] = (part){ "the ring", plan_ring_at(p) + p->ring };
-    out[3] = (part){ "the region", plan_region_at(p) + p->region };
+    out[0] = (arena_part){ "the vectors", p->vectors };
+    out[1] = (arena_part){ "the workspace", plan_workspace_at(p) + p->workspace };
+    out[2] = (arena_part){ "the ring", plan_ring_at(p) + p->ring };
+    out[3] = (arena_part){ "the region", plan_region_at(p) + p->region };
 }
 
 void arena_guard(dev *d, const plan *p, char *arena)
 {
     _Alignas(2) char pattern[GUARD_MOST];
-    part parts[PARTS];
+    arena_part parts[PARTS];
 
     if (p->zone == 0)
         return;
@@ -36,7 +36,7 @@ void arena_guard(dev *d, const plan *p, char *arena)
 void arena_check(dev *d, const plan *p, const char *arena)
 {
     _Alignas(2) char zone[GUARD_MOST];
-    part parts[PARTS];
+    arena_part parts[PARTS];
     char why[96];
 
     find_parts(p, parts);

@@ -40,7 +40,7 @@ static const double WARM = 0.15;
 static const double WORTH_TRYING = 0.3;
 
 /* One operator, or a few of a kind that belong together, and the tensors they work on. */
-typedef struct trial {
+typedef struct cost_trial {
     dev_kind kind;
     cost_level at; /* cut down */
     int out;       /* rows of the weights */
@@ -51,7 +51,7 @@ typedef struct trial {
     size_t space;         /* bytes of prepared input, */
     char *prepared;       /* which lie here */
     prepared_input ready; /* of a product */
-} trial;
+} cost_trial;
 
 /* ---- what a trial runs ---- */
 
@@ -59,14 +59,14 @@ enum { Y, X, W, AFFINE, SUMS, GAIN };
 
 static const epilogue PLAIN = { .act = ACT_NONE }, GATED = { .act = ACT_GEGLU };
 
-static conv_geometry trial_geometry(const trial *t)
+static conv_geometry trial_geometry(const cost_trial *t)
 {
     return t->kind == DEV_LINEAR ? linear_geometry(t->t[X])
                                  : (conv_geometry){ 3, 3, 1, 1, 0, t->at.h };
 }
 
 /* A convolution's is normalised; written out, as the plan has it done where there is room. */
-static matrix_input trial_input(const trial *t)
+static matrix_input trial_input(const cost_trial *t)
 {
     if (t->kind == DEV_LINEAR)
         return linear_input(t->t[X], t->quantised);
@@ -80,20 +80,20 @@ static matrix_input trial_input(const trial *t)
 }
 
 /* A layer, and one whose outputs gate each other. */
-static void run_linear_trial(dev *d, const trial *t)
+static void run_linear_trial(dev *d, const cost_trial *t)
 {
     const matrix_rows w = one_piece(t->t[W]);
     op_linear(d, t->t[Y], &t->ready, &w, &PLAIN);
     op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), &t->ready, &w, &GATED);
 }
 
-static void run_conv_trial(dev *d, const trial *t)
+static void run_conv_trial(dev *d, const cost_trial *t)
 {
     const matrix_rows w = one_piece(t->t[W]);
     op_conv2d(d, t->t[Y], &t->ready, &w, trial_geometry(t), &PLAIN);
 }
 
-static void run_attention_trial(dev *d, const trial *t)
+static void run_attention_trial(dev *d, const cost_trial *t)
 {
     const float scale = 0.125f;
     op_attention(d, t->t[0], t->t[1], t->t[2], t->t[2], t->at.heads, scale, t->at.causal);
@@ -102,7 +102,7 @@ static void run_attention_trial(dev *d, const trial *t)
 }
 
 /* A norm over groups, with what a convolution reads of it, and one over channels. */
-static void run_memory_trial(dev *d, const trial *t)
+static void run_memory_trial(dev *d, const cost_trial *t)
 {
     const matrix_input in = trial_input(t);
     const tensor gain = t->t[GAIN];
@@ -113,7 +113,7 @@ static void run_memory_trial(dev *d, const trial *t)
         op_layernorm(d, t->t[Y], t->t[X], gain, gain, 1e-5f);
 }
 
-static void run_trial(dev *d, const trial *t)
+static void run_trial(dev *d, const cost_trial *t)
 {
     switch (t->kind) {
     case DEV_LINEAR: run_linear_trial(d, t); break;
@@ -125,19 +125,19 @@ static void run_trial(dev *d, const trial *t)
 
 /* ---- its tensors ---- */
 
-static tensor trial_pixels(const trial *t, int channels)
+static tensor trial_pixels(const cost_trial *t, int channels)
 {
     return tensor_make(NULL, t->act, t->at.n, t->at.h, t->at.w, channels);
 }
 
-static void shape_attention(trial *t)
+static void shape_attention(cost_trial *t)
 {
     t->t[0] = t->t[1] = t->t[2] = trial_pixels(t, t->at.channels);
     t->t[3] = tensor_make(NULL, t->act, t->at.n, 1, t->at.keys, t->at.channels);
     t->n = t->at.keys > 0 ? 4 : 3;
 }
 
-static void shape_product(trial *t)
+static void shape_product(cost_trial *t)
 {
     const int side = t->kind == DEV_CONV ? 3 : 1;
     t->t[Y] = trial_pixels(t, t->out);
@@ -147,9 +147,9 @@ static void shape_product(trial *t)
     t->n = t->kind == DEV_CONV ? AFFINE + 1 : W + 1;
 }
 
-static bool is_product(const trial *t) { return t->kind == DEV_LINEAR || t->kind == DEV_CONV; }
+static bool is_product(const cost_trial *t) { return t->kind == DEV_LINEAR || t->kind == DEV_CONV; }
 
-static void shape_memory(trial *t)
+static void shape_memory(cost_trial *t)
 {
     int groups = GROUPS;
     while (t->at.channels % groups)
@@ -161,7 +161,7 @@ static void shape_memory(trial *t)
     t->n = LIST;
 }
 
-static void shape_trial(trial *t, dev *d)
+static void shape_trial(cost_trial *t, dev *d)
 {
     if (t->kind == DEV_ATTENTION)
         shape_attention(t);
@@ -175,24 +175,24 @@ static void shape_trial(trial *t, dev *d)
     }
 }
 
-static trial make_cost_trial(dev_kind kind, const cost_job *j, int level)
+static cost_trial make_cost_trial(dev_kind kind, const cost_job *j, int level)
 {
     const cost_level at = j->level[level];
     const size_t rows = TILE_ROWS_LINEAR, sixteen = rows * (size_t)at.channels * sizeof(uint16_t);
     const bool padding = i8_bytes((int)rows, 1, at.channels) >=
                          sixteen; /* then a pack keeps fp16 */
     const dtype weights = j->weights == DT_I8G64 && padding ? DT_F16 : j->weights;
-    return (trial){ .kind = kind,
-                    .at = at,
-                    .out = at.channels,
-                    .quantised = weights == DT_I8G64,
-                    .act = j->act,
-                    .weights = weights };
+    return (cost_trial){ .kind = kind,
+                         .at = at,
+                         .out = at.channels,
+                         .quantised = weights == DT_I8G64,
+                         .act = j->act,
+                         .weights = weights };
 }
 
 /* ---- cutting it down ---- */
 
-static size_t tensor_room(const trial *t)
+static size_t tensor_room(const cost_trial *t)
 {
     size_t sum = num_align(t->space, ALIGN);
     for (int i = 0; i < t->n; i++)
@@ -207,7 +207,7 @@ typedef struct account {
 } account;
 
 /* False: out of memory. */
-static bool count_trial_work(trial *t, dev *d, account *a)
+static bool count_trial_work(cost_trial *t, dev *d, account *a)
 {
     dev *plan = dev_open_plan(d, NULL);
     if (!plan)
@@ -243,7 +243,7 @@ static bool halve_dimension(int *v, int least)
 }
 
 /* Fewer heads of as many channels each. */
-static bool halve_heads(trial *t, int least)
+static bool halve_heads(cost_trial *t, int least)
 {
     if (t->kind != DEV_ATTENTION)
         return false;
@@ -253,7 +253,7 @@ static bool halve_heads(trial *t, int least)
     return true;
 }
 
-static bool halve_channels(trial *t)
+static bool halve_channels(cost_trial *t)
 {
     if (t->kind == DEV_ATTENTION || !halve_dimension(&t->at.channels, LEAST_CHANNELS))
         return false;
@@ -263,13 +263,13 @@ static bool halve_channels(trial *t)
 
 /* Weights are decoded for each product, and its input is rounded or packed: both must be shared by
  * as many outputs and pixels as can be. */
-static bool halve_outputs(trial *t, int least)
+static bool halve_outputs(cost_trial *t, int least)
 {
     return t->kind != DEV_ATTENTION && halve_dimension(&t->out, least);
 }
 
 /* One thing less, that which matters least. */
-static bool shrink_trial(trial *t)
+static bool shrink_trial(cost_trial *t)
 {
     if (t->at.n > 1) {
         t->at.n = 1;
@@ -289,7 +289,7 @@ static uint64_t account_effort(const account *a, dev_kind kind)
 }
 
 /* Until it is no more than `work` and fits.  False: it never does, or out of memory. */
-static bool fit_trial(trial *t, dev *d, uint64_t work, uint64_t most, account *a)
+static bool fit_trial(cost_trial *t, dev *d, uint64_t work, uint64_t most, account *a)
 {
     do {
         if (!count_trial_work(t, d, a))
@@ -332,7 +332,7 @@ size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most)
     size_t room = 0;
     for (int k = 0; k < DEV_KINDS; k++)
         for (int i = 0; i < j->levels; i++) {
-            trial t = make_cost_trial((dev_kind)k, j, i);
+            cost_trial t = make_cost_trial((dev_kind)k, j, i);
             account a;
             if (!is_tried(j, (dev_kind)k, i))
                 continue;
@@ -346,15 +346,15 @@ size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most)
 /* ---- running them ---- */
 
 /* What a probe has while it runs. */
-typedef struct probe {
+typedef struct compute_probe {
     dev *d;
     char *space;
     size_t bytes;
     dev_event *begun, *ended;
-} probe;
+} compute_probe;
 
 /* Seconds of a run; *waited: by the clock of whoever waits for it. */
-static double run_once(const probe *b, const trial *t, double *waited)
+static double run_once(const compute_probe *b, const cost_trial *t, double *waited)
 {
     const double t0 = clock_seconds();
     dev_record(b->d, b->begun, DEV_COMPUTE);
@@ -383,7 +383,7 @@ static void fill_ordinary_numbers(dev *d, char *p, size_t bytes)
 
 /* The trial before left its results here, which are of other types.  They are harmless to a GPU,
  * whose wide trials are too large to be filled again and again. */
-static void bind_trial_memory(const probe *b, trial *t, size_t workspace)
+static void bind_trial_memory(const compute_probe *b, cost_trial *t, size_t workspace)
 {
     const size_t bytes = tensor_room(t);
     char *at = b->space + workspace;
@@ -403,7 +403,7 @@ static void bind_trial_memory(const probe *b, trial *t, size_t workspace)
 
 /* Of the best run but the first, which makes what a library makes on first use and counts only
  * where it is long by itself. */
-static double time_trial(const probe *b, trial *t, size_t workspace, double *waited)
+static double time_trial(const compute_probe *b, cost_trial *t, size_t workspace, double *waited)
 {
     double best = 0;
     bind_trial_memory(b, t, workspace);
@@ -430,10 +430,10 @@ typedef struct findings {
 } findings;
 
 /* With so much work at most. */
-static bool try_level(const probe *b, const cost_job *j, dev_kind kind, int level, uint64_t work,
-                      double *each, double *waited)
+static bool try_level(const compute_probe *b, const cost_job *j, dev_kind kind, int level,
+                      uint64_t work, double *each, double *waited)
 {
-    trial t = make_cost_trial(kind, j, level);
+    cost_trial t = make_cost_trial(kind, j, level);
     account a;
     if (!fit_trial(&t, b->d, work, b->bytes, &a))
         return false;
@@ -441,7 +441,7 @@ static bool try_level(const probe *b, const cost_job *j, dev_kind kind, int leve
     return true;
 }
 
-static finding measure_level(const probe *b, const cost_job *j, dev_kind kind, int level)
+static finding measure_level(const compute_probe *b, const cost_job *j, dev_kind kind, int level)
 {
     finding out = { .work = SMALL };
     double waited = 0;
@@ -453,7 +453,7 @@ static finding measure_level(const probe *b, const cost_job *j, dev_kind kind, i
     return (finding){ 0 };
 }
 
-static void first_round(const probe *b, const cost_job *j, dev_kind kind, findings *f)
+static void first_round(const compute_probe *b, const cost_job *j, dev_kind kind, findings *f)
 {
     for (int i = 0; i < j->levels; i++)
         if (is_tried(j, kind, i))
@@ -461,7 +461,7 @@ static void first_round(const probe *b, const cost_job *j, dev_kind kind, findin
 }
 
 /* The best of two rounds, since others run here too. */
-static void second_round(const probe *b, const cost_job *j, dev_kind kind, findings *f)
+static void second_round(const compute_probe *b, const cost_job *j, dev_kind kind, findings *f)
 {
     for (int i = 0; i < j->levels; i++) {
         finding *at = &f->at[kind][i];
@@ -484,19 +484,19 @@ static double rate_of_kind(const cost_job *j, dev_kind kind, const findings *f)
     return seconds > 0 ? (kind == DEV_MEMORY ? 1.0 : 2.0) * all / seconds : 0;
 }
 
-static probe open_probe(dev *d, const cost_job *j, uint64_t most)
+static compute_probe open_probe(dev *d, const cost_job *j, uint64_t most)
 {
     const size_t bytes = cost_probe_memory(d, j, most);
-    return (probe){ .d = d,
-                    .space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL,
-                    .bytes = bytes,
-                    .begun = dev_event_open(d),
-                    .ended = dev_event_open(d) };
+    return (compute_probe){ .d = d,
+                            .space = bytes ? dev_alloc(d, bytes, DEV_VRAM) : NULL,
+                            .bytes = bytes,
+                            .begun = dev_event_open(d),
+                            .ended = dev_event_open(d) };
 }
 
-static bool is_open(const probe *b) { return b->begun && b->ended && b->space; }
+static bool is_open(const compute_probe *b) { return b->begun && b->ended && b->space; }
 
-static void close_probe(probe *b)
+static void close_probe(compute_probe *b)
 {
     dev_workspace_set(b->d, NULL, 0);
     dev_free(b->d, b->space, b->bytes, DEV_VRAM);
@@ -506,8 +506,8 @@ static void close_probe(probe *b)
 
 void cost_warm_up(dev *d, const cost_job *j, uint64_t most)
 {
-    probe b = open_probe(d, j, most);
-    trial t = make_cost_trial(DEV_CONV, j, 0);
+    compute_probe b = open_probe(d, j, most);
+    cost_trial t = make_cost_trial(DEV_CONV, j, 0);
     const double began = clock_seconds();
     account a;
     double waited;
@@ -526,7 +526,7 @@ void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most)
     double *const rate[DEV_KINDS] = { &r->linear, &r->conv, &r->attention, &r->memory };
     const double began = clock_seconds();
     findings f = { 0 };
-    probe b = open_probe(d, j, most);
+    compute_probe b = open_probe(d, j, most);
 
     if (is_open(&b)) {
         fill_ordinary_numbers(d, b.space, b.bytes);

@@ -76,18 +76,18 @@ const model_config MODEL_TINY = {
 
 /* Every scalar of the configuration: its place in the JSON, in the struct, and its
  * bounds.  One table serves dump, parse and check. */
-typedef struct field {
+typedef struct int_field {
     const char *object, *name;
     size_t at;
     int min, max;
-} field;
+} int_field;
 
 #define FIELD(obj, member, min, max)                                                               \
     {                                                                                              \
 #obj, #member, offsetof(model_config, obj.member), min, max                                \
     }
 
-static const field FIELDS[] = {
+static const int_field FIELDS[] = {
     FIELD(unet, levels, 2, MAX_LEVELS),
     FIELD(unet, mid_depth, 1, 16),
     FIELD(unet, mid_heads, 1, 256),
@@ -160,7 +160,7 @@ static refine_status fail_unsupported(refine_error *err, const char *object, con
 
 static refine_status check_bounds(const model_config *c, refine_error *err)
 {
-    for (const field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++) {
+    for (const int_field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++) {
         const int v = *int_at(c, f->at);
         if (v < f->min || v > f->max)
             return fail_unsupported(err, f->object, f->name, v);
@@ -304,7 +304,7 @@ static refine_status parse_levels(model_config *c, json_t *root, refine_error *e
 
 static refine_status parse_root(model_config *c, json_t *root, refine_error *err)
 {
-    for (const field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++)
+    for (const int_field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++)
         TRY(parse_int(json_object_get(json_object_get(root, f->object), f->name), int_at(c, f->at),
                       f->object, f->name, err));
     for (const real_field *f = REALS; f < REALS + COUNT(REALS); f++) {

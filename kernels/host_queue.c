@@ -19,16 +19,16 @@
 
 enum { RING = 256 }; /* a power of two */
 
-typedef enum { ITEM_COPY, ITEM_RECORD, ITEM_WAIT } item_kind;
+typedef enum { ITEM_COPY, ITEM_RECORD, ITEM_WAIT } host_command_kind;
 
-typedef struct item {
-    item_kind kind;
+typedef struct host_command {
+    host_command_kind kind;
     void *dst;
     const void *src;
     size_t bytes;
     dev_event *event;
     uint64_t ticket;
-} item;
+} host_command;
 
 struct dev_event {
     uint64_t recorded, passed; /* under the lock of the queue */
@@ -40,7 +40,7 @@ struct host_queue {
     pthread_cond_t moved; /* an event passed, an item came or went, or we stop */
     uint64_t head, tail;  /* only grow; items [head, tail) are pending */
     bool stop;
-    item ring[RING];
+    host_command ring[RING];
 };
 
 static void await_ticket(host_queue *q, const dev_event *e, uint64_t ticket)
@@ -57,7 +57,7 @@ static void pass_ticket(host_queue *q, dev_event *e, uint64_t ticket)
 }
 
 /* Called and returns with the lock held; a copy runs without it. */
-static void execute_item(host_queue *q, item it)
+static void execute_item(host_queue *q, host_command it)
 {
     switch (it.kind) {
     case ITEM_COPY:
@@ -87,7 +87,7 @@ static void copy_thread(void *context)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void push_item(host_queue *q, item it)
+static void push_item(host_queue *q, host_command it)
 {
     while (q->tail - q->head == RING)
         pthread_cond_wait(&q->moved, &q->lock);
@@ -139,7 +139,7 @@ void host_queue_close(host_queue *q)
 void host_queue_copy(host_queue *q, void *dst, const void *src, size_t bytes)
 {
     pthread_mutex_lock(&q->lock);
-    push_item(q, (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
+    push_item(q, (host_command){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -150,7 +150,7 @@ void host_queue_record(host_queue *q, dev_event *e, dev_queue on)
     if (on == DEV_COMPUTE)
         pass_ticket(q, e, ticket);
     else
-        push_item(q, (item){ .kind = ITEM_RECORD, .event = e, .ticket = ticket });
+        push_item(q, (host_command){ .kind = ITEM_RECORD, .event = e, .ticket = ticket });
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -160,7 +160,7 @@ void host_queue_wait(host_queue *q, dev_queue on, dev_event *e)
     if (on == DEV_COMPUTE)
         await_ticket(q, e, e->recorded);
     else if (e->passed < e->recorded)
-        push_item(q, (item){ .kind = ITEM_WAIT, .event = e, .ticket = e->recorded });
+        push_item(q, (host_command){ .kind = ITEM_WAIT, .event = e, .ticket = e->recorded });
     pthread_mutex_unlock(&q->lock);
 }
 

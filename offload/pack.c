@@ -179,22 +179,22 @@ static refine_status read_index(pack *p, refine_error *err)
 /* ---- the walk ---- */
 
 /* What comes next, if the file keeps its promises. */
-typedef struct walk {
+typedef struct index_check {
     const pack *p;
     uint32_t chunk, frame;
     uint32_t segment;    /* of the last tensor */
     uint64_t file_at;    /* end of the last chunk in the file */
     uint64_t vector_end; /* end of the last vector in its chunk */
     const char *why;
-} walk;
+} index_check;
 
-static bool reject_weight(walk *w, const char *why)
+static bool reject_weight(index_check *w, const char *why)
 {
     w->why = why;
     return false;
 }
 
-static bool check_frame(walk *w, const pack_frame *f, bool last)
+static bool check_frame(index_check *w, const pack_frame *f, bool last)
 {
     if (f->bytes == 0 || f->bytes > PACK_FRAME || (!last && f->bytes != PACK_FRAME))
         return reject_weight(w, "has a frame of a wrong size");
@@ -209,7 +209,7 @@ static bool check_frame(walk *w, const pack_frame *f, bool last)
     }
 }
 
-static bool check_frames(walk *w, const pack_chunk *c)
+static bool check_frames(index_check *w, const pack_chunk *c)
 {
     uint64_t stored = 0, bytes = 0;
     if (c->n_frames == 0 || c->first_frame != w->frame ||
@@ -228,7 +228,7 @@ static bool check_frames(walk *w, const pack_chunk *c)
 }
 
 /* The next chunk: whose first (or only) tensor is t. */
-static bool check_chunk(walk *w, const pack_tensor *t)
+static bool check_chunk(index_check *w, const pack_tensor *t)
 {
     if (w->chunk >= w->p->super.n_chunks)
         return reject_weight(w, "has no chunk");
@@ -274,7 +274,7 @@ bool pack_rows_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out)
     }
 }
 
-static bool check_matrix(walk *w, const pack_tensor *t)
+static bool check_matrix(index_check *w, const pack_tensor *t)
 {
     const uint32_t tile = (uint32_t)tile_rows((int)t->kh, (int)t->kw);
     uint64_t bytes, rows = 0;
@@ -300,7 +300,7 @@ static bool check_matrix(walk *w, const pack_tensor *t)
 }
 
 /* In the chunk of the vector before it, or the first of the next one. */
-static bool check_vector(walk *w, const pack_tensor *t)
+static bool check_vector(index_check *w, const pack_tensor *t)
 {
     uint64_t bytes;
     if (t->dtype != DT_F32 || !pack_rows_bytes(t, t->rows, &bytes))
@@ -321,7 +321,7 @@ static bool check_vector(walk *w, const pack_tensor *t)
            reject_weight(w, "is a vector that does not lie in its chunk");
 }
 
-static bool check_tensor(walk *w, const pack_tensor *t)
+static bool check_tensor(index_check *w, const pack_tensor *t)
 {
     if (t->name_at >= w->p->super.names_bytes)
         return reject_weight(w, "has no name");
@@ -338,7 +338,7 @@ static bool check_tensor(walk *w, const pack_tensor *t)
 
 static refine_status check_index(const pack *p, refine_error *err)
 {
-    walk w = { .p = p, .file_at = sizeof(pack_superblock) };
+    index_check w = { .p = p, .file_at = sizeof(pack_superblock) };
     for (uint32_t i = 0; i < p->super.n_tensors; i++) {
         const pack_tensor *t = &p->tensor[i];
         if (check_tensor(&w, t))

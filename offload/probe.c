@@ -19,7 +19,7 @@ enum {
 
 static const double LONGEST = 0.04; /* seconds for one of them */
 
-typedef struct probe {
+typedef struct transfer_probe {
     dev *d;
     const pack *p;
     reader *rd;
@@ -27,7 +27,7 @@ typedef struct probe {
     char *buffer; /* pinned: DEPTH requests; holds a stored frame */
     char *frame;  /* one decoded frame */
     codec *c;
-} probe;
+} transfer_probe;
 
 size_t probe_host_memory(size_t request)
 {
@@ -37,7 +37,7 @@ size_t probe_host_memory(size_t request)
 /* What the buffer is copied to. */
 size_t probe_device_memory(size_t request) { return DEPTH * request; }
 
-static refine_status open_probe_reader(probe *b, int kind)
+static refine_status open_probe_reader(transfer_probe *b, int kind)
 {
     const reader_config c = { .path = pack_path(b->p),
                               .buffer = b->buffer,
@@ -52,7 +52,7 @@ static refine_status open_probe_reader(probe *b, int kind)
 }
 
 /* Reads on from `at` with DEPTH requests under way; what arrives is not looked at. */
-static double read_rate(probe *b, uint64_t at, uint64_t end)
+static double read_rate(transfer_probe *b, uint64_t at, uint64_t end)
 {
     const double t0 = clock_seconds();
     int asked = 0, come = 0;
@@ -77,7 +77,7 @@ static double read_rate(probe *b, uint64_t at, uint64_t end)
 }
 
 /* Frames of one chunk, the stored bytes of which begin the buffer. */
-static size_t decode_some(probe *b, const pack_chunk *k, size_t stored)
+static size_t decode_some(transfer_probe *b, const pack_chunk *k, size_t stored)
 {
     size_t at = 0, decoded = 0;
     int bad;
@@ -92,7 +92,7 @@ static size_t decode_some(probe *b, const pack_chunk *k, size_t stored)
     return decoded;
 }
 
-static double decode_rate(probe *b, int chunk)
+static double decode_rate(transfer_probe *b, int chunk)
 {
     const pack_chunk *k = pack_chunk_at(b->p, chunk);
     const size_t n = num_min(num_align(k->stored_bytes, PACK_ALIGN),
@@ -124,7 +124,7 @@ static int typical_chunk(const pack *p, int first, int end)
     return best;
 }
 
-static double copy_rate(probe *b)
+static double copy_rate(transfer_probe *b)
 {
     const size_t bytes = DEPTH * b->request;
     char *to = dev_alloc(b->d, bytes, DEV_VRAM);
@@ -150,7 +150,7 @@ static double copy_rate(probe *b)
 probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind, size_t request)
 {
     const size_t bytes = DEPTH * request;
-    probe b = { .d = d, .p = p, .request = request };
+    transfer_probe b = { .d = d, .p = p, .request = request };
     probe_rates r = { 0 };
 
     b.buffer = dev_alloc(d, bytes, DEV_PINNED);

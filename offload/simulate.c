@@ -9,16 +9,16 @@
 enum { STEPS = 4, FLIGHTS = 256, SLOTS_MOST = 1024 };
 
 /* What still lies in the ring; left: when compute was done with it. */
-typedef struct flight {
+typedef struct simulated_transfer {
     uint64_t ring_end;
     double left;
-} flight;
+} simulated_transfer;
 
 typedef struct state {
     const simulate_config *c;
     ring r;
-    flight flight[FLIGHTS];        /* trips [popped, taken) */
-    uint64_t popped, taken, group; /* the last: the first trip of those inside */
+    simulated_transfer flight[FLIGHTS]; /* trips [popped, taken) */
+    uint64_t popped, taken, group;      /* the last: the first trip of those inside */
     double slot_free[SLOTS_MOST];
     double disk, decode, copy, compute; /* when each is free */
     simulate_result sum;
@@ -35,7 +35,7 @@ static double wait_for_room(state *s, size_t bytes)
     uint64_t end;
     while (s->taken - s->popped == FLIGHTS || !ring_take(&s->r, stream_span(bytes), &at, &end)) {
         assert(s->popped < s->group && "the ring holds less than is multiplied together");
-        const flight *f = &s->flight[s->popped++ % FLIGHTS];
+        const simulated_transfer *f = &s->flight[s->popped++ % FLIGHTS];
         ring_give(&s->r, f->ring_end);
         room = f->left;
     }

@@ -40,7 +40,7 @@ size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards)
     const size_t chunks = (size_t)n_pack_chunks(p);
     const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(visit_time);
     return stream_staging_bytes(p, slots, guards) + sizeof(stream) + (size_t)slots * sizeof(slot) +
-           (size_t)workers * (sizeof(worker) + codec_memory(pack_biggest_split(p))) +
+           (size_t)workers * (sizeof(decode_worker) + codec_memory(pack_biggest_split(p))) +
            (chunks + 1) * each + script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
            (2 * FLIGHTS + 1 + QUEUE_CLOCK_MARKS) * EVENT;
 }
@@ -168,7 +168,7 @@ static refine_status open_workers(stream *s, int n, refine_error *err)
     if (!s->workers)
         return fail_stream_memory(err);
     for (; s->n_workers < n; s->n_workers++) {
-        worker *w = &s->workers[s->n_workers];
+        decode_worker *w = &s->workers[s->n_workers];
         w->s = s;
         w->c = codec_open(pack_biggest_split(s->p));
         if (!w->c)

@@ -285,7 +285,7 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     wake_compute(s, sl->trip);
 }
 
-static void run_decode_job(worker *w, const job *j)
+static void run_decode_job(decode_worker *w, const job *j)
 {
     stream *s = w->s;
     int bad;
@@ -300,7 +300,7 @@ static void run_decode_job(worker *w, const job *j)
 
 void stream_work(void *context)
 {
-    worker *w = context;
+    decode_worker *w = context;
     stream *s = w->s;
     job j;
     pthread_mutex_lock(&s->lock);

@@ -60,11 +60,11 @@ typedef struct visit_time {
     uint64_t visits;
 } visit_time;
 
-typedef struct worker {
+typedef struct decode_worker {
     stream *s;
     codec *c;
     thread t;
-} worker;
+} decode_worker;
 
 enum { IO, WORK, COPY, COMPUTE, CONDITIONS };
 
@@ -87,7 +87,7 @@ struct stream {
     flight flights[FLIGHTS];
     dev_event *fresh; /* all compute before this run */
     thread io, copier;
-    worker *workers;
+    decode_worker *workers;
     int n_workers;
     char note[NOTE];
     trace *t;

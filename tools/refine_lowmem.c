@@ -38,14 +38,14 @@ enum { TOKENS_READ = 77 }; /* of a prompt, start and end included */
 
 static const float SCALING_FACTOR = 0.13025f;
 
-typedef struct arguments {
+typedef struct lowmem_arguments {
     refine_options o;
     refine_job j;
     const char **inputs; /* owned; as many as -i was given */
     int n_inputs;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     bool plan, json, quiet, seeded;
-} arguments;
+} lowmem_arguments;
 
 static const char HELP[] =
     "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE] [options]\n"
@@ -215,7 +215,7 @@ static bool find_choice(const char *s, const char *const list[], int *out)
 }
 
 /* "cuda" is the first GPU, "cuda:N" the one of that number. */
-static bool set_device(arguments *a, const char *v)
+static bool set_device(lowmem_arguments *a, const char *v)
 {
     static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
     uint64_t index = 0;
@@ -228,7 +228,7 @@ static bool set_device(arguments *a, const char *v)
     return true;
 }
 
-static bool set_choice(arguments *a, int option, const char *v)
+static bool set_choice(lowmem_arguments *a, int option, const char *v)
 {
     static const char *const RNGS[] = { "torch", "philox", NULL };
     static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
@@ -246,7 +246,7 @@ static bool set_choice(arguments *a, int option, const char *v)
     }
 }
 
-static bool set_seed(arguments *a, const char *v)
+static bool set_seed(lowmem_arguments *a, const char *v)
 {
     a->seeded = true;
     return numbers_whole(v, 0, UINT64_MAX, &a->j.seed);
@@ -262,7 +262,7 @@ static bool set_limit(const char *v, double *out)
 }
 
 /* False: the value does not suit the option. */
-static bool lowmem_set_option(arguments *a, int option, const char *v)
+static bool lowmem_set_option(lowmem_arguments *a, int option, const char *v)
 {
     switch (option) {
     case 'm': a->o.pack_path = v; return true;
@@ -311,7 +311,7 @@ static const char *lowmem_option_name(int option)
     return OPTIONS[i].name;
 }
 
-static int lowmem_check_arguments(const arguments *a)
+static int lowmem_check_arguments(const lowmem_arguments *a)
 {
     if (!a->o.pack_path)
         return lowmem_usage_error("no model: give -m %s", "PACK");
@@ -334,7 +334,7 @@ static int lowmem_check_arguments(const arguments *a)
 }
 
 /* -1: go on; else the exit code. */
-static int lowmem_parse_arguments(arguments *a, int argc, char **argv)
+static int lowmem_parse_arguments(lowmem_arguments *a, int argc, char **argv)
 {
     int option, index = -1;
     while ((option = getopt_long(argc, argv, "m:i:o:p:n:h", OPTIONS, &index)) != -1) {
@@ -407,7 +407,7 @@ static int on_run_progress(void *context, const refine_progress *p)
 /* ---- the job ---- */
 
 /* A run may take an hour: that its results cannot be written must be known before. */
-static refine_status try_outputs(const arguments *a, refine_error *err)
+static refine_status try_outputs(const lowmem_arguments *a, refine_error *err)
 {
     const char *const paths[] = { a->output, a->output_latents, a->trace };
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
@@ -420,14 +420,14 @@ static refine_status try_outputs(const arguments *a, refine_error *err)
     return REFINE_OK;
 }
 
-static const char *output_of(const arguments *a)
+static const char *output_of(const lowmem_arguments *a)
 {
     if (a->output || a->output_latents)
         return a->output ? a->output : a->output_latents;
     return "";
 }
 
-static run_record record_of(const arguments *a)
+static run_record record_of(const lowmem_arguments *a)
 {
     return (run_record){ .output = output_of(a),
                          .pack = a->o.pack_path,
@@ -437,8 +437,8 @@ static run_record record_of(const arguments *a)
                          .job = &a->j };
 }
 
-static refine_status save_outputs(const arguments *a, const refine_engine *e, const job_input *in,
-                                  const refine_report *r, refine_error *err)
+static refine_status save_outputs(const lowmem_arguments *a, const refine_engine *e,
+                                  const job_input *in, const refine_report *r, refine_error *err)
 {
     const run_record record = record_of(a);
     refine_status st = REFINE_OK;
@@ -451,7 +451,7 @@ static refine_status save_outputs(const arguments *a, const refine_engine *e, co
     return st;
 }
 
-static refine_status print_comparable_json(const arguments *a, const refine_report *r,
+static refine_status print_comparable_json(const lowmem_arguments *a, const refine_report *r,
                                            const compare *c, refine_error *err)
 {
     const run_record record = record_of(a);
@@ -464,7 +464,7 @@ static refine_status print_comparable_json(const arguments *a, const refine_repo
 }
 
 /* c: NULL, nothing was compared. */
-static int show_result(const arguments *a, const refine_report *r, const compare *c,
+static int show_result(const lowmem_arguments *a, const refine_report *r, const compare *c,
                        refine_error *err)
 {
     refine_status st = REFINE_OK;
@@ -477,7 +477,7 @@ static int show_result(const arguments *a, const refine_report *r, const compare
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(err, EXIT_FAILED);
 }
 
-static void print_warnings(const arguments *a, const refine_report *r)
+static void print_warnings(const lowmem_arguments *a, const refine_report *r)
 {
     if (a->quiet)
         return;
@@ -498,7 +498,7 @@ static void print_warnings(const arguments *a, const refine_report *r)
 }
 
 /* c: what the result is compared with, or NULL. */
-static int run_and_save(arguments *a, job_input *in, compare *c, display *d)
+static int run_and_save(lowmem_arguments *a, job_input *in, compare *c, display *d)
 {
     refine_engine *e;
     refine_error err = { 0 };
@@ -531,7 +531,7 @@ static int run_and_save(arguments *a, job_input *in, compare *c, display *d)
 }
 
 /* Whether both runs can be had; the first may take an hour. */
-static refine_status plan_comparison(arguments *a, compare *c, refine_error *err)
+static refine_status plan_comparison(lowmem_arguments *a, compare *c, refine_error *err)
 {
     refine_report r = REFINE_REPORT_INIT;
     compare_attach(c, &a->j);
@@ -545,7 +545,7 @@ static refine_status plan_comparison(arguments *a, compare *c, refine_error *err
     return REFINE_OK;
 }
 
-static int run_reference(arguments *a, compare **c, display *d)
+static int run_reference(lowmem_arguments *a, compare **c, display *d)
 {
     refine_error err = { 0 };
     bool reading = true;
@@ -563,7 +563,7 @@ static int run_reference(arguments *a, compare **c, display *d)
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(&err, exit_code(st, reading));
 }
 
-static int run_one(arguments *a, job_input *in)
+static int run_one(lowmem_arguments *a, job_input *in)
 {
     refine_error err = { 0 };
     compare *c = NULL;
@@ -583,7 +583,7 @@ static int run_one(arguments *a, job_input *in)
     return code;
 }
 
-static int plan_one(const arguments *a)
+static int plan_one(const lowmem_arguments *a)
 {
     refine_error err = { 0 };
     refine_report r = REFINE_REPORT_INIT;
@@ -602,7 +602,7 @@ static int plan_one(const arguments *a)
     return EXIT_DONE;
 }
 
-static refine_status lowmem_load_tokenizer(arguments *a, char **merges, refine_error *err)
+static refine_status lowmem_load_tokenizer(lowmem_arguments *a, char **merges, refine_error *err)
 {
     *merges = NULL;
     if (!a->tokenizer)
@@ -640,7 +640,7 @@ static void add_tokenizer(places *p, const char *tokenizer)
 
 /* Of a directory its files, and itself: were it the output's too, the next run would find there
  * what this one made. */
-static void add_inputs(places *p, const arguments *a, const work_list *l)
+static void add_inputs(places *p, const lowmem_arguments *a, const work_list *l)
 {
     for (int i = 0; i < a->n_inputs; i++)
         add_read(p, "the input (-i)", a->inputs[i]);
@@ -649,7 +649,8 @@ static void add_inputs(places *p, const arguments *a, const work_list *l)
 }
 
 /* No original is replaced, and no result by another. */
-static refine_status lowmem_check_places(const arguments *a, const work_list *l, refine_error *err)
+static refine_status lowmem_check_places(const lowmem_arguments *a, const work_list *l,
+                                         refine_error *err)
 {
     places p = { 0 };
     places_add(&p, PLACE_READ, "the model (-m)", a->o.pack_path);
@@ -676,7 +677,7 @@ static refine_status lowmem_check_places(const arguments *a, const work_list *l,
 static void on_finished(void *context, const refine_report *r, const refine_job *jobs,
                         const work_item *const *items, int n)
 {
-    const arguments *a = context;
+    const lowmem_arguments *a = context;
     refine_error err = { 0 };
 
     progress_clear(&((display *)a->j.progress_context)->bar);
@@ -701,7 +702,7 @@ static void on_finished(void *context, const refine_report *r, const refine_job 
 static void on_skipped(void *context, const work_item *item, refine_status st,
                        const refine_error *err)
 {
-    const arguments *a = context;
+    const lowmem_arguments *a = context;
     progress_clear(&((display *)a->j.progress_context)->bar);
     if (st != REFINE_OK)
         fprintf(stderr, "refine-lowmem: %s\n", err->text);
@@ -718,7 +719,7 @@ static refine_status make_directory(const char *path, refine_error *err)
                        strerror(errno));
 }
 
-static int run_list(arguments *a, const work_list *l)
+static int run_list(lowmem_arguments *a, const work_list *l)
 {
     display d = { 0 };
     refine_error err = { 0 };
@@ -744,7 +745,7 @@ static int run_list(arguments *a, const work_list *l)
     return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
 }
 
-static int refine_several(arguments *a, work_list *l)
+static int refine_several(lowmem_arguments *a, work_list *l)
 {
     refine_error err = { 0 };
     if (a->output_latents || a->trace || a->plan || a->reference)
@@ -763,7 +764,7 @@ static int refine_several(arguments *a, work_list *l)
 
 /* ---- one picture ---- */
 
-static int refine_one(arguments *a, const work_list *l)
+static int refine_one(lowmem_arguments *a, const work_list *l)
 {
     job_input in = { 0 };
     refine_error err = { 0 };
@@ -781,14 +782,14 @@ static int refine_one(arguments *a, const work_list *l)
     return code;
 }
 
-static refine_status list_work(const arguments *a, work_list *l, refine_error *err)
+static refine_status list_work(const lowmem_arguments *a, work_list *l, refine_error *err)
 {
     for (int i = 0; i < a->n_inputs; i++)
         TRY(work_list_add(l, a->inputs[i], err));
     return a->manifest ? work_list_add_manifest(l, a->manifest, err) : REFINE_OK;
 }
 
-static int refine_inputs(arguments *a)
+static int refine_inputs(lowmem_arguments *a)
 {
     work_list l = { 0 };
     char *merges = NULL;
@@ -809,7 +810,7 @@ static int refine_inputs(arguments *a)
 
 int main(int argc, char **argv)
 {
-    arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
+    lowmem_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
 
     const char *scratch = getenv("TMPDIR"), *guards = getenv("REFINE_GUARDS");
     a.o.spill_dir = scratch && *scratch ? scratch : NULL;

@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct arguments {
+typedef struct memprof_arguments {
     const char *html, *trace, *from;
     bool json;
     int planned; /* an option that only a plan has; 0: none was given */
@@ -32,7 +32,7 @@ typedef struct arguments {
     refine_options o;
     refine_job j;
     char **child; /* NULL: no job is run */
-} arguments;
+} memprof_arguments;
 
 static const char HELP[] =
     "usage: refine-memprof [--html OUT.html] [--trace OUT.json] [--json] -- refine-lowmem ARGS...\n"
@@ -118,12 +118,12 @@ static int memprof_print_error(const refine_error *err, int code)
 
 static bool parse_rate(const char *s, double *out) { return numbers_real(s, 1e-6, 1e9, out); }
 
-static bool set_size(arguments *a, const char *v)
+static bool set_size(memprof_arguments *a, const char *v)
 {
     return numbers_pair(v, 1 << 16, &a->j.width, &a->j.height);
 }
 
-static bool set_precision(arguments *a, const char *v)
+static bool set_precision(memprof_arguments *a, const char *v)
 {
     static const char *const WORDS[] = { "auto", "f32", "bf16", "fp16", "int8" };
     for (int i = 0; i < 5; i++)
@@ -134,14 +134,14 @@ static bool set_precision(arguments *a, const char *v)
     return false;
 }
 
-static bool choose_card(arguments *a, const char *v)
+static bool choose_card(memprof_arguments *a, const char *v)
 {
     a->wish.card = card_find(v);
     return a->wish.card != NULL;
 }
 
 /* False: the value does not suit the option. */
-static bool memprof_set_option(arguments *a, int option, const char *v)
+static bool memprof_set_option(memprof_arguments *a, int option, const char *v)
 {
     switch (option) {
     case OPT_HTML: a->html = v; return true;
@@ -177,7 +177,7 @@ static const char *memprof_option_name(int option)
     return OPTIONS[i].name;
 }
 
-static int memprof_check_arguments(const arguments *a)
+static int memprof_check_arguments(const memprof_arguments *a)
 {
     const int modes = (a->child != NULL) + (a->from != NULL) + (a->o.pack_path != NULL);
     if (modes != 1)
@@ -196,7 +196,7 @@ static int memprof_check_arguments(const arguments *a)
 }
 
 /* -1: go on; else the exit code. */
-static int memprof_parse_arguments(arguments *a, int argc, char **argv)
+static int memprof_parse_arguments(memprof_arguments *a, int argc, char **argv)
 {
     int option;
     while ((option = getopt_long(argc, argv, "+h", OPTIONS, NULL)) != -1) {
@@ -227,7 +227,7 @@ static int memprof_parse_arguments(arguments *a, int argc, char **argv)
 
 /* ---- reporting ---- */
 
-static int report_memprof(const arguments *a, const memprof *m)
+static int report_memprof(const memprof_arguments *a, const memprof *m)
 {
     refine_error err = { 0 };
     refine_status st = a->json ? memprof_print_json(stdout, m, &err)
@@ -237,7 +237,7 @@ static int report_memprof(const arguments *a, const memprof *m)
     return st == REFINE_OK ? EXIT_DONE : memprof_print_error(&err, exit_code(st, false));
 }
 
-static int report_trace(const arguments *a, const char *path)
+static int report_trace(const memprof_arguments *a, const char *path)
 {
     recording t;
     memprof m;
@@ -254,7 +254,7 @@ static int report_trace(const arguments *a, const char *path)
 }
 
 /* What the user says about rates also holds for the plan itself. */
-static void apply_rates(arguments *a)
+static void apply_rates(memprof_arguments *a)
 {
     const card_override *w = &a->wish.with;
     const uint64_t given = a->o.vram_bytes;
@@ -270,7 +270,7 @@ static void apply_rates(arguments *a)
         a->o.rates.linear = a->o.rates.conv = a->o.rates.attention = w->tflops * 1e12;
 }
 
-static int report_plan(arguments *a)
+static int report_plan(memprof_arguments *a)
 {
     memprof m;
     refine_error err = { 0 };
@@ -303,7 +303,7 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-static int run_and_report(const arguments *a, const char *path)
+static int run_and_report(const memprof_arguments *a, const char *path)
 {
     int code;
     refine_error err = { 0 };
@@ -322,7 +322,7 @@ static int run_and_report(const arguments *a, const char *path)
     return report_trace(a, path);
 }
 
-static int profile_job(const arguments *a)
+static int profile_job(const memprof_arguments *a)
 {
     char path[PATH_MAX];
     refine_error err = { 0 };
@@ -349,7 +349,7 @@ static void add_job(places *p, char *const argv[])
 }
 
 /* The report and the recording replace nothing that this program or the job reads or makes. */
-static refine_status memprof_check_places(const arguments *a, refine_error *err)
+static refine_status memprof_check_places(const memprof_arguments *a, refine_error *err)
 {
     places p = { 0 };
     places_add(&p, PLACE_READ, "the recording (--from)", a->from);
@@ -365,7 +365,7 @@ static refine_status memprof_check_places(const arguments *a, refine_error *err)
 }
 
 /* A run may take an hour: that its report cannot be written must be known before. */
-static int try_output(const arguments *a)
+static int try_output(const memprof_arguments *a)
 {
     new_file f;
     refine_error err = { 0 };
@@ -380,7 +380,7 @@ static int try_output(const arguments *a)
 
 int main(int argc, char **argv)
 {
-    arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
+    memprof_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
     int code = memprof_parse_arguments(&a, argc, argv);
     if (code >= 0)
         return code;

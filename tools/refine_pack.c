@@ -31,16 +31,16 @@
 
 enum { THREADS_MOST = 256, PATH_BYTES = 4096 };
 
-typedef enum mode { MODE_PACK, MODE_INSPECT, MODE_VERIFY } mode;
+typedef enum packer_mode { MODE_PACK, MODE_INSPECT, MODE_VERIFY } packer_mode;
 
-typedef struct arguments {
-    mode mode;
+typedef struct packer_arguments {
+    packer_mode mode;
     const char *input, *output, *tokenizer;
     weights_kind weights;
     size_t chunk_bytes;
     int threads;
     bool raw, force, json, quiet;
-} arguments;
+} packer_arguments;
 
 static const char USAGE[] =
     "usage: refine-pack SOURCE -o OUT.pack [--weights fp16|int8] [--codec zstd|raw]\n"
@@ -133,14 +133,14 @@ static refine_status option_error(refine_error *err, const char *option, const c
     return refine_fail(err, REFINE_EINVAL, "%s %s: %s", option, value, advice);
 }
 
-static refine_status parse_weights(arguments *a, const char *value, refine_error *err)
+static refine_status parse_weights(packer_arguments *a, const char *value, refine_error *err)
 {
     if (weights_find(value, &a->weights))
         return REFINE_OK;
     return option_error(err, "--weights", value, "unknown; use fp16 or int8");
 }
 
-static refine_status parse_codec(arguments *a, const char *value, refine_error *err)
+static refine_status parse_codec(packer_arguments *a, const char *value, refine_error *err)
 {
     a->raw = strcmp(value, "raw") == 0;
     if (a->raw || strcmp(value, "zstd") == 0)
@@ -148,7 +148,7 @@ static refine_status parse_codec(arguments *a, const char *value, refine_error *
     return option_error(err, "--codec", value, "unknown; use zstd or raw");
 }
 
-static refine_status parse_chunk(arguments *a, const char *value, refine_error *err)
+static refine_status parse_chunk(packer_arguments *a, const char *value, refine_error *err)
 {
     uint64_t bytes;
     if (!sizes_parse(value, &bytes) || bytes < PACK_CHUNK_MIN || bytes > PACK_CHUNK_MAX)
@@ -157,14 +157,15 @@ static refine_status parse_chunk(arguments *a, const char *value, refine_error *
     return REFINE_OK;
 }
 
-static refine_status parse_threads(arguments *a, const char *value, refine_error *err)
+static refine_status parse_threads(packer_arguments *a, const char *value, refine_error *err)
 {
     if (!numbers_int(value, 1, THREADS_MOST, &a->threads))
         return option_error(err, "--threads", value, "write a number from 1 to 256");
     return REFINE_OK;
 }
 
-static refine_status set_mode(arguments *a, mode m, const char *pack, refine_error *err)
+static refine_status set_mode(packer_arguments *a, packer_mode m, const char *pack,
+                              refine_error *err)
 {
     if (a->mode != MODE_PACK)
         return refine_fail(err, REFINE_EINVAL, "one of --inspect and --verify at a time");
@@ -173,7 +174,7 @@ static refine_status set_mode(arguments *a, mode m, const char *pack, refine_err
     return REFINE_OK;
 }
 
-static refine_status parse_option(arguments *a, int option, refine_error *err)
+static refine_status parse_option(packer_arguments *a, int option, refine_error *err)
 {
     switch (option) {
     case 'o': a->output = optarg; return REFINE_OK;
@@ -191,7 +192,7 @@ static refine_status parse_option(arguments *a, int option, refine_error *err)
     }
 }
 
-static refine_status packer_check_arguments(arguments *a, int n_rest, char **rest,
+static refine_status packer_check_arguments(packer_arguments *a, int n_rest, char **rest,
                                             refine_error *err)
 {
     if (a->mode != MODE_PACK) {
@@ -212,7 +213,7 @@ static refine_status packer_check_arguments(arguments *a, int n_rest, char **res
 }
 
 /* Returns an exit code, or -1 to go on. */
-static int packer_parse_arguments(arguments *a, int argc, char **argv)
+static int packer_parse_arguments(packer_arguments *a, int argc, char **argv)
 {
     refine_error err = { 0 };
     int option;
@@ -238,7 +239,7 @@ static int packer_parse_arguments(arguments *a, int argc, char **argv)
 
 /* Bytes of weights that a processor packs in a second, about: what is said before there is a
  * measured rate. */
-static double usual_rate(const arguments *a)
+static double usual_rate(const packer_arguments *a)
 {
     const double each = a->weights == WEIGHTS_INT8 ? 50e6 : 150e6;
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -287,7 +288,7 @@ static const char *own_tokenizer(const char *source, char path[PATH_BYTES])
     return NULL;
 }
 
-static refine_status packer_load_tokenizer(const arguments *a, char **text, size_t *len,
+static refine_status packer_load_tokenizer(const packer_arguments *a, char **text, size_t *len,
                                            refine_error *err)
 {
     char path[PATH_BYTES];
@@ -311,7 +312,7 @@ static refine_status open_source(weight_source **out, const char *input, refine_
 }
 
 /* A raw pack is not advised: there is nothing to decode, and whoever asked for it knows. */
-static bool measure_disk(const arguments *a, disk_advice *disk)
+static bool measure_disk(const packer_arguments *a, disk_advice *disk)
 {
     return !a->raw && disk_advice_measure(disk, a->output);
 }
@@ -323,7 +324,7 @@ static json_t *disk_object(const disk_advice *d)
                      d->gain);
 }
 
-static void packer_print_text(const arguments *a, const pack_written *w, double seconds,
+static void packer_print_text(const packer_arguments *a, const pack_written *w, double seconds,
                               const disk_advice *disk)
 {
     char file[SIZES_TEXT], weights[SIZES_TEXT], rate[SIZES_TEXT], advice[DISK_ADVICE_TEXT];
@@ -341,8 +342,9 @@ static void packer_print_text(const arguments *a, const pack_written *w, double 
         (void)printf("%s\n", disk_advice_text(advice, disk));
 }
 
-static void packer_print_json(const arguments *a, const weight_source *s, const pack_written *w,
-                              bool tokenizer, double seconds, const disk_advice *disk)
+static void packer_print_json(const packer_arguments *a, const weight_source *s,
+                              const pack_written *w, bool tokenizer, double seconds,
+                              const disk_advice *disk)
 {
     struct rusage usage = { 0 };
     char hash[24];
@@ -364,7 +366,7 @@ static void packer_print_json(const arguments *a, const weight_source *s, const 
     json_decref(root);
 }
 
-static void print_result(const arguments *a, const weight_source *s, const pack_written *w,
+static void print_result(const packer_arguments *a, const weight_source *s, const pack_written *w,
                          bool tokenizer, double seconds)
 {
     disk_advice measured;
@@ -376,7 +378,7 @@ static void print_result(const arguments *a, const weight_source *s, const pack_
         packer_print_text(a, w, seconds, disk);
 }
 
-static refine_status write_pack_of_source(const arguments *a, const weight_source *s,
+static refine_status write_pack_of_source(const packer_arguments *a, const weight_source *s,
                                           const char *merges, size_t merges_len, refine_error *err)
 {
     watcher w = { 0 };
@@ -404,7 +406,7 @@ static refine_status write_pack_of_source(const arguments *a, const weight_sourc
 }
 
 /* Nothing that the pack is made from is replaced by it, --force or not. */
-static refine_status packer_check_places(const arguments *a, refine_error *err)
+static refine_status packer_check_places(const packer_arguments *a, refine_error *err)
 {
     static const char ROLE[] = "the tokenizer (--tokenizer)";
     char file[MERGES_PATH], beside[MERGES_PATH];
@@ -423,7 +425,7 @@ static refine_status packer_check_places(const arguments *a, refine_error *err)
     return st;
 }
 
-static int run_pack(const arguments *a)
+static int run_pack(const packer_arguments *a)
 {
     weight_source *s = NULL;
     refine_error err = { 0 };
@@ -451,7 +453,7 @@ static int run_pack(const arguments *a)
 }
 
 /* --inspect and --verify. */
-static int run_reading(const arguments *a)
+static int run_reading(const packer_arguments *a)
 {
     refine_error err = { 0 };
     interrupt_hold();
@@ -466,7 +468,7 @@ static int run_reading(const arguments *a)
 
 int main(int argc, char **argv)
 {
-    arguments a = { 0 };
+    packer_arguments a = { 0 };
     const int code = packer_parse_arguments(&a, argc, argv);
 
     if (code >= 0)

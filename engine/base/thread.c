@@ -6,22 +6,22 @@
 
 #include <signal.h>
 
-struct thread_start {
+struct thread_record {
     void (*body)(void *);
     void *context;
 };
-typedef struct thread_start start;
+typedef struct thread_record thread_record;
 
 static void *run_thread_body(void *record)
 {
-    const start *s = record;
+    const thread_record *s = record;
     (void)mem_allow(false);
     s->body(s->context);
     return NULL;
 }
 
 /* Signals are the business of the program's own threads. */
-static bool create_thread(pthread_t *id, start *s)
+static bool create_thread(pthread_t *id, thread_record *s)
 {
     sigset_t all, before;
     (void)sigfillset(&all);
@@ -35,10 +35,10 @@ static bool create_thread(pthread_t *id, start *s)
 bool thread_start(thread *t, const char *name, void (*body)(void *), void *context)
 {
     t->running = false;
-    start *s = mem_alloc(sizeof *s);
+    thread_record *s = mem_alloc(sizeof *s);
     if (!s)
         return false;
-    *s = (start){ body, context };
+    *s = (thread_record){ body, context };
     if (!create_thread(&t->id, s)) {
         mem_free(s);
         return false;

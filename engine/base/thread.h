@@ -13,7 +13,7 @@
 typedef struct thread {
     pthread_t id;
     bool running; /* started and not yet joined; false in a zeroed struct */
-    struct thread_start *record;
+    struct thread_record *record;
 } thread;
 
 /* Runs body(context) in a new thread that blocks every signal, may allocate nothing (mem_allow)

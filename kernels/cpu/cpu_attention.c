@@ -46,7 +46,7 @@ typedef struct key_tile {
 } key_tile;
 
 /* One task at work, and its thread's room. */
-typedef struct worker {
+typedef struct attention_worker {
     const attention_state *s;
     int n, head, query0, queries;
     char *q;           /* [queries][k], operands */
@@ -56,7 +56,7 @@ typedef struct worker {
     float *scores;     /* [queries of a piece][tile] */
     char *weights;     /* the same as operands; in place, where these are floats */
     float *row;        /* [k] */
-} worker;
+} attention_worker;
 
 static attention_state make_attention_state(const cpu_dev *c, const attention_args *a)
 {
@@ -78,7 +78,7 @@ static attention_state make_attention_state(const cpu_dev *c, const attention_ar
 
 static void carve_attention_worker(carver *at, void *context)
 {
-    worker *w = context;
+    attention_worker *w = context;
     const attention_state *s = w->s;
     const size_t size = dtype_bytes(s->g->element), k = (size_t)s->k, tile = (size_t)s->tile;
     const size_t queries = num_min((size_t)s->super, (size_t)s->tq);
@@ -98,7 +98,7 @@ static void carve_attention_worker(carver *at, void *context)
 static void carve_attention_state(carver *at, void *context)
 {
     attention_state *s = context;
-    worker each = { .s = s };
+    attention_worker each = { .s = s };
     s->threads = carve_each(at, s->c->threads, carve_attention_worker, &each);
 }
 
@@ -110,9 +110,9 @@ size_t cpu_attention_workspace(const dev *d, const attention_args *a)
 
 /* ---- running ---- */
 
-static worker worker_at(const attention_state *s, int task, int thread)
+static attention_worker worker_at(const attention_state *s, int task, int thread)
 {
-    worker w = { .s = s };
+    attention_worker w = { .s = s };
     carver room = carve_part(s->threads, thread);
 
     carve_attention_worker(&room, &w);
@@ -123,7 +123,7 @@ static worker worker_at(const attention_state *s, int task, int thread)
     return w;
 }
 
-static void load_queries(worker *w)
+static void load_queries(attention_worker *w)
 {
     const attention_state *s = w->s;
     const attention_args *a = s->a;
@@ -151,7 +151,7 @@ static pack_source head_rows(tensor t, size_t pixel, int c0, int rows, int hd)
                           .k = hd };
 }
 
-static void load_keys(worker *w, key_tile t)
+static void load_keys(attention_worker *w, key_tile t)
 {
     const attention_state *s = w->s;
     const size_t pixel = (size_t)w->n * (size_t)s->tk + (size_t)t.key0;
@@ -167,7 +167,7 @@ static void load_keys(worker *w, key_tile t)
 
 /* The rows of a head lie far apart, and packing a tile would wait for each line of them.  So
  * every query fetches a few lines of the next tile ahead: keys on even queries, values on odd. */
-static void fetch_ahead(const worker *w, int i, key_tile t)
+static void fetch_ahead(const attention_worker *w, int i, key_tile t)
 {
     const attention_state *s = w->s;
     const int key = t.key0 + t.keys + i / 2;
@@ -181,7 +181,7 @@ static void fetch_ahead(const worker *w, int i, key_tile t)
 }
 
 /* Scores of query i, the first `seen` of which count, become weights; o is rescaled. */
-static void update_online_softmax(worker *w, int i, float *scores, int seen)
+static void update_online_softmax(attention_worker *w, int i, float *scores, int seen)
 {
     const vec *v = w->s->c->v;
     const int tile = w->s->tile, k = w->s->k;
@@ -201,7 +201,7 @@ static void update_online_softmax(worker *w, int i, float *scores, int seen)
 }
 
 /* Of the tile's keys, those that query number i of the task sees. */
-static int seen_by(const worker *w, int i, key_tile t)
+static int seen_by(const attention_worker *w, int i, key_tile t)
 {
     const int before = w->query0 + i - t.key0 + 1;
     if (!w->s->a->causal || before > t.keys)
@@ -209,7 +209,7 @@ static int seen_by(const worker *w, int i, key_tile t)
     return before > 0 ? before : 0;
 }
 
-static void attend_piece(worker *w, int first, int count, key_tile t)
+static void attend_piece(attention_worker *w, int first, int count, key_tile t)
 {
     const attention_state *s = w->s;
     const size_t size = dtype_bytes(s->g->element), k = (size_t)s->k, tile = (size_t)s->tile;
@@ -226,14 +226,14 @@ static void attend_piece(worker *w, int first, int count, key_tile t)
                    s->k / GEMM_PANEL, s->tile, true);
 }
 
-static void attend_tile(worker *w, key_tile t)
+static void attend_tile(attention_worker *w, key_tile t)
 {
     load_keys(w, t);
     for (int first = 0; first < w->queries; first += PIECE)
         attend_piece(w, first, w->queries - first < PIECE ? w->queries - first : PIECE, t);
 }
 
-static void store_result(worker *w)
+static void store_result(attention_worker *w)
 {
     const attention_state *s = w->s;
     for (int i = 0; i < w->queries; i++) {
@@ -247,7 +247,7 @@ static void store_result(worker *w)
 static void attention_task(void *context, int task, int thread)
 {
     const attention_state *s = context;
-    worker w = worker_at(s, task, thread);
+    attention_worker w = worker_at(s, task, thread);
 
     load_queries(&w);
     for (int key = 0; key < s->tk; key += s->tile) {

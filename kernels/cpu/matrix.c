@@ -223,14 +223,14 @@ static void pack_tiles(matrix_state *s)
 /* ---- multiplying ---- */
 
 /* Where a task is. */
-typedef struct place {
+typedef struct unit_place {
     int n, row;       /* image; first row of the unit */
     int first, count; /* pixels of the unit, as they lie in the input */
     int tile, panel, panels;
-} place;
+} unit_place;
 
 /* Pixels that lie between the rows of y have been computed for nothing. */
-static void store_pixels(const matrix_state *s, const place *at, float *result)
+static void store_pixels(const matrix_state *s, const unit_place *at, float *result)
 {
     const matrix_job *j = s->j;
     const int stride = at->panels * GEMM_PANEL, row0 = at->panel * GEMM_PANEL;
@@ -249,7 +249,7 @@ static void store_pixels(const matrix_state *s, const place *at, float *result)
 }
 
 /* False: there is no such piece, or no such panel. */
-static bool locate_task(const matrix_state *s, int task, place *at)
+static bool locate_task(const matrix_state *s, int task, unit_place *at)
 {
     const int group = task % s->groups, tile = task / s->groups % s->n_tiles;
     const int spot = task / s->groups / s->n_tiles, piece = spot % s->most_pieces;
@@ -270,7 +270,7 @@ static bool locate_task(const matrix_state *s, int task, place *at)
 }
 
 /* D (+)= the piece's pixels times one part of the tile. */
-static void multiply_part(const matrix_state *s, const place *at, float *result, int part)
+static void multiply_part(const matrix_state *s, const unit_place *at, float *result, int part)
 {
     const matrix_job *j = s->j;
     const matrix_part *p = &j->part[part];
@@ -299,7 +299,7 @@ static void multiply_task(void *context, int task, int thread)
 {
     const matrix_state *s = context;
     const thread_room mine = room_of(s, thread);
-    place at;
+    unit_place at;
 
     if (!locate_task(s, task, &at))
         return;

@@ -20,11 +20,11 @@
 
 enum { MAX_THREADS = 256 };
 
-typedef struct worker {
+typedef struct pool_worker {
     pool *p;
     thread thread;
     int index;
-} worker;
+} pool_worker;
 
 struct pool {
     pthread_mutex_t lock;
@@ -37,7 +37,7 @@ struct pool {
     pool_task *f;
     void *context;
     int threads; /* that were started */
-    worker worker[];
+    pool_worker worker[];
 };
 
 static int count_cores(void)
@@ -61,7 +61,7 @@ static void take_tasks(pool *p, int index)
 
 static void run_worker(void *context)
 {
-    worker *w = context;
+    pool_worker *w = context;
     pool *p = w->p;
     uint64_t seen = 0;
 
@@ -110,8 +110,8 @@ pool *pool_open(int threads, refine_error *err)
         return NULL;
     }
     for (; p->threads < n; p->threads++) {
-        worker *w = &p->worker[p->threads];
-        *w = (worker){ .p = p, .index = p->threads };
+        pool_worker *w = &p->worker[p->threads];
+        *w = (pool_worker){ .p = p, .index = p->threads };
         if (!thread_start(&w->thread, "refine-compute", run_worker, w)) {
             refine_fail(err, REFINE_ENOMEM,
                         "compute threads: only %d of %d could be started; is the limit on "

@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(THREADS, 1) flash_simt_kernel(const flash_args
 
 enum { WIDE = 512, WIDE_QUERIES = THREADS / 32, WIDE_KEYS = 16, LANE = WIDE / 32 };
 
-struct wide_shared {
+struct simt_wide_shared {
     float k[WIDE_KEYS][WIDE], v[WIDE_KEYS][WIDE / 2]; /* values come in two halves */
 };
 
@@ -263,7 +263,7 @@ __device__ __forceinline__ float lanes_sum(float x)
 
 __global__ void __launch_bounds__(THREADS, 1) flash_simt_wide_kernel(const flash_args a)
 {
-    wide_shared *shared = shared_memory<wide_shared>();
+    simt_wide_shared *shared = shared_memory<simt_wide_shared>();
     const flash_place at = flash_here(a, WIDE_QUERIES);
     const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
     const int query = at.query0 + thread / 32, keys = flash_keys(a, at.query0, WIDE_QUERIES);
@@ -333,7 +333,7 @@ void flash_simt(dev *d, const flash_args &a, int images)
                      TILE, THREADS, sizeof(simt_shared));
     else if (a.hd <= WIDE)
         flash_launch(d, flash_simt_wide_kernel, a, images, WIDE_QUERIES, THREADS,
-                     sizeof(wide_shared));
+                     sizeof(simt_wide_shared));
     else
         dev_fail(d, REFINE_EINVAL, "cuda: attention heads of more than 512 channels");
 }
@@ -342,5 +342,5 @@ void flash_simt_load(dev *d)
 {
     load_kernel<sizeof(simt_shared)>(d, flash_simt_kernel<true>);
     load_kernel<sizeof(simt_shared)>(d, flash_simt_kernel<false>);
-    load_kernel<sizeof(wide_shared)>(d, flash_simt_wide_kernel);
+    load_kernel<sizeof(simt_wide_shared)>(d, flash_simt_wide_kernel);
 }

@@ -38,10 +38,10 @@ enum {
  * first + step as often as first - step, in every channel and in every pixel. */
 enum { DEVIATIONS = -1 };
 
-typedef struct part {
+typedef struct self_test_part {
     int type, n, h, w, c;
     int first, step, count;
-} part;
+} self_test_part;
 
 enum { Y, A, W, BIAS, B, AFFINE, PER_IMAGE, RESIDUAL, PARTS };
 /* What they are elsewhere. */
@@ -49,15 +49,15 @@ enum { Q = A, K = W, V = BIAS, GAIN = W, SUMS = AFFINE };
 
 /* How it is done: by one kernel; by each tile of a product; by a product of integers, where the
  * device does that.  All others are tried without integers. */
-typedef enum way { ONE, TILES, INTEGERS } way;
+typedef enum self_test_way { ONE, TILES, INTEGERS } self_test_way;
 
-typedef struct trial {
+typedef struct self_test_trial {
     const char *name; /* the family, in the plural */
     void (*run)(dev *d, const tensor *t, void *prepared);
-    way way;
+    self_test_way way;
     int exp2; /* of y */
-    part parts[PARTS];
-} trial;
+    self_test_part parts[PARTS];
+} self_test_trial;
 
 static void self_test_linear(dev *d, const tensor *t, void *prepared)
 {
@@ -134,7 +134,7 @@ static void self_test_convert(dev *d, const tensor *t, void *prepared)
 
 /* Shapes that fill no tile, and take more than one step of k, or tile of keys.  In integers pixels
  * are 127 or -127, which they remain. */
-static const trial TRIALS[] = {
+static const self_test_trial TRIALS[] = {
     { "linear layers with fp16 weights",
       self_test_linear,
       TILES,
@@ -297,7 +297,7 @@ static int deviation_sign(size_t pixel, int c)
     return ((draw_16_bits(&pair) >> 8 ^ pixel ^ (size_t)c) & 1) != 0 ? 1 : -1;
 }
 
-static void fill_plain_part(tensor t, const part *p, uint32_t *seed)
+static void fill_plain_part(tensor t, const self_test_part *p, uint32_t *seed)
 {
     const size_t pixels = (size_t)t.n * tensor_pixels(t);
     for (size_t pixel = 0; pixel < pixels; pixel++)
@@ -314,7 +314,7 @@ static void fill_plain_part(tensor t, const part *p, uint32_t *seed)
 }
 
 /* One tile; a row's scale is 1, 2 or 4. */
-static void fill_int8_part(tensor t, const part *p, uint32_t *seed)
+static void fill_int8_part(tensor t, const self_test_part *p, uint32_t *seed)
 {
     const int slabs = i8_slabs(t.c);
     memset(t.data, 0, tensor_bytes(t));
@@ -339,7 +339,7 @@ static void move_shifts(tensor affine)
             at[(2 * n + 1) * affine.c + c] -= 96;
 }
 
-static void fill_part(tensor t, const part *p, uint32_t *seed)
+static void fill_part(tensor t, const self_test_part *p, uint32_t *seed)
 {
     if (p->count == 0)
         return;
@@ -350,11 +350,12 @@ static void fill_part(tensor t, const part *p, uint32_t *seed)
 }
 
 /* Lays the tensors of a trial out from `at` on; returns the bytes. */
-static size_t make_trial_tensors(tensor t[PARTS], const trial *of, dtype compute, char *at)
+static size_t make_trial_tensors(tensor t[PARTS], const self_test_trial *of, dtype compute,
+                                 char *at)
 {
     size_t used = 0;
     for (int i = 0; i < PARTS; i++) {
-        const part *p = &of->parts[i];
+        const self_test_part *p = &of->parts[i];
         t[i] = (tensor){ 0 };
         if (p->c == 0)
             continue;
@@ -380,7 +381,7 @@ static float element_value(tensor t, const char *of, size_t i)
                             : f16_to_f32(((const uint16_t *)(const void *)of)[i]);
 }
 
-static void refuse_card(cuda_dev *c, const trial *of, tensor right, const char *got)
+static void refuse_card(cuda_dev *c, const self_test_trial *of, tensor right, const char *got)
 {
     char driver[48], text[256];
     const size_t bytes = dtype_bytes(right.type);
@@ -397,8 +398,8 @@ static void refuse_card(cuda_dev *c, const trial *of, tensor right, const char *
 }
 
 /* `t`: the trial's tensors on the card, from `card` on.  Its result there must be `right`. */
-static void check_trial(cuda_dev *c, const trial *of, const tensor *t, tensor right, char *got,
-                        char *card)
+static void check_trial(cuda_dev *c, const self_test_trial *of, const tensor *t, tensor right,
+                        char *got, char *card)
 {
     dev *d = &c->base;
     const size_t bytes = tensor_bytes(right);
@@ -410,7 +411,7 @@ static void check_trial(cuda_dev *c, const trial *of, const tensor *t, tensor ri
         refuse_card(c, of, right, got);
 }
 
-static void check_trial_tiles(cuda_dev *c, const trial *of, const tensor *t, tensor right,
+static void check_trial_tiles(cuda_dev *c, const self_test_trial *of, const tensor *t, tensor right,
                               char *got, char *card)
 {
     for (int i = 0; i < CUDA_TILES; i++) {
@@ -420,7 +421,7 @@ static void check_trial_tiles(cuda_dev *c, const trial *of, const tensor *t, ten
     c->only = CUDA_TILES;
 }
 
-static void run_card_trial(cuda_dev *c, dev *ref, const trial *of, uint32_t seed, host *h,
+static void run_card_trial(cuda_dev *c, dev *ref, const self_test_trial *of, uint32_t seed, host *h,
                            char *card)
 {
     tensor here[PARTS], there[PARTS];

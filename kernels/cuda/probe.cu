@@ -14,14 +14,14 @@ enum { PIXELS_EACH = 128, CHANNELS = 512, ROWS = 128, RUNS = 3 };
 static const float LEAST_GAIN = 1.4f;
 
 /* Where the product lies. */
-struct trial {
+struct product_trial {
     tensor y, x, w;
 };
 
-static trial make_trial(const cuda_dev *c, char *memory)
+static product_trial make_trial(const cuda_dev *c, char *memory)
 {
     const int pixels = PIXELS_EACH * c->processors;
-    trial t = {};
+    product_trial t = {};
     t.x = tensor_make(memory, DT_F16, 1, 1, pixels, CHANNELS);
     t.w = tensor_make(memory + tensor_bytes(t.x), DT_F16, ROWS, 1, 1, CHANNELS);
     t.y = tensor_make(memory + tensor_bytes(t.x) + tensor_bytes(t.w), DT_F16, 1, 1,
@@ -31,11 +31,11 @@ static trial make_trial(const cuda_dev *c, char *memory)
 
 static size_t trial_bytes(const cuda_dev *c)
 {
-    const trial t = make_trial(c, NULL);
+    const product_trial t = make_trial(c, NULL);
     return tensor_bytes(t.x) + tensor_bytes(t.w) + tensor_bytes(t.y);
 }
 
-static void run_probe_product(dev *d, const trial *t, cuda_math math)
+static void run_probe_product(dev *d, const product_trial *t, cuda_math math)
 {
     linear_args a = {};
     a.y = t->y;
@@ -46,7 +46,7 @@ static void run_probe_product(dev *d, const trial *t, cuda_math math)
 }
 
 /* Milliseconds of the best of some runs, the first of which only warms up. */
-static float measure_probe_ms(dev *d, const trial *t, cuda_math math, cudaEvent_t begin,
+static float measure_probe_ms(dev *d, const product_trial *t, cuda_math math, cudaEvent_t begin,
                               cudaEvent_t end)
 {
     const cudaStream_t s = cuda_of(d)->stream[DEV_COMPUTE];
@@ -63,7 +63,7 @@ static float measure_probe_ms(dev *d, const trial *t, cuda_math math, cudaEvent_
     return best;
 }
 
-static cuda_math choose_faster_math(dev *d, const trial *t, cudaEvent_t begin, cudaEvent_t end)
+static cuda_math choose_faster_math(dev *d, const product_trial *t, cudaEvent_t begin, cudaEvent_t end)
 {
     const float without = measure_probe_ms(d, t, CUDA_HALF2, begin, end);
     const float with = measure_probe_ms(d, t, CUDA_TENSOR_CORES, begin, end);
@@ -84,7 +84,7 @@ extern "C" void cuda_probe(cuda_dev *c)
         cuda_check(d, cudaEventCreateWithFlags(&end, cudaEventDefault), "probing") &&
         cuda_check(d, cudaMemsetAsync(memory, 0, trial_bytes(c), c->stream[DEV_COMPUTE]),
                    "probing")) {
-        const trial t = make_trial(c, static_cast<char *>(memory));
+        const product_trial t = make_trial(c, static_cast<char *>(memory));
         c->math = choose_faster_math(d, &t, begin, end);
     }
     if (begin)

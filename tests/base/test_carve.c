@@ -10,11 +10,11 @@
 
 enum { THREADS = 3, BLOCKS = 4 }; /* the first, and one of each thread */
 
-typedef struct room {
+typedef struct carved_room {
     size_t bytes, each;
     char *first;
     carve_parts threads;
-} room;
+} carved_room;
 
 static void carve_test_thread(carver *c, void *context)
 {
@@ -24,13 +24,13 @@ static void carve_test_thread(carver *c, void *context)
 
 static void carve_test_room(carver *c, void *context)
 {
-    room *r = context;
+    carved_room *r = context;
     char *own;
     r->first = carve_block(c, r->bytes);
     r->threads = carve_each(c, THREADS, carve_test_thread, &own);
 }
 
-static char *thread_room(const room *r, int i)
+static char *carved_thread_room(const carved_room *r, int i)
 {
     carver c = carve_part(r->threads, i);
     char *own;
@@ -42,25 +42,25 @@ static _Alignas(CARVE_ALIGN) char region[4096];
 
 Test(base_carve, counting_says_what_cutting_takes_and_hands_out_nothing)
 {
-    room r = { .bytes = 100 };
+    carved_room r = { .bytes = 100 };
     const size_t bytes = carve_bytes(carve_test_room, &r);
     cr_assert(bytes <= sizeof region);
     cr_expect(!r.first && !r.threads.first);
     cr_expect_eq(bytes, 128 + THREADS * 64 + (BLOCKS + 1) * GUARD_ZONE);
     carve_cut(carve_test_room, &r, region);
     cr_expect_eq(carve_check(carve_test_room, &r, region).block, -1);
-    cr_expect_eq(thread_room(&r, THREADS - 1) + 64 + GUARD_ZONE, region + bytes);
+    cr_expect_eq(carved_thread_room(&r, THREADS - 1) + 64 + GUARD_ZONE, region + bytes);
 }
 
 Test(base_carve, blocks_are_aligned_apart_and_writable_to_the_last_byte)
 {
-    room r = { .bytes = 100 };
+    carved_room r = { .bytes = 100 };
     carve_cut(carve_test_room, &r, region);
     memset(r.first, 1, 100);
     for (int i = 0; i < THREADS; i++)
-        memset(thread_room(&r, i), 2 + i, 24);
+        memset(carved_thread_room(&r, i), 2 + i, 24);
     for (int i = 0; i < THREADS; i++) {
-        const char *own = thread_room(&r, i);
+        const char *own = carved_thread_room(&r, i);
         cr_expect_eq((uintptr_t)own % CARVE_ALIGN, 0);
         cr_expect(own >= r.first + 100 && own[0] == 2 + i && own[23] == 2 + i);
     }
@@ -72,10 +72,10 @@ Test(base_carve, blocks_are_aligned_apart_and_writable_to_the_last_byte)
 /* As code does that no sanitizer sees. */
 __attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p = 0; }
 
-static carve_fault after_spoiling(room *r, int block, ptrdiff_t at)
+static carve_fault after_spoiling(carved_room *r, int block, ptrdiff_t at)
 {
     carve_cut(carve_test_room, r, region);
-    spoil((block == 0 ? r->first : thread_room(r, block - 1)) + at);
+    spoil((block == 0 ? r->first : carved_thread_room(r, block - 1)) + at);
     return carve_check(carve_test_room, r, region);
 }
 
@@ -83,7 +83,7 @@ Test(base_carve, a_byte_behind_any_block_is_found)
 {
     for (size_t bytes = 96; bytes < 130; bytes++)
         for (int block = 0; block < BLOCKS; block++) {
-            room r = { .bytes = bytes };
+            carved_room r = { .bytes = bytes };
             const size_t own = block == 0 ? bytes : 24;
             const carve_fault f = after_spoiling(&r, block, (ptrdiff_t)own);
             cr_expect(f.block == block && f.bytes == own && f.at == (ptrdiff_t)own,
@@ -93,7 +93,7 @@ Test(base_carve, a_byte_behind_any_block_is_found)
 
 Test(base_carve, a_byte_before_the_first_block_is_found)
 {
-    room r = { .bytes = 100 };
+    carved_room r = { .bytes = 100 };
     carve_fault f = after_spoiling(&r, 0, -1);
     cr_expect(f.block == 0 && f.at == -1);
     f = after_spoiling(&r, 0, -GUARD_ZONE);
@@ -102,17 +102,17 @@ Test(base_carve, a_byte_before_the_first_block_is_found)
 
 Test(base_carve, a_byte_before_another_block_is_behind_the_one_before_it)
 {
-    room r = { .bytes = 100 };
+    carved_room r = { .bytes = 100 };
     const carve_fault f = after_spoiling(&r, 1, -1);
     cr_expect(f.block == 0 && f.bytes == 100 && f.at == 128 + GUARD_ZONE - 1);
 }
 
 Test(base_carve, of_several_the_first_is_named)
 {
-    room r = { .bytes = 100 };
+    carved_room r = { .bytes = 100 };
     carve_cut(carve_test_room, &r, region);
-    spoil(thread_room(&r, 1) + 30);
-    spoil(thread_room(&r, 0) + 40);
+    spoil(carved_thread_room(&r, 1) + 30);
+    spoil(carved_thread_room(&r, 0) + 40);
     const carve_fault f = carve_check(carve_test_room, &r, region);
     cr_expect(f.block == 1 && f.at == 40);
 }
@@ -120,7 +120,7 @@ Test(base_carve, of_several_the_first_is_named)
 /* Another operator cuts the region its own way. */
 Test(base_carve, what_was_checked_is_open_to_everybody)
 {
-    room r = { .bytes = 100 };
+    carved_room r = { .bytes = 100 };
     carve_cut(carve_test_room, &r, region);
     (void)carve_check(carve_test_room, &r, region);
     memset(region, 0, sizeof region);
@@ -129,11 +129,11 @@ Test(base_carve, what_was_checked_is_open_to_everybody)
 #ifdef __SANITIZE_ADDRESS__
 Test(base_carve, the_sanitizer_stops_whoever_touches_what_is_beside_a_block)
 {
-    room r = { .bytes = 99 };
+    carved_room r = { .bytes = 99 };
     carve_cut(carve_test_room, &r, region);
     cr_expect(__asan_region_is_poisoned(r.first, 99) == NULL);
     cr_expect(__asan_address_is_poisoned(r.first - 1));
-    for (char *p = r.first + 99; p < thread_room(&r, 0); p++)
+    for (char *p = r.first + 99; p < carved_thread_room(&r, 0); p++)
         cr_expect(__asan_address_is_poisoned(p));
     (void)carve_check(carve_test_room, &r, region);
     cr_expect(__asan_region_is_poisoned(region, sizeof region) == NULL);

@@ -19,7 +19,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 #include "quant/f16.h"
-#include "tests/bench/gemm.h"
+#include "tests/bench/cublas.h"
 #include "tests/support/linear_case.h"
 #include "tests/support/unet_shapes.h"
 
@@ -43,24 +43,24 @@ static const double LARGE_GFLOP = 20;
 static const unet_shape VAE_SELF = { UNET_SELF, "self 512, one head (VAE)", 64, 512, 512, 1, 0 };
 
 /* How a shape is computed. */
-typedef struct way {
+typedef struct kernel_way {
     bool int8, norm;
-} way;
+} kernel_way;
 
-typedef struct bench {
+typedef struct kernels_bench {
     dev *d;
-    gemm *g;
+    cublas *g;
     void *flush; /* FLUSH bytes */
     char *pattern;
     dev_event *from, *to;
     int runs, chunk;  /* MiB; 0: whole matrices */
     const char *only; /* way; "": all */
-} bench;
+} kernels_bench;
 
 typedef struct problem {
-    bench *b;
+    kernels_bench *b;
     const unet_shape *s;
-    way way;
+    kernel_way way;
     int size, images, heads;
     tensor x, y, w, kv, affine;
     void *windows, *product; /* cuBLAS's: a convolution's input, written out; pairs, or q k^T */
@@ -75,7 +75,7 @@ static int filter_size(const unet_shape *s) { return s->kind == UNET_CONV ? 3 : 
 
 /* ---- operands ---- */
 
-static void *alloc_patterned(bench *b, size_t bytes)
+static void *alloc_patterned(kernels_bench *b, size_t bytes)
 {
     void *p = dev_alloc(b->d, bytes, DEV_VRAM);
     for (size_t at = 0; p && at < bytes; at += PATTERN)
@@ -83,14 +83,14 @@ static void *alloc_patterned(bench *b, size_t bytes)
     return p;
 }
 
-static tensor take_tensor(bench *b, dtype type, int n, int h, int w, int c)
+static tensor take_tensor(kernels_bench *b, dtype type, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, type, n, h, w, c);
     t.data = alloc_patterned(b, tensor_bytes(t));
     return t;
 }
 
-static void free_problem_tensor(const bench *b, tensor t)
+static void free_problem_tensor(const kernels_bench *b, tensor t)
 {
     if (t.data)
         dev_free(b->d, t.data, tensor_bytes(t), DEV_VRAM);
@@ -119,7 +119,7 @@ static bool make_problem(problem *p)
 {
     const unet_shape *s = p->s;
     const int in = p->size * s->stride, k = filter_size(s);
-    bench *b = p->b;
+    kernels_bench *b = p->b;
 
     p->x = take_tensor(b, DT_F16, p->images, in, in, s->c_in);
     p->y = take_tensor(b, DT_F16, p->images, p->size, p->size,
@@ -191,34 +191,34 @@ static bool run_attention_beside(const problem *p)
     bool ran = p->product != NULL;
     for (int i = 0; ran && i < p->images; i++) {
         const void *kv = tensor_images(p->kv, i, 1).data;
-        const gemm_args scores = { .a = tensor_images(p->x, i, 1).data,
-                                   .b = kv,
-                                   .c = p->product,
-                                   .m = tq,
-                                   .n = tk,
-                                   .k = hd,
-                                   .lda = c,
-                                   .ldb = c,
-                                   .ldc = tk,
-                                   .batch = p->heads,
-                                   .a_step = hd,
-                                   .b_step = hd,
-                                   .c_step = (long long)tq * tk };
-        const gemm_args values = { .a = p->product,
-                                   .b = kv,
-                                   .c = tensor_images(p->y, i, 1).data,
-                                   .m = tq,
-                                   .n = hd,
-                                   .k = tk,
-                                   .lda = tk,
-                                   .ldb = c,
-                                   .ldc = c,
-                                   .b_transposed = true,
-                                   .batch = p->heads,
-                                   .a_step = (long long)tq * tk,
-                                   .b_step = hd,
-                                   .c_step = hd };
-        ran = gemm_run(p->b->g, &scores) && gemm_run(p->b->g, &values);
+        const cublas_args scores = { .a = tensor_images(p->x, i, 1).data,
+                                     .b = kv,
+                                     .c = p->product,
+                                     .m = tq,
+                                     .n = tk,
+                                     .k = hd,
+                                     .lda = c,
+                                     .ldb = c,
+                                     .ldc = tk,
+                                     .batch = p->heads,
+                                     .a_step = hd,
+                                     .b_step = hd,
+                                     .c_step = (long long)tq * tk };
+        const cublas_args values = { .a = p->product,
+                                     .b = kv,
+                                     .c = tensor_images(p->y, i, 1).data,
+                                     .m = tq,
+                                     .n = hd,
+                                     .k = tk,
+                                     .lda = tk,
+                                     .ldb = c,
+                                     .ldc = c,
+                                     .b_transposed = true,
+                                     .batch = p->heads,
+                                     .a_step = (long long)tq * tk,
+                                     .b_step = hd,
+                                     .c_step = hd };
+        ran = cublas_multiply(p->b->g, &scores) && cublas_multiply(p->b->g, &values);
     }
     return ran;
 }
@@ -232,17 +232,17 @@ static bool run_beside(const problem *p)
         return false;
     if (is_attention_shape(p->s))
         return run_attention_beside(p);
-    const gemm_args args = { .a = a,
-                             .b = p->w.data,
-                             .c = c,
-                             .m = p->images * p->size * p->size,
-                             .n = p->s->c_out,
-                             .k = k,
-                             .lda = k,
-                             .ldb = k,
-                             .ldc = p->s->c_out,
-                             .batch = 1 };
-    return a && c && gemm_run(p->b->g, &args);
+    const cublas_args args = { .a = a,
+                               .b = p->w.data,
+                               .c = c,
+                               .m = p->images * p->size * p->size,
+                               .n = p->s->c_out,
+                               .k = k,
+                               .lda = k,
+                               .ldb = k,
+                               .ldc = p->s->c_out,
+                               .batch = 1 };
+    return a && c && cublas_multiply(p->b->g, &args);
 }
 
 /* ---- timing ---- */
@@ -254,7 +254,7 @@ static int compare_run_times(const void *pa, const void *pb)
 }
 
 /* Seconds; 0: it does not run. */
-static double time_one(const bench *b, bool (*run)(const problem *p), const problem *p)
+static double time_one(const kernels_bench *b, bool (*run)(const problem *p), const problem *p)
 {
     const cudaStream_t s = cuda_of(b->d)->stream[DEV_COMPUTE];
     (void)cudaMemsetAsync(b->flush, 0, FLUSH, s);
@@ -266,7 +266,8 @@ static double time_one(const bench *b, bool (*run)(const problem *p), const prob
     return dev_elapsed(b->d, b->from, b->to);
 }
 
-static double median_run_time(const bench *b, bool (*run)(const problem *p), const problem *p)
+static double median_run_time(const kernels_bench *b, bool (*run)(const problem *p),
+                              const problem *p)
 {
     const bool profiled = run == run_ours && b->only[0] != '\0';
     double t[RUNS_MOST];
@@ -331,7 +332,7 @@ static double time_beside(const problem *p)
     return seconds;
 }
 
-static bool measure_problem(bench *b, const unet_shape *s, int picture, way w)
+static bool measure_problem(kernels_bench *b, const unet_shape *s, int picture, kernel_way w)
 {
     const bool vae = s == &VAE_SELF;
     problem p = { .b = b,
@@ -360,7 +361,7 @@ static bool measure_problem(bench *b, const unet_shape *s, int picture, way w)
 }
 
 /* Rows of a matrix that a chunk holds: whole tiles, one at least (tools/packer/pack_cut.c). */
-static int rows_of_chunk(const bench *b, const unet_shape *s, bool int8)
+static int rows_of_chunk(const kernels_bench *b, const unet_shape *s, bool int8)
 {
     const int k = filter_size(s), tile = tile_rows(k, k);
     const size_t bytes = int8 ? i8_bytes(tile, k * k, s->c_in)
@@ -370,7 +371,7 @@ static int rows_of_chunk(const bench *b, const unet_shape *s, bool int8)
     return rows < (size_t)s->c_out ? (int)rows : s->c_out;
 }
 
-static bool measure_cut(bench *b, const unet_shape *s, int picture, way w)
+static bool measure_cut(kernels_bench *b, const unet_shape *s, int picture, kernel_way w)
 {
     unet_shape cut = *s;
     if (b->chunk == 0 || is_attention_shape(s))
@@ -385,28 +386,28 @@ static bool may_be_int8(const unet_shape *s)
     return !is_attention_shape(s) && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
 }
 
-static bool is_kernel_selected(const bench *b, const char *name)
+static bool is_kernel_selected(const kernels_bench *b, const char *name)
 {
     return b->only[0] == '\0' || strcmp(b->only, name) == 0;
 }
 
-static bool measure_ways(bench *b, const unet_shape *s, int picture)
+static bool measure_ways(kernels_bench *b, const unet_shape *s, int picture)
 {
     const bool norm = s->kind == UNET_CONV && s->stride == 1;
     bool done = true;
     if (is_kernel_selected(b, "plain"))
-        done = measure_cut(b, s, picture, (way){ false, false });
+        done = measure_cut(b, s, picture, (kernel_way){ false, false });
     if (done && norm && is_kernel_selected(b, "norm"))
-        done = measure_cut(b, s, picture, (way){ false, true });
+        done = measure_cut(b, s, picture, (kernel_way){ false, true });
     if (done && may_be_int8(s) && is_kernel_selected(b, "int8"))
-        done = measure_cut(b, s, picture, (way){ true, norm });
+        done = measure_cut(b, s, picture, (kernel_way){ true, norm });
     return done;
 }
 
 /* ---- all of it ---- */
 
 /* Halves from 0 to 1/2; as bytes, codes of int8 and scales that are numbers. */
-static bool make_pattern(bench *b)
+static bool make_pattern(kernels_bench *b)
 {
     uint16_t *h = malloc(PATTERN);
     b->pattern = (char *)h;
@@ -415,22 +416,22 @@ static bool make_pattern(bench *b)
     return h != NULL;
 }
 
-static bool open_kernels_bench(bench *b, refine_error *err)
+static bool open_kernels_bench(kernels_bench *b, refine_error *err)
 {
     const dev_options o = { .compute = DT_F16 };
     b->d = dev_open_cuda(&o, 0, err);
     if (!b->d)
         return false;
-    b->g = gemm_open(cuda_of(b->d)->stream[DEV_COMPUTE]);
+    b->g = cublas_open(cuda_of(b->d)->stream[DEV_COMPUTE]);
     b->flush = dev_alloc(b->d, FLUSH, DEV_VRAM);
     b->from = dev_event_open(b->d);
     b->to = dev_event_open(b->d);
     return b->flush && b->from && b->to && make_pattern(b);
 }
 
-static void close_kernels_bench(bench *b)
+static void close_kernels_bench(kernels_bench *b)
 {
-    gemm_close(b->g);
+    cublas_close(b->g);
     if (b->d) {
         dev_event_close(b->d, b->from);
         dev_event_close(b->d, b->to);
@@ -450,11 +451,11 @@ int main(int argc, char **argv)
     const int picture = parse_int_argument(argc, argv, 1, 1024),
               runs = parse_int_argument(argc, argv, 2, 15);
     const char *only = argc > 3 ? argv[3] : "";
-    bench b = { .runs = runs < 1           ? 1
-                        : runs > RUNS_MOST ? RUNS_MOST
-                                           : runs,
-                .chunk = parse_int_argument(argc, argv, 4, 0),
-                .only = argc > 5 ? argv[5] : "" };
+    kernels_bench b = { .runs = runs < 1           ? 1
+                                : runs > RUNS_MOST ? RUNS_MOST
+                                                   : runs,
+                        .chunk = parse_int_argument(argc, argv, 4, 0),
+                        .only = argc > 5 ? argv[5] : "" };
     refine_error err = { 0 };
     bool done = open_kernels_bench(&b, &err);
 

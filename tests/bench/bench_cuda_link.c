@@ -22,7 +22,7 @@
 enum { RING = 64 << 20, SLOTS = 8, WORKERS = 2, PASSES = 100000, TURNS = 3 };
 static const size_t BARE_MOST = (size_t)2 << 30; /* far more than any cache has */
 
-typedef struct bench {
+typedef struct link_bench {
     dev *d;
     pack *p;
     stream_pass pass; /* the UNet, once */
@@ -33,13 +33,16 @@ typedef struct bench {
     stream *s;
     bool *cached;
     double seconds, begun, seconds_in_all;
-} bench;
+} link_bench;
 
-static size_t chunk_bytes(const bench *b, int i) { return (size_t)pack_chunk_at(b->p, i)->bytes; }
+static size_t chunk_bytes(const link_bench *b, int i)
+{
+    return (size_t)pack_chunk_at(b->p, i)->bytes;
+}
 
 /* ---- bare ---- */
 
-static bool take_bare(bench *b)
+static bool take_bare(link_bench *b)
 {
     size_t largest = 0;
     for (int i = b->pass.first; i < b->pass.end; i++)
@@ -51,7 +54,7 @@ static bool take_bare(bench *b)
     return b->from != NULL;
 }
 
-static bool enqueue_all(const bench *b)
+static bool enqueue_all(const link_bench *b)
 {
     const cudaStream_t s = cuda_of(b->d)->stream[DEV_COPY];
     size_t at = 0, to = 0;
@@ -69,7 +72,7 @@ static bool enqueue_all(const bench *b)
 }
 
 /* Bytes a second; 0: failed. */
-static double measure_bare(const bench *b)
+static double measure_bare(const link_bench *b)
 {
     const double t0 = clock_seconds();
     double done = 0, t;
@@ -84,7 +87,7 @@ static double measure_bare(const bench *b)
 
 /* ---- the stream ---- */
 
-static bool use_link_chunks(const bench *b, weights *w)
+static bool use_link_chunks(const link_bench *b, weights *w)
 {
     for (int c = b->pass.first; c < b->pass.end; c++) {
         if (!w->enter(w, c))
@@ -95,7 +98,7 @@ static bool use_link_chunks(const bench *b, weights *w)
 }
 
 /* The first pass brings what is cached, or what lies in the ring from the turn before. */
-static double measure_stream(const bench *b)
+static double measure_stream(const link_bench *b)
 {
     if (!use_link_chunks(b, stream_weights(b->s)))
         return 0;
@@ -110,7 +113,7 @@ static double measure_stream(const bench *b)
     return done / t;
 }
 
-static bool open_link_stream(bench *b, refine_error *err)
+static bool open_link_stream(link_bench *b, refine_error *err)
 {
     b->cached = mem_calloc((size_t)n_pack_chunks(b->p), sizeof *b->cached);
     const stream_config c = { .d = b->d,
@@ -129,7 +132,7 @@ static bool open_link_stream(bench *b, refine_error *err)
 
 /* ---- all of it ---- */
 
-static bool open_link_bench(bench *b, const char *path, refine_error *err)
+static bool open_link_bench(link_bench *b, const char *path, refine_error *err)
 {
     const dev_options o = { .compute = DT_F16 };
     if (pack_open(&b->p, path, err) != REFINE_OK || !(b->d = dev_open_cuda(&o, 0, err)))
@@ -142,7 +145,7 @@ static bool open_link_bench(bench *b, const char *path, refine_error *err)
     return b->ring && b->bytes > 0 && take_bare(b) && open_link_stream(b, err);
 }
 
-static void close_link_bench(bench *b)
+static void close_link_bench(link_bench *b)
 {
     stream_close(b->s);
     mem_free(b->cached);
@@ -154,7 +157,7 @@ static void close_link_bench(bench *b)
     pack_close(b->p);
 }
 
-static void print_link_rates(const bench *b, double bare, double ours)
+static void print_link_rates(const link_bench *b, double bare, double ours)
 {
     const int chunks = b->pass.end - b->pass.first;
     printf("{\"stage\":\"link\",\"chunks\":%d,\"mean_chunk_kib\":%.1f,\"gigabytes\":%.3f,"
@@ -164,7 +167,7 @@ static void print_link_rates(const bench *b, double bare, double ours)
     fflush(stdout);
 }
 
-static bool measure_link_turns(const bench *b)
+static bool measure_link_turns(const link_bench *b)
 {
     double best_bare = 0, best_ours = 0, last = 0, now = clock_seconds();
     for (int i = 0; i < TURNS && (i == 0 || now - b->begun + last < b->seconds_in_all); i++) {
@@ -182,9 +185,9 @@ static bool measure_link_turns(const bench *b)
 
 int main(int argc, char **argv)
 {
-    bench b = { .seconds = argc > 2 ? strtod(argv[2], NULL) : 2,
-                .seconds_in_all = argc > 3 ? strtod(argv[3], NULL) : 1e9,
-                .begun = clock_seconds() };
+    link_bench b = { .seconds = argc > 2 ? strtod(argv[2], NULL) : 2,
+                     .seconds_in_all = argc > 3 ? strtod(argv[3], NULL) : 1e9,
+                     .begun = clock_seconds() };
     refine_error err = { 0 };
     bool done;
 

@@ -23,7 +23,7 @@ enum {
     WAIT_NS = 2000000
 };
 
-typedef struct bench {
+typedef struct roofs_bench {
     struct cudaDeviceProp card;
     cudaStream_t s, other;
     cudaEvent_t from, to, blocking;
@@ -31,7 +31,7 @@ typedef struct bench {
     char *host;  /* 2 BLOCK, pinned */
     double pinning;
     bool failed;
-} bench;
+} roofs_bench;
 
 /* ---- what is printed ---- */
 
@@ -41,7 +41,7 @@ static void print_roof(const char *name, double value, const char *unit)
            unit);
 }
 
-static bool check_roof_call(bench *b, cudaError_t e, const char *doing)
+static bool check_roof_call(roofs_bench *b, cudaError_t e, const char *doing)
 {
     if (e != cudaSuccess && !b->failed)
         fprintf(stderr, "bench_cuda_roofs: %s: %s\n", doing, cudaGetErrorString(e));
@@ -51,10 +51,10 @@ static bool check_roof_call(bench *b, cudaError_t e, const char *doing)
 
 /* ---- timing ---- */
 
-typedef cudaError_t work_fn(bench *b, int size);
+typedef cudaError_t work_fn(roofs_bench *b, int size);
 
 /* Seconds on the card, the best of RUNS. */
-static double best_seconds(bench *b, work_fn *work, int size, const char *what)
+static double best_seconds(roofs_bench *b, work_fn *work, int size, const char *what)
 {
     float best = 0, ms = 0;
     for (int i = 0; i <= RUNS; i++) {
@@ -79,14 +79,14 @@ static const char *const TYPES[N_ROOF_TYPES] = { "mma f16, sums in f32", "mma f1
 
 enum { BLOCKS_EACH = 8, ROUNDS = 4096 }; /* blocks for each multiprocessor */
 
-static int grid_blocks(const bench *b) { return BLOCKS_EACH * b->card.multiProcessorCount; }
+static int grid_blocks(const roofs_bench *b) { return BLOCKS_EACH * b->card.multiProcessorCount; }
 
-static cudaError_t enqueue_roof_multiply(bench *b, int type)
+static cudaError_t enqueue_roof_multiply(roofs_bench *b, int type)
 {
     return roof_multiply(b->s, (roof_type)type, grid_blocks(b), ROUNDS, b->a);
 }
 
-static void multiply_adds(bench *b)
+static void multiply_adds(roofs_bench *b)
 {
     for (int t = 0; t < N_ROOF_TYPES && !b->failed; t++) {
         roof_time took = { 0 };
@@ -104,18 +104,18 @@ static void multiply_adds(bench *b)
 
 /* ---- memory and link ---- */
 
-static cudaError_t enqueue_roof_copy(bench *b, int size)
+static cudaError_t enqueue_roof_copy(roofs_bench *b, int size)
 {
     return roof_copy(b->s, b->b, b->a, (size_t)size, 4 * b->card.multiProcessorCount);
 }
 
-static cudaError_t read_only(bench *b, int size)
+static cudaError_t read_only(roofs_bench *b, int size)
 {
     return roof_read(b->s, b->a, (size_t)size, 4 * b->card.multiProcessorCount, b->b);
 }
 
 /* In pieces of so many bytes. */
-static cudaError_t copy_host_to_card(bench *b, int piece)
+static cudaError_t copy_host_to_card(roofs_bench *b, int piece)
 {
     cudaError_t e = cudaSuccess;
     for (int at = 0; at < BLOCK && e == cudaSuccess; at += piece)
@@ -123,7 +123,7 @@ static cudaError_t copy_host_to_card(bench *b, int piece)
     return e;
 }
 
-static cudaError_t copy_card_to_host(bench *b, int piece)
+static cudaError_t copy_card_to_host(roofs_bench *b, int piece)
 {
     cudaError_t e = cudaSuccess;
     for (int at = 0; at < BLOCK && e == cudaSuccess; at += piece)
@@ -133,7 +133,7 @@ static cudaError_t copy_card_to_host(bench *b, int piece)
 }
 
 /* One way in each stream; the first waits for the other. */
-static cudaError_t copy_both_ways(bench *b, int size)
+static cudaError_t copy_both_ways(roofs_bench *b, int size)
 {
     cudaError_t e = cudaStreamWaitEvent(b->other, b->from, 0);
     if (e == cudaSuccess)
@@ -145,7 +145,7 @@ static cudaError_t copy_both_ways(bench *b, int size)
     return e == cudaSuccess ? cudaStreamWaitEvent(b->s, b->blocking, 0) : e;
 }
 
-static void measure_memory_roofs(bench *b)
+static void measure_memory_roofs(roofs_bench *b)
 {
     print_roof("memory, copied: read and written",
                2e-9 * work_rate(BLOCK, best_seconds(b, enqueue_roof_copy, BLOCK, "copying")),
@@ -169,18 +169,22 @@ static void measure_memory_roofs(bench *b)
 
 /* ---- what calls cost ---- */
 
-static cudaError_t launch_nothing(bench *b) { return roof_nothing(b->s); }
-static cudaError_t record_from_event(bench *b) { return cudaEventRecord(b->from, b->s); }
-static cudaError_t order_streams(bench *b) { return cudaStreamWaitEvent(b->other, b->from, 0); }
+static cudaError_t launch_nothing(roofs_bench *b) { return roof_nothing(b->s); }
+static cudaError_t record_from_event(roofs_bench *b) { return cudaEventRecord(b->from, b->s); }
+static cudaError_t order_streams(roofs_bench *b)
+{
+    return cudaStreamWaitEvent(b->other, b->from, 0);
+}
 
-static cudaError_t launch_and_wait(bench *b)
+static cudaError_t launch_and_wait(roofs_bench *b)
 {
     const cudaError_t e = roof_nothing(b->s);
     return e == cudaSuccess ? cudaStreamSynchronize(b->s) : e;
 }
 
 /* Of the host, a call, until the last has been enqueued. */
-static void call_cost(bench *b, cudaError_t (*call)(bench *b), int calls, const char *what)
+static void call_cost(roofs_bench *b, cudaError_t (*call)(roofs_bench *b), int calls,
+                      const char *what)
 {
     double best = 0;
     for (int r = 0; r <= RUNS && !b->failed; r++) {
@@ -205,7 +209,7 @@ static int compare_wake_ups(const void *pa, const void *pb)
 
 /* From when the card is done until the thread that waits is told: median, and the worst of WAKE_UPS
  * but one. */
-static void wake_up(bench *b, cudaEvent_t e, const char *what, const char *worst)
+static void wake_up(roofs_bench *b, cudaEvent_t e, const char *what, const char *worst)
 {
     double late[WAKE_UPS];
     for (int i = 0; i < WAKE_UPS && !b->failed; i++) {
@@ -221,7 +225,7 @@ static void wake_up(bench *b, cudaEvent_t e, const char *what, const char *worst
     print_roof(worst, 1e6 * late[WAKE_UPS - 2], "us");
 }
 
-static void measure_call_costs(bench *b)
+static void measure_call_costs(roofs_bench *b)
 {
     call_cost(b, launch_nothing, CALLS, "launch, enqueued");
     call_cost(b, launch_and_wait, CALLS / 10, "launch, and waited for");
@@ -234,7 +238,7 @@ static void measure_call_costs(bench *b)
 /* ---- all of it ---- */
 
 /* The process's own pages, registered, as the device has them. */
-static bool take_host(bench *b)
+static bool take_host(roofs_bench *b)
 {
     const size_t bytes = 2 * (size_t)BLOCK;
     b->host = aligned_alloc(1 << 21, bytes);
@@ -248,7 +252,7 @@ static bool take_host(bench *b)
     return done;
 }
 
-static bool open_roofs_bench(bench *b, int gpu)
+static bool open_roofs_bench(roofs_bench *b, int gpu)
 {
     return check_roof_call(b, cudaInitDevice(gpu, cudaDeviceScheduleBlockingSync, 1),
                            "opening the GPU") &&
@@ -270,7 +274,7 @@ static bool open_roofs_bench(bench *b, int gpu)
            check_roof_call(b, cudaMemset(b->a, 1, BLOCK), "clearing memory") && take_host(b);
 }
 
-static void print_card(const bench *b)
+static void print_card(const roofs_bench *b)
 {
     printf("{\"stage\":\"card\",\"name\":\"%s\",\"capability\":%d,\"processors\":%d,"
            "\"l2_mib\":%.1f,\"shared_kib\":%zu,\"memory_mib\":%zu,\"pci\":\"%04x:%02x:%02x\"}\n",
@@ -282,7 +286,7 @@ static void print_card(const bench *b)
 
 int main(int argc, char **argv)
 {
-    bench b = { 0 };
+    roofs_bench b = { 0 };
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* or a line is lost when this is ended */
     if (open_roofs_bench(&b, argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0)) {
         print_card(&b);

@@ -124,21 +124,21 @@ static bool is_int8(const unet_shape *s, bool wanted)
     return wanted && s->c_in >= I8_GROUP && s->c_out >= I8_GROUP;
 }
 
-typedef struct mode {
+typedef struct kernel_mode {
     const char *name;
     dtype type;
     bool int8, ints;
     peak_kind peak;
-} mode;
+} kernel_mode;
 
-static const mode MODES[] = {
+static const kernel_mode MODES[] = {
     { "f32", DT_F32, false, false, PEAK_F32 },
     { "bf16", DT_BF16, false, false, PEAK_BF16 },
     { "w8a16", DT_F32, true, false, PEAK_F32 },
     { "w8a8", DT_BF16, true, true, PEAK_INT8 },
 };
 
-static operands make_operands(dev *d, const mode *m, const unet_shape *s, int size)
+static operands make_operands(dev *d, const kernel_mode *m, const unet_shape *s, int size)
 {
     const int in = size * s->stride, k = s->kind == UNET_CONV ? 3 : 1;
     const dtype type = m->type;
@@ -205,7 +205,7 @@ static timing plan_operands(const operands *o, const unet_shape *s)
     return t;
 }
 
-static peak_kind peak_of(const mode *m, const unet_shape *s)
+static peak_kind peak_of(const kernel_mode *m, const unet_shape *s)
 {
     if (m->peak == PEAK_INT8 && (is_attention_kind(s) || !is_int8(s, true)))
         return PEAK_BF16;
@@ -214,7 +214,7 @@ static peak_kind peak_of(const mode *m, const unet_shape *s)
 
 /* Runs for so long and, of a whole shape, as long at its peak. */
 static void measure_turn(timing *t, int i, const operands *o, const unet_shape *s, double budget,
-                         const mode *m, int threads)
+                         const kernel_mode *m, int threads)
 {
     const double wall = read_clock(CLOCK_MONOTONIC), cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID);
     int runs = 0;
@@ -229,7 +229,8 @@ static void measure_turn(timing *t, int i, const operands *o, const unet_shape *
 }
 
 /* After a run that makes the memory there. */
-static timing measure_shape(dev *d, const mode *m, const unet_shape *s, int size, double budget)
+static timing measure_shape(dev *d, const kernel_mode *m, const unet_shape *s, int size,
+                            double budget)
 {
     operands o = make_operands(d, m, s, size);
     timing t = plan_operands(&o, s);
@@ -245,7 +246,7 @@ static timing measure_shape(dev *d, const mode *m, const unet_shape *s, int size
     return t;
 }
 
-static const mode *find_mode(const char *name)
+static const kernel_mode *find_mode(const char *name)
 {
     for (size_t i = 0; i < sizeof MODES / sizeof MODES[0]; i++)
         if (strcmp(name, MODES[i].name) == 0)
@@ -257,7 +258,7 @@ static const mode *find_mode(const char *name)
 int main(int argc, char **argv)
 {
     const double budget = argc > 1 ? strtod(argv[1], NULL) : 0.5;
-    const mode *m = find_mode(argc > 3 ? argv[3] : "f32");
+    const kernel_mode *m = find_mode(argc > 3 ? argv[3] : "f32");
     const dev_options options = {
         .compute = m->type,
         .ints = m->ints,

@@ -20,7 +20,7 @@ static const size_t RING = (size_t)64 << 20, VRAM = (size_t)16 << 30;
 
 enum { SLOTS = 8, N_BUDGETS = sizeof BUDGETS / sizeof BUDGETS[0] };
 
-typedef struct bench {
+typedef struct policy_bench {
     model m;
     pipeline *p;
     plan plan;
@@ -28,7 +28,7 @@ typedef struct bench {
     step_chunks chunks;
     simulate_config c;
     bool *resident;
-} bench;
+} policy_bench;
 
 static const struct {
     const char *name;
@@ -46,7 +46,7 @@ enum { N_POLICIES = sizeof POLICIES / sizeof POLICIES[0] };
 static double larger_of_doubles(double a, double b) { return a > b ? a : b; }
 
 /* No choice of so many bytes can be faster. */
-static double step_lower_bound(const bench *b, double budget)
+static double step_lower_bound(const policy_bench *b, double budget)
 {
     double bytes = 0, compute = 0;
     for (int i = b->c.first; i < b->c.end; i++) {
@@ -57,7 +57,7 @@ static double step_lower_bound(const bench *b, double budget)
     return b->c.passes * larger_of_doubles(compute, (bytes - budget) / slower);
 }
 
-static void print_policy_table(bench *b)
+static void print_policy_table(policy_bench *b)
 {
     printf("%8s", "GB");
     for (int k = 0; k < N_POLICIES; k++)
@@ -75,7 +75,7 @@ static void print_policy_table(bench *b)
 
 /* ---- the work of a step ---- */
 
-static refine_status make_policy_plan(bench *b, const char *path, int size, double flops,
+static refine_status make_policy_plan(policy_bench *b, const char *path, int size, double flops,
                                       refine_error *err)
 {
     static uint8_t pixels; /* only that there are some matters */
@@ -100,7 +100,7 @@ static refine_status make_policy_plan(bench *b, const char *path, int size, doub
 }
 
 /* Decoding takes no time: the pack is taken to be raw, and only hashes are looked at. */
-static bool set_simulation(bench *b, double link, double disk)
+static bool set_simulation(policy_bench *b, double link, double disk)
 {
     b->resident = mem_calloc((size_t)n_pack_chunks(b->m.p), sizeof *b->resident);
     b->c = (simulate_config){ .p = b->m.p,
@@ -116,7 +116,7 @@ static bool set_simulation(bench *b, double link, double disk)
     return b->resident != NULL;
 }
 
-static void close_policy_bench(bench *b)
+static void close_policy_bench(policy_bench *b)
 {
     mem_free(b->resident);
     plan_close(&b->plan);
@@ -127,7 +127,7 @@ static void close_policy_bench(bench *b)
 
 int main(int argc, char **argv)
 {
-    bench b = { 0 };
+    policy_bench b = { 0 };
     refine_error err = { 0 };
     int status = 1;
 

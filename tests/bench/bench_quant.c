@@ -22,13 +22,13 @@
 
 enum { ROWS = 128, CHANNELS = 768, TILE = ROWS * CHANNELS, TRIES = 3 };
 
-typedef struct weights_of {
+typedef struct quant_weights {
     size_t n; /* a multiple of TILE */
     uint16_t *f16;
     float *f32;
     char *int8;
     size_t int8_bytes;
-} weights_of;
+} quant_weights;
 
 static double cpu_seconds(void)
 {
@@ -69,7 +69,7 @@ static double draw_student5_weight(uint64_t *s)
 
 /* ---- int8 ---- */
 
-static double measure_encode(const weights_of *w, i8_search how, double *sqnr)
+static double measure_encode(const quant_weights *w, i8_search how, double *sqnr)
 {
     double best = 1e9;
     for (int i = 0; i < TRIES; i++) {
@@ -84,7 +84,7 @@ static double measure_encode(const weights_of *w, i8_search how, double *sqnr)
     return best;
 }
 
-static double measure_decode(const weights_of *w)
+static double measure_decode(const quant_weights *w)
 {
     float out[I8_GROUP], sum = 0;
     double best = 1e9;
@@ -147,7 +147,8 @@ static double measure_zstd(const char *data, size_t bytes, pack_codec how, doubl
     return seconds;
 }
 
-static void report_distribution(const char *name, double (*draw)(uint64_t *), const weights_of *w)
+static void report_distribution(const char *name, double (*draw)(uint64_t *),
+                                const quant_weights *w)
 {
     const double gb = (double)w->n * 2 / 1e9, gb8 = (double)w->int8_bytes / 1e9;
     double absmax, least, ratio16, ratio8;
@@ -170,7 +171,7 @@ static void report_distribution(const char *name, double (*draw)(uint64_t *), co
 int main(int argc, char **argv)
 {
     const size_t mega = argc > 1 ? strtoul(argv[1], NULL, 10) : 16;
-    weights_of w = { .n = (mega * 1000000 / TILE + 1) * TILE };
+    quant_weights w = { .n = (mega * 1000000 / TILE + 1) * TILE };
     w.int8_bytes = w.n / TILE * i8_bytes(ROWS, 1, CHANNELS);
     w.f16 = malloc(w.n * sizeof *w.f16);
     w.f32 = malloc(w.n * sizeof *w.f32);

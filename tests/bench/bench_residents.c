@@ -37,15 +37,15 @@ enum {
 };
 
 /* One set of residents and how long its steps took. */
-typedef struct way {
+typedef struct residents_way {
     const char *name;
     double budget; /* of BUDGETS */
     bool *resident;
     double step[SAMPLES];
     int n;
-} way;
+} residents_way;
 
-typedef struct bench {
+typedef struct residents_bench {
     model m;
     pipeline *p;
     plan plan;
@@ -54,16 +54,17 @@ typedef struct bench {
     size_t arena_bytes;
     run r;
     step_chunks chunks;
-    way ways[N_WAYS];
+    residents_way ways[N_WAYS];
     double link, disk, decode;
     double *seconds; /* per run and chunk; in the end, per chunk */
     int steps, rounds, runs;
     size_t ring;
-} bench;
+} residents_bench;
 
 /* ---- opening ---- */
 
-static refine_status open_parts(bench *b, const char *path, int size, dtype type, refine_error *err)
+static refine_status open_parts(residents_bench *b, const char *path, int size, dtype type,
+                                refine_error *err)
 {
     static float latents; /* only that there are some matters */
     const dev_options d = { .compute = type, .threads = 0 };
@@ -92,13 +93,13 @@ static refine_status open_parts(bench *b, const char *path, int size, dtype type
     return st;
 }
 
-static size_t budget_bytes(const bench *b, double share)
+static size_t budget_bytes(const residents_bench *b, double share)
 {
     return (size_t)(share * (double)b->plan.step_bytes / pipeline_passes(b->p));
 }
 
 /* The plan's arena and room for residents behind it. */
-static bool take_memory(bench *b)
+static bool take_memory(residents_bench *b)
 {
     const size_t runs = (size_t)b->rounds * N_WAYS;
     b->arena_bytes = b->plan.arena + budget_bytes(b, BUDGETS[N_BUDGETS - 1]);
@@ -113,10 +114,10 @@ static bool take_memory(bench *b)
     return true;
 }
 
-static bool choose_all(bench *b)
+static bool choose_all(residents_bench *b)
 {
     for (int i = 0; i < N_WAYS; i++) {
-        way *w = &b->ways[i];
+        residents_way *w = &b->ways[i];
         const int at = i - 1;
         w->resident = mem_calloc((size_t)n_pack_chunks(b->m.p), sizeof *w->resident);
         if (!w->resident)
@@ -129,7 +130,7 @@ static bool choose_all(bench *b)
     return true;
 }
 
-static void close_residents_bench(bench *b)
+static void close_residents_bench(residents_bench *b)
 {
     for (int i = 0; i < N_WAYS; i++)
         mem_free(b->ways[i].resident);
@@ -144,14 +145,15 @@ static void close_residents_bench(bench *b)
 
 /* ---- running ---- */
 
-static stream_pass pass_of(const bench *b, segment seg, int times)
+static stream_pass pass_of(const residents_bench *b, segment seg, int times)
 {
     stream_pass p = { .passes = times };
     pack_segment(b->m.p, seg, &p.first, &p.end);
     return p;
 }
 
-static refine_status start_stream(stream **out, const bench *b, const way *w, refine_error *err)
+static refine_status start_stream(stream **out, const residents_bench *b, const residents_way *w,
+                                  refine_error *err)
 {
     const stream_pass passes[] = { pass_of(b, SEG_TEXT, 1), pass_of(b, SEG_ONCE, 1),
                                    pass_of(b, SEG_UNET, (1 + b->steps) * pipeline_passes(b->p)) };
@@ -172,7 +174,7 @@ static refine_status start_stream(stream **out, const bench *b, const way *w, re
     return stream_open(out, &c, err);
 }
 
-static double compute_step(bench *b)
+static double compute_step(residents_bench *b)
 {
     const double t = clock_seconds();
     for (int pass = 0; pass < pipeline_passes(b->p); pass++)
@@ -180,7 +182,7 @@ static double compute_step(bench *b)
     return clock_seconds() - t;
 }
 
-static refine_status try_way(bench *b, way *w, refine_error *err)
+static refine_status try_way(residents_bench *b, residents_way *w, refine_error *err)
 {
     stream *s;
     const size_t before_region = plan_region_at(&b->plan);
@@ -204,7 +206,7 @@ static refine_status try_way(bench *b, way *w, refine_error *err)
     return dev_status(b->d);
 }
 
-static refine_status try_all_ways(bench *b, refine_error *err)
+static refine_status try_all_ways(residents_bench *b, refine_error *err)
 {
     refine_status st = REFINE_OK;
     for (int round = 0; round < b->rounds; round++)
@@ -221,7 +223,7 @@ static int compare_step_times(const void *pa, const void *pb)
     return (a > b) - (a < b);
 }
 
-static simulate_result simulate_way(const bench *b, const way *w)
+static simulate_result simulate_way(const residents_bench *b, const residents_way *w)
 {
     const simulate_config c = { .p = b->m.p,
                                 .first = b->chunks.first,
@@ -244,7 +246,7 @@ static double sorted_quantile(const double *v, int n, double share)
 }
 
 /* The first run's seconds become the medians of all. */
-static void take_medians(bench *b)
+static void take_medians(residents_bench *b)
 {
     static double v[SAMPLES * N_WAYS];
     for (int i = b->chunks.first; i < b->chunks.end; i++) {
@@ -255,7 +257,7 @@ static void take_medians(bench *b)
     }
 }
 
-static void print_ways_table(bench *b)
+static void print_ways_table(residents_bench *b)
 {
     take_medians(b);
     printf("compute %.4f s a step, decoding %.2f GB/s, %d rounds of %d steps\n",
@@ -263,7 +265,7 @@ static void print_ways_table(bench *b)
     printf("%9s %10s %9s %9s %9s %9s\n", "resident", "policy", "quarter", "median", "quarter",
            "simulated");
     for (int i = 0; i < N_WAYS; i++) {
-        way *w = &b->ways[i];
+        residents_way *w = &b->ways[i];
         qsort(w->step, (size_t)w->n, sizeof *w->step, compare_step_times);
         printf("%8.1f%% %10s %9.4f %9.4f %9.4f %9.4f\n", 100 * w->budget, w->name,
                sorted_quantile(w->step, w->n, 0.25), sorted_quantile(w->step, w->n, 0.5),
@@ -273,7 +275,7 @@ static void print_ways_table(bench *b)
 
 int main(int argc, char **argv)
 {
-    static bench b;
+    static residents_bench b;
     refine_error err = { 0 };
     int status = 1;
 

@@ -32,14 +32,14 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct arguments {
+typedef struct step_arguments {
     bool cuda, json, cold;
     double link;
     const char *pack, *precision, *mode, *save, *against;
     int size, steps;
     uint64_t vram, ram;
     bool with_vae;
-} arguments;
+} step_arguments;
 
 typedef struct output {
     uint8_t *rgb;
@@ -110,7 +110,7 @@ static void print_step_line(const refine_report *r, const char *mode, arithmetic
     printf("\n");
 }
 
-static void begin_json(const arguments *a)
+static void begin_json(const step_arguments *a)
 {
     printf("{\"stage\":\"step\",\"size\":%d,\"vae\":%s,\"link_limit\":%g,\"vram_mib\":%llu,"
            "\"ram_mib\":%llu",
@@ -132,7 +132,7 @@ static void print_memory_members(const refine_memory *m, uint64_t measured)
     json_number(stdout, "rss_peak_mib", bytes_in_mib(m->rss_peak));
 }
 
-static void print_step_json(const arguments *a, const refine_report *r, uint64_t measured,
+static void print_step_json(const step_arguments *a, const refine_report *r, uint64_t measured,
                             arithmetic w, uint64_t digest, double db, size_t not_finite)
 {
     begin_json(a);
@@ -166,7 +166,7 @@ static void print_step_json(const arguments *a, const refine_report *r, uint64_t
     printf(",\"digest\":\"%016llx\"}\n", (unsigned long long)digest);
 }
 
-static int report_failure(const arguments *a, const refine_error *err)
+static int report_failure(const step_arguments *a, const refine_error *err)
 {
     if (a->json && err->status == REFINE_EBUDGET) {
         begin_json(a);
@@ -223,7 +223,7 @@ static bool compare_floats_file(double *db, const char *path, const float *v, si
 }
 
 /* What --save and --against ask for. */
-static bool keep_latents(const arguments *a, const output *out, double *db)
+static bool keep_latents(const step_arguments *a, const output *out, double *db)
 {
     const size_t n = out->pixels / 48;
     if (a->save && !write_floats(a->save, out->latents, n)) {
@@ -248,7 +248,7 @@ static refine_precision parse_step_precision(const char *word)
                                        : REFINE_F32;
 }
 
-static refine_options options_of(const arguments *a)
+static refine_options options_of(const step_arguments *a)
 {
     const bool cached = strcmp(a->mode, "cached") == 0;
     refine_options o = REFINE_OPTIONS_INIT;
@@ -263,7 +263,7 @@ static refine_options options_of(const arguments *a)
     return o;
 }
 
-static refine_job make_step_job(const arguments *a, const output *out)
+static refine_job make_step_job(const step_arguments *a, const output *out)
 {
     refine_job j = REFINE_JOB_INIT;
     j.prompt = "a cup of coffee";
@@ -296,7 +296,7 @@ static void drop_from_page_cache(const char *path)
     (void)close(fd);
 }
 
-static int run_step_bench(const arguments *a, const output *out)
+static int run_step_bench(const step_arguments *a, const output *out)
 {
     const refine_options o = options_of(a);
     const refine_job j = make_step_job(a, out);
@@ -333,7 +333,7 @@ static int run_step_bench(const arguments *a, const output *out)
     return !kept || bad > 0;
 }
 
-static bool parse_step_arguments(arguments *a, int argc, char **argv)
+static bool parse_step_arguments(step_arguments *a, int argc, char **argv)
 {
     static const struct option LONG[] = { { "cuda", no_argument, NULL, 'c' },
                                           { "json", no_argument, NULL, 'j' },
@@ -370,7 +370,7 @@ static bool parse_step_arguments(arguments *a, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    arguments a = { 0 };
+    step_arguments a = { 0 };
     output out;
 
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* or the line is lost when this is ended */

@@ -17,7 +17,7 @@ static double tensor_moved_bytes(tensor t)
 {
     return observed_pixels(t) * t.c * (double)dtype_bytes(t.type);
 }
-static const char *weights_of(tensor w) { return w.type == DT_I8G64 ? ", int8" : ""; }
+static const char *weight_kind_suffix(tensor w) { return w.type == DT_I8G64 ? ", int8" : ""; }
 
 static void begin_observed_call(dev *d, operator_call c, const char *kind, const char *weights,
                                 int h, int w)
@@ -32,7 +32,7 @@ static void begin_matrix_product(dev *d, const char *kind, tensor y, tensor w)
     const operator_call c = { .macs = observed_pixels(y) * w.n * (double)taps * w.c,
                               .k = w.c,
                               .taps = taps };
-    begin_observed_call(d, c, kind, weights_of(w), y.h, y.w);
+    begin_observed_call(d, c, kind, weight_kind_suffix(w), y.h, y.w);
 }
 
 static void begin_moving(dev *d, const char *kind, double bytes, int h, int w)

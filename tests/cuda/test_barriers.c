@@ -23,12 +23,12 @@ TestSuite(cuda_barriers, .fini = barriers_teardown, .timeout = 1200);
 enum { MOST_FIELDS = 8, MOST_BARRIERS = 16, MOST_TRIED = 256, SECONDS = 120 };
 
 /* An operator with its fields, the first of which is the result. */
-typedef struct trial {
+typedef struct barrier_trial {
     field f[MOST_FIELDS];
     int n;
     field_body *body;
     const void *context;
-} trial;
+} barrier_trial;
 
 /* How products are computed: what the card can do, and in which type.  Of 7.5, and later, on which
  * vectors go to shared memory by themselves. */
@@ -45,7 +45,7 @@ static dev *open_barriers_device(math m)
     return d;
 }
 
-static void compute_trial(dev *d, trial *t, emulation_order order)
+static void compute_trial(dev *d, barrier_trial *t, emulation_order order)
 {
     field *p[MOST_FIELDS];
     for (int i = 0; i < t->n; i++)
@@ -54,14 +54,15 @@ static void compute_trial(dev *d, trial *t, emulation_order order)
     field_run(d, p, t->n, t->body, t->context);
 }
 
-static bool is_same(dev *d, trial *t, const field *want, const field *before, emulation_order order)
+static bool is_same(dev *d, barrier_trial *t, const field *want, const field *before,
+                    emulation_order order)
 {
     memcpy(t->f[0].data, before->data, before->bytes);
     compute_trial(d, t, order);
     return field_same_bytes(&t->f[0], want);
 }
 
-static bool is_same_in_every_order(dev *d, trial *t, const field *want, const field *before)
+static bool is_same_in_every_order(dev *d, barrier_trial *t, const field *want, const field *before)
 {
     for (int order = EMULATION_FORWARD; order <= EMULATION_RANDOM; order++)
         if (!is_same(d, t, want, before, (emulation_order)order))
@@ -70,23 +71,24 @@ static bool is_same_in_every_order(dev *d, trial *t, const field *want, const fi
 }
 
 /* An operator without one of its barriers, and what it is with all of them. */
-typedef struct loss {
+typedef struct barrier_loss {
     dev *d;
-    trial *t;
+    barrier_trial *t;
     const field *want, *before;
     int barrier;
-} loss;
+} barrier_loss;
 
 static bool differs_without_barrier(const void *context)
 {
-    const loss *l = context;
+    const barrier_loss *l = context;
     emulation_skip_barrier(l->barrier);
     return !is_same_in_every_order(l->d, l->t, l->want, l->before);
 }
 
-static bool is_noticed(dev *d, trial *t, const field *want, const field *before, int barrier)
+static bool is_noticed(dev *d, barrier_trial *t, const field *want, const field *before,
+                       int barrier)
 {
-    const loss l = { d, t, want, before, barrier };
+    const barrier_loss l = { d, t, want, before, barrier };
     return own_process_fails(differs_without_barrier, &l, SECONDS);
 }
 
@@ -146,7 +148,7 @@ static void expect_all_tried(const tried *all)
 /* ---- one operator ---- */
 
 /* Frees the fields. */
-static void expect_every_barrier_needed(tried *all, math m, trial t)
+static void expect_every_barrier_needed(tried *all, math m, barrier_trial t)
 {
     dev *d = open_barriers_device(m);
     field before = field_copy(&t.f[0]);
@@ -181,7 +183,7 @@ static void run_linear_fields(dev *d, const tensor *t, const void *context)
 
 static void expect_linear(tried *all, math m, const linear_case *c)
 {
-    trial t = { .n = LINEAR_FIELDS, .body = run_linear_fields, .context = c };
+    barrier_trial t = { .n = LINEAR_FIELDS, .body = run_linear_fields, .context = c };
     linear_fields(t.f, c, false);
     expect_every_barrier_needed(all, m, t);
 }
@@ -200,21 +202,21 @@ static const linear_case FLOAT = { 1,        5,    7,     200,   70,    DT_F32, 
 
 /* ---- attention ---- */
 
-typedef struct attention_case {
+typedef struct barrier_attention {
     int queries, keys, heads, hd;
     dtype type;
-} attention_case;
+} barrier_attention;
 
 static void run_attention_fields(dev *d, const tensor *t, const void *context)
 {
-    const attention_case *c = context;
+    const barrier_attention *c = context;
     op_attention(d, t[0], t[1], t[2], t[3], c->heads, 1.0f / sqrtf((float)c->hd), false);
 }
 
-static void expect_attention(tried *all, math m, const attention_case *c)
+static void expect_attention(tried *all, math m, const barrier_attention *c)
 {
     const int ch = c->heads * c->hd;
-    trial t = { .n = 4, .body = run_attention_fields, .context = c };
+    barrier_trial t = { .n = 4, .body = run_attention_fields, .context = c };
     t.f[0] = field_random(1, c->type, 1, 1, c->queries, ch, 1);
     t.f[1] = field_random(2, c->type, 1, 1, c->queries, ch, 4);
     t.f[2] = field_random(3, c->type, 1, 1, c->keys, ch, 4);
@@ -222,10 +224,10 @@ static void expect_attention(tried *all, math m, const attention_case *c)
     expect_every_barrier_needed(all, m, t);
 }
 
-static const attention_case HEADS = { 150, 140, 2, 64, DT_F16 };
-static const attention_case WIDE = { 70, 60, 1, 512, DT_F16 };
-static const attention_case FLOAT_HEADS = { 150, 140, 2, 64, DT_F32 };
-static const attention_case FLOAT_WIDE = { 40, 60, 1, 512, DT_F32 };
+static const barrier_attention HEADS = { 150, 140, 2, 64, DT_F16 };
+static const barrier_attention WIDE = { 70, 60, 1, 512, DT_F16 };
+static const barrier_attention FLOAT_HEADS = { 150, 140, 2, 64, DT_F32 };
+static const barrier_attention FLOAT_WIDE = { 40, 60, 1, 512, DT_F32 };
 
 /* ---- norms ---- */
 
@@ -238,7 +240,7 @@ static void run_groupnorm_fields(dev *d, const tensor *t, const void *context)
 
 static void expect_groupnorm(tried *all)
 {
-    trial t = { .n = 6, .body = run_groupnorm_fields };
+    barrier_trial t = { .n = 6, .body = run_groupnorm_fields };
     t.f[0] = field_random(1, DT_F32, 2, 1, 2, 128, 1);
     t.f[1] = field_random(2, DT_F32, 2, band_units(20), 32, 4, 1);
     t.f[2] = field_random(3, DT_F16, 2, 20, 12, 96, 1);

@@ -38,13 +38,13 @@ static void no_room_to_open(void) { emulation_fail_context(cudaErrorMemoryAlloca
 static void fail_unknown(void) { emulation_fail_context(cudaErrorUnknown); }
 static void computes_wrongly(void) { emulation_flip_bit(0); }
 
-typedef struct trouble {
+typedef struct device_trouble {
     void (*make)(void);
     refine_status status;
     const char *says; /* part of the line */
-} trouble;
+} device_trouble;
 
-static const trouble TROUBLES[] = {
+static const device_trouble TROUBLES[] = {
     { no_driver, REFINE_EDEVICE, "no NVIDIA driver is installed" },
     { old_driver, REFINE_EDEVICE, "too old: it knows CUDA 11.2, this program needs" },
     { no_card, REFINE_EDEVICE, "no NVIDIA GPU is to be seen" },

@@ -21,13 +21,13 @@ static void cuda_streams_teardown(void) { (void)emulation_reset(); }
 TestSuite(cuda_streams, .fini = cuda_streams_teardown, .timeout = 600);
 
 /* What the chunks are to be is on the card too. */
-typedef struct bench {
+typedef struct stream_bench {
     rig r;
     void *want[FIXTURE_CHUNKS];
     unsigned *wrong;
-} bench;
+} stream_bench;
 
-static void open_streams_bench(bench *b, bool residents)
+static void open_streams_bench(stream_bench *b, bool residents)
 {
     const dev_options o = { .compute = DT_F32 };
     const unsigned none = 0;
@@ -49,7 +49,7 @@ static void open_streams_bench(bench *b, bool residents)
     dev_put(d, b->wrong, &none, sizeof none);
 }
 
-static void close_streams_bench(bench *b)
+static void close_streams_bench(stream_bench *b)
 {
     for (int c = 0; c < n_pack_chunks(b->r.p); c++)
         dev_free(b->r.d, b->want[c], pack_chunk_at(b->r.p, c)->bytes, DEV_VRAM);
@@ -58,7 +58,7 @@ static void close_streams_bench(bench *b)
 }
 
 /* Enters up to two chunks, looks at them, leaves them. */
-static bool use_chunk_pairs(bench *b, int first, int end)
+static bool use_chunk_pairs(stream_bench *b, int first, int end)
 {
     weights *w = stream_weights(b->r.s);
     const cudaStream_t s = cuda_of(b->r.d)->stream[DEV_COMPUTE];
@@ -80,7 +80,7 @@ static bool use_chunk_pairs(bench *b, int first, int end)
 }
 
 /* The whole script, twice. */
-static bool use_schedule_twice(bench *b)
+static bool use_schedule_twice(stream_bench *b)
 {
     for (int run = 0; run < 2; run++) {
         if (run > 0 && stream_restart(b->r.s) != REFINE_OK)
@@ -94,7 +94,7 @@ static bool use_schedule_twice(bench *b)
 }
 
 /* Whether every chunk was right when compute came to it. */
-static bool are_stream_chunks_right(bench *b, emulation_schedule schedule, uint32_t seed,
+static bool are_stream_chunks_right(stream_bench *b, emulation_schedule schedule, uint32_t seed,
                                     emulation_omission without, bool residents)
 {
     unsigned wrong = 1;
@@ -114,7 +114,7 @@ static bool are_stream_chunks_right(bench *b, emulation_schedule schedule, uint3
 
 Test(cuda_streams, every_chunk_is_there_when_compute_comes_under_every_schedule)
 {
-    bench b;
+    stream_bench b;
     rig_open_pack(&b.r, FIXTURE_MIXED);
     for (int s = 0; s < EMULATION_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < (s == EMULATION_BY_CHANCE ? SEEDS : SEEDS / 5); seed++)
@@ -125,29 +125,29 @@ Test(cuda_streams, every_chunk_is_there_when_compute_comes_under_every_schedule)
 }
 
 /* Streams that go without a wait. */
-typedef struct loss {
-    bench *b;
+typedef struct wait_loss {
+    stream_bench *b;
     emulation_schedule schedule;
     uint32_t seed;
     emulation_omission without;
-} loss;
+} wait_loss;
 
 static bool goes_wrong(const void *context)
 {
-    const loss *l = context;
+    const wait_loss *l = context;
     return !are_stream_chunks_right(l->b, l->schedule, l->seed, l->without, l->seed % 2 == 1);
 }
 
-static bool is_found(bench *b, emulation_schedule schedule, uint32_t seed,
+static bool is_found(stream_bench *b, emulation_schedule schedule, uint32_t seed,
                      emulation_omission without)
 {
-    const loss l = { b, schedule, seed, without };
+    const wait_loss l = { b, schedule, seed, without };
     return own_process_fails(goes_wrong, &l, SECONDS);
 }
 
 static void expect_omission_found(emulation_omission without, emulation_schedule made_for)
 {
-    bench b;
+    stream_bench b;
     bool by_chance = false;
     rig_open_pack(&b.r, FIXTURE_MIXED);
     cr_expect_not(is_found(&b, made_for, 0, EMULATION_NOTHING));

@@ -269,16 +269,16 @@ Test(engine_forecast, phases_wait_for_their_weights)
 
 /* ---- how much is left ---- */
 
-typedef struct ear {
+typedef struct progress_ear {
     double first, total, last;
     double left[REFINE_FINISHED + 1]; /* when a phase was told last */
     int told, unknown, negative;
     double began;
-} ear;
+} progress_ear;
 
 static int record_eta(void *context, const refine_progress *p)
 {
-    ear *e = context;
+    progress_ear *e = context;
     if (e->told++ == 0)
         e->first = p->eta;
     e->unknown += p->eta < 0;
@@ -288,9 +288,9 @@ static int record_eta(void *context, const refine_progress *p)
     return 0;
 }
 
-static ear listen_to(const refine_options *o, refine_job j)
+static progress_ear listen_to(const refine_options *o, refine_job j)
 {
-    ear e = { 0 };
+    progress_ear e = { 0 };
     j.progress = record_eta;
     j.progress_context = &e;
     (void)run_forecast_job(o, &j, -1);
@@ -304,7 +304,7 @@ Test(engine_forecast, what_is_left_is_the_whole_run_from_the_first_line_on)
     refine_options o = forecast_options();
     o.rates = MADE_UP;
     const double predicted = plan_forecast_job(&o, &j).predicted_total;
-    const ear e = listen_to(&o, j);
+    const progress_ear e = listen_to(&o, j);
     cr_expect_float_eq(e.first, predicted, 0.02 * predicted, "%g of %g s", e.first, predicted);
     cr_expect_eq(e.unknown, 0);
     cr_expect_eq(e.last, 0);
@@ -318,7 +318,7 @@ Test(engine_forecast, what_was_measured_takes_over)
     o.rates = slow_ones;
     const refine_job latents = forecast_latents_job(), pixels = forecast_job();
     const double predicted = plan_forecast_job(&o, &latents).predicted_total;
-    const ear e = listen_to(&o, latents), all = listen_to(&o, pixels);
+    const progress_ear e = listen_to(&o, latents), all = listen_to(&o, pixels);
     cr_expect_gt(e.first, 0.9 * predicted);
     cr_expect_lt(e.left[REFINE_DENOISING], 0.02 * predicted, "%g of %g s", e.left[REFINE_DENOISING],
                  predicted);
@@ -331,7 +331,7 @@ Test(engine_forecast, without_rates_nothing_is_known)
 {
     refine_options o = forecast_options();
     o.device = REFINE_DEVICE_REF;
-    const ear e = listen_to(&o, forecast_latents_job());
+    const progress_ear e = listen_to(&o, forecast_latents_job());
     cr_expect_eq(e.unknown + 1, e.told, "but the end");
 }
 
@@ -342,7 +342,7 @@ ReleaseTest(engine_forecast, the_first_line_is_right_within_a_factor_of_two)
     const refine_options o = forecast_options();
     double nearest = 1e9;
     for (int i = 0; i < ATTEMPTS && nearest > log(2); i++) {
-        const ear e = listen_to(&o, forecast_job());
+        const progress_ear e = listen_to(&o, forecast_job());
         nearest = fmin(nearest, fabs(log(e.first / e.total)));
     }
     cr_expect_leq(nearest, log(2), "by a factor of %.2f", exp(nearest));

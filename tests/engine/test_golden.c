@@ -42,16 +42,16 @@ static const bounds IN_F32 = { 1e-5, 5e-5, 1e-5, 1 };
  * VAE's scaled fp16 and the latents' error together that the greys show. */
 static const bounds IN_BF16 = { 0.035, 0.14, 0.022, 20 };
 
-typedef struct rig rig;
+typedef struct golden_rig golden_rig;
 
 /* All chunks of the pack on the device, for use in any order. */
 typedef struct shelf {
     weights w; /* first: enter and leave return here */
-    rig *owner;
+    golden_rig *owner;
     void **chunk;
 } shelf;
 
-struct rig {
+struct golden_rig {
     char path[256];
     gold *g;
     model m;
@@ -93,7 +93,7 @@ static model_config config_of(const char *name)
     return c;
 }
 
-static void make_golden_pack(rig *k, const char *name)
+static void make_golden_pack(golden_rig *k, const char *name)
 {
     const char *tmp = getenv("TMPDIR");
     const model_config c = config_of(name);
@@ -117,13 +117,13 @@ static void make_golden_pack(rig *k, const char *name)
 static const void *shelf_enter(weights *w, int chunk) { return ((shelf *)w)->chunk[chunk]; }
 static void shelf_leave(weights *w, int chunk) { (void)w, (void)chunk; }
 
-static bool on_device(const rig *k, int chunk)
+static bool on_device(const golden_rig *k, int chunk)
 {
     const uint32_t seg = pack_chunk_at(k->m.p, chunk)->segment;
     return seg != SEG_VECTORS && seg != SEG_TOKENS;
 }
 
-static void fill_shelf(rig *k)
+static void fill_shelf(golden_rig *k)
 {
     const int n = n_pack_chunks(k->m.p);
     char *host = mem_alloc(pack_biggest(k->m.p));
@@ -143,7 +143,7 @@ static void fill_shelf(rig *k)
     mem_free(host);
 }
 
-static void empty_shelf(rig *k)
+static void empty_shelf(golden_rig *k)
 {
     for (int i = 0; i < n_pack_chunks(k->m.p); i++)
         if (on_device(k, i))
@@ -151,7 +151,7 @@ static void empty_shelf(rig *k)
     mem_free(k->shelf.chunk);
 }
 
-static void load_golden_vectors(rig *k)
+static void load_golden_vectors(golden_rig *k)
 {
     const pack_tensor *positions = pack_tensor_at(k->m.p, k->p->text.positions);
     char *host = mem_alloc(pack_biggest(k->m.p));
@@ -172,7 +172,7 @@ static void load_golden_vectors(rig *k)
     mem_free(host);
 }
 
-static const gold_entry *find_golden(const rig *k, const char *name)
+static const gold_entry *find_golden(const golden_rig *k, const char *name)
 {
     const gold_entry *e = gold_find(k->g, name);
     cr_assert_not_null(e, "%s", name);
@@ -181,7 +181,7 @@ static const gold_entry *find_golden(const rig *k, const char *name)
 }
 
 /* "img2img" from pixels, "refine" from latents. */
-static refine_job golden_job(rig *k, const char *flow)
+static refine_job golden_job(golden_rig *k, const char *flow)
 {
     char name[GOLD_NAME];
     refine_job j = REFINE_JOB_INIT;
@@ -204,7 +204,7 @@ static refine_job golden_job(rig *k, const char *flow)
     return j;
 }
 
-static void take_pictures(rig *k)
+static void take_pictures(golden_rig *k)
 {
     const gold_entry *e = find_golden(k, "img2img.input_u8");
     const size_t hw = (size_t)e->h * e->w;
@@ -215,7 +215,7 @@ static void take_pictures(rig *k)
         k->rgb_in[i] = (uint8_t)e->value[i % 3 * hw + i / 3];
 }
 
-static void take_plan(rig *k)
+static void take_plan(golden_rig *k)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_error err = { 0 };
@@ -230,7 +230,7 @@ static void take_plan(rig *k)
     dev_workspace_set(k->d, k->arena + plan_workspace_at(&k->plan), k->plan.workspace);
 }
 
-static void golden_rig_open(rig *k, const char *name, const char *flow, bool reference,
+static void golden_rig_open(golden_rig *k, const char *name, const char *flow, bool reference,
                             dtype compute)
 {
     const dev_options o = { .compute = compute, .threads = 2 };
@@ -262,7 +262,7 @@ static void golden_rig_open(rig *k, const char *name, const char *flow, bool ref
     k->r.tap_context = k;
 }
 
-static void golden_rig_close(rig *k)
+static void golden_rig_close(golden_rig *k)
 {
     scratch_close(&k->r.mem);
     empty_shelf(k);
@@ -276,20 +276,20 @@ static void golden_rig_close(rig *k)
     mem_free(k->rgb_out);
 }
 
-static void fresh_region(rig *k)
+static void fresh_region(golden_rig *k)
 {
     scratch_close(&k->r.mem);
     scratch_open(&k->r.mem, k->d, k->region, k->plan.region, k->plan.zone);
 }
 
-static void device_is_fine(const rig *k)
+static void device_is_fine(const golden_rig *k)
 {
     cr_assert_eq(dev_status(k->d), REFINE_OK, "%s", dev_why(k->d));
 }
 
 /* ---- comparing ---- */
 
-static void expect_golden_error(rig *k, const char *name, double error, double allowed)
+static void expect_golden_error(golden_rig *k, const char *name, double error, double allowed)
 {
     if (getenv("REFINE_GOLDEN_VERBOSE"))
         fprintf(stderr, "%-48s %.2e\n", name, error);
@@ -301,13 +301,13 @@ static void expect_golden_error(rig *k, const char *name, double error, double a
     }
 }
 
-static void tell_worst(const rig *k, const char *what)
+static void tell_worst(const golden_rig *k, const char *what)
 {
     fprintf(stderr, "%s: %d stages, worst %s %.2e\n", what, k->stages, k->worst_name, k->worst);
 }
 
 /* The tensor's values as numbers; mem_free them. */
-static float *values_of(rig *k, tensor t)
+static float *values_of(golden_rig *k, tensor t)
 {
     const size_t n = tensor_bytes(t) / dtype_bytes(t.type);
     float *wide = mem_alloc(n * sizeof *wide);
@@ -331,18 +331,18 @@ static float *values_of(rig *k, tensor t)
 
 static void compare_golden_output(run *r, const char *name, tensor t)
 {
-    rig *k = r->tap_context;
+    golden_rig *k = r->tap_context;
     float *v = values_of(k, t);
     expect_golden_error(k, name, gold_compare(k->g, name, v, t.n, t.h, t.w, t.c), k->allowed.stage);
     mem_free(v);
 }
 
-static double planes_error(const rig *k, const char *name, const float *v)
+static double planes_error(const golden_rig *k, const char *name, const float *v)
 {
     return gold_compare_planes(k->g, name, v, 1, 4, k->p->h, k->p->w);
 }
 
-static int grey_levels_apart(const rig *k, const char *flow)
+static int grey_levels_apart(const golden_rig *k, const char *flow)
 {
     char name[GOLD_NAME];
     snprintf(name, sizeof name, "%s.image_u8", flow);
@@ -360,7 +360,7 @@ static int grey_levels_apart(const rig *k, const char *flow)
 
 /* ---- stages, each from its golden input ---- */
 
-static void set_prompts(rig *k)
+static void set_prompts(golden_rig *k)
 {
     const float *v = find_golden(k, "text.ids")->value;
     refine_error err = { 0 };
@@ -372,7 +372,7 @@ static void set_prompts(rig *k)
     }
 }
 
-static void golden_latents(rig *k, const char *name)
+static void golden_latents(golden_rig *k, const char *name)
 {
     const gold_entry *e = find_golden(k, name);
     cr_assert_eq(e->stored, (size_t)(4 * k->p->h * k->p->w));
@@ -385,7 +385,7 @@ static bool has_gold_prefix(const char *name, const char *with)
 }
 
 /* Stages of the models that diffusers went through. */
-static int golden_stages(const rig *k)
+static int golden_stages(const golden_rig *k)
 {
     const gold_entry *e;
     int n = 0;
@@ -397,7 +397,7 @@ static int golden_stages(const rig *k)
 
 static void every_stage(const char *name, bool reference, dtype compute, const char *what)
 {
-    static rig k;
+    static golden_rig k;
     char last[GOLD_NAME];
 
     golden_rig_open(&k, name, "img2img", reference, compute);
@@ -461,13 +461,13 @@ Test(engine_golden, every_stage_of_odd_sizes_on_the_cpu_in_bf16_is_diffusers_but
 /* ---- whole pictures ---- */
 
 /* The same draws; values to a few ulp (engine/rng.h). */
-static void noise_is_torchs(const rig *k, const char *name)
+static void noise_is_torchs(const golden_rig *k, const char *name)
 {
     const double error = planes_error(k, name, k->p->noise);
     cr_expect_leq(error, 1e-6, "%s: relative error %.2e", name, error);
 }
 
-static void init_golden_latents(rig *k)
+static void init_golden_latents(golden_rig *k)
 {
     const size_t n = (size_t)(4 * k->p->h * k->p->w);
     rng g;
@@ -488,7 +488,7 @@ static void init_golden_latents(rig *k)
     scheduler_add_noise(&k->p->sched, k->p->first, k->p->latents, k->p->noise, n);
 }
 
-static double step_latents_error(const rig *k, const char *flow, int step)
+static double step_latents_error(const golden_rig *k, const char *flow, int step)
 {
     char name[GOLD_NAME];
     snprintf(name, sizeof name, "%s.step.%d.timestep", flow, step);
@@ -501,7 +501,7 @@ static double step_latents_error(const rig *k, const char *flow, int step)
 static void whole_picture(const char *name, const char *flow, bool reference, dtype compute,
                           const char *what)
 {
-    static rig k;
+    static golden_rig k;
     char past[GOLD_NAME], init[GOLD_NAME];
     double worst;
 

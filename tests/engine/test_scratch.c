@@ -135,13 +135,13 @@ Test(engine_scratch, a_block_that_ends_beyond_the_region_fails_the_device)
 /* A scratch over memory of the referee, with three blocks; the last is of `BYTES`. */
 enum { REGION = 64 << 10, BYTES = 1001 };
 
-typedef struct rig {
+typedef struct scratch_rig {
     dev *d;
     char *region, *block[3];
     scratch s;
-} rig;
+} scratch_rig;
 
-static void scratch_rig_open(rig *k)
+static void scratch_rig_open(scratch_rig *k)
 {
     const dev_options o = { .compute = DT_F32 };
     memset(k, 0, sizeof *k);
@@ -155,7 +155,7 @@ static void scratch_rig_open(rig *k)
         memset(k->block[i], 0, i == 0 ? 512 : i == 1 ? 3 : BYTES);
 }
 
-static void scratch_rig_close(rig *k)
+static void scratch_rig_close(scratch_rig *k)
 {
     scratch_close(&k->s);
     dev_free(k->d, k->region, REGION, DEV_VRAM);
@@ -165,9 +165,9 @@ static void scratch_rig_close(rig *k)
 /* As code does that no sanitizer sees. */
 __attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p = 0; }
 
-static void expect_fine(const rig *k) { cr_expect_eq(dev_status(k->d), REFINE_OK); }
+static void expect_fine(const scratch_rig *k) { cr_expect_eq(dev_status(k->d), REFINE_OK); }
 
-static void expect_scratch_fault(const rig *k, const char *why)
+static void expect_scratch_fault(const scratch_rig *k, const char *why)
 {
     cr_expect_eq(dev_status(k->d), REFINE_EDEVICE);
     cr_expect_str_eq(dev_why(k->d), why);
@@ -177,7 +177,7 @@ static void expect_scratch_fault(const rig *k, const char *why)
 
 Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
 {
-    rig k;
+    scratch_rig k;
     scratch_rig_open(&k);
     spoil(k.block[2] + BYTES);
     scratch_give_bytes(&k.s, k.block[0]);
@@ -190,7 +190,7 @@ Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
 
 Test(engine_scratch, a_byte_written_before_a_block_is_found_where_nothing_is_lent_out_there)
 {
-    rig k;
+    scratch_rig k;
     scratch_rig_open(&k);
     scratch_give_bytes(&k.s, k.block[1]);
     spoil(k.block[2] - 1);
@@ -201,7 +201,7 @@ Test(engine_scratch, a_byte_written_before_a_block_is_found_where_nothing_is_len
 
 Test(engine_scratch, a_byte_written_before_the_first_block_is_found)
 {
-    rig k;
+    scratch_rig k;
     scratch_rig_open(&k);
     spoil(k.region);
     scratch_give_bytes(&k.s, k.block[0]);
@@ -214,7 +214,7 @@ Test(engine_scratch, a_byte_written_before_the_first_block_is_found)
 Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
 {
     for (int late = 0; late < 2; late++) {
-        rig k;
+        scratch_rig k;
         scratch_rig_open(&k);
         if (late)
             scratch_trim(&k.s, k.block[2], 100);
@@ -231,7 +231,7 @@ Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
 
 Test(engine_scratch, what_is_lent_out_to_the_end_is_looked_at_then)
 {
-    rig k;
+    scratch_rig k;
     scratch_rig_open(&k);
     spoil(k.block[1] + 3);
     scratch_close(&k.s);
@@ -243,7 +243,7 @@ Test(engine_scratch, what_is_lent_out_to_the_end_is_looked_at_then)
 
 Test(engine_scratch, all_bytes_of_blocks_are_free_to_be_written_and_then_the_region)
 {
-    rig k;
+    scratch_rig k;
     scratch_rig_open(&k);
     scratch_trim(&k.s, k.block[2], 77);
     memset(k.block[2], 1, 77);
@@ -260,7 +260,7 @@ Test(engine_scratch, all_bytes_of_blocks_are_free_to_be_written_and_then_the_reg
 #ifdef __SANITIZE_ADDRESS__
 Test(engine_scratch, the_sanitizer_stops_whoever_touches_what_is_not_lent_out)
 {
-    rig k;
+    scratch_rig k;
     scratch_rig_open(&k);
     cr_expect(__asan_region_is_poisoned(k.block[2], BYTES) == NULL);
     cr_expect(__asan_address_is_poisoned(k.block[2] - 1));

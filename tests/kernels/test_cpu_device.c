@@ -5,21 +5,21 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-typedef struct room {
+typedef struct workspace_room {
     size_t bytes;
     char *block;
-} room;
+} workspace_room;
 
 static void carve_room_block(carver *c, void *context)
 {
-    room *r = context;
+    workspace_room *r = context;
     r->block = carve_block(c, r->bytes);
 }
 
 static char region[4096 + 1];
 
 /* A device with as much workspace as the walk needs and `more`, at an odd address. */
-static cpu_dev *device_for(room *r, int more)
+static cpu_dev *device_for(workspace_room *r, int more)
 {
     dev *d = field_cpu(DT_F32, 1);
     dev_workspace_set(d, region + 1, cpu_workspace_bytes(carve_room_block, r) + (size_t)more);
@@ -28,7 +28,7 @@ static cpu_dev *device_for(room *r, int more)
 
 Test(kernels_cpu_device, cuts_workspace_that_was_counted_wherever_it_lies)
 {
-    room r = { .bytes = 1024 };
+    workspace_room r = { .bytes = 1024 };
     cpu_dev *c = device_for(&r, 0);
     const char *end = region + 1 + c->base.workspace_bytes;
     cr_assert(cpu_workspace_cut(c, carve_room_block, &r));
@@ -41,7 +41,7 @@ Test(kernels_cpu_device, cuts_workspace_that_was_counted_wherever_it_lies)
 
 Test(kernels_cpu_device, does_not_cut_workspace_that_is_too_small)
 {
-    room r = { .bytes = 1000 };
+    workspace_room r = { .bytes = 1000 };
     cpu_dev *c = device_for(&r, -1);
     cr_expect(!cpu_workspace_cut(c, carve_room_block, &r));
     cr_expect_eq(dev_status(&c->base), REFINE_EBUDGET);
@@ -58,7 +58,7 @@ __attribute__((no_sanitize("address"))) static void zero_workspace_byte(volatile
 
 Test(kernels_cpu_device, fails_when_an_operator_writes_beside_its_workspace)
 {
-    room r = { .bytes = 1000 };
+    workspace_room r = { .bytes = 1000 };
     cpu_dev *c = device_for(&r, 0);
     cr_assert(cpu_workspace_cut(c, carve_room_block, &r));
     zero_workspace_byte(r.block + 1003);

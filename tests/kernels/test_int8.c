@@ -34,13 +34,13 @@ static float random_int8_input(uint32_t *state)
 }
 
 /* A case, its operands as a variant wants them, and what should come out. */
-typedef struct bench {
+typedef struct int8_bench {
     int pixels, rows, groups;
     float x[PIXELS_MOST][K_MOST], w[ROWS_MOST][K_MOST];
     char *tile, *a, *panels;
     size_t a_bytes;
     int n_panels;
-} bench;
+} int8_bench;
 
 static void *alloc_aligned_bytes(size_t bytes)
 {
@@ -50,13 +50,13 @@ static void *alloc_aligned_bytes(size_t bytes)
     return p;
 }
 
-static bench *open_int8_bench(int pixels, int rows, int groups)
+static int8_bench *open_int8_bench(int pixels, int rows, int groups)
 {
-    bench *b = alloc_aligned_bytes(sizeof *b);
+    int8_bench *b = alloc_aligned_bytes(sizeof *b);
     i8_error lost = { 0 };
     uint32_t state = 1;
 
-    *b = (bench){ .pixels = pixels, .rows = rows, .groups = groups };
+    *b = (int8_bench){ .pixels = pixels, .rows = rows, .groups = groups };
     for (int p = 0; p < pixels; p++)
         for (int k = 0; k < groups * I8_GROUP; k++)
             b->x[p][k] = random_int8_input(&state) * (k / I8_GROUP % 2 ? 30 : 0.01f);
@@ -73,7 +73,7 @@ static bench *open_int8_bench(int pixels, int rows, int groups)
     return b;
 }
 
-static void close_int8_bench(bench *b)
+static void close_int8_bench(int8_bench *b)
 {
     free(b->tile);
     free(b->a);
@@ -81,7 +81,7 @@ static void close_int8_bench(bench *b)
     free(b);
 }
 
-static void pack_int8_operands(bench *b, const int8_variant *v)
+static void pack_int8_operands(int8_bench *b, const int8_variant *v)
 {
     const size_t group = (size_t)(I8_GROUP * v->element);
     const size_t panel = int8_panel_bytes(v, b->groups);
@@ -104,7 +104,7 @@ static void pack_int8_operands(bench *b, const int8_variant *v)
 }
 
 /* D of a variant, PIXELS_MOST x D_STRIDE, and what lies behind it. */
-static float *multiply_int8_variant(bench *b, const int8_variant *v, bool add)
+static float *multiply_int8_variant(int8_bench *b, const int8_variant *v, bool add)
 {
     float *d = alloc_aligned_bytes(sizeof(float) * (PIXELS_MOST * D_STRIDE + GUARD));
     for (int i = 0; i < PIXELS_MOST * D_STRIDE + GUARD; i++)
@@ -115,7 +115,7 @@ static float *multiply_int8_variant(bench *b, const int8_variant *v, bool add)
 }
 
 /* The definition, in double, of what a pixel is when rounded. */
-static double exact_int8_product(const bench *b, int p, int r)
+static double exact_int8_product(const int8_bench *b, int p, int r)
 {
     double sum = 0;
     for (int g = 0; g < b->groups; g++) {
@@ -132,7 +132,7 @@ static double exact_int8_product(const bench *b, int p, int r)
 
 static void expect_definition(const int8_variant *v, int pixels, int rows, int groups, bool add)
 {
-    bench *b = open_int8_bench(pixels, rows, groups);
+    int8_bench *b = open_int8_bench(pixels, rows, groups);
     float *d = multiply_int8_variant(b, v, add);
     for (int p = 0; p < PIXELS_MOST; p++)
         for (int r = 0; r < D_STRIDE; r++) {
@@ -161,7 +161,7 @@ static void expect_definitions(const int8_variant *v)
 static void expect_same_bits(const int8_variant *v)
 {
     bool runs;
-    bench *b = open_int8_bench(23, 61, 13);
+    int8_bench *b = open_int8_bench(23, 61, 13);
     float *mine = multiply_int8_variant(b, v, true);
     const int8_variant *plain = NULL;
     for (int i = 0; int8_nth(i, &runs); i++)
@@ -174,7 +174,7 @@ static void expect_same_bits(const int8_variant *v)
 }
 
 /* The definition's own roundings (kernels/cpu/int8.h), of a pixel and a row. */
-static float defined_int8_product(const bench *b, int p, int r, float before)
+static float defined_int8_product(const int8_bench *b, int p, int r, float before)
 {
     float d = before;
     for (int g = 0; g < b->groups; g++) {
@@ -195,7 +195,7 @@ static float defined_int8_product(const bench *b, int p, int r, float before)
 
 static void expect_defined_bits(const int8_variant *v)
 {
-    bench *b = open_int8_bench(23, 61, 13);
+    int8_bench *b = open_int8_bench(23, 61, 13);
     float *d = multiply_int8_variant(b, v, true);
     for (int p = 0; p < b->pixels; p++)
         for (int r = 0; r < b->rows; r++)
@@ -232,7 +232,7 @@ Test(kernels_int8, bytes_written_out_compute_what_is_defined)
 
 Test(kernels_int8, the_largest_sums_do_not_overflow)
 {
-    bench *b = open_int8_bench(1, 1, 1);
+    int8_bench *b = open_int8_bench(1, 1, 1);
     float w[I8_GROUP];
     i8_error lost = { 0 };
     bool runs;

@@ -193,14 +193,14 @@ Test(kernels_ops, a_pass_allocates_nothing_once_it_has_run)
 
 /* ---- kinds ---- */
 
-typedef struct ear {
+typedef struct operator_ear {
     dev_kind kind[16];
     int n;
-} ear;
+} operator_ear;
 
 static void record_operator_kind(void *context, dev_kind now)
 {
-    ear *e = context;
+    operator_ear *e = context;
     e->kind[e->n++] = now;
 }
 
@@ -212,7 +212,7 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
     const prepared_input x = { .in = linear_input(tensor_make((void *)1, DT_F32, 1, 16, 16, 8),
                                                   false) };
     const matrix_rows w = one_piece(f32_tensor(8, 1, 1, 8));
-    ear e = { 0 };
+    operator_ear e = { 0 };
     dev_listen(d, record_operator_kind, &e);
     op_linear(d, t, &x, &w, &NONE);
     op_layernorm(d, t, t, vector, vector, 1e-5f);
@@ -233,7 +233,7 @@ Test(kernels_ops, what_a_failed_device_does_not_do_is_not_told)
 {
     const tensor t = f32_tensor(1, 16, 16, 8);
     dev *target = field_ref(), *d = open_plan_for(target);
-    ear e = { 0 };
+    operator_ear e = { 0 };
     dev_listen(d, record_operator_kind, &e);
     dev_fail(d, REFINE_EDEVICE, "lost");
     op_silu(d, t, t);

@@ -10,15 +10,15 @@
 
 enum { TASKS = 5000, THREADS = 4 };
 
-typedef struct tally {
+typedef struct share_tally {
     int done[TASKS];
     atomic_int inside[THREADS];
     atomic_int clashes;
-} tally;
+} share_tally;
 
 static void count_pool_task(void *context, int task, int thread)
 {
-    tally *t = context;
+    share_tally *t = context;
     if (atomic_fetch_add(&t->inside[thread], 1) != 0)
         atomic_fetch_add(&t->clashes, 1);
     t->done[task]++;
@@ -36,8 +36,8 @@ static pool *open_pool(int threads)
 Test(kernels_pool, does_every_task_once)
 {
     for (int threads = 1; threads <= THREADS; threads++) {
-        static tally t;
-        t = (tally){ .clashes = 0 };
+        static share_tally t;
+        t = (share_tally){ .clashes = 0 };
         pool *p = open_pool(threads);
         cr_assert(pool_threads(p) == threads);
         pool_run(p, TASKS, count_pool_task, &t);
@@ -50,7 +50,7 @@ Test(kernels_pool, does_every_task_once)
 
 Test(kernels_pool, sees_what_was_written_before_a_run_and_shows_what_tasks_wrote)
 {
-    static tally t;
+    static share_tally t;
     pool *p = open_pool(THREADS);
     for (int round = 1; round <= 300; round++) {
         pool_run(p, round, count_pool_task, &t);
@@ -70,7 +70,7 @@ Test(kernels_pool, takes_as_many_threads_as_there_are_cores_by_default)
 
 Test(kernels_pool, allocates_nothing_while_it_runs)
 {
-    static tally t;
+    static share_tally t;
     pool *p = open_pool(2);
     pool_run(p, 10, count_pool_task, &t);
     const uint64_t calls = mem_used().calls;

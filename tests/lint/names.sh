@@ -10,6 +10,9 @@ dev_event              a device says what its events are; nobody else looks insi
 dev_open_cuda          kernels/cuda/absent.c answers where there is no CUDA
 dev_list_gpus          likewise
 reader_open_uring      offload/uring_absent.c answers where there is no io_uring
+operator_begins        a bench says what it does with an operator (tests/bench/operators.h)
+operator_ended         likewise
+operators_of           likewise
 opened_cpu             a hook that a test program may define (tests/support/opened_cpu.h)
 LLVMFuzzerTestOneInput libFuzzer names it
 '
@@ -29,7 +32,7 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
         if (FILENAME ~ twins)
             return
         count[what]++
-        if (name in excused)
+        if (name in excused || name ~ /^cuda[A-Z]/) # CUDA names its own
             return
         if (what == "function" && name !~ /_/ && name !~ /^[A-Z]/) {
             print FILENAME ":" FNR ": " name "() is a name of one word"
@@ -51,7 +54,8 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
     function name_of(head,    name) {
         gsub(/__launch_bounds__\([^()]*(\([^()]*\)[^()]*)*\)/, "", head)
         gsub(/__attribute__\(\([^()]*(\([^()]*\)[^()]*)*\)\)/, "", head)
-        gsub(/^[A-Z_]+\("[^"]*"\) */, "", head)
+        gsub(/[A-Z_]+\([A-Z"][^()]*\) */, "", head)
+        gsub(/[A-Z_]+\(T\) */, "", head)
         if (!match(head, /[A-Za-z_][A-Za-z0-9_]* ?\(/))
             return ""
         name = substr(head, RSTART, RLENGTH - 1)

@@ -20,12 +20,12 @@ static const fixture_tensor TENSORS[] = {
     { "c", UNET, DT_F16, 512, 1, 1, 2048, 0 },
 };
 
-typedef struct rig {
+typedef struct probe_rig {
     pack_fixture f;
     pack *p;
     dev *d;
     int first, end;
-} rig;
+} probe_rig;
 
 /* Its threads run, and have given back what starting them took. */
 static void settle_probe_device(dev *d)
@@ -36,11 +36,11 @@ static void settle_probe_device(dev *d)
     dev_event_close(d, e);
 }
 
-static void open_probe_rig(rig *r, fixture_codec codec, bool cpu)
+static void open_probe_rig(probe_rig *r, fixture_codec codec, bool cpu)
 {
     const dev_options o = { .compute = DT_F32, .threads = 1 };
     refine_error err = { 0 };
-    *r = (rig){ 0 };
+    *r = (probe_rig){ 0 };
     pack_fixture_make(&r->f, TENSORS, sizeof TENSORS / sizeof TENSORS[0], codec, NULL);
     pack_fixture_write(&r->f);
     cr_assert_eq(pack_open(&r->p, r->f.path, &err), REFINE_OK, "%s", err.text);
@@ -50,14 +50,14 @@ static void open_probe_rig(rig *r, fixture_codec codec, bool cpu)
     pack_segment(r->p, UNET, &r->first, &r->end);
 }
 
-static void close_probe_rig(rig *r)
+static void close_probe_rig(probe_rig *r)
 {
     dev_close(r->d);
     pack_close(r->p);
     pack_fixture_free(&r->f);
 }
 
-static probe_rates probe_rig_rates(rig *r, int kind)
+static probe_rates probe_rig_rates(probe_rig *r, int kind)
 {
     return probe_transfers(r->d, r->p, r->first, r->end, kind, PROBE_REQUEST);
 }
@@ -67,7 +67,7 @@ static const size_t REQUESTS[] = { PROBE_REQUEST, PROBE_SMALL_REQUEST };
 static bool is_plausible_rate(double rate) { return rate >= LEAST && rate <= MOST; }
 
 /* io_uring, asked for by name, may not be allowed here. */
-static bool has_uring(rig *r)
+static bool has_uring(probe_rig *r)
 {
     reader *rd = NULL;
     static char buffer[4096] __attribute__((aligned(4096)));
@@ -84,7 +84,7 @@ Test(offload_probe, rates_are_positive_and_plausible)
 {
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++)
         for (int cpu = 0; cpu < 2; cpu++) {
-            rig r;
+            probe_rig r;
             open_probe_rig(&r, (fixture_codec)codec, cpu);
             for (int kind = 0; kind < READERS; kind++) {
                 const probe_rates p = probe_rig_rates(&r, kind);
@@ -101,7 +101,7 @@ Test(offload_probe, rates_are_positive_and_plausible)
 Test(offload_probe, a_small_probe_measures_them_too)
 {
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
-        rig r;
+        probe_rig r;
         open_probe_rig(&r, (fixture_codec)codec, true);
         const probe_rates p = probe_transfers(r.d, r.p, r.first, r.end, 0, PROBE_SMALL_REQUEST);
         cr_assert(is_plausible_rate(p.disk) && is_plausible_rate(p.decode) &&
@@ -116,7 +116,7 @@ Test(offload_probe, it_takes_no_more_than_it_said_and_gives_it_back)
     for (int i = 0; i < 4; i++) {
         const size_t request = REQUESTS[i / 2];
         const size_t said = probe_host_memory(request) + probe_device_memory(request);
-        rig r;
+        probe_rig r;
         open_probe_rig(&r, FIXTURE_MIXED, false);
         /* As much as ever was: from here on the peak is the probe's. */
         void *ballast = mem_alloc((size_t)(mem_used().peak - mem_used().now) + 1);
@@ -134,7 +134,7 @@ Test(offload_probe, it_takes_no_more_than_it_said_and_gives_it_back)
 
 Test(offload_probe, without_chunks_nothing_is_measured)
 {
-    rig r;
+    probe_rig r;
     open_probe_rig(&r, FIXTURE_RAW, false);
     const probe_rates p = probe_transfers(r.d, r.p, r.first, r.first, 2, PROBE_REQUEST);
     cr_assert(p.disk == 0 && p.decode == 0 && p.copy == 0);
@@ -144,7 +144,7 @@ Test(offload_probe, without_chunks_nothing_is_measured)
 Test(offload_probe, a_pack_that_is_cut_short_leaves_zeros)
 {
     for (int kind = 0; kind < READERS; kind += 2) {
-        rig r;
+        probe_rig r;
         open_probe_rig(&r, FIXTURE_RAW, false);
         const uint64_t before = mem_used().now;
         cr_assert_eq(truncate(r.f.path, (off_t)pack_chunk_at(r.p, r.first)->file_at + 1000), 0);
@@ -160,7 +160,7 @@ Test(offload_probe, a_pack_that_is_cut_short_leaves_zeros)
 Test(offload_probe, a_pack_that_is_gone_leaves_zeros)
 {
     for (int kind = 0; kind < READERS; kind++) {
-        rig r;
+        probe_rig r;
         open_probe_rig(&r, FIXTURE_RAW, false);
         (void)unlink(r.f.path);
         const probe_rates p = probe_rig_rates(&r, kind);
@@ -172,7 +172,7 @@ Test(offload_probe, a_pack_that_is_gone_leaves_zeros)
 /* Reading goes on behind the damage; decoding meets it. */
 Test(offload_probe, damaged_chunks_leave_no_rate_of_decoding)
 {
-    rig r;
+    probe_rig r;
     open_probe_rig(&r, FIXTURE_ZSTD, false);
     for (int i = r.first; i < r.end; i++)
         r.f.file[pack_chunk_at(r.p, i)->file_at + 77] ^= 0x40;
@@ -188,7 +188,7 @@ Test(offload_probe, a_pack_that_ends_anywhere_is_survived)
 {
     for (int kind = 0; kind < READERS; kind += 2)
         for (int part = 1; part < 12; part++) {
-            rig r;
+            probe_rig r;
             open_probe_rig(&r, FIXTURE_MIXED, false);
             const uint64_t before = mem_used().now;
             const pack_chunk *first = pack_chunk_at(r.p, r.first);
@@ -205,7 +205,7 @@ Test(offload_probe, a_pack_that_ends_anywhere_is_survived)
 Test(offload_probe, each_failing_allocation_leaves_zeros_and_nothing_behind)
 {
     for (int kind = 0; kind < READERS; kind += 2) {
-        rig r;
+        probe_rig r;
         open_probe_rig(&r, FIXTURE_MIXED, false);
         const uint64_t before = mem_used().now;
         int incomplete = 0;

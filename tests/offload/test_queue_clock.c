@@ -13,17 +13,17 @@ struct dev_event {
     bool synced;
 };
 
-typedef struct made_up {
+typedef struct clocked_device {
     dev base;
     double now;
     int open, left; /* events; left < 0: as many as are wanted */
-} made_up;
+} clocked_device;
 
-static made_up *made_up_of(dev *d) { return (made_up *)d; }
+static clocked_device *clocked_device_of(dev *d) { return (clocked_device *)d; }
 
 static dev_event *fake_event_open(dev *d)
 {
-    made_up *m = made_up_of(d);
+    clocked_device *m = clocked_device_of(d);
     if (m->left == 0)
         return NULL;
     m->left--;
@@ -33,14 +33,14 @@ static dev_event *fake_event_open(dev *d)
 
 static void fake_event_close(dev *d, dev_event *e)
 {
-    made_up_of(d)->open--;
+    clocked_device_of(d)->open--;
     mem_free(e);
 }
 
 static void fake_event_record(dev *d, dev_event *e, dev_queue q)
 {
     cr_assert_eq(q, DEV_COMPUTE);
-    *e = (dev_event){ .at = made_up_of(d)->now };
+    *e = (dev_event){ .at = clocked_device_of(d)->now };
 }
 
 static void fake_event_sync(dev *d, dev_event *e)
@@ -65,18 +65,18 @@ static const struct dev_ops BEHIND = { .name = "behind",
 static const struct dev_ops AT_ONCE = { .name = "at once" };
 
 /* What was told. */
-typedef struct ear {
+typedef struct clock_ear {
     struct {
         refine_lane lane;
         int chunk;
         double begin, end;
     } told[4 * QUEUE_CLOCK_MARKS];
     int n;
-} ear;
+} clock_ear;
 
 static void record_stretch(void *context, queue_stretch s, double begin, double end)
 {
-    ear *e = context;
+    clock_ear *e = context;
     e->told[e->n].lane = s.lane;
     e->told[e->n].chunk = s.chunk;
     e->told[e->n].begin = begin;
@@ -88,12 +88,12 @@ static void mark_lane(queue_clock *q, refine_lane lane, int chunk)
     queue_clock_mark(q, (queue_stretch){ .lane = lane, .chunk = chunk });
 }
 
-static made_up make_fake_device(const struct dev_ops *ops)
+static clocked_device make_fake_device(const struct dev_ops *ops)
 {
-    return (made_up){ .base = { .ops = ops }, .left = -1 };
+    return (clocked_device){ .base = { .ops = ops }, .left = -1 };
 }
 
-static void expect_stretch(const ear *e, int i, refine_lane lane, int chunk, double seconds)
+static void expect_stretch(const clock_ear *e, int i, refine_lane lane, int chunk, double seconds)
 {
     cr_assert_lt(i, e->n);
     cr_expect_eq(e->told[i].lane, lane);
@@ -105,8 +105,8 @@ static void expect_stretch(const ear *e, int i, refine_lane lane, int chunk, dou
 Test(offload_queue_clock, tells_the_queues_own_times_and_not_the_hosts)
 {
     static queue_clock q;
-    static ear e;
-    made_up m = make_fake_device(&BEHIND);
+    static clock_ear e;
+    clocked_device m = make_fake_device(&BEHIND);
     const double begun = clock_seconds();
     cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
     mark_lane(&q, REFINE_LANE_COMPUTE, -1);
@@ -142,7 +142,7 @@ Test(offload_queue_clock, tells_all_that_is_known_of_a_stretch)
 {
     static queue_clock q;
     queue_stretch last = { 0 };
-    made_up m = make_fake_device(&BEHIND);
+    clocked_device m = make_fake_device(&BEHIND);
     cr_assert(queue_clock_open(&q, &m.base, keep_last, &last));
     for (int i = 0; i < 2; i++) {
         const queue_stretch s = { REFINE_LANE_COMPUTE, 4, i ? DEV_CONV : DEV_ATTENTION, i == 1 };
@@ -157,8 +157,8 @@ Test(offload_queue_clock, loses_nothing_when_the_queue_is_far_behind)
 {
     enum { ALL = 3 * QUEUE_CLOCK_MARKS };
     static queue_clock q;
-    static ear e;
-    made_up m = make_fake_device(&BEHIND);
+    static clock_ear e;
+    clocked_device m = make_fake_device(&BEHIND);
     cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
     for (int i = 0; i <= ALL; i++) {
         mark_lane(&q, REFINE_LANE_COMPUTE, i - 1);
@@ -175,8 +175,8 @@ Test(offload_queue_clock, loses_nothing_when_the_queue_is_far_behind)
 Test(offload_queue_clock, tells_at_once_on_a_device_that_does)
 {
     static queue_clock q;
-    static ear e;
-    made_up m = make_fake_device(&AT_ONCE);
+    static clock_ear e;
+    clocked_device m = make_fake_device(&AT_ONCE);
     cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
     mark_lane(&q, REFINE_LANE_COMPUTE, -1);
     const double before = clock_seconds();
@@ -191,8 +191,8 @@ Test(offload_queue_clock, tells_at_once_on_a_device_that_does)
 Test(offload_queue_clock, of_a_device_that_failed_comes_to_an_end)
 {
     static queue_clock q;
-    static ear e;
-    made_up m = make_fake_device(&BEHIND);
+    static clock_ear e;
+    clocked_device m = make_fake_device(&BEHIND);
     cr_assert(queue_clock_open(&q, &m.base, record_stretch, &e));
     mark_lane(&q, REFINE_LANE_COMPUTE, 1);
     m.now += 1.0;
@@ -208,7 +208,7 @@ Test(offload_queue_clock, of_a_device_that_failed_comes_to_an_end)
 Test(offload_queue_clock, gives_back_what_it_had_when_there_is_not_enough)
 {
     static queue_clock q;
-    made_up m = make_fake_device(&BEHIND);
+    clocked_device m = make_fake_device(&BEHIND);
     m.left = 100;
     cr_expect_not(queue_clock_open(&q, &m.base, record_stretch, NULL));
     queue_clock_close(&q);

@@ -19,16 +19,16 @@
 
 enum { BLOCKS = 700, FILE_BYTES = BLOCKS * PACK_ALIGN, DEPTH = 6 };
 
-typedef struct rig {
+typedef struct reader_rig {
     char name[TEMP_NAME];
     uint8_t *want;
     char *buffer;
     reader_config c;
     reader *r;
     refine_error err;
-} rig;
+} reader_rig;
 
-static void open_reader_rig(rig *g)
+static void open_reader_rig(reader_rig *g)
 {
     memset(g, 0, sizeof *g);
     g->want = malloc(FILE_BYTES);
@@ -42,7 +42,7 @@ static void open_reader_rig(rig *g)
     };
 }
 
-static void close_reader_rig(rig *g)
+static void close_reader_rig(reader_rig *g)
 {
     if (g->r)
         g->r->close(g->r);
@@ -56,7 +56,7 @@ typedef refine_status opener(reader **, const reader_config *, refine_error *);
 static opener *const OPENERS[] = { reader_open_uring, reader_open_pread };
 
 /* False where the system has no io_uring. */
-static bool open_rig_reader(rig *g, int which)
+static bool open_rig_reader(reader_rig *g, int which)
 {
     const refine_status st = OPENERS[which](&g->r, &g->c, &g->err);
     if (st != REFINE_OK && which == 0 && strstr(g->err.text, "unavailable")) {
@@ -68,7 +68,7 @@ static bool open_rig_reader(rig *g, int which)
 }
 
 /* Reads the whole file in pieces of 1 to `most` blocks; the ticket is the first block. */
-static void read_rig_file(rig *g, int most)
+static void read_rig_file(reader_rig *g, int most)
 {
     int at = 0, outstanding = 0, finished = 0;
     memset(g->buffer, 0, FILE_BYTES);
@@ -101,7 +101,7 @@ static void read_rig_file(rig *g, int most)
 Test(offload_reader, every_byte_comes_whatever_the_pieces)
 {
     for (int which = 0; which < 2; which++) {
-        rig g;
+        reader_rig g;
         open_reader_rig(&g);
         if (open_rig_reader(&g, which)) {
             read_rig_file(&g, 1);
@@ -114,7 +114,7 @@ Test(offload_reader, every_byte_comes_whatever_the_pieces)
 Test(offload_reader, auto_always_finds_a_way_and_says_which)
 {
     char note[128];
-    rig g;
+    reader_rig g;
     open_reader_rig(&g);
     cr_assert_eq(reader_open_auto(&g.r, &g.c, note, sizeof note, &g.err), REFINE_OK, "%s",
                  g.err.text);
@@ -128,7 +128,7 @@ Test(offload_reader, a_file_that_is_not_there_is_named)
 {
     for (int which = 0; which < 3; which++) {
         char note[128];
-        rig g;
+        reader_rig g;
         open_reader_rig(&g);
         g.c.path = "no/such/file";
         const refine_status st = which < 2 ? OPENERS[which](&g.r, &g.c, &g.err)
@@ -177,7 +177,7 @@ Test(offload_reader, without_o_direct_it_reads_through_the_page_cache)
     static const reader_calls CANNOT_OPEN = { .open = open_without_direct };
     static const reader_calls CANNOT_READ = { .open = open_and_remember, .pread = refuse_direct };
     for (int which = 0; which < 3; which++) {
-        rig g;
+        reader_rig g;
         open_reader_rig(&g);
         g.c.calls = which == 2 ? &CANNOT_READ : &CANNOT_OPEN;
         if (open_rig_reader(&g, which == 2 ? 1 : which)) {
@@ -191,7 +191,7 @@ Test(offload_reader, without_o_direct_it_reads_through_the_page_cache)
 Test(offload_reader, a_buffer_that_may_not_be_locked_is_read_into_all_the_same)
 {
     const struct rlimit little = { 1 << 18, 1 << 18 }; /* enough for the rings, not for more */
-    rig g;
+    reader_rig g;
     open_reader_rig(&g);
     (void)chmod(g.name, 0644);
     (void)setrlimit(RLIMIT_MEMLOCK, &little);
@@ -236,7 +236,7 @@ Test(offload_reader, short_and_interrupted_reads_are_made_whole)
         const reader_calls calls = { .context = &n,
                                      .pread = odd_pread,
                                      .completion = odd_completion };
-        rig g;
+        reader_rig g;
         open_reader_rig(&g);
         g.c.calls = &calls;
         if (open_rig_reader(&g, which))
@@ -261,7 +261,7 @@ Test(offload_reader, a_failure_names_its_request_and_its_errno)
 {
     for (int which = 0; which < 2; which++) {
         const reader_calls calls = { .pread = broken_pread, .completion = broken_completion };
-        rig g;
+        reader_rig g;
         open_reader_rig(&g);
         g.c.calls = &calls;
         if (open_rig_reader(&g, which)) {
@@ -279,7 +279,7 @@ Test(offload_reader, a_failure_names_its_request_and_its_errno)
 Test(offload_reader, reading_behind_the_end_says_that_the_file_ended)
 {
     for (int which = 0; which < 2; which++) {
-        rig g;
+        reader_rig g;
         open_reader_rig(&g);
         if (open_rig_reader(&g, which)) {
             read_done d;
@@ -297,7 +297,7 @@ Test(offload_reader, it_closes_with_reads_outstanding)
 {
     for (int which = 0; which < 2; which++)
         for (int n = 0; n <= DEPTH; n++) {
-            rig g;
+            reader_rig g;
             open_reader_rig(&g);
             if (open_rig_reader(&g, which))
                 for (int i = 0; i < n; i++)
@@ -310,7 +310,7 @@ Test(offload_reader, it_closes_with_reads_outstanding)
 
 Test(offload_reader, each_failing_allocation_or_thread_leaves_nothing_behind)
 {
-    rig g;
+    reader_rig g;
     open_reader_rig(&g);
     const uint64_t before = mem_used().now;
     for (long k = 0; k < 1 + DEPTH; k++) {

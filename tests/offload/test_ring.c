@@ -5,14 +5,14 @@
 
 enum { LIVE_MOST = 64 };
 
-typedef struct piece {
+typedef struct ring_piece {
     size_t at, bytes;
     uint64_t end;
-} piece;
+} ring_piece;
 
 static uint32_t draw_ring_bits(uint32_t *x) { return (*x = *x * 1664525u + 1013904223u) >> 8; }
 
-static bool are_ring_pieces_disjoint(piece a, piece b)
+static bool are_ring_pieces_disjoint(ring_piece a, ring_piece b)
 {
     return a.at + a.bytes <= b.at || b.at + b.bytes <= a.at;
 }
@@ -22,12 +22,12 @@ Test(offload_ring, pieces_that_are_taken_never_overlap_or_leave_the_ring)
     uint32_t x = 1;
     for (int round = 0; round < 200; round++) {
         const size_t bytes = 256 * (4 + draw_ring_bits(&x) % 60);
-        piece live[LIVE_MOST];
+        ring_piece live[LIVE_MOST];
         int first = 0, n = 0;
         ring r;
         ring_open(&r, bytes + draw_ring_bits(&x) % 256);
         for (int i = 0; i < 500; i++) {
-            piece p = { .bytes = 1 + draw_ring_bits(&x) % (bytes / 2) };
+            ring_piece p = { .bytes = 1 + draw_ring_bits(&x) % (bytes / 2) };
             if (n < LIVE_MOST && draw_ring_bits(&x) % 3 && ring_take(&r, p.bytes, &p.at, &p.end)) {
                 cr_assert_eq(p.at % RING_ALIGN, 0);
                 cr_assert_leq(p.at + p.bytes, bytes);

@@ -21,16 +21,16 @@ enum { ROOMY = 1 << 26 }; /* more than passes in a few steps */
 
 static const double ROUNDING = 1e-9; /* of a step */
 
-typedef struct rig {
+typedef struct simulate_rig {
     pack_fixture f;
     pack *p;
     double seconds[FIXTURE_CHUNKS];
     bool resident[FIXTURE_CHUNKS], cached[FIXTURE_CHUNKS];
     simulate_config c;
-} rig;
+} simulate_rig;
 
 /* MANY chunks, of one size or of any; the coded ones are stored in fewer bytes. */
-static void open_simulate_rig(rig *r, fixture_codec codec, bool same_size)
+static void open_simulate_rig(simulate_rig *r, fixture_codec codec, bool same_size)
 {
     fixture_tensor t[MANY];
     char name[MANY][16];
@@ -40,7 +40,7 @@ static void open_simulate_rig(rig *r, fixture_codec codec, bool same_size)
         const int rows = same_size ? 64 : 4 + 37 * i % 96;
         t[i] = (fixture_tensor){ name[i], UNET, DT_F16, rows, 1, 1, 128, 0 };
     }
-    *r = (rig){ 0 };
+    *r = (simulate_rig){ 0 };
     pack_fixture_make(&r->f, t, MANY, codec, NULL);
     pack_fixture_write(&r->f);
     cr_assert_eq(pack_open(&r->p, r->f.path, &err), REFINE_OK, "%s", err.text);
@@ -55,20 +55,20 @@ static void open_simulate_rig(rig *r, fixture_codec codec, bool same_size)
     cr_assert_eq(r->c.end - r->c.first, MANY);
 }
 
-static void close_simulate_rig(rig *r)
+static void close_simulate_rig(simulate_rig *r)
 {
     pack_close(r->p);
     pack_fixture_free(&r->f);
 }
 
-static void set_lane_rates(rig *r, double disk, double decode, double copy)
+static void set_lane_rates(simulate_rig *r, double disk, double decode, double copy)
 {
     r->c.disk = disk;
     r->c.decode = decode;
     r->c.copy = copy;
 }
 
-static void set_chunk_seconds(rig *r, double each)
+static void set_chunk_seconds(simulate_rig *r, double each)
 {
     for (int i = r->c.first; i < r->c.end; i++)
         r->seconds[i] = each;
@@ -81,7 +81,7 @@ typedef struct load {
 
 static double lane_seconds(double bytes, double rate) { return rate > 0 ? bytes / rate : 0; }
 
-static load load_of(const rig *r)
+static load load_of(const simulate_rig *r)
 {
     const simulate_config *c = &r->c;
     load l = { 0 };
@@ -120,7 +120,7 @@ static const double FAST = 8e9, SLOW = 1e9; /* bytes a second */
 
 Test(offload_simulate, with_everything_resident_a_step_is_its_compute)
 {
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_RAW, false);
     for (int i = r.c.first; i < r.c.end; i++) {
         r.resident[i] = true;
@@ -138,7 +138,7 @@ Test(offload_simulate, with_everything_resident_a_step_is_its_compute)
 Test(offload_simulate, with_nothing_to_compute_a_step_is_bytes_over_the_slowest_rate)
 {
     for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
-        rig r;
+        simulate_rig r;
         open_simulate_rig(&r, (fixture_codec)codec, false);
         set_lane_rates(&r, SLOW / 2, FAST, FAST);
         expect_about(simulate_step(&r.c).step, load_of(&r).disk);
@@ -156,7 +156,7 @@ Test(offload_simulate, with_nothing_to_compute_a_step_is_bytes_over_the_slowest_
 
 Test(offload_simulate, with_one_slot_nothing_is_read_before_the_copy_has_passed)
 {
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_ZSTD, false);
     set_lane_rates(&r, SLOW, 2 * SLOW, 3 * SLOW);
     r.c.slots = 1;
@@ -168,7 +168,7 @@ Test(offload_simulate, with_one_slot_nothing_is_read_before_the_copy_has_passed)
 
 Test(offload_simulate, in_a_ring_of_one_chunk_nothing_is_copied_during_compute)
 {
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_RAW, true);
     set_lane_rates(&r, 0, 0, SLOW);
     set_chunk_seconds(&r, 1e-5);
@@ -181,7 +181,7 @@ Test(offload_simulate, in_a_ring_of_one_chunk_nothing_is_copied_during_compute)
 
 Test(offload_simulate, cached_chunks_take_no_time_of_disk_and_decoder)
 {
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_ZSTD, false);
     set_lane_rates(&r, SLOW, 0, 0);
     for (int i = r.c.first; i < r.c.end; i += 2)
@@ -198,7 +198,7 @@ Test(offload_simulate, cached_chunks_take_no_time_of_disk_and_decoder)
 
 Test(offload_simulate, every_pass_costs_the_same)
 {
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_ZSTD, true);
     set_lane_rates(&r, SLOW, FAST, FAST);
     set_chunk_seconds(&r, 2e-5);
@@ -215,7 +215,7 @@ Test(offload_simulate, chunks_together_are_computed_when_the_last_has_come)
 {
     enum { FOUR = 4, ROWS = TILE_ROWS_LINEAR };
     static const fixture_tensor T = { "w", UNET, DT_F16, FOUR * ROWS, 1, 1, 128, ROWS };
-    rig r = { 0 };
+    simulate_rig r = { 0 };
     refine_error err;
     pack_fixture_make(&r.f, &T, 1, FIXTURE_RAW, NULL);
     pack_fixture_write(&r.f);
@@ -249,7 +249,7 @@ Test(offload_simulate, chunks_together_are_computed_when_the_last_has_come)
 Test(offload_simulate, waiting_is_blamed_on_the_stage_that_is_slow)
 {
     enum { STAGES = 3 };
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_RAW, true);
     set_chunk_seconds(&r, 1e-6);
     for (int slow = 0; slow < STAGES; slow++) {
@@ -275,7 +275,7 @@ static double any_rate(uint32_t *x)
 /* What the ring is like. */
 typedef enum ring_kind { ONE_SIZE, LARGE, TIGHT, RINGS } ring_kind;
 
-static void randomise_rig(rig *r, ring_kind kind, uint32_t *x)
+static void randomise_rig(simulate_rig *r, ring_kind kind, uint32_t *x)
 {
     simulate_config *c = &r->c;
     for (int i = c->first; i < c->end; i++) {
@@ -298,7 +298,7 @@ Test(offload_simulate, a_step_lies_between_its_slowest_stage_and_all_of_them)
 {
     uint32_t x = 1;
     for (int kind = ONE_SIZE; kind <= LARGE; kind++) {
-        rig r;
+        simulate_rig r;
         open_simulate_rig(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
         for (int i = 0; i < ROUNDS; i++) {
             randomise_rig(&r, (ring_kind)kind, &x);
@@ -317,7 +317,7 @@ Test(offload_simulate, a_step_lies_between_its_slowest_stage_and_all_of_them)
 Test(offload_simulate, in_a_tight_ring_only_what_is_on_its_way_shortens_a_step)
 {
     uint32_t x = 2;
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_ZSTD, false);
     for (int i = 0; i < ROUNDS; i++) {
         randomise_rig(&r, TIGHT, &x);
@@ -339,7 +339,7 @@ Test(offload_simulate, compute_and_stalls_are_the_step)
 {
     uint32_t x = 3;
     for (int kind = ONE_SIZE; kind < RINGS; kind++) {
-        rig r;
+        simulate_rig r;
         open_simulate_rig(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
         for (int i = 0; i < ROUNDS; i++) {
             randomise_rig(&r, (ring_kind)kind, &x);
@@ -368,7 +368,7 @@ typedef enum more {
     MORE
 } more;
 
-static void give_more(rig *r, more m, uint32_t *x)
+static void give_more(simulate_rig *r, more m, uint32_t *x)
 {
     const int chunk = r->c.first + (int)(draw_simulate_bits(x) % MANY);
     switch (m) {
@@ -388,7 +388,7 @@ Test(offload_simulate, more_of_anything_makes_no_step_slower)
     uint32_t x = 4;
     for (int kind = ONE_SIZE; kind <= LARGE; kind++) {
         int faster[MORE] = { 0 };
-        rig r;
+        simulate_rig r;
         open_simulate_rig(&r, FIXTURE_ZSTD, kind == ONE_SIZE);
         for (int i = 0; i < MORE * ROUNDS; i++) {
             randomise_rig(&r, (ring_kind)kind, &x);
@@ -410,7 +410,7 @@ Test(offload_simulate, more_of_anything_makes_no_step_slower)
 
 Test(offload_simulate, a_ring_that_holds_no_chunk_is_our_bug, .signal = 6)
 {
-    rig r;
+    simulate_rig r;
     open_simulate_rig(&r, FIXTURE_RAW, true);
     (void)remove(r.f.path);
     r.c.ring_bytes = pack_biggest(r.p) / 2;

@@ -59,18 +59,18 @@ static int files_in(const char *dir)
 
 /* ---- bytes ---- */
 
-typedef struct rig {
+typedef struct spill_rig {
     dev *d;
     spill *s;
     char *device; /* SPACE bytes */
     unsigned char *want, *got;
     char dir[NAME];
     refine_error err;
-} rig;
+} spill_rig;
 
-static void open_spill_rig(rig *r, int which, size_t host, size_t file)
+static void open_spill_rig(spill_rig *r, int which, size_t host, size_t file)
 {
-    *r = (rig){ .d = open_spill_device(which) };
+    *r = (spill_rig){ .d = open_spill_device(which) };
     make_dir(r->dir);
     r->device = dev_alloc(r->d, SPACE, DEV_VRAM);
     r->want = malloc(SPACE);
@@ -82,7 +82,7 @@ static void open_spill_rig(rig *r, int which, size_t host, size_t file)
     cr_assert_eq(spill_open(&r->s, &c, &r->err), REFINE_OK, "%s", r->err.text);
 }
 
-static void close_spill_rig(rig *r)
+static void close_spill_rig(spill_rig *r)
 {
     spill_close(r->s);
     dev_free(r->d, r->device, SPACE, DEV_VRAM);
@@ -92,13 +92,13 @@ static void close_spill_rig(rig *r)
     cr_assert_eq(rmdir(r->dir), 0, "something is left in it");
 }
 
-static void store_wanted_bytes(rig *r, size_t at, size_t bytes)
+static void store_wanted_bytes(spill_rig *r, size_t at, size_t bytes)
 {
     dev_put(r->d, r->device, r->want + at, bytes);
     spill_store(r->s, at, r->device, bytes);
 }
 
-static void expect_back(rig *r, size_t at, size_t bytes)
+static void expect_back(spill_rig *r, size_t at, size_t bytes)
 {
     memset(r->got, 0xA5, bytes);
     dev_put(r->d, r->device, r->got, bytes);
@@ -110,7 +110,7 @@ static void expect_back(rig *r, size_t at, size_t bytes)
 
 /* Pieces at both ends, at the boundary of host and file and around it; larger than the bounce
  * buffer, smaller, of one byte, and everything at once. */
-static void move_pieces(rig *r, size_t boundary)
+static void move_pieces(spill_rig *r, size_t boundary)
 {
     const size_t edge = boundary < 1000 ? 1000 : boundary;
     const struct {
@@ -140,7 +140,7 @@ Test(offload_spill, bytes_come_back_wherever_they_lay)
     const size_t host[] = { 0, 256, (size_t)1 << 20, ((size_t)2 << 20) + 768, SPACE };
     for (int which = 0; which < DEVICES; which++)
         for (size_t i = 0; i < sizeof host / sizeof host[0]; i++) {
-            rig r;
+            spill_rig r;
             open_spill_rig(&r, which, host[i], SPACE - host[i]);
             move_pieces(&r, host[i] == SPACE ? SPACE / 2 : host[i]);
             close_spill_rig(&r);
@@ -151,7 +151,7 @@ Test(offload_spill, pieces_do_not_touch_their_neighbours)
 {
     const size_t boundary = (size_t)2 << 20, third = SPACE / 3;
     for (int which = 0; which < DEVICES; which++) {
-        rig r;
+        spill_rig r;
         open_spill_rig(&r, which, boundary, SPACE - boundary);
         store_wanted_bytes(&r, 2 * third, third);
         store_wanted_bytes(&r, 0, third);
@@ -167,7 +167,7 @@ Test(offload_spill, pieces_do_not_touch_their_neighbours)
 
 Test(offload_spill, no_name_is_left_in_the_directory)
 {
-    rig r;
+    spill_rig r;
     open_spill_rig(&r, 0, 0, SPACE);
     cr_assert_eq(files_in(r.dir), 0);
     store_wanted_bytes(&r, 0, SPACE);
@@ -185,7 +185,7 @@ static int next_fd(void)
 
 Test(offload_spill, the_file_has_its_blocks_from_the_start_and_goes_with_the_spill)
 {
-    rig r;
+    spill_rig r;
     struct stat st;
     const size_t host = (size_t)1 << 20;
     open_spill_rig(&r, 0, host, SPACE - host);
@@ -296,7 +296,7 @@ Test(offload_spill, a_file_that_finds_no_room_is_refused_at_once)
 
 Test(offload_spill, a_file_that_is_cut_short_fails_the_device)
 {
-    rig r;
+    spill_rig r;
     open_spill_rig(&r, 0, 0, SPACE);
     spill_close(r.s);
     const int fd = next_fd();
@@ -314,7 +314,7 @@ Test(offload_spill, a_file_that_is_cut_short_fails_the_device)
 
 Test(offload_spill, a_write_that_fails_fails_the_device)
 {
-    rig r;
+    spill_rig r;
     open_spill_rig(&r, 0, 0, SPACE);
     const struct rlimit limit = { .rlim_cur = SPACE / 2, .rlim_max = SPACE };
     (void)signal(SIGXFSZ, SIG_IGN);
@@ -363,7 +363,7 @@ Test(offload_spill, it_takes_what_it_said_and_nothing_while_it_moves)
 {
     const size_t host[] = { 0, SPACE / 2 / 4096 * 4096, SPACE };
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++) {
-        rig r;
+        spill_rig r;
         open_spill_rig(&r, 0, host[i], SPACE - host[i]);
         const mem_usage with = mem_used();
         store_wanted_bytes(&r, 0, SPACE);

@@ -55,15 +55,15 @@ Test(offload_stream_guard, slots_take_a_page_more_where_zones_are_asked_for)
 
 /* ---- the ring, where a sanitizer watches ---- */
 
-typedef struct reading {
+typedef struct guarded_reading {
     rig *r;
     bool left;   /* after the visit */
     size_t past; /* so many bytes behind the chunk's first */
-} reading;
+} guarded_reading;
 
 static bool read_one(const void *context)
 {
-    const reading *k = context;
+    const guarded_reading *k = context;
     const dev_options o = { .compute = DT_F32, .threads = 1 };
     static rig r;
     open_guarded(&r, dev_open_ref(&o, &r.err));
@@ -84,8 +84,8 @@ Test(offload_stream_guard, what_is_no_chunk_of_a_visit_may_not_be_read)
         cr_skip_test("nobody watches");
     rig_open_pack(&r, FIXTURE_MIXED);
     const size_t bytes = pack_chunk_at(r.p, rig_pass(&r, TEXT, 1).first)->bytes;
-    const reading last = { &r, false, bytes - 1 }, behind = { &r, false, bytes },
-                  after = { &r, true, 0 };
+    const guarded_reading last = { &r, false, bytes - 1 }, behind = { &r, false, bytes },
+                          after = { &r, true, 0 };
     cr_expect_not(own_process_fails(read_one, &last, 60));
     cr_expect(own_process_fails(read_one, &behind, 60));
     cr_expect(own_process_fails(read_one, &after, 60));

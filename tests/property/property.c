@@ -21,15 +21,15 @@ static const double DEFAULT_SECONDS = 2, SHRINK_SECONDS = 60;
 /* ---- choices ---- */
 
 /* What a case's process leaves, in memory that it shares. */
-typedef struct trial {
+typedef struct property_case {
     int n;
     unsigned choice[MOST_CHOICES], most[MOST_CHOICES];
     bool over; /* it came to its end */
     char what[1024], fault[1024];
-} trial;
+} property_case;
 
 struct draws {
-    trial *t;
+    property_case *t;
     const unsigned *given; /* choices to make again; behind them random ones, or 0 */
     int n_given;
     bool random;
@@ -38,7 +38,7 @@ struct draws {
 
 static unsigned make_choice(draws *d, unsigned otherwise, unsigned most)
 {
-    trial *t = d->t;
+    property_case *t = d->t;
     if (t->n == MOST_CHOICES)
         return 0;
     unsigned c = t->n < d->n_given ? d->given[t->n] : d->random ? otherwise : 0;
@@ -94,8 +94,8 @@ bool is_wrong(const draws *d) { return d->t->fault[0] != '\0'; }
 
 typedef struct trier {
     property *p;
-    trial *t; /* shared with the process of the case */
-    int said; /* a file: what that process printed */
+    property_case *t; /* shared with the process of the case */
+    int said;         /* a file: what that process printed */
 } trier;
 
 static trier open_trier(property *p)
@@ -125,7 +125,7 @@ _Noreturn static void run_case_child(const trier *k, draws *d)
 }
 
 /* What the process was too ill to say. */
-static void set_exit_fault(trial *t, int status)
+static void set_exit_fault(property_case *t, int status)
 {
     const bool spoke = t->fault[0] != '\0';
     if (spoke)
@@ -145,7 +145,7 @@ static bool case_fails(const trier *k, draws d)
 {
     int status = 0;
 
-    memset(k->t, 0, offsetof(trial, choice));
+    memset(k->t, 0, offsetof(property_case, choice));
     k->t->over = false;
     k->t->what[0] = k->t->fault[0] = '\0';
     d.t = k->t;
@@ -166,14 +166,14 @@ typedef struct shrinker {
     const trier *k;
     int n, tries;
     unsigned choice[MOST_CHOICES];
-    char what[sizeof((trial *)NULL)->what], fault[sizeof((trial *)NULL)->fault];
+    char what[sizeof((property_case *)NULL)->what], fault[sizeof((property_case *)NULL)->fault];
     double until;
 } shrinker;
 
 /* The failed case in k->t. */
 static void keep_failed_case(shrinker *s)
 {
-    const trial *t = s->k->t;
+    const property_case *t = s->k->t;
     s->n = t->n;
     memcpy(s->choice, t->choice, (size_t)t->n * sizeof *t->choice);
     memcpy(s->what, t->what, sizeof s->what);
@@ -193,7 +193,7 @@ static bool may_go_on(const shrinker *s)
 }
 
 /* Fewer choices, or the same number and the first that differs is smaller. */
-static bool is_simpler(const shrinker *s, const trial *t)
+static bool is_simpler(const shrinker *s, const property_case *t)
 {
     if (t->n != s->n)
         return t->n < s->n;
@@ -207,7 +207,7 @@ static bool is_simpler(const shrinker *s, const trial *t)
 static bool try_choices(shrinker *s, const unsigned *choice, int n)
 {
     const draws d = { .given = choice, .n_given = n };
-    const trial *t = s->k->t;
+    const property_case *t = s->k->t;
     s->tries++;
     if (!case_fails(s->k, d) || !is_simpler(s, t))
         return false;

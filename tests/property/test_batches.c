@@ -26,13 +26,13 @@ static void find_pack(void) { kept_pack(pack, sizeof pack, "--weights fp16"); }
 
 TestSuite(property, .init = find_pack);
 
-typedef struct batch {
+typedef struct batch_case {
     temp_place place; /* 0.png, 1.png, ... in it, and outputs in directories below */
     int n, together;
     char inputs[MOST_IMAGES][PATH];
-} batch;
+} batch_case;
 
-static void make_batch_inputs(batch *b)
+static void make_batch_inputs(batch_case *b)
 {
     uint8_t rgb[SIDE * SIDE * 3];
     char name[PATH];
@@ -47,7 +47,7 @@ static void make_batch_inputs(batch *b)
     }
 }
 
-_Noreturn static void exec_batch_program(const batch *b, const char *out)
+_Noreturn static void exec_batch_program(const batch_case *b, const char *out)
 {
     char program[PATH], together[8];
     const char *bin = getenv("REFINE_BIN");
@@ -66,7 +66,7 @@ _Noreturn static void exec_batch_program(const batch *b, const char *out)
 }
 
 /* Its exit status, -1 when it was killed; sent the signal after so long, unless that is 0. */
-static int run_batch_program(const batch *b, const char *out, int signal, int after_ms)
+static int run_batch_program(const batch_case *b, const char *out, int signal, int after_ms)
 {
     const struct timespec wait = { after_ms / 1000, after_ms % 1000 * 1000000L };
     int status;
@@ -94,7 +94,7 @@ static bool is_batch_output_equal(const char *a, const char *b)
     return same;
 }
 
-static void expect_equal(draws *d, const batch *b, const char *got, const char *want)
+static void expect_equal(draws *d, const batch_case *b, const char *got, const char *want)
 {
     char one[PATH], other[PATH];
     for (int i = 0; i < b->n; i++) {
@@ -125,7 +125,7 @@ static void remove_all(const char *dir)
 CostlyProperty(any_batch_that_is_broken_off_goes_on)
 {
     static const int SIGNALS[] = { SIGINT, SIGTERM, SIGKILL };
-    static batch b;
+    static batch_case b;
     char got[PATH], want[PATH], text[128] = "";
     int signal[3], after[3], status = 0;
     b.n = draw_integer(d, 2, MOST_IMAGES);
@@ -154,11 +154,18 @@ CostlyProperty(any_batch_that_is_broken_off_goes_on)
 
 /* ---- inputs stay ---- */
 
-typedef enum spelling { AS_IT_IS, DOTTED, AROUND, BY_LINK, BY_HARD_LINK, N_SPELLINGS } spelling;
+typedef enum path_spelling {
+    AS_IT_IS,
+    DOTTED,
+    AROUND,
+    BY_LINK,
+    BY_HARD_LINK,
+    N_SPELLINGS
+} path_spelling;
 
 /* A place that is the inputs', as somebody may write it: of one input its file, else the
  * directory. */
-static void format_input_path(char out[PATH], const batch *b, spelling way)
+static void format_input_path(char out[PATH], const batch_case *b, path_spelling way)
 {
     static const char *const FORMS[] = { [AS_IT_IS] = "%s",
                                          [DOTTED] = "%s/.",
@@ -183,13 +190,13 @@ Property(any_output_leaves_the_inputs)
 {
     static const char *const NAMES[] = { "as it is", "dotted", "around", "by a link",
                                          "by a hard link" };
-    static batch b;
+    static batch_case b;
     unsigned char *before[MOST_IMAGES];
     size_t bytes[MOST_IMAGES], now;
     char out[PATH];
     b.n = draw_integer(d, 1, 3);
     b.together = 1;
-    const spelling way = (spelling)draw_below(d, N_SPELLINGS);
+    const path_spelling way = (path_spelling)draw_below(d, N_SPELLINGS);
     describe_case(d, "%d images, %s", b.n, NAMES[way]);
     b.place = temp_place_make("");
     make_batch_inputs(&b);

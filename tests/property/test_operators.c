@@ -33,7 +33,7 @@ enum { MOST_MACS = (SANITIZED ? 1 : 8) << 20, MOST_PIXELS = 20000, MOST_THREADS 
 
 /* ---- devices ---- */
 
-typedef enum kind {
+typedef enum device_kind {
     CPU_F32,
     CPU_BF16,
     CPU_INTS,
@@ -42,16 +42,16 @@ typedef enum kind {
     CARD_HALF2,
     CARD_F32,
     CARD_INTS
-} kind;
+} device_kind;
 
-typedef struct place {
-    kind kind;
+typedef struct tried_device {
+    device_kind kind;
     const char *isa; /* what REFINE_ISA says; of a CPU */
     bool twin;       /* of AVX-512's products */
     int threads;
     int order;   /* of a card's threads */
     bool copies; /* a card's vectors go to shared memory by themselves */
-} place;
+} tried_device;
 
 static const char *const KINDS[] = { "cpu in f32",
                                      "cpu in bf16",
@@ -73,23 +73,23 @@ enum { N_KINDS = CARD_INTS + 1 };
 enum { N_KINDS = CPU_BF16_INTS + 1 };
 #endif
 
-static bool on_card(const place *p) { return p->kind >= CARD_TENSOR; }
-static bool is_place_int8(const place *p)
+static bool on_card(const tried_device *p) { return p->kind >= CARD_TENSOR; }
+static bool is_place_int8(const tried_device *p)
 {
     return p->kind == CPU_INTS || p->kind == CPU_BF16_INTS || p->kind == CARD_INTS;
 }
 
 /* What activations are kept in. */
-static dtype activation_type(const place *p)
+static dtype activation_type(const tried_device *p)
 {
     if (on_card(p))
         return p->kind == CARD_F32 ? DT_F32 : DT_F16;
     return p->kind == CPU_BF16 || p->kind == CPU_BF16_INTS ? DT_BF16 : DT_F32;
 }
 
-static place draw_place(draws *d)
+static tried_device draw_place(draws *d)
 {
-    place p = { .kind = (kind)draw_below(d, N_KINDS) };
+    tried_device p = { .kind = (device_kind)draw_below(d, N_KINDS) };
     if (on_card(&p)) {
         p.order = draw_below(d, 3);
         p.copies = draw_once_in(d, 2);
@@ -112,7 +112,7 @@ static void open_cards(void)
     cards[1] = cuda_math_open(CUDA_F32);
 }
 
-static cuda_math math_of(const place *p)
+static cuda_math math_of(const tried_device *p)
 {
     return p->kind == CARD_INTS ? CUDA_TENSOR_CORES : (cuda_math)(p->kind - CARD_TENSOR);
 }
@@ -120,7 +120,7 @@ static cuda_math math_of(const place *p)
 /* One on which vectors go to shared memory by themselves, or the last on which none does. */
 static void set_card_copies(bool copies) { emulation_set_card(copies ? 8 : 7, copies ? 6 : 5, 2); }
 
-static dev *configure_card(const place *p, bool plain)
+static dev *configure_card(const tried_device *p, bool plain)
 {
     dev *d = cards[p->kind == CARD_F32];
     cuda_of(d)->math = math_of(p);
@@ -132,7 +132,7 @@ static dev *configure_card(const place *p, bool plain)
 #else
 static void open_cards(void) {}
 
-static dev *configure_card(const place *p, bool plain)
+static dev *configure_card(const tried_device *p, bool plain)
 {
     (void)p, (void)plain;
     return NULL;
@@ -160,7 +160,7 @@ static void set_gemm_twins(dev *d) { (void)d; }
 #endif
 
 /* plain: one thread; a card's threads in their order, and all through registers. */
-static dev *open_place_device(const place *p, bool plain)
+static dev *open_place_device(const tried_device *p, bool plain)
 {
     const int threads = plain ? 1 : p->threads;
     if (on_card(p))
@@ -173,7 +173,7 @@ static dev *open_place_device(const place *p, bool plain)
     return d;
 }
 
-static void name_place(char out[128], const place *p)
+static void name_place(char out[128], const tried_device *p)
 {
     if (on_card(p))
         (void)snprintf(out, 128, "%s, order %d%s", KINDS[p->kind], p->order,
@@ -184,7 +184,7 @@ static void name_place(char out[128], const place *p)
 }
 
 /* What rounding the operands of k products costs, of values in [-1, 1]: eight deviations. */
-static double operand_error(const place *p, int k)
+static double operand_error(const tried_device *p, int k)
 {
 #ifdef REFINE_CUDA_EMULATED
     if (on_card(p))
@@ -208,7 +208,7 @@ static void draw_image(draws *d, int *n, int *h, int *w)
         *h = (*h + 1) / 2;
 }
 
-static dtype draw_weights(draws *d, const place *p)
+static dtype draw_weights(draws *d, const tried_device *p)
 {
     static const dtype TYPES[] = { DT_F16, DT_I8G64, DT_BF16, DT_F32 };
     if (is_place_int8(p))
@@ -217,7 +217,7 @@ static dtype draw_weights(draws *d, const place *p)
 }
 
 /* The device's own, or what the VAE keeps its images in; and floats that are scaled. */
-static dtype draw_type(draws *d, const place *p, int *exp2)
+static dtype draw_type(draws *d, const tried_device *p, int *exp2)
 {
     *exp2 = 0;
     if (!draw_once_in(d, 6))
@@ -264,9 +264,9 @@ static void judge_fields(draws *d, verdict *v, double most)
 
 enum { CHUNKS = 4 };
 
-typedef enum way { WHOLE, BY_CHUNKS, BY_IMAGES, IN_PLACE, N_WAYS } way;
+typedef enum tried_way { WHOLE, BY_CHUNKS, BY_IMAGES, IN_PLACE, N_WAYS } tried_way;
 
-static linear_case draw_linear(draws *d, const place *p)
+static linear_case draw_linear(draws *d, const tried_device *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
     static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU };
@@ -295,7 +295,7 @@ static linear_case draw_linear(draws *d, const place *p)
 }
 
 /* Chunks have the bias alone. */
-static linear_case for_way(linear_case c, way w)
+static linear_case for_way(linear_case c, tried_way w)
 {
     if (w == BY_CHUNKS || w == BY_IMAGES) {
         c.bias = true;
@@ -308,7 +308,7 @@ static linear_case for_way(linear_case c, way w)
     return c;
 }
 
-static linear_cut draw_cut(draws *d, const place *p, int rows)
+static linear_cut draw_cut(draws *d, const tried_device *p, int rows)
 {
     linear_cut cut = { .n = 0 };
     while (rows > 0) {
@@ -320,7 +320,8 @@ static linear_cut draw_cut(draws *d, const place *p, int rows)
     return cut;
 }
 
-static field linear_done(dev *d, const linear_case *c, bool exact, way w, const linear_cut *cut)
+static field linear_done(dev *d, const linear_case *c, bool exact, tried_way w,
+                         const linear_cut *cut)
 {
     field f[LINEAR_FIELDS];
     linear_fields(f, c, exact);
@@ -337,12 +338,12 @@ static field linear_done(dev *d, const linear_case *c, bool exact, way w, const 
 }
 
 /* Half a step of 1/127 for each of k inputs, where these are rounded to int8. */
-static double int8_error(const place *p, dtype type, bool exact, int k)
+static double int8_error(const tried_device *p, dtype type, bool exact, int k)
 {
     return is_place_int8(p) && type == activation_type(p) && !exact ? 8 * sqrt(k) / 127 / 6 : 0;
 }
 
-static double linear_tolerance(const place *p, const linear_case *c, bool exact, double peak)
+static double linear_tolerance(const tried_device *p, const linear_case *c, bool exact, double peak)
 {
     const double own = c->type == activation_type(p) || on_card(p) ? operand_error(p, c->k) : 0;
     const double sum = c->k * 0x1p-24 + own + int8_error(p, c->type, exact, c->k);
@@ -352,8 +353,8 @@ static double linear_tolerance(const place *p, const linear_case *c, bool exact,
 
 CostlyProperty(any_linear)
 {
-    const place p = draw_place(d);
-    const way w = (way)draw_below(d, N_WAYS);
+    const tried_device p = draw_place(d);
+    const tried_way w = (tried_way)draw_below(d, N_WAYS);
     const linear_case c = for_way(draw_linear(d, &p), w);
     const linear_cut cut = draw_cut(d, &p, c.rows);
     const bool exact = is_place_int8(&p) && activation_type(&p) == DT_F32 && draw_once_in(d, 2);
@@ -389,7 +390,7 @@ static int64_t macs_of(const conv_case *c)
     return c->n * h * w * conv_k(c) * c->rows / (c->stride * c->stride);
 }
 
-static conv_case draw_conv(draws *d, const place *p)
+static conv_case draw_conv(draws *d, const tried_device *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
     conv_case c = { .stride = 1 };
@@ -444,7 +445,7 @@ static field conv_done(dev *d, const conv_cut *k)
 }
 
 /* What is normalised reaches beyond [-1, 1], by its affine's two numbers of that range. */
-static double conv_tolerance(const place *p, const conv_case *c, bool exact, double peak)
+static double conv_tolerance(const tried_device *p, const conv_case *c, bool exact, double peak)
 {
     const int k = conv_k(c);
     const double own = c->type == activation_type(p) || on_card(p) ? operand_error(p, k) : 0;
@@ -454,7 +455,7 @@ static double conv_tolerance(const place *p, const conv_case *c, bool exact, dou
 
 CostlyProperty(any_convolution)
 {
-    const place p = draw_place(d);
+    const tried_device p = draw_place(d);
     conv_case c = draw_conv(d, &p);
     const bool exact = is_place_int8(&p) && activation_type(&p) == DT_F32 && !c.norm &&
                        draw_once_in(d, 2);
@@ -503,14 +504,14 @@ static void judge_ints(draws *d, const field *card, const field *cpu)
     field_free(&want);
 }
 
-static place draw_card_in_ints(draws *d)
+static tried_device draw_card_in_ints(draws *d)
 {
-    return (place){ .kind = CARD_INTS, .order = draw_below(d, 3) };
+    return (tried_device){ .kind = CARD_INTS, .order = draw_below(d, 3) };
 }
 
 CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
 {
-    const place p = draw_card_in_ints(d);
+    const tried_device p = draw_card_in_ints(d);
     linear_case c = draw_linear(d, &p), floats;
     field card[LINEAR_FIELDS], cpu[LINEAR_FIELDS];
     c.type = DT_F16;
@@ -537,7 +538,7 @@ CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
 
 CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
 {
-    const place p = draw_card_in_ints(d);
+    const tried_device p = draw_card_in_ints(d);
     conv_case c = draw_conv(d, &p), floats;
     field card[CONV_FIELDS], cpu[CONV_FIELDS];
     c.type = DT_F16;
@@ -580,7 +581,7 @@ static int64_t attention_macs(const attention_case *c, bool itself)
     return c->n * queries * keys * c->heads * c->hd;
 }
 
-static attention_case draw_attention(draws *d, const place *p)
+static attention_case draw_attention(draws *d, const tried_device *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
     static const int HEADS[] = { 64, 8, 512, 40, 80, 512, 20, 13 };
@@ -618,7 +619,7 @@ static field attention_done(dev *d, const attention_case *c, bool images)
 }
 
 /* tests/kernels/test_attention.c, tests/cuda/test_attention.c. */
-static double attention_tolerance(const place *p, const attention_case *c)
+static double attention_tolerance(const tried_device *p, const attention_case *c)
 {
     const double amplitude = (double)c->amplitude, stored = 2 * field_rounding(c->type, 1);
     if (p->kind == CARD_TENSOR || p->kind == CARD_INTS)
@@ -631,7 +632,7 @@ static double attention_tolerance(const place *p, const attention_case *c)
 
 CostlyProperty(any_attention)
 {
-    const place p = draw_place(d);
+    const tried_device p = draw_place(d);
     const attention_case c = draw_attention(d, &p);
     const bool images = draw_once_in(d, 2);
     char where[128];
@@ -664,7 +665,7 @@ static const simple_op SIMPLE[] = {
     { "groupnorm in bands", norm_group, norm_group_bands, true, true, 4 },
 };
 
-static norm_case draw_norm(draws *d, const place *p, const simple_op *op)
+static norm_case draw_norm(draws *d, const tried_device *p, const simple_op *op)
 {
     const int most = draw_scale(d, 1 << 10, MOST_MACS / 4);
     static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU };
@@ -706,7 +707,7 @@ static double norm_tolerance(const simple_op *op, const norm_case *c, double pea
 
 Property(any_norm)
 {
-    const place p = draw_place(d);
+    const tried_device p = draw_place(d);
     const simple_op *op = &SIMPLE[draw_below(d, sizeof SIMPLE / sizeof SIMPLE[0])];
     const norm_case c = draw_norm(d, &p, op);
     char where[128];
@@ -725,7 +726,7 @@ Property(any_norm)
 Property(any_conversion)
 {
     static const dtype TYPES[] = { DT_F32, DT_F16, DT_BF16 };
-    const place p = draw_place(d);
+    const tried_device p = draw_place(d);
     const dtype from = TYPES[draw_below(d, 3)], to = TYPES[draw_below(d, 3)];
     const int e = draw_integer(d, 0, 8), c = draw_scale(d, 1, 300), c0 = draw_integer(d, 0, 9);
     char where[128];

@@ -75,17 +75,17 @@ static void free_checkpoint_entries(file *f)
 
 /* ---- the model, tensor by tensor, in diffusers' terms ---- */
 
-typedef struct piece {
+typedef struct fixture_piece {
     const char *name; /* canonical */
     int n_dims;
     uint64_t dim[4], elements;
     const void *data;
-} piece;
+} fixture_piece;
 
-typedef void visitor(void *context, const piece *p);
+typedef void visitor(void *context, const fixture_piece *p);
 
 /* Shape as diffusers stores it. */
-static void set_shape(piece *p, const layout_entry *e)
+static void set_shape(fixture_piece *p, const layout_entry *e)
 {
     const uint64_t rows = (uint64_t)e->rows / (uint64_t)e->n_sources;
     p->elements = layout_elements(e) / (uint64_t)e->n_sources;
@@ -113,7 +113,7 @@ static void each_piece(dtype type, visitor *visit, void *context)
     cr_assert_eq(synthetic_open(&s, "synthetic:tiny", NULL), REFINE_OK);
     for (int i = 0; i < s->list.n; i++)
         for (int k = 0; k < s->list.entry[i].n_sources; k++) {
-            piece p = { .name = s->list.entry[i].source[k] };
+            fixture_piece p = { .name = s->list.entry[i].source[k] };
             set_shape(&p, &s->list.entry[i]);
             void *data = malloc(p.elements * dtype_bytes(type));
             cr_assert_eq(s->read(s, i, k, 0, p.elements, type, data, NULL), REFINE_OK);
@@ -126,14 +126,14 @@ static void each_piece(dtype type, visitor *visit, void *context)
 
 /* ---- diffusers ---- */
 
-typedef struct parts {
+typedef struct fixture_parts {
     dtype type;
     file unet, vae, text;
-} parts;
+} fixture_parts;
 
-static void to_part(void *context, const piece *p)
+static void to_part(void *context, const fixture_piece *p)
 {
-    parts *q = context;
+    fixture_parts *q = context;
     file *f = strncmp(p->name, "unet.", 5) == 0  ? &q->unet
               : strncmp(p->name, "vae.", 4) == 0 ? &q->vae
                                                  : &q->text;
@@ -228,7 +228,7 @@ static void save_shards(const file *f, const char *dir, const char *type, int sh
 
 void fixture_directory(const char *dir, int f32, int shards)
 {
-    parts q = { .type = f32 ? DT_F32 : DT_F16 };
+    fixture_parts q = { .type = f32 ? DT_F32 : DT_F16 };
     const char *type = f32 ? "F32" : "F16", *fp16 = f32 ? "" : ".fp16";
     char name[100];
 
@@ -360,7 +360,7 @@ static void text_name(char *out, size_t size, const char *name)
 }
 
 /* q, k and v arrive one behind the other and are one tensor in this layout. */
-static void append_to_last(file *f, const piece *p)
+static void append_to_last(file *f, const fixture_piece *p)
 {
     entry *e = &f->e[f->n - 1];
     const size_t bytes = p->elements * 2;
@@ -377,12 +377,12 @@ static void transpose_weight(uint16_t *out, const uint16_t *in, size_t rows, siz
             out[c * rows + r] = in[r * columns + c];
 }
 
-static void to_single(void *context, const piece *p)
+static void to_single(void *context, const fixture_piece *p)
 {
     file *f = context;
     char name[200];
     const char *own = strchr(p->name, '.') + 1;
-    piece q = *p;
+    fixture_piece q = *p;
 
     if (strncmp(p->name, "unet.", 5) == 0)
         unet_name(name, sizeof name, own);

@@ -19,12 +19,12 @@ struct gold {
 };
 
 /* What is left to read. */
-typedef struct cursor {
+typedef struct gold_cursor {
     const unsigned char *p;
     size_t left;
-} cursor;
+} gold_cursor;
 
-static bool read_gold_bytes(cursor *c, void *dst, size_t n)
+static bool read_gold_bytes(gold_cursor *c, void *dst, size_t n)
 {
     if (n > c->left)
         return false;
@@ -48,7 +48,7 @@ static uint64_t gold_elements(const gold_entry *e)
     return product;
 }
 
-static bool take_entry(cursor *c, gold_entry *e, float *values, size_t room)
+static bool take_entry(gold_cursor *c, gold_entry *e, float *values, size_t room)
 {
     uint16_t len;
     uint32_t v[6];
@@ -71,7 +71,7 @@ static bool take_entry(cursor *c, gold_entry *e, float *values, size_t room)
     return read_gold_bytes(c, values, e->stored * sizeof *values);
 }
 
-static refine_status parse_gold(gold *g, cursor c, refine_error *err)
+static refine_status parse_gold(gold *g, gold_cursor c, refine_error *err)
 {
     const size_t room = c.left / sizeof *g->values;
     size_t used = 0;
@@ -92,7 +92,7 @@ static refine_status parse_gold(gold *g, cursor c, refine_error *err)
 
 refine_status gold_parse(gold **out, const void *bytes, size_t len, refine_error *err)
 {
-    cursor c = { bytes, len };
+    gold_cursor c = { bytes, len };
     char magic[sizeof MAGIC];
     uint32_t n;
 

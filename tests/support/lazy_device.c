@@ -16,7 +16,7 @@
 #include <assert.h>
 #include <string.h>
 
-typedef enum item_kind {
+typedef enum lazy_kind {
     ITEM_COPY,
     ITEM_PUT,
     ITEM_WAIT,
@@ -30,10 +30,10 @@ typedef enum item_kind {
     ITEM_LAYERNORM,
     ITEM_SILU,
     ITEM_CONVERT
-} item_kind;
+} lazy_kind;
 
-typedef struct item {
-    item_kind kind;
+typedef struct lazy_command {
+    lazy_kind kind;
     void *dst;
     void *src; /* of a put: an owned copy */
     size_t bytes;
@@ -54,7 +54,7 @@ typedef struct item {
             act f;
         } norm;
     } a;
-} item;
+} lazy_command;
 
 enum { PREPARED = 256 };
 
@@ -64,18 +64,18 @@ struct dev_event {
     uint64_t upto;
 };
 
-typedef struct fifo {
-    item *item; /* item[i] is number first + i */
+typedef struct lazy_fifo {
+    lazy_command *item; /* item[i] is number first + i */
     uint64_t first, head, tail, cap;
     bool busy;
-} fifo;
+} lazy_fifo;
 
 typedef struct lazy {
     dev base;
     dev *real;
     lazy_schedule schedule;
     uint32_t random;
-    fifo q[2];
+    lazy_fifo q[2];
     int live;
     prepared_input prepared[PREPARED]; /* by address, the last for each */
     int n_prepared;
@@ -84,12 +84,12 @@ typedef struct lazy {
 static lazy *lazy_of(dev *d) { return (lazy *)(void *)d; }
 static const lazy *lazy_of_const(const dev *d) { return (const lazy *)(const void *)d; }
 
-static void run_item(lazy *l, item *it);
+static void run_item(lazy *l, lazy_command *it);
 
 /* A queue that is found running when it must run has been waited for in a circle. */
 static void run_until(lazy *l, dev_queue q, uint64_t upto)
 {
-    fifo *f = &l->q[q];
+    lazy_fifo *f = &l->q[q];
     if (f->head >= upto)
         return;
     assert(!f->busy && "the queues wait for each other");
@@ -129,7 +129,7 @@ static void run_lazy_conv(lazy *l, conv_args a)
     l->real->ops->conv2d(l->real, &a);
 }
 
-static void run_operator(lazy *l, item *it)
+static void run_operator(lazy *l, lazy_command *it)
 {
     const struct dev_ops *ops = l->real->ops;
     const tensor *t = it->a.norm.t;
@@ -159,7 +159,7 @@ static void run_operator(lazy *l, item *it)
         dev_fail(&l->base, dev_status(l->real), dev_why(l->real));
 }
 
-static void run_item(lazy *l, item *it)
+static void run_item(lazy *l, lazy_command *it)
 {
     switch (it->kind) {
     case ITEM_COPY: memcpy(it->dst, it->src, it->bytes); break;
@@ -183,13 +183,13 @@ static bool at_once(lazy *l, dev_queue q)
     }
 }
 
-static void push_lazy_item(dev *d, dev_queue q, item it)
+static void push_lazy_item(dev *d, dev_queue q, lazy_command it)
 {
     lazy *l = lazy_of(d);
-    fifo *f = &l->q[q];
+    lazy_fifo *f = &l->q[q];
     if (f->tail - f->first == f->cap) {
         const uint64_t cap = f->cap ? 2 * f->cap : 64;
-        item *bigger = mem_realloc(f->item, cap * sizeof *bigger);
+        lazy_command *bigger = mem_realloc(f->item, cap * sizeof *bigger);
         assert(bigger);
         f->item = bigger;
         f->cap = cap;
@@ -234,7 +234,8 @@ static void lazy_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
     push_lazy_item(
         d, DEV_COPY,
-        (item){ .kind = ITEM_COPY, .dst = dst, .src = (void *)(uintptr_t)src, .bytes = bytes });
+        (lazy_command){
+            .kind = ITEM_COPY, .dst = dst, .src = (void *)(uintptr_t)src, .bytes = bytes });
 }
 
 static void lazy_put(dev *d, void *dst, const void *src, size_t bytes)
@@ -243,7 +244,7 @@ static void lazy_put(dev *d, void *dst, const void *src, size_t bytes)
     assert(copy);
     memcpy(copy, src, bytes);
     push_lazy_item(d, DEV_COMPUTE,
-                   (item){ .kind = ITEM_PUT, .dst = dst, .src = copy, .bytes = bytes });
+                   (lazy_command){ .kind = ITEM_PUT, .dst = dst, .src = copy, .bytes = bytes });
 }
 
 static void lazy_get(dev *d, void *dst, const void *src, size_t bytes)
@@ -260,7 +261,7 @@ static void lazy_record(dev *d, dev_event *e, dev_queue q)
 static void lazy_wait(dev *d, dev_queue q, dev_event *e)
 {
     if (e->recorded)
-        push_lazy_item(d, q, (item){ .kind = ITEM_WAIT, .on = e->on, .upto = e->upto });
+        push_lazy_item(d, q, (lazy_command){ .kind = ITEM_WAIT, .on = e->on, .upto = e->upto });
 }
 
 static void lazy_sync(dev *d, dev_event *e)
@@ -314,7 +315,7 @@ static size_t lazy_prepare_bytes(const dev *d, const matrix_input *in, conv_geom
 
 static void lazy_linear(dev *d, const linear_args *a)
 {
-    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_LINEAR, .a.linear = *a });
+    push_lazy_item(d, DEV_COMPUTE, (lazy_command){ .kind = ITEM_LINEAR, .a.linear = *a });
 }
 
 /* What the real device calls the prepared input is known when it has prepared it; until then
@@ -325,26 +326,26 @@ static prepared_input lazy_prepare(dev *d, void *p, const matrix_input *in, conv
     if (!p)
         return s;
     push_lazy_item(d, DEV_COMPUTE,
-                   (item){ .kind = ITEM_PREPARE, .dst = p, .a.prepare = { *in, g } });
+                   (lazy_command){ .kind = ITEM_PREPARE, .dst = p, .a.prepare = { *in, g } });
     s.ready = tensor_make(p, DT_F32, 1, 1, 1, 1);
     return s;
 }
 
 static void lazy_conv2d(dev *d, const conv_args *a)
 {
-    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_CONV, .a.conv = *a });
+    push_lazy_item(d, DEV_COMPUTE, (lazy_command){ .kind = ITEM_CONV, .a.conv = *a });
 }
 
 static void lazy_attention(dev *d, const attention_args *a)
 {
-    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_ATTENTION, .a.attention = *a });
+    push_lazy_item(d, DEV_COMPUTE, (lazy_command){ .kind = ITEM_ATTENTION, .a.attention = *a });
 }
 
 static void lazy_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows)
 {
-    push_lazy_item(
-        d, DEV_COMPUTE,
-        (item){ .kind = ITEM_SUMS, .a.norm = { .t = { sums, a, b }, .h = row0, .w = rows } });
+    push_lazy_item(d, DEV_COMPUTE,
+                   (lazy_command){ .kind = ITEM_SUMS,
+                                   .a.norm = { .t = { sums, a, b }, .h = row0, .w = rows } });
 }
 
 static void lazy_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain,
@@ -352,31 +353,33 @@ static void lazy_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, ten
 {
     push_lazy_item(
         d, DEV_COMPUTE,
-        (item){ .kind = ITEM_GROUPNORM,
-                .a.norm = { .t = { affine, sums, gain, bias }, .h = h, .w = w, .eps = eps } });
+        (lazy_command){
+            .kind = ITEM_GROUPNORM,
+            .a.norm = { .t = { affine, sums, gain, bias }, .h = h, .w = w, .eps = eps } });
 }
 
 static void lazy_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f)
 {
-    push_lazy_item(d, DEV_COMPUTE,
-                   (item){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
+    push_lazy_item(
+        d, DEV_COMPUTE,
+        (lazy_command){ .kind = ITEM_APPLY, .a.norm = { .t = { y, a, b, affine }, .f = f } });
 }
 
 static void lazy_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps)
 {
-    push_lazy_item(
-        d, DEV_COMPUTE,
-        (item){ .kind = ITEM_LAYERNORM, .a.norm = { .t = { y, x, gain, bias }, .eps = eps } });
+    push_lazy_item(d, DEV_COMPUTE,
+                   (lazy_command){ .kind = ITEM_LAYERNORM,
+                                   .a.norm = { .t = { y, x, gain, bias }, .eps = eps } });
 }
 
 static void lazy_silu(dev *d, tensor y, tensor x)
 {
-    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_SILU, .a.norm.t = { y, x } });
+    push_lazy_item(d, DEV_COMPUTE, (lazy_command){ .kind = ITEM_SILU, .a.norm.t = { y, x } });
 }
 
 static void lazy_convert(dev *d, tensor y, tensor x)
 {
-    push_lazy_item(d, DEV_COMPUTE, (item){ .kind = ITEM_CONVERT, .a.norm.t = { y, x } });
+    push_lazy_item(d, DEV_COMPUTE, (lazy_command){ .kind = ITEM_CONVERT, .a.norm.t = { y, x } });
 }
 
 static const struct dev_ops LAZY_OPS = {

@@ -12,16 +12,16 @@
 
 enum { MOST = 1 << 16, POISON = 0xdb };
 
-typedef enum item_kind { ITEM_COPY, ITEM_WAIT, ITEM_READ } item_kind;
+typedef enum ordered_kind { ITEM_COPY, ITEM_WAIT, ITEM_READ } ordered_kind;
 
-typedef struct item {
-    item_kind kind;
+typedef struct ordered_command {
+    ordered_kind kind;
     void *dst;
     const void *src;
     size_t bytes;
     dev_queue on;  /* ITEM_WAIT: queue `on` must have come */
     uint64_t upto; /* this far */
-} item;
+} ordered_command;
 
 struct dev_event {
     int recorded;
@@ -30,18 +30,18 @@ struct dev_event {
     double at; /* when it was recorded */
 };
 
-typedef struct fifo {
-    item *item;
+typedef struct ordered_fifo {
+    ordered_command *item;
     uint64_t head, tail;
     int running;
-} fifo;
+} ordered_fifo;
 
 typedef struct order_dev {
     dev base;
     pthread_mutex_t lock;
     order order;
     uint32_t random;
-    fifo q[2];
+    ordered_fifo q[2];
     int live, allocs_left, reads, wrong;
 } order_dev;
 
@@ -51,13 +51,13 @@ static order_dev *order_dev_of(dev *d) { return (order_dev *)(void *)d; }
 
 static void run_to(order_dev *o, dev_queue q, uint64_t upto)
 {
-    fifo *f = &o->q[q];
+    ordered_fifo *f = &o->q[q];
     if (f->head >= upto)
         return;
     assert(!f->running && "two queues wait for each other");
     f->running = 1;
     while (f->head < upto) {
-        const item it = f->item[f->head % MOST];
+        const ordered_command it = f->item[f->head % MOST];
         if (it.kind == ITEM_COPY)
             memcpy(it.dst, it.src, it.bytes);
         else if (it.kind == ITEM_WAIT)
@@ -82,11 +82,11 @@ static int is_queue_eager(order_dev *o, dev_queue q)
     }
 }
 
-static void push_ordered_item(dev *d, dev_queue q, item it)
+static void push_ordered_item(dev *d, dev_queue q, ordered_command it)
 {
     order_dev *o = order_dev_of(d);
     pthread_mutex_lock(&o->lock);
-    fifo *f = &o->q[q];
+    ordered_fifo *f = &o->q[q];
     assert(f->tail - f->head < MOST);
     f->item[f->tail++ % MOST] = it;
     for (int i = 0; i < 2; i++)
@@ -132,10 +132,10 @@ static int is_inside_block(const void *p, const char *block, size_t bytes)
 static void o_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
     order_dev *o = order_dev_of(d);
-    const fifo *f = &o->q[DEV_COPY];
+    const ordered_fifo *f = &o->q[DEV_COPY];
     (void)kind;
     for (uint64_t i = f->head; i < f->tail; i++) {
-        const item *it = &f->item[i % MOST];
+        const ordered_command *it = &f->item[i % MOST];
         assert(it->kind != ITEM_COPY ||
                (!is_inside_block(it->src, p, bytes) && !is_inside_block(it->dst, p, bytes)));
     }
@@ -156,8 +156,9 @@ static void o_event_close(dev *d, dev_event *e)
 
 static void o_copy_in(dev *d, void *dst, const void *src, size_t bytes)
 {
-    push_ordered_item(d, DEV_COPY,
-                      (item){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
+    push_ordered_item(
+        d, DEV_COPY,
+        (ordered_command){ .kind = ITEM_COPY, .dst = dst, .src = src, .bytes = bytes });
 }
 
 static void o_record(dev *d, dev_event *e, dev_queue q)
@@ -175,7 +176,8 @@ static void o_wait(dev *d, dev_queue q, dev_event *e)
     const dev_event at = *e;
     pthread_mutex_unlock(&o->lock);
     if (at.recorded && at.on != q)
-        push_ordered_item(d, q, (item){ .kind = ITEM_WAIT, .on = at.on, .upto = at.upto });
+        push_ordered_item(d, q,
+                          (ordered_command){ .kind = ITEM_WAIT, .on = at.on, .upto = at.upto });
 }
 
 static void o_sync(dev *d, dev_event *e)
@@ -226,8 +228,8 @@ dev *dev_open_order(order when, unsigned seed)
     o->order = when;
     o->random = seed;
     o->allocs_left = -1;
-    o->q[0].item = calloc(MOST, sizeof(item));
-    o->q[1].item = calloc(MOST, sizeof(item));
+    o->q[0].item = calloc(MOST, sizeof(ordered_command));
+    o->q[1].item = calloc(MOST, sizeof(ordered_command));
     assert(o->q[0].item && o->q[1].item);
     pthread_mutex_init(&o->lock, NULL);
     return &o->base;
@@ -240,7 +242,8 @@ void order_device_read(dev *d, const void *at, const void *want, size_t bytes)
     order_dev_of(d)->reads++;
     push_ordered_item(
         d, DEV_COMPUTE,
-        (item){ .kind = ITEM_READ, .dst = (void *)(uintptr_t)at, .src = want, .bytes = bytes });
+        (ordered_command){
+            .kind = ITEM_READ, .dst = (void *)(uintptr_t)at, .src = want, .bytes = bytes });
 }
 
 void order_device_finish(dev *d, int *reads, int *wrong)

@@ -78,14 +78,14 @@ void policy_lru(const step_chunks *c, size_t budget, bool *resident)
     free(used);
 }
 
-typedef struct candidate {
+typedef struct policy_candidate {
     int chunk;
     double macs_per_byte;
-} candidate;
+} policy_candidate;
 
 static int compare_macs_per_byte(const void *pa, const void *pb)
 {
-    const candidate *a = pa, *b = pb;
+    const policy_candidate *a = pa, *b = pb;
     if (a->macs_per_byte != b->macs_per_byte)
         return a->macs_per_byte < b->macs_per_byte ? -1 : 1;
     return (a->chunk > b->chunk) - (a->chunk < b->chunk);
@@ -94,13 +94,13 @@ static int compare_macs_per_byte(const void *pa, const void *pb)
 void policy_least_first(const step_chunks *c, size_t budget, bool *resident)
 {
     const int n = c->end - c->first;
-    candidate *list = calloc((size_t)n, sizeof *list);
+    policy_candidate *list = calloc((size_t)n, sizeof *list);
     size_t sum = 0;
     clear_resident_flags(c, resident);
     for (int i = 0; i < n && list; i++) {
         const int chunk = c->first + i;
         const double macs = (double)dev_work_macs(c->work[chunk]);
-        list[i] = (candidate){ chunk, macs / (double)aligned_chunk_bytes(c, chunk) };
+        list[i] = (policy_candidate){ chunk, macs / (double)aligned_chunk_bytes(c, chunk) };
     }
     if (list)
         qsort(list, (size_t)n, sizeof *list, compare_macs_per_byte);

@@ -135,18 +135,18 @@ Test(tools_compare, leaves_out_what_one_run_does_not_tell)
 
 /* ---- differences ---- */
 
-typedef struct outcome {
+typedef struct compare_outcome {
     double latents, picture, ssim, layer;
-} outcome;
+} compare_outcome;
 
-static outcome outcome_of(const char *pack, refine_precision precision)
+static compare_outcome outcome_of(const char *pack, refine_precision precision)
 {
     const refine_options o = picture_probed_options(pack, precision);
     refine_report r;
     compare *c = run_compared_job(&o, &o, &r);
-    const outcome v = { quality_psnr(&find_compared_output(c, "latents", STEPS - 1)->of),
-                        c->picture.psnr, c->picture.ssim,
-                        quality_sqnr(&find_compared_output(c, "unet.out", 0)->of) };
+    const compare_outcome v = { quality_psnr(&find_compared_output(c, "latents", STEPS - 1)->of),
+                                c->picture.psnr, c->picture.ssim,
+                                quality_sqnr(&find_compared_output(c, "unet.out", 0)->of) };
     cr_expect(compare_same_source(c, &r), "both are made of the same 16-bit weights");
     for (int i = 0; i < c->n; i++) {
         const double db = quality_sqnr(&c->stage[i].of);
@@ -160,7 +160,8 @@ static outcome outcome_of(const char *pack, refine_precision precision)
 
 Test(tools_compare, int8_costs_a_little_and_rounded_activations_more)
 {
-    const outcome weights = outcome_of(int8, REFINE_F32), both = outcome_of(int8, REFINE_INT8);
+    const compare_outcome weights = outcome_of(int8, REFINE_F32),
+                          both = outcome_of(int8, REFINE_INT8);
     cr_expect(weights.latents > 50 && weights.latents < 90);
     cr_expect(weights.picture > 40 && weights.picture < 70);
     cr_expect(weights.ssim > 0.99 && weights.ssim < 1);
@@ -173,7 +174,7 @@ Test(tools_compare, int8_costs_a_little_and_rounded_activations_more)
 
 Test(tools_compare, the_reference_is_in_f32)
 {
-    const outcome v = outcome_of(fp16, REFINE_BF16);
+    const compare_outcome v = outcome_of(fp16, REFINE_BF16);
     cr_expect(v.latents > 40 && v.latents < 90);
 }
 

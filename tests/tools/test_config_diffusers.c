@@ -51,17 +51,18 @@ static const char SCHEDULER[] =
     "\"num_train_timesteps\": 1000, \"prediction_type\": \"epsilon\", \"steps_offset\": 1,"
     "\"timestep_spacing\": \"leading\", \"trained_betas\": null}";
 
-typedef struct part {
+typedef struct config_part {
     const char *dir, *file, *text;
-} part;
+} config_part;
 
-static const part PARTS[] = { { "unet", "unet/config.json", UNET },
-                              { "text_encoder_2", "text_encoder_2/config.json", TEXT },
-                              { "vae", "vae/config.json", VAE },
-                              { "scheduler", "scheduler/scheduler_config.json", SCHEDULER } };
+static const config_part PARTS[] = { { "unet", "unet/config.json", UNET },
+                                     { "text_encoder_2", "text_encoder_2/config.json", TEXT },
+                                     { "vae", "vae/config.json", VAE },
+                                     { "scheduler", "scheduler/scheduler_config.json",
+                                       SCHEDULER } };
 enum { N_PARTS = 4, PATH = TEMP_NAME + 64 };
 
-static void write_part(const char *dir, const part *p, const char *text)
+static void write_part(const char *dir, const config_part *p, const char *text)
 {
     char path[PATH];
     (void)snprintf(path, sizeof path, "%s/%s", dir, p->dir);
@@ -79,7 +80,7 @@ static void make_model(char dir[TEMP_NAME])
         write_part(dir, &PARTS[i], PARTS[i].text);
 }
 
-static void remove_part(const char *dir, const part *p)
+static void remove_part(const char *dir, const config_part *p)
 {
     char path[PATH];
     (void)snprintf(path, sizeof path, "%s/%s", dir, p->file);

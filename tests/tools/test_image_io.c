@@ -22,10 +22,10 @@ enum { W = 13, H = 9 };
 
 /* ---- PNG ---- */
 
-typedef struct kind {
+typedef struct image_kind {
     const char *name;
     int type, depth, interlaced;
-} kind;
+} image_kind;
 
 /* Samples of pixel (x, y): a pattern that uses the whole range of the depth. */
 static unsigned sample_of(int x, int y, int channel, int depth)
@@ -53,7 +53,7 @@ static int channels_of(int type)
     return CHANNELS[type];
 }
 
-static void write_png(const char *name, kind k)
+static void write_png(const char *name, image_kind k)
 {
     static uint8_t rows[H][W * 8];
     png_bytep at[H];
@@ -90,7 +90,7 @@ static void write_png(const char *name, kind k)
 }
 
 /* What the pattern is in 8-bit RGB. */
-static int expected_rgb_sample(kind k, int x, int y, int c)
+static int expected_rgb_sample(image_kind k, int x, int y, int c)
 {
     if (k.type == PNG_COLOR_TYPE_PALETTE) {
         const int i = (int)sample_of(x, y, 0, k.depth);
@@ -112,7 +112,7 @@ Test(tools_image_io, reads_every_kind_of_png)
     for (int type = 0; type < 7; type++)
         for (int d = 0; DEPTHS[type][d]; d++)
             for (int interlaced = 0; interlaced < 2; interlaced++) {
-                const kind k = { "", type, DEPTHS[type][d], interlaced };
+                const image_kind k = { "", type, DEPTHS[type][d], interlaced };
                 image im;
                 refine_error err = { 0 };
                 write_png(name, k);
@@ -445,7 +445,7 @@ Test(tools_image_io, refuses_truncated_png)
 {
     char name[TEMP_NAME];
     temp_file(name, ".png");
-    write_png(name, (kind){ "", PNG_COLOR_TYPE_RGB_ALPHA, 16, 1 });
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB_ALPHA, 16, 1 });
     survives_truncation(name);
     (void)unlink(name);
 }
@@ -457,7 +457,7 @@ Test(tools_image_io, reads_no_byte_behind_a_png)
     image im;
     refine_error err = { 0 };
     temp_file(name, ".png");
-    write_png(name, (kind){ "", PNG_COLOR_TYPE_RGB, 8, 0 });
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0 });
     uint8_t *p = temp_read(name, &len), *cut = malloc(len - 1);
     memcpy(cut, p, len - 1);
     cr_assert_eq(image_decode_png(&im, cut, len - 1, "a picture", &err), REFINE_EFORMAT);
@@ -549,7 +549,7 @@ static uint8_t white_sample(int x, int y, int c) { return (uint8_t)(x | y | c | 
 static void write_png_that_says(const char *name, unsigned width, unsigned height)
 {
     size_t len;
-    write_png(name, (kind){ "", PNG_COLOR_TYPE_GRAY, 8, 0 });
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_GRAY, 8, 0 });
     /* IHDR: length, type, then width and height; its checksum lies behind 13 bytes. */
     unsigned char *p = temp_read(name, &len);
     for (int i = 0; i < 4; i++) {

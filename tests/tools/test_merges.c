@@ -61,7 +61,7 @@ static size_t encode_merge_symbol(char *out, int i)
     return 2;
 }
 
-static size_t made_up(char *text, int n)
+static size_t make_merges_text(char *text, int n)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++) {
@@ -150,7 +150,7 @@ static void expect_merges_refused(const char *path, refine_status st, const char
 Test(tools_merges, reads_text_and_gzip)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = made_up(text, TOKENIZER_MERGES);
+    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
     open_merges_dir(dir);
     write_merges_file("merges.txt", "#version: 0.2\n", text, len);
     expect_merges_loaded("merges.txt", text, len);
@@ -169,7 +169,7 @@ Test(tools_merges, reads_text_and_gzip)
 Test(tools_merges, reads_json_of_every_generation)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = made_up(text, TOKENIZER_MERGES);
+    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
     json_t *vocab = make_vocab_json(text);
     open_merges_dir(dir);
 
@@ -195,7 +195,7 @@ Test(tools_merges, reads_json_of_every_generation)
 Test(tools_merges, takes_a_short_list_only_if_it_says_so)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = made_up(text, 100);
+    const size_t len = make_merges_text(text, 100);
     open_merges_dir(dir);
     write_merges_file("other", "#version: demo\n", text, len);
     expect_merges_loaded("other", text, len);
@@ -210,7 +210,7 @@ Test(tools_merges, takes_a_short_list_only_if_it_says_so)
 Test(tools_merges, refuses_what_is_not_a_clip_tokenizer)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = made_up(text, TOKENIZER_MERGES);
+    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
     open_merges_dir(dir);
     expect_merges_refused(".", REFINE_EIO, "no tokenizer here");
     expect_merges_refused("other", REFINE_EIO, "other");
@@ -238,7 +238,7 @@ Test(tools_merges, refuses_what_is_not_a_clip_tokenizer)
 Test(tools_merges, refuses_damaged_and_endless_gzip)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = made_up(text, TOKENIZER_MERGES);
+    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
     open_merges_dir(dir);
     write_gzip("list.gz", text, len);
     FILE *f = fopen("list.gz", "rb");
@@ -262,7 +262,7 @@ Test(tools_merges, refuses_damaged_and_endless_gzip)
 Test(tools_merges, survives_every_failed_allocation)
 {
     char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = made_up(text, TOKENIZER_MERGES);
+    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
     open_merges_dir(dir);
     write_gzip("list.gz", text, len);
     for (long k = 0;; k++) {

@@ -27,19 +27,19 @@ enum { PATH = 512, MAX_ARGS = 48, W = 101, H = 67, FIT_W = 96, FIT_H = 64 };
 static const float FACTOR = 0.13025f;
 
 /* A directory of our own with a pack and a picture in it; everything is made there. */
-typedef struct bench {
+typedef struct lowmem_bench {
     char dir[TEMP_NAME], pack[TEMP_NAME], picture[PATH];
-} bench;
+} lowmem_bench;
 
 /* What a finished program left behind. */
-typedef struct outcome {
+typedef struct lowmem_outcome {
     int code;        /* 128 + signal when one ended it */
     char *out, *err; /* zero-terminated; owned */
     size_t out_len;
-} outcome;
+} lowmem_outcome;
 
 /* dir/name, in one of a few buffers that are used in turn. */
-static const char *bench_path(const bench *b, const char *name)
+static const char *bench_path(const lowmem_bench *b, const char *name)
 {
     static char buffers[8][PATH];
     static int turn;
@@ -48,11 +48,11 @@ static const char *bench_path(const bench *b, const char *name)
     return p;
 }
 
-static bench lowmem_bench_open(void)
+static lowmem_bench lowmem_bench_open(void)
 {
     static uint8_t rgb[W * H * 3];
     const char *tmp = getenv("TMPDIR");
-    bench b;
+    lowmem_bench b;
     for (int y = 0; y < H; y++)
         for (int x = 0; x < W; x++)
             for (int c = 0; c < 3; c++)
@@ -66,7 +66,7 @@ static bench lowmem_bench_open(void)
 }
 
 /* Removes what is left; how many files there were beside the picture. */
-static int lowmem_bench_close(bench *b)
+static int lowmem_bench_close(lowmem_bench *b)
 {
     DIR *d = opendir(b->dir);
     int n = 0;
@@ -83,7 +83,7 @@ static int lowmem_bench_close(bench *b)
 }
 
 /* Starts the program on `words`, split at single spaces; "@x" is the bench's x, "@" its pack. */
-static pid_t start_refine_lowmem(const bench *b, const char *words, const char *input)
+static pid_t start_refine_lowmem(const lowmem_bench *b, const char *words, const char *input)
 {
     char text[1024], program[PATH], paths[MAX_ARGS][PATH], *argv[MAX_ARGS];
     const char *bin = getenv("REFINE_BIN");
@@ -130,9 +130,9 @@ static char *read_terminated_text(const char *name, size_t *len)
     return text;
 }
 
-static outcome wait_refine_lowmem(const bench *b, pid_t pid)
+static lowmem_outcome wait_refine_lowmem(const lowmem_bench *b, pid_t pid)
 {
-    outcome o;
+    lowmem_outcome o;
     int status;
     size_t n;
     cr_assert_eq(waitpid(pid, &status, 0), pid);
@@ -142,25 +142,25 @@ static outcome wait_refine_lowmem(const bench *b, pid_t pid)
     return o;
 }
 
-static outcome run_refine_lowmem(const bench *b, const char *words)
+static lowmem_outcome run_refine_lowmem(const lowmem_bench *b, const char *words)
 {
     return wait_refine_lowmem(b, start_refine_lowmem(b, words, NULL));
 }
 
-static void outcome_free(outcome *o)
+static void outcome_free(lowmem_outcome *o)
 {
     free(o->out);
     free(o->err);
 }
 
-static void expect_lowmem_success(const bench *b, const char *words)
+static void expect_lowmem_success(const lowmem_bench *b, const char *words)
 {
-    outcome o = run_refine_lowmem(b, words);
+    lowmem_outcome o = run_refine_lowmem(b, words);
     cr_assert_eq(o.code, 0, "%s: %d: %s", words, o.code, o.err);
     outcome_free(&o);
 }
 
-static bool is_bench_file_equal(const bench *b, const char *one, const char *other)
+static bool is_bench_file_equal(const lowmem_bench *b, const char *one, const char *other)
 {
     size_t n, m;
     unsigned char *p = temp_read(bench_path(b, one), &n), *q = temp_read(bench_path(b, other), &m);
@@ -171,7 +171,7 @@ static bool is_bench_file_equal(const bench *b, const char *one, const char *oth
 }
 
 /* The picture's bytes; the text chunks differ where options do. */
-static bool same_picture(const bench *b, const char *one, const char *other)
+static bool same_picture(const lowmem_bench *b, const char *one, const char *other)
 {
     image p, q;
     cr_assert_eq(image_load(&p, bench_path(b, one), NULL), REFINE_OK);
@@ -221,9 +221,9 @@ Test(tools_refine_lowmem, refines_a_picture_and_writes_in_it_how)
         { "scheduler", "euler" },
         { "aesthetic_scores", "7, 1" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     image im;
-    outcome o = run_refine_lowmem(
+    lowmem_outcome o = run_refine_lowmem(
         &b, "-m @ -i @in.png -o @out.png -p caf\xc3\xa9 -n blurry --steps 10 --seed 7 "
             "--strength 0.4 --guidance 3.5 --rng philox --aesthetic-score 7 "
             "--negative-aesthetic-score 1 --threads 1");
@@ -257,7 +257,7 @@ static void has_numbers(const json_t *o, const char *object, const char *keys)
     }
 }
 
-static json_t *json_of(const outcome *o)
+static json_t *json_of(const lowmem_outcome *o)
 {
     json_error_t e;
     json_t *j = json_loads(o->out, 0, &e);
@@ -278,8 +278,9 @@ static const char *string_of(const json_t *o, const char *object, const char *ke
 
 Test(tools_refine_lowmem, prints_the_result_that_scripts_rely_on)
 {
-    bench b = lowmem_bench_open();
-    outcome o = run_refine_lowmem(&b, JOB "-o @out.png --strength 0.4 --vram 48M --json --quiet");
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b, JOB
+                                         "-o @out.png --strength 0.4 --vram 48M --json --quiet");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_assert_str_eq(o.err, "");
     json_t *j = json_of(&o);
@@ -313,8 +314,8 @@ Test(tools_refine_lowmem, prints_the_result_that_scripts_rely_on)
 
 Test(tools_refine_lowmem, plans_without_making_anything)
 {
-    bench b = lowmem_bench_open();
-    outcome o = run_refine_lowmem(&b, "-m @ -i @in.png --plan --vram 48M");
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b, "-m @ -i @in.png --plan --vram 48M");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_assert_not_null(strstr(o.out, "MiB of 48.0"), "%s", o.out);
     cr_assert_str_eq(o.err, "");
@@ -340,9 +341,9 @@ typedef struct refusal {
     const char *words, *says;
 } refusal;
 
-static void expect_lowmem_refusal(const bench *b, const refusal *r)
+static void expect_lowmem_refusal(const lowmem_bench *b, const refusal *r)
 {
-    outcome o = run_refine_lowmem(b, r->words);
+    lowmem_outcome o = run_refine_lowmem(b, r->words);
     cr_assert_eq(o.code, r->code, "%s: %d: %s", r->words, o.code, o.err);
     cr_assert_str_eq(o.out, "", "%s: %s", r->words, o.out);
     const char *line = strchr(o.err, '\n');
@@ -356,15 +357,15 @@ static void expect_lowmem_refusal(const bench *b, const refusal *r)
 Test(tools_refine_lowmem, says_in_one_line_that_there_is_no_such_gpu)
 {
     const refusal r = { 1, JOB "-o @o.png --device cuda:63", "" };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     expect_lowmem_refusal(&b, &r);
     cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 Test(tools_refine_lowmem, lists_the_devices_there_are)
 {
-    bench b = lowmem_bench_open();
-    outcome o = run_refine_lowmem(&b, "--list-devices");
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b, "--list-devices");
     cr_assert_eq(o.code, 0);
     cr_assert_not_null(strstr(o.out, "cpu      "), "%s", o.out);
     cr_assert(strstr(o.out, "cuda:0") || strstr(o.err, "no GPU: "), "%s%s", o.out, o.err);
@@ -403,7 +404,7 @@ Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
         { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
         { 2, JOB "-o /dev/null", "no regular file" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         expect_lowmem_refusal(&b, &REFUSALS[i]);
     cr_assert_eq(lowmem_bench_close(&b), 0);
@@ -423,7 +424,7 @@ Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
         { 4, "-m @ -i - -o @o.png -p x", "standard input: is empty" },
         { 4, "-m @ -i @in.png -o @o.png -p x --tokenizer @none.txt", "none.txt" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     uint8_t rgb[8 * 8 * 3] = { 0 };
     size_t n;
     unsigned char *whole = temp_read(b.picture, &n);
@@ -443,7 +444,7 @@ Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
         { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded picture is not finite" },
         { 1, JOB "-o - --precision bf16", "try --precision f32" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     pack_fixture f = { 0 };
     (void)unlink(b.pack);
     tiny_pack(b.pack, sizeof b.pack, "--codec raw");
@@ -458,14 +459,14 @@ Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
 
 Test(tools_refine_lowmem, refuses_a_budget_with_3_and_names_one_that_will_do)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     char retry[256];
     const char *const kinds[] = { "--vram", "--ram" };
     for (int i = 0; i < 2; i++) {
         char words[256];
         (void)snprintf(words, sizeof words, JOB "-o @out.png %s 64K", kinds[i]);
         expect_lowmem_refusal(&b, &(refusal){ 3, words, kinds[i] });
-        outcome o = run_refine_lowmem(&b, words);
+        lowmem_outcome o = run_refine_lowmem(&b, words);
         const char *named = strstr(o.err, kinds[i]);
         char size[32];
         cr_assert_eq(sscanf(named + strlen(kinds[i]), " %31[0-9KMGi]", size), 1, "%s", o.err);
@@ -485,7 +486,7 @@ Test(tools_refine_lowmem, finds_out_before_the_run_that_it_cannot_write)
         { 1, UNSEEDED "-o @o.png --output-latents @none/l.npy", "none/l.npy" },
         { 1, UNSEEDED "-o @o.png --trace @none/t.json", "none/t.json" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         expect_lowmem_refusal(&b, &REFUSALS[i]);
     cr_assert_eq(lowmem_bench_close(&b), 0);
@@ -493,7 +494,7 @@ Test(tools_refine_lowmem, finds_out_before_the_run_that_it_cannot_write)
 
 Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     const struct timespec nap = { 0, 20000000 };
     temp_write(bench_path(&b, "out.png"), "old", 3);
     const pid_t pid = start_refine_lowmem(
@@ -512,7 +513,7 @@ Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
         (void)nanosleep(&nap, NULL);
     }
     cr_assert_eq(kill(pid, SIGINT), 0);
-    outcome o = wait_refine_lowmem(&b, pid);
+    lowmem_outcome o = wait_refine_lowmem(&b, pid);
     cr_assert_eq(o.code, 1, "%d: %s", o.code, o.err);
     cr_assert_not_null(strstr(o.err, "interrupted"), "%s", o.err);
     cr_assert_str_eq(o.out, "");
@@ -528,7 +529,7 @@ Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
 
 Test(tools_refine_lowmem, makes_the_same_picture_in_every_budget)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     expect_lowmem_success(&b, JOB "-o @large.png");
     expect_lowmem_success(&b, JOB "-o @small.png --vram 8M --reader pread");
     cr_assert(is_bench_file_equal(&b, "large.png", "small.png"));
@@ -539,10 +540,10 @@ Test(tools_refine_lowmem, makes_the_same_picture_in_every_budget)
 
 Test(tools_refine_lowmem, draws_a_seed_and_says_which)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     char words[256];
     unsigned long long seed;
-    outcome o = run_refine_lowmem(&b, UNSEEDED "-o @a.png");
+    lowmem_outcome o = run_refine_lowmem(&b, UNSEEDED "-o @a.png");
     cr_assert_eq(o.code, 0, "%s", o.err);
     const char *said = strstr(o.err, "seed ");
     cr_assert(said && sscanf(said, "seed %llu", &seed) == 1, "%s", o.err);
@@ -555,9 +556,9 @@ Test(tools_refine_lowmem, draws_a_seed_and_says_which)
 
 Test(tools_refine_lowmem, works_in_a_pipe)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     expect_lowmem_success(&b, JOB "-o @file.png");
-    outcome o = wait_refine_lowmem(
+    lowmem_outcome o = wait_refine_lowmem(
         &b, start_refine_lowmem(&b, "-m @ -i - -o - -p cat --steps 10 --threads 1 --seed 7",
                                 b.picture));
     cr_assert_eq(o.code, 0, "%s", o.err);
@@ -572,7 +573,7 @@ Test(tools_refine_lowmem, works_in_a_pipe)
 Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
 {
     static const char *const NAMES[] = { "l.safetensors", "l.npy", "l.latent" };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     latents first = { 0 };
     char words[256];
     for (int i = 0; i < 3; i++) {
@@ -606,7 +607,7 @@ Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
 
 #define MANY "-m @ -p cat --steps 10 --threads 1 --seed 7 "
 
-static void add_picture(const bench *b, const char *name, int w, int h)
+static void add_picture(const lowmem_bench *b, const char *name, int w, int h)
 {
     static uint8_t rgb[W * H * 3];
     for (int i = 0; i < w * h * 3; i++)
@@ -615,18 +616,19 @@ static void add_picture(const bench *b, const char *name, int w, int h)
                  REFINE_OK);
 }
 
-static void write_bench_text(const bench *b, const char *name, const char *text)
+static void write_bench_text(const lowmem_bench *b, const char *name, const char *text)
 {
     temp_write(bench_path(b, name), text, strlen(text));
 }
 
 Test(tools_refine_lowmem, refines_many_as_it_would_each)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     add_picture(&b, "1.png", 96, 64);
     add_picture(&b, "2.png", 96, 64);
     add_picture(&b, "3.png", 64, 64);
-    outcome o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out --batch 2");
+    lowmem_outcome o = run_refine_lowmem(&b,
+                                         MANY "-i @1.png -i @2.png -i @3.png -o @out --batch 2");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "3 made, 0 there already, 0 failed"), "%s", o.err);
     outcome_free(&o);
@@ -657,7 +659,7 @@ Test(tools_refine_lowmem, refines_many_as_it_would_each)
 
 Test(tools_refine_lowmem, one_bad_picture_does_not_lose_the_others)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     add_picture(&b, "1.png", 64, 64);
     add_picture(&b, "3.png", 64, 64);
     write_bench_text(&b, "2.png", "no picture");
@@ -666,7 +668,7 @@ Test(tools_refine_lowmem, one_bad_picture_does_not_lose_the_others)
                      "\n"
                      "{\"input\": \"2.png\", \"output\": \"b.png\"}\n"
                      "{\"input\": \"3.png\", \"output\": \"c.png\", \"seed\": 12}\n");
-    outcome o = run_refine_lowmem(&b, MANY "--manifest @list --json");
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list --json");
     cr_expect_eq(o.code, 4, "%s", o.err);
     cr_expect(strstr(o.err, "2.png: is no picture") && strstr(o.err, "2 made"), "%s", o.err);
     cr_expect(strstr(o.out, "a.png") && strstr(o.out, "c.png") && strstr(o.out, "\"seed\": 12"));
@@ -699,10 +701,10 @@ Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
         { MANY "-i @in.png -i @list -o @out --trace @t", "", 2 },
         { MANY "-i @in.png --batch 0 -o @out.png", "", 2 },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
         write_bench_text(&b, "list", CASES[i].list);
-        outcome o = run_refine_lowmem(&b, CASES[i].words);
+        lowmem_outcome o = run_refine_lowmem(&b, CASES[i].words);
         cr_expect_eq(o.code, CASES[i].code, "%zu: %d: %s", i, o.code, o.err);
         cr_expect(o.err[0] && !strchr(o.err, '\n')[1], "%zu: one line: %s", i, o.err);
         outcome_free(&o);
@@ -723,7 +725,7 @@ typedef struct originals {
     size_t len[ORIGINALS_MOST];
 } originals;
 
-static originals originals_of(const bench *b, const char *const *names, int n)
+static originals originals_of(const lowmem_bench *b, const char *const *names, int n)
 {
     originals o = { .names = names, .n = n };
     cr_assert_leq(n, ORIGINALS_MOST);
@@ -732,7 +734,7 @@ static originals originals_of(const bench *b, const char *const *names, int n)
     return o;
 }
 
-static void are_as_they_were(const bench *b, const originals *o, const char *words)
+static void are_as_they_were(const lowmem_bench *b, const originals *o, const char *words)
 {
     for (int i = 0; i < o->n; i++) {
         size_t len;
@@ -749,7 +751,7 @@ static void originals_free(originals *o)
         free(o->bytes[i]);
 }
 
-static void copy_file(const bench *b, const char *from, const char *to)
+static void copy_file(const lowmem_bench *b, const char *from, const char *to)
 {
     size_t len;
     unsigned char *bytes = temp_read(from, &len);
@@ -762,9 +764,9 @@ typedef struct clash {
     const char *words, *input, *says[2];
 } clash;
 
-static void leaves_alone(const bench *b, const originals *o, const clash *c)
+static void leaves_alone(const lowmem_bench *b, const originals *o, const clash *c)
 {
-    outcome got = wait_refine_lowmem(b, start_refine_lowmem(b, c->words, c->input));
+    lowmem_outcome got = wait_refine_lowmem(b, start_refine_lowmem(b, c->words, c->input));
     cr_expect_eq(got.code, 2, "%s: %d: %s", c->words, got.code, got.err);
     const char *line = strchr(got.err, '\n');
     cr_expect(line && line[1] == 0, "%s: not one line: %s", c->words, got.err);
@@ -778,7 +780,7 @@ static void leaves_alone(const bench *b, const originals *o, const clash *c)
 Test(tools_refine_lowmem, replaces_nothing_that_it_reads)
 {
     static const char *const NAMES[] = { "in.png", "m.png", "r.png", "merges.txt", "l.npy" };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     cr_assert(link(b.picture, bench_path(&b, "hard.png")) == 0 &&
               symlink("in.png", bench_path(&b, "soft.png")) == 0);
     copy_file(&b, b.pack, "m.png");
@@ -826,7 +828,7 @@ Test(tools_refine_lowmem, writes_every_output_to_a_file_of_its_own)
           { "(--output-latents)", "(--trace)" } },
         { JOB "-o @stdout", NULL, { "(-o) ", "standard output" } },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     const originals none = { 0 };
     cr_assert_eq(symlink("o.png", bench_path(&b, "new.png")), 0);
     for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
@@ -862,7 +864,7 @@ Test(tools_refine_lowmem, replaces_nothing_that_a_list_names)
         { { MANY "-i @d --manifest @list -o @new", NULL, { "new/2.png and", "new/../new/2.png" } },
           "{\"input\": \"in.png\", \"output\": \"new/../new/2.png\"}\n" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     cr_assert(mkdir(bench_path(&b, "d"), 0700) == 0 && symlink("d", bench_path(&b, "e")) == 0 &&
               mkdir(bench_path(&b, "links"), 0700) == 0 &&
               symlink("../d/1.png", bench_path(&b, "links/1.png")) == 0);
@@ -887,10 +889,10 @@ Test(tools_refine_lowmem, replaces_nothing_that_a_list_names)
 /* Named one by one, what was made is not taken for an input when the command is repeated. */
 Test(tools_refine_lowmem, refines_beside_the_originals_when_they_are_named)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     add_picture(&b, "1.jpg", 64, 64);
     add_picture(&b, "2.jpg", 64, 64);
-    outcome o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
     cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
     outcome_free(&o);
     o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
@@ -901,8 +903,9 @@ Test(tools_refine_lowmem, refines_beside_the_originals_when_they_are_named)
 
 Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
 {
-    bench b = lowmem_bench_open();
-    outcome o = run_refine_lowmem(&b, JOB "-o @out.png --limit-disk 20M --vram 40M --ram 32M");
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b,
+                                         JOB "-o @out.png --limit-disk 20M --vram 40M --ram 32M");
     cr_expect_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "predicted") && strstr(o.err, "compute waited") &&
                   strstr(o.err, "device memory: planned"),
@@ -920,12 +923,12 @@ Test(tools_refine_lowmem, says_what_was_predicted_beside_what_was)
 
 Test(tools_refine_lowmem, compares_two_packs)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     char other[TEMP_NAME], words[1024];
     tiny_pack(other, sizeof other, "--weights int8");
     (void)snprintf(words, sizeof words, "-m %s --precision int8 " COMPARE "@ -o @out.png --quiet",
                    other);
-    outcome o = run_refine_lowmem(&b, words);
+    lowmem_outcome o = run_refine_lowmem(&b, words);
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect_str_eq(o.err, "");
     cr_expect(strstr(o.out, "in int8\nagainst ") && strstr(o.out, "in f32: 96 x 64, 3 steps"), "%s",
@@ -947,8 +950,8 @@ Test(tools_refine_lowmem, compares_two_packs)
 
 Test(tools_refine_lowmem, compares_for_scripts_without_making_a_picture)
 {
-    bench b = lowmem_bench_open();
-    outcome o = run_refine_lowmem(&b, "-m @ --precision f32 " COMPARE "@ --json --quiet");
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b, "-m @ --precision f32 " COMPARE "@ --json --quiet");
     cr_assert_eq(o.code, 0, "%s", o.err);
     json_t *j = json_of(&o), *c = json_object_get(j, "comparison"), *step;
     size_t i;
@@ -971,9 +974,9 @@ Test(tools_refine_lowmem, compares_for_scripts_without_making_a_picture)
 /* The input's memory is the output's: the reference's run must leave it alone. */
 Test(tools_refine_lowmem, compares_from_latents_to_latents)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     expect_lowmem_success(&b, JOB "--output-latents @l.npy");
-    outcome o = run_refine_lowmem(
+    lowmem_outcome o = run_refine_lowmem(
         &b, "-m @ -i @l.npy --output-latents @m.npy -p cat --steps 10 --threads 1 "
             "--denoising-start 0.8 --precision f32 --compare @ --quiet");
     cr_assert_eq(o.code, 0, "%s", o.err);
@@ -984,7 +987,7 @@ Test(tools_refine_lowmem, compares_from_latents_to_latents)
 
 Test(tools_refine_lowmem, warns_when_packs_are_of_different_weights)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     const char *bin = getenv("REFINE_BIN");
     char words[1024];
     (void)snprintf(words, sizeof words,
@@ -992,7 +995,7 @@ Test(tools_refine_lowmem, warns_when_packs_are_of_different_weights)
                    "-o '%s' >/dev/null 2>&1",
                    bin ? bin : "build/release/bin", bench_path(&b, "other.pack"));
     cr_assert_eq(system(words), 0);
-    outcome o = run_refine_lowmem(&b, "-m @ " COMPARE "@other.pack");
+    lowmem_outcome o = run_refine_lowmem(&b, "-m @ " COMPARE "@other.pack");
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect(strstr(o.err, "warning") && strstr(o.err, "different weights"), "%s", o.err);
     cr_expect(strstr(o.out, "different weights"), "%s", o.out);
@@ -1012,7 +1015,7 @@ Test(tools_refine_lowmem, refuses_what_cannot_be_compared)
         { 4, "-m @none.pack " COMPARE "@", "none.pack" },
         { 3, "-m @ " COMPARE "@ --vram 64K", "--vram" },
     };
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         expect_lowmem_refusal(&b, &REFUSALS[i]);
     cr_assert_eq(lowmem_bench_close(&b), 0);
@@ -1020,8 +1023,8 @@ Test(tools_refine_lowmem, refuses_what_cannot_be_compared)
 
 Test(tools_refine_lowmem, says_what_it_is_and_how_it_is_used)
 {
-    bench b = lowmem_bench_open();
-    outcome o = run_refine_lowmem(&b, "--version");
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b, "--version");
     cr_assert_eq(o.code, 0);
     cr_assert_eq(strncmp(o.out, "refine-lowmem 0.", 16), 0, "%s", o.out);
     outcome_free(&o);
@@ -1035,7 +1038,7 @@ Test(tools_refine_lowmem, says_what_it_is_and_how_it_is_used)
 
 Test(tools_refine_lowmem, writes_a_timeline_of_every_step)
 {
-    bench b = lowmem_bench_open();
+    lowmem_bench b = lowmem_bench_open();
     json_error_t e;
     int steps = 0;
     expect_lowmem_success(&b, JOB "-o @o.png --trace @t.json");

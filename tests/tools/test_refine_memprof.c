@@ -15,11 +15,11 @@
 
 enum { LINE = 2048 };
 
-typedef struct bench {
+typedef struct memprof_bench {
     char pack[TEMP_NAME], trace[TEMP_NAME], html[TEMP_NAME], out[TEMP_NAME], err[TEMP_NAME];
-} bench;
+} memprof_bench;
 
-static void memprof_bench_open(bench *b)
+static void memprof_bench_open(memprof_bench *b)
 {
     tiny_pack(b->pack, sizeof b->pack, "");
     temp_file(b->trace, ".json");
@@ -29,7 +29,7 @@ static void memprof_bench_open(bench *b)
     (void)unlink(b->html);
 }
 
-static void memprof_bench_close(bench *b)
+static void memprof_bench_close(memprof_bench *b)
 {
     const char *const names[] = { b->pack, b->trace, b->html, b->out, b->err };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -37,7 +37,7 @@ static void memprof_bench_close(bench *b)
 }
 
 /* Runs the program with these words; its exit code. */
-static int run_refine_memprof(const bench *b, const char *words)
+static int run_refine_memprof(const memprof_bench *b, const char *words)
 {
     char command[LINE];
     const char *bin = getenv("REFINE_BIN");
@@ -58,7 +58,7 @@ static char *text_of(const char *name)
 }
 
 /* One line, with the program's name. */
-static void expect_error(const bench *b, const char *part)
+static void expect_error(const memprof_bench *b, const char *part)
 {
     char *text = text_of(b->err);
     cr_assert_eq(strncmp(text, "refine-memprof: ", 16), 0, "%s", text);
@@ -67,7 +67,7 @@ static void expect_error(const bench *b, const char *part)
     free(text);
 }
 
-static void expect_out(const bench *b, const char *part)
+static void expect_out(const memprof_bench *b, const char *part)
 {
     char *text = text_of(b->out);
     cr_assert_not_null(strstr(text, part), "no '%s' in %s", part, text);
@@ -76,7 +76,7 @@ static void expect_out(const bench *b, const char *part)
 
 Test(tools_refine_memprof, explains_itself)
 {
-    bench b;
+    memprof_bench b;
     memprof_bench_open(&b);
     cr_assert_eq(run_refine_memprof(&b, "--help"), 0);
     expect_out(&b, "examples:");
@@ -109,7 +109,7 @@ Test(tools_refine_memprof, refuses_what_makes_no_sense)
         { "-- no-such-program-anywhere", "no-such-program-anywhere" },
         { "--html /nowhere/a.html --from x", "/nowhere/a.html" },
     };
-    bench b;
+    memprof_bench b;
     memprof_bench_open(&b);
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
         const int code = run_refine_memprof(&b, CASES[i].words);
@@ -122,7 +122,7 @@ Test(tools_refine_memprof, refuses_what_makes_no_sense)
 
 Test(tools_refine_memprof, reports_a_recorded_run)
 {
-    bench b;
+    memprof_bench b;
     char words[LINE];
     memprof_bench_open(&b);
     (void)snprintf(words, sizeof words, "--from %s --html %s", TRACE_FIXTURE, b.html);
@@ -139,7 +139,7 @@ Test(tools_refine_memprof, reports_a_recorded_run)
 
 Test(tools_refine_memprof, calls_a_bad_trace_by_its_name)
 {
-    bench b;
+    memprof_bench b;
     char words[LINE];
     memprof_bench_open(&b);
     cr_assert_eq(run_refine_memprof(&b, "--from /nowhere/x.json"), 4);
@@ -154,7 +154,7 @@ Test(tools_refine_memprof, calls_a_bad_trace_by_its_name)
 
 Test(tools_refine_memprof, plans_without_running)
 {
-    bench b;
+    memprof_bench b;
     char words[LINE];
     memprof_bench_open(&b);
     (void)snprintf(words, sizeof words, "--plan %s --size 64x64 --html %s", b.pack, b.html);
@@ -176,7 +176,7 @@ Test(tools_refine_memprof, plans_without_running)
 
 Test(tools_refine_memprof, runs_a_job_and_reports_it)
 {
-    bench b;
+    memprof_bench b;
     char words[LINE], picture[TEMP_NAME];
     memprof_bench_open(&b);
     temp_file(picture, ".png");
@@ -218,7 +218,7 @@ Test(tools_refine_memprof, replaces_nothing_that_it_or_the_job_reads)
         { "--html $NEW --trace $NEW -- " RECORDS "", " are one file; give each its own" },
         { "--html $NEW -- " RECORDS " --trace $NEW", " would replace the job's file " },
     };
-    bench b;
+    memprof_bench b;
     memprof_bench_open(&b);
     char photo[TEMP_NAME], new[TEMP_NAME];
     size_t len[3];
@@ -257,7 +257,7 @@ Test(tools_refine_memprof, replaces_nothing_that_it_or_the_job_reads)
 
 Test(tools_refine_memprof, hands_on_how_a_job_failed)
 {
-    bench b;
+    memprof_bench b;
     char words[LINE];
     memprof_bench_open(&b);
     cr_assert_eq(run_refine_memprof(&b, "-- refine-lowmem --nonsense"), 2);

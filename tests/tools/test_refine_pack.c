@@ -18,13 +18,13 @@ TestSuite(tools_refine_pack, .timeout = 100);
 
 enum { COMMAND = 1024 };
 
-typedef struct place {
+typedef struct packing_dir {
     char dir[TEMP_NAME], pack[TEMP_NAME + 16], said[TEMP_NAME + 16];
-} place;
+} packing_dir;
 
-static place open_packing_dir(void)
+static packing_dir open_packing_dir(void)
 {
-    place w;
+    packing_dir w;
     temp_file(w.dir, ".dir");
     (void)unlink(w.dir);
     char command[COMMAND];
@@ -35,7 +35,7 @@ static place open_packing_dir(void)
     return w;
 }
 
-static void close_packing_dir(const place *w)
+static void close_packing_dir(const packing_dir *w)
 {
     char command[COMMAND];
     (void)snprintf(command, sizeof command, "rm -rf '%s'", w->dir);
@@ -43,7 +43,7 @@ static void close_packing_dir(const place *w)
 }
 
 /* Runs refine-pack with `arguments` behind `before`; what it said goes to w->said. */
-static int run_refine_pack(const place *w, const char *before, const char *arguments)
+static int run_refine_pack(const packing_dir *w, const char *before, const char *arguments)
 {
     const char *bin = getenv("REFINE_BIN");
     char command[4 * COMMAND];
@@ -53,21 +53,21 @@ static int run_refine_pack(const place *w, const char *before, const char *argum
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int pack_tiny(const place *w, const char *before, const char *options)
+static int pack_tiny(const packing_dir *w, const char *before, const char *options)
 {
     char arguments[COMMAND];
     (void)snprintf(arguments, sizeof arguments, "synthetic:tiny -o '%s' %s", w->pack, options);
     return run_refine_pack(w, before, arguments);
 }
 
-static int read_mode(const place *w, const char *mode)
+static int read_mode(const packing_dir *w, const char *mode)
 {
     char arguments[COMMAND];
     (void)snprintf(arguments, sizeof arguments, "%s '%s'", mode, w->pack);
     return run_refine_pack(w, "", arguments);
 }
 
-static bool has_printed(const place *w, const char *words)
+static bool has_printed(const packing_dir *w, const char *words)
 {
     size_t len;
     unsigned char *text = temp_read(w->said, &len);
@@ -78,7 +78,7 @@ static bool has_printed(const place *w, const char *words)
 }
 
 /* Files in the directory beside what was said. */
-static int files_left(const place *w)
+static int files_left(const packing_dir *w)
 {
     char command[COMMAND];
     int n = -1;
@@ -95,7 +95,7 @@ Test(tools_refine_pack, the_same_source_gives_the_same_bytes_whatever_the_thread
         { "--threads 1", "--threads 5 --force" },
         { "--weights int8 --threads 1 --force", "--weights int8 --threads 5 --force" },
     };
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     for (int i = 0; i < 2; i++) {
         size_t n1, n2;
         cr_assert_eq(pack_tiny(&w, "", WAYS[i][0]), 0);
@@ -112,7 +112,7 @@ Test(tools_refine_pack, the_same_source_gives_the_same_bytes_whatever_the_thread
 
 Test(tools_refine_pack, inspects_and_verifies)
 {
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     cr_assert_eq(pack_tiny(&w, "", ""), 0);
     cr_assert_eq(read_mode(&w, "--inspect"), 0);
     cr_assert(has_printed(&w, "synthetic:tiny"));
@@ -126,7 +126,7 @@ Test(tools_refine_pack, inspects_and_verifies)
 
 Test(tools_refine_pack, int8_packs_say_what_they_hold_and_whose_weights)
 {
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     cr_assert_eq(pack_tiny(&w, "", "--json --codec raw"), 0);
     cr_assert(has_printed(&w, "\"weights\": \"fp16\""));
     cr_assert(has_printed(&w, "\"disk\": null"));
@@ -154,7 +154,7 @@ Test(tools_refine_pack, int8_packs_say_what_they_hold_and_whose_weights)
 
 Test(tools_refine_pack, verify_finds_a_flipped_bit_in_any_chunk)
 {
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     pack *p;
     size_t len;
     cr_assert_eq(pack_tiny(&w, "", "--chunk 1M"), 0);
@@ -177,7 +177,7 @@ Test(tools_refine_pack, verify_finds_a_flipped_bit_in_any_chunk)
 
 Test(tools_refine_pack, tells_usage_from_bad_input)
 {
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     cr_assert_eq(run_refine_pack(&w, "", ""), 2);
     cr_assert_eq(run_refine_pack(&w, "", "synthetic:tiny"), 2);
     cr_assert_eq(pack_tiny(&w, "", "--weights int4"), 2);
@@ -192,7 +192,7 @@ Test(tools_refine_pack, tells_usage_from_bad_input)
 
 Test(tools_refine_pack, replaces_a_pack_only_when_told)
 {
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     temp_write(w.pack, "mine", 4);
     cr_assert_neq(pack_tiny(&w, "", ""), 0);
     size_t len;
@@ -205,7 +205,8 @@ Test(tools_refine_pack, replaces_a_pack_only_when_told)
 }
 
 /* With --force, to `output` in the directory, from `source` in it. */
-static int pack_into(const place *w, const char *source, const char *output, const char *options)
+static int pack_into(const packing_dir *w, const char *source, const char *output,
+                     const char *options)
 {
     char arguments[3 * COMMAND];
     (void)snprintf(arguments, sizeof arguments, "'%s/%s' --force -o '%s/%s' %s", w->dir, source,
@@ -214,7 +215,7 @@ static int pack_into(const place *w, const char *source, const char *output, con
 }
 
 /* The original, under whatever name, is what it was. */
-static void expect_source_kept(const place *w, const char *source, const char *output,
+static void expect_source_kept(const packing_dir *w, const char *source, const char *output,
                                const char *role)
 {
     char path[COMMAND], options[COMMAND];
@@ -248,7 +249,7 @@ Test(tools_refine_pack, never_replaces_what_it_packs)
         "link/vae/diffusion_pytorch_model.safetensors",
         "blob",
     };
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     char command[2 * COMMAND], path[COMMAND];
     (void)snprintf(path, sizeof path, "%s/one.safetensors", w.dir);
     fixture_single_file(path, 0);
@@ -278,7 +279,7 @@ Test(tools_refine_pack, never_replaces_what_it_packs)
 
 Test(tools_refine_pack, a_file_that_cannot_grow_leaves_nothing)
 {
-    const place w = open_packing_dir();
+    const packing_dir w = open_packing_dir();
     cr_assert_eq(pack_tiny(&w, "ulimit -f 4000; ", ""), 1);
     cr_assert(has_printed(&w, "refine-pack: "));
     cr_assert_eq(files_left(&w), 0);
@@ -288,7 +289,7 @@ Test(tools_refine_pack, a_file_that_cannot_grow_leaves_nothing)
 Test(tools_refine_pack, an_interruption_leaves_nothing)
 {
     for (int tenths = 0; tenths < 4; tenths++) {
-        const place w = open_packing_dir();
+        const packing_dir w = open_packing_dir();
         const char *bin = getenv("REFINE_BIN");
         char program[COMMAND];
         (void)snprintf(program, sizeof program, "%s/refine-pack", bin ? bin : "build/release/bin");

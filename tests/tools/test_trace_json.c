@@ -11,14 +11,14 @@
 
 enum { SIDE = 64, STEPS = 3 };
 
-typedef struct bench {
+typedef struct trace_bench {
     char pack[TEMP_NAME], file[TEMP_NAME];
     uint8_t pixels[SIDE * SIDE * 3];
     refine_job job;
     refine_engine *e;
-} bench;
+} trace_bench;
 
-static void trace_json_bench_open(bench *b)
+static void trace_json_bench_open(trace_bench *b)
 {
     refine_options o = REFINE_OPTIONS_INIT;
     refine_error err = { 0 };
@@ -36,14 +36,14 @@ static void trace_json_bench_open(bench *b)
     cr_assert_eq(refine_run(b->e, &b->job, &err), REFINE_OK, "%s", err.text);
 }
 
-static void trace_json_bench_close(bench *b)
+static void trace_json_bench_close(trace_bench *b)
 {
     refine_close(b->e);
     (void)unlink(b->pack);
     (void)unlink(b->file);
 }
 
-static void save_bench_trace(bench *b)
+static void save_bench_trace(trace_bench *b)
 {
     const run_record run = {
         .output = "out.png", .pack = b->pack, .prompt = b->job.prompt, .job = &b->job
@@ -54,7 +54,7 @@ static void save_bench_trace(bench *b)
 
 Test(tools_trace_json, is_read_back_whole)
 {
-    bench b;
+    trace_bench b;
     recording t;
     size_t n, lost, spans = 0;
     refine_error err = { 0 };
@@ -83,7 +83,7 @@ Test(tools_trace_json, is_read_back_whole)
 
 Test(tools_trace_json, never_shows_more_memory_than_was_planned)
 {
-    bench b;
+    trace_bench b;
     recording t;
     trace_json_bench_open(&b);
     save_bench_trace(&b);
@@ -108,7 +108,7 @@ static double number_of(const json_t *o, const char *key)
 Test(tools_trace_json, keeps_spans_of_one_thread_apart)
 {
     enum { TIDS_MOST = 256 };
-    bench b;
+    trace_bench b;
     json_t *root;
     double until[TIDS_MOST] = { 0 };
     trace_json_bench_open(&b);
@@ -130,7 +130,7 @@ Test(tools_trace_json, keeps_spans_of_one_thread_apart)
 
 Test(tools_trace_json, leaves_nothing_when_it_cannot_be_written)
 {
-    bench b;
+    trace_bench b;
     refine_error err = { 0 };
     trace_json_bench_open(&b);
     const run_record run = { .output = "out.png", .pack = b.pack, .job = &b.job };

@@ -228,11 +228,11 @@ void charts_lanes(text_out *o, const recording *t, const timeline *l, const char
 
 /* ---- the curve ---- */
 
-typedef struct scale {
+typedef struct chart_axes {
     double least, most, step; /* log2 of MiB; seconds */
-} scale;
+} chart_axes;
 
-static double x_of(const scale *s, uint64_t vram)
+static double x_of(const chart_axes *s, uint64_t vram)
 {
     const double at = log2(fmax(memprof_mib(vram), 1.0));
     return s->most > s->least
@@ -240,9 +240,9 @@ static double x_of(const scale *s, uint64_t vram)
                : CHART_COLUMNS / 2.0;
 }
 
-static double y_of(const scale *s, double step) { return HEIGHT * (1 - step / s->step); }
+static double y_of(const chart_axes *s, double step) { return HEIGHT * (1 - step / s->step); }
 
-static void curve_labels(text_out *o, const curve *c, const scale *s)
+static void curve_labels(text_out *o, const curve *c, const chart_axes *s)
 {
     text_out_put(o, "<div class=\"x\" aria-hidden=\"true\">");
     for (int i = 0; i < c->n; i += (c->n + 3) / 4)
@@ -253,8 +253,8 @@ static void curve_labels(text_out *o, const curve *c, const scale *s)
 
 void charts_curve(text_out *o, const curve *c, uint64_t here)
 {
-    scale s = { .least = log2(fmax(memprof_mib(c->v[0].vram), 1.0)),
-                .most = log2(fmax(memprof_mib(c->v[c->n - 1].vram), 1.0)) };
+    chart_axes s = { .least = log2(fmax(memprof_mib(c->v[0].vram), 1.0)),
+                     .most = log2(fmax(memprof_mib(c->v[c->n - 1].vram), 1.0)) };
     for (int i = 0; i < c->n; i++)
         s.step = fmax(s.step, c->v[i].step * 1.1);
     if (!(s.step > 0))

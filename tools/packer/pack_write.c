@@ -68,7 +68,7 @@ typedef struct packer {
 } packer;
 
 /* One thread's buffers. */
-typedef struct worker {
+typedef struct encode_worker {
     packer *p;
     ZSTD_CCtx *zstd;
     char *dense;   /* a chunk as it is gathered */
@@ -76,7 +76,7 @@ typedef struct worker {
     char *codes;   /* a chunk in int8; NULL where there is none */
     char *coded, *planes;
     pthread_t thread;
-} worker;
+} encode_worker;
 
 /* ---- one worker ---- */
 
@@ -121,7 +121,7 @@ static size_t worker_bytes(const pack_cut *c)
            PACK_FRAME + ZSTD_estimateCCtxSize(LEVEL);
 }
 
-static void worker_close(worker *w)
+static void worker_close(encode_worker *w)
 {
     ZSTD_freeCCtx(w->zstd);
     mem_free(w->dense);
@@ -131,18 +131,18 @@ static void worker_close(worker *w)
     mem_free(w->planes);
 }
 
-static refine_status worker_open(worker *w, packer *p)
+static refine_status worker_open(encode_worker *w, packer *p)
 {
     const pack_cut *c = &p->cut;
     const size_t codes = codes_bytes(c);
 
-    *w = (worker){ .p = p,
-                   .zstd = zstd_open(LEVEL),
-                   .dense = mem_alloc(c->biggest_dense),
-                   .scratch = mem_alloc(worker_scratch_bytes(c)),
-                   .codes = codes ? mem_alloc(codes) : NULL,
-                   .coded = mem_map(coded_bytes(c)), /* aligned for direct writes */
-                   .planes = mem_alloc(PACK_FRAME) };
+    *w = (encode_worker){ .p = p,
+                          .zstd = zstd_open(LEVEL),
+                          .dense = mem_alloc(c->biggest_dense),
+                          .scratch = mem_alloc(worker_scratch_bytes(c)),
+                          .codes = codes ? mem_alloc(codes) : NULL,
+                          .coded = mem_map(coded_bytes(c)), /* aligned for direct writes */
+                          .planes = mem_alloc(PACK_FRAME) };
     if (w->zstd && w->dense && w->scratch && (w->codes || !codes) && w->coded && w->planes)
         return REFINE_OK;
     worker_close(w);
@@ -160,7 +160,7 @@ static void split_planes(char *dst, const char *src, size_t bytes)
     }
 }
 
-static refine_status encode_frame(worker *w, pack_frame *f, const char *plain, char *dst,
+static refine_status encode_frame(encode_worker *w, pack_frame *f, const char *plain, char *dst,
                                   dtype type, refine_error *err)
 {
     const bool split = type == DT_F16;
@@ -188,7 +188,7 @@ static refine_status encode_frame(worker *w, pack_frame *f, const char *plain, c
 }
 
 /* Frames of a chunk to w->coded, zeros up to PACK_ALIGN behind them. */
-static refine_status encode_chunk(worker *w, pack_chunk *k, const char *plain, dtype type,
+static refine_status encode_chunk(encode_worker *w, pack_chunk *k, const char *plain, dtype type,
                                   refine_error *err)
 {
     pack_frame *f = &w->p->frame[k->first_frame];
@@ -211,7 +211,7 @@ static size_t row_elements(const pack_tensor *t)
 }
 
 /* As 16-bit rows, which are hashed whatever becomes of them. */
-static refine_status gather_matrix(worker *w, int chunk, refine_error *err)
+static refine_status gather_matrix(encode_worker *w, int chunk, refine_error *err)
 {
     packer *p = w->p;
     const pack_chunk *k = &p->cut.chunk[chunk];
@@ -227,7 +227,7 @@ static refine_status gather_matrix(worker *w, int chunk, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status gather_vectors(worker *w, int chunk, refine_error *err)
+static refine_status gather_vectors(encode_worker *w, int chunk, refine_error *err)
 {
     packer *p = w->p;
     const pack_chunk *k = &p->cut.chunk[chunk];
@@ -245,7 +245,7 @@ static refine_status gather_vectors(worker *w, int chunk, refine_error *err)
 }
 
 /* From w->dense to w->codes, tile by tile. */
-static void quantise_chunk(worker *w, int chunk)
+static void quantise_chunk(encode_worker *w, int chunk)
 {
     packer *p = w->p;
     const pack_chunk *k = &p->cut.chunk[chunk];
@@ -266,7 +266,7 @@ static void quantise_chunk(worker *w, int chunk)
     }
 }
 
-static refine_status build_chunk(worker *w, int chunk, refine_error *err)
+static refine_status build_chunk(encode_worker *w, int chunk, refine_error *err)
 {
     pack_chunk *k = &w->p->cut.chunk[chunk];
     const dtype type = (dtype)w->p->cut.tensor[k->tensor].dtype;
@@ -347,7 +347,7 @@ static void expect_chunk(const packer *p, int chunk)
 
 static void *run_pack_worker(void *arg)
 {
-    worker *w = arg;
+    encode_worker *w = arg;
     packer *p = w->p;
     refine_error err = { 0 };
     int chunk;
@@ -389,7 +389,7 @@ static int choose_threads(const packer *p)
 static refine_status run_workers(packer *p, int *threads)
 {
     const int n = choose_threads(p);
-    worker *w = mem_calloc((size_t)n, sizeof *w);
+    encode_worker *w = mem_calloc((size_t)n, sizeof *w);
     int started = 0;
 
     if (!w || worker_open(&w[0], p) != REFINE_OK) {

@@ -36,17 +36,20 @@ typedef struct demo {
 } demo;
 
 /* One element of a tensor: output o, input i, tap (y, x) of a k x k kernel. */
-typedef struct place {
+typedef struct weight_element {
     int o, i, y, x, k, c_in;
-} place;
+} weight_element;
 
-typedef float value_at(place p);
+typedef float value_at(weight_element p);
 
 /* ---- what elements are ---- */
 
 static float binomial_weight(int tap) { return tap == 1 ? 0.5f : 0.25f; }
-static float smoothing_weight(place p) { return binomial_weight(p.y) * binomial_weight(p.x); }
-static float centre_weight(place p) { return p.y == p.k / 2 && p.x == p.k / 2 ? 1 : 0; }
+static float smoothing_weight(weight_element p)
+{
+    return binomial_weight(p.y) * binomial_weight(p.x);
+}
+static float centre_weight(weight_element p) { return p.y == p.k / 2 && p.x == p.k / 2 ? 1 : 0; }
 
 /* 1 where channel c carries signal j, -1 where it carries its negative. */
 static float carrier_sign(int c, int j)
@@ -54,50 +57,53 @@ static float carrier_sign(int c, int j)
     return c == PAIR * j ? 1.0f : c == PAIR * j + 1 ? -1.0f : 0.0f;
 }
 
-static float zero_value(place p)
+static float zero_value(weight_element p)
 {
     (void)p;
     return 0;
 }
 
-static float pass_channel(place p) { return p.o == p.i ? centre_weight(p) : 0; }
-static float pass_skip(place p) { return p.i == p.c_in / 2 + p.o ? 1 : 0; }
-static float halve_side(place p) { return p.o == p.i && p.y < 2 && p.x < 2 ? 0.25f : 0; }
-static float enlarge_smoothly(place p) { return p.o == p.i ? smoothing_weight(p) : 0; }
+static float pass_channel(weight_element p) { return p.o == p.i ? centre_weight(p) : 0; }
+static float pass_skip(weight_element p) { return p.i == p.c_in / 2 + p.o ? 1 : 0; }
+static float halve_side(weight_element p) { return p.o == p.i && p.y < 2 && p.x < 2 ? 0.25f : 0; }
+static float enlarge_smoothly(weight_element p) { return p.o == p.i ? smoothing_weight(p) : 0; }
 
-static float loud_pair_bias(place p)
+static float loud_pair_bias(weight_element p)
 {
     return p.i % PAIR == 2 ? LOUD : p.i % PAIR == 3 ? -LOUD : 0;
 }
 
-static float norm_deviation(place p)
+static float norm_deviation(weight_element p)
 {
     (void)p;
     return LOUD * 0.70710678f;
 }
 
-static float from_colours(place p) { return carrier_sign(p.o, p.i) * centre_weight(p); }
-static float to_colours(place p) { return carrier_sign(p.i, p.o) * centre_weight(p); }
-static float from_latents(place p) { return p.i < COLOURS ? from_colours(p) / LOUDNESS : 0; }
+static float from_colours(weight_element p) { return carrier_sign(p.o, p.i) * centre_weight(p); }
+static float to_colours(weight_element p) { return carrier_sign(p.i, p.o) * centre_weight(p); }
+static float from_latents(weight_element p)
+{
+    return p.i < COLOURS ? from_colours(p) / LOUDNESS : 0;
+}
 
-static float to_moments(place p) { return p.o < COLOURS ? to_colours(p) * LOUDNESS : 0; }
-static float moments_bias(place p) { return p.i < LATENTS ? 0 : SURE; }
+static float to_moments(weight_element p) { return p.o < COLOURS ? to_colours(p) * LOUDNESS : 0; }
+static float moments_bias(weight_element p) { return p.i < LATENTS ? 0 : SURE; }
 
-static float sharpness_weight(place p)
+static float sharpness_weight(weight_element p)
 {
     return carrier_sign(p.o, p.i) * (centre_weight(p) - smoothing_weight(p));
 }
-static float to_noise(place p) { return to_colours(p) * EAGERNESS; }
+static float to_noise(weight_element p) { return to_colours(p) * EAGERNESS; }
 
 /* ---- which tensors ---- */
 
-typedef struct rule {
+typedef struct demo_rule {
     const char *begin, *end;
     value_at *value;
-} rule;
+} demo_rule;
 
 /* The first that matches; what none matches is random. */
-static const rule RULES[] = {
+static const demo_rule RULES[] = {
     { "vae.encoder.mid_block.resnets.1.", "conv2.bias", loud_pair_bias },
     { "vae.decoder.up_blocks.3.resnets.1.", "conv2.bias", loud_pair_bias },
     { "vae.", "conv2.weight", zero_value },
@@ -150,16 +156,16 @@ static value_at *find_value_rule(const char *name)
 /* ---- the source ---- */
 
 /* Element `at` of a tensor in diffusers' order: [out][in][kh][kw]. */
-static place element_position(const layout_entry *e, uint64_t at)
+static weight_element element_position(const layout_entry *e, uint64_t at)
 {
     const uint64_t kw = (uint64_t)e->kw, kh = (uint64_t)e->kh, c_in = (uint64_t)e->c_in;
 
-    return (place){ .o = (int)(at / (kw * kh * c_in)),
-                    .i = (int)(at / (kw * kh) % c_in),
-                    .y = (int)(at / kw % kh),
-                    .x = (int)(at % kw),
-                    .k = e->kh,
-                    .c_in = e->c_in };
+    return (weight_element){ .o = (int)(at / (kw * kh * c_in)),
+                             .i = (int)(at / (kw * kh) % c_in),
+                             .y = (int)(at / kw % kh),
+                             .x = (int)(at % kw),
+                             .k = e->kh,
+                             .c_in = e->c_in };
 }
 
 static refine_status demo_read(const weight_source *s, int entry, int part, uint64_t first,

@@ -167,7 +167,7 @@ static bool vae_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
     return format_renamed(out, at, rest, VAE_RESNET, COUNT(VAE_RESNET));
 }
 
-static bool vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
+static bool format_vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
 {
     char at[LAYOUT_NAME];
     const char *rest;
@@ -194,7 +194,7 @@ static bool vae_encoder(char out[LAYOUT_NAME], const char *s)
                vae_resnet(out, at, rest);
     if ((rest = match_pattern(s, "down.#.downsample.", n)))
         return format_ldm_name(out, "vae.encoder.down_blocks.%d.downsamplers.0.%s", n[0], rest);
-    return vae_mid(out, "encoder", s);
+    return format_vae_mid(out, "encoder", s);
 }
 
 /* The single file counts levels from the finest, diffusers in the order they run. */
@@ -211,7 +211,7 @@ static bool vae_decoder(char out[LAYOUT_NAME], const char *s, int levels)
     if ((rest = match_pattern(s, "up.#.upsample.", n)))
         return format_ldm_name(out, "vae.decoder.up_blocks.%d.upsamplers.0.%s", levels - 1 - n[0],
                                rest);
-    return vae_mid(out, "decoder", s);
+    return format_vae_mid(out, "decoder", s);
 }
 
 static bool vae_translate(char out[LAYOUT_NAME], const char *s, int levels)

@@ -11,10 +11,10 @@
 
 typedef enum where { BEGINS, CONTAINS } where;
 
-typedef struct rule {
+typedef struct kind_rule {
     where at;
     const char *text, *is;
-} rule;
+} kind_rule;
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -23,7 +23,7 @@ static const char TEXT[] = "conditioner.embedders.0.model.";
 static const char VAE[] = "first_stage_model.";
 static const char LABELS[] = "model.diffusion_model.label_emb.0.0.weight";
 
-static const rule PATCHES[] = {
+static const kind_rule PATCHES[] = {
     { CONTAINS, "lora_", "a LoRA, a patch for a model" },
     { CONTAINS, ".lora.", "a LoRA, a patch for a model" },
     { CONTAINS, "lokr_", "a LoKr, a patch for a model" },
@@ -35,7 +35,7 @@ static const rule PATCHES[] = {
     { BEGINS, "clip_g", "a textual inversion" },
 };
 
-static const rule WHOLES[] = {
+static const kind_rule WHOLES[] = {
     { BEGINS, "conditioner.embedders.1.", "the SDXL base model" },
     { BEGINS, "cond_stage_model.transformer.", "a Stable Diffusion 1 model" },
     { BEGINS, "cond_stage_model.model.", "a Stable Diffusion 2 model" },
@@ -43,7 +43,7 @@ static const rule WHOLES[] = {
     { CONTAINS, "double_blocks.", "a FLUX model" },
 };
 
-static const rule PARTS[] = {
+static const kind_rule PARTS[] = {
     { BEGINS, UNET, "a UNet alone, without text encoder and VAE" },
     { BEGINS, "down_blocks.",
       "a UNet alone, in diffusers' layout: give the directory that "
@@ -57,7 +57,7 @@ static const rule PARTS[] = {
     { BEGINS, "transformer.resblocks.", "a text encoder alone" },
 };
 
-static bool has_tensor_matching(const safetensors *f, const rule *r)
+static bool has_tensor_matching(const safetensors *f, const kind_rule *r)
 {
     for (int i = 0; i < f->n; i++) {
         const char *found = strstr(f->tensor[i].name, r->text);
@@ -69,11 +69,11 @@ static bool has_tensor_matching(const safetensors *f, const rule *r)
 
 static bool has_tensor_prefix(const safetensors *f, const char *prefix)
 {
-    const rule r = { BEGINS, prefix, NULL };
+    const kind_rule r = { BEGINS, prefix, NULL };
     return has_tensor_matching(f, &r);
 }
 
-static const char *name_by(const safetensors *f, const rule *rules, size_t n)
+static const char *name_by(const safetensors *f, const kind_rule *rules, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (has_tensor_matching(f, &rules[i]))

@@ -50,9 +50,9 @@ typedef struct synthetic {
 } synthetic;
 
 /* value = offset + scale * u */
-typedef struct scale {
+typedef struct weight_scale {
     float offset, factor;
-} scale;
+} weight_scale;
 
 static const uint64_t GOLDEN = 0x9E3779B97F4A7C15u;
 
@@ -71,7 +71,7 @@ static uint64_t hash_name_fnv1a(const char *s)
     return h;
 }
 
-static void fill_synthetic(float *dst, uint64_t key, uint64_t first, size_t n, scale by)
+static void fill_synthetic(float *dst, uint64_t key, uint64_t first, size_t n, weight_scale by)
 {
     const uint64_t start = key + (first + 1) * GOLDEN;
     for (size_t i = 0; i < n; i++) {
@@ -117,19 +117,19 @@ static const layout_entry *weight_beside(const layout *l, const layout_entry *bi
     return i < 0 ? bias : &l->entry[i];
 }
 
-static scale scale_of(const layout *l, const layout_entry *e, const char *name)
+static weight_scale scale_of(const layout *l, const layout_entry *e, const char *name)
 {
     size_t len;
     const char *module = module_of(name, &len);
     const bool bias = name_ends_with(name, strlen(name), ".bias");
 
     if (name_contains(module, len, "norm"))
-        return (scale){ bias ? 0.0f : 1.0f, 0.125f };
+        return (weight_scale){ bias ? 0.0f : 1.0f, 0.125f };
     if (strncmp(name, "text.", 5) == 0 && name_ends_with(module, len, "_embedding"))
-        return (scale){ 0.0f, 0.03125f };
+        return (weight_scale){ 0.0f, 0.03125f };
     const layout_entry *w = bias ? weight_beside(l, e) : e;
     const double fan_in = (double)w->kh * w->kw * w->c_in;
-    return (scale){ 0.0f, (float)(1.0 / sqrt(fan_in)) };
+    return (weight_scale){ 0.0f, (float)(1.0 / sqrt(fan_in)) };
 }
 
 static refine_status synthetic_read(const weight_source *s, int entry, int part, uint64_t first,
@@ -138,7 +138,7 @@ static refine_status synthetic_read(const weight_source *s, int entry, int part,
     const synthetic *y = (const synthetic *)s;
     const layout_entry *e = &s->list.entry[entry];
     const uint64_t key = mix_splitmix64(y->seed + GOLDEN) ^ hash_name_fnv1a(e->source[part]);
-    const scale by = scale_of(&s->list, e, e->source[part]);
+    const weight_scale by = scale_of(&s->list, e, e->source[part]);
     float wide[BLOCK];
     uint16_t narrow[BLOCK];
 

@@ -1,4 +1,4 @@
-/* tests/bench/gemm.c -- products by the cuBLAS that is here when the bench runs.
+/* tests/bench/cublas.c -- products by the cuBLAS that is here when the bench runs.
  *
  * It is asked of the loader, by the name in REFINE_CUBLAS or the usual ones, so that a bench built
  * where there is none finds it where there is one, and of either version.  The few of its names
@@ -7,7 +7,7 @@
  *
  * cuBLAS counts down columns, so it is asked for c^T = b a^T.
  */
-#include "tests/bench/gemm.h"
+#include "tests/bench/cublas.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ typedef int gemm_fn(handle, int, int, int, int, int, const void *, const void *,
                     long long, const void *, int, int, long long, const void *, void *, int, int,
                     long long, int, int, int);
 
-struct gemm {
+struct cublas {
     void *library;
     handle h;
     destroy_fn *destroy;
@@ -50,7 +50,7 @@ static bool find_cublas_symbol(void *library, const char *name, void *function, 
     return p != NULL;
 }
 
-static bool start_cublas(gemm *g, cudaStream_t s)
+static bool start_cublas(cublas *g, cudaStream_t s)
 {
     create_fn *create;
     stream_fn *set_stream;
@@ -64,16 +64,16 @@ static bool start_cublas(gemm *g, cudaStream_t s)
            create(&g->h) == SUCCESS && set_stream(g->h, s) == SUCCESS;
 }
 
-gemm *gemm_open(cudaStream_t s)
+cublas *cublas_open(cudaStream_t s)
 {
-    gemm *g = calloc(1, sizeof *g);
+    cublas *g = calloc(1, sizeof *g);
     if (g && start_cublas(g, s))
         return g;
-    gemm_close(g);
+    cublas_close(g);
     return NULL;
 }
 
-void gemm_close(gemm *g)
+void cublas_close(cublas *g)
 {
     if (g && g->h)
         (void)g->destroy(g->h);
@@ -82,7 +82,7 @@ void gemm_close(gemm *g)
     free(g);
 }
 
-bool gemm_run(gemm *g, const gemm_args *a)
+bool cublas_multiply(cublas *g, const cublas_args *a)
 {
     const float one = 1, zero = 0;
     return g->multiply(g->h, a->b_transposed ? OP_N : OP_T, OP_N, a->n, a->m, a->k, &one, a->b,

@@ -1,4 +1,4 @@
-/* tests/bench/gemm.h -- products by cuBLAS, to set our kernels beside.
+/* tests/bench/cublas.h -- products by cuBLAS, to set our kernels beside.
  *
  *     c[i] = a[i] * b[i]^T        i = 0..batch-1, fp16, summed in F32
  *
@@ -11,22 +11,22 @@
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 
-typedef struct gemm gemm;
+typedef struct cublas cublas;
 
-typedef struct gemm_args {
+typedef struct cublas_args {
     const void *a, *b;
     void       *c;
     int         m, n, k, lda, ldb, ldc;
     bool        b_transposed;
     int         batch;
     long long   a_step, b_step, c_step;
-} gemm_args;
+} cublas_args;
 
 /* NULL: there is no cuBLAS here when it runs. */
-gemm *gemm_open(cudaStream_t s);
-void  gemm_close(gemm *g); /* NULL is fine */
+cublas *cublas_open(cudaStream_t s);
+void  cublas_close(cublas *g); /* NULL is fine */
 
 /* False: cuBLAS does not do this. */
-bool gemm_run(gemm *g, const gemm_args *a);
+bool cublas_multiply(cublas *g, const cublas_args *a);
 
 #endif
