@@ -21,7 +21,7 @@ endif()
 
 add_library(refine_flags INTERFACE)
 target_include_directories(refine_flags INTERFACE
-    ${PROJECT_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+    ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/engine/include ${CMAKE_BINARY_DIR}/generated)
 target_compile_options(refine_flags INTERFACE
     $<$<COMPILE_LANGUAGE:C>:-pedantic -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
     -Wstrict-prototypes -Wmissing-prototypes -Wvla>)

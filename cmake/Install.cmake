@@ -3,15 +3,7 @@
 if(TARGET refine)
     install(TARGETS refine LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
-    # The public headers include each other from the source root; installed they live in
-    # refine/, so the includes between them are rewritten on the way.
-    file(READ engine/refine.h header)
-    string(REPLACE "\"engine/base/" "\"refine/" header "${header}")
-    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/installed/refine.h CONTENT "${header}" @ONLY)
-    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS engine/refine.h)
-    install(FILES ${CMAKE_BINARY_DIR}/installed/refine.h engine/base/event.h
-                  engine/base/status.h
-            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/refine)
+    install(DIRECTORY engine/include/refine DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
     # Found from where it lies, so that --prefix at installation works too.
     file(RELATIVE_PATH PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)

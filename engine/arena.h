@@ -1,8 +1,8 @@
-/* engine/arena.h -- the zones between the parts of the arena (engine/plan.h). */
+/* engine/arena.h -- the zones between the parts of the arena (engine/plan/plan.h). */
 #ifndef REFINE_ARENA_H
 #define REFINE_ARENA_H
 
-#include "engine/plan.h"
+#include "engine/plan/plan.h"
 
 /* Lays a zone behind each part, where the plan has them. */
 void arena_guard(dev *d, const plan *p, char *arena);

@@ -2,9 +2,9 @@
 #ifndef REFINE_DEVICE_CHOICE_H
 #define REFINE_DEVICE_CHOICE_H
 
-#include "engine/model.h"
-#include "engine/refine.h"
+#include "engine/model/model.h"
 #include "kernels/device.h"
+#include <refine/refine.h>
 
 typedef struct device_choice {
     dev *d; /* the caller's to close */

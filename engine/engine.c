@@ -11,7 +11,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "engine/pipeline_run.h"
+#include "engine/pipeline.h"
 #include "refine_version.h"
 
 #include <string.h>

@@ -4,7 +4,7 @@
 
 #include "engine/device_choice.h"
 #include "engine/observer.h"
-#include "engine/tokenizer.h"
+#include "engine/text/tokenizer.h"
 #include "offload/spill.h"
 
 struct refine_engine {

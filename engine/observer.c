@@ -4,7 +4,7 @@
 #include "engine/arena.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-#include "engine/finite.h"
+#include "engine/model/finite.h"
 
 #include <math.h>
 

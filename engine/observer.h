@@ -2,17 +2,17 @@
  *
  *     start -> begin phase -> [begin step -> tick ... -> end step] -> end phase -> ... -> finish
  *
- * Progress and time left, the outputs of layers (engine/stages.h), spans of the trace, the seconds
+ * Progress and time left, the outputs of layers (engine/model/layer_output.h), spans of the trace, the seconds
  * of phases and steps; and whether what a phase hands to the host is made of numbers
- * (engine/finite.h).  The caller's functions may end the run: the device then is failed with
+ * (engine/model/finite.h).  The caller's functions may end the run: the device then is failed with
  * REFINE_ECANCELLED.  Nothing here takes memory.
  */
 #ifndef REFINE_OBSERVER_H
 #define REFINE_OBSERVER_H
 
-#include "engine/forecast.h"
-#include "engine/refine.h"
-#include "engine/stages.h"
+#include "engine/model/layer_output.h"
+#include "engine/plan/forecast.h"
+#include <refine/refine.h>
 
 typedef struct observer {
     /* The engine's, from before the first run on. */

@@ -1,355 +1,224 @@
-/* engine/pipeline.c -- the phases of one picture.
+/* engine/pipeline.c -- SDEdit, and the second half of an ensemble of experts.
  *
- * Reference: diffusers StableDiffusionXLImg2ImgPipeline.__call__ with
- * requires_aesthetics_score; order of the halves is [negative, positive].
+ *     z = VAE(image) + sigma[first] noise          or the latents given, with the noise of a base
+ *     c = text(prompt), uncond = text(negative)
+ *     for each step:
+ *         e = UNet(z / sqrt(sigma^2 + 1), c), likewise uncond
+ *         z = Euler step of z along  uncond + guidance (c - uncond)
+ *     image = VAE(z)
+ *
+ * Images go through each phase together, and none depends on the others.  Noise is drawn in
+ * diffusers' order: the posterior's, then the initial one.
+ *
+ * Reference: diffusers StableDiffusionXLImg2ImgPipeline.__call__; Meng et al. 2022, "SDEdit".
  */
 #include "engine/pipeline.h"
 
-#include "engine/base/mem.h"
-#include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "engine/embed.h"
-#include "engine/finite.h"
+#include "engine/model/finite.h"
+#include "engine/sampling/rng.h"
 
-#include <math.h>
 #include <string.h>
 
-enum { MAX_SIDE = 16384, LATENT_CHANNELS = 4, PIXEL_ROWS = 8 };
+static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size_t)p->w; }
 
-/* ---- opening ---- */
-
-static refine_status check_job(const refine_job *j, refine_error *err)
+/* Phases share one region of the arena.  peak: of those that begin. */
+static void begin_region(pipeline_context *c, size_t peak)
 {
-    const char *bad = NULL;
-    if (j->width < 64 || j->height < 64 || j->width > MAX_SIDE || j->height > MAX_SIDE)
-        bad = "width and height must be between 64 and 16384";
-    else if (j->width % VAE_SCALE || j->height % VAE_SCALE)
-        bad = "width and height must be multiples of 8";
-    else if (!j->rgb_in == !j->latents_in)
-        bad = "give either pixels or latents";
-    else if (!j->rgb_out && !j->latents_out)
-        bad = "neither pixels nor latents are wanted";
-    else if (j->steps < 1 || j->steps > 1000)
-        bad = "steps must be between 1 and 1000";
-    else if (!(j->strength >= 0 && j->strength <= 1))
-        bad = "strength must be between 0 and 1";
-    else if (!(j->denoising_start >= 0 && j->denoising_start < 1))
-        bad = "denoising start must be between 0 and 1";
-    else if (!isfinite(j->guidance) || !isfinite(j->aesthetic_score) ||
-             !isfinite(j->negative_aesthetic_score))
-        bad = "guidance and scores must be finite numbers";
-    return bad ? refine_fail(err, REFINE_EINVAL, "%s", bad) : REFINE_OK;
+    const plan *p = c->plan;
+    run *r = c->r;
+    r->norms_within = peak;
+    scratch_close(&r->mem);
+    scratch_open(&r->mem, r->d, c->arena + plan_region_at(p), p->region, p->zone);
+    scratch_open(&r->spilled, r->d, SCRATCH_TOKEN, p->spill_host + p->spill_file, 0);
 }
 
-static float *alloc_floats(size_t a, size_t b, size_t c)
+/* ---- prompts ---- */
+
+/* [negative, prompt], or the prompt alone without guidance. */
+static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, int image,
+                                      refine_error *err)
 {
-    return mem_calloc(a * b * c, sizeof(float));
-}
+    const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
+    const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
+                                                                           : TOKENIZER_DIFFUSERS;
+    const int halves = c->p->halves;
+    int ids[TEXT_TOKENS], counts[2] = { 0, 0 };
 
-static bool take_buffers(pipeline *p)
-{
-    const model_config *c = &p->m->l.config;
-    const size_t n = (size_t)p->items, hw = (size_t)p->h * (size_t)p->w;
-    const size_t steps = (size_t)p->steps, width = (size_t)c->text.width;
-
-    p->positions = alloc_floats(TEXT_TOKENS, width, 1);
-    p->embedded = alloc_floats(n, TEXT_TOKENS, width);
-    p->pooled = alloc_floats(n, (size_t)c->text.projection, 1);
-    p->vectors = alloc_floats(n, (size_t)c->unet.add_embed_dim, 1);
-    p->sinusoids = alloc_floats(n, steps, (size_t)c->unet.channels[0]);
-    p->latents = alloc_floats((size_t)p->images, LATENT_CHANNELS, hw);
-    p->noise = alloc_floats(LATENT_CHANNELS, hw, 1);
-    p->unet_in = alloc_floats(n, hw, LATENT_CHANNELS);
-    p->unet_out = alloc_floats(n, hw, LATENT_CHANNELS);
-    p->moments = alloc_floats(hw, 2 * LATENT_CHANNELS, 1);
-    p->pixel_rows = alloc_floats(PIXEL_ROWS, (size_t)p->width, 3);
-    p->eos = mem_calloc(n, sizeof *p->eos);
-    return p->eos && p->positions && p->embedded && p->pooled && p->vectors && p->sinusoids &&
-           p->latents && p->noise && p->unet_in && p->unet_out && p->moments && p->pixel_rows;
-}
-
-static void set_schedule(pipeline *p, const refine_job *j)
-{
-    p->first = scheduler_first(&p->sched, j->strength, j->denoising_start);
-    p->steps = p->sched.steps - p->first;
-}
-
-static int halves_of(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
-
-static void fill_sinusoids(pipeline *p)
-{
-    const int base = p->m->l.config.unet.channels[0];
-    for (int n = 0; n < p->items; n++)
-        for (int s = 0; s < p->steps; s++)
-            embed_sinusoid(p->sinusoids + ((size_t)n * (size_t)p->steps + (size_t)s) * (size_t)base,
-                           p->sched.timestep[p->first + s], base);
-}
-
-refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
-                            refine_error *err)
-{
-    refine_status st;
-    *out = NULL;
-    TRY(check_job(j, err));
-    if (images < 1 || images > PIPELINE_IMAGES)
-        return refine_fail(err, REFINE_EINVAL, "between 1 and %d images can go together",
-                           PIPELINE_IMAGES);
-    if (m->l.config.unet.in_channels != LATENT_CHANNELS)
-        return refine_fail(err, REFINE_EFORMAT, "%s: latents of %d channels are not supported",
-                           pack_path(m->p), m->l.config.unet.in_channels);
-
-    pipeline *p = mem_calloc(1, sizeof *p);
-    if (!p)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    p->m = m;
-    p->width = j->width;
-    p->height = j->height;
-    p->h = j->height / VAE_SCALE;
-    p->w = j->width / VAE_SCALE;
-    p->images = images;
-    p->halves = halves_of(j);
-    p->items = p->per_pass = images * p->halves;
-    p->encodes = j->rgb_in != NULL;
-    p->decodes = j->rgb_out != NULL;
-    st = scheduler_open(&p->sched, &m->l.config.schedule, j->steps);
-    if (st != REFINE_OK) {
-        refine_fail(err, st, "a schedule of %d steps is not supported", j->steps);
-        goto fail;
+    for (int i = 2 - halves; i < 2; i++) {
+        TRY(tokenizer_encode(c->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
+                             err));
+        TRY(pipeline_set_prompt(c->p, image * halves + i - (2 - halves), ids, err));
     }
-    set_schedule(p, j);
-    if (p->steps < 1) {
-        st = refine_fail(err, REFINE_EINVAL,
-                         "strength %g of %d steps runs no step at all; raise one of them",
-                         j->strength, j->steps);
-        goto fail;
+    if (image == 0) {
+        c->negative_tokens = counts[0];
+        c->tokens = counts[1];
     }
-    text_bind(&p->text, m);
-    unet_bind(&p->unet, m);
-    vae_bind(&p->vae, m);
-    if (!take_buffers(p)) {
-        st = refine_fail(err, REFINE_ENOMEM, "out of memory");
-        goto fail;
-    }
-    fill_sinusoids(p);
-    *out = p;
     return REFINE_OK;
-
-fail:
-    pipeline_close(p);
-    return st;
 }
 
-void pipeline_close(pipeline *p)
+/* The states and the pooled prompt, of all halves of each image. */
+static void check_embeddings(const pipeline_context *c)
 {
-    if (!p)
-        return;
-    float *const buffers[] = { p->positions, p->embedded, p->pooled,    p->vectors,
-                               p->sinusoids, p->latents,  p->noise,     p->unet_in,
-                               p->unet_out,  p->moments,  p->pixel_rows };
-    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
-        mem_free(buffers[i]);
-    mem_free(p->eos);
-    mem_free(p);
-}
-
-bool pipeline_fits(const pipeline *p, const refine_job *j)
-{
-    return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
-           j->steps == p->sched.steps && halves_of(j) == p->halves &&
-           scheduler_first(&p->sched, j->strength, j->denoising_start) == p->first &&
-           (j->rgb_in != NULL) == p->encodes && (j->rgb_out != NULL) == p->decodes;
-}
-
-/* ---- pixels ---- */
-
-static int rows_from(const pipeline *p, int row)
-{
-    return (int)num_min(PIXEL_ROWS, (size_t)(p->height - row));
-}
-
-/* x = u8 / 255 * 2 - 1, as diffusers' VaeImageProcessor rounds it. */
-static void set_pixels(pipeline *p, run *r, tensor pixels, const uint8_t *rgb)
-{
-    for (int row = 0; row < p->height; row += PIXEL_ROWS) {
-        const tensor band = run_rows(pixels, row, rows_from(p, row));
-        const size_t n = tensor_bytes(band) / sizeof(float);
-        const uint8_t *src = rgb + (size_t)row * (size_t)p->width * 3;
-        for (size_t i = 0; i < n; i++)
-            p->pixel_rows[i] = 2.0f * ((float)src[i] / 255.0f) - 1.0f;
-        dev_put(r->d, band.data, p->pixel_rows, tensor_bytes(band));
+    const pipeline *p = c->p;
+    const size_t states = (size_t)p->halves * TEXT_TOKENS * (size_t)p->text.c->width;
+    const size_t pooled = (size_t)p->halves * (size_t)p->text.c->projection;
+    for (int i = 0; i < p->images; i++) {
+        observer_check(c->o, "the text encoder's result", i, p->embedded + (size_t)i * states,
+                       states, NULL);
+        observer_check(c->o, "the pooled prompt", i, p->pooled + (size_t)i * pooled, pooled, NULL);
     }
 }
 
-/* u8 = round_half_even(255 * clamp(y / 2 + 0.5)) */
-static uint8_t convert_pixel(float y)
+static refine_status encode_prompts(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
-    const float v = y * 0.5f + 0.5f;
-    if (!(v > 0.0f))
-        return 0;
-    return v >= 1.0f ? 255 : (uint8_t)nearbyintf(v * 255.0f);
+    observer_begin_phase(c->o, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
+    begin_region(c, c->plan->unet);
+    pipeline_text(c->p, c->r, jobs);
+    check_embeddings(c);
+    TRY(dev_result(c->r->d, err));
+    observer_end_phase(c->o);
+    return REFINE_OK;
 }
 
-/* Says how many values are not finite. */
-static size_t get_pixels(pipeline *p, run *r, tensor pixels, uint8_t *rgb)
-{
-    size_t bad = 0;
-    for (int row = 0; row < p->height; row += PIXEL_ROWS) {
-        const tensor band = run_rows(pixels, row, rows_from(p, row));
-        const size_t n = tensor_bytes(band) / sizeof(float);
-        uint8_t *dst = rgb + (size_t)row * (size_t)p->width * 3;
-        dev_get(r->d, p->pixel_rows, band.data, tensor_bytes(band));
-        if (dev_status(r->d) != REFINE_OK)
-            break;
-        bad += finite_bad(p->pixel_rows, n);
-        for (size_t i = 0; i < n; i++)
-            dst[i] = convert_pixel(p->pixel_rows[i]);
-    }
-    return bad;
-}
+/* ---- images to latents ---- */
 
-/* ---- phases ---- */
-
-void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb)
-{
-    tensor pixels = scratch_take(&r->mem, DT_F32, 1, p->height, p->width, 3);
-    tensor moments = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, 2 * LATENT_CHANNELS);
-    if (rgb)
-        set_pixels(p, r, pixels, rgb);
-    vae_encode(r, &p->vae, moments, pixels);
-    dev_get(r->d, p->moments, moments.data, tensor_bytes(moments));
-    scratch_give(&r->mem, moments);
-    scratch_give(&r->mem, pixels);
-}
-
-refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
+/* Into the image's latents. */
+static refine_status encode_image(pipeline_context *c, const refine_job *j, int image, rng *g,
                                   refine_error *err)
 {
-    float *out = p->embedded + (size_t)item * TEXT_TOKENS * (size_t)p->text.c->width;
-    p->eos[item] = text_eos(ids);
-    return text_embed(&p->text, p->m, p->positions, ids, out, err);
+    pipeline *p = c->p;
+    const size_t n = latent_values(p);
+    c->o->image = image;
+    begin_region(c, c->plan->encode);
+    pipeline_encode(p, c->r, j->rgb_in);
+    observer_check(c->o, "the encoded picture", image, p->moments, 2 * n, NULL);
+    TRY(dev_result(c->r->d, err));
+    rng_randn(g, p->noise, n);
+    pipeline_sample_moments(p, image);
+    return REFINE_OK;
 }
 
-/* The negative half differs in its score alone. */
-static void set_vectors(pipeline *p, const refine_job *jobs)
+/* The latents of an image at the first step's level of noise. */
+static refine_status start_latents(pipeline_context *c, const refine_job *j, int image,
+                                   refine_error *err)
 {
-    const unet_config *c = p->unet.c;
-    for (int n = 0; n < p->items; n++) {
-        const refine_job *j = &jobs[n / p->halves];
-        const bool positive = n % p->halves == p->halves - 1;
-        const float ids[MICRO_IDS] = { (float)p->height, (float)p->width, 0, 0,
-                                       positive ? j->aesthetic_score
-                                                : j->negative_aesthetic_score };
-        conditioning_vector(c, p->vectors + (size_t)n * (size_t)c->add_embed_dim,
-                            p->pooled + (size_t)n * (size_t)p->text.c->projection, ids);
-    }
-}
-
-void pipeline_text(pipeline *p, run *r, const refine_job *j)
-{
-    tensor text = scratch_take(&r->mem, DT_F32, p->items, 1, TEXT_TOKENS, p->text.c->width);
-    tensor pooled = scratch_take(&r->mem, DT_F32, p->items, 1, 1, p->text.c->projection);
-
-    dev_put(r->d, text.data, p->embedded, tensor_bytes(text));
-    text_forward(r, &p->text, text, p->eos, pooled);
-    dev_get(r->d, p->embedded, text.data, tensor_bytes(text));
-    dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));
-    scratch_give(&r->mem, pooled);
-
-    if (j)
-        set_vectors(p, j);
-    p->table = conditioning_forward(r, &p->unet, text, p->vectors, p->sinusoids, p->steps);
-    scratch_give(&r->mem, text);
-}
-
-int pipeline_passes(const pipeline *p) { return (p->items + p->per_pass - 1) / p->per_pass; }
-
-void pipeline_pass(pipeline *p, run *r, int step, int pass)
-{
-    const int first = pass * p->per_pass;
-    const int n = (int)num_min((size_t)p->per_pass, (size_t)(p->items - first));
-    const size_t at = (size_t)first * (size_t)p->h * (size_t)p->w * LATENT_CHANNELS;
-    tensor x = scratch_take(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
-    tensor eps = scratch_take(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
-
-    r->item0 = first;
-    dev_put(r->d, x.data, p->unet_in + at, tensor_bytes(x));
-    unet_forward(r, &p->unet, eps, x, tensor_images(conditioning_step(p->table, step), first, n));
-    dev_get(r->d, p->unet_out + at, eps.data, tensor_bytes(eps));
-    scratch_give(&r->mem, eps);
-    scratch_give(&r->mem, x);
-}
-
-float *pipeline_latents(pipeline *p, int image)
-{
-    return p->latents + (size_t)image * LATENT_CHANNELS * (size_t)p->h * (size_t)p->w;
-}
-
-/* Latents as the device wants them: NHWC in unet_in, divided by the scaling factor. */
-static void unscale_latents(pipeline *p, const float *latents)
-{
-    const size_t hw = (size_t)p->h * (size_t)p->w;
-    const float scale = p->vae.c->scaling_factor;
-    for (size_t c = 0; c < LATENT_CHANNELS; c++)
-        for (size_t i = 0; i < hw; i++)
-            p->unet_in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
-}
-
-size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb)
-{
-    size_t bad = 0;
-    tensor z = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
-    unscale_latents(p, pipeline_latents(p, image));
-    dev_put(r->d, z.data, p->unet_in, tensor_bytes(z));
-    tensor pixels = vae_decode(r, &p->vae, z);
-    if (rgb)
-        bad = get_pixels(p, r, pixels, rgb);
-    scratch_give(&r->mem, pixels);
-    return bad;
-}
-
-/* ---- between the phases ---- */
-
-void pipeline_sample_moments(pipeline *p, int image)
-{
-    const size_t hw = (size_t)p->h * (size_t)p->w;
-    const float scale = p->vae.c->scaling_factor;
+    pipeline *p = c->p;
+    const size_t n = latent_values(p);
     float *latents = pipeline_latents(p, image);
-    for (size_t c = 0; c < LATENT_CHANNELS; c++)
-        for (size_t i = 0; i < hw; i++) {
-            const float *m = p->moments + i * 2 * LATENT_CHANNELS;
-            const float logvar = fminf(fmaxf(m[LATENT_CHANNELS + c], -30.0f), 20.0f);
-            const float std = expf(0.5f * logvar);
-            latents[c * hw + i] = (m[c] + std * p->noise[c * hw + i]) * scale;
-        }
-}
+    rng g;
 
-void pipeline_scale_input(pipeline *p, int step)
-{
-    const size_t hw = (size_t)p->h * (size_t)p->w;
-    const float scale = scheduler_input_scale(&p->sched, p->first + step);
-    for (int n = 0; n < p->items; n++) {
-        const float *latents = pipeline_latents(p, n / p->halves);
-        float *in = p->unet_in + (size_t)n * hw * LATENT_CHANNELS;
-        for (size_t c = 0; c < LATENT_CHANNELS; c++)
-            for (size_t i = 0; i < hw; i++)
-                in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
+    rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
+    if (j->rgb_in)
+        TRY(encode_image(c, j, image, &g, err));
+    else
+        memcpy(latents, j->latents_in, n * sizeof *latents);
+    if (!(j->denoising_start > 0)) {
+        rng_randn(&g, p->noise, n);
+        scheduler_add_noise(&p->sched, p->first, latents, p->noise, n);
     }
+    return REFINE_OK;
 }
 
-void pipeline_advance(pipeline *p, int step, int image, float guidance)
+static refine_status prepare_latents(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
-    const size_t hw = (size_t)p->h * (size_t)p->w, item = hw * LATENT_CHANNELS;
-    const float *negative = p->unet_out + (size_t)(image * p->halves) * item;
-    const float *positive = negative + (size_t)(p->halves - 1) * item;
+    const pipeline *p = c->p;
+    if (p->encodes)
+        observer_begin_phase(c->o, REFINE_ENCODING, SEG_VAE_ENCODE, SEG_VAE_ENCODE, p->images);
+    for (int i = 0; i < p->images; i++)
+        TRY(start_latents(c, &jobs[i], i, err));
+    if (p->encodes)
+        observer_end_phase(c->o);
+    return REFINE_OK;
+}
 
-    /* The guided noise takes the place of the noise buffer, [4][h][w]. */
-    for (size_t c = 0; c < LATENT_CHANNELS; c++)
-        for (size_t i = 0; i < hw; i++) {
-            const size_t at = i * LATENT_CHANNELS + c;
-            float eps = positive[at];
-            if (p->halves == 2)
-                eps = negative[at] + guidance * (positive[at] - negative[at]);
-            p->noise[c * hw + i] = eps;
-        }
-    scheduler_step(&p->sched, p->first + step, pipeline_latents(p, image), p->noise, item);
+/* ---- denoising ---- */
+
+/* The UNet's result, of all halves of each image. */
+static void check_noise(const pipeline_context *c)
+{
+    const size_t n = (size_t)c->p->halves * latent_values(c->p);
+    for (int i = 0; i < c->p->images; i++)
+        observer_check(c->o, "the UNet's result", i, c->p->unet_out + (size_t)i * n, n, NULL);
+}
+
+static refine_status denoise_step(pipeline_context *c, const refine_job *jobs, int step,
+                                  refine_error *err)
+{
+    pipeline *p = c->p;
+    observer_begin_step(c->o, step);
+    pipeline_scale_input(p, step);
+    for (int pass = 0; pass < pipeline_passes(p); pass++)
+        pipeline_pass(p, c->r, step, pass);
+    check_noise(c);
+    TRY(dev_result(c->r->d, err));
+    for (int i = 0; i < p->images; i++) {
+        pipeline_advance(p, step, i, jobs[i].guidance);
+        observer_check(c->o, "what guidance made of the latents", i, pipeline_latents(p, i),
+                       latent_values(p), "try a smaller --guidance");
+        observer_show_latents(c->o, i);
+    }
+    TRY(dev_result(c->r->d, err));
+    observer_end_step(c->o);
+    return REFINE_OK;
+}
+
+static refine_status denoise_latents(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    c->o->step = 0;
+    observer_begin_phase(c->o, REFINE_DENOISING, SEG_UNET, SEG_UNET, pipeline_passes(c->p));
+    for (int i = 0; i < c->p->steps; i++)
+        TRY(denoise_step(c, jobs, i, err));
+    c->o->step = c->p->steps;
+    observer_end_phase(c->o);
+    return REFINE_OK;
+}
+
+static void copy_latents_out(pipeline_context *c, const refine_job *jobs)
+{
+    for (int i = 0; i < c->p->images; i++)
+        if (jobs[i].latents_out)
+            memcpy(jobs[i].latents_out, pipeline_latents(c->p, i),
+                   latent_values(c->p) * sizeof *jobs[i].latents_out);
+}
+
+/* ---- latents to images ---- */
+
+static refine_status decode_images(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    pipeline *p = c->p;
+    const size_t values = 3 * (size_t)p->width * (size_t)p->height;
+    observer_begin_phase(c->o, REFINE_DECODING, SEG_VAE_DECODE, SEG_VAE_DECODE, p->images);
+    stream_drop_residents(c->s);
+    for (int i = 0; i < p->images; i++) {
+        c->o->image = i;
+        begin_region(c, c->plan->decode);
+        const size_t bad = pipeline_decode(p, c->r, i, jobs[i].rgb_out);
+        observer_judge(c->o, "the decoded picture", i, bad, values);
+        TRY(dev_result(c->r->d, err));
+    }
+    observer_end_phase(c->o);
+    return REFINE_OK;
+}
+
+/* ---- all of it ---- */
+
+refine_status pipeline_run(pipeline_context *c, const refine_job *jobs, refine_error *err)
+{
+    for (int i = 0; i < c->p->images; i++)
+        TRY(tokenize_prompts(c, &jobs[i], i, err));
+    TRY(prepare_latents(c, jobs, err));
+    TRY(encode_prompts(c, jobs, err));
+    TRY(denoise_latents(c, jobs, err));
+    copy_latents_out(c, jobs);
+    return c->p->decodes ? decode_images(c, jobs, err) : REFINE_OK;
+}
+
+refine_status pipeline_check_latents(const pipeline *p, const refine_job *j, refine_error *err)
+{
+    const size_t n = latent_values(p), bad = j->latents_in ? finite_bad(j->latents_in, n) : 0;
+    return bad == 0
+               ? REFINE_OK
+               : refine_fail(err, REFINE_EINVAL,
+                             "the latents given hold NaN or infinity in %zu of %zu values", bad, n);
 }

@@ -1,83 +1,27 @@
-/* engine/pipeline.h -- the phases of one picture, on whatever device `run` has.
- *
- * The same functions serve a run and its plan: a replay on the plan device gives no
- * pixels in, wants none out, and leaves the sizes behind.
- *
- *     encode   pixels -> moments                 SEG_VAE_ENCODE   (not for latents)
- *     text     ids -> prompt states, pooled      SEG_TEXT
- *     once     -> embedding table, keys, values  SEG_ONCE
- *     step     latents -> guided noise           SEG_UNET, every step
- *     decode   latents -> pixels                 SEG_VAE_DECODE   (not if only latents are wanted)
- *
- * Between phases everything is on the host: latents are small.  Their order is that of
- * engine/pipeline_run.c.
- */
-#ifndef REFINE_PIPELINE_H
-#define REFINE_PIPELINE_H
+/* engine/pipeline.h -- images from prompts and pixels or latents: a run, from end to end. */
+#ifndef REFINE_PIPELINE_RUN_H
+#define REFINE_PIPELINE_RUN_H
 
-#include "engine/conditioning.h"
-#include "engine/refine.h"
-#include "engine/scheduler.h"
-#include "engine/text_encoder.h"
-#include "engine/vae.h"
+#include "engine/observer.h"
+#include "engine/text/tokenizer.h"
 
-typedef struct pipeline {
-    const model *m;
-    text_encoder text;
-    unet unet;
-    vae vae;
-    scheduler sched;
+/* What a run works with, all of it the engine's. */
+typedef struct pipeline_context {
+    pipeline *p;
+    run *r;
+    stream *s;
+    tokenizer *tok;
+    observer *o;
+    const plan *plan;
+    char *arena;
+    int tokens, negative_tokens; /* left behind: of the first image's prompts */
+} pipeline_context;
 
-    int width, height, h, w; /* pixels; latents */
-    int images;              /* that go together */
-    int halves;              /* 2 with guidance: [negative, positive]; else 1 */
-    int items;               /* inputs of the UNet in a step: halves of image 0, of image 1, ... */
-    int per_pass;            /* items that go through the weights together: set by the opener */
-    int first, steps;        /* of the schedule that are run */
-    bool encodes, decodes;
-    dtype act; /* activations of the UNet: set by the opener */
+/* One job an image, of the shape that the pipeline was opened for.  A failure is the device's, and
+ * what the outputs hold then is of no use. */
+refine_status pipeline_run(pipeline_context *c, const refine_job *jobs, refine_error *err);
 
-    /* Host buffers, the pipeline's; shapes in floats. */
-    float *positions;          /* 77 * width of the text tower */
-    float *embedded;           /* items * 77 * width; then the prompt's states */
-    float *pooled;             /* items * projection */
-    float *vectors;            /* items * add_embed_dim */
-    float *sinusoids;          /* items * steps * channels[0] */
-    float *latents;            /* images * [4][h][w] */
-    float *noise;              /* [4][h][w] */
-    float *unet_in, *unet_out; /* items * h * w * 4, NHWC */
-    float *moments;            /* h * w * 8, NHWC */
-    float *pixel_rows;         /* 8 rows of pixels */
-    int *eos;                  /* items */
-
-    tensor table; /* device; between once and the last step */
-} pipeline;
-
-enum { PIPELINE_IMAGES = 64 };
-
-/* Binds the model and takes every host buffer.  `j` is checked: REFINE_EINVAL. */
-refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
-                            refine_error *err);
-void pipeline_close(pipeline *p); /* NULL is fine */
-
-/* Whether `j` has the shape the pipeline was opened for. */
-bool pipeline_fits(const pipeline *p, const refine_job *j);
-
-/* Passes over the UNet's weights in a step. */
-int pipeline_passes(const pipeline *p);
-
-void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb);
-void pipeline_text(pipeline *p, run *r, const refine_job *j); /* one an image; NULL: plan */
-void pipeline_pass(pipeline *p, run *r, int step, int pass);  /* p->unet_in -> p->unet_out */
-/* Says how many values of the picture were NaN or infinite. */
-size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb);
-
-/* Host mathematics between the phases. */
-refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
-                                  refine_error *err);
-float *pipeline_latents(pipeline *p, int image);
-void pipeline_sample_moments(pipeline *p, int image); /* latents = scale * (mean + std * noise) */
-void pipeline_scale_input(pipeline *p, int step);     /* latents -> unet_in, for every item */
-void pipeline_advance(pipeline *p, int step, int image, float guidance); /* unet_out -> latents */
+/* Whether the latents given are numbers (REFINE_EINVAL). */
+refine_status pipeline_check_latents(const pipeline *p, const refine_job *j, refine_error *err);
 
 #endif

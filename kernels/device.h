@@ -16,8 +16,8 @@
 #ifndef REFINE_DEVICE_H
 #define REFINE_DEVICE_H
 
-#include "engine/base/status.h"
 #include "kernels/tensor.h"
+#include <refine/status.h>
 
 #include <stddef.h>
 #include <stdint.h>

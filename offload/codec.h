@@ -2,8 +2,8 @@
 #ifndef REFINE_CODEC_H
 #define REFINE_CODEC_H
 
-#include "engine/base/status.h"
 #include "offload/pack_format.h"
+#include <refine/status.h>
 
 #include <stddef.h>
 

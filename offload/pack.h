@@ -12,8 +12,8 @@
 #ifndef REFINE_PACK_H
 #define REFINE_PACK_H
 
-#include "engine/base/status.h"
 #include "offload/pack_format.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stddef.h>

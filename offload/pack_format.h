@@ -30,7 +30,7 @@ enum {
     PACK_CHUNK_MAX = 64 * 1024 * 1024,
     PACK_VECTOR_ALIGN = 256,
 
-    /* Segments (engine/layout.h names them all) whose chunks are special: */
+    /* Segments (engine/model/weight_list.h names them all) whose chunks are special: */
     PACK_SEGMENTS = 16, /* more than there will ever be */
     PACK_SEGMENT_VECTORS = 0,
     PACK_SEGMENT_TOKENS = 6 /* read by row, never streamed */

@@ -13,8 +13,8 @@
 #ifndef REFINE_QUEUE_CLOCK_H
 #define REFINE_QUEUE_CLOCK_H
 
-#include "engine/base/event.h"
 #include "kernels/device.h"
+#include <refine/event.h>
 
 enum { QUEUE_CLOCK_MARKS = 512 };
 

@@ -13,7 +13,7 @@
 #ifndef REFINE_READER_H
 #define REFINE_READER_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stddef.h>
 #include <stdint.h>

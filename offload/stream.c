@@ -1,6 +1,6 @@
 /* offload/stream.c -- the threads between the pack and the ring.
  *
- * Trips (offload/script.h) are numbered from 0 in the order of the script.  Trip t uses
+ * Trips (offload/schedule.h) are numbered from 0 in the order of the script.  Trip t uses
  * staging slot t % slots and flight t % FLIGHTS, a pair of events.  A slot goes round:
  *
  *            I/O thread        last request       last frame        copy thread

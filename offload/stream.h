@@ -19,7 +19,7 @@
 #include "kernels/device.h"
 #include "offload/pack.h"
 #include "offload/reader.h"
-#include "offload/script.h"
+#include "offload/schedule.h"
 #include "offload/weights.h"
 
 #include <stdbool.h>

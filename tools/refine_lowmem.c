@@ -1,13 +1,12 @@
 /* tools/refine_lowmem.c -- refine a picture, or the base model's latents, within a memory budget.
  *
- * Arguments in, one job through engine/refine.h, a PNG (or latents) out.  Results go to
+ * Arguments in, one job through <refine/refine.h>, a PNG (or latents) out.  Results go to
  * stdout, progress and errors to stderr.  Exit: 0 done, 1 failed while running, 2 usage,
  * 3 the budget cannot be met, 4 bad input file.
  */
 #define _GNU_SOURCE /* getrandom, getopt_long */
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
-#include "engine/refine.h"
 #include "tools/batch/batch.h"
 #include "tools/batch/job_input.h"
 #include "tools/batch/output.h"
@@ -24,6 +23,7 @@
 #include "tools/report/compare_report.h"
 #include "tools/report/result_json.h"
 #include "tools/report/trace_json.h"
+#include <refine/refine.h>
 
 #include <errno.h>
 #include <float.h>

@@ -1,5 +1,5 @@
 /* engine/base/status.c -- formatting of the one error line. */
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdarg.h>
 #include <stdio.h>

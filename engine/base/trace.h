@@ -6,7 +6,7 @@
 #ifndef REFINE_TRACE_H
 #define REFINE_TRACE_H
 
-#include "engine/base/event.h"
+#include <refine/event.h>
 
 #include <stddef.h>
 

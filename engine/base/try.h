@@ -2,7 +2,7 @@
 #ifndef REFINE_TRY_H
 #define REFINE_TRY_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 /* Return early, unchanged.  For functions that own nothing yet. */
 #define TRY(expr)                                                                                  \

@@ -8,7 +8,7 @@
 #ifndef REFINE_POOL_H
 #define REFINE_POOL_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 typedef struct pool pool;
 

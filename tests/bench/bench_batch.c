@@ -5,7 +5,7 @@
  * Groups of 1, 2, 4 and 8 pictures with no weight kept anywhere: seconds of a step for each
  * picture, measured and predicted.
  */
-#include "engine/refine.h"
+#include <refine/refine.h>
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,8 +9,8 @@
  *     idle = 1 - seconds of all tasks / (threads * seconds until the last of each pool_run ends)
  */
 #define _POSIX_C_SOURCE 200809L
-#include "engine/refine.h"
 #include "kernels/cpu/pool.h"
+#include <refine/refine.h>
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,9 +9,9 @@
  * had no events in them.
  */
 #include "engine/base/clock.h"
-#include "engine/refine.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/bench/operators.h"
+#include <refine/refine.h>
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -9,11 +9,11 @@
  * memory, and how often the step makes it.
  */
 #define _POSIX_C_SOURCE 200809L /* setenv */
-#include "engine/refine.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/bench/operators.h"
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/cuda_opening.h"
+#include <refine/refine.h>
 
 #include <stdbool.h>
 #include <stdint.h>

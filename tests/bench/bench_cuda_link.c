@@ -11,7 +11,7 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "kernels/cuda/cuda.h"
 #include "offload/stream.h"
 

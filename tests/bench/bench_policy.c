@@ -7,8 +7,8 @@
  * pack's index: the work comes from the plan, the rates from the command line.
  */
 #include "engine/base/mem.h"
-#include "engine/model.h"
-#include "engine/plan.h"
+#include "engine/model/model.h"
+#include "engine/plan/plan.h"
 #include "tests/support/policies.h"
 
 #include <stdio.h>

@@ -13,7 +13,7 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-#include "engine/plan.h"
+#include "engine/plan/plan.h"
 #include "tests/support/policies.h"
 
 #include <stdio.h>

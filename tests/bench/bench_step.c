@@ -18,11 +18,11 @@
  * are not finite are counted, and a failure.
  */
 #define _GNU_SOURCE /* getopt_long */
-#include "engine/finite.h"
-#include "engine/refine.h"
+#include "engine/model/finite.h"
 #include "tests/bench/peak.h"
 #include "tests/support/card_memory.h"
 #include "tests/support/json_line.h"
+#include <refine/refine.h>
 
 #include <fcntl.h>
 #include <getopt.h>

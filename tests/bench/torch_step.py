@@ -3,7 +3,7 @@
 #     torch_step.py [--tiny] [--device cpu] [--count] [SIZE...]
 #
 # What tools/gpu_check.sh sets beside our own step where PyTorch is installed and diffusers is not:
-# the same blocks in the same order (engine/unet.c), both halves of the guidance in one call, fp16,
+# the same blocks in the same order (engine/model/unet.c), both halves of the guidance in one call, fp16,
 # all weights on the card, as torch multiplies them: convolutions by cuDNN, attention by
 # scaled_dot_product_attention.  As with us the keys and values of the prompt are not computed in
 # the step.  A line of JSON for each size and memory layout; one that there is no memory for says so.

@@ -1,7 +1,7 @@
 /* tests/cuda/test_cuda_device.c -- a card that cannot be had or is lost: one line that says what to
  * do, the right status, and `auto` goes to the CPU and says the same.
  */
-#include "engine/cost.h"
+#include "engine/plan/cost.h"
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/field.h"
 #include "tests/support/picture_rig.h"

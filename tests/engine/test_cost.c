@@ -1,6 +1,6 @@
 /* tests/engine/test_cost.c -- seconds are what the formula says, and rates are measured or 0. */
 #define _POSIX_C_SOURCE 200809L /* nanosleep */
-#include "engine/cost.h"
+#include "engine/plan/cost.h"
 
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"

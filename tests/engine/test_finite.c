@@ -4,12 +4,12 @@
  * The packs are refine-pack's with one weight exchanged: it refuses checkpoints that hold NaN or
  * infinity, and an activation that overflows does the same.
  */
-#include "engine/finite.h"
+#include "engine/model/finite.h"
 
-#include "engine/refine.h"
 #include "tests/support/pack_fixture.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <float.h>

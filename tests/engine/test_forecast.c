@@ -5,12 +5,12 @@
  * it has been probed.
  */
 #include "engine/base/clock.h"
-#include "engine/refine.h"
 #include "kernels/backend.h"
 #include "tests/support/opened_cpu.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -3,15 +3,15 @@
  * Two small refiners of random weights (tests/golden/README.md) are packed as any other, and
  * run on the reference device and on the CPU device.  Each stage is fed the golden input of
  * that stage, so that an error is reported where it is made; whole pictures, with the noise
- * of engine/rng.c, follow.
+ * of engine/sampling/rng.c, follow.
  *
  * Bounds are on max |computed - golden| / max |golden|.
  */
 #define _GNU_SOURCE /* mkstemp */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
-#include "engine/plan.h"
-#include "engine/rng.h"
+#include "engine/plan/plan.h"
+#include "engine/sampling/rng.h"
 #include "quant/f16.h"
 #include "tests/support/compare.h"
 #include "tests/support/sanitized.h"
@@ -460,7 +460,7 @@ Test(engine_golden, every_stage_of_odd_sizes_on_the_cpu_in_bf16_is_diffusers_but
 
 /* ---- whole pictures ---- */
 
-/* The same draws; values to a few ulp (engine/rng.h). */
+/* The same draws; values to a few ulp (engine/sampling/rng.h). */
 static void noise_is_torchs(const golden_rig *k, const char *name)
 {
     const double error = planes_error(k, name, k->p->noise);

@@ -1,5 +1,5 @@
 /* tests/engine/test_model.c -- a pack understood as a model, in either kind of weights. */
-#include "engine/model.h"
+#include "engine/model/model.h"
 
 #include "tests/support/pack_fixture.h"
 #include "tests/support/tiny_pack.h"

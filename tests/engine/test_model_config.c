@@ -1,6 +1,6 @@
 /* tests/engine/test_model_config.c -- JSON there and back; every number is bounded. */
 #include "engine/base/mem.h"
-#include "engine/model_config.h"
+#include "engine/model/model_config.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -3,10 +3,10 @@
  * Transfers are limited so that they, and not the noise of a busy machine, decide; still this
  * runs alone, and where a sanitizer makes everything slow it does not compare times.
  */
-#include "engine/refine.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,11 +1,11 @@
 /* tests/engine/test_refine.c -- the promise: any budget, the same picture, or a refusal. */
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
-#include "engine/refine.h"
 #include "offload/pack.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <math.h>

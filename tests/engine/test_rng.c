@@ -1,6 +1,6 @@
 /* tests/engine/test_rng.c -- torch's noise, from its seeds. */
 #include "engine/base/mem.h"
-#include "engine/rng.h"
+#include "engine/sampling/rng.h"
 #include "tests/support/vectors.h"
 
 #include <criterion/criterion.h>

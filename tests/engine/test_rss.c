@@ -4,9 +4,9 @@
  * 85 MiB and more.  Each runs in a process of its own, since a peak never falls.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "engine/refine.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -5,11 +5,11 @@
  */
 #include "engine/base/guard.h"
 #include "engine/base/mem.h"
-#include "engine/refine.h"
 #include "kernels/backend.h"
 #include "tests/support/opened_cpu.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* tests/engine/test_scratch.c -- blocks never overlap, and the replay finds the run's addresses. */
-#include "engine/scratch.h"
+#include "engine/model/scratch.h"
 
 #include "engine/base/guard.h"
 

@@ -3,11 +3,11 @@
  * Sizes whose last rows of pixels are cut otherwise than the rest, in some level of the UNet or the
  * VAE.  Each is made with one and with three threads: both must be equal, to the bit, and finite.
  */
-#include "engine/refine.h"
 #include "tests/support/picture_rig.h"
 #include "tests/support/random.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <string.h>

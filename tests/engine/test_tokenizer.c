@@ -3,7 +3,7 @@
  * Ids of byte symbols: 'a' is 97 - 33 = 64, and 64 + 256 where it ends a word.
  */
 #include "engine/base/mem.h"
-#include "engine/tokenizer.h"
+#include "engine/text/tokenizer.h"
 #include "tests/support/vectors.h"
 #include "tools/files/merges.h"
 

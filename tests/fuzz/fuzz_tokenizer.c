@@ -3,7 +3,7 @@
  * Input: flavour byte, merge list, NUL, prompt.  Without a NUL all of it is the prompt,
  * for a small list of our own.
  */
-#include "engine/tokenizer.h"
+#include "engine/text/tokenizer.h"
 
 #include <assert.h>
 #include <stdint.h>

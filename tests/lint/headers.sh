@@ -11,7 +11,7 @@ cxx=${CXX:-c++}
 for header in $(find engine kernels offload quant tools tests/support -name '*.h' ! -name '*_body.h' \
     ! -path 'tests/support/cuda/*') tests/support/cuda/emulation.h; do
     printf '#include "%s"\n' "$header" |
-        $cc -std=c11 -fsyntax-only -Wall -Wextra -pedantic -Werror -Itests/support/cuda -I. "$@" \
+        $cc -std=c11 -fsyntax-only -Wall -Wextra -pedantic -Werror -Itests/support/cuda -I. -Iengine/include "$@" \
             -x c - || {
         echo "$header: does not stand alone"
         bad=1
@@ -20,11 +20,11 @@ done
 
 command -v "$cxx" >/dev/null || exit $bad
 # shellcheck disable=SC2044
-for header in engine/refine.h engine/base/status.h kernels/device.h kernels/cuda/cuda.h \
+for header in engine/include/refine/*.h kernels/device.h kernels/cuda/cuda.h \
     $(find kernels/cuda -name '*.cuh' ! -name ptx.cuh) $(find tests/support/cuda -name '*.h' -o -name '*.cuh'); do
     printf '#include "%s"\n' "$header" |
         $cxx -std=c++17 -fsyntax-only -Wall -Wextra -Wno-unknown-pragmas -Werror \
-            -Itests/support/cuda -I. "$@" -x c++ - || {
+            -Itests/support/cuda -I. -Iengine/include "$@" -x c++ - || {
         echo "$header: not valid C++17"
         bad=1
     }

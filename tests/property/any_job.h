@@ -7,9 +7,9 @@
 #ifndef TEST_ANY_JOB_H
 #define TEST_ANY_JOB_H
 
-#include "engine/refine.h"
 #include "tests/property/property.h"
 #include "tests/support/sanitized.h"
+#include <refine/refine.h>
 
 /* Images of a run, and pixels of all of them, at most. */
 enum { ANY_JOB_IMAGES = 3, ANY_JOB_PIXELS = SANITIZED ? 8192 : 300000 };

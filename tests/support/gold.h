@@ -8,7 +8,7 @@
 #ifndef REFINE_TESTS_GOLD_H
 #define REFINE_TESTS_GOLD_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stddef.h>
 #include <stdint.h>

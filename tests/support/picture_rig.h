@@ -7,7 +7,7 @@
 #ifndef TEST_PICTURE_RIG_H
 #define TEST_PICTURE_RIG_H
 
-#include "engine/refine.h"
+#include <refine/refine.h>
 
 enum {
     PICTURE_W = 72,

@@ -1,4 +1,4 @@
-/* tests/support/policies.c -- spread and least_first as engine/plan.c has them, and what they
+/* tests/support/policies.c -- spread and least_first as engine/plan/plan.c has them, and what they
  * are compared with. */
 #include "tests/support/policies.h"
 

@@ -1,8 +1,8 @@
 /* tests/tools/test_demo_model.c -- what the demo promises to show. */
 #include "tools/source/demo_model.h"
 
-#include "engine/refine.h"
 #include "tests/support/tiny_pack.h"
+#include <refine/refine.h>
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

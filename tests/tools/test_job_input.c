@@ -1,8 +1,8 @@
 /* tests/tools/test_job_input.c -- what the user named becomes a job the engine takes. */
 #include "engine/base/mem.h"
-#include "engine/resample.h"
 #include "tests/support/temp_file.h"
 #include "tools/batch/job_input.h"
+#include "tools/image/resample.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

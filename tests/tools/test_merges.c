@@ -4,7 +4,7 @@
  */
 #define _XOPEN_SOURCE 700 /* mkdtemp */
 #include "engine/base/mem.h"
-#include "engine/tokenizer.h"
+#include "engine/text/tokenizer.h"
 #include "tests/support/vectors.h"
 #include "tools/files/merges.h"
 

@@ -8,8 +8,8 @@
 #ifndef REFINE_BATCH_H
 #define REFINE_BATCH_H
 
-#include "engine/refine.h"
 #include "tools/batch/work_list.h"
+#include <refine/refine.h>
 
 enum { BATCH_MOST = 8 }; /* pictures in a group */
 

@@ -3,7 +3,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
-#include "engine/resample.h"
+#include "tools/image/resample.h"
 
 #include <string.h>
 

@@ -2,9 +2,9 @@
 #ifndef REFINE_JOB_INPUT_H
 #define REFINE_JOB_INPUT_H
 
-#include "engine/refine.h"
-#include "tools/image/image_io.h"
 #include "tools/files/latents_io.h"
+#include "tools/image/image_io.h"
+#include <refine/refine.h>
 
 typedef struct job_input {
     image picture;               /* of the job's size; unless latents were given */

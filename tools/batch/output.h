@@ -2,8 +2,8 @@
 #ifndef REFINE_OUTPUT_H
 #define REFINE_OUTPUT_H
 
-#include "engine/refine.h"
 #include "tools/image/image_io.h"
+#include <refine/refine.h>
 
 #include <stdbool.h>
 

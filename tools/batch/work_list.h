@@ -3,7 +3,7 @@
 #ifndef REFINE_WORK_LIST_H
 #define REFINE_WORK_LIST_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stdint.h>

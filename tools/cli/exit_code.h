@@ -2,7 +2,7 @@
 #ifndef REFINE_EXIT_CODE_H
 #define REFINE_EXIT_CODE_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 

@@ -21,7 +21,7 @@
 #ifndef REFINE_PLACES_H
 #define REFINE_PLACES_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 typedef enum place_use { PLACE_READ, PLACE_WRITTEN } place_use;
 

@@ -2,7 +2,7 @@
 #ifndef REFINE_JSON_FILE_H
 #define REFINE_JSON_FILE_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <jansson.h>
 

@@ -10,7 +10,7 @@
 #ifndef REFINE_LATENTS_IO_H
 #define REFINE_LATENTS_IO_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -11,7 +11,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "engine/tokenizer.h"
+#include "engine/text/tokenizer.h"
 
 #include <errno.h>
 #include <jansson.h>

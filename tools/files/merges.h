@@ -2,7 +2,7 @@
 #ifndef REFINE_MERGES_H
 #define REFINE_MERGES_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,7 +7,7 @@
 #ifndef REFINE_NEW_FILE_H
 #define REFINE_NEW_FILE_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stddef.h>

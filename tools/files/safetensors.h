@@ -10,7 +10,7 @@
 #ifndef REFINE_SAFETENSORS_H
 #define REFINE_SAFETENSORS_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stddef.h>
 #include <stdint.h>

@@ -2,7 +2,7 @@
 #ifndef REFINE_IMAGE_IO_H
 #define REFINE_IMAGE_IO_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,7 +6,7 @@
 #ifndef REFINE_MEMPROF_CARDS_H
 #define REFINE_MEMPROF_CARDS_H
 
-#include "engine/refine.h"
+#include <refine/refine.h>
 
 enum { CARDS = 6, CARD_SIZES = 3 };
 

@@ -2,7 +2,7 @@
 #ifndef REFINE_MEMPROF_CHILD_H
 #define REFINE_MEMPROF_CHILD_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 

@@ -2,7 +2,7 @@
 #ifndef REFINE_MEMPROF_CURVE_H
 #define REFINE_MEMPROF_CURVE_H
 
-#include "engine/refine.h"
+#include <refine/refine.h>
 
 enum { CURVE_POINTS = 12 };
 

@@ -1,7 +1,7 @@
 /* tools/packer/disk_advice.c -- probes the pack that has just been written. */
 #include "tools/packer/disk_advice.h"
 
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "offload/pack.h"
 #include "offload/probe.h"
 #include "tools/cli/sizes.h"

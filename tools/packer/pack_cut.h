@@ -6,7 +6,7 @@
 #ifndef REFINE_PACK_CUT_H
 #define REFINE_PACK_CUT_H
 
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "offload/pack_format.h"
 #include "tools/packer/weights_policy.h"
 

@@ -5,7 +5,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "kernels/tensor.h"
 #include "offload/pack.h"
 #include "tools/cli/interrupt.h"

@@ -3,7 +3,7 @@
 #ifndef REFINE_PACK_INSPECT_H
 #define REFINE_PACK_INSPECT_H
 
-#include "engine/base/status.h"
+#include <refine/status.h>
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef REFINE_WEIGHTS_POLICY_H
 #define REFINE_WEIGHTS_POLICY_H
 
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "kernels/tensor.h"
 
 #include <stdbool.h>

@@ -14,8 +14,8 @@
 #ifndef REFINE_COMPARE_H
 #define REFINE_COMPARE_H
 
-#include "engine/refine.h"
 #include "tools/report/quality.h"
+#include <refine/refine.h>
 
 #include <stdbool.h>
 

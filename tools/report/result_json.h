@@ -2,7 +2,7 @@
 #ifndef REFINE_RESULT_JSON_H
 #define REFINE_RESULT_JSON_H
 
-#include "engine/refine.h"
+#include <refine/refine.h>
 
 #include <jansson.h>
 #include <stdio.h>

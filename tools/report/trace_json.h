@@ -13,8 +13,8 @@
 #ifndef REFINE_TRACE_JSON_H
 #define REFINE_TRACE_JSON_H
 
-#include "engine/refine.h"
 #include "tools/report/result_json.h"
+#include <refine/refine.h>
 
 enum { TRACE_FORMAT = 1, TRACE_DEVICE_OWNERS = 7, TRACE_HOST_OWNERS = 3, TRACE_PHASES = 6 };
 

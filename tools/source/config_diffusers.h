@@ -3,7 +3,7 @@
 #ifndef REFINE_CONFIG_DIFFUSERS_H
 #define REFINE_CONFIG_DIFFUSERS_H
 
-#include "engine/model_config.h"
+#include "engine/model/model_config.h"
 
 /* Reads dir/unet/config.json, text_encoder_2/config.json, vae/config.json and, if there is
  * one, scheduler/scheduler_config.json.  REFINE_EFORMAT when the directory is another

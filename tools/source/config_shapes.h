@@ -2,7 +2,7 @@
 #ifndef REFINE_CONFIG_SHAPES_H
 #define REFINE_CONFIG_SHAPES_H
 
-#include "engine/model_config.h"
+#include "engine/model/model_config.h"
 #include "tools/source/tensor_index.h"
 
 /* For a single file, which carries no configuration.  What no shape tells is assumed to be

@@ -1,11 +1,11 @@
 /* tools/source/ldm_names.h -- from the single file's tensor names to the canonical ones.
  *
- * Canonical names are diffusers' behind "unet.", "vae." or "text." (engine/layout.h).
+ * Canonical names are diffusers' behind "unet.", "vae." or "text." (engine/model/weight_list.h).
  */
 #ifndef REFINE_LDM_NAMES_H
 #define REFINE_LDM_NAMES_H
 
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 
 #include <stdbool.h>
 

@@ -2,7 +2,7 @@
  *
  * Element i (flat, in diffusers' shape and order: a convolution is [out][in][kh][kw]) of
  * the tensor with canonical name s ("unet.conv_in.weight", "vae.quant_conv.bias",
- * "text.text_model.final_layer_norm.weight"; engine/layout.h), all in 64-bit unsigned
+ * "text.text_model.final_layer_norm.weight"; engine/model/weight_list.h), all in 64-bit unsigned
  * arithmetic modulo 2^64:
  *
  *     mix(z):  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9

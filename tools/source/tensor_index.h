@@ -6,7 +6,7 @@
 #ifndef REFINE_TENSOR_INDEX_H
 #define REFINE_TENSOR_INDEX_H
 
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "tools/files/safetensors.h"
 
 #include <stdbool.h>

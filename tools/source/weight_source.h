@@ -2,12 +2,12 @@
  *
  * Behind the one call is a checkpoint (tools/source/checkpoint.h) or a generator of random
  * numbers (tools/source/synthetic.h).  Both answer for the source tensors that the layout
- * (engine/layout.h) names, in the shapes and the order of elements of diffusers.
+ * (engine/model/weight_list.h) names, in the shapes and the order of elements of diffusers.
  */
 #ifndef REFINE_WEIGHT_SOURCE_H
 #define REFINE_WEIGHT_SOURCE_H
 
-#include "engine/layout.h"
+#include "engine/model/weight_list.h"
 #include "kernels/tensor.h"
 
 #include <stddef.h>

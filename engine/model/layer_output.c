@@ -1,0 +1,80 @@
+/* engine/model/layer_output.c -- tensors of any type as pieces of floats. */
+#include "engine/model/layer_output.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/num.h"
+#include "quant/f16.h"
+
+#include <assert.h>
+#include <math.h>
+
+enum { PIECE = 1 << 15, LATENT_CHANNELS = 4 };
+
+struct stages {
+    float value[PIECE];
+    uint16_t half[PIECE];
+};
+
+stages *stages_open(void) { return mem_alloc(sizeof(stages)); }
+void stages_close(stages *s) { mem_free(s); }
+size_t stages_bytes(void) { return sizeof(stages); }
+
+static void report_output_block(const refine_job *j, dev *d, const refine_stage *piece)
+{
+    const bool allowed = mem_allow(true);
+    const bool stop = j->stage(j->stage_context, piece) != 0;
+    (void)mem_allow(allowed);
+    if (stop)
+        dev_fail(d, REFINE_ECANCELLED, "interrupted");
+}
+
+/* Values [first, first + n) of a dense tensor. */
+static void read_output_values(stages *s, dev *d, tensor t, size_t first, size_t n)
+{
+    const char *from = (const char *)t.data + first * dtype_bytes(t.type);
+    if (t.type == DT_F32) {
+        dev_get(d, s->value, from, n * sizeof(float));
+    } else {
+        dev_get(d, s->half, from, n * sizeof(uint16_t));
+        (t.type == DT_F16 ? f16_decode : bf16_decode)(s->value, s->half, n);
+    }
+    for (size_t i = 0; i < n && t.exp2 != 0; i++)
+        s->value[i] = ldexpf(s->value[i], t.exp2);
+}
+
+static void report_output_image(stages *s, const refine_job *j, dev *d, refine_stage at, tensor t)
+{
+    const size_t all = tensor_pixels(t) * (size_t)t.c;
+    at.value = s->value;
+    for (at.first = 0; at.first < all && dev_status(d) == REFINE_OK; at.first += at.count) {
+        at.count = num_min(PIECE, all - at.first);
+        read_output_values(s, d, t, at.first, at.count);
+        report_output_block(j, d, &at);
+    }
+}
+
+void stages_tell(stages *s, const refine_job *j, dev *d, refine_stage at, tensor t)
+{
+    assert(t.stride == t.c);
+    at.h = t.h;
+    at.w = t.w;
+    at.c = t.c;
+    for (int n = 0; n < t.n; n++, at.item++)
+        report_output_image(s, j, d, at, tensor_images(t, n, 1));
+}
+
+void stages_tell_latents(stages *s, const refine_job *j, dev *d, refine_stage at,
+                         const float *latents)
+{
+    const size_t hw = (size_t)at.h * (size_t)at.w, all = hw * LATENT_CHANNELS;
+    at.c = LATENT_CHANNELS;
+    at.value = s->value;
+    for (at.first = 0; at.first < all && dev_status(d) == REFINE_OK; at.first += at.count) {
+        at.count = num_min(PIECE, all - at.first);
+        for (size_t i = 0; i < at.count; i++) {
+            const size_t k = at.first + i;
+            s->value[i] = latents[k % LATENT_CHANNELS * hw + k / LATENT_CHANNELS];
+        }
+        report_output_block(j, d, &at);
+    }
+}

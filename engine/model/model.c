@@ -1,0 +1,131 @@
+/* engine/model/model.c -- checks a pack against the layout its configuration implies. */
+#include "engine/model/model.h"
+
+#include "engine/base/num.h"
+#include "engine/base/try.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static refine_status read_config(model *m, model_config *c, refine_error *err)
+{
+    size_t len;
+    const char *meta = pack_meta(m->p, &len);
+    json_error_t at;
+    json_t *root = json_loadb(meta, len, 0, &at);
+    json_t *name = json_object_get(json_object_get(root, "source"), "name");
+    char *text = json_dumps(json_object_get(root, "model"), 0);
+    refine_status st;
+
+    if (text)
+        st = model_config_parse(c, text, strlen(text), err);
+    else
+        st = refine_fail(err, REFINE_EFORMAT, "%s: its meta data holds no model configuration",
+                         pack_path(m->p));
+    if (json_is_string(name))
+        snprintf(m->source_name, sizeof m->source_name, "%s", json_string_value(name));
+    free(text);
+    json_decref(root);
+    return st;
+}
+
+/* Any matrix may be int8, whatever packer chose it, but not the table that is read by row. */
+static bool right_type(segment seg, uint32_t type)
+{
+    if (seg == SEG_VECTORS)
+        return type == DT_F32;
+    return type == DT_F16 || (type == DT_I8G64 && seg != SEG_TOKENS);
+}
+
+static bool is_same_weight(const layout_entry *e, const pack_tensor *t, const char *name)
+{
+    return strcmp(e->name, name) == 0 && t->segment == (uint32_t)e->seg &&
+           right_type(e->seg, t->dtype) && t->rows == (uint32_t)e->rows &&
+           t->kh == (uint32_t)e->kh && t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
+}
+
+static refine_status compare_with_layout(const model *m, refine_error *err)
+{
+    if (n_pack_tensors(m->p) != m->l.n)
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: holds %d weights where its configuration needs %d; pack it again",
+                           pack_path(m->p), n_pack_tensors(m->p), m->l.n);
+    for (int i = 0; i < m->l.n; i++)
+        if (!is_same_weight(&m->l.entry[i], pack_tensor_at(m->p, i), pack_tensor_name(m->p, i)))
+            return refine_fail(err, REFINE_EFORMAT,
+                               "%s: weight %d is '%s' where '%s' is expected, or of another shape; "
+                               "pack it again",
+                               pack_path(m->p), i, pack_tensor_name(m->p, i), m->l.entry[i].name);
+    return REFINE_OK;
+}
+
+refine_status model_open(model *out, const char *path, refine_error *err)
+{
+    refine_status st;
+    model_config c;
+    int first, end;
+
+    memset(out, 0, sizeof *out);
+    TRY(pack_open(&out->p, path, err));
+    TRY_OR(fail, read_config(out, &c, err));
+    st = layout_build(&out->l, &c);
+    if (st != REFINE_OK) {
+        refine_fail(err, st, "%s: out of memory", path);
+        goto fail;
+    }
+    TRY_OR(fail, compare_with_layout(out, err));
+    pack_segment(out->p, SEG_VECTORS, &first, &end);
+    for (int i = first; i < end; i++)
+        out->vector_bytes += num_align(pack_chunk_at(out->p, i)->bytes, PACK_VECTOR_ALIGN);
+    return REFINE_OK;
+
+fail:
+    model_close(out);
+    return st;
+}
+
+void model_close(model *m)
+{
+    layout_free(&m->l);
+    pack_close(m->p);
+    memset(m, 0, sizeof *m);
+}
+
+wref model_weight(const model *m, const char *name)
+{
+    const int i = layout_find(&m->l, name);
+    assert(i >= 0 && "the layout lacks this weight");
+    return i;
+}
+
+size_t model_vector_at(const model *m, wref w)
+{
+    const pack_tensor *t = pack_tensor_at(m->p, w);
+    size_t at = 0;
+    int first, end;
+
+    assert(m->l.entry[w].seg == SEG_VECTORS);
+    pack_segment(m->p, SEG_VECTORS, &first, &end);
+    for (int i = first; i < (int)t->first_chunk; i++)
+        at += num_align(pack_chunk_at(m->p, i)->bytes, PACK_VECTOR_ALIGN);
+    return at + t->at;
+}
+
+bool model_quantised(const model *m)
+{
+    for (int i = 0; i < m->l.n; i++)
+        if (pack_tensor_at(m->p, i)->dtype == DT_I8G64)
+            return true;
+    return false;
+}
+
+tensor model_rows(const model *m, int chunk, const void *p)
+{
+    const pack_chunk *c = pack_chunk_at(m->p, chunk);
+    const pack_tensor *t = pack_tensor_at(m->p, (int)c->tensor);
+    return tensor_make((void *)(uintptr_t)p, (dtype)t->dtype, (int)c->rows, (int)t->kh, (int)t->kw,
+                       (int)t->c_in);
+}

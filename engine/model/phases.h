@@ -1,0 +1,83 @@
+/* engine/model/phases.h -- the phases of one picture, on whatever device `run` has.
+ *
+ * The same functions serve a run and its plan: a replay on the plan device gives no
+ * pixels in, wants none out, and leaves the sizes behind.
+ *
+ *     encode   pixels -> moments                 SEG_VAE_ENCODE   (not for latents)
+ *     text     ids -> prompt states, pooled      SEG_TEXT
+ *     once     -> embedding table, keys, values  SEG_ONCE
+ *     step     latents -> guided noise           SEG_UNET, every step
+ *     decode   latents -> pixels                 SEG_VAE_DECODE   (not if only latents are wanted)
+ *
+ * Between phases everything is on the host: latents are small.  Their order is that of
+ * engine/pipeline.c.
+ */
+#ifndef REFINE_PIPELINE_H
+#define REFINE_PIPELINE_H
+
+#include "engine/model/conditioning.h"
+#include "engine/model/text_encoder.h"
+#include "engine/model/vae.h"
+#include "engine/sampling/euler.h"
+#include <refine/refine.h>
+
+typedef struct pipeline {
+    const model *m;
+    text_encoder text;
+    unet unet;
+    vae vae;
+    scheduler sched;
+
+    int width, height, h, w; /* pixels; latents */
+    int images;              /* that go together */
+    int halves;              /* 2 with guidance: [negative, positive]; else 1 */
+    int items;               /* inputs of the UNet in a step: halves of image 0, of image 1, ... */
+    int per_pass;            /* items that go through the weights together: set by the opener */
+    int first, steps;        /* of the schedule that are run */
+    bool encodes, decodes;
+    dtype act; /* activations of the UNet: set by the opener */
+
+    /* Host buffers, the pipeline's; shapes in floats. */
+    float *positions;          /* 77 * width of the text tower */
+    float *embedded;           /* items * 77 * width; then the prompt's states */
+    float *pooled;             /* items * projection */
+    float *vectors;            /* items * add_embed_dim */
+    float *sinusoids;          /* items * steps * channels[0] */
+    float *latents;            /* images * [4][h][w] */
+    float *noise;              /* [4][h][w] */
+    float *unet_in, *unet_out; /* items * h * w * 4, NHWC */
+    float *moments;            /* h * w * 8, NHWC */
+    float *pixel_rows;         /* 8 rows of pixels */
+    int *eos;                  /* items */
+
+    tensor table; /* device; between once and the last step */
+} pipeline;
+
+enum { PIPELINE_IMAGES = 64 };
+
+/* Binds the model and takes every host buffer.  `j` is checked: REFINE_EINVAL. */
+refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
+                            refine_error *err);
+void pipeline_close(pipeline *p); /* NULL is fine */
+
+/* Whether `j` has the shape the pipeline was opened for. */
+bool pipeline_fits(const pipeline *p, const refine_job *j);
+
+/* Passes over the UNet's weights in a step. */
+int pipeline_passes(const pipeline *p);
+
+void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb);
+void pipeline_text(pipeline *p, run *r, const refine_job *j); /* one an image; NULL: plan */
+void pipeline_pass(pipeline *p, run *r, int step, int pass);  /* p->unet_in -> p->unet_out */
+/* Says how many values of the picture were NaN or infinite. */
+size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb);
+
+/* Host mathematics between the phases. */
+refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
+                                  refine_error *err);
+float *pipeline_latents(pipeline *p, int image);
+void pipeline_sample_moments(pipeline *p, int image); /* latents = scale * (mean + std * noise) */
+void pipeline_scale_input(pipeline *p, int step);     /* latents -> unet_in, for every item */
+void pipeline_advance(pipeline *p, int step, int image, float guidance); /* unet_out -> latents */
+
+#endif

@@ -1,0 +1,34 @@
+/* engine/model/text_encoder.h -- OpenCLIP bigG's text tower: from token ids to the prompt's states. */
+#ifndef REFINE_TEXT_ENCODER_H
+#define REFINE_TEXT_ENCODER_H
+
+#include "engine/model/forward.h"
+
+enum { TEXT_TOKENS = 77, TEXT_MAX_LAYERS = 128, TEXT_EOS = 49407 };
+
+typedef struct text_layer {
+    affine_ref norm1, qkv, out, norm2, fc1, fc2;
+} text_layer;
+
+typedef struct text_encoder {
+    const text_config *c;
+    wref tokens, positions;
+    affine_ref norm, projection;
+    text_layer layer[TEXT_MAX_LAYERS];
+} text_encoder;
+
+void text_bind(text_encoder *t, const model *m);
+
+/* Token embeddings of `ids` from the pack plus `positions`: TEXT_TOKENS * width floats. */
+refine_status text_embed(const text_encoder *t, const model *m, const float *positions,
+                         const int ids[TEXT_TOKENS], float *out, refine_error *err);
+
+/* embedded: F32 (n,1,77,width), is overwritten with the output of the
+ * last layer but one, which is the context of the UNet.  pooled: F32 (n,1,1,projection),
+ * the projection of the final state at eos[i], the prompt's first end token. */
+void text_forward(run *r, const text_encoder *t, tensor embedded, const int *eos, tensor pooled);
+
+/* Index of the first largest id: the first end token, since no id is larger. */
+int text_eos(const int ids[TEXT_TOKENS]);
+
+#endif

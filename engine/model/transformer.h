@@ -1,0 +1,31 @@
+/* engine/model/transformer.h -- Transformer2DModel of the UNet: attention to itself and to the prompt. */
+#ifndef REFINE_TRANSFORMER_H
+#define REFINE_TRANSFORMER_H
+
+#include "engine/model/forward.h"
+
+enum { TRANSFORMER_MAX_DEPTH = 16 };
+
+typedef struct transformer_block {
+    affine_ref norm1, qkv, out1;
+    affine_ref norm2, kv, q, out2;
+    affine_ref norm3, ff1, ff2;
+    tensor context; /* keys | values of the prompt, (n,1,77,2c), once per image */
+} transformer_block;
+
+typedef struct transformer {
+    int c, heads, depth, groups;
+    affine_ref norm, proj_in, proj_out;
+    transformer_block block[TRANSFORMER_MAX_DEPTH];
+} transformer;
+
+void transformer_bind(transformer *t, const model *m, const char *at, int c, int heads, int depth,
+                      int groups);
+
+/* Once per image: keys and values of the prompt for every block, left in scratch. */
+void transformer_attend_prompt(run *r, transformer *t, tensor text);
+
+/* x += transformer(x), in place. */
+void transformer_forward(run *r, const transformer *t, tensor x);
+
+#endif

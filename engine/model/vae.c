@@ -1,0 +1,258 @@
+/* engine/model/vae.c -- AutoencoderKL.
+ *
+ *     encode:  conv_in; down blocks: resnets, downsample; mid; conv_out(silu(norm)); quant_conv
+ *     decode:  post_quant_conv; conv_in; mid; up blocks: resnets, upsample; conv_out(silu(norm))
+ *     mid:     resnet; x += out(attention(norm(x))), one head; resnet
+ *
+ * Reference: diffusers AutoencoderKL with force_upcast.  GroupNorm eps is 1e-6 throughout.
+ * The encoder's downsampling pads with zeros on the right and at the bottom only.
+ *
+ * Bands.  Every convolution runs over bands of r->band_rows output rows: what is
+ * materialised is one band's input, what is held is one layer's weights.  The sums of a norm
+ * are taken as the rows of a picture are stored, and folded before any band reads it, so
+ * there are no seams and nothing is computed twice; since operators compute BAND_UNIT rows
+ * in a way that does not depend on their neighbours, every band height gives the same bits.
+ * Where pictures are too large for the device they lie elsewhere (engine/model/feature_map.h).
+ *
+ * Placement.  A level's tensors are dead once it has been upsampled, but first fit would
+ * leave their hole below the larger result, too small for the next tensor.  So the last but
+ * one upsampling puts its result above where the last one's will lie: at the widest level
+ * the two live tensors then lie side by side, and the peak is their sum.
+ *
+ * Range.  Activations exceed fp16's 65504, so in 16 bits they are stored divided by
+ * 2^VAE_EXP2 (tensor.exp2): a power of two costs no precision, and values below
+ * 2^(VAE_EXP2-14) lose some, which is far below what a norm then divides by.  q, k and v
+ * of the one attention are F32.
+ */
+#include "engine/model/vae.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const float EPS = 1e-6f;
+
+/* ---- binding ---- */
+
+static vae_mid bind_vae_mid(const model *m, const char *half, int c, int groups)
+{
+    char at[LAYOUT_NAME];
+    vae_mid mid;
+    for (int j = 0; j < 2; j++) {
+        snprintf(at, sizeof at, "vae.%s.mid_block.resnets.%d", half, j);
+        mid.res[j] = resnet_bind(m, at, c, c, 0, groups, EPS);
+    }
+    mid.norm = run_bind(m, true, "vae.%s.mid_block.attentions.0.group_norm", half);
+    mid.qkv = run_bind(m, true, "vae.%s.mid_block.attentions.0.qkv", half);
+    mid.out = run_bind(m, true, "vae.%s.mid_block.attentions.0.to_out.0", half);
+    return mid;
+}
+
+static int bind_level(vae_level *l, const model *m, const char *blocks, const char *sampler, int i,
+                      int n, int c_in, int c_out, const vae_config *c)
+{
+    char at[LAYOUT_NAME];
+    l->resnets = n;
+    for (int j = 0; j < n; j++) {
+        snprintf(at, sizeof at, "vae.%s.%d.resnets.%d", blocks, i, j);
+        l->res[j] = resnet_bind(m, at, j ? c_out : c_in, c_out, 0, c->groups, EPS);
+    }
+    l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
+    if (i + 1 < c->levels)
+        l->sample = run_bind(m, true, "vae.%s.%d.%s.0.conv", blocks, i, sampler);
+    return c_out;
+}
+
+static void bind_ends(vae_half *h, const model *m, const char *half, const char *quant)
+{
+    h->conv_in = run_bind(m, true, "vae.%s.conv_in", half);
+    h->norm_out = run_bind(m, true, "vae.%s.conv_norm_out", half);
+    h->conv_out = run_bind(m, true, "vae.%s.conv_out", half);
+    h->quant = run_bind(m, true, "vae.%s", quant);
+}
+
+void vae_bind(vae *v, const model *m)
+{
+    const vae_config *c = v->c = &m->l.config.vae;
+    const int top = c->channels[c->levels - 1];
+    int c_in = c->channels[0];
+
+    bind_ends(&v->encoder, m, "encoder", "quant_conv");
+    bind_ends(&v->decoder, m, "decoder", "post_quant_conv");
+    for (int i = 0; i < c->levels; i++)
+        c_in = bind_level(&v->encoder.level[i], m, "encoder.down_blocks", "downsamplers", i,
+                          c->resnets, c_in, c->channels[i], c);
+    v->encoder.mid = bind_vae_mid(m, "encoder", top, c->groups);
+    v->decoder.mid = bind_vae_mid(m, "decoder", top, c->groups);
+    c_in = top;
+    for (int i = 0; i < c->levels; i++)
+        c_in = bind_level(&v->decoder.level[i], m, "decoder.up_blocks", "upsamplers", i,
+                          c->resnets + 1, c_in, c->channels[c->levels - 1 - i], c);
+}
+
+/* ---- forward ---- */
+
+/* x += out(attention(norm(x))): one head over all pixels. */
+static void attend_pixels(run *r, const vae_mid *m, picture *x)
+{
+    const int c = x->t.c, h = x->t.h, w = x->t.w, band = r->band_rows;
+    tensor affine = picture_affine(r, x, m->norm, EPS);
+    tensor n = scratch_take(&r->mem, DT_F32, 1, h, w, c);
+    tensor qkv = scratch_take(&r->mem, DT_F32, 1, h, w, 3 * c);
+    void *window = picture_window(r, x, band);
+
+    for (int row = 0; row < h; row += band) {
+        const int rows = h - row < band ? h - row : band;
+        const tensor v = picture_load(r, x, window, row, rows);
+        op_apply_norm(r->d, run_rows(n, row, rows), run_rows(v, row, rows), (tensor){ 0 }, affine,
+                      ACT_NONE);
+    }
+    run_linear(r, qkv, n, m->qkv, (epilogue){ 0 });
+    op_attention(r->d, n, tensor_channels(qkv, 0, c), tensor_channels(qkv, c, c),
+                 tensor_channels(qkv, 2 * c, c), 1, 1.0f / sqrtf((float)c), false);
+
+    /* The projection as a 1x1 convolution: a band of it is a thing of its own. */
+    const matrix_input in = { .a = n, .h = h, .w = w };
+    const hold out = run_hold(r, m->out.weight);
+    for (int row = 0; row < h; row += band) {
+        const int rows = h - row < band ? h - row : band;
+        const tensor v = picture_load(r, x, window, row, rows);
+        run_conv_band(r, v, &in, &out, m->out, 1, 0, row, rows, (epilogue){ .residual = v });
+        picture_store(r, x, v, row, rows);
+    }
+    run_release(r, &out);
+    scratch_give_bytes(&r->mem, window);
+    scratch_give(&r->mem, qkv);
+    scratch_give(&r->mem, n);
+    scratch_give(&r->mem, affine);
+}
+
+static picture vae_mid_forward(run *r, const vae_mid *m, picture x)
+{
+    x = resnet_forward_banded(r, &m->res[0], x);
+    attend_pixels(r, m, &x);
+    return resnet_forward_banded(r, &m->res[1], x);
+}
+
+static matrix_input plain_input(const picture *x)
+{
+    return (matrix_input){ .h = x->t.h, .w = x->t.w };
+}
+
+/* y = conv_out(silu(norm_out(x))); x is consumed. */
+static void conv_out_forward(run *r, const vae_half *v, tensor y, picture x)
+{
+    picture out = picture_of(y);
+    matrix_input in = plain_input(&x);
+    in.affine = picture_affine(r, &x, v->norm_out, EPS);
+    in.silu = true;
+    picture_conv(r, &out, &x, in, v->conv_out, 1, 1);
+    scratch_give(&r->mem, in.affine);
+    picture_give(r, x);
+}
+
+/* conv_in of either half. */
+static picture conv_in_forward(run *r, const vae_half *v, tensor x, int c, int groups)
+{
+    picture y = picture_take(r, x.h, x.w, c, groups, 0);
+    const picture from = picture_of(x);
+    picture_conv(r, &y, &from, plain_input(&from), v->conv_in, 1, 1);
+    return y;
+}
+
+/* quant_conv and post_quant_conv. */
+static void quant_conv_forward(run *r, tensor y, tensor x, affine_ref w)
+{
+    const matrix_input in = { .a = x, .h = x.h, .w = x.w };
+    run_conv(r, y, &in, w, 1, 0, (epilogue){ 0 });
+}
+
+/* Stride 2 without padding in front; x is consumed. */
+static picture vae_downsample(run *r, picture x, affine_ref w, int groups)
+{
+    picture y = picture_take(r, x.t.h / 2, x.t.w / 2, x.t.c, groups, 0);
+    picture_conv(r, &y, &x, plain_input(&x), w, 2, 0);
+    picture_give(r, x);
+    return y;
+}
+
+/* Nearest x2, then a convolution, placed above `floor`; x is consumed. */
+static picture vae_upsample(run *r, picture x, affine_ref w, int groups, size_t floor)
+{
+    picture y = picture_take(r, 2 * x.t.h, 2 * x.t.w, x.t.c, groups, floor);
+    picture_conv(r, &y, &x, plain_input(&y), w, 1, 1);
+    picture_give(r, x);
+    return y;
+}
+
+/* Only pictures that are on the device can be looked at. */
+static void report_vae_layer(run *r, const picture *x, const char *half, const char *what, int i)
+{
+    if (!x->spilled && i < 0)
+        run_tap(r, x->t, "vae.%s.%s", half, what);
+    else if (!x->spilled)
+        run_tap(r, x->t, "vae.%s.%s.%d", half, what, i);
+}
+
+void vae_encode(run *r, const vae *v, tensor moments, tensor pixels)
+{
+    const vae_half *e = &v->encoder;
+    const int groups = v->c->groups;
+    picture x = conv_in_forward(r, e, pixels, v->c->channels[0], groups);
+
+    report_vae_layer(r, &x, "encoder", "conv_in", -1);
+    for (int i = 0; i < v->c->levels; i++) {
+        for (int j = 0; j < e->level[i].resnets; j++)
+            x = resnet_forward_banded(r, &e->level[i].res[j], x);
+        if (e->level[i].sample.weight != NO_WEIGHT)
+            x = vae_downsample(r, x, e->level[i].sample, groups);
+        report_vae_layer(r, &x, "encoder", "down_blocks", i);
+    }
+    x = vae_mid_forward(r, &e->mid, x);
+    report_vae_layer(r, &x, "encoder", "mid_block", -1);
+
+    tensor raw = scratch_take(&r->mem, DT_F32, 1, moments.h, moments.w, moments.c);
+    conv_out_forward(r, e, raw, x);
+    quant_conv_forward(r, moments, raw, e->quant);
+    scratch_give(&r->mem, raw);
+    run_tap(r, moments, "vae.moments");
+}
+
+/* Bytes of what the last upsampling gives, for the level before it to lie above. */
+static size_t floor_of_level(const run *r, const vae *v, int level, tensor latents)
+{
+    const int last = v->c->levels - 2;
+    if (level != last - 1)
+        return 0;
+    const int c = v->c->channels[v->c->levels - 1 - last];
+    const size_t bytes = tensor_bytes(
+        tensor_make(NULL, r->vae_act, 1, latents.h * VAE_SCALE, latents.w * VAE_SCALE, c));
+    return bytes < r->spill_from ? bytes : 0;
+}
+
+tensor vae_decode(run *r, const vae *v, tensor latents)
+{
+    const vae_half *d = &v->decoder;
+    const int groups = v->c->groups;
+
+    tensor z = scratch_take(&r->mem, DT_F32, 1, latents.h, latents.w, latents.c);
+    quant_conv_forward(r, z, latents, d->quant);
+    scratch_give(&r->mem, latents);
+    run_tap(r, z, "vae.post_quant_conv");
+
+    picture x = conv_in_forward(r, d, z, v->c->channels[v->c->levels - 1], groups);
+    scratch_give(&r->mem, z);
+    report_vae_layer(r, &x, "decoder", "conv_in", -1);
+    x = vae_mid_forward(r, &d->mid, x);
+    report_vae_layer(r, &x, "decoder", "mid_block", -1);
+    for (int i = 0; i < v->c->levels; i++) {
+        for (int j = 0; j < d->level[i].resnets; j++)
+            x = resnet_forward_banded(r, &d->level[i].res[j], x);
+        if (d->level[i].sample.weight != NO_WEIGHT)
+            x = vae_upsample(r, x, d->level[i].sample, groups, floor_of_level(r, v, i, latents));
+        report_vae_layer(r, &x, "decoder", "up_blocks", i);
+    }
+    tensor pixels = scratch_take(&r->mem, DT_F32, 1, x.t.h, x.t.w, 3);
+    conv_out_forward(r, d, pixels, x);
+    run_tap(r, pixels, "vae.decoder.out");
+    return pixels;
+}

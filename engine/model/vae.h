@@ -1,0 +1,40 @@
+/* engine/model/vae.h -- AutoencoderKL: pixels to latents and back, in exact row bands. */
+#ifndef REFINE_VAE_H
+#define REFINE_VAE_H
+
+#include "engine/model/resnet.h"
+
+enum { VAE_MAX_RESNETS = 9, VAE_SCALE = 8, VAE_EXP2 = 5 };
+
+typedef struct vae_level {
+    int resnets;
+    resnet res[VAE_MAX_RESNETS];
+    affine_ref sample; /* NO_WEIGHT: none */
+} vae_level;
+
+typedef struct vae_mid {
+    resnet res[2];
+    affine_ref norm, qkv, out;
+} vae_mid;
+
+typedef struct vae_half {
+    affine_ref conv_in, norm_out, conv_out, quant; /* quant: quant_conv or post_quant_conv */
+    vae_level level[MAX_LEVELS];
+    vae_mid mid;
+} vae_half;
+
+typedef struct vae {
+    const vae_config *c;
+    vae_half encoder, decoder;
+} vae;
+
+void vae_bind(vae *v, const model *m);
+
+/* pixels: F32 (1,8h,8w,3) in [-1,1].  moments: F32 (1,h,w,8): means, then log variances. */
+void vae_encode(run *r, const vae *v, tensor moments, tensor pixels);
+
+/* latents: F32 (1,h,w,4), already divided by the scaling factor, is given back to scratch.
+ * Returns pixels from scratch: F32 (1,8h,8w,3), nominally in [-1,1]. */
+tensor vae_decode(run *r, const vae *v, tensor latents);
+
+#endif

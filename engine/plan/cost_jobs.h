@@ -1,0 +1,18 @@
+/* engine/plan/cost_jobs.h -- what the phases of a picture compute, for the probe of engine/plan/cost.h.
+ *
+ * Each phase has types and shapes of its own, and so rates: text and the VAE's one attention are
+ * F32, the VAE's pictures F32 or F16, the UNet what the device was opened for.
+ */
+#ifndef REFINE_COST_JOBS_H
+#define REFINE_COST_JOBS_H
+
+#include "engine/plan/cost.h"
+#include "engine/model/phases.h"
+
+/* stored: of the pack's matrices. */
+cost_job cost_job_unet(const pipeline *p, int per_pass, dtype stored);
+cost_job cost_job_text(const pipeline *p, dtype stored);
+cost_job cost_job_vae(const pipeline *p, dtype pictures, dtype stored);
+cost_job cost_job_vae_attention(const pipeline *p, dtype stored);
+
+#endif

@@ -1,0 +1,116 @@
+/* tests/offload/test_schedule.c -- which visits travel. */
+#include "offload/schedule.h"
+
+#include "engine/base/mem.h"
+
+#include <criterion/criterion.h>
+
+static const stream_pass PASSES[] = { { 5, 5, 3 }, { 2, 4, 1 }, { 4, 7, 3 },
+                                      { 7, 9, 0 }, { 4, 5, 2 }, { 9, 9, 1 } };
+
+enum { N_PASSES = sizeof PASSES / sizeof PASSES[0], CHUNKS = 10 };
+
+static const int ORDER[] = { 2, 3, 4, 5, 6, 4, 5, 6, 4, 5, 6, 4, 4 };
+
+enum { VISITS = sizeof ORDER / sizeof ORDER[0] };
+
+static script open_script(const bool *resident)
+{
+    script s;
+    cr_assert(script_open(&s, PASSES, N_PASSES, resident, CHUNKS));
+    return s;
+}
+
+/* Chunks of the trips, as a string of digits. */
+static void expect_schedule_transfers(const script *s, const char *want)
+{
+    char got[VISITS + 1] = "";
+    int n = 0;
+    cursor c = script_begin(s);
+    while (script_to_trip(s, &c)) {
+        cr_assert_eq(c.trip, (uint64_t)n);
+        got[n++] = (char)('0' + c.chunk);
+        script_next(s, &c);
+    }
+    got[n] = '\0';
+    cr_assert_str_eq(got, want);
+}
+
+Test(offload_script, visits_follow_the_passes_and_skip_empty_ones)
+{
+    script s = open_script(NULL);
+    cursor c = script_begin(&s);
+    for (int i = 0; i < VISITS; i++) {
+        cr_assert_not(script_at_end(&s, &c));
+        cr_assert_eq(c.visit, (uint64_t)i);
+        cr_assert_eq(c.chunk, ORDER[i]);
+        cr_assert(script_is_trip(&s, &c));
+        script_next(&s, &c);
+    }
+    cr_assert(script_at_end(&s, &c));
+    script_close(&s);
+}
+
+Test(offload_script, a_script_of_nothing_is_at_its_end)
+{
+    script s;
+    cr_assert(script_open(&s, NULL, 0, NULL, 0));
+    cursor c = script_begin(&s);
+    cr_assert(script_at_end(&s, &c));
+    cr_assert_not(script_to_trip(&s, &c));
+    script_close(&s);
+}
+
+Test(offload_script, a_resident_chunk_travels_on_its_first_visit_only)
+{
+    bool resident[CHUNKS] = { [3] = true, [4] = true };
+    script s = open_script(resident);
+    expect_schedule_transfers(&s, "234565656");
+    script_close(&s);
+}
+
+Test(offload_script, what_travelled_is_held_in_the_next_run)
+{
+    bool resident[CHUNKS] = { [3] = true, [4] = true, [6] = true };
+    script s = open_script(resident);
+    cursor c = script_begin(&s);
+    for (int i = 0; i < 3; i++) /* 2 3 4, but not yet 6 */
+        script_next(&s, &c);
+    script_hold_before(&s, &c);
+    expect_schedule_transfers(&s, "25655");
+
+    c = script_begin(&s);
+    while (!script_at_end(&s, &c))
+        script_next(&s, &c);
+    script_hold_before(&s, &c);
+    expect_schedule_transfers(&s, "2555");
+    script_close(&s);
+}
+
+Test(offload_script, it_knows_whether_residents_are_still_to_come)
+{
+    bool resident[CHUNKS] = { [5] = true };
+    script s = open_script(resident);
+    cursor c = script_begin(&s);
+    for (int i = 0; i < VISITS; i++) {
+        cr_assert_eq(script_needs_residents(&s, &c), i <= 9, "visit %d", i);
+        script_next(&s, &c);
+    }
+    cr_assert_not(script_needs_residents(&s, &c));
+    script_close(&s);
+}
+
+Test(offload_script, each_failing_allocation_is_answered)
+{
+    const uint64_t before = mem_used().now;
+    script s;
+    for (long k = 0; k < 4; k++) {
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        cr_assert_not(script_open(&s, PASSES, N_PASSES, NULL, CHUNKS));
+        cr_assert_eq(mem_used().now, before);
+    }
+    mem_fail_after(-1, MEM_FAIL_ONCE);
+    s = open_script(NULL);
+    cr_assert_leq(mem_used().now - before, script_memory(N_PASSES, CHUNKS));
+    script_close(&s);
+}
