@@ -22,7 +22,7 @@ static void find_parts(const plan *p, arena_part out[PARTS])
 
 void arena_guard(dev *d, const plan *p, char *arena)
 {
-    _Alignas(2) char pattern[GUARD_MOST];
+    _Alignas(2) char pattern[GUARD_MAX];
     arena_part parts[PARTS];
 
     if (p->zone == 0)
@@ -35,7 +35,7 @@ void arena_guard(dev *d, const plan *p, char *arena)
 
 void arena_check(dev *d, const plan *p, const char *arena)
 {
-    _Alignas(2) char zone[GUARD_MOST];
+    _Alignas(2) char zone[GUARD_MAX];
     arena_part parts[PARTS];
     char why[96];
 

@@ -38,7 +38,7 @@ static dev *open_kind(const model *m, bool cuda, const refine_options *o, dev_op
     want->compute = compute_type(cuda, o->device, o->precision);
     if (check_precision(cuda, o->precision, err) != REFINE_OK)
         return NULL;
-    if (want->ints && !model_quantised(m)) {
+    if (want->int8_math && !model_quantised(m)) {
         refine_fail(err, REFINE_EINVAL,
                     "%s holds 16-bit weights: precision int8 needs a pack made with "
                     "refine-pack --weights int8",
@@ -72,7 +72,7 @@ refine_status device_choose(device_choice *out, const model *m, const refine_opt
                             refine_error *err)
 {
     refine_error mine = { 0 };
-    dev_options want = { .ints = o->precision == REFINE_INT8, .threads = o->threads };
+    dev_options want = { .int8_math = o->precision == REFINE_INT8, .threads = o->threads };
 
     if (!err)
         err = &mine;
@@ -83,6 +83,6 @@ refine_status device_choose(device_choice *out, const model *m, const refine_opt
     if (!out->d)
         return err->status != REFINE_OK ? err->status : REFINE_EDEVICE;
     out->compute = want.compute;
-    out->ints = want.ints;
+    out->int8_math = want.int8_math;
     return REFINE_OK;
 }

@@ -9,7 +9,7 @@
 typedef struct device_choice {
     dev *d; /* the caller's to close */
     dtype compute;
-    bool ints;      /* the UNet multiplies integers */
+    bool int8_math; /* the UNet multiplies integers */
     char note[200]; /* why it is not another device, or "" */
 } device_choice;
 

@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-enum { MAX_SCRIPT = 5 };
+enum { PASSES_MAX = 5 };
 
 const char *refine_version(void) { return REFINE_VERSION; }
 
@@ -119,7 +119,7 @@ static void add_pass(stream_pass *list, int *n, const pack *p, segment seg, int 
 static refine_status open_stream(refine_engine *e, const refine_options *o, refine_error *err)
 {
     const plan *pl = &e->plan;
-    stream_pass passes[MAX_SCRIPT];
+    stream_pass passes[PASSES_MAX];
     int n = 0;
 
     if (e->p->encodes)
@@ -139,8 +139,8 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
         .residents = e->arena + plan_region_at(pl) + pl->residents_at,
         .resident = pl->is_resident,
         .cached = pl->is_cached,
-        .script = passes,
-        .n_script = n,
+        .schedule = passes,
+        .n_passes = n,
         .slots = pl->slots,
         .workers = pl->workers,
         .reader = (int)o->reader,
@@ -188,12 +188,12 @@ static refine_status open_trace(refine_engine *e, refine_error *err)
     return e->t ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
-static refine_status open_stages(refine_engine *e, const refine_job *j, refine_error *err)
+static refine_status open_layer_outputs(refine_engine *e, const refine_job *j, refine_error *err)
 {
-    if (!j->stage)
+    if (!j->layer_output)
         return REFINE_OK;
-    e->stages = stages_open();
-    return e->stages ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
+    e->layer_outputs = layer_outputs_open();
+    return e->layer_outputs ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
 static const char TRY_F32[] = "the precision's range may be too small: try --precision f32";
@@ -201,14 +201,14 @@ static const char TRY_F32[] = "the precision's range may be too small: try --pre
 /* Of what it borrows all is there. */
 static void open_observer(refine_engine *e)
 {
-    const bool narrow = e->r.act != DT_F32 || e->device.ints;
+    const bool narrow = e->r.act != DT_F32 || e->device.int8_math;
     observer *o = &e->o;
     o->d = e->d;
     o->p = e->p;
     o->r = &e->r;
     o->s = e->s;
     o->t = e->t;
-    o->stages = e->stages;
+    o->layer_outputs = e->layer_outputs;
     o->forecast = &e->forecast;
     o->arena = e->arena;
     o->advice = narrow ? TRY_F32 : NULL;
@@ -255,7 +255,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
         return REFINE_ENOMEM;
     TRY_OR(fail, prepare_engine(e, o, j, err));
     TRY_OR(fail, open_trace(e, err));
-    TRY_OR(fail, open_stages(e, j, err));
+    TRY_OR(fail, open_layer_outputs(e, j, err));
     e->o.open_began = clock_seconds();
     TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
@@ -286,7 +286,7 @@ void refine_close(refine_engine *e)
         dev_free(e->d, e->arena, e->plan.arena, DEV_VRAM);
     spill_close(e->spill);
     trace_close(e->t);
-    stages_close(e->stages);
+    layer_outputs_close(e->layer_outputs);
     plan_close(&e->plan);
     pipeline_close(e->p);
     tokenizer_close(e->tok);
@@ -310,7 +310,7 @@ static refine_status check_jobs(const refine_engine *e, const refine_job *j, int
                                "the job differs from the one the engine was opened for");
     for (int i = 0; i < n; i++)
         TRY(pipeline_check_latents(e->p, &j[i], err));
-    if (j[0].stage && !e->stages)
+    if (j[0].layer_output && !e->layer_outputs)
         return refine_fail(err, REFINE_EINVAL, "the engine was opened without a layer callback");
     return REFINE_OK;
 }
@@ -370,9 +370,9 @@ refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *er
 
 int refine_steps_to_run(const refine_job *j)
 {
-    scheduler s;
+    euler s;
     const schedule_config *c = &MODEL_REFINER.schedule;
-    if (j->steps < 1 || j->steps > 1000 || scheduler_open(&s, c, j->steps) != REFINE_OK)
+    if (j->steps < 1 || j->steps > 1000 || euler_open(&s, c, j->steps) != REFINE_OK)
         return 0;
-    return s.steps - scheduler_first(&s, j->strength, j->denoising_start);
+    return s.steps - euler_first(&s, j->strength, j->denoising_start);
 }

@@ -19,8 +19,8 @@ struct refine_engine {
     stream *s;
     spill *spill;
     trace *t;
-    stages *stages; /* NULL: layer outputs are off */
-    run r;
+    layer_outputs *layer_outputs; /* NULL: layer outputs are off */
+    forward_ctx r;
     observer o;
     bool used; /* a run has consumed the stream's script */
 

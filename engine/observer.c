@@ -46,9 +46,9 @@ static void report_progress(observer *o, double done)
 }
 
 /* Called by the model each time it is done with a chunk (or a layer) of weights. */
-static void count_chunk(run *r)
+static void count_chunk(forward_ctx *r)
 {
-    observer *o = r->tick_context;
+    observer *o = r->chunk_done_context;
     const double now = clock_seconds();
     o->chunks_done++;
     forecast_tick(o->forecast, stream_position(o->s));
@@ -61,27 +61,28 @@ static void count_chunk(run *r)
 /* ---- layer outputs ---- */
 
 /* Called by the model with what a layer gives. */
-static void show_layer(run *r, const char *name, tensor t)
+static void show_layer(forward_ctx *r, const char *name, tensor t)
 {
-    observer *o = r->tap_context;
+    observer *o = r->layer_output_context;
     const bool denoising = o->phase == REFINE_DENOISING;
-    const refine_stage first = { .name = name,
-                                 .phase = o->phase,
-                                 .step = denoising ? o->step : 0,
-                                 .item = denoising ? r->item0 : o->image };
-    stages_tell(o->stages, o->job, o->d, first, t);
+    const refine_layer_output first = { .name = name,
+                                        .phase = o->phase,
+                                        .step = denoising ? o->step : 0,
+                                        .batch_index = denoising ? r->batch0 : o->image };
+    layer_outputs_report(o->layer_outputs, o->job, o->d, first, t);
 }
 
 void observer_show_latents(observer *o, int image)
 {
-    const refine_stage s = { .name = "latents",
-                             .phase = o->phase,
-                             .step = o->step,
-                             .item = image,
-                             .h = o->p->h,
-                             .w = o->p->w };
-    if (o->r->tap)
-        stages_tell_latents(o->stages, o->job, o->d, s, pipeline_latents(o->p, image));
+    const refine_layer_output s = { .name = "latents",
+                                    .phase = o->phase,
+                                    .step = o->step,
+                                    .batch_index = image,
+                                    .h = o->p->h,
+                                    .w = o->p->w };
+    if (o->r->layer_output)
+        layer_outputs_report_latents(o->layer_outputs, o->job, o->d, s,
+                                     pipeline_latents(o->p, image));
 }
 
 /* ---- the course of a run ---- */
@@ -89,9 +90,9 @@ void observer_show_latents(observer *o, int image)
 void observer_start(observer *o, const refine_job *j)
 {
     o->job = j;
-    o->r->tick = count_chunk;
-    o->r->tap = j->stage ? show_layer : NULL;
-    o->r->tick_context = o->r->tap_context = o;
+    o->r->chunk_done = count_chunk;
+    o->r->layer_output = j->layer_output ? show_layer : NULL;
+    o->r->chunk_done_context = o->r->layer_output_context = o;
     trace_add(o->t, REFINE_LANE_PHASE, REFINE_OPENING, o->open_began, o->open_ended, 0);
     o->started = o->last_report = clock_seconds();
     o->reported = o->at_start = stream_get_stats(o->s);

@@ -18,13 +18,13 @@ typedef struct observer {
     /* The engine's, from before the first run on. */
     dev *d;
     pipeline *p;
-    run *r;
+    forward_ctx *r;
     stream *s;
     trace *t;
-    stages *stages;      /* NULL: layer outputs are off */
+    layer_outputs *layer_outputs; /* NULL: layer outputs are off */
     forecast *forecast;
-    const char *arena;   /* of forecast->plan */
-    const char *advice;  /* where numbers are not finite, past the text */
+    const char *arena;  /* of forecast->plan */
+    const char *advice; /* where numbers are not finite, past the text */
     double open_began, open_ended;
     double *step_seconds; /* p->steps of them */
 
@@ -34,9 +34,9 @@ typedef struct observer {
     int step, image;               /* under way; image: of the VAE's */
     int phase_chunks, chunks_done; /* of the phase or step, for progress */
     double started, phase_started, step_started, last_report;
-    stream_stats reported;   /* at the last report, */
-    stream_stats at_start;   /* at the start of the run */
-    double disk_rate;        /* between reports */
+    stream_stats reported;           /* at the last report, */
+    stream_stats at_start;           /* at the start of the run */
+    double disk_rate;                /* between reports */
     double seconds[REFINE_FINISHED]; /* of the phases that are over */
 } observer;
 

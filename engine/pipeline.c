@@ -26,7 +26,7 @@ static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size
 static void begin_region(pipeline_context *c, size_t peak)
 {
     const plan *p = c->plan;
-    run *r = c->r;
+    forward_ctx *r = c->r;
     r->norms_within = peak;
     scratch_close(&r->mem);
     scratch_open(&r->mem, r->d, c->arena + plan_region_at(p), p->region, p->zone);
@@ -42,13 +42,13 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
     const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
     const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
                                                                            : TOKENIZER_DIFFUSERS;
-    const int halves = c->p->halves;
+    const int branches = c->p->branches;
     int ids[TEXT_TOKENS], counts[2] = { 0, 0 };
 
-    for (int i = 2 - halves; i < 2; i++) {
+    for (int i = 2 - branches; i < 2; i++) {
         TRY(tokenizer_encode(c->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
                              err));
-        TRY(pipeline_set_prompt(c->p, image * halves + i - (2 - halves), ids, err));
+        TRY(pipeline_set_prompt(c->p, image * branches + i - (2 - branches), ids, err));
     }
     if (image == 0) {
         c->negative_tokens = counts[0];
@@ -61,8 +61,8 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
 static void check_embeddings(const pipeline_context *c)
 {
     const pipeline *p = c->p;
-    const size_t states = (size_t)p->halves * TEXT_TOKENS * (size_t)p->text.c->width;
-    const size_t pooled = (size_t)p->halves * (size_t)p->text.c->projection;
+    const size_t states = (size_t)p->branches * TEXT_TOKENS * (size_t)p->text.c->width;
+    const size_t pooled = (size_t)p->branches * (size_t)p->text.c->projection;
     for (int i = 0; i < p->images; i++) {
         observer_check(c->o, "the text encoder's result", i, p->embedded + (size_t)i * states,
                        states, NULL);
@@ -115,7 +115,7 @@ static refine_status start_latents(pipeline_context *c, const refine_job *j, int
         memcpy(latents, j->latents_in, n * sizeof *latents);
     if (!(j->denoising_start > 0)) {
         rng_randn(&g, p->noise, n);
-        scheduler_add_noise(&p->sched, p->first, latents, p->noise, n);
+        euler_add_noise(&p->sampler, p->first, latents, p->noise, n);
     }
     return REFINE_OK;
 }
@@ -137,7 +137,7 @@ static refine_status prepare_latents(pipeline_context *c, const refine_job *jobs
 /* The UNet's result, of all halves of each image. */
 static void check_noise(const pipeline_context *c)
 {
-    const size_t n = (size_t)c->p->halves * latent_values(c->p);
+    const size_t n = (size_t)c->p->branches * latent_values(c->p);
     for (int i = 0; i < c->p->images; i++)
         observer_check(c->o, "the UNet's result", i, c->p->unet_out + (size_t)i * n, n, NULL);
 }

@@ -8,7 +8,7 @@
 /* What a run works with, all of it the engine's. */
 typedef struct pipeline_context {
     pipeline *p;
-    run *r;
+    forward_ctx *r;
     stream *s;
     tokenizer *tok;
     observer *o;

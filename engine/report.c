@@ -58,7 +58,7 @@ void engine_report_plan(refine_engine *e)
     r->memory.host_planned = p->host;
     r->memory.host_limit = p->host_limit;
     r->memory.rss_planned = e->rss_before + (p->host - p->caller - e->heap_before) +
-                            (dev_has_memory(e->d) ? 0 : p->arena) + LIBRARY_BYTES;
+                            (dev_is_discrete(e->d) ? 0 : p->arena) + LIBRARY_BYTES;
     r->memory.ring = p->ring;
     r->memory.resident = p->residents;
     r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
@@ -74,7 +74,7 @@ void engine_report_plan(refine_engine *e)
     r->device = dev_name(e->d);
     snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
     r->device_model = e->device_model;
-    r->precision = e->device.ints ? "int8" : PRECISION[e->r.act];
+    r->precision = e->device.int8_math ? "int8" : PRECISION[e->r.act];
     r->reader = e->s ? stream_reader_name(e->s) : "";
     r->width = e->p->width;
     r->height = e->p->height;
@@ -98,7 +98,7 @@ void engine_report_plan(refine_engine *e)
     r->predicted_encode = e->forecast.phase[REFINE_ENCODING];
     r->predicted_decode = e->forecast.phase[REFINE_DECODING];
     r->predicted_total = forecast_total(&e->forecast);
-    r->wrong_rate = r->slow_part = "";
+    r->mispredicted_rate = r->slow_part = "";
     r->source_hash = pack_super(e->m.p)->source_hash;
     r->source_name = e->m.source_name;
     r->note[0] = '\0';
@@ -112,7 +112,7 @@ static void fill_verdict(refine_engine *e)
     refine_report *r = &e->report;
     const forecast *f = &e->forecast;
     forecast_rates(f, &r->measured);
-    r->wrong_rate = forecast_wrong(f, r->step_median);
+    r->mispredicted_rate = forecast_wrong(f, r->step_median);
     r->replayed_step = f->replayed;
     r->slow_step = f->slowest.by;
     r->slow_part = f->slowest.part;
@@ -123,7 +123,7 @@ void engine_report_run(refine_engine *e)
 {
     refine_report *r = &e->report;
     const stream_stats s = stream_stats_since(e->o.at_start, stream_get_stats(e->s));
-    const uint64_t heap = mem_used().peak, on_host = dev_has_memory(e->d) ? 0 : e->plan.arena;
+    const uint64_t heap = mem_used().peak, on_host = dev_is_discrete(e->d) ? 0 : e->plan.arena;
 
     r->total = clock_seconds() - e->o.started;
     r->vae_encode = e->o.seconds[REFINE_ENCODING];

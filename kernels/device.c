@@ -40,14 +40,14 @@ const char *dev_name(const dev *d) { return d->ops->name; }
 const char *dev_model(const dev *d) { return d->model; }
 int dev_threads(const dev *d) { return d->threads > 0 ? d->threads : 1; }
 
-bool dev_has_memory(const dev *d) { return d->ops->memory_free != NULL; }
+bool dev_is_discrete(const dev *d) { return d->ops->memory_free != NULL; }
 size_t dev_overhead(const dev *d) { return d->overhead; }
 size_t dev_memory_free(dev *d) { return d->ops->memory_free ? d->ops->memory_free(d) : 0; }
-bool dev_runs_behind(const dev *d) { return d->ops->elapsed != NULL; }
+bool dev_is_async(const dev *d) { return d->ops->elapsed != NULL; }
 
 double dev_elapsed(dev *d, dev_event *from, dev_event *to)
 {
-    assert(from && to && dev_runs_behind(d));
+    assert(from && to && dev_is_async(d));
     return is_alive(d) ? d->ops->elapsed(d, from, to) : 0.0;
 }
 

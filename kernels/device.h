@@ -38,7 +38,7 @@ typedef enum { DEV_VRAM, DEV_PINNED } dev_mem;
  * core this process may run on. */
 typedef struct dev_options {
     dtype compute;
-    bool ints;
+    bool int8_math;
     int threads;
 } dev_options;
 
@@ -75,7 +75,7 @@ int dev_threads(const dev *d);       /* compute threads; 1 where that means noth
 
 /* True for a discrete device, whose memory is not the process's.  Then: what the device took of it
  * for itself when it was opened (its context and code), and what is free now. */
-bool dev_has_memory(const dev *d);
+bool dev_is_discrete(const dev *d);
 size_t dev_overhead(const dev *d);
 size_t dev_memory_free(dev *d);
 
@@ -109,7 +109,7 @@ void dev_sync(dev *d, dev_event *e);                /* the calling thread waits;
 
 /* True if work is asynchronous: it goes on when the call that enqueued it has returned.  Then
  * seconds between two events of the compute queue, once both have passed. */
-bool dev_runs_behind(const dev *d);
+bool dev_is_async(const dev *d);
 double dev_elapsed(dev *d, dev_event *from, dev_event *to);
 
 /* Memory that operators need for themselves while they run.  The engine replays

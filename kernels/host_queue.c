@@ -175,7 +175,7 @@ dev_event *host_event_open(void) { return mem_calloc(1, sizeof(dev_event)); }
 void host_event_close(dev_event *e) { mem_free(e); }
 
 /* Large pages, where the system has them to give, are worth 4 % of a convolution. */
-void *host_memory_take(size_t bytes)
+void *host_memory_alloc(size_t bytes)
 {
     void *p = mem_map(bytes);
     if (p)
@@ -183,4 +183,4 @@ void *host_memory_take(size_t bytes)
     return p;
 }
 
-void host_memory_give(void *p, size_t bytes) { mem_unmap(p, bytes); }
+void host_memory_free(void *p, size_t bytes) { mem_unmap(p, bytes); }

@@ -105,17 +105,17 @@ static inline conv_geometry linear_geometry(tensor x)
 }
 
 /* Rows of a matrix.  They come in pieces that lie anywhere: each is dense, and of whole tiles
- * (tile_rows) but the last.  A device takes dev_pieces() of them at most. */
-enum { MATRIX_PIECES = 8 };
+ * (tile_rows) but the last.  A device takes dev_max_blocks() of them at most. */
+enum { MATRIX_BLOCKS_MAX = 8 };
 
 typedef struct matrix_rows {
     tensor all; /* (rows, kh, kw, channels of the input); its data is that of the first piece */
     int pieces;
-    int row0[MATRIX_PIECES]; /* of all, the first of each piece */
-    const void *data[MATRIX_PIECES];
+    int row0[MATRIX_BLOCKS_MAX]; /* of all, the first of each piece */
+    const void *data[MATRIX_BLOCKS_MAX];
 } matrix_rows;
 
-int dev_pieces(const dev *d);
+int dev_max_blocks(const dev *d);
 
 /* Rows that lie together. */
 static inline matrix_rows one_piece(tensor w)

@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-enum { IN_VAIN_MOST = 1000 };
+enum { RETRIES_MAX = 1000 };
 
 static bool finish_extent(const extent *e, refine_status st, int error, read_done *out)
 {
@@ -26,7 +26,7 @@ static bool is_transient(ssize_t result) { return result == -EINTR || result == 
 
 bool extent_advance(extent *e, ssize_t result, read_done *out)
 {
-    if (is_transient(result) && ++e->in_vain < IN_VAIN_MOST)
+    if (is_transient(result) && ++e->retries < RETRIES_MAX)
         return false;
     if (result < 0)
         return finish_extent(e, REFINE_EIO, (int)-result, out);
@@ -36,7 +36,7 @@ bool extent_advance(extent *e, ssize_t result, read_done *out)
     if (whole == 0)
         return finish_extent(e, REFINE_EIO, 0, out);
     e->done += whole;
-    e->in_vain = 0;
+    e->retries = 0;
     return false;
 }
 

@@ -11,7 +11,7 @@ typedef struct extent {
     uint64_t ticket, at;
     char *dst;
     size_t bytes, done;
-    int in_vain; /* attempts since bytes came last */
+    int retries; /* attempts since bytes came last */
 } extent;
 
 /* Takes in the result of one attempt: bytes read, or -errno.  True: the request is

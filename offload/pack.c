@@ -28,12 +28,12 @@
 
 /* No pack of a model comes near these; they bound what a hostile one can ask for. */
 enum {
-    INDEX_MOST = 256 << 20,
-    META_MOST = 16 << 20,
-    TOKENIZER_MOST = 16 << 20,
-    MERGES_MOST = 64 << 20,
-    WINDOW_MOST = 1 << 10, /* kh, kw */
-    LENGTH_MOST = 1 << 28  /* rows, c_in */
+    INDEX_MAX = 256 << 20,
+    META_MAX = 16 << 20,
+    TOKENIZER_MAX = 16 << 20,
+    MERGES_MAX = 64 << 20,
+    WINDOW_MAX = 1 << 10, /* kh, kw */
+    LENGTH_MAX = 1 << 28  /* rows, c_in */
 };
 
 /* pack_read_row's own memory: the frame it decoded last, and room to read one. */
@@ -162,10 +162,10 @@ static refine_status read_index(pack *p, refine_error *err)
     const uint64_t chunks = (uint64_t)s->n_chunks * sizeof(pack_chunk);
     const uint64_t frames = (uint64_t)s->n_frames * sizeof(pack_frame);
 
-    if (s->names_bytes > INDEX_MOST || s->n_tensors > INT_MAX || s->n_chunks > INT_MAX ||
+    if (s->names_bytes > INDEX_MAX || s->n_tensors > INT_MAX || s->n_chunks > INT_MAX ||
         s->index_bytes != tensors + chunks + frames + s->names_bytes)
         return fail_damaged(p, "its index has another length than its parts", err);
-    TRY(read_section(p, &p->index, s->index_at, s->index_bytes, s->index_hash, INDEX_MOST, "index",
+    TRY(read_section(p, &p->index, s->index_at, s->index_bytes, s->index_hash, INDEX_MAX, "index",
                      err));
     p->tensor = (const void *)p->index;
     p->chunk = (const void *)(p->index + tensors);
@@ -328,8 +328,8 @@ static bool check_tensor(index_check *w, const pack_tensor *t)
     if (t->segment >= PACK_SEGMENTS || t->segment < w->segment)
         return reject_weight(w, "is in the wrong segment");
     w->segment = t->segment;
-    if (t->rows == 0 || t->rows > LENGTH_MOST || t->c_in == 0 || t->c_in > LENGTH_MOST ||
-        t->kh == 0 || t->kh > WINDOW_MOST || t->kw == 0 || t->kw > WINDOW_MOST)
+    if (t->rows == 0 || t->rows > LENGTH_MAX || t->c_in == 0 || t->c_in > LENGTH_MAX ||
+        t->kh == 0 || t->kh > WINDOW_MAX || t->kw == 0 || t->kw > WINDOW_MAX)
         return reject_weight(w, "has an impossible shape");
     if ((t->dtype == DT_I8G64 ? !(t->sqnr >= 0) : t->sqnr != 0) || t->zero != 0)
         return reject_weight(w, "says something impossible of its noise");
@@ -372,15 +372,14 @@ static refine_status read_texts(pack *p, refine_error *err)
     char *stored = NULL;
 
     p->meta_len = (size_t)s->meta_bytes;
-    TRY(read_section(p, &p->meta, s->meta_at, s->meta_bytes, s->meta_hash, META_MOST, "meta data",
+    TRY(read_section(p, &p->meta, s->meta_at, s->meta_bytes, s->meta_hash, META_MAX, "meta data",
                      err));
     if (s->tokenizer_bytes == 0)
         return REFINE_OK;
     refine_status st = read_section(p, &stored, s->tokenizer_at, s->tokenizer_bytes,
-                                    s->tokenizer_hash, TOKENIZER_MOST, "tokenizer", err);
+                                    s->tokenizer_hash, TOKENIZER_MAX, "tokenizer", err);
     if (st == REFINE_OK) {
-        st = codec_text(&p->merges, &p->merges_len, stored, (size_t)s->tokenizer_bytes,
-                        MERGES_MOST);
+        st = codec_text(&p->merges, &p->merges_len, stored, (size_t)s->tokenizer_bytes, MERGES_MAX);
         if (st == REFINE_ENOMEM)
             fail_pack_memory(p, (size_t)s->tokenizer_bytes, err);
         else if (st != REFINE_OK)

@@ -16,7 +16,7 @@ bool queue_clock_open(queue_clock *q, dev *d, queue_told *tell, void *context)
     q->d = d;
     q->tell = tell;
     q->context = context;
-    for (int i = 0; i < QUEUE_CLOCK_MARKS && dev_runs_behind(d); i++) {
+    for (int i = 0; i < QUEUE_CLOCK_MARKS && dev_is_async(d); i++) {
         q->marks[i].event = dev_event_open(d);
         if (!q->marks[i].event)
             return false;

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 /* More gain nothing: one thread alone reaches a third of a fast disk. */
-enum { THREADS_MOST = 8 };
+enum { THREADS_MAX = 8 };
 
 typedef struct fifo {
     unsigned head, tail; /* only grow */
@@ -30,7 +30,7 @@ typedef struct pread_reader {
     reader base;
     int fd, depth, n_threads;
     const reader_calls *calls;
-    thread threads[THREADS_MOST];
+    thread threads[THREADS_MAX];
     bool has_lock, has_work, has_done;
     pthread_mutex_t lock; /* of everything below */
     pthread_cond_t work, done;
@@ -180,7 +180,7 @@ static refine_status start_read_threads(pread_reader *r, refine_error *err)
     r->has_done = pthread_cond_init(&r->done, NULL) == 0;
     if (!r->has_lock || !r->has_work || !r->has_done)
         return refine_fail(err, REFINE_ENOMEM, "reader: out of memory (locks)");
-    while (r->n_threads < (int)num_min((size_t)r->depth, THREADS_MOST)) {
+    while (r->n_threads < (int)num_min((size_t)r->depth, THREADS_MAX)) {
         if (!thread_start(&r->threads[r->n_threads], "refine-read", run_pread_thread, r))
             return refine_fail(err, REFINE_ENOMEM,
                                "reader: cannot start a thread; is the limit on processes reached "
@@ -194,7 +194,7 @@ static size_t request_memory(void) { return 3 * sizeof(int) + sizeof(extent) + s
 
 size_t reader_memory(int depth)
 {
-    return sizeof(pread_reader) + (size_t)depth * request_memory() + THREADS_MOST * 64;
+    return sizeof(pread_reader) + (size_t)depth * request_memory() + THREADS_MAX * 64;
 }
 
 refine_status reader_open_pread(reader **out, const reader_config *c, refine_error *err)

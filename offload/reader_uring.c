@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 /* The kernel registers no larger buffer than this. */
-static const size_t BUFFER_MOST = (size_t)1 << 30;
+static const size_t BUFFER_MAX = (size_t)1 << 30;
 
 typedef struct uring_reader {
     reader base;
@@ -65,7 +65,7 @@ static refine_status uring_submit(reader *base, uint64_t ticket, void *dst, uint
                                   size_t bytes)
 {
     uring_reader *r = (uring_reader *)base;
-    assert(at % PACK_ALIGN == 0 && bytes % PACK_ALIGN == 0 && bytes > 0 && bytes <= BUFFER_MOST);
+    assert(at % PACK_ALIGN == 0 && bytes % PACK_ALIGN == 0 && bytes > 0 && bytes <= BUFFER_MAX);
     assert(r->n_free > 0);
     if (r->broken)
         return REFINE_EIO;
@@ -187,7 +187,7 @@ static refine_status open_ring(uring_reader *r, const reader_config *c, refine_e
     if (rc < 0)
         return refine_fail(err, REFINE_EIO, "io_uring is unavailable: %s", strerror(-rc));
     r->has_ring = true;
-    r->fixed_buffer = c->buffer_bytes <= BUFFER_MOST &&
+    r->fixed_buffer = c->buffer_bytes <= BUFFER_MAX &&
                       io_uring_register_buffers(&r->ring, &whole, 1) == 0;
     return REFINE_OK;
 }

@@ -5,7 +5,7 @@
 
 #include <assert.h>
 
-bool ring_take(ring *r, size_t n, size_t *at, uint64_t *end)
+bool ring_alloc(ring *r, size_t n, size_t *at, uint64_t *end)
 {
     const size_t bytes = num_align(n, RING_ALIGN);
     uint64_t begin = r->head;
@@ -24,7 +24,7 @@ bool ring_take(ring *r, size_t n, size_t *at, uint64_t *end)
     return true;
 }
 
-void ring_give(ring *r, uint64_t end)
+void ring_free(ring *r, uint64_t end)
 {
     assert(r->tail <= end && end <= r->head);
     r->tail = end;

@@ -28,10 +28,10 @@ static inline void ring_open(ring *r, size_t bytes)
 
 /* Takes `n` bytes: *at is their offset, *end the position to give back.  False, and
  * nothing taken: no room now. */
-bool ring_take(ring *r, size_t n, size_t *at, uint64_t *end);
+bool ring_alloc(ring *r, size_t n, size_t *at, uint64_t *end);
 
-/* Gives back everything up to `end`, which some ring_take returned. */
-void ring_give(ring *r, uint64_t end);
+/* Gives back everything up to `end`, which some ring_alloc returned. */
+void ring_free(ring *r, uint64_t end);
 
 /* Bytes a ring must have so that a run of pieces fits wherever its first one lies: `sum` bytes
  * together, each rounded up to RING_ALIGN, none of more than `biggest`. */

@@ -10,7 +10,7 @@
 static bool is_empty(const stream_pass *p) { return p->passes <= 0 || p->first >= p->end; }
 
 /* Later passes are overwritten by earlier ones, so the first wins. */
-static void find_first_passes(script *s)
+static void find_first_passes(schedule *s)
 {
     for (int i = 0; i < s->n_chunks; i++)
         s->travels[i] = -1;
@@ -19,17 +19,17 @@ static void find_first_passes(script *s)
             s->travels[i] = p;
 }
 
-bool script_open(script *s, const stream_pass *pass, int n, const bool *resident, int n_chunks)
+bool schedule_open(schedule *s, const stream_pass *pass, int n, const bool *resident, int n_chunks)
 {
     const size_t chunks = (size_t)n_chunks;
 
-    *s = (script){ .n = n, .n_chunks = n_chunks };
+    *s = (schedule){ .n = n, .n_chunks = n_chunks };
     s->pass = mem_calloc((size_t)n + 1, sizeof *s->pass);
     s->resident = mem_calloc(chunks + 1, sizeof *s->resident);
     s->held = mem_calloc(chunks + 1, sizeof *s->held);
     s->travels = mem_calloc(chunks + 1, sizeof *s->travels);
     if (!s->pass || !s->resident || !s->held || !s->travels) {
-        script_close(s);
+        schedule_close(s);
         return false;
     }
     for (int i = 0; i < n; i++) {
@@ -42,23 +42,23 @@ bool script_open(script *s, const stream_pass *pass, int n, const bool *resident
     return true;
 }
 
-void script_close(script *s)
+void schedule_close(schedule *s)
 {
     mem_free(s->pass);
     mem_free(s->resident);
     mem_free(s->held);
     mem_free(s->travels);
-    *s = (script){ 0 };
+    *s = (schedule){ 0 };
 }
 
-size_t script_memory(int n, int n_chunks)
+size_t schedule_memory(int n, int n_chunks)
 {
     return ((size_t)n + 1) * sizeof(stream_pass) +
            ((size_t)n_chunks + 1) * (2 * sizeof(bool) + sizeof(int));
 }
 
 /* Onto the next pass that has something in it. */
-static void skip_empty(const script *s, cursor *c)
+static void skip_empty(const schedule *s, cursor *c)
 {
     while (c->pass < s->n && is_empty(&s->pass[c->pass]))
         c->pass++;
@@ -66,29 +66,29 @@ static void skip_empty(const script *s, cursor *c)
     c->chunk = c->pass < s->n ? s->pass[c->pass].first : -1;
 }
 
-cursor script_begin(const script *s)
+cursor schedule_begin(const schedule *s)
 {
     cursor c = { 0 };
     skip_empty(s, &c);
     return c;
 }
 
-bool script_at_end(const script *s, const cursor *c) { return c->pass == s->n; }
+bool schedule_at_end(const schedule *s, const cursor *c) { return c->pass == s->n; }
 
-bool script_is_trip(const script *s, const cursor *c)
+bool schedule_is_transfer(const schedule *s, const cursor *c)
 {
     if (!s->resident[c->chunk])
         return true;
     return !s->held[c->chunk] && c->round == 0 && c->pass == s->travels[c->chunk];
 }
 
-void script_next(const script *s, cursor *c)
+void schedule_next(const schedule *s, cursor *c)
 {
     const stream_pass *p = &s->pass[c->pass];
 
-    assert(!script_at_end(s, c));
-    c->trip += script_is_trip(s, c);
-    c->visit++;
+    assert(!schedule_at_end(s, c));
+    c->transfer += schedule_is_transfer(s, c);
+    c->use++;
     if (++c->chunk < p->end)
         return;
     c->chunk = p->first;
@@ -98,28 +98,28 @@ void script_next(const script *s, cursor *c)
     skip_empty(s, c);
 }
 
-bool script_to_trip(const script *s, cursor *c)
+bool schedule_to_transfer(const schedule *s, cursor *c)
 {
-    while (!script_at_end(s, c)) {
-        if (script_is_trip(s, c))
+    while (!schedule_at_end(s, c)) {
+        if (schedule_is_transfer(s, c))
             return true;
-        script_next(s, c);
+        schedule_next(s, c);
     }
     return false;
 }
 
-void script_hold_before(script *s, const cursor *c)
+void schedule_hold_before(schedule *s, const cursor *c)
 {
-    for (cursor at = script_begin(s); at.visit < c->visit;) {
-        const bool travelled = s->resident[at.chunk] && script_is_trip(s, &at);
+    for (cursor at = schedule_begin(s); at.use < c->use;) {
+        const bool travelled = s->resident[at.chunk] && schedule_is_transfer(s, &at);
         const int chunk = at.chunk;
-        script_next(s, &at);
+        schedule_next(s, &at);
         if (travelled)
             s->held[chunk] = true;
     }
 }
 
-bool script_needs_residents(const script *s, const cursor *c)
+bool schedule_needs_residents(const schedule *s, const cursor *c)
 {
     for (int p = c->pass; p < s->n; p++) {
         const stream_pass *pass = &s->pass[p];

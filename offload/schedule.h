@@ -5,8 +5,8 @@
  * only on what was resident when the run began, so every thread walks with a cursor of
  * its own and all agree, without a word between them.
  */
-#ifndef REFINE_SCRIPT_H
-#define REFINE_SCRIPT_H
+#ifndef REFINE_CHUNK_SCHEDULE_H
+#define REFINE_CHUNK_SCHEDULE_H
 
 #include "offload/pack.h"
 
@@ -17,38 +17,38 @@ typedef struct stream_pass {
     int first, end, passes;
 } stream_pass;
 
-typedef struct script {
+typedef struct schedule {
     stream_pass *pass; /* owned */
     int n;
     int n_chunks;
     bool *resident; /* per chunk: has a place of its own; owned */
     bool *held;     /* was in its place when the run began; owned */
     int *travels;   /* the pass in whose first round a resident chunk travels; owned */
-} script;
+} schedule;
 
 /* The next visit, and how many visits and trips were before it. */
 typedef struct cursor {
     int pass, round, chunk;
-    uint64_t visit, trip;
+    uint64_t use, transfer;
 } cursor;
 
 /* `resident` has n_chunks entries, or is NULL: none.  False: out of memory. */
-bool script_open(script *s, const stream_pass *pass, int n, const bool *resident, int n_chunks);
-void script_close(script *s);              /* a zeroed script is fine */
-size_t script_memory(int n, int n_chunks); /* bytes it takes */
+bool schedule_open(schedule *s, const stream_pass *pass, int n, const bool *resident, int n_chunks);
+void schedule_close(schedule *s);            /* a zeroed script is fine */
+size_t schedule_memory(int n, int n_chunks); /* bytes it takes */
 
-cursor script_begin(const script *s);
-bool script_at_end(const script *s, const cursor *c);
-bool script_is_trip(const script *s, const cursor *c); /* not at the end */
-void script_next(const script *s, cursor *c);          /* not at the end */
+cursor schedule_begin(const schedule *s);
+bool schedule_at_end(const schedule *s, const cursor *c);
+bool schedule_is_transfer(const schedule *s, const cursor *c); /* not at the end */
+void schedule_next(const schedule *s, cursor *c);              /* not at the end */
 
 /* The next visit that is a trip; false at the end. */
-bool script_to_trip(const script *s, cursor *c);
+bool schedule_to_transfer(const schedule *s, cursor *c);
 
 /* Residents that travelled before `c` are held from now on. */
-void script_hold_before(script *s, const cursor *c);
+void schedule_hold_before(schedule *s, const cursor *c);
 
 /* Is a resident chunk visited at `c` or later? */
-bool script_needs_residents(const script *s, const cursor *c);
+bool schedule_needs_residents(const schedule *s, const cursor *c);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-enum { STEPS = 4, FLIGHTS = 256, SLOTS_MOST = 1024 };
+enum { STEPS = 4, IN_FLIGHT_MAX = 256, SLOTS_MAX = 1024 };
 
 /* What still lies in the ring; left: when compute was done with it. */
 typedef struct simulated_transfer {
@@ -17,9 +17,9 @@ typedef struct simulated_transfer {
 typedef struct state {
     const simulate_config *c;
     ring r;
-    simulated_transfer flight[FLIGHTS]; /* trips [popped, taken) */
-    uint64_t popped, taken, group;      /* the last: the first trip of those inside */
-    double slot_free[SLOTS_MOST];
+    simulated_transfer transfer_slot[IN_FLIGHT_MAX]; /* trips [popped, taken) */
+    uint64_t popped, taken, group;                   /* the last: the first trip of those inside */
+    double slot_free[SLOTS_MAX];
     double disk, decode, copy, compute; /* when each is free */
     simulate_result sum;
 } state;
@@ -33,13 +33,14 @@ static double wait_for_room(state *s, size_t bytes)
     double room = 0;
     size_t at;
     uint64_t end;
-    while (s->taken - s->popped == FLIGHTS || !ring_take(&s->r, stream_span(bytes), &at, &end)) {
+    while (s->taken - s->popped == IN_FLIGHT_MAX ||
+           !ring_alloc(&s->r, stream_span(bytes), &at, &end)) {
         assert(s->popped < s->group && "the ring holds less than is multiplied together");
-        const simulated_transfer *f = &s->flight[s->popped++ % FLIGHTS];
-        ring_give(&s->r, f->ring_end);
+        const simulated_transfer *f = &s->transfer_slot[s->popped++ % IN_FLIGHT_MAX];
+        ring_free(&s->r, f->ring_end);
         room = f->left;
     }
-    s->flight[s->taken % FLIGHTS].ring_end = end;
+    s->transfer_slot[s->taken % IN_FLIGHT_MAX].ring_end = end;
     return room;
 }
 
@@ -88,7 +89,7 @@ static void compute_group(state *s, int first, int end)
     s->sum.compute += seconds;
     s->compute += seconds;
     for (uint64_t t = s->group; t < s->taken; t++)
-        s->flight[t % FLIGHTS].left = s->compute;
+        s->transfer_slot[t % IN_FLIGHT_MAX].left = s->compute;
 }
 
 static void simulate_passes(state *s)
@@ -108,7 +109,7 @@ static void simulate_passes(state *s)
 simulate_result simulate_step(const simulate_config *c)
 {
     state s = { .c = c };
-    assert(c->slots > 0 && c->slots <= SLOTS_MOST);
+    assert(c->slots > 0 && c->slots <= SLOTS_MAX);
     ring_open(&s.r, c->ring_bytes);
     for (int i = 0; i < STEPS; i++)
         simulate_passes(&s);

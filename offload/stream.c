@@ -36,7 +36,7 @@
  *  (8) a run is reset only when every thread stands still
  *                          (compute thread waits for n_parked, in stream_restart)
  *  (9) a place in the cache is filled by one trip, and not read before
- *                          (I/O thread waits for kept, in begin_trip)
+ *                          (I/O thread waits for kept, in begin_transfer)
  *
  * A resident chunk needs no wait after its first visit: (7) then made the compute queue
  * wait, and the queue keeps its order.
@@ -59,9 +59,10 @@
 static refine_lane cause_of_stall(const stream *s, uint64_t t)
 {
     const slot *sl = &s->slots[t % (uint64_t)s->n_slots];
-    if (sl->state == FREE || (sl->trip == t && sl->state == READING))
+    if (sl->state == FREE || (sl->transfer == t && sl->state == READING))
         return REFINE_LANE_STALL_DISK;
-    return sl->trip == t && sl->state == READ ? REFINE_LANE_STALL_DECODE : REFINE_LANE_STALL_COPY;
+    return sl->transfer == t && sl->state == READ ? REFINE_LANE_STALL_DECODE
+                                                  : REFINE_LANE_STALL_COPY;
 }
 
 /* A visit's compute is one span of the trace, whatever its kinds. */
@@ -69,13 +70,13 @@ static void count_compute(stream *s, queue_stretch q, double begin, double end)
 {
     s->kinds[q.kind] += end - begin;
     s->times[q.chunk].seconds += end - begin;
-    if (s->visit_began < 0)
-        s->visit_began = begin;
+    if (s->use_began < 0)
+        s->use_began = begin;
     if (!q.ends)
         return;
-    s->times[q.chunk].visits++;
-    trace_add(s->t, REFINE_LANE_COMPUTE, q.chunk, s->visit_began, end, 0);
-    s->visit_began = -1;
+    s->times[q.chunk].uses++;
+    trace_add(s->t, REFINE_LANE_COMPUTE, q.chunk, s->use_began, end, 0);
+    s->use_began = -1;
 }
 
 /* A stretch of the compute queue is over. */
@@ -131,10 +132,10 @@ static bool wait_for_copied(stream *s, uint64_t t, refine_lane *cause)
     return waits;
 }
 
-static const void *enter_trip(stream *s, uint64_t t)
+static const void *acquire_transferred(stream *s, uint64_t t)
 {
-    const flight *f = stream_flight(s, t);
-    const int chunk = s->entering.chunk;
+    const transfer_slot *f = stream_slot_of(s, t);
+    const int chunk = s->acquiring.chunk;
     refine_lane cause;
 
     while (wait_for_copied(s, t, &cause))
@@ -146,7 +147,7 @@ static const void *enter_trip(stream *s, uint64_t t)
     return f->at;
 }
 
-static const void *enter_resident(stream *s, int chunk)
+static const void *acquire_resident(stream *s, int chunk)
 {
     pthread_mutex_lock(&s->lock);
     s->stats.resident_hits++;
@@ -155,7 +156,7 @@ static const void *enter_resident(stream *s, int chunk)
 }
 
 /* The time up to now was the compute of the chunk entered last. */
-static void end_visit(stream *s)
+static void end_use(stream *s)
 {
     mark_compute(s, true);
     s->inside = -1;
@@ -163,47 +164,48 @@ static void end_visit(stream *s)
 
 void stream_pause(stream *s)
 {
-    end_visit(s);
+    end_use(s);
     queue_clock_settle(&s->clock);
     stream_check_zones(s);
 }
 
 double stream_compute_seconds(const stream *s, int chunk)
 {
-    const visit_time *v = &s->times[chunk];
-    return v->visits ? v->seconds / (double)v->visits : 0.0;
+    const use_time *v = &s->times[chunk];
+    return v->uses ? v->seconds / (double)v->uses : 0.0;
 }
 
 double stream_kind_seconds(const stream *s, dev_kind k) { return s->kinds[k]; }
 
 int stream_position(const stream *s) { return s->inside; }
 
-const void *stream_enter(weights *w, int chunk)
+const void *stream_acquire(weights *w, int chunk)
 {
     stream *s = (stream *)w;
-    end_visit(s);
+    end_use(s);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
-    assert(!script_at_end(&s->script, &s->entering) && "more visits than the script has");
-    assert(s->entering.chunk == chunk && "visited out of order");
+    assert(!schedule_at_end(&s->schedule, &s->acquiring) && "more visits than the script has");
+    assert(s->acquiring.chunk == chunk && "visited out of order");
 
-    const void *at = script_is_trip(&s->script, &s->entering) ? enter_trip(s, s->entering.trip)
-                                                              : enter_resident(s, chunk);
-    script_next(&s->script, &s->entering);
+    const void *at = schedule_is_transfer(&s->schedule, &s->acquiring)
+                         ? acquire_transferred(s, s->acquiring.transfer)
+                         : acquire_resident(s, chunk);
+    schedule_next(&s->schedule, &s->acquiring);
     s->inside = chunk;
     return dev_status(s->d) == REFINE_OK ? at : NULL;
 }
 
-void stream_leave(weights *w, int chunk)
+void stream_release(weights *w, int chunk)
 {
     stream *s = (stream *)w;
     if (dev_status(s->d) != REFINE_OK)
         return;
-    assert(s->leaving.visit < s->entering.visit && s->leaving.chunk == chunk &&
+    assert(s->releasing.use < s->acquiring.use && s->releasing.chunk == chunk &&
            "left in another order than entered");
 
-    if (script_is_trip(&s->script, &s->leaving)) {
-        const flight *f = stream_flight(s, s->leaving.trip);
+    if (schedule_is_transfer(&s->schedule, &s->releasing)) {
+        const transfer_slot *f = stream_slot_of(s, s->releasing.transfer);
         if (f->ring_end)
             stream_shut_out(s, f->at, pack_chunk_at(s->p, chunk)->bytes);
         dev_record(s->d, f->done, DEV_COMPUTE);
@@ -212,14 +214,14 @@ void stream_leave(weights *w, int chunk)
         stream_wake(s, COPY);
         pthread_mutex_unlock(&s->lock);
     }
-    script_next(&s->script, &s->leaving);
+    schedule_next(&s->schedule, &s->releasing);
 }
 
 /* ---- a run's beginning ---- */
 
 void stream_reset(stream *s)
 {
-    s->reading = s->copying = s->entering = s->leaving = script_begin(&s->script);
+    s->reading = s->copying = s->acquiring = s->releasing = schedule_begin(&s->schedule);
     s->n_begun = s->n_copied = s->n_retired = s->n_left = s->popped = 0;
     s->filling = NULL;
     ring_open(&s->ring, s->ring_bytes);
@@ -231,7 +233,7 @@ void stream_reset(stream *s)
 refine_status stream_restart(stream *s)
 {
     TRY(dev_status(s->d));
-    assert(s->entering.visit == s->leaving.visit && "restarted with chunks inside");
+    assert(s->acquiring.use == s->releasing.use && "restarted with chunks inside");
 
     dev_record(s->d, s->fresh, DEV_COMPUTE);
     pthread_mutex_lock(&s->lock);
@@ -240,7 +242,7 @@ refine_status stream_restart(stream *s)
     while (s->n_parked < 2 + s->n_workers) /* (8) */
         stream_wait(s, COMPUTE);
     if (!s->dropped)
-        script_hold_before(&s->script, &s->copying);
+        schedule_hold_before(&s->schedule, &s->copying);
     s->dropped = false;
     stream_reset(s);
     s->gate = s->fresh;
@@ -252,8 +254,9 @@ refine_status stream_restart(stream *s)
 
 void stream_drop_residents(stream *s)
 {
-    assert((dev_status(s->d) != REFINE_OK || !script_needs_residents(&s->script, &s->entering)) &&
-           "dropped residents that are still needed");
+    assert(
+        (dev_status(s->d) != REFINE_OK || !schedule_needs_residents(&s->schedule, &s->acquiring)) &&
+        "dropped residents that are still needed");
     s->dropped = true;
 }
 

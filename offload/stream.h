@@ -36,8 +36,8 @@ typedef struct stream_config {
                                        in the order of `resident`, each aligned to 256 */
     const bool *resident; /* per chunk of the pack; NULL: none */
     const bool *cached;   /* kept decoded in host memory after their first trip; NULL: none */
-    const stream_pass *script;
-    int n_script;
+    const stream_pass *schedule;
+    int n_passes;
     int slots;                     /* staging slots, each one chunk; >= 2 */
     int workers;                   /* decode threads; >= 1 */
     int reader;                    /* refine_reader: 0 auto, 1 uring, 2 pread */

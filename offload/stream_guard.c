@@ -42,7 +42,7 @@ void stream_check_zones(stream *s)
 
 static bool is_reachable(const stream *s)
 {
-    return GUARDED && !dev_has_memory(s->d) && !dev_runs_behind(s->d);
+    return GUARDED && !dev_is_discrete(s->d) && !dev_is_async(s->d);
 }
 
 void stream_let_in(const stream *s, const void *at, size_t bytes)

@@ -38,11 +38,11 @@ size_t stream_staging_bytes(const pack *p, int slots, bool guards)
 size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards)
 {
     const size_t chunks = (size_t)n_pack_chunks(p);
-    const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(visit_time);
+    const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(use_time);
     return stream_staging_bytes(p, slots, guards) + sizeof(stream) + (size_t)slots * sizeof(slot) +
            (size_t)workers * (sizeof(decode_worker) + codec_memory(pack_biggest_split(p))) +
-           (chunks + 1) * each + script_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
-           (2 * FLIGHTS + 1 + QUEUE_CLOCK_MARKS) * EVENT;
+           (chunks + 1) * each + schedule_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
+           (2 * IN_FLIGHT_MAX + 1 + QUEUE_CLOCK_MARKS) * EVENT;
 }
 
 size_t stream_span(size_t chunk_bytes) { return num_align(chunk_bytes, RING_ALIGN) + GUARD_ZONE; }
@@ -62,8 +62,8 @@ static refine_status fail_stream_memory(refine_error *err)
 static refine_status check_config(const stream_config *c, refine_error *err)
 {
     assert(c->slots >= 2 && c->workers >= 1);
-    for (int i = 0; i < c->n_script; i++)
-        for (int k = c->script[i].first; k < c->script[i].end; k++) {
+    for (int i = 0; i < c->n_passes; i++)
+        for (int k = c->schedule[i].first; k < c->schedule[i].end; k++) {
             const pack_chunk *chunk = pack_chunk_at(c->p, k);
             assert(chunk->segment != PACK_SEGMENT_TOKENS && "the token table does not travel");
             if (stream_span(chunk->bytes) > c->ring_bytes && !(c->resident && c->resident[k]))
@@ -92,17 +92,17 @@ static refine_status open_staging(stream *s, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status open_flights(stream *s, refine_error *err)
+static refine_status open_transfer_slots(stream *s, refine_error *err)
 {
     s->fresh = dev_event_open(s->d);
     bool ok = s->fresh != NULL;
-    for (int i = 0; i < FLIGHTS && ok; i++) {
-        s->flights[i].ready = dev_event_open(s->d);
-        s->flights[i].done = dev_event_open(s->d);
-        ok = s->flights[i].ready && s->flights[i].done;
+    for (int i = 0; i < IN_FLIGHT_MAX && ok; i++) {
+        s->transfer_slots[i].ready = dev_event_open(s->d);
+        s->transfer_slots[i].done = dev_event_open(s->d);
+        ok = s->transfer_slots[i].ready && s->transfer_slots[i].done;
     }
     ok = ok && queue_clock_open(&s->clock, s->d, stream_count, s);
-    s->visit_began = -1;
+    s->use_began = -1;
     dev_listen(s->d, stream_kind, s);
     return ok ? REFINE_OK : fail_stream_memory(err);
 }
@@ -126,9 +126,9 @@ static refine_status find_places(stream *s, refine_error *err)
     if (!s->place || !s->kept || !s->times)
         return fail_stream_memory(err);
     for (int i = 0; i < n_pack_chunks(s->p); i++) {
-        assert(!(s->script.resident[i] && stream_is_cached(s, i)));
+        assert(!(s->schedule.resident[i] && stream_is_cached(s, i)));
         s->place[i] = stream_is_cached(s, i) ? cached : at;
-        if (s->script.resident[i])
+        if (s->schedule.resident[i])
             at += num_align(pack_chunk_at(s->p, i)->bytes, RING_ALIGN);
         else if (stream_is_cached(s, i))
             cached += stream_cached_bytes(s->p, i);
@@ -199,7 +199,7 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     stream *s = mem_calloc(1, sizeof *s);
     if (!s)
         return fail_stream_memory(err);
-    s->w = (weights){ stream_enter, stream_leave };
+    s->w = (weights){ stream_acquire, stream_release };
     s->d = c->d;
     s->p = c->p;
     s->ring_base = c->ring;
@@ -212,15 +212,15 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     s->copy.rate = c->copy_limit;
     s->inside = -1;
     s->n_slots = c->slots;
-    st = open_locks(s) &&
-                 script_open(&s->script, c->script, c->n_script, c->resident, n_pack_chunks(c->p))
+    st = open_locks(s) && schedule_open(&s->schedule, c->schedule, c->n_passes, c->resident,
+                                        n_pack_chunks(c->p))
              ? REFINE_OK
              : fail_stream_memory(err);
     if (st != REFINE_OK)
         goto fail;
     TRY_OR(fail, find_places(s, err));
     TRY_OR(fail, open_staging(s, err));
-    TRY_OR(fail, open_flights(s, err));
+    TRY_OR(fail, open_transfer_slots(s, err));
     TRY_OR(fail, open_stream_reader(s, c, err));
     TRY_OR(fail, open_workers(s, c->workers, err));
     stream_reset(s);
@@ -263,9 +263,9 @@ void stream_close(stream *s)
     for (int i = 0; i < s->n_workers; i++)
         codec_close(s->workers[i].c);
     mem_free(s->workers);
-    for (int i = 0; i < FLIGHTS; i++) {
-        dev_event_close(s->d, s->flights[i].ready);
-        dev_event_close(s->d, s->flights[i].done);
+    for (int i = 0; i < IN_FLIGHT_MAX; i++) {
+        dev_event_close(s->d, s->transfer_slots[i].ready);
+        dev_event_close(s->d, s->transfer_slots[i].done);
     }
     queue_clock_close(&s->clock);
     dev_event_close(s->d, s->fresh);
@@ -275,7 +275,7 @@ void stream_close(stream *s)
     mem_free(s->place);
     mem_free(s->kept);
     mem_free(s->times);
-    script_close(&s->script);
+    schedule_close(&s->schedule);
     for (int i = 0; i < s->n_conditions; i++)
         pthread_cond_destroy(&s->moved[i]);
     if (s->has_lock)

@@ -91,7 +91,7 @@ static void take_from_cache(stream *s, slot *sl)
     sl->undecoded = 0;
     s->stats.cache_hits++;
     stream_wake(s, COPY);
-    wake_compute(s, sl->trip);
+    wake_compute(s, sl->transfer);
 }
 
 /* Is an earlier trip of this chunk still filling its place in the cache? */
@@ -103,9 +103,9 @@ static bool is_arriving(const stream *s, int chunk)
     return false;
 }
 
-static bool begin_trip(stream *s)
+static bool begin_transfer(stream *s)
 {
-    if (!script_to_trip(&s->script, &s->reading))
+    if (!schedule_to_transfer(&s->schedule, &s->reading))
         return false;
     slot *sl = &s->slots[s->n_begun % (uint64_t)s->n_slots];
     if (sl->state != FREE)
@@ -114,7 +114,7 @@ static bool begin_trip(stream *s)
         return false;
     const pack_chunk *c = pack_chunk_at(s->p, s->reading.chunk);
     sl->state = READING;
-    sl->trip = s->n_begun++;
+    sl->transfer = s->n_begun++;
     sl->chunk = s->reading.chunk;
     sl->out = stream_is_cached(s, sl->chunk) ? s->cache + s->place[sl->chunk] : sl->plain;
     sl->in = is_raw(s, c) ? sl->out : sl->coded;
@@ -123,7 +123,7 @@ static bool begin_trip(stream *s)
     sl->undecoded = (int)c->n_frames;
     sl->in_at = sl->plain_at = 0;
     sl->since = clock_seconds();
-    script_next(&s->script, &s->reading);
+    schedule_next(&s->schedule, &s->reading);
     if (stream_is_cached(s, sl->chunk) && s->kept[sl->chunk]) {
         take_from_cache(s, sl);
     } else {
@@ -139,7 +139,7 @@ static bool next_request(stream *s, request *q)
     if (s->in_flight == (s->disk.rate > 0 ? LIMITED_DEPTH : DEPTH))
         return false;
     while (!s->filling)
-        if (!begin_trip(s))
+        if (!begin_transfer(s))
             return false;
     slot *sl = s->filling;
     const pack_chunk *c = pack_chunk_at(s->p, sl->chunk);
@@ -174,7 +174,7 @@ static void finish_request(stream *s, slot *sl)
     sl->since = now;
     s->stats.disk_bytes += stream_padded(pack_chunk_at(s->p, sl->chunk));
     stream_wake(s, WORK);
-    wake_compute(s, sl->trip);
+    wake_compute(s, sl->transfer);
 }
 
 static void submit_all(stream *s)
@@ -242,7 +242,7 @@ static slot *next_to_decode(stream *s)
             continue;
         if (sl->taken == (int)pack_chunk_at(s->p, sl->chunk)->n_frames)
             continue;
-        if (!best || sl->trip < best->trip)
+        if (!best || sl->transfer < best->transfer)
             best = sl;
     }
     return best;
@@ -282,7 +282,7 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     trace_add(s->t, REFINE_LANE_DECODE, sl->chunk, sl->since, clock_seconds(),
               pack_chunk_at(s->p, sl->chunk)->bytes);
     stream_wake(s, COPY);
-    wake_compute(s, sl->trip);
+    wake_compute(s, sl->transfer);
 }
 
 static void run_decode_job(decode_worker *w, const job *j)
@@ -320,40 +320,40 @@ void stream_work(void *context)
 /* The slot of the next trip, once it is decoded. */
 static slot *ready_to_copy(stream *s)
 {
-    if (s->failed || s->pause || !script_to_trip(&s->script, &s->copying))
+    if (s->failed || s->pause || !schedule_to_transfer(&s->schedule, &s->copying))
         return NULL;
     slot *sl = &s->slots[s->n_copied % (uint64_t)s->n_slots];
-    return sl->state == DECODED && sl->trip == s->n_copied ? sl : NULL; /* (3) */
+    return sl->state == DECODED && sl->transfer == s->n_copied ? sl : NULL; /* (3) */
 }
 
 /* Takes the place of a chunk, giving back what compute has left as far as needed. */
-static bool make_room(stream *s, int chunk, flight *f)
+static bool make_room(stream *s, int chunk, transfer_slot *f)
 {
-    const bool resident = s->script.resident[chunk];
+    const bool resident = s->schedule.resident[chunk];
     size_t at;
     for (;;) {
-        if (s->n_copied - s->popped < FLIGHTS) {
+        if (s->n_copied - s->popped < IN_FLIGHT_MAX) {
             if (resident) {
                 f->at = s->residents + s->place[chunk];
                 f->ring_end = 0;
                 return true;
             }
-            if (ring_take(&s->ring, stream_span(pack_chunk_at(s->p, chunk)->bytes), &at,
-                          &f->ring_end)) {
+            if (ring_alloc(&s->ring, stream_span(pack_chunk_at(s->p, chunk)->bytes), &at,
+                           &f->ring_end)) {
                 f->at = s->ring_base + at;
                 return true;
             }
         }
         if (s->popped == s->n_left) /* (4) */
             return false;
-        const flight *oldest = stream_flight(s, s->popped++);
+        const transfer_slot *oldest = stream_slot_of(s, s->popped++);
         if (oldest->ring_end)
-            ring_give(&s->ring, oldest->ring_end);
+            ring_free(&s->ring, oldest->ring_end);
         s->gate = oldest->done;
     }
 }
 
-static void enqueue_copy(stream *s, slot *sl, const flight *f)
+static void enqueue_copy(stream *s, slot *sl, const transfer_slot *f)
 {
     const size_t bytes = pack_chunk_at(s->p, sl->chunk)->bytes;
     dev_event *gate = s->gate;
@@ -375,20 +375,20 @@ static void enqueue_copy(stream *s, slot *sl, const flight *f)
     if (s->n_copied++ == s->n_retired)
         s->copy_since = clock_seconds();
     s->stats.copied_bytes += bytes;
-    script_next(&s->script, &s->copying);
-    wake_compute(s, sl->trip);
+    schedule_next(&s->schedule, &s->copying);
+    wake_compute(s, sl->transfer);
 }
 
 /* Waits for the oldest copy and frees its slot. */
 static void retire_copy(stream *s)
 {
-    dev_event *ready = stream_flight(s, s->n_retired)->ready;
+    dev_event *ready = stream_slot_of(s, s->n_retired)->ready;
     slot *sl = &s->slots[s->n_retired % (uint64_t)s->n_slots];
 
     pthread_mutex_unlock(&s->lock);
     dev_sync(s->d, ready); /* (1) */
     pthread_mutex_lock(&s->lock);
-    assert(sl->state == COPYING && sl->trip == s->n_retired);
+    assert(sl->state == COPYING && sl->transfer == s->n_retired);
     sl->state = FREE;
     trace_add(s->t, REFINE_LANE_COPY, sl->chunk, sl->since, clock_seconds(),
               pack_chunk_at(s->p, sl->chunk)->bytes);
@@ -414,7 +414,7 @@ static bool copy_next(stream *s)
     slot *sl = s->n_copied - s->n_retired < COPIES ? ready_to_copy(s) : NULL;
     if (!sl)
         return false;
-    flight *f = stream_flight(s, s->n_copied);
+    transfer_slot *f = stream_slot_of(s, s->n_copied);
     if (!make_room(s, sl->chunk, f)) {
         check_ring(s);
         return false;

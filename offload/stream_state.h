@@ -15,14 +15,14 @@
 #include <pthread.h>
 
 enum {
-    DEPTH = 16,        /* requests in flight, */
-    LIMITED_DEPTH = 2, /* with a limit on the disk's rate */
-    REQUEST = 1 << 20, /* bytes of one; so a 4 MiB chunk is read four ways at once */
-    COPIES = 4,        /* copies enqueued and not yet waited for: a fast link takes less than
+    DEPTH = 16,          /* requests in flight, */
+    LIMITED_DEPTH = 2,   /* with a limit on the disk's rate */
+    REQUEST = 1 << 20,   /* bytes of one; so a 4 MiB chunk is read four ways at once */
+    COPIES = 4,          /* copies enqueued and not yet waited for: a fast link takes less than
                           0.1 ms for a chunk, a thread about as long to wake up */
-    FLIGHTS = 256,     /* chunks in the ring; more are inside only if tiny */
-    PASSES = 64,       /* of a script, for stream_host_bytes */
-    EVENT = 64,        /* bytes of an event, likewise */
+    IN_FLIGHT_MAX = 256, /* chunks in the ring; more are inside only if tiny */
+    PASSES = 64,         /* of a script, for stream_host_bytes */
+    EVENT = 64,          /* bytes of an event, likewise */
     NOTE = 256
 };
 
@@ -30,7 +30,7 @@ typedef enum slot_state { FREE, READING, READ, DECODED, COPYING } slot_state;
 
 typedef struct slot {
     slot_state state;
-    uint64_t trip;
+    uint64_t transfer;
     int chunk;
     char *coded, *plain;    /* the two parts; the same when the pack is raw */
     char *out;              /* where this chunk is decoded to: plain, or its place in the cache */
@@ -42,12 +42,12 @@ typedef struct slot {
 } slot;
 
 /* What a trip leaves behind on its way through the device. */
-typedef struct flight {
+typedef struct transfer_slot {
     dev_event *ready;  /* its copy has finished */
     dev_event *done;   /* the compute that used it has finished */
     char *at;          /* on the device */
     uint64_t ring_end; /* to give back to the ring; 0: a resident took nothing */
-} flight;
+} transfer_slot;
 
 /* The time that a rate limit takes: bytes follow each other on an imagined line. */
 typedef struct pace {
@@ -55,10 +55,10 @@ typedef struct pace {
 } pace;
 
 /* What a chunk's compute took. */
-typedef struct visit_time {
+typedef struct use_time {
     double seconds;
-    uint64_t visits;
-} visit_time;
+    uint64_t uses;
+} use_time;
 
 typedef struct decode_worker {
     stream *s;
@@ -72,7 +72,7 @@ struct stream {
     weights w; /* first: what the engine holds is a pointer to it */
     dev *d;
     const pack *p;
-    script script;
+    schedule schedule;
     char *ring_base, *residents;
     size_t ring_bytes;
     size_t *place;      /* of a resident chunk, in `residents`; of a cached one, in `cache` */
@@ -84,7 +84,7 @@ struct stream {
     size_t staging_bytes;
     slot *slots;
     int n_slots;
-    flight flights[FLIGHTS];
+    transfer_slot transfer_slots[IN_FLIGHT_MAX];
     dev_event *fresh; /* all compute before this run */
     thread io, copier;
     decode_worker *workers;
@@ -93,11 +93,11 @@ struct stream {
     trace *t;
     bool guards;
     pace disk, copy;         /* of the I/O thread; of the copy thread */
-    visit_time *times;       /* per chunk; the compute thread's, as is */
+    use_time *times;         /* per chunk; the compute thread's, as is */
     queue_clock clock;       /* the compute thread's, as is all up to `inside` */
     double kinds[DEV_KINDS]; /* seconds of compute */
     dev_kind kind;           /* of what is being enqueued */
-    double visit_began;      /* of the stretches told last; < 0: they were all of a visit */
+    double use_began;        /* of the stretches told last; < 0: they were all of a visit */
     int inside;              /* the chunk entered last; -1: its compute has ended */
 
     bool has_lock;
@@ -108,8 +108,8 @@ struct stream {
     bool dropped; /* the compute thread's alone */
     int n_parked;
 
-    cursor reading, copying;  /* the next trip of the I/O and the copy thread */
-    cursor entering, leaving; /* the compute thread's alone; no lock */
+    cursor reading, copying;     /* the next trip of the I/O and the copy thread */
+    cursor acquiring, releasing; /* the compute thread's alone; no lock */
     uint64_t n_begun, n_copied, n_retired, n_left, popped; /* trips */
     ring ring;
     dev_event *gate; /* (5); NULL: nothing new to wait for */
@@ -130,8 +130,8 @@ void stream_copy(void *s);
 
 /* ---- the compute thread, in offload/stream.c ---- */
 
-const void *stream_enter(weights *w, int chunk);
-void stream_leave(weights *w, int chunk);
+const void *stream_acquire(weights *w, int chunk);
+void stream_release(weights *w, int chunk);
 void stream_count(void *stream_, queue_stretch q, double begin, double end);
 void stream_kind(void *stream_, dev_kind now);
 
@@ -149,9 +149,9 @@ void stream_shut_out(const stream *s, const void *at, size_t bytes);
 
 /* ---- small things ---- */
 
-static inline flight *stream_flight(stream *s, uint64_t trip)
+static inline transfer_slot *stream_slot_of(stream *s, uint64_t transfer)
 {
-    return &s->flights[trip % FLIGHTS];
+    return &s->transfer_slots[transfer % IN_FLIGHT_MAX];
 }
 
 static inline bool stream_is_cached(const stream *s, int chunk)

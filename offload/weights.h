@@ -16,8 +16,8 @@ typedef struct weights weights;
 struct weights {
     /* Device address of the chunk's decoded bytes, borrowed until leave; NULL after a
      * failure (which is then in the device) or while planning. */
-    const void *(*enter)(weights *w, int chunk);
-    void (*leave)(weights *w, int chunk);
+    const void *(*acquire)(weights *w, int chunk);
+    void (*release)(weights *w, int chunk);
 };
 
 #endif

@@ -49,7 +49,7 @@ static float sum_lanes(const float v[LANES])
 static float code_plain(float v, float inverse)
 {
     const float q = v * inverse;
-    const float clipped = q > I8_MOST ? I8_MOST : q < -I8_MOST ? -I8_MOST : q;
+    const float clipped = q > I8_MAX ? I8_MAX : q < -I8_MAX ? -I8_MAX : q;
     return (clipped + ROUNDER) - ROUNDER;
 }
 
@@ -114,7 +114,7 @@ WIDE static float sum_wide(__m256 v)
 
 WIDE static __m256 code_wide(__m256 v, __m256 inverse)
 {
-    const __m256 most = _mm256_set1_ps(I8_MOST), least = _mm256_set1_ps(-I8_MOST);
+    const __m256 most = _mm256_set1_ps(I8_MAX), least = _mm256_set1_ps(-I8_MAX);
     const __m256 rounder = _mm256_set1_ps(ROUNDER);
     const __m256 q = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(v, inverse), most), least);
     return _mm256_sub_ps(_mm256_add_ps(q, rounder), rounder);

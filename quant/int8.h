@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { I8_GROUP = 64, I8_ROW_ALIGN = 8, I8_MOST = 127 };
+enum { I8_GROUP = 64, I8_ROW_ALIGN = 8, I8_MAX = 127 };
 
 /* Rows as stored. */
 static inline int i8_rows(int rows)

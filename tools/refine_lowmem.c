@@ -220,7 +220,7 @@ static bool set_device(lowmem_arguments *a, const char *v)
     static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
     uint64_t index = 0;
     int i = REFINE_DEVICE_CUDA;
-    if (strncmp(v, "cuda:", 5) == 0 ? !numbers_whole(v + 5, 0, DEVICES_MOST - 1, &index)
+    if (strncmp(v, "cuda:", 5) == 0 ? !numbers_whole(v + 5, 0, DEVICES_MAX - 1, &index)
                                     : !find_choice(v, DEVICES, &i))
         return false;
     a->o.device = (refine_device)i;
@@ -275,7 +275,7 @@ static bool lowmem_set_option(lowmem_arguments *a, int option, const char *v)
     case OPT_TRACE: a->trace = v; return a->o.trace = true;
     case OPT_COMPARE: a->reference = v; return true;
     case OPT_MANIFEST: a->manifest = v; return true;
-    case OPT_BATCH: return numbers_int(v, 1, BATCH_MOST, &a->o.images);
+    case OPT_BATCH: return numbers_int(v, 1, BATCH_MAX, &a->o.images);
     case OPT_LIMIT_DISK: return set_limit(v, &a->o.disk_limit);
     case OPT_LIMIT_COPY: return set_limit(v, &a->o.copy_limit);
     case OPT_PLAN: return a->plan = true;

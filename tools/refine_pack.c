@@ -29,7 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { THREADS_MOST = 256, PATH_BYTES = 4096 };
+enum { THREADS_MAX = 256, PATH_BYTES = 4096 };
 
 typedef enum packer_mode { MODE_PACK, MODE_INSPECT, MODE_VERIFY } packer_mode;
 
@@ -159,7 +159,7 @@ static refine_status parse_chunk(packer_arguments *a, const char *value, refine_
 
 static refine_status parse_threads(packer_arguments *a, const char *value, refine_error *err)
 {
-    if (!numbers_int(value, 1, THREADS_MOST, &a->threads))
+    if (!numbers_int(value, 1, THREADS_MAX, &a->threads))
         return option_error(err, "--threads", value, "write a number from 1 to 256");
     return REFINE_OK;
 }

@@ -17,17 +17,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { GUARD_MOST = 256 }; /* bytes of a zone, where there is one */
+enum { GUARD_MAX = 256 }; /* bytes of a zone, where there is one */
 
 /* GUARD_ZONE: of one that only guarded builds have. */
 #ifdef REFINE_GUARDS
-enum { GUARDED = 1, GUARD_ZONE = GUARD_MOST };
+enum { GUARDED = 1, GUARD_ZONE = GUARD_MAX };
 #else
 enum { GUARDED = 0, GUARD_ZONE = 0 };
 #endif
 
 /* Of one that may be asked for. */
-static inline size_t guard_zone(bool asked) { return GUARDED || asked ? GUARD_MOST : 0; }
+static inline size_t guard_zone(bool asked) { return GUARDED || asked ? GUARD_MAX : 0; }
 
 /* The pattern: any two bytes at an even address are a NaN in every floating type. */
 void guard_fill(void *zone, size_t bytes);

@@ -22,7 +22,7 @@ void conditioning_vector(const unet_config *c, float *out, const float *pooled,
 /* vectors: host, n * add_embed_dim floats.  sinusoids: host, n times the same `steps` rows of
  * channels[0] floats.  Returns the table, F32 (n,1,steps,emb_channels), taken from scratch;
  * so are the transformers' contexts.  text: F32 (n,1,77,context_dim). */
-tensor conditioning_forward(run *r, unet *u, tensor text, const float *vectors,
+tensor conditioning_forward(forward_ctx *r, unet *u, tensor text, const float *vectors,
                             const float *sinusoids, int steps);
 
 /* The row of one step, as unet_forward takes it. */

@@ -9,39 +9,39 @@
 
 static size_t row_bytes(tensor t) { return (size_t)t.w * (size_t)t.stride * dtype_bytes(t.type); }
 
-picture picture_take(run *r, int h, int w, int c, int groups, size_t floor)
+feature_map feature_map_alloc(forward_ctx *r, int h, int w, int c, int groups, size_t floor)
 {
-    picture p = { .t = tensor_make(NULL, r->vae_act, 1, h, w, c) };
+    feature_map p = { .t = tensor_make(NULL, r->vae_act, 1, h, w, c) };
     p.t.exp2 = r->vae_exp2;
     p.spilled = tensor_bytes(p.t) >= r->spill_from;
     if (p.spilled)
         p.at = (size_t)((char *)scratch_bytes(&r->spilled, tensor_bytes(p.t)) - r->spilled.base);
     else
         p.t.data = scratch_bytes_above(&r->mem, floor, tensor_bytes(p.t));
-    p.sums = scratch_take(&r->mem, DT_F32, 1, band_units(h), groups, 4);
+    p.sums = scratch_alloc(&r->mem, DT_F32, 1, band_units(h), groups, 4);
     return p;
 }
 
-void picture_give(run *r, picture p)
+void feature_map_free(forward_ctx *r, feature_map p)
 {
     if (tensor_present(p.sums))
-        scratch_give(&r->mem, p.sums);
+        scratch_free(&r->mem, p.sums);
     if (p.spilled)
-        scratch_give_bytes(&r->spilled, r->spilled.base + p.at);
+        scratch_free_bytes(&r->spilled, r->spilled.base + p.at);
     else
-        scratch_give(&r->mem, p.t);
+        scratch_free(&r->mem, p.t);
 }
 
-picture picture_of(tensor t) { return (picture){ .t = t }; }
+feature_map feature_map_of(tensor t) { return (feature_map){ .t = t }; }
 
-picture picture_narrow(picture p, int c)
+feature_map feature_map_narrow(feature_map p, int c)
 {
     assert(c <= p.t.c);
     p.t.c = p.t.stride = c;
     return p;
 }
 
-void picture_trim(run *r, const picture *wide, const picture *narrow)
+void feature_map_trim(forward_ctx *r, const feature_map *wide, const feature_map *narrow)
 {
     assert(wide->at == narrow->at && wide->t.data == narrow->t.data);
     if (wide->spilled)
@@ -50,14 +50,14 @@ void picture_trim(run *r, const picture *wide, const picture *narrow)
         scratch_trim(&r->mem, wide->t.data, tensor_bytes(narrow->t));
 }
 
-void *picture_window(run *r, const picture *p, int rows)
+void *feature_map_window(forward_ctx *r, const feature_map *p, int rows)
 {
     const int most = rows < p->t.h ? rows : p->t.h;
     return p->spilled ? scratch_bytes(&r->mem, (size_t)most * row_bytes(p->t)) : NULL;
 }
 
 /* Row `row0` of the view is the window's first: the address of row 0 is never used. */
-tensor picture_view(const picture *p, void *window, int row0)
+tensor feature_map_view(const feature_map *p, void *window, int row0)
 {
     tensor v = p->t;
     if (p->spilled)
@@ -66,22 +66,22 @@ tensor picture_view(const picture *p, void *window, int row0)
 }
 
 /* Where a row of a view is, and where in the spill. */
-static void *row_of(tensor view, int row) { return run_rows(view, row, 1).data; }
-static size_t picture_row_offset(const picture *p, int row)
+static void *row_of(tensor view, int row) { return tensor_row_band(view, row, 1).data; }
+static size_t picture_row_offset(const feature_map *p, int row)
 {
     return p->at + (size_t)row * row_bytes(p->t);
 }
 
-tensor picture_load(run *r, const picture *p, void *window, int row0, int rows)
+tensor feature_map_load(forward_ctx *r, const feature_map *p, void *window, int row0, int rows)
 {
-    const tensor v = picture_view(p, window, row0);
+    const tensor v = feature_map_view(p, window, row0);
     if (p->spilled && r->spill)
         spill_load(r->spill, row_of(v, row0), picture_row_offset(p, row0),
                    (size_t)rows * row_bytes(p->t));
     return v;
 }
 
-void picture_store(run *r, picture *p, tensor view, int row0, int rows)
+void feature_map_store(forward_ctx *r, feature_map *p, tensor view, int row0, int rows)
 {
     if (tensor_present(p->sums))
         op_groupnorm_sums(r->d, p->sums, view, (tensor){ 0 }, row0, rows);
@@ -90,16 +90,16 @@ void picture_store(run *r, picture *p, tensor view, int row0, int rows)
                     (size_t)rows * row_bytes(p->t));
 }
 
-tensor picture_affine(run *r, const picture *p, affine_ref norm, float eps)
+tensor feature_map_affine(forward_ctx *r, const feature_map *p, affine_ref norm, float eps)
 {
-    tensor affine = scratch_take(&r->mem, DT_F32, 1, 1, 2, p->t.c);
-    op_groupnorm(r->d, affine, p->sums, p->t.h, p->t.w, run_vector(r, norm.weight),
-                 run_vector(r, norm.bias), eps);
+    tensor affine = scratch_alloc(&r->mem, DT_F32, 1, 1, 2, p->t.c);
+    op_groupnorm(r->d, affine, p->sums, p->t.h, p->t.w, forward_vector(r, norm.weight),
+                 forward_vector(r, norm.bias), eps);
     return affine;
 }
 
-void picture_rows_read(const matrix_input *in, int kh, int stride, int pad, int row0, int rows,
-                       int *first, int *end)
+void conv_rows_read(const matrix_input *in, int kh, int stride, int pad, int row0, int rows,
+                    int *first, int *end)
 {
     int low = row0 * stride - pad, high = (row0 + rows - 1) * stride - pad + kh;
     low = low > 0 ? low : 0;
@@ -108,26 +108,26 @@ void picture_rows_read(const matrix_input *in, int kh, int stride, int pad, int 
     *end = (int)((int64_t)(high - 1) * in->a.h / in->h) + 1;
 }
 
-void picture_conv(run *r, picture *y, const picture *x, matrix_input in, affine_ref w, int stride,
-                  int pad)
+void feature_map_conv(forward_ctx *r, feature_map *y, const feature_map *x, matrix_input in,
+                      affine_ref w, int stride, int pad)
 {
     const int kh = r->m->l.entry[w.weight].kh, band = r->band_rows;
-    const hold h = run_hold(r, w.weight);
+    const hold h = hold_acquire(r, w.weight);
     int first, end;
 
     in.a = x->t;
-    picture_rows_read(&in, kh, stride, pad, 0, band, &first, &end);
-    void *from = picture_window(r, x, end - first + kh);
-    void *to = picture_window(r, y, band);
+    conv_rows_read(&in, kh, stride, pad, 0, band, &first, &end);
+    void *from = feature_map_window(r, x, end - first + kh);
+    void *to = feature_map_window(r, y, band);
     for (int row = 0; row < y->t.h; row += band) {
         const int rows = (int)num_min((size_t)band, (size_t)(y->t.h - row));
-        picture_rows_read(&in, kh, stride, pad, row, rows, &first, &end);
-        in.a = picture_load(r, x, from, first, end - first);
-        const tensor v = picture_view(y, to, row);
-        run_conv_band(r, v, &in, &h, w, stride, pad, row, rows, (epilogue){ 0 });
-        picture_store(r, y, v, row, rows);
+        conv_rows_read(&in, kh, stride, pad, row, rows, &first, &end);
+        in.a = feature_map_load(r, x, from, first, end - first);
+        const tensor v = feature_map_view(y, to, row);
+        forward_conv_band(r, v, &in, &h, w, stride, pad, row, rows, (epilogue){ 0 });
+        feature_map_store(r, y, v, row, rows);
     }
-    scratch_give_bytes(&r->mem, to);
-    scratch_give_bytes(&r->mem, from);
-    run_release(r, &h);
+    scratch_free_bytes(&r->mem, to);
+    scratch_free_bytes(&r->mem, from);
+    hold_release(r, &h);
 }

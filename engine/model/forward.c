@@ -1,4 +1,4 @@
-/* engine/model/forward.c -- weights meet operators: a matrix is a loop over groups of its chunks. */
+/* engine/model/forward.c -- weights meet operators: a matrix is a loop over its chunks. */
 #include "engine/model/forward.h"
 
 #include "engine/base/num.h"
@@ -7,9 +7,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-affine_ref run_bind(const model *m, bool bias, const char *fmt, ...)
+affine_ref affine_bind(const model *m, bool bias, const char *fmt, ...)
 {
-    char prefix[LAYOUT_NAME], name[LAYOUT_NAME + 8];
+    char prefix[WEIGHT_NAME], name[WEIGHT_NAME + 8];
     affine_ref r = { NO_WEIGHT, NO_WEIGHT };
     va_list ap;
 
@@ -27,7 +27,7 @@ affine_ref run_bind(const model *m, bool bias, const char *fmt, ...)
     return r;
 }
 
-tensor run_vector(const run *r, wref w)
+tensor forward_vector(const forward_ctx *r, wref w)
 {
     if (w == NO_WEIGHT)
         return (tensor){ 0 };
@@ -48,45 +48,49 @@ static epilogue epilogue_rows(epilogue e, int row0, int rows)
     return e;
 }
 
-static void report_chunk_done(run *r)
+static void report_chunk_done(forward_ctx *r)
 {
-    if (r->tick)
-        r->tick(r);
+    if (r->chunk_done)
+        r->chunk_done(r);
 }
 
-static const pack_tensor *tensor_of(const run *r, wref w) { return pack_tensor_at(r->m->p, w); }
-
-tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps)
+static const pack_tensor *tensor_of(const forward_ctx *r, wref w)
 {
-    tensor affine = scratch_take(&r->mem, DT_F32, a.n, 1, 2, a.c + b.c);
-    tensor sums = scratch_take(&r->mem, DT_F32, a.n, band_units(a.h), groups, 4);
+    return pack_tensor_at(r->m->p, w);
+}
+
+tensor forward_groupnorm(forward_ctx *r, tensor a, tensor b, affine_ref norm, int groups, float eps)
+{
+    tensor affine = scratch_alloc(&r->mem, DT_F32, a.n, 1, 2, a.c + b.c);
+    tensor sums = scratch_alloc(&r->mem, DT_F32, a.n, band_units(a.h), groups, 4);
     op_groupnorm_sums(r->d, sums, a, b, 0, a.h);
-    op_groupnorm(r->d, affine, sums, a.h, a.w, run_vector(r, norm.weight), run_vector(r, norm.bias),
-                 eps);
-    scratch_give(&r->mem, sums);
+    op_groupnorm(r->d, affine, sums, a.h, a.w, forward_vector(r, norm.weight),
+                 forward_vector(r, norm.bias), eps);
+    scratch_free(&r->mem, sums);
     return affine;
 }
 
-hold run_hold(run *r, wref w)
+hold hold_acquire(forward_ctx *r, wref w)
 {
     const pack_tensor *t = tensor_of(r, w);
     hold h = { .w = w, .first = (int)t->first_chunk, .n = (int)t->n_chunks };
     assert(h.n <= HOLD_MAX);
     for (int i = 0; i < h.n; i++)
-        h.p[i] = r->w->enter(r->w, h.first + i);
+        h.p[i] = r->w->acquire(r->w, h.first + i);
     return h;
 }
 
-void run_release(run *r, const hold *h)
+void hold_release(forward_ctx *r, const hold *h)
 {
     for (int i = 0; i < h->n; i++)
-        r->w->leave(r->w, h->first + i);
+        r->w->release(r->w, h->first + i);
     report_chunk_done(r);
 }
 
-static conv_geometry conv_geometry_of(const run *r, wref w, int stride, int pad, int row0, int rows)
+static conv_geometry conv_geometry_of(const forward_ctx *r, wref w, int stride, int pad, int row0,
+                                      int rows)
 {
-    const layout_entry *e = &r->m->l.entry[w];
+    const weight_entry *e = &r->m->l.entry[w];
     return (conv_geometry){ e->kh, e->kw, stride, pad, row0, rows };
 }
 
@@ -102,7 +106,7 @@ typedef struct product {
 
 /* Bytes of the prepared input; where a device would normalise while it reads, `in` is told to be
  * written out if there is room. */
-static size_t prepared_input_bytes(run *r, matrix_input *in, conv_geometry g)
+static size_t prepared_input_bytes(forward_ctx *r, matrix_input *in, conv_geometry g)
 {
     const size_t needed = op_prepare_bytes(r->d, in, g);
     if (needed || !tensor_present(in->affine))
@@ -116,19 +120,20 @@ static size_t prepared_input_bytes(run *r, matrix_input *in, conv_geometry g)
     return bytes;
 }
 
-static void begin_product(run *r, product *p, affine_ref w, matrix_input in)
+static void begin_product(forward_ctx *r, product *p, affine_ref w, matrix_input in)
 {
     in.quantised = tensor_of(r, w.weight)->dtype == DT_I8G64;
     const size_t bytes = prepared_input_bytes(r, &in, p->g);
     p->space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
     p->x = op_prepare(r->d, p->space, &in, p->g);
-    p->e.bias = run_vector(r, w.bias);
+    p->e.bias = forward_vector(r, w.bias);
 }
 
-static void end_product(run *r, const product *p) { scratch_give_bytes(&r->mem, p->space); }
+static void end_product(forward_ctx *r, const product *p) { scratch_free_bytes(&r->mem, p->space); }
 
 /* The rows of chunks [first, end); at: where their weights are on the device. */
-static matrix_rows chunk_matrix_rows(const run *r, int first, int end, const void *const *at)
+static matrix_rows chunk_matrix_rows(const forward_ctx *r, int first, int end,
+                                     const void *const *at)
 {
     const uint32_t row0 = pack_chunk_at(r->m->p, first)->row0;
     matrix_rows w = one_piece(model_rows(r->m, first, at[0]));
@@ -142,7 +147,8 @@ static matrix_rows chunk_matrix_rows(const run *r, int first, int end, const voi
     return w;
 }
 
-static void multiply_chunks(run *r, const product *p, int first, int end, const void *const *at)
+static void multiply_chunks(forward_ctx *r, const product *p, int first, int end,
+                            const void *const *at)
 {
     const matrix_rows w = chunk_matrix_rows(r, first, end, at);
     const int half = p->e.act == ACT_GEGLU ? 2 : 1;
@@ -155,62 +161,62 @@ static void multiply_chunks(run *r, const product *p, int first, int end, const 
         op_conv2d(r->d, y, &p->x, &w, p->g, &e);
 }
 
-static void run_product(run *r, product *p, affine_ref w, matrix_input in)
+static void forward_product(forward_ctx *r, product *p, affine_ref w, matrix_input in)
 {
     const pack_tensor *t = tensor_of(r, w.weight);
     begin_product(r, p, w, in);
     for (int c = (int)t->first_chunk, end; c < (int)(t->first_chunk + t->n_chunks); c = end) {
-        const void *at[MATRIX_PIECES];
+        const void *at[MATRIX_BLOCKS_MAX];
         end = pack_group_end(r->m->p, c, r->together);
         for (int i = c; i < end; i++)
-            at[i - c] = r->w->enter(r->w, i);
+            at[i - c] = r->w->acquire(r->w, i);
         multiply_chunks(r, p, c, end, at);
         for (int i = c; i < end; i++) {
-            r->w->leave(r->w, i);
+            r->w->release(r->w, i);
             report_chunk_done(r);
         }
     }
     end_product(r, p);
 }
 
-void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e)
+void forward_linear(forward_ctx *r, tensor y, tensor x, affine_ref w, epilogue e)
 {
     product p = { .linear = true, .y = y, .g = linear_geometry(x), .e = e };
-    run_product(r, &p, w, linear_input(x, false));
+    forward_product(r, &p, w, linear_input(x, false));
 }
 
-void run_conv(run *r, tensor y, const matrix_input *in, affine_ref w, int stride, int pad,
-              epilogue e)
+void forward_conv(forward_ctx *r, tensor y, const matrix_input *in, affine_ref w, int stride,
+                  int pad, epilogue e)
 {
     product p = { .y = y, .g = conv_geometry_of(r, w.weight, stride, pad, 0, y.h), .e = e };
-    run_product(r, &p, w, *in);
+    forward_product(r, &p, w, *in);
 }
 
-void run_conv_band(run *r, tensor y, const matrix_input *in, const hold *h, affine_ref w,
-                   int stride, int pad, int row0, int rows, epilogue e)
+void forward_conv_band(forward_ctx *r, tensor y, const matrix_input *in, const hold *h,
+                       affine_ref w, int stride, int pad, int row0, int rows, epilogue e)
 {
     product p = { .y = y, .g = conv_geometry_of(r, w.weight, stride, pad, row0, rows), .e = e };
     begin_product(r, &p, w, *in);
     for (int c = h->first, end; c < h->first + h->n; c = end) {
-        end = pack_group_end(r->m->p, c, dev_pieces(r->d));
+        end = pack_group_end(r->m->p, c, dev_max_blocks(r->d));
         multiply_chunks(r, &p, c, end, h->p + (c - h->first));
     }
     end_product(r, &p);
 }
 
-void run_tap(run *r, tensor t, const char *fmt, ...)
+void forward_report(forward_ctx *r, tensor t, const char *fmt, ...)
 {
-    char name[LAYOUT_NAME];
+    char name[WEIGHT_NAME];
     va_list ap;
-    if (!r->tap)
+    if (!r->layer_output)
         return;
     va_start(ap, fmt);
     (void)vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    r->tap(r, name, t);
+    r->layer_output(r, name, t);
 }
 
-tensor run_rows(tensor t, int row0, int rows)
+tensor tensor_row_band(tensor t, int row0, int rows)
 {
     assert(t.n == 1);
     if (t.data)

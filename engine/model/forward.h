@@ -4,17 +4,17 @@
  * A forward function never fails by itself: a failed read or kernel leaves the
  * device failed, everything after is a no-op, and engine/pipeline.c checks once a step.
  */
-#ifndef REFINE_RUN_H
-#define REFINE_RUN_H
+#ifndef REFINE_FORWARD_H
+#define REFINE_FORWARD_H
 
 #include "engine/model/model.h"
 #include "engine/model/scratch.h"
 #include "kernels/ops.h"
 #include "offload/weights.h"
 
-typedef struct run run;
+typedef struct forward_ctx forward_ctx;
 
-struct run {
+struct forward_ctx {
     dev *d;
     const model *m;
     weights *w;
@@ -22,7 +22,7 @@ struct run {
     char *vectors; /* all of the model's, on the device; a token while planning */
     dtype act;     /* of the UNet's activations */
     int together;  /* chunks of a matrix that are multiplied at once, at most; 0: 1 */
-    int item0;     /* of those whose prompts are on the device, the first that is computed */
+    int batch0;    /* of those whose prompts are on the device, the first that is computed */
     dtype vae_act; /* of the VAE's, F32 or F16 with vae_exp2 */
     int vae_exp2;
     int band_rows; /* of the VAE; a multiple of BAND_UNIT */
@@ -35,11 +35,11 @@ struct run {
     scratch spilled;
     struct spill *spill;
     /* Called with the output of every named layer; NULL: off. */
-    void (*tap)(run *r, const char *name, tensor t);
-    void *tap_context;
+    void (*layer_output)(forward_ctx *r, const char *name, tensor t);
+    void *layer_output_context;
     /* Called each time a chunk of weights is done with; NULL: off. */
-    void (*tick)(run *r);
-    void *tick_context;
+    void (*chunk_done)(forward_ctx *r);
+    void *chunk_done_context;
 };
 
 /* A weight matrix and its bias (NO_WEIGHT: none). */
@@ -48,21 +48,22 @@ typedef struct affine_ref {
 } affine_ref;
 
 /* "prefix.weight" and, if it has one, "prefix.bias". */
-affine_ref run_bind(const model *m, bool bias, const char *fmt, ...)
+affine_ref affine_bind(const model *m, bool bias, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Gain (or bias) as a tensor (1,1,1,n); absent for NO_WEIGHT. */
-tensor run_vector(const run *r, wref w);
+tensor forward_vector(const forward_ctx *r, wref w);
 
 /* y = act(x w^T + bias + per_image) + residual, chunks by groups.  e.bias is filled in here. */
-void run_linear(run *r, tensor y, tensor x, affine_ref w, epilogue e);
+void forward_linear(forward_ctx *r, tensor y, tensor x, affine_ref w, epilogue e);
 
 /* The affine of GroupNorm over [a | b], taken from scratch. */
-tensor run_groupnorm(run *r, tensor a, tensor b, affine_ref norm, int groups, float eps);
+tensor forward_groupnorm(forward_ctx *r, tensor a, tensor b, affine_ref norm, int groups,
+                         float eps);
 
 /* y = conv(in), likewise. */
-void run_conv(run *r, tensor y, const matrix_input *in, affine_ref w, int stride, int pad,
-              epilogue e);
+void forward_conv(forward_ctx *r, tensor y, const matrix_input *in, affine_ref w, int stride,
+                  int pad, epilogue e);
 
 /* Chunks of one matrix held together, for use in any order. */
 enum { HOLD_MAX = 64 };
@@ -72,16 +73,17 @@ typedef struct hold {
     const void *p[HOLD_MAX];
 } hold;
 
-hold run_hold(run *r, wref w);
-void run_release(run *r, const hold *h);
+hold hold_acquire(forward_ctx *r, wref w);
+void hold_release(forward_ctx *r, const hold *h);
 
 /* One band of a convolution with weights held.  Rows [row0, row0 + rows) of y. */
-void run_conv_band(run *r, tensor y, const matrix_input *in, const hold *h, affine_ref w,
-                   int stride, int pad, int row0, int rows, epilogue e);
+void forward_conv_band(forward_ctx *r, tensor y, const matrix_input *in, const hold *h,
+                       affine_ref w, int stride, int pad, int row0, int rows, epilogue e);
 
-void run_tap(run *r, tensor t, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void forward_report(forward_ctx *r, tensor t, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Rows [row0, row0 + rows) of a one-image tensor. */
-tensor run_rows(tensor t, int row0, int rows);
+tensor tensor_row_band(tensor t, int row0, int rows);
 
 #endif

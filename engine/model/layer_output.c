@@ -10,26 +10,26 @@
 
 enum { PIECE = 1 << 15, LATENT_CHANNELS = 4 };
 
-struct stages {
+struct layer_outputs {
     float value[PIECE];
     uint16_t half[PIECE];
 };
 
-stages *stages_open(void) { return mem_alloc(sizeof(stages)); }
-void stages_close(stages *s) { mem_free(s); }
-size_t stages_bytes(void) { return sizeof(stages); }
+layer_outputs *layer_outputs_open(void) { return mem_alloc(sizeof(layer_outputs)); }
+void layer_outputs_close(layer_outputs *s) { mem_free(s); }
+size_t layer_outputs_bytes(void) { return sizeof(layer_outputs); }
 
-static void report_output_block(const refine_job *j, dev *d, const refine_stage *piece)
+static void report_output_block(const refine_job *j, dev *d, const refine_layer_output *piece)
 {
     const bool allowed = mem_allow(true);
-    const bool stop = j->stage(j->stage_context, piece) != 0;
+    const bool stop = j->layer_output(j->layer_output_context, piece) != 0;
     (void)mem_allow(allowed);
     if (stop)
         dev_fail(d, REFINE_ECANCELLED, "interrupted");
 }
 
 /* Values [first, first + n) of a dense tensor. */
-static void read_output_values(stages *s, dev *d, tensor t, size_t first, size_t n)
+static void read_output_values(layer_outputs *s, dev *d, tensor t, size_t first, size_t n)
 {
     const char *from = (const char *)t.data + first * dtype_bytes(t.type);
     if (t.type == DT_F32) {
@@ -42,7 +42,8 @@ static void read_output_values(stages *s, dev *d, tensor t, size_t first, size_t
         s->value[i] = ldexpf(s->value[i], t.exp2);
 }
 
-static void report_output_image(stages *s, const refine_job *j, dev *d, refine_stage at, tensor t)
+static void report_output_image(layer_outputs *s, const refine_job *j, dev *d,
+                                refine_layer_output at, tensor t)
 {
     const size_t all = tensor_pixels(t) * (size_t)t.c;
     at.value = s->value;
@@ -53,18 +54,19 @@ static void report_output_image(stages *s, const refine_job *j, dev *d, refine_s
     }
 }
 
-void stages_tell(stages *s, const refine_job *j, dev *d, refine_stage at, tensor t)
+void layer_outputs_report(layer_outputs *s, const refine_job *j, dev *d, refine_layer_output at,
+                          tensor t)
 {
     assert(t.stride == t.c);
     at.h = t.h;
     at.w = t.w;
     at.c = t.c;
-    for (int n = 0; n < t.n; n++, at.item++)
+    for (int n = 0; n < t.n; n++, at.batch_index++)
         report_output_image(s, j, d, at, tensor_images(t, n, 1));
 }
 
-void stages_tell_latents(stages *s, const refine_job *j, dev *d, refine_stage at,
-                         const float *latents)
+void layer_outputs_report_latents(layer_outputs *s, const refine_job *j, dev *d,
+                                  refine_layer_output at, const float *latents)
 {
     const size_t hw = (size_t)at.h * (size_t)at.w, all = hw * LATENT_CHANNELS;
     at.c = LATENT_CHANNELS;

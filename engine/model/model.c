@@ -40,14 +40,14 @@ static bool right_type(segment seg, uint32_t type)
     return type == DT_F16 || (type == DT_I8G64 && seg != SEG_TOKENS);
 }
 
-static bool is_same_weight(const layout_entry *e, const pack_tensor *t, const char *name)
+static bool is_same_weight(const weight_entry *e, const pack_tensor *t, const char *name)
 {
     return strcmp(e->name, name) == 0 && t->segment == (uint32_t)e->seg &&
            right_type(e->seg, t->dtype) && t->rows == (uint32_t)e->rows &&
            t->kh == (uint32_t)e->kh && t->kw == (uint32_t)e->kw && t->c_in == (uint32_t)e->c_in;
 }
 
-static refine_status compare_with_layout(const model *m, refine_error *err)
+static refine_status compare_with_list(const model *m, refine_error *err)
 {
     if (n_pack_tensors(m->p) != m->l.n)
         return refine_fail(err, REFINE_EFORMAT,
@@ -71,12 +71,12 @@ refine_status model_open(model *out, const char *path, refine_error *err)
     memset(out, 0, sizeof *out);
     TRY(pack_open(&out->p, path, err));
     TRY_OR(fail, read_config(out, &c, err));
-    st = layout_build(&out->l, &c);
+    st = weight_list_build(&out->l, &c);
     if (st != REFINE_OK) {
         refine_fail(err, st, "%s: out of memory", path);
         goto fail;
     }
-    TRY_OR(fail, compare_with_layout(out, err));
+    TRY_OR(fail, compare_with_list(out, err));
     pack_segment(out->p, SEG_VECTORS, &first, &end);
     for (int i = first; i < end; i++)
         out->vector_bytes += num_align(pack_chunk_at(out->p, i)->bytes, PACK_VECTOR_ALIGN);
@@ -89,14 +89,14 @@ fail:
 
 void model_close(model *m)
 {
-    layout_free(&m->l);
+    weight_list_free(&m->l);
     pack_close(m->p);
     memset(m, 0, sizeof *m);
 }
 
 wref model_weight(const model *m, const char *name)
 {
-    const int i = layout_find(&m->l, name);
+    const int i = weight_list_find(&m->l, name);
     assert(i >= 0 && "the layout lacks this weight");
     return i;
 }

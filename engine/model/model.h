@@ -15,8 +15,8 @@ typedef int wref; /* an entry of the layout; NO_WEIGHT: absent */
 enum { NO_WEIGHT = -1 };
 
 typedef struct model {
-    pack *p;  /* owned */
-    layout l; /* owned */
+    pack *p;       /* owned */
+    weight_list l; /* owned */
     char source_name[256];
     size_t vector_bytes; /* of all vector chunks, each at a multiple of PACK_VECTOR_ALIGN */
 } model;

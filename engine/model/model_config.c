@@ -88,7 +88,7 @@ typedef struct int_field {
     }
 
 static const int_field FIELDS[] = {
-    FIELD(unet, levels, 2, MAX_LEVELS),
+    FIELD(unet, levels, 2, LEVELS_MAX),
     FIELD(unet, mid_depth, 1, 16),
     FIELD(unet, mid_heads, 1, 256),
     FIELD(unet, resnets, 1, 8),
@@ -104,7 +104,7 @@ static const int_field FIELDS[] = {
     FIELD(text, heads, 1, 256),
     FIELD(text, mlp, 1, 65536),
     FIELD(text, projection, 1, 16384),
-    FIELD(vae, levels, 2, MAX_LEVELS),
+    FIELD(vae, levels, 2, LEVELS_MAX),
     FIELD(vae, resnets, 1, 8),
     FIELD(vae, latent_channels, 1, 64),
     FIELD(vae, groups, 1, 1024),
@@ -313,7 +313,7 @@ static refine_status parse_root(model_config *c, json_t *root, refine_error *err
             return fail_missing(err, f->object, f->name);
         *real_at(c, f->at) = (float)json_number_value(v);
     }
-    if (c->unet.levels > MAX_LEVELS || c->vae.levels > MAX_LEVELS)
+    if (c->unet.levels > LEVELS_MAX || c->vae.levels > LEVELS_MAX)
         return fail_unsupported(err, "unet", "levels", c->unet.levels);
     TRY(parse_levels(c, root, err));
     return model_config_check(c, err);

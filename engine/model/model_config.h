@@ -14,14 +14,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { MAX_LEVELS = 6 };
+enum { LEVELS_MAX = 6 };
 
 typedef struct unet_config {
     int levels;                 /* 4 */
-    int channels[MAX_LEVELS];   /* 384, 768, 1536, 1536 */
-    bool attention[MAX_LEVELS]; /* no, yes, yes, no: down block i and up block levels-1-i */
-    int depth[MAX_LEVELS];      /* transformer blocks per Transformer2D at level i: 4 */
-    int heads[MAX_LEVELS];      /* 6, 12, 24, 24 */
+    int channels[LEVELS_MAX];   /* 384, 768, 1536, 1536 */
+    bool attention[LEVELS_MAX]; /* no, yes, yes, no: down block i and up block levels-1-i */
+    int depth[LEVELS_MAX];      /* transformer blocks per Transformer2D at level i: 4 */
+    int heads[LEVELS_MAX];      /* 6, 12, 24, 24 */
     int mid_depth, mid_heads;   /* 4, 24 */
     int resnets;                /* per down block: 2 (up blocks have one more) */
     int context_dim;            /* 1280 */
@@ -39,7 +39,7 @@ typedef struct text_config {
 
 typedef struct vae_config {
     int levels;               /* 4 */
-    int channels[MAX_LEVELS]; /* 128, 256, 512, 512 */
+    int channels[LEVELS_MAX]; /* 128, 256, 512, 512 */
     int resnets;              /* per encoder block: 2 (decoder blocks have one more) */
     int latent_channels;      /* 4 */
     int groups;               /* 32 */

@@ -14,14 +14,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_SIDE = 16384, LATENT_CHANNELS = 4, PIXEL_ROWS = 8 };
+enum { SIDE_MAX = 16384, LATENT_CHANNELS = 4, PIXEL_ROWS = 8 };
 
 /* ---- opening ---- */
 
 static refine_status check_job(const refine_job *j, refine_error *err)
 {
     const char *bad = NULL;
-    if (j->width < 64 || j->height < 64 || j->width > MAX_SIDE || j->height > MAX_SIDE)
+    if (j->width < 64 || j->height < 64 || j->width > SIDE_MAX || j->height > SIDE_MAX)
         bad = "width and height must be between 64 and 16384";
     else if (j->width % VAE_SCALE || j->height % VAE_SCALE)
         bad = "width and height must be multiples of 8";
@@ -49,7 +49,7 @@ static float *alloc_floats(size_t a, size_t b, size_t c)
 static bool take_buffers(pipeline *p)
 {
     const model_config *c = &p->m->l.config;
-    const size_t n = (size_t)p->items, hw = (size_t)p->h * (size_t)p->w;
+    const size_t n = (size_t)p->batch, hw = (size_t)p->h * (size_t)p->w;
     const size_t steps = (size_t)p->steps, width = (size_t)c->text.width;
 
     p->positions = alloc_floats(TEXT_TOKENS, width, 1);
@@ -70,19 +70,19 @@ static bool take_buffers(pipeline *p)
 
 static void set_schedule(pipeline *p, const refine_job *j)
 {
-    p->first = scheduler_first(&p->sched, j->strength, j->denoising_start);
-    p->steps = p->sched.steps - p->first;
+    p->first = euler_first(&p->sampler, j->strength, j->denoising_start);
+    p->steps = p->sampler.steps - p->first;
 }
 
-static int halves_of(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
+static int cfg_branches(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
 
 static void fill_sinusoids(pipeline *p)
 {
     const int base = p->m->l.config.unet.channels[0];
-    for (int n = 0; n < p->items; n++)
+    for (int n = 0; n < p->batch; n++)
         for (int s = 0; s < p->steps; s++)
             embed_sinusoid(p->sinusoids + ((size_t)n * (size_t)p->steps + (size_t)s) * (size_t)base,
-                           p->sched.timestep[p->first + s], base);
+                           p->sampler.timestep[p->first + s], base);
 }
 
 refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
@@ -107,11 +107,11 @@ refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j,
     p->h = j->height / VAE_SCALE;
     p->w = j->width / VAE_SCALE;
     p->images = images;
-    p->halves = halves_of(j);
-    p->items = p->per_pass = images * p->halves;
+    p->branches = cfg_branches(j);
+    p->batch = p->per_pass = images * p->branches;
     p->encodes = j->rgb_in != NULL;
     p->decodes = j->rgb_out != NULL;
-    st = scheduler_open(&p->sched, &m->l.config.schedule, j->steps);
+    st = euler_open(&p->sampler, &m->l.config.schedule, j->steps);
     if (st != REFINE_OK) {
         refine_fail(err, st, "a schedule of %d steps is not supported", j->steps);
         goto fail;
@@ -155,8 +155,8 @@ void pipeline_close(pipeline *p)
 bool pipeline_fits(const pipeline *p, const refine_job *j)
 {
     return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
-           j->steps == p->sched.steps && halves_of(j) == p->halves &&
-           scheduler_first(&p->sched, j->strength, j->denoising_start) == p->first &&
+           j->steps == p->sampler.steps && cfg_branches(j) == p->branches &&
+           euler_first(&p->sampler, j->strength, j->denoising_start) == p->first &&
            (j->rgb_in != NULL) == p->encodes && (j->rgb_out != NULL) == p->decodes;
 }
 
@@ -168,10 +168,10 @@ static int rows_from(const pipeline *p, int row)
 }
 
 /* x = u8 / 255 * 2 - 1, as diffusers' VaeImageProcessor rounds it. */
-static void set_pixels(pipeline *p, run *r, tensor pixels, const uint8_t *rgb)
+static void set_pixels(pipeline *p, forward_ctx *r, tensor pixels, const uint8_t *rgb)
 {
     for (int row = 0; row < p->height; row += PIXEL_ROWS) {
-        const tensor band = run_rows(pixels, row, rows_from(p, row));
+        const tensor band = tensor_row_band(pixels, row, rows_from(p, row));
         const size_t n = tensor_bytes(band) / sizeof(float);
         const uint8_t *src = rgb + (size_t)row * (size_t)p->width * 3;
         for (size_t i = 0; i < n; i++)
@@ -190,11 +190,11 @@ static uint8_t convert_pixel(float y)
 }
 
 /* Says how many values are not finite. */
-static size_t get_pixels(pipeline *p, run *r, tensor pixels, uint8_t *rgb)
+static size_t get_pixels(pipeline *p, forward_ctx *r, tensor pixels, uint8_t *rgb)
 {
     size_t bad = 0;
     for (int row = 0; row < p->height; row += PIXEL_ROWS) {
-        const tensor band = run_rows(pixels, row, rows_from(p, row));
+        const tensor band = tensor_row_band(pixels, row, rows_from(p, row));
         const size_t n = tensor_bytes(band) / sizeof(float);
         uint8_t *dst = rgb + (size_t)row * (size_t)p->width * 3;
         dev_get(r->d, p->pixel_rows, band.data, tensor_bytes(band));
@@ -209,23 +209,23 @@ static size_t get_pixels(pipeline *p, run *r, tensor pixels, uint8_t *rgb)
 
 /* ---- phases ---- */
 
-void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb)
+void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb)
 {
-    tensor pixels = scratch_take(&r->mem, DT_F32, 1, p->height, p->width, 3);
-    tensor moments = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, 2 * LATENT_CHANNELS);
+    tensor pixels = scratch_alloc(&r->mem, DT_F32, 1, p->height, p->width, 3);
+    tensor moments = scratch_alloc(&r->mem, DT_F32, 1, p->h, p->w, 2 * LATENT_CHANNELS);
     if (rgb)
         set_pixels(p, r, pixels, rgb);
     vae_encode(r, &p->vae, moments, pixels);
     dev_get(r->d, p->moments, moments.data, tensor_bytes(moments));
-    scratch_give(&r->mem, moments);
-    scratch_give(&r->mem, pixels);
+    scratch_free(&r->mem, moments);
+    scratch_free(&r->mem, pixels);
 }
 
-refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
+refine_status pipeline_set_prompt(pipeline *p, int batch_index, const int ids[TEXT_TOKENS],
                                   refine_error *err)
 {
-    float *out = p->embedded + (size_t)item * TEXT_TOKENS * (size_t)p->text.c->width;
-    p->eos[item] = text_eos(ids);
+    float *out = p->embedded + (size_t)batch_index * TEXT_TOKENS * (size_t)p->text.c->width;
+    p->eos[batch_index] = text_eos(ids);
     return text_embed(&p->text, p->m, p->positions, ids, out, err);
 }
 
@@ -233,9 +233,9 @@ refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKE
 static void set_vectors(pipeline *p, const refine_job *jobs)
 {
     const unet_config *c = p->unet.c;
-    for (int n = 0; n < p->items; n++) {
-        const refine_job *j = &jobs[n / p->halves];
-        const bool positive = n % p->halves == p->halves - 1;
+    for (int n = 0; n < p->batch; n++) {
+        const refine_job *j = &jobs[n / p->branches];
+        const bool positive = n % p->branches == p->branches - 1;
         const float ids[MICRO_IDS] = { (float)p->height, (float)p->width, 0, 0,
                                        positive ? j->aesthetic_score
                                                 : j->negative_aesthetic_score };
@@ -244,39 +244,39 @@ static void set_vectors(pipeline *p, const refine_job *jobs)
     }
 }
 
-void pipeline_text(pipeline *p, run *r, const refine_job *j)
+void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j)
 {
-    tensor text = scratch_take(&r->mem, DT_F32, p->items, 1, TEXT_TOKENS, p->text.c->width);
-    tensor pooled = scratch_take(&r->mem, DT_F32, p->items, 1, 1, p->text.c->projection);
+    tensor text = scratch_alloc(&r->mem, DT_F32, p->batch, 1, TEXT_TOKENS, p->text.c->width);
+    tensor pooled = scratch_alloc(&r->mem, DT_F32, p->batch, 1, 1, p->text.c->projection);
 
     dev_put(r->d, text.data, p->embedded, tensor_bytes(text));
     text_forward(r, &p->text, text, p->eos, pooled);
     dev_get(r->d, p->embedded, text.data, tensor_bytes(text));
     dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));
-    scratch_give(&r->mem, pooled);
+    scratch_free(&r->mem, pooled);
 
     if (j)
         set_vectors(p, j);
     p->table = conditioning_forward(r, &p->unet, text, p->vectors, p->sinusoids, p->steps);
-    scratch_give(&r->mem, text);
+    scratch_free(&r->mem, text);
 }
 
-int pipeline_passes(const pipeline *p) { return (p->items + p->per_pass - 1) / p->per_pass; }
+int pipeline_passes(const pipeline *p) { return (p->batch + p->per_pass - 1) / p->per_pass; }
 
-void pipeline_pass(pipeline *p, run *r, int step, int pass)
+void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass)
 {
     const int first = pass * p->per_pass;
-    const int n = (int)num_min((size_t)p->per_pass, (size_t)(p->items - first));
+    const int n = (int)num_min((size_t)p->per_pass, (size_t)(p->batch - first));
     const size_t at = (size_t)first * (size_t)p->h * (size_t)p->w * LATENT_CHANNELS;
-    tensor x = scratch_take(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
-    tensor eps = scratch_take(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
+    tensor x = scratch_alloc(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
+    tensor eps = scratch_alloc(&r->mem, DT_F32, n, p->h, p->w, LATENT_CHANNELS);
 
-    r->item0 = first;
+    r->batch0 = first;
     dev_put(r->d, x.data, p->unet_in + at, tensor_bytes(x));
     unet_forward(r, &p->unet, eps, x, tensor_images(conditioning_step(p->table, step), first, n));
     dev_get(r->d, p->unet_out + at, eps.data, tensor_bytes(eps));
-    scratch_give(&r->mem, eps);
-    scratch_give(&r->mem, x);
+    scratch_free(&r->mem, eps);
+    scratch_free(&r->mem, x);
 }
 
 float *pipeline_latents(pipeline *p, int image)
@@ -294,16 +294,16 @@ static void unscale_latents(pipeline *p, const float *latents)
             p->unet_in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
 }
 
-size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb)
+size_t pipeline_decode(pipeline *p, forward_ctx *r, int image, uint8_t *rgb)
 {
     size_t bad = 0;
-    tensor z = scratch_take(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
+    tensor z = scratch_alloc(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
     unscale_latents(p, pipeline_latents(p, image));
     dev_put(r->d, z.data, p->unet_in, tensor_bytes(z));
     tensor pixels = vae_decode(r, &p->vae, z);
     if (rgb)
         bad = get_pixels(p, r, pixels, rgb);
-    scratch_give(&r->mem, pixels);
+    scratch_free(&r->mem, pixels);
     return bad;
 }
 
@@ -326,9 +326,9 @@ void pipeline_sample_moments(pipeline *p, int image)
 void pipeline_scale_input(pipeline *p, int step)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
-    const float scale = scheduler_input_scale(&p->sched, p->first + step);
-    for (int n = 0; n < p->items; n++) {
-        const float *latents = pipeline_latents(p, n / p->halves);
+    const float scale = euler_input_scale(&p->sampler, p->first + step);
+    for (int n = 0; n < p->batch; n++) {
+        const float *latents = pipeline_latents(p, n / p->branches);
         float *in = p->unet_in + (size_t)n * hw * LATENT_CHANNELS;
         for (size_t c = 0; c < LATENT_CHANNELS; c++)
             for (size_t i = 0; i < hw; i++)
@@ -338,18 +338,18 @@ void pipeline_scale_input(pipeline *p, int step)
 
 void pipeline_advance(pipeline *p, int step, int image, float guidance)
 {
-    const size_t hw = (size_t)p->h * (size_t)p->w, item = hw * LATENT_CHANNELS;
-    const float *negative = p->unet_out + (size_t)(image * p->halves) * item;
-    const float *positive = negative + (size_t)(p->halves - 1) * item;
+    const size_t hw = (size_t)p->h * (size_t)p->w, batch_index = hw * LATENT_CHANNELS;
+    const float *negative = p->unet_out + (size_t)(image * p->branches) * batch_index;
+    const float *positive = negative + (size_t)(p->branches - 1) * batch_index;
 
     /* The guided noise takes the place of the noise buffer, [4][h][w]. */
     for (size_t c = 0; c < LATENT_CHANNELS; c++)
         for (size_t i = 0; i < hw; i++) {
             const size_t at = i * LATENT_CHANNELS + c;
             float eps = positive[at];
-            if (p->halves == 2)
+            if (p->branches == 2)
                 eps = negative[at] + guidance * (positive[at] - negative[at]);
             p->noise[c * hw + i] = eps;
         }
-    scheduler_step(&p->sched, p->first + step, pipeline_latents(p, image), p->noise, item);
+    euler_step(&p->sampler, p->first + step, pipeline_latents(p, image), p->noise, batch_index);
 }

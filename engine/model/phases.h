@@ -26,12 +26,12 @@ typedef struct pipeline {
     text_encoder text;
     unet unet;
     vae vae;
-    scheduler sched;
+    euler sampler;
 
     int width, height, h, w; /* pixels; latents */
     int images;              /* that go together */
-    int halves;              /* 2 with guidance: [negative, positive]; else 1 */
-    int items;               /* inputs of the UNet in a step: halves of image 0, of image 1, ... */
+    int branches;            /* 2 with guidance: [negative, positive]; else 1 */
+    int batch;               /* inputs of the UNet in a step: halves of image 0, of image 1, ... */
     int per_pass;            /* items that go through the weights together: set by the opener */
     int first, steps;        /* of the schedule that are run */
     bool encodes, decodes;
@@ -66,14 +66,14 @@ bool pipeline_fits(const pipeline *p, const refine_job *j);
 /* Passes over the UNet's weights in a step. */
 int pipeline_passes(const pipeline *p);
 
-void pipeline_encode(pipeline *p, run *r, const uint8_t *rgb);
-void pipeline_text(pipeline *p, run *r, const refine_job *j); /* one an image; NULL: plan */
-void pipeline_pass(pipeline *p, run *r, int step, int pass);  /* p->unet_in -> p->unet_out */
+void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb);
+void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j); /* one an image; NULL: plan */
+void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass); /* p->unet_in -> p->unet_out */
 /* Says how many values of the picture were NaN or infinite. */
-size_t pipeline_decode(pipeline *p, run *r, int image, uint8_t *rgb);
+size_t pipeline_decode(pipeline *p, forward_ctx *r, int image, uint8_t *rgb);
 
 /* Host mathematics between the phases. */
-refine_status pipeline_set_prompt(pipeline *p, int item, const int ids[TEXT_TOKENS],
+refine_status pipeline_set_prompt(pipeline *p, int batch_index, const int ids[TEXT_TOKENS],
                                   refine_error *err);
 float *pipeline_latents(pipeline *p, int image);
 void pipeline_sample_moments(pipeline *p, int image); /* latents = scale * (mean + std * noise) */

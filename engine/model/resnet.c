@@ -27,57 +27,59 @@ resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_em
         .c_out = c_out,
         .groups = groups,
         .eps = eps,
-        .norm1 = run_bind(m, true, "%s.norm1", at),
-        .conv1 = run_bind(m, true, "%s.conv1", at),
-        .emb = c_emb ? run_bind(m, true, "%s.time_emb_proj", at) : none,
-        .norm2 = run_bind(m, true, "%s.norm2", at),
-        .conv2 = run_bind(m, true, "%s.conv2", at),
-        .shortcut = c_in != c_out ? run_bind(m, true, "%s.conv_shortcut", at) : none,
+        .norm1 = affine_bind(m, true, "%s.norm1", at),
+        .conv1 = affine_bind(m, true, "%s.conv1", at),
+        .emb = c_emb ? affine_bind(m, true, "%s.time_emb_proj", at) : none,
+        .norm2 = affine_bind(m, true, "%s.norm2", at),
+        .conv2 = affine_bind(m, true, "%s.conv2", at),
+        .shortcut = c_in != c_out ? affine_bind(m, true, "%s.conv_shortcut", at) : none,
     };
 }
 
 /* silu(norm([a | b])), as what a convolution reads. */
-static matrix_input normalised_input(run *r, tensor a, tensor b, affine_ref norm, const resnet *blk)
+static matrix_input normalised_input(forward_ctx *r, tensor a, tensor b, affine_ref norm,
+                                     const resnet *blk)
 {
     return (matrix_input){
         .a = a,
         .b = b,
-        .affine = run_groupnorm(r, a, b, norm, blk->groups, blk->eps),
+        .affine = forward_groupnorm(r, a, b, norm, blk->groups, blk->eps),
         .silu = true,
         .h = a.h,
         .w = a.w,
     };
 }
 
-tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb, bool consume)
+tensor resnet_forward(forward_ctx *r, const resnet *b, tensor x, tensor skip, tensor emb,
+                      bool consume)
 {
     const bool has_shortcut = b->shortcut.weight != NO_WEIGHT;
     const epilogue add_emb = { .per_image = emb };
 
     /* h = conv1(silu(norm1(x))) + emb */
-    tensor h = scratch_take(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
+    tensor h = scratch_alloc(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
     const matrix_input in1 = normalised_input(r, x, skip, b->norm1, b);
-    run_conv(r, h, &in1, b->conv1, 1, 1, add_emb);
-    scratch_give(&r->mem, in1.affine);
+    forward_conv(r, h, &in1, b->conv1, 1, 1, add_emb);
+    scratch_free(&r->mem, in1.affine);
 
     /* out = shortcut(x), or x itself */
     tensor out = x;
     if (has_shortcut || !consume)
-        out = scratch_take(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
+        out = scratch_alloc(&r->mem, r->act, x.n, x.h, x.w, b->c_out);
     if (has_shortcut) {
         const matrix_input in = { .a = x, .b = skip, .h = x.h, .w = x.w };
-        run_conv(r, out, &in, b->shortcut, 1, 0, (epilogue){ 0 });
+        forward_conv(r, out, &in, b->shortcut, 1, 0, (epilogue){ 0 });
         if (consume) {
-            scratch_give(&r->mem, x);
-            scratch_give(&r->mem, skip);
+            scratch_free(&r->mem, x);
+            scratch_free(&r->mem, skip);
         }
     }
 
     /* out += conv2(silu(norm2(h))) */
     const matrix_input in2 = normalised_input(r, h, (tensor){ 0 }, b->norm2, b);
-    run_conv(r, out, &in2, b->conv2, 1, 1, (epilogue){ .residual = has_shortcut ? out : x });
-    scratch_give(&r->mem, in2.affine);
-    scratch_give(&r->mem, h);
+    forward_conv(r, out, &in2, b->conv2, 1, 1, (epilogue){ .residual = has_shortcut ? out : x });
+    scratch_free(&r->mem, in2.affine);
+    scratch_free(&r->mem, h);
     return out;
 }
 
@@ -87,74 +89,76 @@ typedef struct windows {
 } windows;
 
 /* Rows [row, row + rows) of out = shortcut(x) + conv2(in2).  Without a shortcut out is x. */
-static void second_half_band(run *r, const resnet *b, picture *out, const picture *x,
-                             const picture *h, matrix_input in2, const windows *w,
-                             const hold *shortcut, const hold *conv2, int row, int rows)
+static void second_half_band(forward_ctx *r, const resnet *b, feature_map *out,
+                             const feature_map *x, const feature_map *h, matrix_input in2,
+                             const windows *w, const hold *shortcut, const hold *conv2, int row,
+                             int rows)
 {
     int first, end;
-    tensor o = picture_load(r, x, w->x, row, rows);
+    tensor o = feature_map_load(r, x, w->x, row, rows);
 
     if (shortcut->n) {
         const matrix_input raw = { .a = o, .h = o.h, .w = o.w, .detach = true };
-        o = picture_view(out, w->out, row);
-        run_conv_band(r, o, &raw, shortcut, b->shortcut, 1, 0, row, rows, (epilogue){ 0 });
+        o = feature_map_view(out, w->out, row);
+        forward_conv_band(r, o, &raw, shortcut, b->shortcut, 1, 0, row, rows, (epilogue){ 0 });
     }
-    picture_rows_read(&in2, 3, 1, 1, row, rows, &first, &end);
-    in2.a = picture_load(r, h, w->h, first, end - first);
-    run_conv_band(r, o, &in2, conv2, b->conv2, 1, 1, row, rows, (epilogue){ .residual = o });
-    picture_store(r, out, o, row, rows);
+    conv_rows_read(&in2, 3, 1, 1, row, rows, &first, &end);
+    in2.a = feature_map_load(r, h, w->h, first, end - first);
+    forward_conv_band(r, o, &in2, conv2, b->conv2, 1, 1, row, rows, (epilogue){ .residual = o });
+    feature_map_store(r, out, o, row, rows);
 }
 
-static void second_half(run *r, const resnet *b, picture *out, const picture *x, const picture *h,
-                        matrix_input in2)
+static void second_half(forward_ctx *r, const resnet *b, feature_map *out, const feature_map *x,
+                        const feature_map *h, matrix_input in2)
 {
     const bool has_shortcut = b->shortcut.weight != NO_WEIGHT;
-    const hold shortcut = has_shortcut ? run_hold(r, b->shortcut.weight) : (hold){ 0 };
-    const hold conv2 = run_hold(r, b->conv2.weight);
+    const hold shortcut = has_shortcut ? hold_acquire(r, b->shortcut.weight) : (hold){ 0 };
+    const hold conv2 = hold_acquire(r, b->conv2.weight);
     const windows w = {
-        .h = picture_window(r, h, r->band_rows + 2),
-        .x = picture_window(r, x, r->band_rows),
-        .out = has_shortcut ? picture_window(r, out, r->band_rows) : NULL,
+        .h = feature_map_window(r, h, r->band_rows + 2),
+        .x = feature_map_window(r, x, r->band_rows),
+        .out = has_shortcut ? feature_map_window(r, out, r->band_rows) : NULL,
     };
 
     for (int row = 0; row < h->t.h; row += r->band_rows) {
         const int rows = (int)num_min((size_t)r->band_rows, (size_t)(h->t.h - row));
         second_half_band(r, b, out, x, h, in2, &w, &shortcut, &conv2, row, rows);
     }
-    scratch_give_bytes(&r->mem, w.out);
-    scratch_give_bytes(&r->mem, w.x);
-    scratch_give_bytes(&r->mem, w.h);
+    scratch_free_bytes(&r->mem, w.out);
+    scratch_free_bytes(&r->mem, w.x);
+    scratch_free_bytes(&r->mem, w.h);
     if (has_shortcut)
-        run_release(r, &shortcut);
-    run_release(r, &conv2);
+        hold_release(r, &shortcut);
+    hold_release(r, &conv2);
 }
 
-static matrix_input normalised_picture(run *r, const picture *x, affine_ref norm, const resnet *blk)
+static matrix_input normalised_map(forward_ctx *r, const feature_map *x, affine_ref norm,
+                                   const resnet *blk)
 {
     return (matrix_input){ .a = x->t,
-                           .affine = picture_affine(r, x, norm, blk->eps),
+                           .affine = feature_map_affine(r, x, norm, blk->eps),
                            .silu = true,
                            .h = x->t.h,
                            .w = x->t.w };
 }
 
-picture resnet_forward_banded(run *r, const resnet *b, picture x)
+feature_map resnet_forward_banded(forward_ctx *r, const resnet *b, feature_map x)
 {
-    picture h = picture_take(r, x.t.h, x.t.w, b->c_out, b->groups, 0);
-    const matrix_input in1 = normalised_picture(r, &x, b->norm1, b);
-    picture_conv(r, &h, &x, in1, b->conv1, 1, 1);
-    scratch_give(&r->mem, in1.affine);
+    feature_map h = feature_map_alloc(r, x.t.h, x.t.w, b->c_out, b->groups, 0);
+    const matrix_input in1 = normalised_map(r, &x, b->norm1, b);
+    feature_map_conv(r, &h, &x, in1, b->conv1, 1, 1);
+    scratch_free(&r->mem, in1.affine);
 
     const bool grows = b->c_out > b->c_in;
-    picture out = grows ? picture_take(r, x.t.h, x.t.w, b->c_out, b->groups, 0)
-                        : picture_narrow(x, b->c_out);
-    const matrix_input in2 = normalised_picture(r, &h, b->norm2, b);
+    feature_map out = grows ? feature_map_alloc(r, x.t.h, x.t.w, b->c_out, b->groups, 0)
+                            : feature_map_narrow(x, b->c_out);
+    const matrix_input in2 = normalised_map(r, &h, b->norm2, b);
     second_half(r, b, &out, &x, &h, in2);
-    scratch_give(&r->mem, in2.affine);
-    picture_give(r, h);
+    scratch_free(&r->mem, in2.affine);
+    feature_map_free(r, h);
     if (grows)
-        picture_give(r, x);
+        feature_map_free(r, x);
     else if (b->c_out < b->c_in)
-        picture_trim(r, &x, &out);
+        feature_map_trim(r, &x, &out);
     return out;
 }

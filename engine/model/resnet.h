@@ -18,9 +18,10 @@ resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_em
 /* The UNet's block over [x | skip] (skip may be absent).  emb: (n,1,1,c_out), already
  * projected.  With `consume`, x and skip are given back to scratch (the result may lie in
  * x's place). */
-tensor resnet_forward(run *r, const resnet *b, tensor x, tensor skip, tensor emb, bool consume);
+tensor resnet_forward(forward_ctx *r, const resnet *b, tensor x, tensor skip, tensor emb,
+                      bool consume);
 
 /* The VAE's block, in bands; x is consumed and the result may lie in its place. */
-picture resnet_forward_banded(run *r, const resnet *b, picture x);
+feature_map resnet_forward_banded(forward_ctx *r, const resnet *b, feature_map x);
 
 #endif

@@ -13,7 +13,7 @@
 
 /* ---- zones ---- */
 
-enum { ZONE_MOST = GUARD_MOST + SCRATCH_ALIGN };
+enum { ZONE_MAX = GUARD_MAX + SCRATCH_ALIGN };
 
 /* A part of the region. */
 typedef struct span {
@@ -37,8 +37,8 @@ static bool has_zones(const scratch *s)
  * block that is given unless the device runs behind. */
 static bool is_span_reachable(const scratch *s, span part)
 {
-    return has_zones(s) && part.at + part.bytes <= s->size && !dev_has_memory(s->d) &&
-           !dev_runs_behind(s->d);
+    return has_zones(s) && part.at + part.bytes <= s->size && !dev_is_discrete(s->d) &&
+           !dev_is_async(s->d);
 }
 
 static void shut_out(const scratch *s, span part)
@@ -54,7 +54,7 @@ static void let_in(const scratch *s, span part)
 }
 
 /* The pattern goes by addresses, of which only the lowest bit counts. */
-static char *image_of(char buffer[ZONE_MOST + 2], const scratch *s, span zone)
+static char *image_of(char buffer[ZONE_MAX + 2], const scratch *s, span zone)
 {
     const size_t odd = (uintptr_t)(s->base + zone.at) & 1;
     return buffer + (((uintptr_t)buffer & 1) != odd);
@@ -62,7 +62,7 @@ static char *image_of(char buffer[ZONE_MOST + 2], const scratch *s, span zone)
 
 static void lay_zone(scratch *s, span zone)
 {
-    char buffer[ZONE_MOST + 2], *image = image_of(buffer, s, zone);
+    char buffer[ZONE_MAX + 2], *image = image_of(buffer, s, zone);
     guard_fill(image, zone.bytes);
     dev_put(s->d, s->base + zone.at, image, zone.bytes);
     shut_out(s, zone);
@@ -70,7 +70,7 @@ static void lay_zone(scratch *s, span zone)
 
 static void check_block_zone(scratch *s, scratch_block b, span zone)
 {
-    char buffer[ZONE_MOST + 2], *image = image_of(buffer, s, zone), why[160];
+    char buffer[ZONE_MAX + 2], *image = image_of(buffer, s, zone), why[160];
 
     let_in(s, zone);
     if (dev_status(s->d) != REFINE_OK)
@@ -175,7 +175,7 @@ static int find_block(const scratch *s, const void *p)
     return -1;
 }
 
-void scratch_give_bytes(scratch *s, void *p)
+void scratch_free_bytes(scratch *s, void *p)
 {
     if (!p)
         return;
@@ -201,17 +201,17 @@ size_t scratch_live(const scratch *s)
     return sum;
 }
 
-tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c)
+tensor scratch_alloc(scratch *s, dtype type, int n, int h, int w, int c)
 {
     tensor t = tensor_make(NULL, type, n, h, w, c);
     t.data = scratch_bytes(s, tensor_bytes(t));
     return t;
 }
 
-void scratch_give(scratch *s, tensor t)
+void scratch_free(scratch *s, tensor t)
 {
     if (tensor_present(t))
-        scratch_give_bytes(s, t.data);
+        scratch_free_bytes(s, t.data);
 }
 
 void scratch_trim(scratch *s, void *p, size_t bytes)

@@ -43,7 +43,7 @@ void scratch_close(scratch *s); /* takes back what is still lent out */
 
 /* Bytes of device memory, aligned to SCRATCH_ALIGN. */
 void *scratch_bytes(scratch *s, size_t bytes);
-void scratch_give_bytes(scratch *s, void *p); /* NULL is fine */
+void scratch_free_bytes(scratch *s, void *p); /* NULL is fine */
 
 /* Would they lie within the first `end` bytes of the region? */
 bool scratch_fits(const scratch *s, size_t bytes, size_t end);
@@ -56,8 +56,8 @@ size_t scratch_live(const scratch *s);               /* bytes lent out now */
 size_t scratch_high(scratch *s); /* the most in use, as `peak`, since it was asked last */
 
 /* A dense tensor. */
-tensor scratch_take(scratch *s, dtype type, int n, int h, int w, int c);
-void scratch_give(scratch *s, tensor t); /* an absent tensor is fine */
+tensor scratch_alloc(scratch *s, dtype type, int n, int h, int w, int c);
+void scratch_free(scratch *s, tensor t); /* an absent tensor is fine */
 
 /* Gives back what lies behind the first `bytes` of a block. */
 void scratch_trim(scratch *s, void *p, size_t bytes);

@@ -27,16 +27,16 @@ void text_bind(text_encoder *t, const model *m)
     assert(t->c->layers <= TEXT_MAX_LAYERS);
     t->tokens = model_weight(m, "text.text_model.embeddings.token_embedding.weight");
     t->positions = model_weight(m, "text.text_model.embeddings.position_embedding.weight");
-    t->norm = run_bind(m, true, "text.text_model.final_layer_norm");
-    t->projection = run_bind(m, false, "text.text_projection");
+    t->norm = affine_bind(m, true, "text.text_model.final_layer_norm");
+    t->projection = affine_bind(m, false, "text.text_projection");
     for (int i = 0; i < t->c->layers; i++) {
         text_layer *l = &t->layer[i];
-        l->norm1 = run_bind(m, true, "text.text_model.encoder.layers.%d.layer_norm1", i);
-        l->qkv = run_bind(m, true, "text.text_model.encoder.layers.%d.self_attn.qkv", i);
-        l->out = run_bind(m, true, "text.text_model.encoder.layers.%d.self_attn.out_proj", i);
-        l->norm2 = run_bind(m, true, "text.text_model.encoder.layers.%d.layer_norm2", i);
-        l->fc1 = run_bind(m, true, "text.text_model.encoder.layers.%d.mlp.fc1", i);
-        l->fc2 = run_bind(m, true, "text.text_model.encoder.layers.%d.mlp.fc2", i);
+        l->norm1 = affine_bind(m, true, "text.text_model.encoder.layers.%d.layer_norm1", i);
+        l->qkv = affine_bind(m, true, "text.text_model.encoder.layers.%d.self_attn.qkv", i);
+        l->out = affine_bind(m, true, "text.text_model.encoder.layers.%d.self_attn.out_proj", i);
+        l->norm2 = affine_bind(m, true, "text.text_model.encoder.layers.%d.layer_norm2", i);
+        l->fc1 = affine_bind(m, true, "text.text_model.encoder.layers.%d.mlp.fc1", i);
+        l->fc2 = affine_bind(m, true, "text.text_model.encoder.layers.%d.mlp.fc2", i);
     }
 }
 
@@ -74,28 +74,30 @@ int text_eos(const int ids[TEXT_TOKENS])
     return best;
 }
 
-static void layer_forward(run *r, const text_encoder *t, const text_layer *l, tensor x)
+static void layer_forward(forward_ctx *r, const text_encoder *t, const text_layer *l, tensor x)
 {
     const int c = t->c->width;
-    tensor n = scratch_take(&r->mem, DT_F32, x.n, 1, x.w, c);
-    tensor qkv = scratch_take(&r->mem, DT_F32, x.n, 1, x.w, 3 * c);
+    tensor n = scratch_alloc(&r->mem, DT_F32, x.n, 1, x.w, c);
+    tensor qkv = scratch_alloc(&r->mem, DT_F32, x.n, 1, x.w, 3 * c);
 
     /* x += out(attention(norm1(x))) */
-    op_layernorm(r->d, n, x, run_vector(r, l->norm1.weight), run_vector(r, l->norm1.bias), EPS);
-    run_linear(r, qkv, n, l->qkv, (epilogue){ 0 });
+    op_layernorm(r->d, n, x, forward_vector(r, l->norm1.weight), forward_vector(r, l->norm1.bias),
+                 EPS);
+    forward_linear(r, qkv, n, l->qkv, (epilogue){ 0 });
     op_attention(r->d, n, tensor_channels(qkv, 0, c), tensor_channels(qkv, c, c),
                  tensor_channels(qkv, 2 * c, c), t->c->heads,
                  1.0f / sqrtf((float)(c / t->c->heads)), true);
-    scratch_give(&r->mem, qkv);
-    run_linear(r, x, n, l->out, (epilogue){ .residual = x });
+    scratch_free(&r->mem, qkv);
+    forward_linear(r, x, n, l->out, (epilogue){ .residual = x });
 
     /* x += fc2(gelu(fc1(norm2(x)))) */
-    tensor wide = scratch_take(&r->mem, DT_F32, x.n, 1, x.w, t->c->mlp);
-    op_layernorm(r->d, n, x, run_vector(r, l->norm2.weight), run_vector(r, l->norm2.bias), EPS);
-    run_linear(r, wide, n, l->fc1, (epilogue){ .act = ACT_GELU });
-    run_linear(r, x, wide, l->fc2, (epilogue){ .residual = x });
-    scratch_give(&r->mem, wide);
-    scratch_give(&r->mem, n);
+    tensor wide = scratch_alloc(&r->mem, DT_F32, x.n, 1, x.w, t->c->mlp);
+    op_layernorm(r->d, n, x, forward_vector(r, l->norm2.weight), forward_vector(r, l->norm2.bias),
+                 EPS);
+    forward_linear(r, wide, n, l->fc1, (epilogue){ .act = ACT_GELU });
+    forward_linear(r, x, wide, l->fc2, (epilogue){ .residual = x });
+    scratch_free(&r->mem, wide);
+    scratch_free(&r->mem, n);
 }
 
 /* Token `i` of prompt `n` alone. */
@@ -107,21 +109,22 @@ static tensor token_view(tensor x, int n, int i)
     return t;
 }
 
-void text_forward(run *r, const text_encoder *t, tensor embedded, const int *eos, tensor pooled)
+void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *eos,
+                  tensor pooled)
 {
     for (int i = 0; i + 1 < t->c->layers; i++)
         layer_forward(r, t, &t->layer[i], embedded);
-    run_tap(r, embedded, "text.hidden");
+    forward_report(r, embedded, "text.hidden");
 
-    tensor last = scratch_take(&r->mem, DT_F32, embedded.n, 1, embedded.w, t->c->width);
-    tensor end = scratch_take(&r->mem, DT_F32, embedded.n, 1, 1, t->c->width);
+    tensor last = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, embedded.w, t->c->width);
+    tensor end = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, 1, t->c->width);
     op_convert(r->d, last, embedded);
     layer_forward(r, t, &t->layer[t->c->layers - 1], last);
     for (int i = 0; i < last.n; i++)
         op_layernorm(r->d, tensor_images(end, i, 1), token_view(last, i, eos[i]),
-                     run_vector(r, t->norm.weight), run_vector(r, t->norm.bias), EPS);
-    run_linear(r, pooled, end, t->projection, (epilogue){ 0 });
-    run_tap(r, pooled, "text.pooled");
-    scratch_give(&r->mem, end);
-    scratch_give(&r->mem, last);
+                     forward_vector(r, t->norm.weight), forward_vector(r, t->norm.bias), EPS);
+    forward_linear(r, pooled, end, t->projection, (epilogue){ 0 });
+    forward_report(r, pooled, "text.pooled");
+    scratch_free(&r->mem, end);
+    scratch_free(&r->mem, last);
 }

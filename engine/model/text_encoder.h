@@ -1,4 +1,4 @@
-/* engine/model/text_encoder.h -- OpenCLIP bigG's text tower: from token ids to the prompt's states. */
+/* engine/model/text_encoder.h -- OpenCLIP bigG's text tower: token ids to the prompt's states. */
 #ifndef REFINE_TEXT_ENCODER_H
 #define REFINE_TEXT_ENCODER_H
 
@@ -26,7 +26,8 @@ refine_status text_embed(const text_encoder *t, const model *m, const float *pos
 /* embedded: F32 (n,1,77,width), is overwritten with the output of the
  * last layer but one, which is the context of the UNet.  pooled: F32 (n,1,1,projection),
  * the projection of the final state at eos[i], the prompt's first end token. */
-void text_forward(run *r, const text_encoder *t, tensor embedded, const int *eos, tensor pooled);
+void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *eos,
+                  tensor pooled);
 
 /* Index of the first largest id: the first end token, since no id is larger. */
 int text_eos(const int ids[TEXT_TOKENS]);

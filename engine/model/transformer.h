@@ -1,4 +1,4 @@
-/* engine/model/transformer.h -- Transformer2DModel of the UNet: attention to itself and to the prompt. */
+/* engine/model/transformer.h -- the UNet's Transformer2DModel: self- and cross-attention. */
 #ifndef REFINE_TRANSFORMER_H
 #define REFINE_TRANSFORMER_H
 
@@ -23,9 +23,9 @@ void transformer_bind(transformer *t, const model *m, const char *at, int c, int
                       int groups);
 
 /* Once per image: keys and values of the prompt for every block, left in scratch. */
-void transformer_attend_prompt(run *r, transformer *t, tensor text);
+void transformer_attend_prompt(forward_ctx *r, transformer *t, tensor text);
 
 /* x += transformer(x), in place. */
-void transformer_forward(run *r, const transformer *t, tensor x);
+void transformer_forward(forward_ctx *r, const transformer *t, tensor x);
 
 #endif

@@ -20,10 +20,10 @@
 
 static const float EPS = 1e-5f;
 
-enum { MAX_SKIPS = 1 + MAX_LEVELS * UNET_MAX_RESNETS };
+enum { SKIPS_MAX = 1 + LEVELS_MAX * UNET_MAX_RESNETS };
 
 typedef struct skip_stack {
-    tensor s[MAX_SKIPS];
+    tensor s[SKIPS_MAX];
     int n;
 } skip_stack;
 
@@ -45,7 +45,7 @@ static resnet bind_resnet(binder *b, const char *at, int c_in, int c_out)
 
 static void bind_attention(binder *b, unet_level *l, int j, const char *block, int i, int level)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     if (!b->c->attention[level])
         return;
     l->attention = true;
@@ -58,7 +58,7 @@ static void bind_down(binder *b, int *skip, int *n_skips)
 {
     const unet_config *c = b->c;
     int c_in = c->channels[0];
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
 
     skip[(*n_skips)++] = c_in;
     for (int i = 0; i < c->levels; i++) {
@@ -73,7 +73,7 @@ static void bind_down(binder *b, int *skip, int *n_skips)
         }
         l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
         if (i + 1 < c->levels) {
-            l->sample = run_bind(b->m, true, "unet.down_blocks.%d.downsamplers.0.conv", i);
+            l->sample = affine_bind(b->m, true, "unet.down_blocks.%d.downsamplers.0.conv", i);
             skip[(*n_skips)++] = c_in;
         }
     }
@@ -93,7 +93,7 @@ static void bind_up(binder *b, const int *skip, int n_skips)
 {
     const unet_config *c = b->c;
     int c_in = c->channels[c->levels - 1];
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
 
     for (int i = 0; i < c->levels; i++) {
         const int level = c->levels - 1 - i;
@@ -107,24 +107,24 @@ static void bind_up(binder *b, const int *skip, int n_skips)
         }
         l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
         if (level > 0)
-            l->sample = run_bind(b->m, true, "unet.up_blocks.%d.upsamplers.0.conv", i);
+            l->sample = affine_bind(b->m, true, "unet.up_blocks.%d.upsamplers.0.conv", i);
     }
     assert(n_skips == 0);
 }
 
 void unet_bind(unet *u, const model *m)
 {
-    int skip[MAX_SKIPS], n_skips = 0;
+    int skip[SKIPS_MAX], n_skips = 0;
     *u = (unet){ .c = &m->l.config.unet };
     binder b = { m, u->c, u };
 
-    u->time1 = run_bind(m, true, "unet.time_embedding.linear_1");
-    u->time2 = run_bind(m, true, "unet.time_embedding.linear_2");
-    u->add1 = run_bind(m, true, "unet.add_embedding.linear_1");
-    u->add2 = run_bind(m, true, "unet.add_embedding.linear_2");
-    u->conv_in = run_bind(m, true, "unet.conv_in");
-    u->norm_out = run_bind(m, true, "unet.conv_norm_out");
-    u->conv_out = run_bind(m, true, "unet.conv_out");
+    u->time1 = affine_bind(m, true, "unet.time_embedding.linear_1");
+    u->time2 = affine_bind(m, true, "unet.time_embedding.linear_2");
+    u->add1 = affine_bind(m, true, "unet.add_embedding.linear_1");
+    u->add2 = affine_bind(m, true, "unet.add_embedding.linear_2");
+    u->conv_in = affine_bind(m, true, "unet.conv_in");
+    u->norm_out = affine_bind(m, true, "unet.conv_norm_out");
+    u->conv_out = affine_bind(m, true, "unet.conv_out");
     bind_down(&b, skip, &n_skips);
     bind_unet_mid(&b);
     bind_up(&b, skip, n_skips);
@@ -161,90 +161,90 @@ static tensor emb_of(const resnet *b, tensor table)
 
 static void push_skip(skip_stack *k, tensor t)
 {
-    assert(k->n < MAX_SKIPS);
+    assert(k->n < SKIPS_MAX);
     k->s[k->n++] = t;
 }
 
 /* Stride 2, padded by one in front; past the end there are zeros. */
-static tensor unet_downsample(run *r, tensor x, affine_ref w)
+static tensor unet_downsample(forward_ctx *r, tensor x, affine_ref w)
 {
-    tensor y = scratch_take(&r->mem, r->act, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
+    tensor y = scratch_alloc(&r->mem, r->act, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
     const matrix_input in = { .a = x, .h = x.h, .w = x.w };
-    run_conv(r, y, &in, w, 2, 1, (epilogue){ 0 });
+    forward_conv(r, y, &in, w, 2, 1, (epilogue){ 0 });
     return y;
 }
 
 /* Nearest to the size of the skip that comes next, then a convolution; x is consumed. */
-static tensor unet_upsample(run *r, tensor x, affine_ref w, tensor next)
+static tensor unet_upsample(forward_ctx *r, tensor x, affine_ref w, tensor next)
 {
-    tensor y = scratch_take(&r->mem, r->act, x.n, next.h, next.w, x.c);
+    tensor y = scratch_alloc(&r->mem, r->act, x.n, next.h, next.w, x.c);
     const matrix_input in = { .a = x, .h = next.h, .w = next.w };
-    run_conv(r, y, &in, w, 1, 1, (epilogue){ 0 });
-    scratch_give(&r->mem, x);
+    forward_conv(r, y, &in, w, 1, 1, (epilogue){ 0 });
+    scratch_free(&r->mem, x);
     return y;
 }
 
-static void down_forward(run *r, const unet *u, skip_stack *k, tensor table)
+static void down_forward(forward_ctx *r, const unet *u, skip_stack *k, tensor table)
 {
     for (int i = 0; i < u->c->levels; i++) {
         const unet_level *l = &u->down[i];
         for (int j = 0; j < l->resnets; j++) {
             tensor h = resnet_forward(r, &l->res[j], k->s[k->n - 1], (tensor){ 0 },
                                       emb_of(&l->res[j], table), false);
-            run_tap(r, h, "unet.down_blocks.%d.resnets.%d", i, j);
+            forward_report(r, h, "unet.down_blocks.%d.resnets.%d", i, j);
             if (l->attention) {
                 transformer_forward(r, &l->att[j], h);
-                run_tap(r, h, "unet.down_blocks.%d.attentions.%d", i, j);
+                forward_report(r, h, "unet.down_blocks.%d.attentions.%d", i, j);
             }
             push_skip(k, h);
         }
         if (l->sample.weight != NO_WEIGHT) {
             push_skip(k, unet_downsample(r, k->s[k->n - 1], l->sample));
-            run_tap(r, k->s[k->n - 1], "unet.down_blocks.%d.downsamplers.0", i);
+            forward_report(r, k->s[k->n - 1], "unet.down_blocks.%d.downsamplers.0", i);
         }
     }
 }
 
-static tensor unet_mid_forward(run *r, const unet *u, const skip_stack *k, tensor table)
+static tensor unet_mid_forward(forward_ctx *r, const unet *u, const skip_stack *k, tensor table)
 {
     tensor h = resnet_forward(r, &u->mid[0], k->s[k->n - 1], (tensor){ 0 },
                               emb_of(&u->mid[0], table), false);
-    run_tap(r, h, "unet.mid_block.resnets.0");
+    forward_report(r, h, "unet.mid_block.resnets.0");
     transformer_forward(r, &u->mid_att, h);
-    run_tap(r, h, "unet.mid_block.attentions.0");
+    forward_report(r, h, "unet.mid_block.attentions.0");
     h = resnet_forward(r, &u->mid[1], h, (tensor){ 0 }, emb_of(&u->mid[1], table), true);
-    run_tap(r, h, "unet.mid_block.resnets.1");
+    forward_report(r, h, "unet.mid_block.resnets.1");
     return h;
 }
 
-static tensor up_forward(run *r, const unet *u, skip_stack *k, tensor h, tensor table)
+static tensor up_forward(forward_ctx *r, const unet *u, skip_stack *k, tensor h, tensor table)
 {
     for (int i = 0; i < u->c->levels; i++) {
         const unet_level *l = &u->up[i];
         for (int j = 0; j < l->resnets; j++) {
             h = resnet_forward(r, &l->res[j], h, k->s[--k->n], emb_of(&l->res[j], table), true);
-            run_tap(r, h, "unet.up_blocks.%d.resnets.%d", i, j);
+            forward_report(r, h, "unet.up_blocks.%d.resnets.%d", i, j);
             if (l->attention) {
                 transformer_forward(r, &l->att[j], h);
-                run_tap(r, h, "unet.up_blocks.%d.attentions.%d", i, j);
+                forward_report(r, h, "unet.up_blocks.%d.attentions.%d", i, j);
             }
         }
         if (l->sample.weight != NO_WEIGHT) {
             h = unet_upsample(r, h, l->sample, k->s[k->n - 1]);
-            run_tap(r, h, "unet.up_blocks.%d.upsamplers.0", i);
+            forward_report(r, h, "unet.up_blocks.%d.upsamplers.0", i);
         }
     }
     return h;
 }
 
-void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
+void unet_forward(forward_ctx *r, const unet *u, tensor eps, tensor x, tensor table)
 {
     skip_stack k = { .n = 0 };
 
-    tensor s0 = scratch_take(&r->mem, r->act, x.n, x.h, x.w, u->c->channels[0]);
+    tensor s0 = scratch_alloc(&r->mem, r->act, x.n, x.h, x.w, u->c->channels[0]);
     const matrix_input in = { .a = x, .h = x.h, .w = x.w };
-    run_conv(r, s0, &in, u->conv_in, 1, 1, (epilogue){ 0 });
-    run_tap(r, s0, "unet.conv_in");
+    forward_conv(r, s0, &in, u->conv_in, 1, 1, (epilogue){ 0 });
+    forward_report(r, s0, "unet.conv_in");
     push_skip(&k, s0);
 
     down_forward(r, u, &k, table);
@@ -255,10 +255,10 @@ void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table)
                                .silu = true,
                                .h = h.h,
                                .w = h.w,
-                               .affine = run_groupnorm(r, h, (tensor){ 0 }, u->norm_out,
-                                                       u->c->groups, EPS) };
-    run_conv(r, eps, &out, u->conv_out, 1, 1, (epilogue){ 0 });
-    run_tap(r, eps, "unet.out");
-    scratch_give(&r->mem, out.affine);
-    scratch_give(&r->mem, h);
+                               .affine = forward_groupnorm(r, h, (tensor){ 0 }, u->norm_out,
+                                                           u->c->groups, EPS) };
+    forward_conv(r, eps, &out, u->conv_out, 1, 1, (epilogue){ 0 });
+    forward_report(r, eps, "unet.out");
+    scratch_free(&r->mem, out.affine);
+    scratch_free(&r->mem, h);
 }

@@ -19,7 +19,7 @@ typedef struct unet {
     const unet_config *c;
     affine_ref time1, time2, add1, add2;
     affine_ref conv_in, norm_out, conv_out;
-    unet_level down[MAX_LEVELS], up[MAX_LEVELS];
+    unet_level down[LEVELS_MAX], up[LEVELS_MAX];
     resnet mid[2];
     transformer mid_att;
     int emb_channels; /* of all resnets together: columns of the embedding table */
@@ -34,6 +34,6 @@ void unet_visit_layers(unet *u, void *context, void (*each_resnet)(void *, resne
 /* One evaluation.  x: F32 (n,h,w,4), scaled by the sampler; eps: F32, the same shape.
  * table: F32 (n,1,1,emb_channels), this step's row (engine/model/conditioning.h).  The
  * transformers hold the prompt already (transformer_attend_prompt). */
-void unet_forward(run *r, const unet *u, tensor eps, tensor x, tensor table);
+void unet_forward(forward_ctx *r, const unet *u, tensor eps, tensor x, tensor table);
 
 #endif

@@ -35,22 +35,22 @@ static const float EPS = 1e-6f;
 
 static vae_mid bind_vae_mid(const model *m, const char *half, int c, int groups)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     vae_mid mid;
     for (int j = 0; j < 2; j++) {
         snprintf(at, sizeof at, "vae.%s.mid_block.resnets.%d", half, j);
         mid.res[j] = resnet_bind(m, at, c, c, 0, groups, EPS);
     }
-    mid.norm = run_bind(m, true, "vae.%s.mid_block.attentions.0.group_norm", half);
-    mid.qkv = run_bind(m, true, "vae.%s.mid_block.attentions.0.qkv", half);
-    mid.out = run_bind(m, true, "vae.%s.mid_block.attentions.0.to_out.0", half);
+    mid.norm = affine_bind(m, true, "vae.%s.mid_block.attentions.0.group_norm", half);
+    mid.qkv = affine_bind(m, true, "vae.%s.mid_block.attentions.0.qkv", half);
+    mid.out = affine_bind(m, true, "vae.%s.mid_block.attentions.0.to_out.0", half);
     return mid;
 }
 
 static int bind_level(vae_level *l, const model *m, const char *blocks, const char *sampler, int i,
                       int n, int c_in, int c_out, const vae_config *c)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     l->resnets = n;
     for (int j = 0; j < n; j++) {
         snprintf(at, sizeof at, "vae.%s.%d.resnets.%d", blocks, i, j);
@@ -58,16 +58,16 @@ static int bind_level(vae_level *l, const model *m, const char *blocks, const ch
     }
     l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
     if (i + 1 < c->levels)
-        l->sample = run_bind(m, true, "vae.%s.%d.%s.0.conv", blocks, i, sampler);
+        l->sample = affine_bind(m, true, "vae.%s.%d.%s.0.conv", blocks, i, sampler);
     return c_out;
 }
 
 static void bind_ends(vae_half *h, const model *m, const char *half, const char *quant)
 {
-    h->conv_in = run_bind(m, true, "vae.%s.conv_in", half);
-    h->norm_out = run_bind(m, true, "vae.%s.conv_norm_out", half);
-    h->conv_out = run_bind(m, true, "vae.%s.conv_out", half);
-    h->quant = run_bind(m, true, "vae.%s", quant);
+    h->conv_in = affine_bind(m, true, "vae.%s.conv_in", half);
+    h->norm_out = affine_bind(m, true, "vae.%s.conv_norm_out", half);
+    h->conv_out = affine_bind(m, true, "vae.%s.conv_out", half);
+    h->quant = affine_bind(m, true, "vae.%s", quant);
 }
 
 void vae_bind(vae *v, const model *m)
@@ -92,112 +92,114 @@ void vae_bind(vae *v, const model *m)
 /* ---- forward ---- */
 
 /* x += out(attention(norm(x))): one head over all pixels. */
-static void attend_pixels(run *r, const vae_mid *m, picture *x)
+static void attend_pixels(forward_ctx *r, const vae_mid *m, feature_map *x)
 {
     const int c = x->t.c, h = x->t.h, w = x->t.w, band = r->band_rows;
-    tensor affine = picture_affine(r, x, m->norm, EPS);
-    tensor n = scratch_take(&r->mem, DT_F32, 1, h, w, c);
-    tensor qkv = scratch_take(&r->mem, DT_F32, 1, h, w, 3 * c);
-    void *window = picture_window(r, x, band);
+    tensor affine = feature_map_affine(r, x, m->norm, EPS);
+    tensor n = scratch_alloc(&r->mem, DT_F32, 1, h, w, c);
+    tensor qkv = scratch_alloc(&r->mem, DT_F32, 1, h, w, 3 * c);
+    void *window = feature_map_window(r, x, band);
 
     for (int row = 0; row < h; row += band) {
         const int rows = h - row < band ? h - row : band;
-        const tensor v = picture_load(r, x, window, row, rows);
-        op_apply_norm(r->d, run_rows(n, row, rows), run_rows(v, row, rows), (tensor){ 0 }, affine,
-                      ACT_NONE);
+        const tensor v = feature_map_load(r, x, window, row, rows);
+        op_apply_norm(r->d, tensor_row_band(n, row, rows), tensor_row_band(v, row, rows),
+                      (tensor){ 0 }, affine, ACT_NONE);
     }
-    run_linear(r, qkv, n, m->qkv, (epilogue){ 0 });
+    forward_linear(r, qkv, n, m->qkv, (epilogue){ 0 });
     op_attention(r->d, n, tensor_channels(qkv, 0, c), tensor_channels(qkv, c, c),
                  tensor_channels(qkv, 2 * c, c), 1, 1.0f / sqrtf((float)c), false);
 
     /* The projection as a 1x1 convolution: a band of it is a thing of its own. */
     const matrix_input in = { .a = n, .h = h, .w = w };
-    const hold out = run_hold(r, m->out.weight);
+    const hold out = hold_acquire(r, m->out.weight);
     for (int row = 0; row < h; row += band) {
         const int rows = h - row < band ? h - row : band;
-        const tensor v = picture_load(r, x, window, row, rows);
-        run_conv_band(r, v, &in, &out, m->out, 1, 0, row, rows, (epilogue){ .residual = v });
-        picture_store(r, x, v, row, rows);
+        const tensor v = feature_map_load(r, x, window, row, rows);
+        forward_conv_band(r, v, &in, &out, m->out, 1, 0, row, rows, (epilogue){ .residual = v });
+        feature_map_store(r, x, v, row, rows);
     }
-    run_release(r, &out);
-    scratch_give_bytes(&r->mem, window);
-    scratch_give(&r->mem, qkv);
-    scratch_give(&r->mem, n);
-    scratch_give(&r->mem, affine);
+    hold_release(r, &out);
+    scratch_free_bytes(&r->mem, window);
+    scratch_free(&r->mem, qkv);
+    scratch_free(&r->mem, n);
+    scratch_free(&r->mem, affine);
 }
 
-static picture vae_mid_forward(run *r, const vae_mid *m, picture x)
+static feature_map vae_mid_forward(forward_ctx *r, const vae_mid *m, feature_map x)
 {
     x = resnet_forward_banded(r, &m->res[0], x);
     attend_pixels(r, m, &x);
     return resnet_forward_banded(r, &m->res[1], x);
 }
 
-static matrix_input plain_input(const picture *x)
+static matrix_input plain_input(const feature_map *x)
 {
     return (matrix_input){ .h = x->t.h, .w = x->t.w };
 }
 
 /* y = conv_out(silu(norm_out(x))); x is consumed. */
-static void conv_out_forward(run *r, const vae_half *v, tensor y, picture x)
+static void conv_out_forward(forward_ctx *r, const vae_half *v, tensor y, feature_map x)
 {
-    picture out = picture_of(y);
+    feature_map out = feature_map_of(y);
     matrix_input in = plain_input(&x);
-    in.affine = picture_affine(r, &x, v->norm_out, EPS);
+    in.affine = feature_map_affine(r, &x, v->norm_out, EPS);
     in.silu = true;
-    picture_conv(r, &out, &x, in, v->conv_out, 1, 1);
-    scratch_give(&r->mem, in.affine);
-    picture_give(r, x);
+    feature_map_conv(r, &out, &x, in, v->conv_out, 1, 1);
+    scratch_free(&r->mem, in.affine);
+    feature_map_free(r, x);
 }
 
 /* conv_in of either half. */
-static picture conv_in_forward(run *r, const vae_half *v, tensor x, int c, int groups)
+static feature_map conv_in_forward(forward_ctx *r, const vae_half *v, tensor x, int c, int groups)
 {
-    picture y = picture_take(r, x.h, x.w, c, groups, 0);
-    const picture from = picture_of(x);
-    picture_conv(r, &y, &from, plain_input(&from), v->conv_in, 1, 1);
+    feature_map y = feature_map_alloc(r, x.h, x.w, c, groups, 0);
+    const feature_map from = feature_map_of(x);
+    feature_map_conv(r, &y, &from, plain_input(&from), v->conv_in, 1, 1);
     return y;
 }
 
 /* quant_conv and post_quant_conv. */
-static void quant_conv_forward(run *r, tensor y, tensor x, affine_ref w)
+static void quant_conv_forward(forward_ctx *r, tensor y, tensor x, affine_ref w)
 {
     const matrix_input in = { .a = x, .h = x.h, .w = x.w };
-    run_conv(r, y, &in, w, 1, 0, (epilogue){ 0 });
+    forward_conv(r, y, &in, w, 1, 0, (epilogue){ 0 });
 }
 
 /* Stride 2 without padding in front; x is consumed. */
-static picture vae_downsample(run *r, picture x, affine_ref w, int groups)
+static feature_map vae_downsample(forward_ctx *r, feature_map x, affine_ref w, int groups)
 {
-    picture y = picture_take(r, x.t.h / 2, x.t.w / 2, x.t.c, groups, 0);
-    picture_conv(r, &y, &x, plain_input(&x), w, 2, 0);
-    picture_give(r, x);
+    feature_map y = feature_map_alloc(r, x.t.h / 2, x.t.w / 2, x.t.c, groups, 0);
+    feature_map_conv(r, &y, &x, plain_input(&x), w, 2, 0);
+    feature_map_free(r, x);
     return y;
 }
 
 /* Nearest x2, then a convolution, placed above `floor`; x is consumed. */
-static picture vae_upsample(run *r, picture x, affine_ref w, int groups, size_t floor)
+static feature_map vae_upsample(forward_ctx *r, feature_map x, affine_ref w, int groups,
+                                size_t floor)
 {
-    picture y = picture_take(r, 2 * x.t.h, 2 * x.t.w, x.t.c, groups, floor);
-    picture_conv(r, &y, &x, plain_input(&y), w, 1, 1);
-    picture_give(r, x);
+    feature_map y = feature_map_alloc(r, 2 * x.t.h, 2 * x.t.w, x.t.c, groups, floor);
+    feature_map_conv(r, &y, &x, plain_input(&y), w, 1, 1);
+    feature_map_free(r, x);
     return y;
 }
 
 /* Only pictures that are on the device can be looked at. */
-static void report_vae_layer(run *r, const picture *x, const char *half, const char *what, int i)
+static void report_vae_layer(forward_ctx *r, const feature_map *x, const char *half,
+                             const char *what, int i)
 {
     if (!x->spilled && i < 0)
-        run_tap(r, x->t, "vae.%s.%s", half, what);
+        forward_report(r, x->t, "vae.%s.%s", half, what);
     else if (!x->spilled)
-        run_tap(r, x->t, "vae.%s.%s.%d", half, what, i);
+        forward_report(r, x->t, "vae.%s.%s.%d", half, what, i);
 }
 
-void vae_encode(run *r, const vae *v, tensor moments, tensor pixels)
+void vae_encode(forward_ctx *r, const vae *v, tensor moments, tensor pixels)
 {
     const vae_half *e = &v->encoder;
     const int groups = v->c->groups;
-    picture x = conv_in_forward(r, e, pixels, v->c->channels[0], groups);
+    feature_map x = conv_in_forward(r, e, pixels, v->c->channels[0], groups);
 
     report_vae_layer(r, &x, "encoder", "conv_in", -1);
     for (int i = 0; i < v->c->levels; i++) {
@@ -210,15 +212,15 @@ void vae_encode(run *r, const vae *v, tensor moments, tensor pixels)
     x = vae_mid_forward(r, &e->mid, x);
     report_vae_layer(r, &x, "encoder", "mid_block", -1);
 
-    tensor raw = scratch_take(&r->mem, DT_F32, 1, moments.h, moments.w, moments.c);
+    tensor raw = scratch_alloc(&r->mem, DT_F32, 1, moments.h, moments.w, moments.c);
     conv_out_forward(r, e, raw, x);
     quant_conv_forward(r, moments, raw, e->quant);
-    scratch_give(&r->mem, raw);
-    run_tap(r, moments, "vae.moments");
+    scratch_free(&r->mem, raw);
+    forward_report(r, moments, "vae.moments");
 }
 
 /* Bytes of what the last upsampling gives, for the level before it to lie above. */
-static size_t floor_of_level(const run *r, const vae *v, int level, tensor latents)
+static size_t floor_of_level(const forward_ctx *r, const vae *v, int level, tensor latents)
 {
     const int last = v->c->levels - 2;
     if (level != last - 1)
@@ -229,18 +231,18 @@ static size_t floor_of_level(const run *r, const vae *v, int level, tensor laten
     return bytes < r->spill_from ? bytes : 0;
 }
 
-tensor vae_decode(run *r, const vae *v, tensor latents)
+tensor vae_decode(forward_ctx *r, const vae *v, tensor latents)
 {
     const vae_half *d = &v->decoder;
     const int groups = v->c->groups;
 
-    tensor z = scratch_take(&r->mem, DT_F32, 1, latents.h, latents.w, latents.c);
+    tensor z = scratch_alloc(&r->mem, DT_F32, 1, latents.h, latents.w, latents.c);
     quant_conv_forward(r, z, latents, d->quant);
-    scratch_give(&r->mem, latents);
-    run_tap(r, z, "vae.post_quant_conv");
+    scratch_free(&r->mem, latents);
+    forward_report(r, z, "vae.post_quant_conv");
 
-    picture x = conv_in_forward(r, d, z, v->c->channels[v->c->levels - 1], groups);
-    scratch_give(&r->mem, z);
+    feature_map x = conv_in_forward(r, d, z, v->c->channels[v->c->levels - 1], groups);
+    scratch_free(&r->mem, z);
     report_vae_layer(r, &x, "decoder", "conv_in", -1);
     x = vae_mid_forward(r, &d->mid, x);
     report_vae_layer(r, &x, "decoder", "mid_block", -1);
@@ -251,8 +253,8 @@ tensor vae_decode(run *r, const vae *v, tensor latents)
             x = vae_upsample(r, x, d->level[i].sample, groups, floor_of_level(r, v, i, latents));
         report_vae_layer(r, &x, "decoder", "up_blocks", i);
     }
-    tensor pixels = scratch_take(&r->mem, DT_F32, 1, x.t.h, x.t.w, 3);
+    tensor pixels = scratch_alloc(&r->mem, DT_F32, 1, x.t.h, x.t.w, 3);
     conv_out_forward(r, d, pixels, x);
-    run_tap(r, pixels, "vae.decoder.out");
+    forward_report(r, pixels, "vae.decoder.out");
     return pixels;
 }

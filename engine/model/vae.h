@@ -19,7 +19,7 @@ typedef struct vae_mid {
 
 typedef struct vae_half {
     affine_ref conv_in, norm_out, conv_out, quant; /* quant: quant_conv or post_quant_conv */
-    vae_level level[MAX_LEVELS];
+    vae_level level[LEVELS_MAX];
     vae_mid mid;
 } vae_half;
 
@@ -31,10 +31,10 @@ typedef struct vae {
 void vae_bind(vae *v, const model *m);
 
 /* pixels: F32 (1,8h,8w,3) in [-1,1].  moments: F32 (1,h,w,8): means, then log variances. */
-void vae_encode(run *r, const vae *v, tensor moments, tensor pixels);
+void vae_encode(forward_ctx *r, const vae *v, tensor moments, tensor pixels);
 
 /* latents: F32 (1,h,w,4), already divided by the scaling factor, is given back to scratch.
  * Returns pixels from scratch: F32 (1,8h,8w,3), nominally in [-1,1]. */
-tensor vae_decode(run *r, const vae *v, tensor latents);
+tensor vae_decode(forward_ctx *r, const vae *v, tensor latents);
 
 #endif

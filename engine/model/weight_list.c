@@ -17,18 +17,18 @@
 
 /* A growing layout and the first failure, so that the walk reads as a list. */
 typedef struct walk {
-    layout *l;
+    weight_list *l;
     refine_status st;
 } walk;
 
-static layout_entry *append_layout_entry(walk *w)
+static weight_entry *append_weight_entry(walk *w)
 {
-    layout *l = w->l;
+    weight_list *l = w->l;
     if (w->st != REFINE_OK)
         return NULL;
     if (l->n == l->cap) {
         const int cap = l->cap ? 2 * l->cap : 512;
-        layout_entry *e = mem_realloc(l->entry, (size_t)cap * sizeof *e);
+        weight_entry *e = mem_realloc(l->entry, (size_t)cap * sizeof *e);
         if (!e) {
             w->st = REFINE_ENOMEM;
             return NULL;
@@ -36,36 +36,36 @@ static layout_entry *append_layout_entry(walk *w)
         l->entry = e;
         l->cap = cap;
     }
-    layout_entry *e = &l->entry[l->n++];
+    weight_entry *e = &l->entry[l->n++];
     memset(e, 0, sizeof *e);
     return e;
 }
 
 /* "prefix.name", asserting that it fits: names are ours, only depths come from a file. */
-static void layout_join_name(char out[LAYOUT_NAME], const char *prefix, const char *name)
+static void weight_join_name(char out[WEIGHT_NAME], const char *prefix, const char *name)
 {
-    const int n = snprintf(out, LAYOUT_NAME, "%s.%s", prefix, name);
-    assert(n > 0 && n < LAYOUT_NAME);
+    const int n = snprintf(out, WEIGHT_NAME, "%s.%s", prefix, name);
+    assert(n > 0 && n < WEIGHT_NAME);
     (void)n;
 }
 
-static void format_module_path(char out[LAYOUT_NAME], const char *fmt, ...)
+static void format_module_path(char out[WEIGHT_NAME], const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    const int n = vsnprintf(out, LAYOUT_NAME, fmt, ap);
+    const int n = vsnprintf(out, WEIGHT_NAME, fmt, ap);
     va_end(ap);
-    assert(n > 0 && n < LAYOUT_NAME);
+    assert(n > 0 && n < WEIGHT_NAME);
     (void)n;
 }
 
-static void list_weight(walk *w, segment seg, layout_op op, const char *prefix, const char *name,
+static void list_weight(walk *w, segment seg, weight_op op, const char *prefix, const char *name,
                         const char *const *sources, int n_sources, const int shape[4])
 {
-    layout_entry *e = append_layout_entry(w);
+    weight_entry *e = append_weight_entry(w);
     if (!e)
         return;
-    layout_join_name(e->name, prefix, name);
+    weight_join_name(e->name, prefix, name);
     e->seg = seg;
     e->op = op;
     e->rows = shape[0];
@@ -74,26 +74,26 @@ static void list_weight(walk *w, segment seg, layout_op op, const char *prefix, 
     e->c_in = shape[3];
     e->n_sources = n_sources;
     for (int i = 0; i < n_sources; i++)
-        layout_join_name(e->source[i], prefix, sources[i]);
+        weight_join_name(e->source[i], prefix, sources[i]);
 }
 
 static void list_vector(walk *w, const char *prefix, const char *name, int n)
 {
     const int shape[4] = { 1, 1, 1, n };
-    list_weight(w, SEG_VECTORS, LAYOUT_COPY, prefix, name, &name, 1, shape);
+    list_weight(w, SEG_VECTORS, WEIGHT_COPY, prefix, name, &name, 1, shape);
 }
 
 static void list_matrix(walk *w, segment seg, const char *prefix, const char *name, int rows, int k,
                         int c_in)
 {
     const int shape[4] = { rows, k, k, c_in };
-    list_weight(w, seg, LAYOUT_COPY, prefix, name, &name, 1, shape);
+    list_weight(w, seg, WEIGHT_COPY, prefix, name, &name, 1, shape);
 }
 
 static void list_norm(walk *w, const char *prefix, const char *name, int c)
 {
-    char at[LAYOUT_NAME];
-    layout_join_name(at, prefix, name);
+    char at[WEIGHT_NAME];
+    weight_join_name(at, prefix, name);
     list_vector(w, at, "weight", c);
     list_vector(w, at, "bias", c);
 }
@@ -101,8 +101,8 @@ static void list_norm(walk *w, const char *prefix, const char *name, int c)
 static void list_linear(walk *w, segment seg, const char *prefix, const char *name, int rows,
                         int c_in)
 {
-    char at[LAYOUT_NAME];
-    layout_join_name(at, prefix, name);
+    char at[WEIGHT_NAME];
+    weight_join_name(at, prefix, name);
     list_matrix(w, seg, at, "weight", rows, 1, c_in);
     list_vector(w, at, "bias", rows);
 }
@@ -110,8 +110,8 @@ static void list_linear(walk *w, segment seg, const char *prefix, const char *na
 static void list_conv(walk *w, segment seg, const char *prefix, const char *name, int rows, int k,
                       int c_in)
 {
-    char at[LAYOUT_NAME];
-    layout_join_name(at, prefix, name);
+    char at[WEIGHT_NAME];
+    weight_join_name(at, prefix, name);
     list_matrix(w, seg, at, "weight", rows, k, c_in);
     list_vector(w, at, "bias", rows);
 }
@@ -121,9 +121,9 @@ static void stack_qkv(walk *w, segment seg, const char *prefix, const char *cons
                       const char *const bias[3], int c)
 {
     const int shape[4] = { 3 * c, 1, 1, c }, bias_shape[4] = { 1, 1, 1, 3 * c };
-    list_weight(w, seg, LAYOUT_STACK, prefix, "qkv.weight", weight, 3, shape);
+    list_weight(w, seg, WEIGHT_STACK, prefix, "qkv.weight", weight, 3, shape);
     if (bias)
-        list_weight(w, SEG_VECTORS, LAYOUT_STACK, prefix, "qkv.bias", bias, 3, bias_shape);
+        list_weight(w, SEG_VECTORS, WEIGHT_STACK, prefix, "qkv.bias", bias, 3, bias_shape);
 }
 
 /* ---- text encoder ---- */
@@ -132,7 +132,7 @@ static void list_text_encoder(walk *w, const text_config *c)
 {
     static const char *const QKV_W[3] = { "q_proj.weight", "k_proj.weight", "v_proj.weight" };
     static const char *const QKV_B[3] = { "q_proj.bias", "k_proj.bias", "v_proj.bias" };
-    char at[LAYOUT_NAME], attn[LAYOUT_NAME], mlp[LAYOUT_NAME];
+    char at[WEIGHT_NAME], attn[WEIGHT_NAME], mlp[WEIGHT_NAME];
 
     list_matrix(w, SEG_TOKENS, "text.text_model.embeddings.token_embedding", "weight", c->vocab, 1,
                 c->width);
@@ -140,8 +140,8 @@ static void list_text_encoder(walk *w, const text_config *c)
                 c->context * c->width);
     for (int i = 0; i < c->layers; i++) {
         format_module_path(at, "text.text_model.encoder.layers.%d", i);
-        layout_join_name(attn, at, "self_attn");
-        layout_join_name(mlp, at, "mlp");
+        weight_join_name(attn, at, "self_attn");
+        weight_join_name(mlp, at, "mlp");
         list_norm(w, at, "layer_norm1", c->width);
         stack_qkv(w, SEG_TEXT, attn, QKV_W, QKV_B, c->width);
         list_linear(w, SEG_TEXT, attn, "out_proj", c->width, c->width);
@@ -175,7 +175,7 @@ static void list_transformer(walk *w, const char *at, int c, int depth, int cont
     static const char *const QKV[3] = { "to_q.weight", "to_k.weight", "to_v.weight" };
     static const char *const KV[2] = { "to_k.weight", "to_v.weight" };
     static const char *const FF_W[1] = { "proj.weight" }, *const FF_B[1] = { "proj.bias" };
-    char block[LAYOUT_NAME], sub[LAYOUT_NAME];
+    char block[WEIGHT_NAME], sub[WEIGHT_NAME];
     const int kv_shape[4] = { 2 * c, 1, 1, context };
     const int ff_shape[4] = { 8 * c, 1, 1, c }, ff_bias[4] = { 1, 1, 1, 8 * c };
 
@@ -184,18 +184,18 @@ static void list_transformer(walk *w, const char *at, int c, int depth, int cont
     for (int i = 0; i < depth; i++) {
         format_module_path(block, "%s.transformer_blocks.%d", at, i);
         list_norm(w, block, "norm1", c);
-        layout_join_name(sub, block, "attn1");
+        weight_join_name(sub, block, "attn1");
         stack_qkv(w, SEG_UNET, sub, QKV, NULL, c);
         list_linear(w, SEG_UNET, sub, "to_out.0", c, c);
         list_norm(w, block, "norm2", c);
-        layout_join_name(sub, block, "attn2");
-        list_weight(w, SEG_ONCE, LAYOUT_STACK, sub, "kv.weight", KV, 2, kv_shape);
+        weight_join_name(sub, block, "attn2");
+        list_weight(w, SEG_ONCE, WEIGHT_STACK, sub, "kv.weight", KV, 2, kv_shape);
         list_matrix(w, SEG_UNET, sub, "to_q.weight", c, 1, c);
         list_linear(w, SEG_UNET, sub, "to_out.0", c, c);
         list_norm(w, block, "norm3", c);
-        layout_join_name(sub, block, "ff.net.0");
-        list_weight(w, SEG_UNET, LAYOUT_INTERLEAVE, sub, "proj.weight", FF_W, 1, ff_shape);
-        list_weight(w, SEG_VECTORS, LAYOUT_INTERLEAVE, sub, "proj.bias", FF_B, 1, ff_bias);
+        weight_join_name(sub, block, "ff.net.0");
+        list_weight(w, SEG_UNET, WEIGHT_INTERLEAVE, sub, "proj.weight", FF_W, 1, ff_shape);
+        list_weight(w, SEG_VECTORS, WEIGHT_INTERLEAVE, sub, "proj.bias", FF_B, 1, ff_bias);
         list_linear(w, SEG_UNET, block, "ff.net.2", c, 4 * c);
     }
     list_linear(w, SEG_UNET, at, "proj_out", c, c);
@@ -217,7 +217,7 @@ static int unet_skips(const unet_config *c, int skip[])
 
 static void list_unet_down(walk *w, const unet_config *c, int c_emb)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     int c_in = c->channels[0];
     for (int i = 0; i < c->levels; i++) {
         for (int j = 0; j < c->resnets; j++) {
@@ -246,10 +246,10 @@ static void list_unet_mid(walk *w, const unet_config *c, int c_emb)
 
 static void list_unet_up(walk *w, const unet_config *c, int c_emb)
 {
-    int skip[1 + MAX_LEVELS * 16];
+    int skip[1 + LEVELS_MAX * 16];
     int n_skips = unet_skips(c, skip);
     int c_in = c->channels[c->levels - 1];
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
 
     for (int i = 0; i < c->levels; i++) {
         const int level = c->levels - 1 - i;
@@ -291,22 +291,22 @@ static void list_vae_mid(walk *w, segment seg, const char *at, int c)
 {
     static const char *const QKV_W[3] = { "to_q.weight", "to_k.weight", "to_v.weight" };
     static const char *const QKV_B[3] = { "to_q.bias", "to_k.bias", "to_v.bias" };
-    char sub[LAYOUT_NAME];
+    char sub[WEIGHT_NAME];
 
-    layout_join_name(sub, at, "resnets.0");
+    weight_join_name(sub, at, "resnets.0");
     list_resnet(w, seg, sub, c, c, 0);
-    layout_join_name(sub, at, "attentions.0");
+    weight_join_name(sub, at, "attentions.0");
     list_norm(w, sub, "group_norm", c);
     stack_qkv(w, seg, sub, QKV_W, QKV_B, c);
     list_linear(w, seg, sub, "to_out.0", c, c);
-    layout_join_name(sub, at, "resnets.1");
+    weight_join_name(sub, at, "resnets.1");
     list_resnet(w, seg, sub, c, c, 0);
 }
 
 static void list_vae_encoder(walk *w, const vae_config *c)
 {
     const segment seg = SEG_VAE_ENCODE;
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     int c_in = c->channels[0];
 
     list_conv(w, seg, "vae.encoder", "conv_in", c_in, 3, 3);
@@ -330,7 +330,7 @@ static void list_vae_encoder(walk *w, const vae_config *c)
 static void list_vae_decoder(walk *w, const vae_config *c)
 {
     const segment seg = SEG_VAE_DECODE;
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     int c_in = c->channels[c->levels - 1];
 
     list_conv(w, seg, "vae", "post_quant_conv", c->latent_channels, 1, c->latent_channels);
@@ -355,9 +355,9 @@ static void list_vae_decoder(walk *w, const vae_config *c)
 /* ---- */
 
 /* Stable: a counting sort by segment. */
-static refine_status sort_by_segment(layout *l)
+static refine_status sort_by_segment(weight_list *l)
 {
-    layout_entry *sorted = mem_alloc((size_t)l->n * sizeof *sorted);
+    weight_entry *sorted = mem_alloc((size_t)l->n * sizeof *sorted);
     if (!sorted)
         return REFINE_ENOMEM;
     int at = 0;
@@ -372,9 +372,9 @@ static refine_status sort_by_segment(layout *l)
     return REFINE_OK;
 }
 
-refine_status layout_build(layout *out, const model_config *c)
+refine_status weight_list_build(weight_list *out, const model_config *c)
 {
-    *out = (layout){ .config = *c };
+    *out = (weight_list){ .config = *c };
     walk w = { out, REFINE_OK };
 
     list_text_encoder(&w, &c->text);
@@ -384,18 +384,18 @@ refine_status layout_build(layout *out, const model_config *c)
     if (w.st == REFINE_OK)
         w.st = sort_by_segment(out);
     if (w.st != REFINE_OK)
-        layout_free(out);
+        weight_list_free(out);
     return w.st;
 }
 
-void layout_free(layout *l)
+void weight_list_free(weight_list *l)
 {
     mem_free(l->entry);
     l->entry = NULL;
     l->n = l->cap = 0;
 }
 
-int layout_find(const layout *l, const char *name)
+int weight_list_find(const weight_list *l, const char *name)
 {
     for (int i = 0; i < l->n; i++)
         if (strcmp(l->entry[i].name, name) == 0)
@@ -403,7 +403,7 @@ int layout_find(const layout *l, const char *name)
     return -1;
 }
 
-void layout_segment(const layout *l, segment s, int *first, int *end)
+void weight_list_segment(const weight_list *l, segment s, int *first, int *end)
 {
     int i = 0;
     while (i < l->n && l->entry[i].seg < s)

@@ -1,4 +1,4 @@
-/* engine/model/weight_list.h -- which weights a model has, and the order in which a run touches them.
+/* engine/model/weight_list.h -- the weights of a model, in the order in which a run uses them.
  *
  * The packer writes tensors in this order and the engine visits them in it; one
  * list serves both.  A test compares it with the order the plan device records.
@@ -13,8 +13,8 @@
  *   INTERLEAVE one source of 2C rows: first half are values, second half gates;
  *              stored value, gate, value, gate... (GEGLU), its bias likewise.
  */
-#ifndef REFINE_LAYOUT_H
-#define REFINE_LAYOUT_H
+#ifndef REFINE_WEIGHT_LIST_H
+#define REFINE_WEIGHT_LIST_H
 
 #include "engine/model/model_config.h"
 
@@ -32,34 +32,34 @@ typedef enum segment {
     N_SEGMENTS
 } segment;
 
-typedef enum layout_op { LAYOUT_COPY, LAYOUT_STACK, LAYOUT_INTERLEAVE } layout_op;
+typedef enum weight_op { WEIGHT_COPY, WEIGHT_STACK, WEIGHT_INTERLEAVE } weight_op;
 
-enum { LAYOUT_NAME = 96, LAYOUT_SOURCES = 3 };
+enum { WEIGHT_NAME = 96, WEIGHT_SOURCES = 3 };
 
-typedef struct layout_entry {
-    char name[LAYOUT_NAME]; /* "unet.mid_block.attentions.0.norm.weight" */
+typedef struct weight_entry {
+    char name[WEIGHT_NAME]; /* "unet.mid_block.attentions.0.norm.weight" */
     segment seg;
-    layout_op op;
+    weight_op op;
     int rows, kh, kw, c_in; /* vectors: (1,1,1,n) */
     int n_sources;
-    char source[LAYOUT_SOURCES][LAYOUT_NAME];
-} layout_entry;
+    char source[WEIGHT_SOURCES][WEIGHT_NAME];
+} weight_entry;
 
-typedef struct layout {
+typedef struct weight_list {
     model_config config;
-    layout_entry *entry; /* owned */
+    weight_entry *entry; /* owned */
     int n, cap;
-} layout;
+} weight_list;
 
 /* `c` must have passed model_config_check.  REFINE_ENOMEM is the only failure. */
-refine_status layout_build(layout *out, const model_config *c);
-void layout_free(layout *l);                        /* a zeroed layout is fine */
-int layout_find(const layout *l, const char *name); /* -1: no such entry */
+refine_status weight_list_build(weight_list *out, const model_config *c);
+void weight_list_free(weight_list *l);                        /* a zeroed layout is fine */
+int weight_list_find(const weight_list *l, const char *name); /* -1: no such entry */
 
 /* First and one-past-last entry of a segment. */
-void layout_segment(const layout *l, segment s, int *first, int *end);
+void weight_list_segment(const weight_list *l, segment s, int *first, int *end);
 
-static inline uint64_t layout_elements(const layout_entry *e)
+static inline uint64_t weight_elements(const weight_entry *e)
 {
     return (uint64_t)e->rows * (uint64_t)e->kh * (uint64_t)e->kw * (uint64_t)e->c_in;
 }

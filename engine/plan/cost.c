@@ -324,7 +324,7 @@ static bool is_tried(const cost_job *j, dev_kind k, int level)
     return most > 0 && level_work_share(&j->level[level], k) >= WORTH_TRYING * most;
 }
 
-static uint64_t most_work(dev *d) { return dev_runs_behind(d) ? WIDE : USUAL; }
+static uint64_t most_work(dev *d) { return dev_is_async(d) ? WIDE : USUAL; }
 
 /* Room for the largest of the trials; 0: one does not fit. */
 size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most)
@@ -362,7 +362,7 @@ static double run_once(const compute_probe *b, const cost_trial *t, double *wait
     dev_record(b->d, b->ended, DEV_COMPUTE);
     dev_sync(b->d, b->ended);
     *waited = clock_seconds() - t0;
-    return dev_runs_behind(b->d) ? dev_elapsed(b->d, b->begun, b->ended) : *waited;
+    return dev_is_async(b->d) ? dev_elapsed(b->d, b->begun, b->ended) : *waited;
 }
 
 /* Ordinary numbers of either sign in every type, so that nothing is faster or slower than in
@@ -426,7 +426,7 @@ typedef struct finding {
 } finding;
 
 typedef struct findings {
-    finding at[DEV_KINDS][MAX_LEVELS];
+    finding at[DEV_KINDS][LEVELS_MAX];
 } findings;
 
 /* With so much work at most. */

@@ -22,7 +22,7 @@ typedef struct cost_level {
 /* What is computed, and in which types. */
 typedef struct cost_job {
     dtype act, weights;
-    cost_level level[MAX_LEVELS];
+    cost_level level[LEVELS_MAX];
     int levels;
 } cost_job;
 

@@ -27,7 +27,7 @@ cost_job cost_job_text(const pipeline *p, dtype stored)
     return (cost_job){ .act = DT_F32,
                        .weights = stored,
                        .levels = 1,
-                       .level = { { .n = p->items,
+                       .level = { { .n = p->batch,
                                     .h = 1,
                                     .w = TEXT_TOKENS,
                                     .channels = c->width,

@@ -6,8 +6,8 @@
 #ifndef REFINE_COST_JOBS_H
 #define REFINE_COST_JOBS_H
 
-#include "engine/plan/cost.h"
 #include "engine/model/phases.h"
+#include "engine/plan/cost.h"
 
 /* stored: of the pack's matrices. */
 cost_job cost_job_unet(const pipeline *p, int per_pass, dtype stored);

@@ -49,12 +49,12 @@ typedef struct forecast {
     /* During a run: */
     parts before, steps; /* what the stream had counted before this step; of all steps */
     refine_phase now;
-    double phase_began, step_began; /* by the clock */
-    double taken, predicted;        /* seconds of the phases that are over, */
+    double phase_began, step_began;      /* by the clock */
+    double taken, predicted;             /* seconds of the phases that are over, */
     double steps_taken, steps_predicted; /* and of steps, while they go on */
-    int step;                       /* under way, or next */
-    int first, end, next;           /* chunks of the phase, and the next to be done */
-    double done, all;               /* predicted compute of them, of all visits */
+    int step;                            /* under way, or next */
+    int first, end, next;                /* chunks of the phase, and the next to be done */
+    double done, all;                    /* predicted compute of them, of all visits */
     slow_step slowest;
 } forecast;
 

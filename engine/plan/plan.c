@@ -30,7 +30,7 @@ enum { DEFAULT_SLOTS = 8, SMALLEST_SLOTS = 2, DEFAULT_WORKERS = 2 };
 static const int BANDS[] = { 64, 32, 16, 8 };
 static const size_t SPILLS[] = { NO_SPILL, 64 * MIB, 16 * MIB, 4 * MIB, MIB, 0 };
 /* Room for the chunks of two launches on a GPU, the one that is multiplied and the one that comes,
- * of MATRIX_PIECES, half and a quarter of it, of 4 MiB each; 0: the smallest. */
+ * of MATRIX_BLOCKS_MAX, half and a quarter of it, of 4 MiB each; 0: the smallest. */
 static const size_t RINGS[] = { 68 * MIB, 36 * MIB, 20 * MIB, 0 };
 
 enum { N_BANDS = 4, N_SPILLS = 6, N_RINGS = 4 };
@@ -69,7 +69,7 @@ typedef struct planner {
     size_t heap;    /* taken before planning */
 } planner;
 
-void plan_precision(run *r, dev *d, dtype type)
+void plan_precision(forward_ctx *r, dev *d, dtype type)
 {
     r->d = d;
     r->act = type;
@@ -80,15 +80,15 @@ void plan_precision(run *r, dev *d, dtype type)
 /* ---- the replay ---- */
 
 /* A run on the plan device. */
-typedef struct rehearsal {
-    run r;
+typedef struct dry_run {
+    forward_ctx r;
     recorder rec;
-} rehearsal;
+} dry_run;
 
-static rehearsal *rehearsal_open(const planner *k, dev_work *work, refine_error *err)
+static dry_run *dry_run_open(const planner *k, dev_work *work, refine_error *err)
 {
     dev *d = dev_open_plan(k->target, err);
-    rehearsal *h = mem_calloc(1, sizeof *h);
+    dry_run *h = mem_calloc(1, sizeof *h);
 
     if (!d || !h) {
         dev_close(d);
@@ -105,8 +105,7 @@ static rehearsal *rehearsal_open(const planner *k, dev_work *work, refine_error 
 }
 
 /* Closes it and says what it needed. */
-static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *inside,
-                                   refine_error *err)
+static refine_status dry_run_end(dry_run *h, size_t *workspace, size_t *inside, refine_error *err)
 {
     dev *d = h->r.d;
     const refine_status st = dev_status(d);
@@ -122,27 +121,27 @@ static refine_status rehearsal_end(rehearsal *h, size_t *workspace, size_t *insi
 }
 
 /* Starts a phase (or a group of them) on an empty region. */
-static void plan_fresh_region(const planner *k, run *r)
+static void plan_fresh_region(const planner *k, forward_ctx *r)
 {
     scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX, k->out->zone);
 }
 
 /* Each returns the peak of what it replays. */
-static size_t replay_encoding(const planner *k, run *r)
+static size_t dry_run_encoding(const planner *k, forward_ctx *r)
 {
     plan_fresh_region(k, r);
     pipeline_encode(k->p, r, NULL);
     return r->mem.peak;
 }
 
-static size_t replay_decoding(const planner *k, run *r)
+static size_t dry_run_decoding(const planner *k, forward_ctx *r)
 {
     plan_fresh_region(k, r);
     pipeline_decode(k->p, r, 0, NULL);
     return r->mem.peak;
 }
 
-static size_t replay_pass(const planner *k, run *r)
+static size_t dry_run_pass(const planner *k, forward_ctx *r)
 {
     r->mem.peak = 0;
     pipeline_pass(k->p, r, 0, 0);
@@ -152,33 +151,33 @@ static size_t replay_pass(const planner *k, run *r)
 /* Writes out the norms that lie within so many bytes, and then those below the peak which that
  * makes.  They raise it no further: what is prepared is given back before anything else is
  * taken. */
-static size_t replay_twice(const planner *k, run *r, size_t (*phase)(const planner *, run *),
-                           size_t norms_within)
+static size_t dry_run_twice(const planner *k, forward_ctx *r,
+                            size_t (*phase)(const planner *, forward_ctx *), size_t norms_within)
 {
     r->norms_within = norms_within;
     r->norms_within = phase(k, r);
     return phase(k, r);
 }
 
-static refine_status replay_vae(const planner *k, vae_way *y, refine_error *err)
+static refine_status dry_run_vae(const planner *k, vae_way *y, refine_error *err)
 {
-    rehearsal *h = rehearsal_open(k, k->out->work, err);
+    dry_run *h = dry_run_open(k, k->out->work, err);
     if (!h)
         return REFINE_ENOMEM;
     h->r.band_rows = y->band;
     h->r.spill_from = y->spill_from;
     scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX, 0);
     if (k->p->encodes)
-        y->encode = replay_twice(k, &h->r, replay_encoding, 0);
+        y->encode = dry_run_twice(k, &h->r, dry_run_encoding, 0);
     if (k->p->decodes)
-        y->decode = replay_twice(k, &h->r, replay_decoding, 0);
+        y->decode = dry_run_twice(k, &h->r, dry_run_decoding, 0);
     y->spill = h->r.spilled.peak;
-    return rehearsal_end(h, &y->workspace, &y->inside, err);
+    return dry_run_end(h, &y->workspace, &y->inside, err);
 }
 
-static refine_status replay_unet(const planner *k, unet_way *y, refine_error *err)
+static refine_status dry_run_unet(const planner *k, unet_way *y, refine_error *err)
 {
-    rehearsal *h = rehearsal_open(k, k->out->work, err);
+    dry_run *h = dry_run_open(k, k->out->work, err);
     if (!h)
         return REFINE_ENOMEM;
     k->p->per_pass = y->per_pass;
@@ -186,8 +185,8 @@ static refine_status replay_unet(const planner *k, unet_way *y, refine_error *er
     pipeline_text(k->p, &h->r, NULL);
     y->text = h->r.mem.peak;
     y->prompt = scratch_live(&h->r.mem);
-    y->unet = replay_twice(k, &h->r, replay_pass, y->norms_anywhere ? SIZE_MAX : 0);
-    return rehearsal_end(h, &y->workspace, &y->inside, err);
+    y->unet = dry_run_twice(k, &h->r, dry_run_pass, y->norms_anywhere ? SIZE_MAX : 0);
+    return dry_run_end(h, &y->workspace, &y->inside, err);
 }
 
 /* ---- putting the parts together ---- */
@@ -257,7 +256,7 @@ static int together_of(const planner *k, size_t ring)
 {
     const pack *p = k->m->p;
     const size_t chunk = stream_span(pack_biggest(p));
-    const int most = dev_pieces(k->target);
+    const int most = dev_max_blocks(k->target);
     int n = k->o->together > 0 && k->o->together < most ? k->o->together : most;
     while (n > 1 && stream_ring_min(p, 2 * (size_t)n * chunk) > ring)
         n /= 2;
@@ -325,8 +324,8 @@ static size_t probe_request(const planner *k)
 
 static int most_per_pass(const planner *k)
 {
-    const int items = k->p->items;
-    return k->o->per_pass > 0 && k->o->per_pass < items ? k->o->per_pass : items;
+    const int batch = k->p->batch;
+    return k->o->per_pass > 0 && k->o->per_pass < batch ? k->o->per_pass : batch;
 }
 
 /* What was not measured is taken to be as in the UNet: text has norms too, and the VAE's may not
@@ -347,7 +346,7 @@ static void probe_compute(planner *k)
     plan *out = k->out;
     const dtype stored = stored_as(k);
     const bool pictures = k->p->encodes || k->p->decodes;
-    run r;
+    forward_ctx r;
     plan_precision(&r, k->target, k->p->act);
     const struct {
         bool runs;
@@ -370,7 +369,7 @@ static void probe_compute(planner *k)
 static void warm_up_device(planner *k)
 {
     const cost_job j = cost_job_unet(k->p, most_per_pass(k), stored_as(k));
-    if (dev_runs_behind(k->target) && !cost_known(&k->o->rates))
+    if (dev_is_async(k->target) && !cost_known(&k->o->rates))
         cost_warm_up(k->target, &j, k->out->device_limit);
 }
 
@@ -562,7 +561,7 @@ static refine_status choose_vae(planner *k, const unet_way *u, vae_way *v, refin
                 continue;
             *v = (vae_way){ .band = k->o->band_rows ? k->o->band_rows : BANDS[b],
                             .spill_from = SPILLS[s] };
-            TRY(replay_vae(k, v, err));
+            TRY(dry_run_vae(k, v, err));
             set_ways(k, v, u);
             set_ring(k->out, least_ring(k, v, u), 0);
             if (k->out->arena <= k->out->device_limit)
@@ -576,13 +575,13 @@ static refine_status find_smallest(planner *k, vae_way *least, unet_way *u, refi
 {
     size_t smallest = SIZE_MAX;
     *u = (unet_way){ .per_pass = k->o->per_pass ? most_per_pass(k) : 1 };
-    TRY(replay_unet(k, u, err));
+    TRY(dry_run_unet(k, u, err));
     for (int s = 0; s < N_SPILLS; s++) {
         vae_way v = { .band = k->o->band_rows ? k->o->band_rows : BAND_UNIT,
                       .spill_from = SPILLS[s] };
         if ((k->o->spill == 1 && s > 0) || (k->o->spill == 2 && s < N_SPILLS - 1))
             continue;
-        TRY(replay_vae(k, &v, err));
+        TRY(dry_run_vae(k, &v, err));
         set_ways(k, &v, u);
         set_ring(k->out, least_ring(k, &v, u), 0);
         if (k->out->arena < smallest) {
@@ -600,11 +599,11 @@ static refine_status choose_norms(planner *k, unet_way *u, const vae_way *v, ref
 {
     unet_way out = *u;
     out.norms_anywhere = true;
-    TRY(replay_unet(k, &out, err));
+    TRY(dry_run_unet(k, &out, err));
     set_ways(k, v, &out);
     set_ring(k->out, least_ring(k, v, &out), 0);
     if (k->out->arena > k->out->device_limit) {
-        TRY(replay_unet(k, u, err)); /* the work is that of the last replay */
+        TRY(dry_run_unet(k, u, err)); /* the work is that of the last replay */
         set_ways(k, v, u);
         set_ring(k->out, least_ring(k, v, u), 0);
         return REFINE_OK;
@@ -617,7 +616,7 @@ static refine_status choose_norms(planner *k, unet_way *u, const vae_way *v, ref
 static refine_status choose_ways(planner *k, int n, vae_way *v, unet_way *u, refine_error *err)
 {
     *u = (unet_way){ .per_pass = n };
-    TRY(replay_unet(k, u, err));
+    TRY(dry_run_unet(k, u, err));
     TRY(choose_vae(k, u, v, err));
     return choose_norms(k, u, v, err);
 }
@@ -737,9 +736,9 @@ static uint64_t available_memory(void)
 static uint64_t device_default(planner *k)
 {
     const uint64_t margin = 256 * MIB;
-    const uint64_t taken = dev_has_memory(k->target) ? margin : margin + k->out->host_limit;
-    const uint64_t free_bytes = dev_has_memory(k->target) ? dev_memory_free(k->target)
-                                                          : available_memory();
+    const uint64_t taken = dev_is_discrete(k->target) ? margin : margin + k->out->host_limit;
+    const uint64_t free_bytes = dev_is_discrete(k->target) ? dev_memory_free(k->target)
+                                                           : available_memory();
     return free_bytes > taken ? free_bytes - taken : free_bytes / 2;
 }
 
@@ -823,7 +822,7 @@ static refine_status choose_plan(planner *k, refine_error *err)
         out->trace_events = events_of(k);
     choose_staging(k, (v.spill ? spill_overhead(1) : 0) +
                           (k->o->trace ? trace_memory(out->trace_events) : 0) +
-                          (k->j->stage ? stages_bytes() : 0));
+                          (k->j->layer_output ? layer_outputs_bytes() : 0));
     split_spill_memory(out, v.spill);
     if (out->host > out->host_limit)
         return fail_over_budget(err, "host", "--ram", out->host_limit, out->smallest_host,

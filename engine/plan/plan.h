@@ -45,7 +45,7 @@ typedef struct plan {
     size_t trace_events;
     size_t smallest_device, smallest_host; /* the arena; the host */
     int slots, workers, band_rows, per_pass;
-    int together; /* chunks of a matrix multiplied at once, at most */
+    int together;                       /* chunks of a matrix multiplied at once, at most */
     bool *is_resident, *is_cached;      /* per chunk; owned */
     dev_work *work;                     /* per chunk, of a visit; owned */
     double *seconds;                    /* likewise, predicted; owned */
@@ -76,6 +76,6 @@ simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pip
                               const refine_rates *rates, const double *seconds);
 
 /* The device of a run and the types of its activations. */
-void plan_precision(run *r, dev *d, dtype type);
+void plan_precision(forward_ctx *r, dev *d, dtype type);
 
 #endif

@@ -9,15 +9,15 @@
 
 void recorder_flush(recorder *r)
 {
-    const dev_work now = dev_plan_work(r->plan), then = r->at_enter;
+    const dev_work now = dev_plan_work(r->plan), then = r->at_acquire;
     if (r->work && r->last >= 0)
         r->work[r->last] = (dev_work){ now.linear - then.linear, now.conv - then.conv,
                                        now.attention - then.attention, now.bytes - then.bytes };
-    r->at_enter = now;
+    r->at_acquire = now;
     r->last = -1;
 }
 
-static const void *record_enter(weights *w, int chunk)
+static const void *record_acquire(weights *w, int chunk)
 {
     recorder *r = (recorder *)w;
     const pack_chunk *c = pack_chunk_at(r->p, chunk);
@@ -34,7 +34,7 @@ static const void *record_enter(weights *w, int chunk)
     return NULL;
 }
 
-static void record_leave(weights *w, int chunk)
+static void record_release(weights *w, int chunk)
 {
     recorder *r = (recorder *)w;
     r->inside -= stream_span(pack_chunk_at(r->p, chunk)->bytes);
@@ -42,7 +42,7 @@ static void record_leave(weights *w, int chunk)
 
 void recorder_open(recorder *r, const pack *p, const dev *plan, dev_work *work)
 {
-    *r = (recorder){ .w = { record_enter, record_leave },
+    *r = (recorder){ .w = { record_acquire, record_release },
                      .p = p,
                      .plan = plan,
                      .next = -1,

@@ -14,7 +14,7 @@ typedef struct recorder {
     int next;                   /* the chunk that must be entered next, -1: any */
     bool in_order;              /* so far each segment was touched in the order of the pack */
     int last;                   /* the chunk entered last; -1: none */
-    dev_work at_enter;          /* what had been done then */
+    dev_work at_acquire;        /* what had been done then */
     dev_work *work;             /* per chunk, from its entry to the next; the caller's; or NULL */
 } recorder;
 

@@ -44,15 +44,15 @@ static float sigma_of(double abar)
     return sqrtf((1.0f - a) / a);
 }
 
-refine_status scheduler_open(scheduler *s, const schedule_config *c, int steps)
+refine_status euler_open(euler *s, const schedule_config *c, int steps)
 {
-    if (steps < 1 || steps > SCHEDULER_MAX_STEPS || steps > c->train_steps)
+    if (steps < 1 || steps > EULER_STEPS_MAX || steps > c->train_steps)
         return REFINE_EINVAL;
     const float from = (float)sqrt(as_written(c->beta_start));
     const float to = (float)sqrt(as_written(c->beta_end));
     const int spacing = c->train_steps / steps, last = c->train_steps - 1;
 
-    *s = (scheduler){ .steps = steps, .train_steps = c->train_steps };
+    *s = (euler){ .steps = steps, .train_steps = c->train_steps };
     for (int i = 0; i < steps; i++)
         s->timestep[i] = (float)((steps - 1 - i) * spacing + c->steps_offset);
 
@@ -68,7 +68,7 @@ refine_status scheduler_open(scheduler *s, const schedule_config *c, int steps)
     return REFINE_OK;
 }
 
-static int count_from(const scheduler *s, double share)
+static int count_from(const euler *s, double share)
 {
     const double cutoff = nearbyint(s->train_steps - share * s->train_steps);
     int n = 0;
@@ -77,7 +77,7 @@ static int count_from(const scheduler *s, double share)
     return n;
 }
 
-int scheduler_first(const scheduler *s, double strength, double denoising_start)
+int euler_first(const euler *s, double strength, double denoising_start)
 {
     if (denoising_start > 0 && denoising_start < 1)
         return count_from(s, denoising_start);
@@ -86,18 +86,18 @@ int scheduler_first(const scheduler *s, double strength, double denoising_start)
     return strength >= 1 ? 0 : s->steps - (int)(s->steps * strength);
 }
 
-int scheduler_end(const scheduler *s, double denoising_end)
+int euler_end(const euler *s, double denoising_end)
 {
     return denoising_end > 0 && denoising_end < 1 ? count_from(s, denoising_end) : s->steps;
 }
 
-float scheduler_input_scale(const scheduler *s, int i)
+float euler_input_scale(const euler *s, int i)
 {
     const float square = s->sigma[i] * s->sigma[i];
     return sqrtf(square + 1.0f);
 }
 
-void scheduler_add_noise(const scheduler *s, int i, float *x, const float *noise, size_t n)
+void euler_add_noise(const euler *s, int i, float *x, const float *noise, size_t n)
 {
     for (size_t k = 0; k < n; k++) {
         const float scaled = noise[k] * s->sigma[i];
@@ -106,7 +106,7 @@ void scheduler_add_noise(const scheduler *s, int i, float *x, const float *noise
 }
 
 /* The detour over the predicted x0 is the reference's, and so are its roundings. */
-void scheduler_step(const scheduler *s, int i, float *x, const float *eps, size_t n)
+void euler_step(const euler *s, int i, float *x, const float *eps, size_t n)
 {
     const float sigma = s->sigma[i], dt = s->sigma[i + 1] - sigma;
     assert(i >= 0 && i < s->steps);

@@ -31,7 +31,7 @@ enum {
     STRING_SLOTS = 131072, /* while opening only */
     NODES = TOKENIZER_MAX_BYTES + 1,
     NONE = 0xFFFF,         /* no rank, no node, no id */
-    MAX_POINT = 0x100 + 68 /* byte symbols are written as code points below this */
+    POINT_MAX = 0x100 + 68 /* byte symbols are written as code points below this */
 };
 
 struct tokenizer {
@@ -75,7 +75,7 @@ typedef struct loader {
     tokenizer *t;
     spelling *merge;                  /* [TOKENIZER_MERGES] */
     uint16_t *slot;                   /* [STRING_SLOTS], index into merge[]; NONE: free */
-    uint16_t point_symbol[MAX_POINT]; /* id of the symbol written as this code point */
+    uint16_t point_symbol[POINT_MAX]; /* id of the symbol written as this code point */
 } loader;
 
 static uint32_t hash_more(uint32_t h, const char *s, size_t len)
@@ -133,7 +133,7 @@ static unsigned token_find(const loader *l, const char *s, size_t len)
     utf8proc_int32_t point = -1;
     const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)len,
                                                 &point);
-    if (n > 0 && point < MAX_POINT && l->point_symbol[point] != NONE) {
+    if (n > 0 && point < POINT_MAX && l->point_symbol[point] != NONE) {
         const size_t rest = len - (size_t)n;
         if (rest == 0)
             return l->point_symbol[point];

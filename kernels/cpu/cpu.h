@@ -33,7 +33,7 @@ typedef struct cpu_dev {
     const gemm *f32, *bf16; /* which product takes which: kernels/cpu/operand.h */
     const int8_variant *int8;
     dtype compute; /* what activations are kept in */
-    bool ints;     /* they are quantised where int8 weights meet them */
+    bool int8_math;     /* they are quantised where int8 weights meet them */
     int threads;
 } cpu_dev;
 

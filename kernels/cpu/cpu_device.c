@@ -56,13 +56,13 @@ void cpu_workspace_check(cpu_dev *c, const char *op, carve_walk *walk, void *pla
 static void *cpu_alloc(dev *d, size_t bytes, dev_mem kind)
 {
     (void)d, (void)kind;
-    return host_memory_take(bytes);
+    return host_memory_alloc(bytes);
 }
 
 static void cpu_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
     (void)d, (void)kind;
-    host_memory_give(p, bytes);
+    host_memory_free(p, bytes);
 }
 
 static dev_event *cpu_event_open(dev *d)
@@ -180,7 +180,7 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
     c->bf16 = gemm_pick(DT_BF16);
     c->int8 = int8_pick();
     c->compute = o->compute;
-    c->ints = o->ints;
+    c->int8_math = o->int8_math;
     read_brand(c->base.model, sizeof c->base.model);
     if (!(c->queue = host_queue_open(err)) || !(c->pool = pool_open(o->threads, err))) {
         cpu_close(&c->base);

@@ -82,7 +82,7 @@ static float quantise_group(void *q, const float *v)
     const float most = finite ? f32_from_bits(bits) : 0;
     ELEMENT *to = q;
 
-    const float by = most > 0x1p-100f ? I8_MOST / most : 0;
+    const float by = most > 0x1p-100f ? I8_MAX / most : 0;
     for (int i = 0; i < I8_GROUP; i += LANES) {
         const vf shifted = (finite ? load_floats(v + i) : (vf){ 0 }) * by + MAGIC;
         const vi n = (vi)shifted - (vi)(MAGIC - (vf){ 0 }) + ZERO;
@@ -91,7 +91,7 @@ static float quantise_group(void *q, const float *v)
     }
     if (!finite)
         return NAN;
-    return by > 0 ? most / I8_MOST : 0;
+    return by > 0 ? most / I8_MAX : 0;
 }
 
 /* ---- weights ---- */

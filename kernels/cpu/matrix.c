@@ -67,8 +67,8 @@ static int panels_of(int rows) { return (rows + GEMM_PANEL - 1) / GEMM_PANEL; }
 static size_t panel_bytes(const matrix_state *s, const matrix_part *p)
 {
     const operand x = s->j->x;
-    return x.ints ? int8_panel_bytes(s->c->int8, p->k / I8_GROUP)
-                  : gemm_panel_bytes(x.gemm->element, p->k);
+    return x.int8_math ? int8_panel_bytes(s->c->int8, p->k / I8_GROUP)
+                       : gemm_panel_bytes(x.gemm->element, p->k);
 }
 
 static void split_pixels(matrix_state *s, int about)
@@ -192,7 +192,7 @@ static void pack_one(const matrix_state *s, int tile, int panel, int part)
     const pack_source from = pack_source_of(tile_of(s, tile), p->tap, p->c0, p->channels);
     char *to = packed_at(s, tile, part) + (size_t)panel * panel_bytes(s, p);
 
-    if (x.ints)
+    if (x.int8_math)
         s->c->int8->pack(to, from.data, from.rows, panel * GEMM_PANEL, from.slab, p->k / I8_GROUP);
     else
         pack_panel(x.gemm, s->c->v, to, panel * GEMM_PANEL, p->k, from);
@@ -279,7 +279,7 @@ static void multiply_part(const matrix_state *s, const unit_place *at, float *re
     const char *input = p->input + (size_t)at->n * p->image_bytes + pixel * p->pixel_bytes;
     const char *w = packed_at(s, at->tile, part) + (size_t)at->panel * panel_bytes(s, p);
 
-    if (j->x.ints)
+    if (j->x.int8_math)
         s->c->int8->product(result, stride, input, p->pixel_bytes, at->count, w, at->panels,
                             p->k / I8_GROUP, part > 0);
     else

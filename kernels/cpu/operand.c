@@ -21,9 +21,10 @@ operand operand_of(const cpu_dev *c, const matrix_input *in)
 {
     const gemm *g = operand_gemm(c, in->a.type);
     const int channels = in->a.c + in->b.c;
-    if (c->ints && in->quantised && in->a.type == c->compute) {
+    if (c->int8_math && in->quantised && in->a.type == c->compute) {
         const int k = padded_channels(channels, I8_GROUP);
-        return (operand){ .ints = true, .k = k, .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
+        return (
+            operand){ .int8_math = true, .k = k, .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
     }
     const int k = padded_channels(channels, GEMM_ALIGN);
     return (operand){ .gemm = g, .k = k, .bytes = (size_t)k * dtype_bytes(g->element) };
@@ -31,7 +32,7 @@ operand operand_of(const cpu_dev *c, const matrix_input *in)
 
 bool operand_is(operand o, tensor t)
 {
-    return !o.ints && gemm_takes(o.gemm, t.type) && t.exp2 == 0 && t.stride == t.c &&
+    return !o.int8_math && gemm_takes(o.gemm, t.type) && t.exp2 == 0 && t.stride == t.c &&
            gemm_padded(t.c) == t.c;
 }
 
@@ -119,7 +120,7 @@ static void fill_ints(const cpu_dev *c, operand o, char *to, const matrix_input 
 void operand_fill(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
                   size_t pixel)
 {
-    if (o.ints)
+    if (o.int8_math)
         fill_ints(c, o, to, in, image, pixel);
     else
         fill_floats(c, o, to, in, image, pixel);

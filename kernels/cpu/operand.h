@@ -10,7 +10,7 @@
 #include "kernels/cpu/cpu.h"
 
 typedef struct operand {
-    bool ints;
+    bool int8_math;
     const gemm *gemm; /* of floats */
     int k;            /* channels, padded */
     size_t bytes;     /* of a pixel */

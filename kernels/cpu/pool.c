@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 256 };
+enum { COMPUTE_THREADS_MAX = 256 };
 
 typedef struct pool_worker {
     pool *p;
@@ -101,7 +101,7 @@ no_started:
 pool *pool_open(int threads, refine_error *err)
 {
     const int wanted = threads > 0 ? threads : count_cores();
-    const int n = wanted < MAX_THREADS ? wanted : MAX_THREADS;
+    const int n = wanted < COMPUTE_THREADS_MAX ? wanted : COMPUTE_THREADS_MAX;
     pool *p = mem_calloc(1, sizeof *p + (size_t)n * sizeof p->worker[0]);
 
     if (!p || !make_locks(p)) {

@@ -34,7 +34,7 @@ static tensor cuda_prepared_tensor(const dev *d, void *p, const matrix_input *in
  * scaled, and text is F32. */
 static bool is_multiplied_in_ints(const dev *d, const matrix_input *in)
 {
-    return cuda_peek(d)->ints && in->quantised && in->a.type == DT_F16 && in->a.exp2 == 0;
+    return cuda_peek(d)->int8_math && in->quantised && in->a.type == DT_F16 && in->a.exp2 == 0;
 }
 
 extern "C" size_t cuda_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)

@@ -36,7 +36,7 @@ typedef struct cuda_dev {
     cudaStream_t stream[2]; /* by dev_queue */
     dtype compute;          /* F16 or F32 */
     cuda_math math;
-    bool ints;              /* int8 weights meet int8 pixels */
+    bool int8_math;              /* int8 weights meet int8 pixels */
     int processors;         /* streaming multiprocessors */
     int mma_rate;           /* multiply-adds of F16 with F32 sums, a cycle of one of them */
     int held[CUDA_TILES];   /* blocks of a tile that one of them holds */

@@ -40,7 +40,7 @@ static bool make_current(dev *d)
  * pages that are not are as right, and slower. */
 static void *take_pinned(dev *d, size_t bytes)
 {
-    void *p = host_memory_take(bytes);
+    void *p = host_memory_alloc(bytes);
     const cudaError_t e = p ? cudaHostRegister(p, bytes, cudaHostRegisterDefault) : cudaSuccess;
     if (e == cudaSuccess)
         return p;
@@ -82,7 +82,7 @@ static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
     }
     if (p && cudaHostUnregister(p) != cudaSuccess)
         (void)cudaGetLastError(); /* it could not be registered */
-    host_memory_give(p, bytes);
+    host_memory_free(p, bytes);
 }
 
 static size_t cuda_memory_free(dev *d)
@@ -310,7 +310,7 @@ static void init_card(cuda_dev *c, const struct cudaDeviceProp *p)
     open_streams(c);
     load_kernels(&c->base);
     cuda_probe(c);
-    if (c->ints && c->math != CUDA_TENSOR_CORES)
+    if (c->int8_math && c->math != CUDA_TENSOR_CORES)
         dev_fail(&c->base, REFINE_EINVAL,
                  "precision int8 needs a GPU with tensor cores: leave --precision out, and int8 "
                  "weights are multiplied in fp16");
@@ -345,10 +345,10 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     }
     c->base.ops = &CUDA_OPS;
     c->base.threads = 1;
-    c->base.pieces = MATRIX_PIECES;
+    c->base.pieces = MATRIX_BLOCKS_MAX;
     c->ordinal = ordinal;
     c->compute = o->compute;
-    c->ints = o->ints && o->compute == DT_F16;
+    c->int8_math = o->int8_math && o->compute == DT_F16;
     c->processors = p.multiProcessorCount;
     c->mma_rate = mma_rate(&p);
     c->attention_macs = ATTENTION_MACS * p.multiProcessorCount;

@@ -444,14 +444,14 @@ enum { N_TRIALS = sizeof TRIALS / sizeof TRIALS[0] };
 
 static void run_card_trials(cuda_dev *c, dev *ref, int from, int to, host *h, char *card)
 {
-    const bool ints = c->ints;
+    const bool int8_math = c->int8_math;
     dev_workspace_set(ref, h->workspace, WORKSPACE);
     for (int i = from; i < to && dev_status(&c->base) == REFINE_OK; i++) {
-        c->ints = TRIALS[i].way == INTEGERS;
-        if (ints || !c->ints)
+        c->int8_math = TRIALS[i].way == INTEGERS;
+        if (int8_math || !c->int8_math)
             run_card_trial(c, ref, &TRIALS[i], (uint32_t)i, h, card);
     }
-    c->ints = ints;
+    c->int8_math = int8_math;
     assert(dev_status(ref) == REFINE_OK);
 }
 

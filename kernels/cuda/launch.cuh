@@ -26,13 +26,13 @@ void launch_kernel(dev *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t s
 }
 
 /* What a block of any card of compute capability 7.5 or later can have. */
-enum { SHARED_MOST = 64 << 10 };
+enum { SHARED_MAX = 64 << 10 };
 
 /* Loads a kernel's code, and allows it so much dynamic shared memory: to be called for each when
  * the device is opened.  Beyond 48 KiB CUDA wants to be asked. */
 template <size_t SHARED, class... P> void load_kernel(dev *d, void (*kernel)(P...))
 {
-    static_assert(SHARED <= SHARED_MOST, "more shared memory than the oldest cards have");
+    static_assert(SHARED <= SHARED_MAX, "more shared memory than the oldest cards have");
     cudaFuncAttributes a;
     if (!cuda_check(d, cudaFuncGetAttributes(&a, kernel), "loading a kernel"))
         return;

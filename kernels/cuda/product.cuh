@@ -318,7 +318,7 @@ struct piece_place {
         data = p.piece[0];
         row0 = 0;
 #pragma unroll
-        for (int i = 1; i < MATRIX_PIECES; i++)
+        for (int i = 1; i < MATRIX_BLOCKS_MAX; i++)
             if (i < p.pieces && row >= p.piece_row0[i]) {
                 data = p.piece[i];
                 row0 = p.piece_row0[i];

@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(QUANTISE_THREADS, 4) quantise_kernel(const qua
     const unsigned bits = group_absmax_bits(x);
     const bool finite = bits < 0x7f800000u;
     const float most = finite ? __uint_as_float(bits) : 0.0f;
-    const float by = most > 0x1p-100f ? __fdiv_rn(static_cast<float>(I8_MOST), most) : 0.0f;
+    const float by = most > 0x1p-100f ? __fdiv_rn(static_cast<float>(I8_MAX), most) : 0.0f;
     if (!there)
         return;
     if (!finite) {
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(QUANTISE_THREADS, 4) quantise_kernel(const qua
         make_uint2(quantise_to_word(x, by), quantise_to_word(x + 4, by));
     if (at % SHARE == 0)
         a.scale[group] = !finite  ? __uint_as_float(0x7fc00000u)
-                         : by > 0 ? __fdiv_rn(most, static_cast<float>(I8_MOST))
+                         : by > 0 ? __fdiv_rn(most, static_cast<float>(I8_MAX))
                                   : 0.0f;
 }
 

@@ -17,13 +17,13 @@ static host_queue *queue_of(dev *d) { return ((ref_dev *)(void *)d)->queue; }
 static void *ref_alloc(dev *d, size_t bytes, dev_mem kind)
 {
     (void)d, (void)kind;
-    return host_memory_take(bytes);
+    return host_memory_alloc(bytes);
 }
 
 static void ref_free(dev *d, void *p, size_t bytes, dev_mem kind)
 {
     (void)d, (void)kind;
-    host_memory_give(p, bytes);
+    host_memory_free(p, bytes);
 }
 
 static dev_event *ref_event_open(dev *d)

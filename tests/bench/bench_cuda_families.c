@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CALLS_MOST = 16384, FAMILIES_MOST = 128, NAME = 64 };
+enum { CALLS_MAX = 16384, FAMILIES_MAX = 128, NAME = 64 };
 
 /* An operator that ran. */
 typedef struct call {
@@ -33,7 +33,7 @@ typedef struct family {
     double seconds, macs;
 } family;
 
-static call calls[CALLS_MOST];
+static call calls[CALLS_MAX];
 static int n_calls, n_lost;
 static bool listening;
 
@@ -49,7 +49,7 @@ void operator_begins(dev *d, const operator_call *o)
     under_way = NULL;
     if (!listening)
         return;
-    if (n_calls == CALLS_MOST) {
+    if (n_calls == CALLS_MAX) {
         n_lost++;
         return;
     }
@@ -84,7 +84,7 @@ static family *family_of(family *f, int *n, const char *name)
     for (int i = 0; i < *n; i++)
         if (strcmp(f[i].name, name) == 0)
             return &f[i];
-    if (*n == FAMILIES_MOST)
+    if (*n == FAMILIES_MAX)
         return NULL;
     f[*n] = (family){ .name = name };
     return &f[(*n)++];
@@ -105,7 +105,7 @@ static void print_family(int size, const char *name, int n, double seconds, doub
 
 static bool report_families(int size, double clean)
 {
-    family f[FAMILIES_MOST];
+    family f[FAMILIES_MAX];
     double inside = 0, macs = 0;
     int n = 0;
 

@@ -34,7 +34,7 @@ static cudaError_t cudaProfilerStart(void) { return cudaSuccess; }
 static cudaError_t cudaProfilerStop(void) { return cudaSuccess; }
 #endif
 
-enum { PATTERN = 1 << 20, FLUSH = 256 << 20, WARM_UP = 3, RUNS_MOST = 101, BASE = 512 };
+enum { PATTERN = 1 << 20, FLUSH = 256 << 20, WARM_UP = 3, RUNS_MAX = 101, BASE = 512 };
 
 /* Products from here on should reach their share of cuBLAS. */
 static const double LARGE_GFLOP = 20;
@@ -270,7 +270,7 @@ static double median_run_time(const kernels_bench *b, bool (*run)(const problem 
                               const problem *p)
 {
     const bool profiled = run == run_ours && b->only[0] != '\0';
-    double t[RUNS_MOST];
+    double t[RUNS_MAX];
     for (int i = 0; i < WARM_UP && b->runs > 1; i++)
         if (time_one(b, run, p) <= 0)
             return 0;
@@ -451,9 +451,9 @@ int main(int argc, char **argv)
     const int picture = parse_int_argument(argc, argv, 1, 1024),
               runs = parse_int_argument(argc, argv, 2, 15);
     const char *only = argc > 3 ? argv[3] : "";
-    kernels_bench b = { .runs = runs < 1           ? 1
-                                : runs > RUNS_MOST ? RUNS_MOST
-                                                   : runs,
+    kernels_bench b = { .runs = runs < 1          ? 1
+                                : runs > RUNS_MAX ? RUNS_MAX
+                                                  : runs,
                         .chunk = parse_int_argument(argc, argv, 4, 0),
                         .only = argc > 5 ? argv[5] : "" };
     refine_error err = { 0 };

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KINDS_MOST = 1024 };
+enum { KINDS_MAX = 1024 };
 
 int main(int argc, char **argv);
 
@@ -31,7 +31,7 @@ typedef struct launch_kind {
     int calls;
 } launch_kind;
 
-static launch_kind kinds[KINDS_MOST];
+static launch_kind kinds[KINDS_MAX];
 static int n_kinds, n_lost;
 static operator_call at; /* the operator under way */
 static bool in_step;
@@ -51,7 +51,7 @@ static void count_launch_kind(const emulation_launch *l)
         return;
     while (i < n_kinds && !is_same_launch(&kinds[i], l))
         i++;
-    if (i == KINDS_MOST) {
+    if (i == KINDS_MAX) {
         n_lost++;
         return;
     }

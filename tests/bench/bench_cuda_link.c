@@ -20,7 +20,7 @@
 #include <string.h>
 
 enum { RING = 64 << 20, SLOTS = 8, WORKERS = 2, PASSES = 100000, TURNS = 3 };
-static const size_t BARE_MOST = (size_t)2 << 30; /* far more than any cache has */
+static const size_t BARE_MAX = (size_t)2 << 30; /* far more than any cache has */
 
 typedef struct link_bench {
     dev *d;
@@ -47,7 +47,7 @@ static bool take_bare(link_bench *b)
     size_t largest = 0;
     for (int i = b->pass.first; i < b->pass.end; i++)
         largest = chunk_bytes(b, i) > largest ? chunk_bytes(b, i) : largest;
-    b->from_bytes = b->bytes < BARE_MOST || largest > BARE_MOST ? b->bytes : BARE_MOST;
+    b->from_bytes = b->bytes < BARE_MAX || largest > BARE_MAX ? b->bytes : BARE_MAX;
     b->from = dev_alloc(b->d, b->from_bytes, DEV_PINNED);
     if (b->from)
         memset(b->from, 1, b->from_bytes);
@@ -90,9 +90,9 @@ static double measure_bare(const link_bench *b)
 static bool use_link_chunks(const link_bench *b, weights *w)
 {
     for (int c = b->pass.first; c < b->pass.end; c++) {
-        if (!w->enter(w, c))
+        if (!w->acquire(w, c))
             return false;
-        w->leave(w, c);
+        w->release(w, c);
     }
     return true;
 }
@@ -121,8 +121,8 @@ static bool open_link_stream(link_bench *b, refine_error *err)
                               .ring = b->ring,
                               .ring_bytes = RING,
                               .cached = b->cached,
-                              .script = &b->pass,
-                              .n_script = 1,
+                              .schedule = &b->pass,
+                              .n_passes = 1,
                               .slots = SLOTS,
                               .workers = WORKERS };
     for (int i = b->pass.first; b->cached && i < b->pass.end; i++)

@@ -127,7 +127,7 @@ static bool is_int8(const unet_shape *s, bool wanted)
 typedef struct kernel_mode {
     const char *name;
     dtype type;
-    bool int8, ints;
+    bool int8, int8_math;
     peak_kind peak;
 } kernel_mode;
 
@@ -261,7 +261,7 @@ int main(int argc, char **argv)
     const kernel_mode *m = find_mode(argc > 3 ? argv[3] : "f32");
     const dev_options options = {
         .compute = m->type,
-        .ints = m->ints,
+        .int8_math = m->int8_math,
         .threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0,
     };
     const char *only = argc > 4 ? argv[4] : "";

@@ -52,7 +52,7 @@ typedef struct residents_bench {
     dev *d;
     char *arena;
     size_t arena_bytes;
-    run r;
+    forward_ctx r;
     step_chunks chunks;
     residents_way ways[N_WAYS];
     double link, disk, decode;
@@ -165,8 +165,8 @@ static refine_status start_stream(stream **out, const residents_bench *b, const 
                               .residents = b->arena + plan_region_at(&b->plan) +
                                            b->plan.residents_at,
                               .resident = w->resident,
-                              .script = passes,
-                              .n_script = sizeof passes / sizeof passes[0],
+                              .schedule = passes,
+                              .n_passes = sizeof passes / sizeof passes[0],
                               .slots = b->plan.slots,
                               .workers = b->plan.workers,
                               .disk_limit = b->disk,

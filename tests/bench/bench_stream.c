@@ -46,9 +46,9 @@ static void print_stream_stats(const stream_stats *s, double seconds, const stre
 static bool use_pass_chunks(weights *w, const stream_pass *pass)
 {
     for (int c = pass->first; c < pass->end; c++) {
-        if (!w->enter(w, c))
+        if (!w->acquire(w, c))
             return false;
-        w->leave(w, c);
+        w->release(w, c);
     }
     return true;
 }
@@ -92,8 +92,8 @@ int main(int argc, char **argv)
                               .p = p,
                               .ring = memory,
                               .ring_bytes = ring,
-                              .script = &pass,
-                              .n_script = 1,
+                              .schedule = &pass,
+                              .n_passes = 1,
                               .slots = parse_count_argument(argc, argv, 3, 8),
                               .workers = parse_count_argument(argc, argv, 4, 2),
                               .reader = parse_count_argument(argc, argv, 5, 0) };

@@ -105,7 +105,7 @@ static void expect_same_cuda_conv_for_all_cuts(dev *d, const conv_case *c)
         const conv_cut k = { .c = c, .chunk = tiles * tile_rows(c->kh, c->kh) };
         expect_same_cuda_conv(d, &k, &all, "chunk", k.chunk);
     }
-    for (int together = 2; together <= MATRIX_PIECES; together *= 2) {
+    for (int together = 2; together <= MATRIX_BLOCKS_MAX; together *= 2) {
         const conv_cut k = { .c = c, .chunk = tile_rows(c->kh, c->kh), .together = together };
         expect_same_cuda_conv(d, &k, &all, "together", together);
     }

@@ -131,7 +131,7 @@ Test(cuda_device, multiplies_in_fp16_and_f32_alone)
 
 Test(cuda_device, multiplies_integers_on_tensor_cores_alone)
 {
-    const dev_options o = { .compute = DT_F16, .ints = true };
+    const dev_options o = { .compute = DT_F16, .int8_math = true };
     refine_error err = { 0 };
     emulation_set_performance(1000, 1000);
     cr_assert_null(dev_open_cuda(&o, 0, &err));

@@ -127,7 +127,7 @@ Test(cuda_linear, what_is_not_finite_stays_so_in_integers)
     enum { PIXEL = 5 };
     dev *d = cuda_math_open(CUDA_TENSOR_CORES);
     field f[LINEAR_FIELDS];
-    cuda_of(d)->ints = true;
+    cuda_of(d)->int8_math = true;
     linear_fields(f, &c, false);
     linear_run(d, f, ACT_NONE);
     const field good = field_copy(&f[LINEAR_Y]);
@@ -156,10 +156,10 @@ static bool is_rounded(dev *d, int exp2)
                             ACT_NONE, true, false, false, false, exp2 };
     field f[LINEAR_FIELDS];
     linear_fields(f, &c, false);
-    cuda_of(d)->ints = false;
+    cuda_of(d)->int8_math = false;
     linear_run(d, f, ACT_NONE);
     field plain = field_copy(&f[LINEAR_Y]);
-    cuda_of(d)->ints = true;
+    cuda_of(d)->int8_math = true;
     linear_run(d, f, ACT_NONE);
     const bool differs = !field_same_bytes(&f[LINEAR_Y], &plain);
     field_free(&plain);

@@ -146,7 +146,7 @@ static uint64_t smallest_of(const refine_options *o)
 Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
 {
     static float want[PIXELS / 48], out[PIXELS / 48];
-    static const int MOST[] = { 1, 2, MATRIX_PIECES };
+    static const int MOST[] = { 1, 2, MATRIX_BLOCKS_MAX };
     char cut[256];
     int last = 0;
     tiny_pack(cut, sizeof cut, "--chunk 64K");

@@ -29,7 +29,7 @@ TestSuite(cuda_self_test, .fini = self_test_teardown, .timeout = 1200);
 static dev *open_self_tested_device(cuda_math m, refine_error *err)
 {
     const dev_options o = { .compute = m == CUDA_F32 ? DT_F32 : DT_F16,
-                            .ints = m == CUDA_TENSOR_CORES };
+                            .int8_math = m == CUDA_TENSOR_CORES };
     emulation_set_performance(m == CUDA_TENSOR_CORES ? 8000 : 1000, 1000);
     emulation_set_card(7, 5, PROCESSORS);
     return dev_open_cuda(&o, 0, err);

@@ -66,7 +66,7 @@ static bool use_chunk_pairs(stream_bench *b, int first, int end)
         const int n = c + 2 <= end ? 2 : 1;
         const void *at[2] = { NULL };
         for (int i = 0; i < n; i++) {
-            at[i] = w->enter(w, c + i);
+            at[i] = w->acquire(w, c + i);
             if (!at[i])
                 return false;
         }
@@ -74,7 +74,7 @@ static bool use_chunk_pairs(stream_bench *b, int first, int end)
             (void)weights_compare(s, b->wrong, at[i], b->want[c + i],
                                   pack_chunk_at(b->r.p, c + i)->bytes);
         for (int i = 0; i < n; i++)
-            w->leave(w, c + i);
+            w->release(w, c + i);
     }
     return true;
 }
@@ -85,9 +85,9 @@ static bool use_schedule_twice(stream_bench *b)
     for (int run = 0; run < 2; run++) {
         if (run > 0 && stream_restart(b->r.s) != REFINE_OK)
             return false;
-        for (int p = 0; p < b->r.c.n_script; p++)
-            for (int k = 0; k < b->r.script[p].passes; k++)
-                if (!use_chunk_pairs(b, b->r.script[p].first, b->r.script[p].end))
+        for (int p = 0; p < b->r.c.n_passes; p++)
+            for (int k = 0; k < b->r.schedule[p].passes; k++)
+                if (!use_chunk_pairs(b, b->r.schedule[p].first, b->r.schedule[p].end))
                     return false;
     }
     return true;

@@ -8,9 +8,9 @@
 #include <string.h>
 
 static const plan PLAN = {
-    .vectors = 256, .workspace = 512, .ring = 1024, .region = 2048, .zone = GUARD_MOST
+    .vectors = 256, .workspace = 512, .ring = 1024, .region = 2048, .zone = GUARD_MAX
 };
-enum { BYTES = 256 + 512 + 1024 + 2048 + 4 * GUARD_MOST };
+enum { BYTES = 256 + 512 + 1024 + 2048 + 4 * GUARD_MAX };
 
 static char arena[BYTES];
 

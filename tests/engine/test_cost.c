@@ -86,7 +86,7 @@ static const cost_job F32 = { .act = DT_F32, .weights = DT_F16, LEVELS },
 
 static dev *open_cost_device(bool cpu, const cost_job *j)
 {
-    const dev_options o = { .compute = j->act, .ints = j == &W8A8, .threads = 1 };
+    const dev_options o = { .compute = j->act, .int8_math = j == &W8A8, .threads = 1 };
     refine_error err = { 0 };
     dev *d = cpu ? dev_open_cpu(&o, &err) : dev_open_ref(&o, &err);
     cr_assert_not_null(d, "%s", err.text);
@@ -184,7 +184,7 @@ ReleaseTest(engine_cost, weights_and_the_devices_way_with_them_decide)
     const cost_job j = { DT_BF16, DT_I8G64, { l }, 1 };
     double best[2] = { 0 };
     for (int i = 0; i < 2; i++) {
-        const dev_options o = { .compute = DT_BF16, .ints = i == 1, .threads = 1 };
+        const dev_options o = { .compute = DT_BF16, .int8_math = i == 1, .threads = 1 };
         dev *d = dev_open_cpu(&o, NULL);
         for (int k = 0; k < 5; k++) {
             refine_rates r = { 0 };

@@ -9,16 +9,16 @@
 
 static const schedule_config SDXL = { 0.00085f, 0.012f, 1000, 1 };
 
-static scheduler open_steps(int steps)
+static euler open_steps(int steps)
 {
-    scheduler s;
-    cr_assert_eq(scheduler_open(&s, &SDXL, steps), REFINE_OK);
+    euler s;
+    cr_assert_eq(euler_open(&s, &SDXL, steps), REFINE_OK);
     return s;
 }
 
-Test(engine_scheduler, has_the_published_sigmas_to_the_bit)
+Test(engine_euler, has_the_published_sigmas_to_the_bit)
 {
-    const scheduler s = open_steps(1000), fifty = open_steps(50);
+    const euler s = open_steps(1000), fifty = open_steps(50);
     cr_expect_eq(s.sigma[999], 0.04131447896361351f); /* timestep 1 */
     cr_expect_eq(s.sigma[998], 0.05068043991923332f);
     cr_expect_eq(s.sigma[1], 14.614646911621094f); /* timestep 999 */
@@ -30,7 +30,7 @@ Test(engine_scheduler, has_the_published_sigmas_to_the_bit)
     cr_expect_eq(fifty.sigma[35], 0.778923749923706f);
 }
 
-Test(engine_scheduler, counts_steps_of_a_strength_as_the_reference_does)
+Test(engine_euler, counts_steps_of_a_strength_as_the_reference_does)
 {
     /* In double: 0.29 * 100 is just below 29, 0.7 * 10 is 7. */
     static const struct {
@@ -42,45 +42,45 @@ Test(engine_scheduler, counts_steps_of_a_strength_as_the_reference_does)
                   { 50, -1, 0 },   { 50, NAN, 0 },  { 10, 0.0999, 0 }, { 1, 0.999, 0 },
                   { 1, 1.0, 1 } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const scheduler s = open_steps(cases[i].steps);
-        cr_expect_eq(s.steps - scheduler_first(&s, cases[i].strength, 0), cases[i].run, "%d x %g",
+        const euler s = open_steps(cases[i].steps);
+        cr_expect_eq(s.steps - euler_first(&s, cases[i].strength, 0), cases[i].run, "%d x %g",
                      cases[i].steps, cases[i].strength);
     }
 }
 
-Test(engine_scheduler, splits_between_base_and_refiner)
+Test(engine_euler, splits_between_base_and_refiner)
 {
     static const int steps[] = { 10, 20, 25, 30, 40, 50 }, refiner[] = { 2, 4, 5, 7, 8, 10 };
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        const scheduler s = open_steps(steps[i]);
-        cr_expect_eq(s.steps - scheduler_first(&s, 0.3, 0.8), refiner[i], "%d steps", steps[i]);
-        cr_expect_eq(scheduler_end(&s, 0.8), s.steps - refiner[i]);
+        const euler s = open_steps(steps[i]);
+        cr_expect_eq(s.steps - euler_first(&s, 0.3, 0.8), refiner[i], "%d steps", steps[i]);
+        cr_expect_eq(euler_end(&s, 0.8), s.steps - refiner[i]);
     }
-    const scheduler s = open_steps(50);
-    cr_expect_eq(scheduler_first(&s, 0.3, 1.0), 35, "1.0 is not a start: strength counts");
-    cr_expect_eq(scheduler_end(&s, 0.0), 50);
-    cr_expect_eq(scheduler_end(&s, 1.0), 50);
+    const euler s = open_steps(50);
+    cr_expect_eq(euler_first(&s, 0.3, 1.0), 35, "1.0 is not a start: strength counts");
+    cr_expect_eq(euler_end(&s, 0.0), 50);
+    cr_expect_eq(euler_end(&s, 1.0), 50);
     /* 1000 - 823.5 is a tie: 176 by half-to-even, and timestep 176 is not below that. */
-    const scheduler forty = open_steps(40);
+    const euler forty = open_steps(40);
     cr_expect_eq(forty.timestep[32], 176.0f);
-    cr_expect_eq(scheduler_first(&forty, 0.3, 0.8235), 33);
+    cr_expect_eq(euler_first(&forty, 0.3, 0.8235), 33);
 }
 
-Test(engine_scheduler, refuses_impossible_numbers_of_steps)
+Test(engine_euler, refuses_impossible_numbers_of_steps)
 {
     const schedule_config tiny = { 0.00085f, 0.012f, 10, 1 };
-    scheduler s;
-    cr_expect_eq(scheduler_open(&s, &SDXL, 0), REFINE_EINVAL);
-    cr_expect_eq(scheduler_open(&s, &SDXL, -1), REFINE_EINVAL);
-    cr_expect_eq(scheduler_open(&s, &SDXL, 1001), REFINE_EINVAL);
-    cr_expect_eq(scheduler_open(&s, &tiny, 11), REFINE_EINVAL);
-    cr_expect_eq(scheduler_open(&s, &tiny, 10), REFINE_OK);
+    euler s;
+    cr_expect_eq(euler_open(&s, &SDXL, 0), REFINE_EINVAL);
+    cr_expect_eq(euler_open(&s, &SDXL, -1), REFINE_EINVAL);
+    cr_expect_eq(euler_open(&s, &SDXL, 1001), REFINE_EINVAL);
+    cr_expect_eq(euler_open(&s, &tiny, 11), REFINE_EINVAL);
+    cr_expect_eq(euler_open(&s, &tiny, 10), REFINE_OK);
 }
 
-Test(engine_scheduler, has_falling_sigmas_for_every_number_of_steps)
+Test(engine_euler, has_falling_sigmas_for_every_number_of_steps)
 {
     for (int n = 1; n < 1000; n++) {
-        const scheduler s = open_steps(n);
+        const euler s = open_steps(n);
         for (int i = 0; i < n; i++) {
             cr_assert_gt(s.sigma[i], s.sigma[i + 1], "%d steps, %d", n, i);
             cr_assert(i == 0 || s.timestep[i] < s.timestep[i - 1]);
@@ -92,21 +92,21 @@ Test(engine_scheduler, has_falling_sigmas_for_every_number_of_steps)
 /* The toy model of the traces: eps = 0.3 x_in + 0.05 (i + 1), i counting executed steps. */
 static void trace_toy_sampler(int steps, double strength, double *out)
 {
-    const scheduler s = open_steps(steps);
-    const int first = scheduler_first(&s, strength, 0);
+    const euler s = open_steps(steps);
+    const int first = euler_first(&s, strength, 0);
     const float noise = -0.4f;
     float x = 0.7f;
-    scheduler_add_noise(&s, first, &x, &noise, 1);
+    euler_add_noise(&s, first, &x, &noise, 1);
     *out++ = (double)x;
     for (int i = first; i < steps; i++) {
-        const float in = x / scheduler_input_scale(&s, i);
+        const float in = x / euler_input_scale(&s, i);
         const float eps = 0.3f * in + 0.05f * (float)(i - first + 1);
-        scheduler_step(&s, i, &x, &eps, 1);
+        euler_step(&s, i, &x, &eps, 1);
         *out++ = (double)x;
     }
 }
 
-Test(engine_scheduler, follows_the_reference_through_a_run)
+Test(engine_euler, follows_the_reference_through_a_run)
 {
     static const double want[] = { 0.4703797101974487, 0.43109999401656474, 0.3633530523907138,
                                    0.35265619652127445 };
@@ -116,20 +116,20 @@ Test(engine_scheduler, follows_the_reference_through_a_run)
         cr_expect_float_eq(got[i], want[i], 2e-7, "%d: %.9g, expected %.9g", i, got[i], want[i]);
 }
 
-Test(engine_scheduler, recovers_the_picture_from_its_true_noise)
+Test(engine_euler, recovers_the_picture_from_its_true_noise)
 {
-    const scheduler s = open_steps(30);
+    const euler s = open_steps(30);
     const float noise[3] = { 1.5f, -0.25f, 0.0f };
     float x[3] = { 0.5f, -2.0f, 3.0f };
-    scheduler_add_noise(&s, 5, x, noise, 3);
+    euler_add_noise(&s, 5, x, noise, 3);
     for (int i = 5; i < 30; i++)
-        scheduler_step(&s, i, x, noise, 3);
+        euler_step(&s, i, x, noise, 3);
     cr_expect_float_eq(x[0], 0.5f, 1e-5);
     cr_expect_float_eq(x[1], -2.0f, 1e-5);
     cr_expect_float_eq(x[2], 3.0f, 1e-5);
 }
 
-static void same_part(const scheduler *s, const json_t *part, int first, int end)
+static void same_part(const euler *s, const json_t *part, int first, int end)
 {
     const json_t *t = json_object_get(part, "timesteps"), *sigma = json_object_get(part, "sigmas");
     cr_assert_eq((int)json_array_size(t), end - first);
@@ -141,7 +141,7 @@ static void same_part(const scheduler *s, const json_t *part, int first, int end
                      "%d steps: sigma %zu", s->steps, i);
 }
 
-Test(engine_scheduler, matches_every_shared_schedule_to_the_bit)
+Test(engine_euler, matches_every_shared_schedule_to_the_bit)
 {
     json_t *root = vectors_load("spec/schedules.json"), *v;
     const char *steps;
@@ -151,20 +151,19 @@ Test(engine_scheduler, matches_every_shared_schedule_to_the_bit)
     {
         int n = 0;
         cr_assert_eq(sscanf(steps, "%d", &n), 1);
-        const scheduler s = open_steps(n);
-        const json_t *euler = json_object_get(v, "euler");
-        const double start = json_number_value(json_object_get(euler, "init_noise_sigma"));
-        same_part(&s, euler, 0, n);
-        same_part(&s, json_object_get(euler, "strength_0_3"), scheduler_first(&s, 0.3, 0), n);
-        same_part(&s, json_object_get(euler, "denoising_start_0_8"), scheduler_first(&s, 1, 0.8),
-                  n);
-        same_part(&s, json_object_get(euler, "denoising_end_0_8"), 0, scheduler_end(&s, 0.8));
-        cr_expect_float_eq(scheduler_input_scale(&s, 0), start, 1e-6 * start);
+        const euler s = open_steps(n);
+        const json_t *want = json_object_get(v, "euler");
+        const double start = json_number_value(json_object_get(want, "init_noise_sigma"));
+        same_part(&s, want, 0, n);
+        same_part(&s, json_object_get(want, "strength_0_3"), euler_first(&s, 0.3, 0), n);
+        same_part(&s, json_object_get(want, "denoising_start_0_8"), euler_first(&s, 1, 0.8), n);
+        same_part(&s, json_object_get(want, "denoising_end_0_8"), 0, euler_end(&s, 0.8));
+        cr_expect_float_eq(euler_input_scale(&s, 0), start, 1e-6 * start);
     }
     json_decref(root);
 }
 
-Test(engine_scheduler, matches_every_shared_euler_trace)
+Test(engine_euler, matches_every_shared_euler_trace)
 {
     json_t *root = vectors_load("spec/scheduler_traces.json"), *v;
     const char *name;

@@ -149,7 +149,7 @@ static refine_report plan_forecast_job(const refine_options *o, const refine_job
 static bool is_named(const refine_report *r, int kind)
 {
     return r->slow_step > 1.5 && strcmp(r->slow_part, KINDS[kind]) == 0 && r->slow_part_by > 3 &&
-           strcmp(r->wrong_rate, KINDS[kind]) == 0;
+           strcmp(r->mispredicted_rate, KINDS[kind]) == 0;
 }
 
 /* Others may disturb a probe; what is not named is not named every time. */
@@ -165,7 +165,7 @@ Test(engine_forecast, a_step_that_is_far_too_long_names_the_kind_of_operator_tha
         cr_expect_gt(r.slow_step, 1.5, "%s: only %.2f times", KINDS[k], r.slow_step);
         cr_expect_str_eq(r.slow_part, KINDS[k], "%s, not %s", r.slow_part, KINDS[k]);
         cr_expect_gt(r.slow_part_by, 3, "%s: only %.2f times", KINDS[k], r.slow_part_by);
-        cr_expect_str_eq(r.wrong_rate, KINDS[k]);
+        cr_expect_str_eq(r.mispredicted_rate, KINDS[k]);
     }
 }
 
@@ -186,7 +186,8 @@ Test(engine_forecast, rates_are_measured_for_each_kind)
         o.rates = probed;
         *select_rate_field(&o.rates, k) /= 1000;
         const refine_report r = run_forecast_job(&o, &j, -1);
-        cr_expect_str_eq(r.wrong_rate, KINDS[k], "%s, not %s", r.wrong_rate, KINDS[k]);
+        cr_expect_str_eq(r.mispredicted_rate, KINDS[k], "%s, not %s", r.mispredicted_rate,
+                         KINDS[k]);
         cr_expect_str_eq(r.slow_part, "");
         refine_rates measured = r.measured;
         cr_expect_gt(*select_rate_field(&measured, k), 50 * *select_rate_field(&o.rates, k));
@@ -220,7 +221,7 @@ ReleaseTest(engine_forecast, a_transfer_is_named_too)
     o.rates.copy = 10e6;
     o.copy_limit = 20e6;
     const refine_report r = run_forecast_job(&o, &j, -1);
-    cr_expect_str_eq(r.wrong_rate, "copying", "%s", r.wrong_rate);
+    cr_expect_str_eq(r.mispredicted_rate, "copying", "%s", r.mispredicted_rate);
     cr_expect_str_eq(r.slow_part, "");
 }
 

@@ -60,12 +60,12 @@ struct golden_rig {
     plan plan;
     char *arena, *region;
     shelf shelf;
-    run r;
+    forward_ctx r;
     refine_job job;
     uint8_t *rgb_in, *rgb_out;
     bounds allowed;
-    double worst; /* of the stages so far */
-    int stages;
+    double worst; /* of the outputs so far */
+    int outputs;
     char worst_name[GOLD_NAME];
 };
 
@@ -114,8 +114,8 @@ static void make_golden_pack(golden_rig *k, const char *name)
     s->close(s);
 }
 
-static const void *shelf_enter(weights *w, int chunk) { return ((shelf *)w)->chunk[chunk]; }
-static void shelf_leave(weights *w, int chunk) { (void)w, (void)chunk; }
+static const void *shelf_acquire(weights *w, int chunk) { return ((shelf *)w)->chunk[chunk]; }
+static void shelf_release(weights *w, int chunk) { (void)w, (void)chunk; }
 
 static bool on_device(const golden_rig *k, int chunk)
 {
@@ -129,7 +129,9 @@ static void fill_shelf(golden_rig *k)
     char *host = mem_alloc(pack_biggest(k->m.p));
     refine_error err = { 0 };
 
-    k->shelf = (shelf){ { shelf_enter, shelf_leave }, k, mem_calloc((size_t)n, sizeof(void *)) };
+    k->shelf = (shelf){ { shelf_acquire, shelf_release },
+                        k,
+                        mem_calloc((size_t)n, sizeof(void *)) };
     cr_assert(host && k->shelf.chunk);
     for (int i = 0; i < n; i++) {
         const size_t bytes = pack_chunk_at(k->m.p, i)->bytes;
@@ -259,7 +261,7 @@ static void golden_rig_open(golden_rig *k, const char *name, const char *flow, b
     k->r.vectors = k->arena;
     k->r.band_rows = k->plan.band_rows;
     k->r.spill_from = SIZE_MAX;
-    k->r.tap_context = k;
+    k->r.layer_output_context = k;
 }
 
 static void golden_rig_close(golden_rig *k)
@@ -294,7 +296,7 @@ static void expect_golden_error(golden_rig *k, const char *name, double error, d
     if (getenv("REFINE_GOLDEN_VERBOSE"))
         fprintf(stderr, "%-48s %.2e\n", name, error);
     cr_expect_leq(error, allowed, "%s: relative error %.2e", name, error);
-    k->stages++;
+    k->outputs++;
     if (error >= k->worst) {
         k->worst = error;
         snprintf(k->worst_name, sizeof k->worst_name, "%s", name);
@@ -303,7 +305,7 @@ static void expect_golden_error(golden_rig *k, const char *name, double error, d
 
 static void tell_worst(const golden_rig *k, const char *what)
 {
-    fprintf(stderr, "%s: %d stages, worst %s %.2e\n", what, k->stages, k->worst_name, k->worst);
+    fprintf(stderr, "%s: %d outputs, worst %s %.2e\n", what, k->outputs, k->worst_name, k->worst);
 }
 
 /* The tensor's values as numbers; mem_free them. */
@@ -329,9 +331,9 @@ static float *values_of(golden_rig *k, tensor t)
     return wide;
 }
 
-static void compare_golden_output(run *r, const char *name, tensor t)
+static void compare_golden_output(forward_ctx *r, const char *name, tensor t)
 {
-    golden_rig *k = r->tap_context;
+    golden_rig *k = r->layer_output_context;
     float *v = values_of(k, t);
     expect_golden_error(k, name, gold_compare(k->g, name, v, t.n, t.h, t.w, t.c), k->allowed.stage);
     mem_free(v);
@@ -358,7 +360,7 @@ static int grey_levels_apart(const golden_rig *k, const char *flow)
     return worst;
 }
 
-/* ---- stages, each from its golden input ---- */
+/* ---- layer outputs, each from its golden input ---- */
 
 static void set_prompts(golden_rig *k)
 {
@@ -385,7 +387,7 @@ static bool has_gold_prefix(const char *name, const char *with)
 }
 
 /* Stages of the models that diffusers went through. */
-static int golden_stages(const golden_rig *k)
+static int golden_outputs(const golden_rig *k)
 {
     const gold_entry *e;
     int n = 0;
@@ -401,7 +403,7 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     char last[GOLD_NAME];
 
     golden_rig_open(&k, name, "img2img", reference, compute);
-    k.r.tap = compare_golden_output;
+    k.r.layer_output = compare_golden_output;
     fresh_region(&k);
     pipeline_encode(k.p, &k.r, k.rgb_in);
 
@@ -423,7 +425,7 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     device_is_fine(&k);
     cr_expect_leq(grey_levels_apart(&k, "img2img"), k.allowed.grey);
 
-    cr_expect_eq(k.stages, golden_stages(&k) + 1, "a stage was not seen, or seen twice");
+    cr_expect_eq(k.outputs, golden_outputs(&k) + 1, "a stage was not seen, or seen twice");
     tell_worst(&k, what);
     golden_rig_close(&k);
 }
@@ -485,14 +487,14 @@ static void init_golden_latents(golden_rig *k)
     pipeline_sample_moments(k->p, 0);
     rng_randn(&g, k->p->noise, n);
     noise_is_torchs(k, "img2img.noise.init");
-    scheduler_add_noise(&k->p->sched, k->p->first, k->p->latents, k->p->noise, n);
+    euler_add_noise(&k->p->sampler, k->p->first, k->p->latents, k->p->noise, n);
 }
 
 static double step_latents_error(const golden_rig *k, const char *flow, int step)
 {
     char name[GOLD_NAME];
     snprintf(name, sizeof name, "%s.step.%d.timestep", flow, step);
-    cr_assert_eq(*find_golden(k, name)->value, k->p->sched.timestep[k->p->first + step], "%s",
+    cr_assert_eq(*find_golden(k, name)->value, k->p->sampler.timestep[k->p->first + step], "%s",
                  name);
     snprintf(name, sizeof name, "%s.step.%d.latents", flow, step);
     return planes_error(k, name, k->p->latents);

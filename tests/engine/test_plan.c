@@ -80,11 +80,11 @@ static void expect_step_predicted(double disk, double copy, uint64_t cached, con
         r = run_streaming_job(&o);
         foretold = r.predicted_step > 0 && is_within_share(r.step_median, r.predicted_step, 0.1);
         replayed = is_within_share(r.step_median, r.replayed_step, 0.1);
-        blamed = strcmp(r.wrong_rate, "") != 0;
+        blamed = strcmp(r.mispredicted_rate, "") != 0;
     }
     cr_expect(foretold, "%s: %.3f s a step, foretold %.3f", what, r.step_median, r.predicted_step);
     cr_expect(replayed, "%s: %.3f s a step, replayed %.3f", what, r.step_median, r.replayed_step);
-    cr_expect(!blamed && r.predicted_stall > 0.3, "%s: %s", what, r.wrong_rate);
+    cr_expect(!blamed && r.predicted_stall > 0.3, "%s: %s", what, r.mispredicted_rate);
 }
 
 ReleaseTest(engine_plan, foretells_a_step_that_waits_for_the_disk)

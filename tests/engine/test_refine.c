@@ -188,7 +188,7 @@ Test(engine_refine, leaves_a_trace_of_everything)
 typedef struct told {
     char name[64];
     refine_phase phase;
-    int step, item, h, w, c;
+    int step, batch_index, h, w, c;
     size_t seen;
     double sum;
 } told;
@@ -201,7 +201,7 @@ typedef struct listener {
     float latents[LATENTS];
 } listener;
 
-static int record_watched_output(void *context, const refine_stage *s)
+static int record_watched_output(void *context, const refine_layer_output *s)
 {
     listener *l = context;
     told *t = l->n ? &l->of[l->n - 1] : NULL;
@@ -209,10 +209,11 @@ static int record_watched_output(void *context, const refine_stage *s)
     if (s->first == 0) {
         cr_assert_lt(l->n, 512);
         t = &l->of[l->n++];
-        *t = (told){ "", s->phase, s->step, s->item, s->h, s->w, s->c, 0, 0 };
+        *t = (told){ "", s->phase, s->step, s->batch_index, s->h, s->w, s->c, 0, 0 };
         snprintf(t->name, sizeof t->name, "%s", s->name);
     }
-    cr_assert(t && strcmp(t->name, s->name) == 0 && t->item == s->item, "%s", s->name);
+    cr_assert(t && strcmp(t->name, s->name) == 0 && t->batch_index == s->batch_index, "%s",
+              s->name);
     cr_assert(s->first == t->seen && s->count > 0, "%s: a gap", s->name);
     t->seen += s->count;
     cr_assert_leq(t->seen, (size_t)s->h * (size_t)s->w * (size_t)s->c);
@@ -229,17 +230,19 @@ static refine_job make_watched_job(listener *l, uint8_t *out)
 {
     refine_job j = picture_job(out);
     *l = (listener){ .stop_after = -1 };
-    j.stage = record_watched_output;
-    j.stage_context = l;
+    j.layer_output = record_watched_output;
+    j.layer_output_context = l;
     return j;
 }
 
-static const told *find_recorded_output(const listener *l, const char *name, int step, int item)
+static const told *find_recorded_output(const listener *l, const char *name, int step,
+                                        int batch_index)
 {
     for (int i = 0; i < l->n; i++)
-        if (strcmp(l->of[i].name, name) == 0 && l->of[i].step == step && l->of[i].item == item)
+        if (strcmp(l->of[i].name, name) == 0 && l->of[i].step == step &&
+            l->of[i].batch_index == batch_index)
             return &l->of[i];
-    cr_assert_fail("%s of step %d, item %d was not told", name, step, item);
+    cr_assert_fail("%s of step %d, batch_index %d was not told", name, step, batch_index);
     return NULL;
 }
 
@@ -275,13 +278,13 @@ Test(engine_refine, tells_of_every_stage_of_every_input_and_step)
                         W / 8, MOMENTS));
     cr_expect(
         has_shape(find_recorded_output(&l, "vae.decoder.out", 0, 0), REFINE_DECODING, H, W, 3));
-    for (int item = 0; item < 2; item++) {
-        cr_expect_eq(find_recorded_output(&l, "text.pooled", 0, item)->phase, REFINE_TEXT);
-        cr_expect_eq(find_recorded_output(&l, "unet.mid_block.attentions.0", 2, item)->phase,
+    for (int batch_index = 0; batch_index < 2; batch_index++) {
+        cr_expect_eq(find_recorded_output(&l, "text.pooled", 0, batch_index)->phase, REFINE_TEXT);
+        cr_expect_eq(find_recorded_output(&l, "unet.mid_block.attentions.0", 2, batch_index)->phase,
                      REFINE_DENOISING);
         for (int step = 0; step < 3; step++)
-            cr_expect(has_shape(find_recorded_output(&l, "unet.out", step, item), REFINE_DENOISING,
-                                H / 8, W / 8, CONV_OUT));
+            cr_expect(has_shape(find_recorded_output(&l, "unet.out", step, batch_index),
+                                REFINE_DENOISING, H / 8, W / 8, CONV_OUT));
     }
     for (int step = 0; step < 3; step++)
         cr_expect(has_shape(find_recorded_output(&l, "latents", step, 0), REFINE_DENOISING, H / 8,
@@ -303,8 +306,8 @@ Test(engine_refine, stages_are_the_same_however_inputs_go_together)
     cr_assert_eq(together.n, apart.n);
     for (int i = 0; i < together.n; i++) {
         const told *t = &together.of[i];
-        cr_expect_eq(find_recorded_output(&apart, t->name, t->step, t->item)->sum, t->sum, "%s",
-                     t->name);
+        cr_expect_eq(find_recorded_output(&apart, t->name, t->step, t->batch_index)->sum, t->sum,
+                     "%s", t->name);
     }
 }
 
@@ -321,9 +324,10 @@ Test(engine_refine, tells_the_values_whatever_they_are_kept_in)
     for (int i = 0; i < f32.n; i++) {
         const told *t = &f32.of[i];
         if (t->step == 0 && strcmp(t->name, "latents") != 0)
-            cr_expect_float_eq(find_recorded_output(&bf16, t->name, 0, t->item)->sum / t->sum, 1.0,
-                               0.5, "%s: %g", t->name,
-                               find_recorded_output(&bf16, t->name, 0, t->item)->sum / t->sum);
+            cr_expect_float_eq(
+                find_recorded_output(&bf16, t->name, 0, t->batch_index)->sum / t->sum, 1.0, 0.5,
+                "%s: %g", t->name,
+                find_recorded_output(&bf16, t->name, 0, t->batch_index)->sum / t->sum);
     }
 }
 
@@ -533,11 +537,11 @@ static uint64_t bytes_of_a_step(const char *path)
 
 Test(engine_refine_int8, fewer_bytes_travel_and_the_picture_is_nearly_the_same)
 {
-    static uint8_t wide[PIXELS], coded[PIXELS], ints[PIXELS];
+    static uint8_t wide[PIXELS], coded[PIXELS], int8_math[PIXELS];
     char wide_pack[256];
 
     memcpy(coded, expected_image(REFINE_F32), PIXELS);
-    memcpy(ints, expected_image(REFINE_INT8), PIXELS);
+    memcpy(int8_math, expected_image(REFINE_INT8), PIXELS);
     tiny_pack(wide_pack, sizeof wide_pack, "");
     const refine_options o = cpu_f32_options(wide_pack);
     const refine_job j = picture_job(wide);
@@ -547,7 +551,7 @@ Test(engine_refine_int8, fewer_bytes_travel_and_the_picture_is_nearly_the_same)
     double by_coding = 0, by_ints = 0;
     for (int i = 0; i < PIXELS; i++) {
         by_coding += pow(coded[i] - wide[i], 2) / PIXELS;
-        by_ints += pow(ints[i] - wide[i], 2) / PIXELS;
+        by_ints += pow(int8_math[i] - wide[i], 2) / PIXELS;
     }
     const double at_45_db = 2.06, at_35_db = 20.6;
     cr_expect(by_coding > 0 && by_coding < at_45_db, "mean square %g", by_coding);

@@ -27,7 +27,7 @@ Test(engine_scratch, reuses_the_lowest_gap_that_fits)
     char *a = scratch_bytes(&s, 1000), *b = scratch_bytes(&s, 300), *c = scratch_bytes(&s, 5000);
     cr_assert_eq(block_distance(a, b), scratch_span(&s, 1000));
     cr_assert_eq(block_distance(b, c), scratch_span(&s, 300));
-    scratch_give_bytes(&s, a);
+    scratch_free_bytes(&s, a);
     cr_assert_eq(scratch_bytes(&s, 1025), (void *)(c + scratch_span(&s, 5000)),
                  "1025 bytes do not fit in 1024");
     cr_assert_eq(scratch_bytes(&s, 1024), (void *)a);
@@ -43,11 +43,11 @@ Test(engine_scratch, says_what_would_fit_below_an_end)
     const size_t two = scratch_span(&s, 1000) + scratch_span(&s, 300);
     cr_expect(scratch_fits(&s, 5000, two + scratch_span(&s, 5000)));
     cr_expect(!scratch_fits(&s, 5000, two + scratch_span(&s, 5000) - 1));
-    scratch_give_bytes(&s, a);
+    scratch_free_bytes(&s, a);
     cr_expect(scratch_fits(&s, 1024, scratch_span(&s, 1024)), "the gap is taken");
     cr_expect(!scratch_fits(&s, 1025, two), "1025 bytes do not fit in 1024");
     cr_expect(!scratch_fits(&s, SIZE_MAX / 2, 1 << 20));
-    scratch_give_bytes(&s, b);
+    scratch_free_bytes(&s, b);
     cr_expect(scratch_fits(&s, 1, scratch_span(&s, 1)) && !scratch_fits(&s, 1, 0));
     cr_expect_eq(s.peak, two, "nothing was taken");
 }
@@ -81,8 +81,8 @@ Test(engine_scratch, a_block_takes_its_bytes_aligned_and_no_more_in_a_release)
     cr_assert_eq(scratch_span(&s, 0), SCRATCH_ALIGN + 2 * GUARD_ZONE);
     cr_assert_eq(scratch_span(&s, 1000), 1024 + 2 * GUARD_ZONE);
     cr_assert(GUARDED || GUARD_ZONE == 0);
-    scratch_open(&s, NULL, SCRATCH_TOKEN, SIZE_MAX, GUARD_MOST);
-    cr_assert_eq(scratch_span(&s, 1), SCRATCH_ALIGN + 2 * GUARD_MOST, "asked for");
+    scratch_open(&s, NULL, SCRATCH_TOKEN, SIZE_MAX, GUARD_MAX);
+    cr_assert_eq(scratch_span(&s, 1), SCRATCH_ALIGN + 2 * GUARD_MAX, "asked for");
 }
 
 Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresses)
@@ -98,7 +98,7 @@ Test(engine_scratch, live_blocks_never_overlap_and_a_replay_repeats_the_addresse
         for (int i = 0; i < ROUNDS; i++) {
             seed = seed * 1664525u + 1013904223u;
             const int k = (int)(seed >> 8) % LIVE;
-            scratch_give_bytes(&s, p[k]);
+            scratch_free_bytes(&s, p[k]);
             n[k] = (seed >> 4) % 100000 + 1;
             p[k] = scratch_bytes(&s, n[k]);
             for (int j = 0; j < LIVE; j++)
@@ -180,10 +180,10 @@ Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
     scratch_rig k;
     scratch_rig_open(&k);
     spoil(k.block[2] + BYTES);
-    scratch_give_bytes(&k.s, k.block[0]);
-    scratch_give_bytes(&k.s, k.block[1]);
+    scratch_free_bytes(&k.s, k.block[0]);
+    scratch_free_bytes(&k.s, k.block[1]);
     expect_fine(&k);
-    scratch_give_bytes(&k.s, k.block[2]);
+    scratch_free_bytes(&k.s, k.block[2]);
     expect_scratch_fault(&k, "activations: byte 1001 " OF_THE_LAST);
     scratch_rig_close(&k);
 }
@@ -192,9 +192,9 @@ Test(engine_scratch, a_byte_written_before_a_block_is_found_where_nothing_is_len
 {
     scratch_rig k;
     scratch_rig_open(&k);
-    scratch_give_bytes(&k.s, k.block[1]);
+    scratch_free_bytes(&k.s, k.block[1]);
     spoil(k.block[2] - 1);
-    scratch_give_bytes(&k.s, k.block[2]);
+    scratch_free_bytes(&k.s, k.block[2]);
     expect_scratch_fault(&k, "activations: byte -1 " OF_THE_LAST);
     scratch_rig_close(&k);
 }
@@ -204,7 +204,7 @@ Test(engine_scratch, a_byte_written_before_the_first_block_is_found)
     scratch_rig k;
     scratch_rig_open(&k);
     spoil(k.region);
-    scratch_give_bytes(&k.s, k.block[0]);
+    scratch_free_bytes(&k.s, k.block[0]);
     expect_scratch_fault(
         &k, "activations: byte -256 of the block of 512 bytes at 0 was written, which is "
             "beside it");
@@ -221,7 +221,7 @@ Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
         expect_fine(&k);
         spoil(k.block[2] + (late ? 100 : BYTES));
         if (late)
-            scratch_give_bytes(&k.s, k.block[2]);
+            scratch_free_bytes(&k.s, k.block[2]);
         else
             scratch_trim(&k.s, k.block[2], 100);
         cr_expect_eq(dev_status(k.d), REFINE_EDEVICE, "%d", late);
@@ -248,7 +248,7 @@ Test(engine_scratch, all_bytes_of_blocks_are_free_to_be_written_and_then_the_reg
     scratch_trim(&k.s, k.block[2], 77);
     memset(k.block[2], 1, 77);
     for (int i = 0; i < 3; i++)
-        scratch_give_bytes(&k.s, k.block[i]);
+        scratch_free_bytes(&k.s, k.block[i]);
     k.block[0] = scratch_bytes(&k.s, 4000);
     memset(k.block[0], 1, 4000);
     scratch_close(&k.s);
@@ -267,7 +267,7 @@ Test(engine_scratch, the_sanitizer_stops_whoever_touches_what_is_not_lent_out)
     cr_expect(__asan_address_is_poisoned(k.block[2] + BYTES));
     scratch_trim(&k.s, k.block[2], 100);
     cr_expect(__asan_region_is_poisoned(k.block[2], BYTES) == k.block[2] + 100);
-    scratch_give_bytes(&k.s, k.block[1]);
+    scratch_free_bytes(&k.s, k.block[1]);
     cr_expect(__asan_address_is_poisoned(k.block[1]));
     cr_expect(!__asan_address_is_poisoned(k.block[2]));
     scratch_rig_close(&k);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_DIM = 384 };
+enum { DIM_MAX = 384 };
 
 /* One ulp of the angle's float32 rounding, at the largest angle: 1152 radians. */
 static const double TOLERANCE = 6.2e-5;
@@ -35,7 +35,7 @@ Test(engine_embed, puts_cosines_first)
 
 Test(engine_embed, matches_the_reference_at_timestep_181)
 {
-    float out[MAX_DIM];
+    float out[DIM_MAX];
     embed_sinusoid(out, 181.0f, 384);
     expect_sinusoid_near(out[0], 0.35079736, 181, "cos 0");
     expect_sinusoid_near(out[1], -0.96501714, 181, "cos 1");
@@ -47,11 +47,11 @@ Test(engine_embed, matches_the_reference_at_timestep_181)
 static void check_embed_vector(const char *name, const json_t *v)
 {
     double want[4], value = 0;
-    float out[MAX_DIM];
+    float out[DIM_MAX];
     const int dim = (int)json_integer_value(json_object_get(v, "dim"));
     cr_assert(sscanf(name, "t=%lf", &value) == 1 ||
               sscanf(name, "add_time value %lf", &value) == 1);
-    cr_assert(dim > 0 && dim <= MAX_DIM);
+    cr_assert(dim > 0 && dim <= DIM_MAX);
 
     embed_sinusoid(out, (float)value, dim);
     cr_assert_eq(vectors_doubles(v, "first4", want, 4), 4);

@@ -6,37 +6,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-static layout build_checked_layout(const model_config *c)
+static weight_list build_checked_list(const model_config *c)
 {
-    layout l;
+    weight_list l;
     cr_assert_eq(model_config_check(c, NULL), REFINE_OK);
-    cr_assert_eq(layout_build(&l, c), REFINE_OK);
+    cr_assert_eq(weight_list_build(&l, c), REFINE_OK);
     return l;
 }
 
-Test(engine_layout, has_every_parameter_of_the_refiner_once)
+Test(engine_weight_list, has_every_parameter_of_the_refiner_once)
 {
-    layout l = build_checked_layout(&MODEL_REFINER);
+    weight_list l = build_checked_list(&MODEL_REFINER);
     uint64_t per[N_SEGMENTS] = { 0 }, total = 0;
     for (int i = 0; i < l.n; i++) {
-        per[l.entry[i].seg] += layout_elements(&l.entry[i]);
-        total += layout_elements(&l.entry[i]);
+        per[l.entry[i].seg] += weight_elements(&l.entry[i]);
+        total += weight_elements(&l.entry[i]);
     }
     cr_assert_eq(total, 3037840363u); /* the published checkpoint */
     cr_assert_eq(per[SEG_TOKENS], 49408u * 1280);
     cr_assert_eq(per[SEG_UNET] + per[SEG_ONCE] + 1161220 - 0, 2259526660u,
                  "UNet matrices and its 1161220 numbers in vectors");
-    layout_free(&l);
+    weight_list_free(&l);
 }
 
-Test(engine_layout, lists_segments_in_order_and_names_once)
+Test(engine_weight_list, lists_segments_in_order_and_names_once)
 {
-    layout l = build_checked_layout(&MODEL_TINY);
+    weight_list l = build_checked_list(&MODEL_TINY);
     for (int i = 1; i < l.n; i++)
         cr_assert_leq(l.entry[i - 1].seg, l.entry[i].seg);
     for (int i = 0; i < l.n; i++)
-        cr_assert_eq(layout_find(&l, l.entry[i].name), i, "%s", l.entry[i].name);
-    layout_free(&l);
+        cr_assert_eq(weight_list_find(&l, l.entry[i].name), i, "%s", l.entry[i].name);
+    weight_list_free(&l);
 }
 
 /* The reference list: component, name, dtype, shape... one tensor a line. */
@@ -56,7 +56,7 @@ static const char *prefix_of(const char *component)
     return strcmp(component, "vae") == 0 ? "vae" : "text";
 }
 
-static int times_used(const layout *l, const char *name)
+static int times_used(const weight_list *l, const char *name)
 {
     int n = 0;
     for (int i = 0; i < l->n; i++)
@@ -65,7 +65,7 @@ static int times_used(const layout *l, const char *name)
     return n;
 }
 
-Test(engine_layout, uses_every_published_tensor_exactly_once, .timeout = 60)
+Test(engine_weight_list, uses_every_published_tensor_exactly_once, .timeout = 60)
 {
     FILE *f = open_reference_list();
     char line[1024], component[64], tensor_name[256];
@@ -74,10 +74,10 @@ Test(engine_layout, uses_every_published_tensor_exactly_once, .timeout = 60)
         printf("SKIP the list of published tensors is not here\n");
         cr_skip_test("the list of published tensors is not here");
     }
-    layout l = build_checked_layout(&MODEL_REFINER);
+    weight_list l = build_checked_list(&MODEL_REFINER);
     cr_assert_not_null(fgets(line, sizeof line, f));
     while (fgets(line, sizeof line, f)) {
-        char name[LAYOUT_NAME * 3];
+        char name[WEIGHT_NAME * 3];
         cr_assert_eq(sscanf(line, "%63s %255s", component, tensor_name), 2);
         snprintf(name, sizeof name, "%s.%s", prefix_of(component), tensor_name);
         cr_assert_eq(times_used(&l, name), 1, "%s", name);
@@ -85,5 +85,5 @@ Test(engine_layout, uses_every_published_tensor_exactly_once, .timeout = 60)
     }
     cr_assert_eq(n, 1985);
     (void)fclose(f);
-    layout_free(&l);
+    weight_list_free(&l);
 }

@@ -16,24 +16,24 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { READ_MOST = 4 << 20 };
+enum { READ_MAX = 4 << 20 };
 
 static void read_whole_pack(const pack *p)
 {
-    static char out[READ_MOST];
-    static uint16_t row[READ_MOST / 2];
+    static char out[READ_MAX];
+    static uint16_t row[READ_MAX / 2];
     size_t len;
 
     (void)pack_meta(p, &len);
     (void)pack_merges(p, &len);
     for (int i = 0; i < n_pack_chunks(p); i++)
-        if (pack_chunk_at(p, i)->bytes <= READ_MOST)
+        if (pack_chunk_at(p, i)->bytes <= READ_MAX)
             (void)pack_read_chunk(p, i, out, NULL);
     for (int i = 0; i < n_pack_tensors(p); i++) {
         const pack_tensor *t = pack_tensor_at(p, i);
         (void)pack_tensor_name(p, i);
         if (t->segment == PACK_SEGMENT_TOKENS && t->dtype == 1 && t->kh == 1 && t->kw == 1 &&
-            t->c_in <= READ_MOST / 2)
+            t->c_in <= READ_MAX / 2)
             (void)pack_read_row(p, i, (int)t->rows - 1, row, NULL);
     }
 }

@@ -40,8 +40,8 @@ static void check_source(const weight_source *s)
 {
     for (int e = 0; e < s->list.n; e++)
         for (int part = 0; part < s->list.entry[e].n_sources; part++) {
-            const layout_entry *l = &s->list.entry[e];
-            const uint64_t n = layout_elements(l) / (uint64_t)l->n_sources;
+            const weight_entry *l = &s->list.entry[e];
+            const uint64_t n = weight_elements(l) / (uint64_t)l->n_sources;
             uint16_t row[4096];
             /* The transposed one is read by rows. */
             const size_t width = (size_t)l->c_in <= 4096 ? (size_t)l->c_in : 0;

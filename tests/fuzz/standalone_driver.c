@@ -17,7 +17,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { CUTS = 16, MAX_OPEN = 16 };
+enum { CUTS = 16, OPEN_FILES_MAX = 16 };
 
 static int n_files; /* nftw() passes no context */
 
@@ -69,7 +69,7 @@ static int run_file(const char *path, const struct stat *st, int type, struct FT
 int main(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        if (nftw(argv[i], run_file, MAX_OPEN, FTW_PHYS) != 0) {
+        if (nftw(argv[i], run_file, OPEN_FILES_MAX, FTW_PHYS) != 0) {
             fprintf(stderr, "%s: could not be walked\n", argv[i]);
             return 1;
         }

@@ -15,11 +15,11 @@
 #include <criterion/criterion.h>
 
 /* Devices in BF16: this machine's, and one that stores operands as the other kind does. */
-static void open_both(dev *d[2], bool ints)
+static void open_both(dev *d[2], bool int8_math)
 {
 #if defined(__x86_64__)
     for (int i = 0; i < 2; i++)
-        d[i] = ints ? field_cpu_ints(DT_BF16, 1 + i) : field_cpu(DT_BF16, 1 + i);
+        d[i] = int8_math ? field_cpu_ints(DT_BF16, 1 + i) : field_cpu(DT_BF16, 1 + i);
     if (isa_available() & ISA_AVX2) {
         cpu_of(d[1])->bf16 = &GEMM_BF16_TWIN;
         return;
@@ -27,7 +27,7 @@ static void open_both(dev *d[2], bool ints)
     dev_close(d[0]);
     dev_close(d[1]);
 #else
-    (void)d, (void)ints;
+    (void)d, (void)int8_math;
 #endif
     cr_skip_test("no AVX2 here, and so nothing to compare with");
 }
@@ -67,10 +67,10 @@ static void expect_same_bf16_fields(field a, field b, const char *what, int i)
     field_free(&b);
 }
 
-static void same_linears(const linear_case *cases, int n, bool ints)
+static void same_linears(const linear_case *cases, int n, bool int8_math)
 {
     dev *d[2];
-    open_both(d, ints);
+    open_both(d, int8_math);
     for (int i = 0; i < n; i++) {
         linear_case c = cases[i];
         c.type = as_bf16(c.type);
@@ -79,10 +79,10 @@ static void same_linears(const linear_case *cases, int n, bool ints)
     close_both(d);
 }
 
-static void same_convolutions(const conv_case *cases, int n, bool ints)
+static void same_convolutions(const conv_case *cases, int n, bool int8_math)
 {
     dev *d[2];
-    open_both(d, ints);
+    open_both(d, int8_math);
     for (int i = 0; i < n; i++) {
         conv_case c = cases[i];
         c.type = as_bf16(c.type);

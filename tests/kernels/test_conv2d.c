@@ -76,13 +76,13 @@ Test(kernels_conv2d, multiplies_integers_exactly)
  * is normalised and through silu lies in [-0.3, 2], so that a step is twice as large. */
 Test(kernels_conv2d, loses_what_rounding_the_input_loses)
 {
-    dev *exact = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    dev *exact = field_cpu(DT_F32, 2), *int8_math = field_cpu_ints(DT_F32, 2);
     for (int i = 0; i < N_CONV_INT8; i++) {
         const conv_case *c = &CONV_INT8[i];
         const conv_cut whole = { .c = c };
         if (c->type != DT_F32)
             continue;
-        field want = conv_result(exact, &whole), got = conv_result(ints, &whole);
+        field want = conv_result(exact, &whole), got = conv_result(int8_math, &whole);
         const int k = conv_k(c);
         const double deviation = sqrt(k) / 127 / 6 * (c->norm ? 2 : 1);
         const double distance = field_distance(&got, &want);
@@ -92,7 +92,7 @@ Test(kernels_conv2d, loses_what_rounding_the_input_loses)
         field_free(&got);
     }
     dev_close(exact);
-    dev_close(ints);
+    dev_close(int8_math);
 }
 
 /* ---- invariances: not one bit may differ ---- */

@@ -24,7 +24,7 @@ extern const struct int8_variant INT8_BYTES;
 #include <math.h>
 #include <stdlib.h>
 
-enum { PIXELS_MOST = 23, ROWS_MOST = 61, GROUPS_MOST = 13, K_MOST = GROUPS_MOST * I8_GROUP };
+enum { PIXELS_MAX = 23, ROWS_MAX = 61, GROUPS_MAX = 13, K_MAX = GROUPS_MAX * I8_GROUP };
 enum { D_STRIDE = 80, GUARD = 64 };
 
 static float random_int8_input(uint32_t *state)
@@ -36,7 +36,7 @@ static float random_int8_input(uint32_t *state)
 /* A case, its operands as a variant wants them, and what should come out. */
 typedef struct int8_bench {
     int pixels, rows, groups;
-    float x[PIXELS_MOST][K_MOST], w[ROWS_MOST][K_MOST];
+    float x[PIXELS_MAX][K_MAX], w[ROWS_MAX][K_MAX];
     char *tile, *a, *panels;
     size_t a_bytes;
     int n_panels;
@@ -103,11 +103,11 @@ static void pack_int8_operands(int8_bench *b, const int8_variant *v)
         v->pack(b->panels + (size_t)i * panel, b->tile, b->rows, i * INT8_PANEL, 0, b->groups);
 }
 
-/* D of a variant, PIXELS_MOST x D_STRIDE, and what lies behind it. */
+/* D of a variant, PIXELS_MAX x D_STRIDE, and what lies behind it. */
 static float *multiply_int8_variant(int8_bench *b, const int8_variant *v, bool add)
 {
-    float *d = alloc_aligned_bytes(sizeof(float) * (PIXELS_MOST * D_STRIDE + GUARD));
-    for (int i = 0; i < PIXELS_MOST * D_STRIDE + GUARD; i++)
+    float *d = alloc_aligned_bytes(sizeof(float) * (PIXELS_MAX * D_STRIDE + GUARD));
+    for (int i = 0; i < PIXELS_MAX * D_STRIDE + GUARD; i++)
         d[i] = 0.5f;
     pack_int8_operands(b, v);
     v->product(d, D_STRIDE, b->a, b->a_bytes, b->pixels, b->panels, b->n_panels, b->groups, add);
@@ -134,7 +134,7 @@ static void expect_definition(const int8_variant *v, int pixels, int rows, int g
 {
     int8_bench *b = open_int8_bench(pixels, rows, groups);
     float *d = multiply_int8_variant(b, v, add);
-    for (int p = 0; p < PIXELS_MOST; p++)
+    for (int p = 0; p < PIXELS_MAX; p++)
         for (int r = 0; r < D_STRIDE; r++) {
             const double got = (double)d[p * D_STRIDE + r];
             if (p >= pixels || r >= b->n_panels * INT8_PANEL) {
@@ -167,7 +167,7 @@ static void expect_same_bits(const int8_variant *v)
     for (int i = 0; int8_nth(i, &runs); i++)
         plain = int8_nth(i, &runs); /* the last */
     float *theirs = multiply_int8_variant(b, plain, true);
-    cr_expect(memcmp(mine, theirs, sizeof(float) * PIXELS_MOST * D_STRIDE) == 0, "%s", v->name);
+    cr_expect(memcmp(mine, theirs, sizeof(float) * PIXELS_MAX * D_STRIDE) == 0, "%s", v->name);
     free(mine);
     free(theirs);
     close_int8_bench(b);

@@ -95,20 +95,20 @@ Test(kernels_linear, loses_what_rounding_the_input_loses)
 {
     const linear_case c = { 1,        24,    24,    640,   256,   DT_F32, DT_I8G64,
                             ACT_NONE, false, false, false, false, 0 };
-    dev *exact = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    dev *exact = field_cpu(DT_F32, 2), *int8_math = field_cpu_ints(DT_F32, 2);
     field f[LINEAR_FIELDS];
 
     linear_fields(f, &c, false);
     linear_run(exact, f, c.act);
     field want = field_copy(&f[LINEAR_Y]);
-    linear_run(ints, f, c.act);
+    linear_run(int8_math, f, c.act);
     const double deviation = sqrt(c.k) / 127 / 6, distance = field_distance(&f[LINEAR_Y], &want);
     cr_expect(distance < 6 * deviation && distance > 0.2 * deviation, "%g of %g", distance,
               deviation);
     field_free(&want);
     linear_free_fields(f);
     dev_close(exact);
-    dev_close(ints);
+    dev_close(int8_math);
 }
 
 /* What is not of the compute type (the VAE's pictures) meets decoded weights. */
@@ -116,18 +116,18 @@ Test(kernels_linear, multiplies_integers_only_for_inputs_of_the_compute_type)
 {
     const linear_case c = { 1,        12,   12,    64,    64,    DT_F16, DT_I8G64,
                             ACT_NONE, true, false, false, false, 4 };
-    dev *plain = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    dev *plain = field_cpu(DT_F32, 2), *int8_math = field_cpu_ints(DT_F32, 2);
     field f[LINEAR_FIELDS];
 
     linear_fields(f, &c, false);
     linear_run(plain, f, c.act);
     field want = field_copy(&f[LINEAR_Y]);
-    linear_run(ints, f, c.act);
+    linear_run(int8_math, f, c.act);
     cr_expect(field_same_bytes(&f[LINEAR_Y], &want));
     field_free(&want);
     linear_free_fields(f);
     dev_close(plain);
-    dev_close(ints);
+    dev_close(int8_math);
 }
 
 /* ---- invariances: not one bit may differ ---- */
@@ -185,12 +185,12 @@ static void expect_same_cpu_linear_for_all_cuts(dev *cpu, dtype weights)
 
 Test(kernels_linear, does_not_depend_on_how_the_matrix_is_cut_into_chunks)
 {
-    dev *floats = field_cpu(DT_F32, 2), *ints = field_cpu_ints(DT_F32, 2);
+    dev *floats = field_cpu(DT_F32, 2), *int8_math = field_cpu_ints(DT_F32, 2);
     expect_same_cpu_linear_for_all_cuts(floats, DT_F16);
     expect_same_cpu_linear_for_all_cuts(floats, DT_I8G64);
-    expect_same_cpu_linear_for_all_cuts(ints, DT_I8G64);
+    expect_same_cpu_linear_for_all_cuts(int8_math, DT_I8G64);
     dev_close(floats);
-    dev_close(ints);
+    dev_close(int8_math);
 }
 
 Test(kernels_linear, does_not_depend_on_how_many_images_travel_together)

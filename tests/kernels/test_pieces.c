@@ -12,7 +12,7 @@ static void expect_whole(int length, int about)
     cr_assert(2 * p.size <= 3 * about || p.n == 1, "%d about %d: %d", length, about, p.size);
 }
 
-Test(kernels_pieces, cover_every_length_once)
+Test(kernels_blocks, cover_every_length_once)
 {
     const int about[] = { 1, 7, 128, 512 };
     for (int i = 0; i < 4; i++)

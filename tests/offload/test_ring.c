@@ -3,7 +3,7 @@
 
 #include <criterion/criterion.h>
 
-enum { LIVE_MOST = 64 };
+enum { LIVE_MAX = 64 };
 
 typedef struct ring_piece {
     size_t at, bytes;
@@ -22,21 +22,21 @@ Test(offload_ring, pieces_that_are_taken_never_overlap_or_leave_the_ring)
     uint32_t x = 1;
     for (int round = 0; round < 200; round++) {
         const size_t bytes = 256 * (4 + draw_ring_bits(&x) % 60);
-        ring_piece live[LIVE_MOST];
+        ring_piece live[LIVE_MAX];
         int first = 0, n = 0;
         ring r;
         ring_open(&r, bytes + draw_ring_bits(&x) % 256);
         for (int i = 0; i < 500; i++) {
             ring_piece p = { .bytes = 1 + draw_ring_bits(&x) % (bytes / 2) };
-            if (n < LIVE_MOST && draw_ring_bits(&x) % 3 && ring_take(&r, p.bytes, &p.at, &p.end)) {
+            if (n < LIVE_MAX && draw_ring_bits(&x) % 3 && ring_alloc(&r, p.bytes, &p.at, &p.end)) {
                 cr_assert_eq(p.at % RING_ALIGN, 0);
                 cr_assert_leq(p.at + p.bytes, bytes);
                 for (int k = 0; k < n; k++)
-                    cr_assert(are_ring_pieces_disjoint(p, live[(first + k) % LIVE_MOST]));
-                live[(first + n++) % LIVE_MOST] = p;
+                    cr_assert(are_ring_pieces_disjoint(p, live[(first + k) % LIVE_MAX]));
+                live[(first + n++) % LIVE_MAX] = p;
             } else if (n > 0) {
-                ring_give(&r, live[first].end);
-                first = (first + 1) % LIVE_MOST;
+                ring_free(&r, live[first].end);
+                first = (first + 1) % LIVE_MAX;
                 n--;
             }
         }
@@ -51,8 +51,8 @@ Test(offload_ring, an_empty_ring_takes_any_piece_up_to_its_size)
     for (int i = 0; i < 300; i++) {
         size_t at;
         uint64_t end;
-        cr_assert(ring_take(&r, 1 + draw_ring_bits(&x) % 2560, &at, &end));
-        ring_give(&r, end);
+        cr_assert(ring_alloc(&r, 1 + draw_ring_bits(&x) % 2560, &at, &end));
+        ring_free(&r, end);
     }
 }
 
@@ -62,9 +62,9 @@ Test(offload_ring, a_piece_larger_than_the_ring_is_refused_and_nothing_is_taken)
     size_t at;
     uint64_t end;
     ring_open(&r, 1024);
-    cr_assert_not(ring_take(&r, 1025, &at, &end));
-    cr_assert(ring_take(&r, 1024, &at, &end));
-    cr_assert_not(ring_take(&r, 1, &at, &end));
+    cr_assert_not(ring_alloc(&r, 1025, &at, &end));
+    cr_assert(ring_alloc(&r, 1024, &at, &end));
+    cr_assert_not(ring_alloc(&r, 1, &at, &end));
 }
 
 /* The promise stream_ring_min() passes on to the plan. */
@@ -83,16 +83,16 @@ Test(offload_ring, the_minimum_holds_its_group_wherever_the_group_begins)
         ring r;
         ring_open(&r, ring_min(sum, biggest));
         for (int before = (int)(draw_ring_bits(&x) % 40); before > 0; before--) {
-            cr_assert(ring_take(&r, 256 * (1 + draw_ring_bits(&x) % (biggest / 256)), &at, &end));
-            ring_give(&r, end);
+            cr_assert(ring_alloc(&r, 256 * (1 + draw_ring_bits(&x) % (biggest / 256)), &at, &end));
+            ring_free(&r, end);
         }
         /* One more, left when the group is partly in: the worst place to begin. */
         uint64_t left;
-        cr_assert(ring_take(&r, biggest, &at, &left));
+        cr_assert(ring_alloc(&r, biggest, &at, &left));
         for (int i = 0; i < n; i++)
-            if (!ring_take(&r, group[i], &at, &end)) {
-                ring_give(&r, left);
-                cr_assert(ring_take(&r, group[i], &at, &end), "piece %d of %d", i, n);
+            if (!ring_alloc(&r, group[i], &at, &end)) {
+                ring_free(&r, left);
+                cr_assert(ring_alloc(&r, group[i], &at, &end), "piece %d of %d", i, n);
             }
     }
 }

@@ -14,103 +14,103 @@ static const int ORDER[] = { 2, 3, 4, 5, 6, 4, 5, 6, 4, 5, 6, 4, 4 };
 
 enum { VISITS = sizeof ORDER / sizeof ORDER[0] };
 
-static script open_script(const bool *resident)
+static schedule open_schedule(const bool *resident)
 {
-    script s;
-    cr_assert(script_open(&s, PASSES, N_PASSES, resident, CHUNKS));
+    schedule s;
+    cr_assert(schedule_open(&s, PASSES, N_PASSES, resident, CHUNKS));
     return s;
 }
 
 /* Chunks of the trips, as a string of digits. */
-static void expect_schedule_transfers(const script *s, const char *want)
+static void expect_schedule_transfers(const schedule *s, const char *want)
 {
     char got[VISITS + 1] = "";
     int n = 0;
-    cursor c = script_begin(s);
-    while (script_to_trip(s, &c)) {
-        cr_assert_eq(c.trip, (uint64_t)n);
+    cursor c = schedule_begin(s);
+    while (schedule_to_transfer(s, &c)) {
+        cr_assert_eq(c.transfer, (uint64_t)n);
         got[n++] = (char)('0' + c.chunk);
-        script_next(s, &c);
+        schedule_next(s, &c);
     }
     got[n] = '\0';
     cr_assert_str_eq(got, want);
 }
 
-Test(offload_script, visits_follow_the_passes_and_skip_empty_ones)
+Test(offload_schedule, visits_follow_the_passes_and_skip_empty_ones)
 {
-    script s = open_script(NULL);
-    cursor c = script_begin(&s);
+    schedule s = open_schedule(NULL);
+    cursor c = schedule_begin(&s);
     for (int i = 0; i < VISITS; i++) {
-        cr_assert_not(script_at_end(&s, &c));
-        cr_assert_eq(c.visit, (uint64_t)i);
+        cr_assert_not(schedule_at_end(&s, &c));
+        cr_assert_eq(c.use, (uint64_t)i);
         cr_assert_eq(c.chunk, ORDER[i]);
-        cr_assert(script_is_trip(&s, &c));
-        script_next(&s, &c);
+        cr_assert(schedule_is_transfer(&s, &c));
+        schedule_next(&s, &c);
     }
-    cr_assert(script_at_end(&s, &c));
-    script_close(&s);
+    cr_assert(schedule_at_end(&s, &c));
+    schedule_close(&s);
 }
 
-Test(offload_script, a_script_of_nothing_is_at_its_end)
+Test(offload_schedule, a_script_of_nothing_is_at_its_end)
 {
-    script s;
-    cr_assert(script_open(&s, NULL, 0, NULL, 0));
-    cursor c = script_begin(&s);
-    cr_assert(script_at_end(&s, &c));
-    cr_assert_not(script_to_trip(&s, &c));
-    script_close(&s);
+    schedule s;
+    cr_assert(schedule_open(&s, NULL, 0, NULL, 0));
+    cursor c = schedule_begin(&s);
+    cr_assert(schedule_at_end(&s, &c));
+    cr_assert_not(schedule_to_transfer(&s, &c));
+    schedule_close(&s);
 }
 
-Test(offload_script, a_resident_chunk_travels_on_its_first_visit_only)
+Test(offload_schedule, a_resident_chunk_travels_on_its_first_visit_only)
 {
     bool resident[CHUNKS] = { [3] = true, [4] = true };
-    script s = open_script(resident);
+    schedule s = open_schedule(resident);
     expect_schedule_transfers(&s, "234565656");
-    script_close(&s);
+    schedule_close(&s);
 }
 
-Test(offload_script, what_travelled_is_held_in_the_next_run)
+Test(offload_schedule, what_travelled_is_held_in_the_next_run)
 {
     bool resident[CHUNKS] = { [3] = true, [4] = true, [6] = true };
-    script s = open_script(resident);
-    cursor c = script_begin(&s);
+    schedule s = open_schedule(resident);
+    cursor c = schedule_begin(&s);
     for (int i = 0; i < 3; i++) /* 2 3 4, but not yet 6 */
-        script_next(&s, &c);
-    script_hold_before(&s, &c);
+        schedule_next(&s, &c);
+    schedule_hold_before(&s, &c);
     expect_schedule_transfers(&s, "25655");
 
-    c = script_begin(&s);
-    while (!script_at_end(&s, &c))
-        script_next(&s, &c);
-    script_hold_before(&s, &c);
+    c = schedule_begin(&s);
+    while (!schedule_at_end(&s, &c))
+        schedule_next(&s, &c);
+    schedule_hold_before(&s, &c);
     expect_schedule_transfers(&s, "2555");
-    script_close(&s);
+    schedule_close(&s);
 }
 
-Test(offload_script, it_knows_whether_residents_are_still_to_come)
+Test(offload_schedule, it_knows_whether_residents_are_still_to_come)
 {
     bool resident[CHUNKS] = { [5] = true };
-    script s = open_script(resident);
-    cursor c = script_begin(&s);
+    schedule s = open_schedule(resident);
+    cursor c = schedule_begin(&s);
     for (int i = 0; i < VISITS; i++) {
-        cr_assert_eq(script_needs_residents(&s, &c), i <= 9, "visit %d", i);
-        script_next(&s, &c);
+        cr_assert_eq(schedule_needs_residents(&s, &c), i <= 9, "visit %d", i);
+        schedule_next(&s, &c);
     }
-    cr_assert_not(script_needs_residents(&s, &c));
-    script_close(&s);
+    cr_assert_not(schedule_needs_residents(&s, &c));
+    schedule_close(&s);
 }
 
-Test(offload_script, each_failing_allocation_is_answered)
+Test(offload_schedule, each_failing_allocation_is_answered)
 {
     const uint64_t before = mem_used().now;
-    script s;
+    schedule s;
     for (long k = 0; k < 4; k++) {
         mem_fail_after(k, MEM_FAIL_ONCE);
-        cr_assert_not(script_open(&s, PASSES, N_PASSES, NULL, CHUNKS));
+        cr_assert_not(schedule_open(&s, PASSES, N_PASSES, NULL, CHUNKS));
         cr_assert_eq(mem_used().now, before);
     }
     mem_fail_after(-1, MEM_FAIL_ONCE);
-    s = open_script(NULL);
-    cr_assert_leq(mem_used().now - before, script_memory(N_PASSES, CHUNKS));
-    script_close(&s);
+    s = open_schedule(NULL);
+    cr_assert_leq(mem_used().now - before, schedule_memory(N_PASSES, CHUNKS));
+    schedule_close(&s);
 }

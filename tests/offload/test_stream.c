@@ -106,7 +106,7 @@ Test(offload_stream, residents_travel_once_and_stay_over_a_restart)
         const stream_stats one = stream_get_stats(r.s);
         const int in_unet = n_residents(&r) - 1;
         cr_assert_eq(one.resident_hits, (uint64_t)(in_unet * (STEPS - 1)));
-        cr_assert_eq(one.chunks + one.resident_hits, (uint64_t)rig_visits(&r));
+        cr_assert_eq(one.chunks + one.resident_hits, (uint64_t)rig_uses(&r));
 
         cr_assert_eq(stream_restart(r.s), REFINE_OK);
         cr_assert(rig_play(&r, 2));
@@ -144,13 +144,13 @@ Test(offload_stream, dropped_residents_travel_again)
     rig_make_resident(&r);
     rig_open_stream(&r);
     for (int p = 0; p < 3; p++)
-        for (int k = 0; k < r.script[p].passes; k++)
-            cr_assert(rig_visit(&r, r.script[p].first, r.script[p].end, 1));
+        for (int k = 0; k < r.schedule[p].passes; k++)
+            cr_assert(rig_use(&r, r.schedule[p].first, r.schedule[p].end, 1));
     int reads, wrong;
     order_device_finish(r.d, &reads, &wrong);
     stream_drop_residents(r.s);
     memset(r.residents, 0x55, r.residents_bytes);
-    cr_assert(rig_visit(&r, r.script[3].first, r.script[3].end, 1));
+    cr_assert(rig_use(&r, r.schedule[3].first, r.schedule[3].end, 1));
 
     const uint64_t before = stream_get_stats(r.s).resident_hits;
     cr_assert_eq(stream_restart(r.s), REFINE_OK);
@@ -184,7 +184,7 @@ Test(offload_stream, a_restart_in_the_middle_begins_at_the_beginning)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
-        for (int n = 0; n < rig_visits(&r) || n == 0; n += 5) {
+        for (int n = 0; n < rig_uses(&r) || n == 0; n += 5) {
             rig_configure(&r, dev_open_order((order)o, (unsigned)n), 2 << 20);
             if (n % 2)
                 rig_make_resident(&r);
@@ -193,7 +193,7 @@ Test(offload_stream, a_restart_in_the_middle_begins_at_the_beginning)
             cr_assert_eq(stream_restart(r.s), REFINE_OK);
             cr_assert(rig_play(&r, 1), "%s", dev_why(r.d));
             order_device_finish(r.d, &reads, &wrong);
-            cr_assert_eq(reads, n + rig_visits(&r));
+            cr_assert_eq(reads, n + rig_uses(&r));
             cr_assert_eq(wrong, 0, "order %d, restarted after %d visits", o, n);
             rig_stop(&r);
         }
@@ -210,7 +210,7 @@ Test(offload_stream, it_closes_at_any_moment)
             rig_open_stream(&r);
             rig_begin_to_play(&r, n);
             if (n == 3) /* the next one stays inside */
-                (void)stream_weights(r.s)->enter(stream_weights(r.s), r.script[2].first);
+                (void)stream_weights(r.s)->acquire(stream_weights(r.s), r.schedule[2].first);
             stream_close(r.s);
             r.s = NULL;
             cr_assert_eq(order_device_live(r.d), 2, "the ring and the residents");
@@ -229,7 +229,7 @@ Test(offload_stream, a_visit_out_of_order_is_our_bug, .signal = 6)
     rig_open_stream(&r);
     (void)unlink(r.f.path);
     weights *w = stream_weights(r.s);
-    (void)w->enter(w, r.script[0].first + 1);
+    (void)w->acquire(w, r.schedule[0].first + 1);
 }
 
 Test(offload_stream, dropping_residents_that_are_still_needed_is_our_bug, .signal = 6)

@@ -29,8 +29,8 @@ typedef struct expected {
 static expected expected_run_reads(const rig *r, bool first)
 {
     expected e = { 0 };
-    for (int p = 0; p < r->c.n_script; p++) {
-        const stream_pass s = r->script[p];
+    for (int p = 0; p < r->c.n_passes; p++) {
+        const stream_pass s = r->schedule[p];
         e.disk += (uint64_t)s.passes * stored_of_streamed(r, s);
         e.disk += first ? rig_stored(r, r->cached, s) + rig_stored(r, r->resident, s) : 0;
         e.hits += (uint64_t)n_set(r->cached, s) * (uint64_t)(s.passes - first);
@@ -89,7 +89,7 @@ Test(offload_stream_cache, residents_and_cached_chunks_get_along)
             rig_configure(&r, dev_open_order((order)o, 5), 3 << 20);
             rig_make_resident(&r);
             rig_make_cached(&r);
-            cr_assert_gt(n_set(r.cached, r.script[2]), 0);
+            cr_assert_gt(n_set(r.cached, r.schedule[2]), 0);
             play_cached(&r);
             rig_stop(&r);
         }
@@ -102,25 +102,25 @@ Test(offload_stream_cache, a_cache_of_everything_needs_the_disk_once)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     rig_configure(&r, dev_open_order(ORDER_RANDOM, 5), 3 << 20);
-    for (int i = r.script[0].first; i < r.script[3].end; i++)
+    for (int i = r.schedule[0].first; i < r.schedule[3].end; i++)
         r.cached[i] = true;
     rig_open_stream(&r);
     cr_assert(rig_play(&r, 1));
     const stream_stats one = stream_get_stats(r.s);
     pack_fixture_free(&r.f); /* and the file's bytes are of no use any more */
     cr_assert_eq(stream_restart(r.s), REFINE_OK);
-    for (int p = 0; p < r.c.n_script; p++)
-        for (int k = 0; k < r.script[p].passes; k++)
-            for (int c = r.script[p].first; c < r.script[p].end; c++) {
+    for (int p = 0; p < r.c.n_passes; p++)
+        for (int k = 0; k < r.schedule[p].passes; k++)
+            for (int c = r.schedule[p].first; c < r.schedule[p].end; c++) {
                 weights *w = stream_weights(r.s);
-                cr_assert_not_null(w->enter(w, c));
-                w->leave(w, c);
+                cr_assert_not_null(w->acquire(w, c));
+                w->release(w, c);
             }
     const stream_stats two = stream_get_stats(r.s);
     cr_assert_eq(two.disk_bytes, one.disk_bytes);
     cr_assert_eq(two.decoded_bytes, one.decoded_bytes);
     cr_assert_eq(two.copied_bytes, 2 * one.copied_bytes);
-    cr_assert_eq(two.cache_hits - one.cache_hits, (uint64_t)rig_visits(&r));
+    cr_assert_eq(two.cache_hits - one.cache_hits, (uint64_t)rig_uses(&r));
     rig_close(&r);
 }
 
@@ -134,11 +134,11 @@ Test(offload_stream_cache, a_cached_chunk_is_never_read_twice_at_once)
         for (int o = 0; o < N_ORDERS; o++)
             for (int which = 0; which <= 2; which += 2) {
                 rig_configure(&r, dev_open_order((order)o, 5), 3 << 20);
-                for (int i = r.script[2].first + 2; i < r.script[2].end; i++)
+                for (int i = r.schedule[2].first + 2; i < r.schedule[2].end; i++)
                     r.resident[i] = true;
-                r.cached[r.script[2].first] = r.cached[r.script[2].first + 1] = true;
-                r.script[0] = r.script[1] = r.script[3] = (stream_pass){ 0 };
-                r.script[2].passes = 12;
+                r.cached[r.schedule[2].first] = r.cached[r.schedule[2].first + 1] = true;
+                r.schedule[0] = r.schedule[1] = r.schedule[3] = (stream_pass){ 0 };
+                r.schedule[2].passes = 12;
                 r.c.slots = 16;
                 r.c.reader = which;
                 play_cached(&r);
@@ -153,7 +153,7 @@ Test(offload_stream_cache, a_restart_in_the_middle_keeps_what_is_cached)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
-        for (int n = 0; n < rig_visits(&r) || n == 0; n += 7) {
+        for (int n = 0; n < rig_uses(&r) || n == 0; n += 7) {
             int reads, wrong;
             rig_configure(&r, dev_open_order((order)o, (unsigned)n), 3 << 20);
             rig_make_cached(&r);
@@ -162,7 +162,7 @@ Test(offload_stream_cache, a_restart_in_the_middle_keeps_what_is_cached)
             cr_assert_eq(stream_restart(r.s), REFINE_OK);
             cr_assert(rig_play(&r, 1), "%s", dev_why(r.d));
             order_device_finish(r.d, &reads, &wrong);
-            cr_assert_eq(reads, n + rig_visits(&r));
+            cr_assert_eq(reads, n + rig_uses(&r));
             cr_assert_eq(wrong, 0, "order %d, restarted after %d visits", o, n);
 
             const stream_stats before = stream_get_stats(r.s);

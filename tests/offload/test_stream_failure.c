@@ -86,7 +86,7 @@ Test(offload_stream_failure, a_pack_that_shrinks_while_it_is_read_is_found)
         rig_open_pack(&r, FIXTURE_RAW);
         rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 2 << 20);
         r.c.reader = which;
-        const pack_chunk *c = pack_chunk_at(r.p, r.script[2].end - 2);
+        const pack_chunk *c = pack_chunk_at(r.p, r.schedule[2].end - 2);
         cr_assert_eq(truncate(r.f.path, (off_t)(c->file_at + 100)), 0);
         rig_open_stream(&r);
         cr_assert_not(rig_play(&r, 1));
@@ -106,12 +106,12 @@ Test(offload_stream_failure, a_device_that_fails_in_the_middle_stops_everything)
             weights *w = stream_weights(r.s);
             int n = 0;
             for (int p = 0; p < 4; p++)
-                for (int c = r.script[p].first; c < r.script[p].end; c++, n++) {
+                for (int c = r.schedule[p].first; c < r.schedule[p].end; c++, n++) {
                     if (n == at)
                         dev_fail(r.d, REFINE_EDEVICE, "pulled out");
-                    const void *got = w->enter(w, c);
+                    const void *got = w->acquire(w, c);
                     cr_assert_eq(got == NULL, n >= at);
-                    w->leave(w, c);
+                    w->release(w, c);
                 }
             cr_assert_eq(stream_restart(r.s), REFINE_EDEVICE);
             cr_assert_str_eq(dev_why(r.d), "pulled out");
@@ -208,9 +208,9 @@ Test(offload_stream_failure, it_takes_what_it_said_and_nothing_after_opening)
         cr_assert_leq(after.now - before, stream_host_bytes(r.p, r.c.slots, r.c.workers, false));
         cr_assert_geq(after.now - before, stream_staging_bytes(r.p, r.c.slots, false));
         weights *w = stream_weights(r.s);
-        for (int c = r.script[0].first; c < r.script[0].end; c++) {
-            (void)w->enter(w, c);
-            w->leave(w, c);
+        for (int c = r.schedule[0].first; c < r.schedule[0].end; c++) {
+            (void)w->acquire(w, c);
+            w->release(w, c);
         }
         cr_assert_eq(stream_restart(r.s), REFINE_OK);
         cr_assert_eq(mem_used().calls, after.calls);

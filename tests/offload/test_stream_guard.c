@@ -20,14 +20,14 @@ static void open_guarded(rig *r, dev *d)
 static void spoil_behind_slots(rig *r, size_t at)
 {
     char *const end = r->s->staging + stream_staging_bytes(r->p, r->c.slots, true);
-    char *const byte = end - GUARD_MOST + at;
+    char *const byte = end - GUARD_MAX + at;
     guard_open(byte, 1);
     *byte ^= 1;
 }
 
 Test(offload_stream_guard, a_byte_written_behind_a_slot_fails_the_device_in_the_next_pause)
 {
-    for (size_t at = 0; at < GUARD_MOST; at += GUARD_MOST - 1) {
+    for (size_t at = 0; at < GUARD_MAX; at += GUARD_MAX - 1) {
         char text[64];
         rig r;
         open_guarded(&r, dev_open_order(ORDER_RANDOM, 3));
@@ -68,11 +68,11 @@ static bool read_one(const void *context)
     static rig r;
     open_guarded(&r, dev_open_ref(&o, &r.err));
     weights *w = stream_weights(r.s);
-    const int chunk = r.script[0].first;
-    const volatile char *at = w->enter(w, chunk);
-    (void)w->enter(w, chunk + 1); /* it may lie behind */
+    const int chunk = r.schedule[0].first;
+    const volatile char *at = w->acquire(w, chunk);
+    (void)w->acquire(w, chunk + 1); /* it may lie behind */
     if (k->left)
-        w->leave(w, chunk);
+        w->release(w, chunk);
     (void)at[k->past];
     return false;
 }

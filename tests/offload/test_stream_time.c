@@ -17,8 +17,8 @@ Test(offload_stream_time, it_counts_what_moved)
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 4 << 20);
     uint64_t bytes = 0, stored = 0;
     for (int p = 0; p < 4; p++)
-        for (int c = r.script[p].first; c < r.script[p].end; c++) {
-            const uint64_t n = (uint64_t)r.script[p].passes;
+        for (int c = r.schedule[p].first; c < r.schedule[p].end; c++) {
+            const uint64_t n = (uint64_t)r.schedule[p].passes;
             bytes += n * pack_chunk_at(r.p, c)->bytes;
             stored += n * num_align(pack_chunk_at(r.p, c)->stored_bytes, PACK_ALIGN);
         }
@@ -29,7 +29,7 @@ Test(offload_stream_time, it_counts_what_moved)
     cr_assert_eq(s.decoded_bytes, bytes);
     cr_assert_eq(s.disk_bytes, stored);
     cr_assert_lt(stored, bytes);
-    cr_assert_eq(s.chunks, (uint64_t)rig_visits(&r));
+    cr_assert_eq(s.chunks, (uint64_t)rig_uses(&r));
     cr_assert_gt(s.disk_busy, 0);
     cr_assert_gt(s.decode_busy, 0);
     cr_assert_gt(s.copy_busy, 0);
@@ -70,10 +70,10 @@ static void expect_limited(rig *r)
 static uint64_t transferred_bytes(const rig *r, bool stored)
 {
     uint64_t sum = 0;
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int c = r->script[p].first; c < r->script[p].end; c++) {
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int c = r->schedule[p].first; c < r->schedule[p].end; c++) {
             const pack_chunk *k = pack_chunk_at(r->p, c);
-            sum += (uint64_t)r->script[p].passes *
+            sum += (uint64_t)r->schedule[p].passes *
                    (stored ? num_align(k->stored_bytes, PACK_ALIGN) : k->bytes);
         }
     return sum;
@@ -107,9 +107,9 @@ ReleaseTest(offload_stream_time, cached_chunks_do_not_count_for_the_disk_limit)
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
-    for (int i = r.script[2].first; i < r.script[2].end; i++)
+    for (int i = r.schedule[2].first; i < r.schedule[2].end; i++)
         r.cached[i] = true;
-    const uint64_t saved = (STEPS - 1) * rig_stored(&r, r.cached, r.script[2]);
+    const uint64_t saved = (STEPS - 1) * rig_stored(&r, r.cached, r.schedule[2]);
     r.c.disk_limit = (double)(transferred_bytes(&r, true) - saved) / LIMITED;
     expect_limited(&r);
     rig_close(&r);
@@ -123,13 +123,13 @@ static void compute_for(double seconds) { clock_sleep_until(clock_seconds() + se
 static void play_slowly(rig *r, int slow, double seconds)
 {
     weights *w = stream_weights(r->s);
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int k = 0; k < r->script[p].passes; k++)
-            for (int c = r->script[p].first; c < r->script[p].end; c++) {
-                cr_assert_not_null(w->enter(w, c));
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int k = 0; k < r->schedule[p].passes; k++)
+            for (int c = r->schedule[p].first; c < r->schedule[p].end; c++) {
+                cr_assert_not_null(w->acquire(w, c));
                 if (c == slow)
                     compute_for(seconds);
-                w->leave(w, c);
+                w->release(w, c);
             }
     stream_pause(r->s);
 }
@@ -141,7 +141,7 @@ Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
     rig r;
     rig_open_pack(&r, FIXTURE_MIXED);
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
-    const int slow = r.script[2].first + 3;
+    const int slow = r.schedule[2].first + 3;
     r.resident[slow + 1] = true;
     r.c.disk_limit = (double)transferred_bytes(&r, true) / LIMITED;
     rig_open_stream(&r);
@@ -152,10 +152,10 @@ Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
 
     cr_assert_geq(stream_compute_seconds(r.s, slow), slept);
     cr_assert_eq(stream_compute_seconds(r.s, 0), 0, "vectors do not travel");
-    for (int p = 0; p < r.c.n_script; p++)
-        for (int c = r.script[p].first; c < r.script[p].end; c++) {
+    for (int p = 0; p < r.c.n_passes; p++)
+        for (int c = r.schedule[p].first; c < r.schedule[p].end; c++) {
             cr_assert_gt(stream_compute_seconds(r.s, c), 0);
-            computed += r.script[p].passes * stream_compute_seconds(r.s, c);
+            computed += r.schedule[p].passes * stream_compute_seconds(r.s, c);
         }
     /* One thread computes or waits, and the disk made it wait. */
     const stream_stats st = stream_get_stats(r.s);
@@ -178,18 +178,18 @@ Test(offload_stream_time, compute_is_timed_by_kind_too)
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
-    r.c.n_script = 1;
+    r.c.n_passes = 1;
     rig_open_stream(&r);
     weights *w = stream_weights(r.s);
-    const int first = r.script[0].first, end = r.script[0].end;
+    const int first = r.schedule[0].first, end = r.schedule[0].end;
     for (int c = first; c < end; c++) {
         run_operator_kind(&r, DEV_MEMORY,
                           c > first ? 0 : lasts[0]); /* before the first is nobody's */
-        cr_assert_not_null(w->enter(w, c));
+        cr_assert_not_null(w->acquire(w, c));
         cr_assert_eq(stream_position(r.s), c);
         for (int k = 0; k < DEV_KINDS && c == first; k++)
             run_operator_kind(&r, (dev_kind)k, lasts[k]);
-        w->leave(w, c);
+        w->release(w, c);
     }
     stream_pause(r.s);
     cr_assert_eq(stream_position(r.s), -1);
@@ -211,7 +211,7 @@ Test(offload_stream_time, what_comes_after_a_phase_is_nobodys_compute)
     rig_configure(&r, dev_open_order(ORDER_EAGER, 1), 3 << 20);
     rig_open_stream(&r);
     play_slowly(&r, -1, 0);
-    const int last = r.script[3].end - 1;
+    const int last = r.schedule[3].end - 1;
     const double seconds = stream_compute_seconds(r.s, last);
     compute_for(0.01);
     stream_pause(r.s);
@@ -243,13 +243,13 @@ static lane_events lane_of(const trace *t, refine_lane lane)
 }
 
 /* The trips of a run, in order: all visits but those of residents that are there. */
-static int list_trips(const rig *r, int *chunk, bool *from_cache)
+static int list_transfers(const rig *r, int *chunk, bool *from_cache)
 {
     bool seen[FIXTURE_CHUNKS] = { false };
     int n = 0;
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int k = 0; k < r->script[p].passes; k++)
-            for (int c = r->script[p].first; c < r->script[p].end; c++) {
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int k = 0; k < r->schedule[p].passes; k++)
+            for (int c = r->schedule[p].first; c < r->schedule[p].end; c++) {
                 if (!(r->resident[c] && seen[c])) {
                     from_cache[n] = r->cached[c] && seen[c];
                     chunk[n++] = c;
@@ -278,7 +278,7 @@ static void expect_traced_transfers(const rig *r, const trace *t)
     const lane_events copy = lane_of(t, REFINE_LANE_COPY);
     bool from_cache[1024];
     int chunk[1024], read = 0;
-    const int n = list_trips(r, chunk, from_cache);
+    const int n = list_transfers(r, chunk, from_cache);
 
     cr_assert_eq(copy.n, n);
     for (int i = 0; i < n; i++) {
@@ -299,14 +299,14 @@ static void expect_traced_transfers(const rig *r, const trace *t)
     cr_assert_eq(decode.n, read);
 }
 
-static void expect_visits(const rig *r, const trace *t)
+static void expect_uses(const rig *r, const trace *t)
 {
     const lane_events compute = lane_of(t, REFINE_LANE_COMPUTE);
     int n = 0;
-    cr_assert_eq(compute.n, rig_visits(r));
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int k = 0; k < r->script[p].passes; k++)
-            for (int c = r->script[p].first; c < r->script[p].end; c++, n++) {
+    cr_assert_eq(compute.n, rig_uses(r));
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int k = 0; k < r->schedule[p].passes; k++)
+            for (int c = r->schedule[p].first; c < r->schedule[p].end; c++, n++) {
                 cr_assert_eq(compute.e[n]->chunk, c);
                 if (n > 0)
                     cr_assert_geq(compute.e[n]->begin, compute.e[n - 1]->end);
@@ -340,7 +340,7 @@ Test(offload_stream_time, a_trace_tells_of_every_trip_and_visit)
             stream_close(r.s); /* the last copy is noted when it is waited for */
             r.s = NULL;
             expect_traced_transfers(&r, t);
-            expect_visits(&r, t);
+            expect_uses(&r, t);
             const lane_events stalls = lane_of(t, REFINE_LANE_STALL_DISK);
             cr_assert_float_eq(sum_of(&stalls), st.stall_disk, 1e-6);
             trace_close(t);

@@ -124,7 +124,7 @@ static dev *configure_card(const tried_device *p, bool plain)
 {
     dev *d = cards[p->kind == CARD_F32];
     cuda_of(d)->math = math_of(p);
-    cuda_of(d)->ints = is_place_int8(p);
+    cuda_of(d)->int8_math = is_place_int8(p);
     emulation_set_order(plain ? EMULATION_FORWARD : (emulation_order)p->order, 7);
     set_card_copies(!plain && p->copies);
     return d;
@@ -431,7 +431,7 @@ static conv_cut draw_conv_cut(draws *d, const conv_case *c)
                        .band = draw_once_in(d, 2) ? BAND_UNIT * draw_integer(d, 1, 6) : 0,
                        .chunk = draw_once_in(d, 2) ? tile_rows(c->kh, c->kh) * draw_integer(d, 1, 3)
                                                    : 0,
-                       .together = draw_integer(d, 1, MATRIX_PIECES),
+                       .together = draw_integer(d, 1, MATRIX_BLOCKS_MAX),
                        .detach = draw_once_in(d, 3),
                        .in_place = c->residual && draw_once_in(d, 2),
                        .per_image_calls = draw_once_in(d, 3) };
@@ -527,13 +527,13 @@ CostlyProperty(any_linear_in_integers_has_the_bits_of_the_cpu)
     copy_values(&cpu[LINEAR_X], &card[LINEAR_X]);
     if (c.residual)
         copy_values(&cpu[LINEAR_RESIDUAL], &card[LINEAR_RESIDUAL]);
-    dev *ints = field_cpu_ints(DT_F32, 1);
-    linear_run(ints, cpu, ACT_NONE);
+    dev *int8_math = field_cpu_ints(DT_F32, 1);
+    linear_run(int8_math, cpu, ACT_NONE);
     linear_run(configure_card(&p, false), card, ACT_NONE);
     judge_ints(d, &card[LINEAR_Y], &cpu[LINEAR_Y]);
     linear_free_fields(card);
     linear_free_fields(cpu);
-    dev_close(ints);
+    dev_close(int8_math);
 }
 
 CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
@@ -563,13 +563,13 @@ CostlyProperty(any_convolution_in_integers_has_the_bits_of_the_cpu)
         copy_values(&cpu[CONV_B], &card[CONV_B]);
     if (c.residual)
         copy_values(&cpu[CONV_RESIDUAL], &card[CONV_RESIDUAL]);
-    dev *ints = field_cpu_ints(DT_F32, 1);
-    conv_run(ints, cpu, &whole);
+    dev *int8_math = field_cpu_ints(DT_F32, 1);
+    conv_run(int8_math, cpu, &whole);
     conv_run(configure_card(&p, false), card, &cut);
     judge_ints(d, &card[CONV_Y], &cpu[CONV_Y]);
     conv_free_fields(card);
     conv_free_fields(cpu);
-    dev_close(ints);
+    dev_close(int8_math);
 }
 #endif
 

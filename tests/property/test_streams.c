@@ -75,7 +75,7 @@ static void draw_places(draws *d, course *c)
     rig *r = &c->r;
     const int n = n_pack_chunks(r->p);
     const bool residents = draw_once_in(d, 2), cached = draw_once_in(d, 2);
-    for (int i = r->script[0].first; i < n; i++) {
+    for (int i = r->schedule[0].first; i < n; i++) {
         r->resident[i] = residents && draw_once_in(d, 3);
         r->cached[i] = cached && !r->resident[i] && draw_once_in(d, 3);
     }
@@ -90,7 +90,7 @@ static void draw_course(draws *d, course *c)
     c->order = (order)draw_below(d, N_ORDERS);
     rig_configure(r, dev_open_order(c->order, (unsigned)draw_integer(d, 0, 1000)), 256);
     for (int i = 0; i < 4; i++)
-        r->script[i].passes = draw_integer(d, 1, 4);
+        r->schedule[i].passes = draw_integer(d, 1, 4);
     draw_places(d, c);
     c->inside = draw_integer(d, 1, 6);
     rig_resize(r, stream_ring_min(r->p, rig_biggest_group(r, c->inside)) +
@@ -103,13 +103,13 @@ static void draw_course(draws *d, course *c)
     c->calls = trouble_calls(&c->t);
     r->c.calls = &c->calls;
     c->runs = draw_integer(d, 1, 3);
-    c->before = draw_once_in(d, 3) ? draw_integer(d, 0, rig_visits(r)) : -1;
+    c->before = draw_once_in(d, 3) ? draw_integer(d, 0, rig_uses(r)) : -1;
     (void)snprintf(
         c->text, sizeof c->text,
         "%d tensors, %d chunks, %s, %s; passes %d %d %d; %d inside, ring %zu, %d slots, %d "
         "workers, reader %d, reads %d; %d runs, %d visits before",
-        c->m.n, n_pack_chunks(r->p), CODECS[c->codec], ORDERS[c->order], r->script[0].passes,
-        r->script[2].passes, r->script[3].passes, c->inside, r->ring_bytes, r->c.slots,
+        c->m.n, n_pack_chunks(r->p), CODECS[c->codec], ORDERS[c->order], r->schedule[0].passes,
+        r->schedule[2].passes, r->schedule[3].passes, c->inside, r->ring_bytes, r->c.slots,
         r->c.workers, r->c.reader, c->t.kind, c->runs, c->before);
     c->heap = mem_used().now;
 }
@@ -120,10 +120,10 @@ static void draw_course(draws *d, course *c)
 static uint64_t bytes_to_copy(const course *c)
 {
     uint64_t sum = 0;
-    for (int p = 0; p < c->r.c.n_script; p++)
-        for (int i = c->r.script[p].first; i < c->r.script[p].end; i++)
+    for (int p = 0; p < c->r.c.n_passes; p++)
+        for (int i = c->r.schedule[p].first; i < c->r.schedule[p].end; i++)
             sum += (uint64_t)pack_chunk_at(c->r.p, i)->bytes *
-                   (uint64_t)(c->r.resident[i] ? 1 : c->runs * c->r.script[p].passes);
+                   (uint64_t)(c->r.resident[i] ? 1 : c->runs * c->r.schedule[p].passes);
     return sum;
 }
 
@@ -164,7 +164,7 @@ static void expect_right(draws *d, course *c)
     order_device_finish(c->r.d, &reads, &wrongs);
     if (wrongs > 0)
         fail_case(d, "%d of %d visits saw other bytes", wrongs, reads);
-    if (reads != c->runs * rig_visits(&c->r) + (c->before > 0 ? c->before : 0))
+    if (reads != c->runs * rig_uses(&c->r) + (c->before > 0 ? c->before : 0))
         fail_case(d, "%d visits", reads);
     if (c->before < 0 && s.copied_bytes != bytes_to_copy(c))
         fail_case(d, "%llu bytes were copied, not %llu", (unsigned long long)s.copied_bytes,
@@ -206,7 +206,7 @@ static const char *const FAILURES[] = { "a read fails",     "the file ends",   "
 static void bring_about(course *c, failure f, int at)
 {
     rig *r = &c->r;
-    const int streamed = r->script[3].end - r->script[0].first;
+    const int streamed = r->schedule[3].end - r->schedule[0].first;
     if (f == A_READ_FAILS || f == THE_FILE_ENDS || f == A_SUBMISSION_FAILS) {
         c->t.kind = f == A_READ_FAILS    ? TROUBLE_FAILS
                     : f == THE_FILE_ENDS ? TROUBLE_ENDS
@@ -214,11 +214,11 @@ static void bring_about(course *c, failure f, int at)
         c->t.at = at;
     }
     if (f == A_BIT_FLIPS)
-        rig_flip(r, r->script[0].first + at % streamed);
+        rig_flip(r, r->schedule[0].first + at % streamed);
     if (f == THE_FILE_IS_CUT)
         cr_assert_eq(
             truncate(r->f.path,
-                     (off_t)pack_chunk_at(r->p, r->script[0].first + at % streamed)->file_at),
+                     (off_t)pack_chunk_at(r->p, r->schedule[0].first + at % streamed)->file_at),
             0);
     if (f == NO_MEMORY)
         mem_fail_after(at % 40, MEM_FAIL_ONCE);
@@ -252,7 +252,7 @@ static refine_status run_into(course *c, failure f, int at)
     if (st != REFINE_OK)
         return r->err.text[0] ? st : REFINE_EINVAL;
     if (f == THE_DEVICE_FAILS && at % 2 == 0) {
-        rig_begin_to_play(r, at % (rig_visits(r) + 1));
+        rig_begin_to_play(r, at % (rig_uses(r) + 1));
         dev_fail(r->d, REFINE_EDEVICE, "pulled out");
     }
     return play_course(c) ? REFINE_OK : dev_status(r->d);

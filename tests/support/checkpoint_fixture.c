@@ -85,10 +85,10 @@ typedef struct fixture_piece {
 typedef void visitor(void *context, const fixture_piece *p);
 
 /* Shape as diffusers stores it. */
-static void set_shape(fixture_piece *p, const layout_entry *e)
+static void set_shape(fixture_piece *p, const weight_entry *e)
 {
     const uint64_t rows = (uint64_t)e->rows / (uint64_t)e->n_sources;
-    p->elements = layout_elements(e) / (uint64_t)e->n_sources;
+    p->elements = weight_elements(e) / (uint64_t)e->n_sources;
     if (e->rows == 1 && e->seg == SEG_VECTORS) {
         p->n_dims = 1;
         p->dim[0] = p->elements;

@@ -45,7 +45,7 @@ void conv_free_fields(field f[CONV_FIELDS])
 
 static int clamp_blocks(const dev *d, int together)
 {
-    const int most = dev_pieces(d);
+    const int most = dev_max_blocks(d);
     return together < 1 ? 1 : together < most ? together : most;
 }
 
@@ -55,17 +55,17 @@ static void convolve_chunks(dev *d, const tensor *t, const prepared_input *src, 
     const tensor residual = k->in_place ? t[CONV_Y] : t[CONV_RESIDUAL];
     const int all = t[CONV_W].n, chunk = k->chunk ? k->chunk : all;
     for (int row = 0, rows; row < all; row += rows) {
-        int piece[MATRIX_PIECES], n = 0;
+        int piece[MATRIX_BLOCKS_MAX], n = 0;
         for (rows = 0; row + rows < all && n < clamp_blocks(d, k->together); rows += piece[n++])
             piece[n] = all - row - rows < chunk ? all - row - rows : chunk;
-        field_pieces w = field_pieces_of(d, t[CONV_W], row, piece, n);
+        field_blocks w = field_blocks_of(d, t[CONV_W], row, piece, n);
         epilogue e = { .bias = tensor_channels(t[CONV_BIAS], row, rows) };
         if (tensor_present(t[CONV_PER_IMAGE]))
             e.per_image = tensor_channels(t[CONV_PER_IMAGE], row, rows);
         if (tensor_present(residual))
             e.residual = tensor_channels(residual, row, rows);
         op_conv2d(d, tensor_channels(t[CONV_Y], row, rows), src, &w.w, g, &e);
-        field_pieces_free(d, &w);
+        field_blocks_free(d, &w);
     }
 }
 

@@ -83,14 +83,14 @@ static void copy_piece(dev *d, void *to, tensor from)
     free(host);
 }
 
-field_pieces field_pieces_of(dev *d, tensor w, int row, const int *rows, int n)
+field_blocks field_blocks_of(dev *d, tensor w, int row, const int *rows, int n)
 {
     enum { APART = 512 };
-    field_pieces p = { .w = { .all = w, .pieces = n } };
-    size_t at[MATRIX_PIECES] = { 0 };
-    tensor piece[MATRIX_PIECES];
+    field_blocks p = { .w = { .all = w, .pieces = n } };
+    size_t at[MATRIX_BLOCKS_MAX] = { 0 };
+    tensor piece[MATRIX_BLOCKS_MAX];
 
-    assert(n <= MATRIX_PIECES);
+    assert(n <= MATRIX_BLOCKS_MAX);
     p.w.all.n = 0;
     for (int i = 0; i < n; i++) {
         p.w.row0[i] = p.w.all.n;
@@ -113,7 +113,7 @@ field_pieces field_pieces_of(dev *d, tensor w, int row, const int *rows, int n)
     return p;
 }
 
-void field_pieces_free(dev *d, field_pieces *p) { dev_free(d, p->space, p->bytes, DEV_VRAM); }
+void field_blocks_free(dev *d, field_blocks *p) { dev_free(d, p->space, p->bytes, DEV_VRAM); }
 
 void field_make_exact(field *f)
 {
@@ -210,10 +210,10 @@ bool field_same_bytes(const field *a, const field *b)
     return a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0;
 }
 
-static dev *open_field_cpu(dtype compute, bool ints, int threads)
+static dev *open_field_cpu(dtype compute, bool int8_math, int threads)
 {
     refine_error err = { 0 };
-    const dev_options o = { .compute = compute, .ints = ints, .threads = threads };
+    const dev_options o = { .compute = compute, .int8_math = int8_math, .threads = threads };
     dev *d = dev_open_cpu(&o, &err);
     cr_assert(d, "%s", err.text);
     return d;
@@ -303,7 +303,7 @@ static void *guarded_data(guarded g) { return g.block + GUARD; }
 static void shut_guards(dev *d, guarded g, bool shut)
 {
     void (*const set)(const void *, size_t) = shut ? guard_shut : guard_open;
-    if (dev_has_memory(d))
+    if (dev_is_discrete(d))
         return;
     set(g.block, GUARD);
     set(g.block + GUARD + g.bytes, GUARD);

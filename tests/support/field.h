@@ -38,14 +38,14 @@ tensor field_matrix_rows(tensor w, int row, int rows);
 
 /* Rows of a matrix from `row` on, in n pieces of so many that lie apart, the last one first, in
  * memory of their own. */
-typedef struct field_pieces {
+typedef struct field_blocks {
     matrix_rows w;
     void *space;
     size_t bytes;
-} field_pieces;
+} field_blocks;
 
-field_pieces field_pieces_of(dev *d, tensor w, int row, const int *rows, int n);
-void field_pieces_free(dev *d, field_pieces *p);
+field_blocks field_blocks_of(dev *d, tensor w, int row, const int *rows, int n);
+void field_blocks_free(dev *d, field_blocks *p);
 
 /* Rounds the channels of every pixel, in groups of 64, to what int8 with a power-of-two scale
  * holds exactly. */

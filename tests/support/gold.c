@@ -10,7 +10,7 @@
 
 static const char MAGIC[8] = { 'R', 'G', 'O', 'L', 'D', '1', '\n', 0 };
 
-enum { MAX_BYTES = 64 << 20, SMALLEST_ENTRY = 2 + 6 * 4 };
+enum { BYTES_MAX = 64 << 20, SMALLEST_ENTRY = 2 + 6 * 4 };
 
 struct gold {
     gold_entry *entry;
@@ -122,11 +122,11 @@ refine_status gold_open(gold **out, const char *path, refine_error *err)
     FILE *f = fopen(path, "rbe");
     if (!f)
         return refine_fail(err, REFINE_EIO, "%s: cannot be opened", path);
-    char *bytes = mem_alloc(MAX_BYTES);
+    char *bytes = mem_alloc(BYTES_MAX);
     if (!bytes)
         st = refine_fail(err, REFINE_ENOMEM, "out of memory");
     else
-        len = fread(bytes, 1, MAX_BYTES, f);
+        len = fread(bytes, 1, BYTES_MAX, f);
     if (st == REFINE_OK && (ferror(f) || !feof(f)))
         st = refine_fail(err, REFINE_EIO, "%s: cannot be read, or is too long", path);
     (void)fclose(f);

@@ -58,11 +58,11 @@ static void by_chunks(dev *d, const tensor *t, const void *context)
     const int step = k->together ? k->n : 1;
     int row = 0;
     for (int i = 0; i < k->n; i += step) {
-        field_pieces w = field_pieces_of(d, t[LINEAR_W], row, k->rows + i, step);
+        field_blocks w = field_blocks_of(d, t[LINEAR_W], row, k->rows + i, step);
         const int rows = w.w.all.n;
         const epilogue e = { .bias = tensor_channels(t[LINEAR_BIAS], row, rows), .act = c->act };
         op_linear(d, tensor_channels(t[LINEAR_Y], row / half, rows / half), &p.x, &w.w, &e);
-        field_pieces_free(d, &w);
+        field_blocks_free(d, &w);
         row += rows;
     }
     dev_free(d, p.space, p.bytes, DEV_VRAM);

@@ -24,7 +24,7 @@ extern const int N_LINEAR_CASES, N_LINEAR_INT8;
 
 /* How the matrix is cut into chunks of rows. */
 typedef struct linear_cut {
-    int rows[MATRIX_PIECES], n;
+    int rows[MATRIX_BLOCKS_MAX], n;
     bool together; /* in one go */
 } linear_cut;
 

@@ -41,10 +41,10 @@ void rig_configure(rig *r, dev *d, size_t ring_bytes)
     r->d = d;
     memset(r->resident, 0, sizeof r->resident);
     memset(r->cached, 0, sizeof r->cached);
-    r->script[0] = rig_pass(r, TEXT, 1);
-    r->script[1] = rig_pass(r, 2, 1);
-    r->script[2] = rig_pass(r, UNET, STEPS);
-    r->script[3] = rig_pass(r, VAE, 1);
+    r->schedule[0] = rig_pass(r, TEXT, 1);
+    r->schedule[1] = rig_pass(r, 2, 1);
+    r->schedule[2] = rig_pass(r, UNET, STEPS);
+    r->schedule[3] = rig_pass(r, VAE, 1);
     r->ring_bytes = num_align(ring_bytes, 256);
     r->residents_bytes = 256;
     for (int i = 0; i < n_pack_chunks(r->p); i++)
@@ -59,8 +59,8 @@ void rig_configure(rig *r, dev *d, size_t ring_bytes)
                             .residents = r->residents,
                             .resident = r->resident,
                             .cached = r->cached,
-                            .script = r->script,
-                            .n_script = 4,
+                            .schedule = r->schedule,
+                            .n_passes = 4,
                             .slots = 3,
                             .workers = 2,
                             .reader = 2 };
@@ -101,39 +101,39 @@ void rig_look(rig *r, int chunk, const void *at)
     order_device_read(r->d, at, r->f.plain[chunk], pack_chunk_at(r->p, chunk)->bytes);
 }
 
-bool rig_visit(rig *r, int first, int end, int inside)
+bool rig_use(rig *r, int first, int end, int inside)
 {
     weights *w = stream_weights(r->s);
     const void *at[FIXTURE_CHUNKS];
     for (int c = first; c < end; c += inside) {
         const int n = c + inside <= end ? inside : end - c;
         for (int i = 0; i < n; i++)
-            at[i] = w->enter(w, c + i);
+            at[i] = w->acquire(w, c + i);
         for (int i = 0; i < n; i++) {
             if (!at[i])
                 return false;
             rig_look(r, c + i, at[i]);
         }
         for (int i = 0; i < n; i++)
-            w->leave(w, c + i);
+            w->release(w, c + i);
     }
     return true;
 }
 
 bool rig_play(rig *r, int inside)
 {
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int k = 0; k < r->script[p].passes; k++)
-            if (!rig_visit(r, r->script[p].first, r->script[p].end, inside))
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int k = 0; k < r->schedule[p].passes; k++)
+            if (!rig_use(r, r->schedule[p].first, r->schedule[p].end, inside))
                 return false;
     return true;
 }
 
-int rig_visits(const rig *r)
+int rig_uses(const rig *r)
 {
     int n = 0;
-    for (int p = 0; p < r->c.n_script; p++)
-        n += r->script[p].passes * (r->script[p].end - r->script[p].first);
+    for (int p = 0; p < r->c.n_passes; p++)
+        n += r->schedule[p].passes * (r->schedule[p].end - r->schedule[p].first);
     return n;
 }
 
@@ -141,7 +141,7 @@ void rig_expect_right(rig *r, int runs)
 {
     int reads, wrong;
     order_device_finish(r->d, &reads, &wrong);
-    cr_assert_eq(reads, runs * rig_visits(r));
+    cr_assert_eq(reads, runs * rig_uses(r));
     cr_assert_eq(wrong, 0, "%d of %d reads saw other bytes", wrong, reads);
     cr_assert_eq(dev_status(r->d), REFINE_OK, "%s", dev_why(r->d));
 }
@@ -149,10 +149,10 @@ void rig_expect_right(rig *r, int runs)
 size_t rig_biggest_group(const rig *r, int inside)
 {
     size_t most = 0;
-    for (int p = 0; p < r->c.n_script || p < 4; p++)
-        for (int c = r->script[p].first; c < r->script[p].end; c += inside) {
+    for (int p = 0; p < r->c.n_passes || p < 4; p++)
+        for (int c = r->schedule[p].first; c < r->schedule[p].end; c += inside) {
             size_t sum = 0;
-            for (int i = c; i < c + inside && i < r->script[p].end; i++)
+            for (int i = c; i < c + inside && i < r->schedule[p].end; i++)
                 sum += stream_span(pack_chunk_at(r->p, i)->bytes);
             most = num_max(most, sum);
         }
@@ -162,13 +162,13 @@ size_t rig_biggest_group(const rig *r, int inside)
 void rig_compare_in_place(rig *r)
 {
     weights *w = stream_weights(r->s);
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int k = 0; k < r->script[p].passes; k++)
-            for (int c = r->script[p].first; c < r->script[p].end; c++) {
-                const void *at = w->enter(w, c);
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int k = 0; k < r->schedule[p].passes; k++)
+            for (int c = r->schedule[p].first; c < r->schedule[p].end; c++) {
+                const void *at = w->acquire(w, c);
                 cr_assert_not_null(at);
                 cr_assert_arr_eq(at, r->f.plain[c], pack_chunk_at(r->p, c)->bytes);
-                w->leave(w, c);
+                w->release(w, c);
             }
 }
 
@@ -185,19 +185,19 @@ void rig_make_resident(rig *r)
 void rig_begin_to_play(rig *r, int n)
 {
     weights *w = stream_weights(r->s);
-    for (int p = 0; p < r->c.n_script; p++)
-        for (int k = 0; k < r->script[p].passes; k++)
-            for (int c = r->script[p].first; c < r->script[p].end; c++) {
+    for (int p = 0; p < r->c.n_passes; p++)
+        for (int k = 0; k < r->schedule[p].passes; k++)
+            for (int c = r->schedule[p].first; c < r->schedule[p].end; c++) {
                 if (n-- == 0)
                     return;
-                rig_look(r, c, w->enter(w, c));
-                w->leave(w, c);
+                rig_look(r, c, w->acquire(w, c));
+                w->release(w, c);
             }
 }
 
 void rig_make_cached(rig *r)
 {
-    for (int i = r->script[0].first; i < r->script[3].end; i++)
+    for (int i = r->schedule[0].first; i < r->schedule[3].end; i++)
         r->cached[i] = !r->resident[i] && i % 3 != 0;
 }
 

@@ -19,7 +19,7 @@ typedef struct rig {
     char *ring, *residents;
     size_t ring_bytes, residents_bytes;
     bool resident[FIXTURE_CHUNKS], cached[FIXTURE_CHUNKS];
-    stream_pass script[4];
+    stream_pass schedule[4];
     stream_config c;
     stream *s;
     refine_error err;
@@ -39,10 +39,10 @@ void rig_resize(rig *r, size_t ring_bytes);
 /* What lies there is compared when the device comes to it (order_device.h). */
 void rig_look(rig *r, int chunk, const void *at);
 /* One pass over [first, end), `inside` chunks at a time; false as soon as a chunk does not come. */
-bool rig_visit(rig *r, int first, int end, int inside);
+bool rig_use(rig *r, int first, int end, int inside);
 /* The whole script, likewise. */
 bool rig_play(rig *r, int inside);
-int rig_visits(const rig *r);
+int rig_uses(const rig *r);
 void rig_expect_right(rig *r, int runs);
 /* Bytes of `inside` neighbouring chunks at most. */
 size_t rig_biggest_group(const rig *r, int inside);

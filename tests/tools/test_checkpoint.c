@@ -240,7 +240,7 @@ static void check_source_tensor(const weight_source *s, const safetensors *was, 
 {
     static uint16_t half[1 << 16];
     static float wide[1 << 16];
-    char name[LAYOUT_NAME];
+    char name[WEIGHT_NAME];
     const safetensor *t = &was->tensor[i];
     (void)snprintf(name, sizeof name, "vae.%s", t->name);
     for (int e = 0; e < s->list.n; e++)

@@ -69,11 +69,11 @@ static compare *run_compared_job(const refine_options *reference, const refine_o
     return c;
 }
 
-static const compare_stage *find_compared_output(const compare *c, const char *name, int step)
+static const compare_layer *find_compared_output(const compare *c, const char *name, int step)
 {
     for (int i = 0; i < c->n; i++)
-        if (strcmp(c->stage[i].name, name) == 0 && c->stage[i].step == step)
-            return &c->stage[i];
+        if (strcmp(c->layers[i].name, name) == 0 && c->layers[i].step == step)
+            return &c->layers[i];
     cr_assert_fail("%s of step %d was not compared", name, step);
     return NULL;
 }
@@ -82,7 +82,7 @@ static int count_compared_outputs(const compare *c, bool latents)
 {
     int n = 0;
     for (int i = 0; i < c->n; i++)
-        n += compare_is_latents(&c->stage[i]) == latents && c->stage[i].of.n > 0;
+        n += compare_is_latents(&c->layers[i]) == latents && c->layers[i].of.n > 0;
     return n;
 }
 
@@ -94,12 +94,12 @@ static void expect_the_same(const refine_options *reference, const refine_option
     compare *c = run_compared_job(reference, o, &r);
     cr_expect(compare_same_source(c, &r));
     for (int i = 0; i < c->n; i++) {
-        const quality *q = &c->stage[i].of;
+        const quality *q = &c->layers[i].of;
         cr_expect(q->noise == 0 && isinf(quality_psnr(q)) && quality_relative(q) == 0, "%s",
-                  c->stage[i].name);
-        cr_expect(!all || q->n > 0, "%s was not seen", c->stage[i].name);
-        cr_expect(compare_is_latents(&c->stage[i]) || c->stage[i].step == 0, "%s",
-                  c->stage[i].name);
+                  c->layers[i].name);
+        cr_expect(!all || q->n > 0, "%s was not seen", c->layers[i].name);
+        cr_expect(compare_is_latents(&c->layers[i]) || c->layers[i].step == 0, "%s",
+                  c->layers[i].name);
     }
     cr_expect_eq(count_compared_outputs(c, true), STEPS);
     cr_expect_geq(count_compared_outputs(c, false), 40);
@@ -149,8 +149,8 @@ static compare_outcome outcome_of(const char *pack, refine_precision precision)
                                 quality_sqnr(&find_compared_output(c, "unet.out", 0)->of) };
     cr_expect(compare_same_source(c, &r), "both are made of the same 16-bit weights");
     for (int i = 0; i < c->n; i++) {
-        const double db = quality_sqnr(&c->stage[i].of);
-        cr_expect(db > 15 && !isnan(db), "%s: %g dB", c->stage[i].name, db);
+        const double db = quality_sqnr(&c->layers[i].of);
+        cr_expect(db > 15 && !isnan(db), "%s: %g dB", c->layers[i].name, db);
     }
     fprintf(stderr, "latents %.1f dB, picture %.1f dB, SSIM %.5f, noise prediction %.1f dB\n",
             v.latents, v.picture, v.ssim, v.layer);
@@ -185,7 +185,7 @@ Test(tools_compare, is_json_whatever_is_found)
     const refine_options o = picture_probed_options(fp16, REFINE_F32);
     refine_report r;
     compare *c = run_compared_job(&o, &o, &r);
-    c->stage[0].of.noise = (double)NAN;
+    c->layers[0].of.noise = (double)NAN;
     c->reference.source_hash ^= 1;
     json_t *j = compare_json(c, &r);
     cr_assert_not_null(j);

@@ -45,7 +45,7 @@ Test(tools_json_file, does_not_read_what_is_no_small_file)
     json_t *v;
     refine_error err = { 0 };
     temp_file(path, ".json");
-    cr_assert_eq(truncate(path, JSON_FILE_MOST + 1), 0);
+    cr_assert_eq(truncate(path, JSON_FILE_MAX + 1), 0);
     cr_assert_eq(json_file_load(&v, path, &err), REFINE_EFORMAT);
     (void)unlink(path);
     cr_assert_eq(json_file_load(&v, path, &err), REFINE_EIO);

@@ -101,9 +101,9 @@ static void split_tsv_row(char *line, char *column[COLUMNS])
     }
 }
 
-static void check_ldm_row(char *column[COLUMNS], const layout *l, char *used)
+static void check_ldm_row(char *column[COLUMNS], const weight_list *l, char *used)
 {
-    char want[LAYOUT_NAME + 8];
+    char want[WEIGHT_NAME + 8];
     ldm_name n;
 
     if (strcmp(column[COMPONENT], "ignored") == 0) {
@@ -126,7 +126,7 @@ static void check_ldm_row(char *column[COLUMNS], const layout *l, char *used)
         for (int e = 0; e < l->n; e++)
             for (int s = 0; s < l->entry[e].n_sources; s++)
                 if (strcmp(l->entry[e].source[s], want) == 0)
-                    used[e * LAYOUT_SOURCES + s]++;
+                    used[e * WEIGHT_SOURCES + s]++;
     }
 }
 
@@ -134,12 +134,12 @@ Test(tools_ldm_names, every_published_tensor_has_one_place_in_the_layout)
 {
     char path[VECTORS_PATH], *column[COLUMNS], *line = NULL;
     size_t room = 0;
-    layout l;
+    weight_list l;
 
     if (!vectors_path("spec/refiner_tensors_ldm.tsv", path))
         cr_skip_test("no list of tensors");
-    cr_assert_eq(layout_build(&l, &MODEL_REFINER), REFINE_OK);
-    char *used = calloc((size_t)l.n, LAYOUT_SOURCES);
+    cr_assert_eq(weight_list_build(&l, &MODEL_REFINER), REFINE_OK);
+    char *used = calloc((size_t)l.n, WEIGHT_SOURCES);
     FILE *f = fopen(path, "r");
     cr_assert_not_null(f);
     cr_assert_gt(getline(&line, &room, f), 0);
@@ -149,9 +149,9 @@ Test(tools_ldm_names, every_published_tensor_has_one_place_in_the_layout)
     }
     for (int e = 0; e < l.n; e++)
         for (int s = 0; s < l.entry[e].n_sources; s++)
-            cr_assert_eq(used[e * LAYOUT_SOURCES + s], 1, "%s", l.entry[e].source[s]);
+            cr_assert_eq(used[e * WEIGHT_SOURCES + s], 1, "%s", l.entry[e].source[s]);
     free(line);
     free(used);
     (void)fclose(f);
-    layout_free(&l);
+    weight_list_free(&l);
 }

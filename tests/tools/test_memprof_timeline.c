@@ -29,7 +29,7 @@ Test(tools_memprof_timeline, finds_phases_and_steps)
 Test(tools_memprof_timeline, spreads_all_time_over_any_number_of_columns)
 {
     recording t = trace_fixture();
-    const int columns[] = { 1, 7, 9, 480, TIMELINE_COLUMNS_MOST };
+    const int columns[] = { 1, 7, 9, 480, TIMELINE_COLUMNS_MAX };
     for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
         timeline *l = timeline_of(&t, 0, t.end, columns[i]);
         cr_assert_not_null(l);

@@ -9,36 +9,36 @@
 static const size_t SIZES[] = { PACK_CHUNK_MIN, 1 << 20, 4 << 20, (4 << 20) + 1, PACK_CHUNK_MAX };
 
 /* A cut of each chunk size, of both models, in both kinds of weights. */
-static void for_all(void (*check)(const pack_cut *c, const layout *l, size_t chunk_bytes))
+static void for_all(void (*check)(const pack_cut *c, const weight_list *l, size_t chunk_bytes))
 {
     const model_config *const models[] = { &MODEL_TINY, &MODEL_REFINER };
     for (size_t m = 0; m < 4; m++)
         for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
-            layout l;
+            weight_list l;
             pack_cut c;
-            cr_assert_eq(layout_build(&l, models[m % 2]), REFINE_OK);
+            cr_assert_eq(weight_list_build(&l, models[m % 2]), REFINE_OK);
             cr_assert_eq(pack_cut_build(&c, &l, (weights_kind)(m / 2), SIZES[i], NULL), REFINE_OK);
             cr_assert_eq(c.n_tensors, l.n);
             check(&c, &l, SIZES[i]);
             pack_cut_free(&c);
-            layout_free(&l);
+            weight_list_free(&l);
         }
     cr_assert_eq(mem_used().now, 0u);
 }
 
 /* As the format says it, without its functions. */
-static size_t expected_rows_bytes(const layout_entry *e, uint32_t type, uint32_t rows)
+static size_t expected_rows_bytes(const weight_entry *e, uint32_t type, uint32_t rows)
 {
     const size_t taps = (size_t)e->kh * (size_t)e->kw, channels = (size_t)e->c_in;
     return type == DT_I8G64 ? (rows + 7) / 8 * 8 * taps * ((channels + 63) / 64) * 66
                             : rows * taps * channels * 2;
 }
 
-static void check_cut_rows(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_cut_rows(const pack_cut *c, const weight_list *l, size_t chunk_bytes)
 {
     int chunk = 0;
     for (int i = 0; i < l->n; i++) {
-        const layout_entry *e = &l->entry[i];
+        const weight_entry *e = &l->entry[i];
         const pack_tensor *t = &c->tensor[i];
         const uint32_t tile = (uint32_t)tile_rows(e->kh, e->kw);
         uint32_t next = 0;
@@ -75,14 +75,14 @@ Test(tools_pack_cut, chunks_cover_the_rows_of_a_matrix_once_in_whole_tiles)
     for_all(check_cut_rows);
 }
 
-static void check_vectors(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_vectors(const pack_cut *c, const weight_list *l, size_t chunk_bytes)
 {
     uint64_t end = 0;
     uint32_t chunk = UINT32_MAX;
     for (int i = 0; i < l->n && l->entry[i].seg == SEG_VECTORS; i++) {
         const pack_tensor *t = &c->tensor[i];
         const pack_chunk *k = &c->chunk[t->first_chunk];
-        const uint64_t bytes = layout_elements(&l->entry[i]) * 4;
+        const uint64_t bytes = weight_elements(&l->entry[i]) * 4;
         if (t->first_chunk != chunk) {
             cr_assert_eq(t->at, 0u);
             cr_assert_eq(k->tensor, (uint32_t)i);
@@ -101,7 +101,7 @@ static void check_vectors(const pack_cut *c, const layout *l, size_t chunk_bytes
 
 Test(tools_pack_cut, vectors_share_chunks_without_touching) { for_all(check_vectors); }
 
-static void check_cut_frames(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_cut_frames(const pack_cut *c, const weight_list *l, size_t chunk_bytes)
 {
     uint32_t frames = 0;
     uint64_t bytes = 0, weights = 0;
@@ -127,7 +127,7 @@ static void check_cut_frames(const pack_cut *c, const layout *l, size_t chunk_by
 
 Test(tools_pack_cut, frames_and_sizes_add_up) { for_all(check_cut_frames); }
 
-static void check_cut_tiles(const pack_cut *c, const layout *l, size_t chunk_bytes)
+static void check_cut_tiles(const pack_cut *c, const weight_list *l, size_t chunk_bytes)
 {
     uint32_t tiles = 0;
     (void)chunk_bytes;
@@ -149,23 +149,23 @@ Test(tools_pack_cut, the_number_of_tiles_does_not_depend_on_the_chunks)
 Test(tools_pack_cut, a_row_too_long_for_the_format_is_refused)
 {
     model_config big = MODEL_TINY;
-    layout l;
+    weight_list l;
     pack_cut c;
     refine_error err = { 0 };
     big.text.mlp = 1 << 20; /* beyond what model_config_check admits */
-    cr_assert_eq(layout_build(&l, &big), REFINE_OK);
+    cr_assert_eq(weight_list_build(&l, &big), REFINE_OK);
     cr_assert_eq(pack_cut_build(&c, &l, WEIGHTS_FP16, 4 << 20, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "mlp"), "%s", err.text);
-    layout_free(&l);
+    weight_list_free(&l);
     cr_assert_eq(mem_used().now, 0u);
 }
 
 Test(tools_pack_cut, survives_the_failure_of_any_allocation)
 {
-    layout l;
+    weight_list l;
     pack_cut c;
     long k = 0;
-    cr_assert_eq(layout_build(&l, &MODEL_TINY), REFINE_OK);
+    cr_assert_eq(weight_list_build(&l, &MODEL_TINY), REFINE_OK);
     const uint64_t before = mem_used().now;
     for (;; k++) {
         mem_fail_after(k, MEM_FAIL_ONCE);
@@ -178,5 +178,5 @@ Test(tools_pack_cut, survives_the_failure_of_any_allocation)
     }
     cr_assert_geq(k, 10);
     pack_cut_free(&c);
-    layout_free(&l);
+    weight_list_free(&l);
 }

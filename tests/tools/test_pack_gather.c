@@ -17,9 +17,9 @@ typedef struct numbered {
 static refine_status read_numbers(const weight_source *s, int entry, int part, uint64_t first,
                                   size_t n, dtype to, void *dst, refine_error *err)
 {
-    const layout_entry *e = &s->list.entry[entry];
+    const weight_entry *e = &s->list.entry[entry];
     (void)err;
-    cr_assert_leq(first + n, layout_elements(e) / (uint64_t)e->n_sources);
+    cr_assert_leq(first + n, weight_elements(e) / (uint64_t)e->n_sources);
     for (size_t i = 0; i < n; i++) {
         const uint32_t v = (uint32_t)(((uint64_t)part << 12) + first + i);
         if (to == DT_F16)
@@ -32,13 +32,13 @@ static refine_status read_numbers(const weight_source *s, int entry, int part, u
 
 static void count_expected(const weight_source *s, int entry, int part, uint64_t first, size_t n)
 {
-    const layout_entry *e = &s->list.entry[entry];
+    const weight_entry *e = &s->list.entry[entry];
     (void)part;
-    cr_assert_leq(first + n, layout_elements(e) / (uint64_t)e->n_sources);
+    cr_assert_leq(first + n, weight_elements(e) / (uint64_t)e->n_sources);
     ((numbered *)(uintptr_t)s)->expected += n;
 }
 
-static numbered source_of(layout_entry *e)
+static numbered source_of(weight_entry *e)
 {
     return (numbered){
         .source = { .list = { .entry = e, .n = 1 }, .read = read_numbers, .expect = count_expected }
@@ -46,21 +46,21 @@ static numbered source_of(layout_entry *e)
 }
 
 /* What row r, input c, tap t of the entry should hold. */
-static uint32_t number_at(const layout_entry *e, int r, int tap, int c)
+static uint32_t number_at(const weight_entry *e, int r, int tap, int c)
 {
     const int rows = e->seg == SEG_VECTORS ? e->c_in : e->rows;
     const int c_in = e->seg == SEG_VECTORS ? 1 : e->c_in, taps = e->kh * e->kw;
     int part = 0, row = r;
-    if (e->op == LAYOUT_STACK) {
+    if (e->op == WEIGHT_STACK) {
         part = r / (rows / e->n_sources);
         row = r % (rows / e->n_sources);
-    } else if (e->op == LAYOUT_INTERLEAVE) {
+    } else if (e->op == WEIGHT_INTERLEAVE) {
         row = r % 2 ? rows / 2 + r / 2 : r / 2;
     }
     return ((uint32_t)part << 12) + (uint32_t)((row * c_in + c) * taps + tap);
 }
 
-static void check_gathered_rows(layout_entry *e, int row0, int rows)
+static void check_gathered_rows(weight_entry *e, int row0, int rows)
 {
     static uint16_t half[MOST], scratch[2 * MOST];
     static float wide[MOST];
@@ -82,7 +82,7 @@ static void check_gathered_rows(layout_entry *e, int row0, int rows)
         cr_assert_eq(n.expected, at);
 }
 
-static void check_all(layout_entry e)
+static void check_all(weight_entry e)
 {
     const int rows = e.seg == SEG_VECTORS ? e.c_in : e.rows;
     for (int row0 = 0; row0 < rows; row0++)
@@ -92,8 +92,8 @@ static void check_all(layout_entry e)
 
 Test(tools_pack_gather, copies)
 {
-    check_all((layout_entry){ .seg = SEG_UNET,
-                              .op = LAYOUT_COPY,
+    check_all((weight_entry){ .seg = SEG_UNET,
+                              .op = WEIGHT_COPY,
                               .rows = 12,
                               .kh = 1,
                               .kw = 1,
@@ -103,15 +103,15 @@ Test(tools_pack_gather, copies)
 
 Test(tools_pack_gather, puts_channels_of_a_convolution_last)
 {
-    check_all((layout_entry){ .seg = SEG_UNET,
-                              .op = LAYOUT_COPY,
+    check_all((weight_entry){ .seg = SEG_UNET,
+                              .op = WEIGHT_COPY,
                               .rows = 7,
                               .kh = 3,
                               .kw = 3,
                               .c_in = 6,
                               .n_sources = 1 });
-    check_all((layout_entry){ .seg = SEG_UNET,
-                              .op = LAYOUT_COPY,
+    check_all((weight_entry){ .seg = SEG_UNET,
+                              .op = WEIGHT_COPY,
                               .rows = 4,
                               .kh = 2,
                               .kw = 3,
@@ -121,15 +121,15 @@ Test(tools_pack_gather, puts_channels_of_a_convolution_last)
 
 Test(tools_pack_gather, stacks_across_the_seams)
 {
-    check_all((layout_entry){ .seg = SEG_UNET,
-                              .op = LAYOUT_STACK,
+    check_all((weight_entry){ .seg = SEG_UNET,
+                              .op = WEIGHT_STACK,
                               .rows = 15,
                               .kh = 1,
                               .kw = 1,
                               .c_in = 4,
                               .n_sources = 3 });
-    check_all((layout_entry){ .seg = SEG_ONCE,
-                              .op = LAYOUT_STACK,
+    check_all((weight_entry){ .seg = SEG_ONCE,
+                              .op = WEIGHT_STACK,
                               .rows = 8,
                               .kh = 1,
                               .kw = 1,
@@ -139,8 +139,8 @@ Test(tools_pack_gather, stacks_across_the_seams)
 
 Test(tools_pack_gather, interleaves_values_and_gates)
 {
-    check_all((layout_entry){ .seg = SEG_UNET,
-                              .op = LAYOUT_INTERLEAVE,
+    check_all((weight_entry){ .seg = SEG_UNET,
+                              .op = WEIGHT_INTERLEAVE,
                               .rows = 14,
                               .kh = 1,
                               .kw = 1,
@@ -150,13 +150,13 @@ Test(tools_pack_gather, interleaves_values_and_gates)
 
 Test(tools_pack_gather, biases_follow_their_matrices)
 {
-    layout_entry e = {
+    weight_entry e = {
         .seg = SEG_VECTORS, .rows = 1, .kh = 1, .kw = 1, .c_in = 18, .n_sources = 1
     };
     check_gathered_rows(&e, 0, 18);
-    e.op = LAYOUT_INTERLEAVE;
+    e.op = WEIGHT_INTERLEAVE;
     check_gathered_rows(&e, 0, 18);
-    e.op = LAYOUT_STACK;
+    e.op = WEIGHT_STACK;
     e.n_sources = 3;
     check_gathered_rows(&e, 0, 18);
 }

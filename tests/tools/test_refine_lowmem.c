@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH = 512, MAX_ARGS = 48, W = 101, H = 67, FIT_W = 96, FIT_H = 64 };
+enum { PATH = 512, ARGS_MAX = 48, W = 101, H = 67, FIT_W = 96, FIT_H = 64 };
 static const float FACTOR = 0.13025f;
 
 /* A directory of our own with a pack and a picture in it; everything is made there. */
@@ -85,7 +85,7 @@ static int lowmem_bench_close(lowmem_bench *b)
 /* Starts the program on `words`, split at single spaces; "@x" is the bench's x, "@" its pack. */
 static pid_t start_refine_lowmem(const lowmem_bench *b, const char *words, const char *input)
 {
-    char text[1024], program[PATH], paths[MAX_ARGS][PATH], *argv[MAX_ARGS];
+    char text[1024], program[PATH], paths[ARGS_MAX][PATH], *argv[ARGS_MAX];
     const char *bin = getenv("REFINE_BIN");
     int n = 0;
 
@@ -96,7 +96,7 @@ static pid_t start_refine_lowmem(const lowmem_bench *b, const char *words, const
         space = strchr(p, ' ');
         if (space)
             *space = 0;
-        cr_assert_lt(n, MAX_ARGS - 1);
+        cr_assert_lt(n, ARGS_MAX - 1);
         argv[n] = p;
         if (p[0] == '@') {
             (void)snprintf(paths[n], PATH, "%s", p[1] ? bench_path(b, p + 1) : b->pack);
@@ -715,20 +715,20 @@ Test(tools_refine_lowmem, refuses_lists_that_make_no_sense)
 
 /* ---- originals ---- */
 
-enum { ORIGINALS_MOST = 8 };
+enum { ORIGINALS_MAX = 8 };
 
 /* Files of a bench, as they were. */
 typedef struct originals {
     const char *const *names;
     int n;
-    unsigned char *bytes[ORIGINALS_MOST];
-    size_t len[ORIGINALS_MOST];
+    unsigned char *bytes[ORIGINALS_MAX];
+    size_t len[ORIGINALS_MAX];
 } originals;
 
 static originals originals_of(const lowmem_bench *b, const char *const *names, int n)
 {
     originals o = { .names = names, .n = n };
-    cr_assert_leq(n, ORIGINALS_MOST);
+    cr_assert_leq(n, ORIGINALS_MAX);
     for (int i = 0; i < n; i++)
         o.bytes[i] = temp_read(bench_path(b, names[i]), &o.len[i]);
     return o;

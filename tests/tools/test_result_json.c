@@ -26,7 +26,7 @@ static refine_report make_sample_report(void)
     r.step = STEPS;
     r.total = 4.0;
     r.stall_disk = 1.0;
-    r.wrong_rate = r.slow_part = "";
+    r.mispredicted_rate = r.slow_part = "";
     r.memory.device_planned = 5000000000u;
     r.memory.device_peak = 4000000000u;
     return r;

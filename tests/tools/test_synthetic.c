@@ -18,7 +18,7 @@ static weight_source *open_seed(uint64_t seed)
 }
 
 /* Which entry and part a canonical name is. */
-static int find_source(const layout *l, const char *name, int *part)
+static int find_source(const weight_list *l, const char *name, int *part)
 {
     for (int e = 0; e < l->n; e++)
         for (*part = 0; *part < l->entry[e].n_sources; ++*part)

@@ -107,10 +107,10 @@ static double number_of(const json_t *o, const char *key)
 /* Viewers take spans of one thread that overlap for calls of each other. */
 Test(tools_trace_json, keeps_spans_of_one_thread_apart)
 {
-    enum { TIDS_MOST = 256 };
+    enum { TIDS_MAX = 256 };
     trace_bench b;
     json_t *root;
-    double until[TIDS_MOST] = { 0 };
+    double until[TIDS_MAX] = { 0 };
     trace_json_bench_open(&b);
     save_bench_trace(&b);
     cr_assert_eq(json_file_load(&root, b.file, NULL), REFINE_OK);
@@ -120,7 +120,7 @@ Test(tools_trace_json, keeps_spans_of_one_thread_apart)
         const int tid = (int)number_of(v, "tid");
         if (strcmp(json_string_value(json_object_get(v, "ph")), "X") != 0)
             continue;
-        cr_assert(tid > 0 && tid < TIDS_MOST);
+        cr_assert(tid > 0 && tid < TIDS_MAX);
         cr_assert_geq(number_of(v, "ts"), until[tid] - 0.002);
         until[tid] = number_of(v, "ts") + number_of(v, "dur");
     }

@@ -6,16 +6,16 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static layout build_policy_layout(const model_config *c)
+static weight_list build_policy_list(const model_config *c)
 {
-    layout l;
-    cr_assert_eq(layout_build(&l, c), REFINE_OK);
+    weight_list l;
+    cr_assert_eq(weight_list_build(&l, c), REFINE_OK);
     return l;
 }
 
-static dtype find_weight_type(const layout *l, weights_kind kind, const char *name)
+static dtype find_weight_type(const weight_list *l, weights_kind kind, const char *name)
 {
-    const int i = layout_find(l, name);
+    const int i = weight_list_find(l, name);
     cr_assert_geq(i, 0, "%s", name);
     return weights_type(kind, &l->entry[i]);
 }
@@ -31,11 +31,11 @@ Test(tools_weights_policy, kinds_have_the_names_of_the_command_line)
 
 Test(tools_weights_policy, fp16_keeps_every_matrix_in_16_bits)
 {
-    layout l = build_policy_layout(&MODEL_REFINER);
+    weight_list l = build_policy_list(&MODEL_REFINER);
     for (int i = 0; i < l.n; i++)
         cr_assert_eq(weights_type(WEIGHTS_FP16, &l.entry[i]),
                      l.entry[i].seg == SEG_VECTORS ? DT_F32 : DT_F16);
-    layout_free(&l);
+    weight_list_free(&l);
 }
 
 Test(tools_weights_policy, ends_embeddings_and_tokens_of_the_refiner_stay_in_16_bits)
@@ -56,7 +56,7 @@ Test(tools_weights_policy, ends_embeddings_and_tokens_of_the_refiner_stay_in_16_
         "text.text_model.embeddings.token_embedding.weight",
     };
     static const int LISTED = sizeof SIXTEEN / sizeof SIXTEEN[0];
-    layout l = build_policy_layout(&MODEL_REFINER);
+    weight_list l = build_policy_list(&MODEL_REFINER);
     int sixteen = 0, embeddings = 0;
     for (int i = 0; i < LISTED; i++)
         cr_expect_eq(find_weight_type(&l, WEIGHTS_INT8, SIXTEEN[i]), DT_F16, "%s", SIXTEEN[i]);
@@ -70,7 +70,7 @@ Test(tools_weights_policy, ends_embeddings_and_tokens_of_the_refiner_stay_in_16_
     }
     cr_expect_eq(embeddings, 22);
     cr_expect_eq(sixteen, LISTED + embeddings, "nothing else");
-    layout_free(&l);
+    weight_list_free(&l);
 }
 
 Test(tools_weights_policy, every_part_has_int8_also_in_the_tiny_model)
@@ -87,16 +87,16 @@ Test(tools_weights_policy, every_part_has_int8_also_in_the_tiny_model)
     };
     const model_config *const models[] = { &MODEL_TINY, &MODEL_REFINER };
     for (int m = 0; m < 2; m++) {
-        layout l = build_policy_layout(models[m]);
+        weight_list l = build_policy_list(models[m]);
         for (size_t i = 0; i < sizeof INT8 / sizeof INT8[0]; i++)
             cr_expect_eq(find_weight_type(&l, WEIGHTS_INT8, INT8[i]), DT_I8G64, "%s", INT8[i]);
-        layout_free(&l);
+        weight_list_free(&l);
     }
 }
 
 Test(tools_weights_policy, int8_is_never_larger)
 {
-    layout_entry e = { .name = "unet.mid_block.x.weight", .seg = SEG_UNET, .rows = 64 };
+    weight_entry e = { .name = "unet.mid_block.x.weight", .seg = SEG_UNET, .rows = 64 };
     e.kh = e.kw = 3;
     e.c_in = 33;
     cr_expect_eq(weights_type(WEIGHTS_INT8, &e), DT_F16, "66 bytes are not less than 66");

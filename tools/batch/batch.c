@@ -22,8 +22,8 @@ typedef struct batch {
     const batch_options *b;
     const work_list *l;
     refine_options o;
-    int next;                 /* of the list */
-    member m[BATCH_MOST + 1]; /* the group, and perhaps one that begins the next */
+    int next;                /* of the list */
+    member m[BATCH_MAX + 1]; /* the group, and perhaps one that begins the next */
     int n, loaded;
     int advised;      /* pictures in a group of the last shape */
     refine_engine *e; /* of the last group */
@@ -48,7 +48,7 @@ static bool same_latent_shape(const refine_job *a, const refine_job *b)
 /* Plans groups of 1, 2, 4, ... for the shape of j; rates are probed once. */
 static refine_status choose_images(batch *b, const refine_job *j, int most, refine_error *err)
 {
-    double cost[BATCH_MOST + 1] = { 0 }, best = 0;
+    double cost[BATCH_MAX + 1] = { 0 }, best = 0;
     refine_report r = REFINE_REPORT_INIT;
 
     b->o.images = 1;
@@ -139,7 +139,7 @@ static refine_status fill_group(batch *b, const refine_report *plan, refine_erro
     if (b->loaded == 0 && !load_next(b, plan))
         return REFINE_OK;
     const int left = b->l->n - b->next + 1;
-    TRY(size_group(b, &b->m[0].j, left < BATCH_MOST ? left : BATCH_MOST, err));
+    TRY(size_group(b, &b->m[0].j, left < BATCH_MAX ? left : BATCH_MAX, err));
     b->n = 1;
     while (b->n < b->o.images && load_next(b, plan) && same_latent_shape(&b->m[0].j, &b->m[b->n].j))
         b->n++;
@@ -165,8 +165,8 @@ static refine_status open_engine(batch *b, const refine_job *j, refine_error *er
 
 static void save_group(batch *b, const refine_report *r)
 {
-    const work_item *made[BATCH_MOST];
-    refine_job jobs[BATCH_MOST];
+    const work_item *made[BATCH_MAX];
+    refine_job jobs[BATCH_MAX];
     int n = 0;
 
     for (int i = 0; i < b->n; i++) {
@@ -188,7 +188,7 @@ static void save_group(batch *b, const refine_report *r)
 
 static refine_status run_group(batch *b, refine_error *err)
 {
-    refine_job jobs[BATCH_MOST];
+    refine_job jobs[BATCH_MAX];
     refine_report r = REFINE_REPORT_INIT;
 
     for (int i = 0; i < b->n; i++)

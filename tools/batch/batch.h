@@ -11,7 +11,7 @@
 #include "tools/batch/work_list.h"
 #include <refine/refine.h>
 
-enum { BATCH_MOST = 8 }; /* pictures in a group */
+enum { BATCH_MAX = 8 }; /* pictures in a group */
 
 typedef struct batch_options {
     refine_options o; /* images: most that go together; 0: as the plan advises */

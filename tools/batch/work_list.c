@@ -15,7 +15,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { LINE_MOST = 1 << 20 };
+enum { LINE_BYTES_MAX = 1 << 20 };
 
 static refine_status work_list_out_of_memory(refine_error *err)
 {
@@ -26,8 +26,8 @@ static refine_status append_work_item(work_list *l, work_item **out, refine_erro
 {
     if (l->n == l->room) {
         const int room = l->room ? 2 * l->room : 16;
-        if (room > WORK_MOST)
-            return refine_fail(err, REFINE_EINVAL, "more than %d inputs in one run", WORK_MOST);
+        if (room > WORK_MAX)
+            return refine_fail(err, REFINE_EINVAL, "more than %d inputs in one run", WORK_MAX);
         work_item *more = mem_realloc(l->item, (size_t)room * sizeof *more);
         if (!more)
             return work_list_out_of_memory(err);
@@ -188,7 +188,7 @@ refine_status work_list_add_manifest(work_list *l, const char *path, refine_erro
     if (!f)
         return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
     for (int line = 1; st == REFINE_OK && getline(&text, &room, f) >= 0; line++) {
-        if (room > LINE_MOST)
+        if (room > LINE_BYTES_MAX)
             st = refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long", path, line);
         else if (!is_blank(text))
             st = add_line(l, path, text, line, err);

@@ -21,7 +21,7 @@ typedef struct work_list {
     bool several; /* a directory or a manifest was named, or more than one input */
 } work_list;
 
-enum { WORK_MOST = 1 << 20 }; /* items */
+enum { WORK_MAX = 1 << 20 }; /* items */
 
 /* A file, '-', or a directory, whose pictures and latents come in the order of their names.
  * REFINE_EIO, REFINE_EFORMAT: an empty directory. */

@@ -6,11 +6,11 @@
 
 static void print_gpus(FILE *out, FILE *why_none)
 {
-    dev_gpu gpu[DEVICES_MOST];
+    dev_gpu gpu[DEVICES_MAX];
     refine_error err = { 0 };
-    const int n = dev_list_gpus(gpu, DEVICES_MOST, &err);
+    const int n = dev_list_gpus(gpu, DEVICES_MAX, &err);
 
-    for (int i = 0; i < n && i < DEVICES_MOST; i++)
+    for (int i = 0; i < n && i < DEVICES_MAX; i++)
         fprintf(out, "cuda:%-3d %s, %.1f GiB, compute capability %d.%d\n", i, gpu[i].name,
                 (double)gpu[i].total / (double)(1 << 30), gpu[i].major, gpu[i].minor);
     if (n == 0)

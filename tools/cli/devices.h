@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { DEVICES_MOST = 64 }; /* GPUs that are looked at */
+enum { DEVICES_MAX = 64 }; /* GPUs that are looked at */
 
 /* A line for each device on `out`; where there is no GPU a line on `why_none`.  Returns the exit
  * code of a program that does nothing else. */

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* As many links in one name as Linux follows. */
-enum { LINKS_MOST = 40 };
+enum { LINKS_MAX = 40 };
 
 struct place {
     dev_t dev; /* of the file, or of the directory that `rest` begins in */
@@ -79,7 +79,7 @@ static bool follow_link(char path[PATH_MAX], char left[PATH_MAX], int *links)
     const size_t len = strlen(left);
     if (n <= 0)
         return true;
-    if (++*links > LINKS_MOST || (size_t)n + 1 + len >= PATH_MAX)
+    if (++*links > LINKS_MAX || (size_t)n + 1 + len >= PATH_MAX)
         return false;
     memmove(left + n + 1, left, len + 1);
     memcpy(left, target, (size_t)n);

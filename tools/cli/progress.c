@@ -14,7 +14,7 @@ static const double REDRAW = 0.1, RELOG = 10.0; /* seconds */
 static const double MEMORY = 3.0;               /* seconds a rate looks back; */
 static const double GUESS = 0.3;                /* and so many that a guess is worth */
 
-enum { WIDTH_DEFAULT = 80, BAR_MOST = 30, BAR_LEAST = 8, LINE = 256, ETA_TEXT = 64 };
+enum { WIDTH_DEFAULT = 80, BAR_MAX = 30, BAR_LEAST = 8, LINE = 256, ETA_TEXT = 64 };
 
 void progress_open(progress *p, FILE *out, const char *what, bool quiet)
 {
@@ -48,7 +48,7 @@ static void eta_text(char out[ETA_TEXT], double eta)
         (void)snprintf(out, ETA_TEXT, "  ETA %ld:%02ld", s / 60, s % 60);
 }
 
-static void bar_text(char out[BAR_MOST + 4], double done, int cells)
+static void bar_text(char out[BAR_MAX + 4], double done, int cells)
 {
     const int full = (int)(done * cells + 0.5);
     char *at = out;
@@ -63,7 +63,7 @@ static void bar_text(char out[BAR_MOST + 4], double done, int cells)
 
 void progress_show(progress *p, double done, double eta, const char *fmt, ...)
 {
-    char details[LINE], bar[BAR_MOST + 4] = "", left[ETA_TEXT];
+    char details[LINE], bar[BAR_MAX + 4] = "", left[ETA_TEXT];
     va_list ap;
 
     if (!progress_due(p))
@@ -77,7 +77,7 @@ void progress_show(progress *p, double done, double eta, const char *fmt, ...)
     const int rest = (int)(strlen(p->what) + strlen(details) + strlen(left)) + 12;
     const int room = terminal_columns(p) - rest;
     if (p->terminal && room >= BAR_LEAST)
-        bar_text(bar, done, room < BAR_MOST ? room : BAR_MOST);
+        bar_text(bar, done, room < BAR_MAX ? room : BAR_MAX);
     (void)fprintf(p->out, "%s%s %s%3.0f %%  %s%s%s", p->terminal ? "\r" : "", p->what, bar,
                   floor(100.0 * done), details, left, p->terminal ? "\033[K" : "\n");
     (void)fflush(p->out);

@@ -80,7 +80,7 @@ refine_status json_file_load(json_t **out, const char *path, refine_error *err)
     char *text;
     size_t len = 0;
     *out = NULL;
-    TRY(json_file_text(&text, &len, path, JSON_FILE_MOST, err));
+    TRY(json_file_text(&text, &len, path, JSON_FILE_MAX, err));
     const refine_status st = parse_json_object(out, text, len, path, err);
     mem_free(text);
     return st;

@@ -24,7 +24,7 @@
 static const float OLD_COMFY_FACTOR = 0.18215f;
 static const char COMFY_TENSOR[] = "latent_tensor", COMFY_MARKER[] = "latent_format_version_0";
 
-enum { NPY_HEADER_MOST = 4096, HEAD = 10 };
+enum { NPY_HEADER_MAX = 4096, HEAD = 10 };
 
 void latents_free(latents *l)
 {
@@ -157,7 +157,7 @@ static refine_status load_safetensors(latents *l, const char *path, float factor
 /* ---- NumPy ---- */
 
 typedef struct npy {
-    char header[NPY_HEADER_MOST + 1];
+    char header[NPY_HEADER_MAX + 1];
     bool half;
     uint64_t dim[4];
     int n_dims;
@@ -180,7 +180,7 @@ static refine_status read_npy_header(npy *h, FILE *f, const char *path, refine_e
     size_t n = (size_t)fixed[8] | (size_t)fixed[9] << 8;
     if (wide)
         n |= (size_t)fixed[10] << 16 | (size_t)fixed[11] << 24;
-    if (n > NPY_HEADER_MOST || fread(h->header, 1, n, f) != n)
+    if (n > NPY_HEADER_MAX || fread(h->header, 1, n, f) != n)
         return bad_npy(path, "the NumPy file ends in its header, or that is too long", err);
     h->header[n] = 0;
     return REFINE_OK;

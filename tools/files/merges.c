@@ -3,7 +3,7 @@
  *     path -> file -> [gunzip] -> text lines  -> 48894 lines -> checked by tokenizer_open
  *                              -> JSON merges ->
  *
- * Everything read is bounded by MAX_FILE, unpacked as well as packed.
+ * Everything read is bounded by FILE_BYTES_MAX, unpacked as well as packed.
  */
 #define _POSIX_C_SOURCE 200809L /* stat */
 #include "tools/files/merges.h"
@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
-enum { MAX_FILE = 16 << 20 };
+enum { FILE_BYTES_MAX = 16 << 20 };
 
 /* ---- bytes ---- */
 
@@ -57,7 +57,7 @@ static refine_status buffer_add(buffer *b, const char *s, size_t len, refine_err
 static refine_status too_big(const char *path, refine_error *err)
 {
     return refine_fail(err, REFINE_EFORMAT, "%s: more than %d MiB; not a CLIP tokenizer file", path,
-                       MAX_FILE >> 20);
+                       FILE_BYTES_MAX >> 20);
 }
 
 static refine_status read_file(const char *path, buffer *b, refine_error *err)
@@ -71,7 +71,7 @@ static refine_status read_file(const char *path, buffer *b, refine_error *err)
         TRY_OR(done, buffer_grow(b, CHUNK, err));
         got = fread(b->at + b->len, 1, CHUNK, f);
         b->len += got;
-        if (b->len > MAX_FILE) {
+        if (b->len > FILE_BYTES_MAX) {
             st = too_big(path, err);
             goto done;
         }
@@ -119,7 +119,7 @@ static refine_status gunzip_buffer(const char *path, const buffer *in, buffer *o
                              st == REFINE_ENOMEM ? "out of memory" : "damaged or cut gzip file");
             goto done;
         }
-        if (out->len > MAX_FILE) {
+        if (out->len > FILE_BYTES_MAX) {
             st = too_big(path, err);
             goto done;
         }

@@ -14,7 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 100, SUFFIX = 48, WRITE_MOST = 1 << 30 };
+enum { ATTEMPTS = 100, SUFFIX = 48, WRITE_MAX = 1 << 30 };
 
 static refine_status report_write_failure(refine_error *err, const char *path)
 {
@@ -91,7 +91,7 @@ refine_status new_file_write(const new_file *f, const void *data, size_t bytes, 
 {
     const char *p = data;
     while (bytes > 0) {
-        const ssize_t n = write_direct_or_cached(f, p, num_min(bytes, WRITE_MOST), (off_t)at);
+        const ssize_t n = write_direct_or_cached(f, p, num_min(bytes, WRITE_MAX), (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {

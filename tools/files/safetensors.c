@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LENGTH = 8, READ_MOST = 1 << 30 };
+enum { LENGTH = 8, READ_MAX = 1 << 30 };
 
 static const struct {
     const char *name;
@@ -39,7 +39,7 @@ static refine_status read_file_range(const safetensors *f, uint64_t at, size_t b
 {
     char *p = dst;
     while (bytes > 0) {
-        const ssize_t n = pread(f->fd, p, num_min(bytes, READ_MOST), (off_t)at);
+        const ssize_t n = pread(f->fd, p, num_min(bytes, READ_MAX), (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -238,7 +238,7 @@ static refine_status read_header(safetensors *f, refine_error *err)
     TRY(read_file_range(f, 0, n, begin, err));
     for (int i = LENGTH - 1; i >= 0; i--)
         len = len << 8 | begin[i];
-    if (n < LENGTH + 2 || begin[LENGTH] != '{' || len > SAFETENSORS_HEADER_MOST)
+    if (n < LENGTH + 2 || begin[LENGTH] != '{' || len > SAFETENSORS_HEADER_MAX)
         return not_safetensors(f, begin, n, err);
     if (!num_within(LENGTH, len, f->file_bytes))
         return refine_fail(err, REFINE_EFORMAT,

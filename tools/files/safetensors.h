@@ -34,7 +34,7 @@ typedef enum st_dtype {
     N_ST_DTYPES
 } st_dtype;
 
-enum { SAFETENSORS_DIMS = 8, SAFETENSORS_HEADER_MOST = 16 << 20 };
+enum { SAFETENSORS_DIMS = 8, SAFETENSORS_HEADER_MAX = 16 << 20 };
 
 typedef struct safetensor {
     char *name;

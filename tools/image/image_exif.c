@@ -14,7 +14,7 @@
 #include <libexif/exif-data.h>
 #include <string.h>
 
-enum { EXIF_MOST = 1 << 24 };
+enum { EXIF_MAX = 1 << 24 };
 
 static int orientation_in(ExifData *d)
 {
@@ -31,7 +31,7 @@ refine_status image_orientation(int *out, const uint8_t *exif, size_t len, const
     ExifData *d = exif_data_new();
     if (!d)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-    exif_data_load_data(d, exif, (unsigned)num_min(len, EXIF_MOST));
+    exif_data_load_data(d, exif, (unsigned)num_min(len, EXIF_MAX));
     *out = orientation_in(d);
     exif_data_unref(d);
     return REFINE_OK;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_FILE_BYTES ((size_t)1 << 30)
+#define FILE_BYTES_MAX ((size_t)1 << 30)
 
 refine_status image_alloc(image *out, unsigned long width, unsigned long height, const char *name,
                           refine_error *err)
@@ -40,9 +40,9 @@ static refine_status read_whole_stream(int fd, const char *name, uint8_t **data,
 
     while (st == REFINE_OK) {
         if (n == room) {
-            uint8_t *more = room < MAX_FILE_BYTES ? mem_realloc(p, 2 * room) : NULL;
+            uint8_t *more = room < FILE_BYTES_MAX ? mem_realloc(p, 2 * room) : NULL;
             if (!more) {
-                st = refine_fail(err, room < MAX_FILE_BYTES ? REFINE_ENOMEM : REFINE_EFORMAT,
+                st = refine_fail(err, room < FILE_BYTES_MAX ? REFINE_ENOMEM : REFINE_EFORMAT,
                                  "%s: too large for a picture", name);
                 break;
             }

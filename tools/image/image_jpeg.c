@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { CODER_MEMORY = 256 << 20, MAX_SCANS = 200 };
+enum { CODER_MEMORY = 256 << 20, SCANS_MAX = 200 };
 
 /* Everything a long jump would leak hangs off this; it outlives the setjmp. */
 typedef struct jpeg_in {
@@ -55,8 +55,8 @@ static void on_message(j_common_ptr j, int level)
 static void on_jpeg_progress(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
-    if (j->is_decompressor && ((j_decompress_ptr)j)->input_scan_number > MAX_SCANS) {
-        snprintf(p->text, sizeof p->text, "more than %d scans", MAX_SCANS);
+    if (j->is_decompressor && ((j_decompress_ptr)j)->input_scan_number > SCANS_MAX) {
+        snprintf(p->text, sizeof p->text, "more than %d scans", SCANS_MAX);
         p->status = REFINE_EFORMAT;
         longjmp(p->out, 1);
     }

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK_LIMIT = 8 << 20, DEFLATE_MOST = 1032 };
+enum { CHUNK_LIMIT = 8 << 20, DEFLATE_MAX = 1032 };
 
 /* What went wrong, for libpng to fill in. */
 typedef struct png_failure {
@@ -115,7 +115,7 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
     const png_uint_32 w = png_get_image_width(p->png, p->info);
     const png_uint_32 h = png_get_image_height(p->png, p->info);
     /* Deflate makes at most 1032 bytes of one: a short file must not take much memory. */
-    if (png_get_rowbytes(p->png, p->info) / DEFLATE_MOST * h > p->len)
+    if (png_get_rowbytes(p->png, p->info) / DEFLATE_MAX * h > p->len)
         png_error(p->png, "the file is too short for its size");
     TRY(image_alloc(&p->im, w, h, name, err));
     set_transforms(p);

@@ -92,7 +92,7 @@ static double most_of(const chart_memory *c, const timeline *t)
 /* Painted from the top of the stack down, each over the last. */
 static void write_owner_stack(text_out *o, const chart_memory *c, const timeline *t, double most)
 {
-    double top[TIMELINE_COLUMNS_MOST];
+    double top[TIMELINE_COLUMNS_MAX];
     for (int k = c->n_owners - 1; k >= 0; k--) {
         double any = 0;
         for (int i = 0; i < t->columns; i++) {
@@ -196,7 +196,7 @@ static void compute_lane(text_out *o, const recording *t, const timeline *l)
                                          REFINE_LANE_STALL_DECODE, REFINE_LANE_STALL_COPY };
     static const char *const NAMES[] = { "computes", "waits for disk", "waits for decode",
                                          "waits for copy" };
-    double top[TIMELINE_COLUMNS_MOST];
+    double top[TIMELINE_COLUMNS_MAX];
     lane_begin(o, t, l, REFINE_LANE_COMPUTE, "compute");
     for (int k = 3; k >= 0; k--) {
         if (t->lane_at[LANES[k]] == t->lane_at[LANES[k] + 1])

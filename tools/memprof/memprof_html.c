@@ -310,10 +310,10 @@ static refine_status write_time_section(text_out *o, const memprof *m, const tim
     charts_lanes(o, m->run, l, "The whole run");
     const refine_status st = write_step_lanes(o, m->run);
     write_phase_table(o, &m->r);
-    if (m->r.wrong_rate && m->r.wrong_rate[0]) {
+    if (m->r.mispredicted_rate && m->r.mispredicted_rate[0]) {
         text_out_put(o, "<p>Steps took another time than predicted, most of all because of this "
                         "rate: ");
-        text_out_html(o, m->r.wrong_rate);
+        text_out_html(o, m->r.mispredicted_rate);
         text_out_put(o, ".</p>\n");
     }
     if (m->run->lost)
@@ -414,7 +414,7 @@ static void write_layer_table(text_out *o, const layers *l, const int *order, co
 }
 
 /* The page stays readable, and small, however long the list of a hostile trace is. */
-enum { LAYERS_MOST = 2000 };
+enum { LAYERS_MAX = 2000 };
 
 static refine_status write_layer_section(text_out *o, const memprof *m)
 {
@@ -422,9 +422,9 @@ static refine_status write_layer_section(text_out *o, const memprof *m)
     if (!order)
         return refine_fail(o->err, REFINE_ENOMEM, "out of memory");
     layers blocks = m->block, all = m->layer;
-    blocks.n = blocks.n < LAYERS_MOST ? blocks.n : LAYERS_MOST;
+    blocks.n = blocks.n < LAYERS_MAX ? blocks.n : LAYERS_MAX;
     layers_by_time(&m->layer, order);
-    all.n = all.n < LAYERS_MOST ? all.n : LAYERS_MOST;
+    all.n = all.n < LAYERS_MAX ? all.n : LAYERS_MAX;
     text_out_put(o, "<section><h2>Layers</h2>\n<p>Weights with little compute per byte are the "
                     "ones worth keeping resident. Time is compute and waiting, over the whole "
                     "run; FLOP / byte is of one visit.</p>\n");

@@ -81,9 +81,9 @@ static void print_times(FILE *out, const refine_report *r)
     (void)fprintf(out, "          a step: median %.3f, first %.3f", r->step_median, r->first_step);
     if (r->predicted_step > 0)
         (void)fprintf(out, ", predicted %.3f", r->predicted_step);
-    if (r->wrong_rate && r->wrong_rate[0]) {
+    if (r->mispredicted_rate && r->mispredicted_rate[0]) {
         (void)fprintf(out, "; the rate to blame: ");
-        print_words(out, r->wrong_rate);
+        print_words(out, r->mispredicted_rate);
     }
     (void)fprintf(out, "\n");
 }

@@ -120,7 +120,7 @@ static void fill_memory(uint64_t (*columns)[TRACE_DEVICE_OWNERS], const spread *
 
 timeline *timeline_of(const recording *t, double from, double to, int columns)
 {
-    assert(columns > 0 && columns <= TIMELINE_COLUMNS_MOST && to > from);
+    assert(columns > 0 && columns <= TIMELINE_COLUMNS_MAX && to > from);
     timeline *out = mem_calloc(1, sizeof *out);
     if (!out)
         return NULL;

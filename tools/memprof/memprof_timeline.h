@@ -8,15 +8,15 @@
 
 #include "tools/memprof/trace_read.h"
 
-enum { TIMELINE_LANES = REFINE_LANE_STALL_COPY + 1, TIMELINE_COLUMNS_MOST = 1024 };
+enum { TIMELINE_LANES = REFINE_LANE_STALL_COPY + 1, TIMELINE_COLUMNS_MAX = 1024 };
 
 typedef struct timeline {
     double from, to;
     int columns;
-    double share[TIMELINE_LANES][TIMELINE_COLUMNS_MOST]; /* of a column's time the lane is busy */
+    double share[TIMELINE_LANES][TIMELINE_COLUMNS_MAX]; /* of a column's time the lane is busy */
     /* What is in use when the most is, in a column. */
-    uint64_t device[TIMELINE_COLUMNS_MOST][TRACE_DEVICE_OWNERS];
-    uint64_t host[TIMELINE_COLUMNS_MOST][TRACE_DEVICE_OWNERS];
+    uint64_t device[TIMELINE_COLUMNS_MAX][TRACE_DEVICE_OWNERS];
+    uint64_t host[TIMELINE_COLUMNS_MAX][TRACE_DEVICE_OWNERS];
 } timeline;
 
 /* The caller's to mem_free; NULL when out of memory. */

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double SECONDS_MOST = 1e8;
-static const double AMOUNT_MOST = 1e24;
+static const double SECONDS_MAX = 1e8;
+static const double AMOUNT_MAX = 1e24;
 
 /* ---- checked values: the first failure sticks ---- */
 
@@ -119,13 +119,13 @@ static int checked_word(checker *c, const json_t *o, const char *key, const char
 
 static refine_rates read_rates(checker *c, const json_t *o)
 {
-    return (refine_rates){ .disk = checked_real(c, o, "disk", AMOUNT_MOST),
-                           .decode = checked_real(c, o, "decode", AMOUNT_MOST),
-                           .copy = checked_real(c, o, "copy", AMOUNT_MOST),
-                           .linear = checked_real(c, o, "linear", AMOUNT_MOST),
-                           .conv = checked_real(c, o, "conv", AMOUNT_MOST),
-                           .attention = checked_real(c, o, "attention", AMOUNT_MOST),
-                           .memory = checked_real(c, o, "memory", AMOUNT_MOST) };
+    return (refine_rates){ .disk = checked_real(c, o, "disk", AMOUNT_MAX),
+                           .decode = checked_real(c, o, "decode", AMOUNT_MAX),
+                           .copy = checked_real(c, o, "copy", AMOUNT_MAX),
+                           .linear = checked_real(c, o, "linear", AMOUNT_MAX),
+                           .conv = checked_real(c, o, "conv", AMOUNT_MAX),
+                           .attention = checked_real(c, o, "attention", AMOUNT_MAX),
+                           .memory = checked_real(c, o, "memory", AMOUNT_MAX) };
 }
 
 static refine_memory read_memory(checker *c, const json_t *o)
@@ -150,7 +150,7 @@ static void read_steps(checker *c, recording *t, const json_t *seconds)
     for (size_t i = 0; i < n; i++) {
         const json_t *step = json_array_get(steps, i);
         const double v = json_number_value(step);
-        if (!json_is_number(step) || !(v >= 0) || v > SECONDS_MOST)
+        if (!json_is_number(step) || !(v >= 0) || v > SECONDS_MAX)
             refuse_recording(c, "a step's time is out of range");
         t->step[i] = v;
     }
@@ -161,14 +161,14 @@ static void read_steps(checker *c, recording *t, const json_t *seconds)
 static void read_seconds(checker *c, recording *t, const json_t *o)
 {
     refine_report *r = &t->report;
-    r->total = checked_real(c, o, "total", SECONDS_MOST);
-    r->open = checked_real(c, o, "open", SECONDS_MOST);
-    r->text = checked_real(c, o, "text", SECONDS_MOST);
-    r->vae_encode = checked_real(c, o, "vae_encode", SECONDS_MOST);
-    r->unet = checked_real(c, o, "unet", SECONDS_MOST);
-    r->vae_decode = checked_real(c, o, "vae_decode", SECONDS_MOST);
-    r->first_step = checked_real(c, o, "first_step", SECONDS_MOST);
-    r->step_median = checked_real(c, o, "step_median", SECONDS_MOST);
+    r->total = checked_real(c, o, "total", SECONDS_MAX);
+    r->open = checked_real(c, o, "open", SECONDS_MAX);
+    r->text = checked_real(c, o, "text", SECONDS_MAX);
+    r->vae_encode = checked_real(c, o, "vae_encode", SECONDS_MAX);
+    r->unet = checked_real(c, o, "unet", SECONDS_MAX);
+    r->vae_decode = checked_real(c, o, "vae_decode", SECONDS_MAX);
+    r->first_step = checked_real(c, o, "first_step", SECONDS_MAX);
+    r->step_median = checked_real(c, o, "step_median", SECONDS_MAX);
     read_steps(c, t, o);
 }
 
@@ -193,13 +193,13 @@ static void read_result(checker *c, recording *t)
     r->disk_bytes = checked_bytes(c, io, "disk_bytes");
     r->disk_bytes_per_step = checked_bytes(c, io, "disk_bytes_per_step");
     r->copy_bytes_per_step = checked_bytes(c, io, "copy_bytes_per_step");
-    r->disk_rate = checked_real(c, io, "disk_rate", AMOUNT_MOST);
-    r->copy_rate = checked_real(c, io, "copy_rate", AMOUNT_MOST);
-    r->stall_disk = checked_real(c, stall, "disk", SECONDS_MOST);
-    r->stall_decode = checked_real(c, stall, "decode", SECONDS_MOST);
-    r->stall_copy = checked_real(c, stall, "copy", SECONDS_MOST);
-    r->predicted_step = checked_real(c, predicted, "step", SECONDS_MOST);
-    r->predicted_unet = checked_real(c, predicted, "unet", SECONDS_MOST);
+    r->disk_rate = checked_real(c, io, "disk_rate", AMOUNT_MAX);
+    r->copy_rate = checked_real(c, io, "copy_rate", AMOUNT_MAX);
+    r->stall_disk = checked_real(c, stall, "disk", SECONDS_MAX);
+    r->stall_decode = checked_real(c, stall, "decode", SECONDS_MAX);
+    r->stall_copy = checked_real(c, stall, "copy", SECONDS_MAX);
+    r->predicted_step = checked_real(c, predicted, "step", SECONDS_MAX);
+    r->predicted_unet = checked_real(c, predicted, "unet", SECONDS_MAX);
 }
 
 static refine_chunk read_chunk(checker *c, const json_t *o)
@@ -212,8 +212,8 @@ static refine_chunk read_chunk(checker *c, const json_t *o)
         .tier = (refine_tier)checked_word(c, o, "tier", trace_tiers, 3),
         .bytes = checked_count(c, o, "bytes", UINT32_MAX),
         .stored_bytes = checked_count(c, o, "stored_bytes", UINT32_MAX),
-        .flops = checked_real(c, o, "flops", AMOUNT_MOST),
-        .seconds = checked_real(c, o, "seconds", SECONDS_MOST),
+        .flops = checked_real(c, o, "flops", AMOUNT_MAX),
+        .seconds = checked_real(c, o, "seconds", SECONDS_MAX),
     };
 }
 
@@ -221,7 +221,7 @@ static void read_chunk_list(checker *c, recording *t)
 {
     const json_t *list = json_object_get(t->refine, "chunks");
     const size_t n = json_array_size(list);
-    if (!json_is_array(list) || n > TRACE_CHUNKS_MOST) {
+    if (!json_is_array(list) || n > TRACE_CHUNKS_MAX) {
         refuse_recording(c, "there is no list of chunks");
         return;
     }
@@ -251,7 +251,7 @@ static void read_summary(checker *c, recording *t)
     const json_t *r = checked_object(c, t->refine, "rates");
     t->report.rates = read_rates(c, checked_object(c, r, "assumed"));
     t->report.measured = read_rates(c, checked_object(c, r, "measured"));
-    t->report.wrong_rate = checked_text(c, t->refine, "wrong_rate");
+    t->report.mispredicted_rate = checked_text(c, t->refine, "wrong_rate");
     read_chunk_list(c, t);
 }
 
@@ -276,7 +276,7 @@ static void read_sample(checker *c, const json_t *o, trace_samples *list,
                         const char *const owners[], int n_owners)
 {
     const json_t *args = checked_object(c, o, "args");
-    trace_sample s = { .at = checked_real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6 };
+    trace_sample s = { .at = checked_real(c, o, "ts", SECONDS_MAX * 1e6) / 1e6 };
     for (int i = 0; i < n_owners; i++)
         s.bytes[i] = checked_count(c, args, owners[i], INT64_MAX / 8);
     list->v = grow_event_list(c, list->v, list->n, &list->room, sizeof *list->v);
@@ -305,9 +305,9 @@ static void read_span(checker *c, recording *t, const json_t *o)
     const json_t *args = checked_object(c, o, "args");
     refine_event v = { .lane = (refine_lane)lane,
                        .chunk = checked_int(c, args, trace_lanes[lane].key),
-                       .begin = checked_real(c, o, "ts", SECONDS_MOST * 1e6) / 1e6,
+                       .begin = checked_real(c, o, "ts", SECONDS_MAX * 1e6) / 1e6,
                        .bytes = checked_count(c, args, "bytes", UINT32_MAX) };
-    v.end = v.begin + checked_real(c, o, "dur", SECONDS_MOST * 1e6) / 1e6;
+    v.end = v.begin + checked_real(c, o, "dur", SECONDS_MAX * 1e6) / 1e6;
     t->event = grow_event_list(c, t->event, t->n_events, &t->room, sizeof *t->event);
     if (c->st == REFINE_OK)
         t->event[t->n_events++] = v;
@@ -467,7 +467,7 @@ refine_status trace_read(recording *t, const char *path, refine_error *err)
     checker c = { .path = path, .err = err };
 
     *t = (recording){ 0 };
-    TRY(json_file_text(&file, &len, path, TRACE_FILE_MOST, err));
+    TRY(json_file_text(&file, &len, path, TRACE_FILE_MAX, err));
     walker w = { &c, file, file + len };
     parse_recording(&w, t);
     mem_free(file);

@@ -5,7 +5,7 @@
 
 #include "tools/report/trace_json.h"
 
-enum { TRACE_FILE_MOST = 1 << 29, TRACE_CHUNKS_MOST = 1 << 20 };
+enum { TRACE_FILE_MAX = 1 << 29, TRACE_CHUNKS_MAX = 1 << 20 };
 
 /* Bytes in use from `at` on. */
 typedef struct trace_sample {

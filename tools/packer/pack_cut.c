@@ -46,10 +46,10 @@ static void finish_chunk(pack_cut *c, pack_chunk *k, uint64_t dense)
     c->biggest_dense = num_max(c->biggest_dense, (size_t)dense);
 }
 
-static refine_status add_matrix(pack_cut *c, const layout_entry *e, int entry, size_t chunk_bytes,
+static refine_status add_matrix(pack_cut *c, const weight_entry *e, int entry, size_t chunk_bytes,
                                 refine_error *err)
 {
-    const uint64_t row_elements = layout_elements(e) / (uint64_t)e->rows;
+    const uint64_t row_elements = weight_elements(e) / (uint64_t)e->rows;
     const int tile = tile_rows(e->kh, e->kw);
     pack_tensor *t = &c->tensor[entry];
     uint64_t tile_bytes, bytes;
@@ -83,12 +83,12 @@ static refine_status add_matrix(pack_cut *c, const layout_entry *e, int entry, s
 }
 
 /* Vectors [first, end) of the layout. */
-static refine_status add_vectors(pack_cut *c, const layout *l, int first, int end,
+static refine_status add_vectors(pack_cut *c, const weight_list *l, int first, int end,
                                  size_t chunk_bytes, refine_error *err)
 {
     pack_chunk *k = NULL;
     for (int i = first; i < end; i++) {
-        const uint64_t bytes = layout_elements(&l->entry[i]) * sizeof(float);
+        const uint64_t bytes = weight_elements(&l->entry[i]) * sizeof(float);
         uint64_t at = k ? num_align(k->bytes, PACK_VECTOR_ALIGN) : 0;
 
         assert(l->entry[i].rows == 1 && l->entry[i].kh == 1 && l->entry[i].kw == 1);
@@ -115,7 +115,8 @@ static refine_status add_vectors(pack_cut *c, const layout *l, int first, int en
     return REFINE_OK;
 }
 
-static refine_status add_tensors(pack_cut *c, const layout *l, weights_kind kind, refine_error *err)
+static refine_status add_tensors(pack_cut *c, const weight_list *l, weights_kind kind,
+                                 refine_error *err)
 {
     size_t at = 0;
     for (int i = 0; i < l->n; i++)
@@ -125,7 +126,7 @@ static refine_status add_tensors(pack_cut *c, const layout *l, weights_kind kind
     if (!c->tensor || !c->names)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     for (int i = 0; i < l->n; i++) {
-        const layout_entry *e = &l->entry[i];
+        const weight_entry *e = &l->entry[i];
         const size_t bytes = strlen(e->name) + 1;
         c->tensor[i] = (pack_tensor){ .name_at = (uint32_t)at,
                                       .segment = (uint32_t)e->seg,
@@ -141,8 +142,8 @@ static refine_status add_tensors(pack_cut *c, const layout *l, weights_kind kind
     return REFINE_OK;
 }
 
-refine_status pack_cut_build(pack_cut *out, const layout *l, weights_kind kind, size_t chunk_bytes,
-                             refine_error *err)
+refine_status pack_cut_build(pack_cut *out, const weight_list *l, weights_kind kind,
+                             size_t chunk_bytes, refine_error *err)
 {
     refine_status st;
     int first, end;
@@ -150,7 +151,7 @@ refine_status pack_cut_build(pack_cut *out, const layout *l, weights_kind kind, 
     assert(chunk_bytes >= PACK_CHUNK_MIN && chunk_bytes <= PACK_CHUNK_MAX);
     *out = (pack_cut){ 0 };
     TRY_OR(fail, add_tensors(out, l, kind, err));
-    layout_segment(l, SEG_VECTORS, &first, &end);
+    weight_list_segment(l, SEG_VECTORS, &first, &end);
     assert(first == 0);
     TRY_OR(fail, add_vectors(out, l, first, end, chunk_bytes, err));
     for (int i = end; i < l->n; i++)

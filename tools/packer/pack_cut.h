@@ -20,7 +20,7 @@ typedef struct pack_cut {
     uint32_t *first_tile; /* of each chunk */
     char *names;
     size_t names_bytes;
-    uint64_t bytes; /* of all chunks, decoded */
+    uint64_t bytes;       /* of all chunks, decoded */
     size_t biggest;       /* bytes of the largest chunk */
     size_t biggest_dense; /* and before any becomes int8 */
     size_t biggest_tile;  /* of those that become int8, in f32; 0: none does */
@@ -28,8 +28,8 @@ typedef struct pack_cut {
 
 /* chunk_bytes: PACK_CHUNK_MIN .. PACK_CHUNK_MAX.  REFINE_ENOMEM, or REFINE_EFORMAT when a
  * tile alone does not fit the format. */
-refine_status pack_cut_build(pack_cut *out, const layout *l, weights_kind kind, size_t chunk_bytes,
-                             refine_error *err);
+refine_status pack_cut_build(pack_cut *out, const weight_list *l, weights_kind kind,
+                             size_t chunk_bytes, refine_error *err);
 void pack_cut_free(pack_cut *c); /* a zeroed cut is fine */
 
 #endif

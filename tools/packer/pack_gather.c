@@ -91,16 +91,16 @@ static refine_status gather_convolution(const rows_of *r, int row0, int rows, si
 refine_status pack_gather(const weight_source *s, int entry, int row0, int rows, dtype to,
                           void *dst, void *scratch, refine_error *err)
 {
-    const layout_entry *e = &s->list.entry[entry];
+    const weight_entry *e = &s->list.entry[entry];
     const bool vector = e->seg == SEG_VECTORS;
     const size_t taps = (size_t)e->kh * (size_t)e->kw;
     const rows_of r = { s, entry, vector ? 1 : taps * (size_t)e->c_in, to };
     const int all = vector ? e->c_in : e->rows;
 
     switch (e->op) {
-    case LAYOUT_STACK: return gather_stacked(&r, row0, rows, all / e->n_sources, dst, err);
-    case LAYOUT_INTERLEAVE: return gather_interleaved(&r, row0, rows, all / 2, dst, scratch, err);
-    case LAYOUT_COPY: break;
+    case WEIGHT_STACK: return gather_stacked(&r, row0, rows, all / e->n_sources, dst, err);
+    case WEIGHT_INTERLEAVE: return gather_interleaved(&r, row0, rows, all / 2, dst, scratch, err);
+    case WEIGHT_COPY: break;
     }
     if (taps > 1)
         return gather_convolution(&r, row0, rows, taps, dst, scratch, err);
@@ -109,12 +109,12 @@ refine_status pack_gather(const weight_source *s, int entry, int row0, int rows,
 
 void pack_gather_expect(const weight_source *s, int entry, int row0, int rows)
 {
-    const layout_entry *e = &s->list.entry[entry];
-    const size_t k = (size_t)(layout_elements(e) / (uint64_t)e->rows);
+    const weight_entry *e = &s->list.entry[entry];
+    const size_t k = (size_t)(weight_elements(e) / (uint64_t)e->rows);
 
     if (e->seg == SEG_VECTORS)
         return;
-    if (e->op == LAYOUT_INTERLEAVE) {
+    if (e->op == WEIGHT_INTERLEAVE) {
         s->expect(s, entry, 0, (uint64_t)(row0 / 2) * k, (size_t)rows / 2 * k);
         s->expect(s, entry, 0, (uint64_t)(e->rows / 2 + row0 / 2) * k, (size_t)rows / 2 * k);
         return;

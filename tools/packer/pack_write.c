@@ -38,8 +38,8 @@
 enum {
     LEVEL = 1, /* higher levels gain nothing on weights */
     TOKENIZER_LEVEL = 19,
-    MEMORY_MOST = 384 << 20, /* of all threads' buffers */
-    THREADS_MOST = 256,
+    MEMORY_MAX = 384 << 20, /* of all threads' buffers */
+    THREADS_MAX = 256,
     WRITERS = 2, /* threads more than cores: that many wait for the disk */
     AHEAD = 8    /* chunks announced to the source before they are read */
 };
@@ -373,10 +373,10 @@ static int choose_threads(const packer *p)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int n = p->o->threads > 0 ? p->o->threads : (int)(cores < 1 ? 1 : cores) + WRITERS;
-    const size_t most = MEMORY_MOST / worker_bytes(&p->cut);
+    const size_t most = MEMORY_MAX / worker_bytes(&p->cut);
 
-    if (n > THREADS_MOST)
-        n = THREADS_MOST;
+    if (n > THREADS_MAX)
+        n = THREADS_MAX;
     if (n > p->cut.n_chunks)
         n = p->cut.n_chunks;
     if ((size_t)n > most)

@@ -48,12 +48,12 @@ static bool needs_sixteen_bits(const char *name)
 }
 
 /* Groups of few channels are mostly padding. */
-static bool is_int8_smaller(const layout_entry *e)
+static bool is_int8_smaller(const weight_entry *e)
 {
-    return i8_bytes(e->rows, e->kh * e->kw, e->c_in) < layout_elements(e) * sizeof(uint16_t);
+    return i8_bytes(e->rows, e->kh * e->kw, e->c_in) < weight_elements(e) * sizeof(uint16_t);
 }
 
-dtype weights_type(weights_kind kind, const layout_entry *e)
+dtype weights_type(weights_kind kind, const weight_entry *e)
 {
     if (e->seg == SEG_VECTORS)
         return DT_F32;

@@ -13,6 +13,6 @@ typedef enum weights_kind { WEIGHTS_FP16, WEIGHTS_INT8, N_WEIGHTS_KINDS } weight
 const char *weights_name(weights_kind kind);
 bool weights_find(const char *name, weights_kind *out); /* false: no such kind */
 
-dtype weights_type(weights_kind kind, const layout_entry *e);
+dtype weights_type(weights_kind kind, const weight_entry *e);
 
 #endif

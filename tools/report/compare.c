@@ -29,7 +29,7 @@ static refine_status scratch_failed(const compare *c, int error, refine_error *e
                        scratch_dir(c), error ? strerror(error) : "it ended");
 }
 
-static int record_layer_output(void *context, const refine_stage *s);
+static int record_layer_output(void *context, const refine_layer_output *s);
 
 refine_status compare_open(compare **out, const char *reference, const refine_options *o,
                            const refine_job *j, refine_error *err)
@@ -50,8 +50,8 @@ refine_status compare_open(compare **out, const char *reference, const refine_op
     c->j = *j;
     c->j.rgb_out = c->rgb;
     c->j.latents_out = NULL; /* might be the input */
-    c->j.stage = record_layer_output;
-    c->j.stage_context = c;
+    c->j.layer_output = record_layer_output;
+    c->j.layer_output_context = c;
     c->reference = (refine_report)REFINE_REPORT_INIT;
     if (!c->rgb || !c->buffer)
         st = refine_fail(err, REFINE_ENOMEM, "out of memory");
@@ -70,7 +70,7 @@ void compare_close(compare *c)
         return;
     if (c->fd >= 0)
         (void)close(c->fd);
-    mem_free(c->stage);
+    mem_free(c->layers);
     mem_free(c->buffer);
     mem_free(c->rgb);
     mem_free(c);
@@ -78,39 +78,39 @@ void compare_close(compare *c)
 
 /* ---- stages ---- */
 
-static bool is_wanted(const refine_stage *s)
+static bool is_wanted(const refine_layer_output *s)
 {
-    return s->item < COMPARE_ITEMS && (s->step == 0 || strcmp(s->name, "latents") == 0);
+    return s->batch_index < COMPARE_ITEMS && (s->step == 0 || strcmp(s->name, "latents") == 0);
 }
 
-static compare_stage *find_layer_output(const compare *c, const refine_stage *s)
+static compare_layer *find_layer_output(const compare *c, const refine_layer_output *s)
 {
     for (int i = 0; i < c->n; i++)
-        if (c->stage[i].step == s->step && strcmp(c->stage[i].name, s->name) == 0)
-            return &c->stage[i];
+        if (c->layers[i].step == s->step && strcmp(c->layers[i].name, s->name) == 0)
+            return &c->layers[i];
     return NULL;
 }
 
-static compare_stage *add_layer_output(compare *c, const refine_stage *s)
+static compare_layer *add_layer_output(compare *c, const refine_layer_output *s)
 {
     if (c->n == c->room) {
         const int room = c->room ? 2 * c->room : 64;
-        compare_stage *more = mem_realloc(c->stage, (size_t)room * sizeof *more);
+        compare_layer *more = mem_realloc(c->layers, (size_t)room * sizeof *more);
         if (!more) {
             refine_fail(&c->failed, REFINE_ENOMEM, "out of memory");
             return NULL;
         }
-        c->stage = more;
+        c->layers = more;
         c->room = room;
     }
-    compare_stage *t = &c->stage[c->n++];
-    *t = (compare_stage){ .step = s->step, .h = s->h, .w = s->w, .c = s->c };
+    compare_layer *t = &c->layers[c->n++];
+    *t = (compare_layer){ .step = s->step, .h = s->h, .w = s->w, .c = s->c };
     (void)snprintf(t->name, sizeof t->name, "%s", s->name);
     return t;
 }
 
 /* Gives an item's values their place. */
-static void set_scratch_offset(compare *c, compare_stage *t, int item)
+static void set_scratch_offset(compare *c, compare_layer *t, int item)
 {
     t->at[item] = c->end;
     c->end += (uint64_t)t->h * (uint64_t)t->w * (uint64_t)t->c * sizeof(float);
@@ -142,20 +142,21 @@ static bool move_values(compare *c, file_move *f, size_t n, uint64_t at)
 }
 
 /* The reference tells of a stage: non-zero, something failed. */
-static int record_layer_output(void *context, const refine_stage *s)
+static int record_layer_output(void *context, const refine_layer_output *s)
 {
     compare *c = context;
     if (!is_wanted(s))
         return 0;
-    compare_stage *t = find_layer_output(c, s);
+    compare_layer *t = find_layer_output(c, s);
     if (!t && !(t = add_layer_output(c, s)))
         return 1;
     if (s->first == 0)
-        set_scratch_offset(c, t, s->item);
+        set_scratch_offset(c, t, s->batch_index);
     for (size_t i = 0; i < s->count;) {
         const size_t n = num_min(COMPARE_BUFFER, s->count - i);
         memcpy(c->buffer, s->value + i, n * sizeof(float));
-        if (!move_values(c, pwrite_mutable, n, t->at[s->item] + (s->first + i) * sizeof(float)))
+        if (!move_values(c, pwrite_mutable, n,
+                         t->at[s->batch_index] + (s->first + i) * sizeof(float)))
             return 1;
         i += n;
     }
@@ -163,15 +164,15 @@ static int record_layer_output(void *context, const refine_stage *s)
 }
 
 /* The other run tells of one. */
-static int compare_layer_output(void *context, const refine_stage *s)
+static int compare_layer_output(void *context, const refine_layer_output *s)
 {
     compare *c = context;
-    compare_stage *t = is_wanted(s) ? find_layer_output(c, s) : NULL;
+    compare_layer *t = is_wanted(s) ? find_layer_output(c, s) : NULL;
     if (!t || t->h != s->h || t->w != s->w || t->c != s->c)
         return 0;
     for (size_t i = 0; i < s->count;) {
         const size_t n = num_min(COMPARE_BUFFER, s->count - i);
-        if (!move_values(c, pread, n, t->at[s->item] + (s->first + i) * sizeof(float)))
+        if (!move_values(c, pread, n, t->at[s->batch_index] + (s->first + i) * sizeof(float)))
             return 1;
         quality_add(&t->of, c->buffer, s->value + i, n);
         i += n;
@@ -197,8 +198,8 @@ refine_status compare_record(compare *c, refine_error *err)
 
 void compare_attach(compare *c, refine_job *j)
 {
-    j->stage = compare_layer_output;
-    j->stage_context = c;
+    j->layer_output = compare_layer_output;
+    j->layer_output_context = c;
 }
 
 refine_status compare_why(const compare *c, refine_status st, refine_error *err)
@@ -218,4 +219,4 @@ bool compare_same_source(const compare *c, const refine_report *other)
     return c->reference.source_hash == other->source_hash;
 }
 
-bool compare_is_latents(const compare_stage *s) { return strcmp(s->name, "latents") == 0; }
+bool compare_is_latents(const compare_layer *s) { return strcmp(s->name, "latents") == 0; }

@@ -26,13 +26,13 @@ enum {
     COMPARE_BUFFER = 1 << 14, /* values */
 };
 
-typedef struct compare_stage {
+typedef struct compare_layer {
     char name[COMPARE_NAME]; /* "latents", or a layer */
     int step;                /* from 0 */
     int h, w, c;
     uint64_t at[COMPARE_ITEMS]; /* in the scratch file */
     quality of;                 /* all items together */
-} compare_stage;
+} compare_layer;
 
 /* Fields are for reading. */
 typedef struct compare {
@@ -40,7 +40,7 @@ typedef struct compare {
     refine_job j;
     refine_report reference; /* its plan */
     quality_picture picture;
-    compare_stage *stage; /* in the order they were told; owned */
+    compare_layer *layers; /* in the order they were told; owned */
     int n, room;
     uint8_t *rgb;  /* the reference's picture; owned */
     float *buffer; /* owned */
@@ -65,6 +65,6 @@ void compare_finish(compare *c, const uint8_t *rgb);
 bool compare_same_source(const compare *c, const refine_report *other);
 
 /* Latents are stages of their own kind. */
-bool compare_is_latents(const compare_stage *s);
+bool compare_is_latents(const compare_layer *s);
 
 #endif

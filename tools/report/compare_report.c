@@ -21,7 +21,7 @@ static void print_steps(FILE *out, const compare *c)
 {
     fprintf(out, "\nlatents\nafter step  relative error         PSNR\n");
     for (int i = 0; i < c->n; i++) {
-        const compare_stage *s = &c->stage[i];
+        const compare_layer *s = &c->layers[i];
         if (!compare_is_latents(s))
             continue;
         fprintf(out, "%10d  %14.3g ", s->step + 1, quality_relative(&s->of));
@@ -34,7 +34,7 @@ static void print_layer_sqnr(FILE *out, const compare *c)
 {
     fprintf(out, "\nwhat each layer gives, in the first step         SQNR\n");
     for (int i = 0; i < c->n; i++) {
-        const compare_stage *s = &c->stage[i];
+        const compare_layer *s = &c->layers[i];
         if (compare_is_latents(s) || s->of.n == 0)
             continue;
         fprintf(out, "  %-38s ", s->name);
@@ -67,24 +67,24 @@ refine_status compare_print(FILE *out, const compare *c, const char *pack, const
 /* JSON has no word for infinity. */
 static json_t *finite_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
-static json_t *step_object(const compare_stage *s)
+static json_t *step_object(const compare_layer *s)
 {
     return json_pack("{s:i, s:o, s:o}", "step", s->step + 1, "relative_error",
                      finite_or_null(quality_relative(&s->of)), "psnr",
                      finite_or_null(quality_psnr(&s->of)));
 }
 
-static json_t *layer_object(const compare_stage *s)
+static json_t *layer_object(const compare_layer *s)
 {
     return json_pack("{s:s, s:o}", "name", s->name, "sqnr", finite_or_null(quality_sqnr(&s->of)));
 }
 
 /* Of the latents or of the layers. */
-static json_t *stages_array(const compare *c, bool latents)
+static json_t *layers_array(const compare *c, bool latents)
 {
     json_t *list = json_array();
     for (int i = 0; list && i < c->n; i++) {
-        const compare_stage *s = &c->stage[i];
+        const compare_layer *s = &c->layers[i];
         if (compare_is_latents(s) != latents || s->of.n == 0)
             continue;
         if (json_array_append_new(list, latents ? step_object(s) : layer_object(s)) != 0) {
@@ -105,6 +105,6 @@ json_t *compare_json(const compare *c, const refine_report *r)
     return json_pack("{s:o, s:s, s:s, s:b, s:o, s:o, s:o}", "reference",
                      result_text(c->o.pack_path), "reference_source_hash", hash,
                      "reference_precision", c->reference.precision, "same_source",
-                     compare_same_source(c, r), "picture", picture, "steps", stages_array(c, true),
-                     "layers", stages_array(c, false));
+                     compare_same_source(c, r), "picture", picture, "steps", layers_array(c, true),
+                     "layers", layers_array(c, false));
 }

@@ -163,7 +163,7 @@ static json_t *predicted_object(const refine_report *r, bool ran)
         return o;
     return merge_json_objects(o,
                               json_pack("{s:f, s:s, s:o, s:o}", "replayed_step", r->replayed_step,
-                                        "wrong_rate", r->wrong_rate, "slowest_step",
+                                        "wrong_rate", r->mispredicted_rate, "slowest_step",
                                         slowest_object(r), "measured", result_rates(&r->measured)));
 }
 
@@ -298,8 +298,8 @@ static void print_forecast(FILE *out, const refine_report *r)
             r->predicted_step, 100.0 * (r->step_median / r->predicted_step - 1));
     if (r->replayed_step > 0)
         fprintf(out, ", after the first one %.3g s", r->replayed_step);
-    if (r->wrong_rate[0])
-        fprintf(out, "; %s was %s than probed", r->wrong_rate,
+    if (r->mispredicted_rate[0])
+        fprintf(out, "; %s was %s than probed", r->mispredicted_rate,
                 r->step_median > r->predicted_step ? "slower" : "faster");
     fputc('\n', out);
 }

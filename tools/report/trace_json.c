@@ -90,7 +90,7 @@ static refine_status write_trace_summary(text_out *o, const refine_engine *e,
     text_out_put(o, ",\"measured\":");
     TRY(write_json_value(o, result_rates(&r->measured)));
     text_out_put(o, "},\"wrong_rate\":");
-    text_out_json(o, r->wrong_rate ? r->wrong_rate : "");
+    text_out_json(o, r->mispredicted_rate ? r->mispredicted_rate : "");
     text_out_put(o, ",\n");
     TRY(write_trace_chunks(o, e));
     text_out_put(o, "}");

@@ -26,17 +26,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { FILES_MOST = 256, PATH_BYTES = 4096, NAME_BYTES = 256 };
+enum { FILES_MAX = 256, PATH_BYTES = 4096, NAME_BYTES = 256 };
 
 /* Numbers converted at a time, on the stack. */
 enum { BLOCK = 8192, COLUMN = 512 };
 
-typedef const tensor_part *binding[LAYOUT_SOURCES];
+typedef const tensor_part *binding[WEIGHT_SOURCES];
 
 typedef struct checkpoint {
     weight_source source;
     char name[NAME_BYTES];
-    safetensors *file[FILES_MOST];
+    safetensors *file[FILES_MAX];
     int n_files;
     tensor_index index;
     binding *bound; /* one for each entry of the layout */
@@ -187,7 +187,7 @@ static refine_status wrong_shape(const tensor_part *p, const char *want, refine_
 }
 
 /* A 1x1 convolution and a linear differ in trailing ones only. */
-static refine_status check_matrix_part(const tensor_part *p, const layout_entry *e,
+static refine_status check_matrix_part(const tensor_part *p, const weight_entry *e,
                                        refine_error *err)
 {
     const uint64_t want[PART_DIMS] = { (uint64_t)(e->rows / e->n_sources), (uint64_t)e->c_in,
@@ -204,7 +204,7 @@ static refine_status check_matrix_part(const tensor_part *p, const layout_entry 
     return wrong_shape(p, text, err);
 }
 
-static refine_status check_vector_part(const tensor_part *p, const layout_entry *e,
+static refine_status check_vector_part(const tensor_part *p, const weight_entry *e,
                                        refine_error *err)
 {
     char text[32];
@@ -217,7 +217,7 @@ static refine_status check_vector_part(const tensor_part *p, const layout_entry 
 static refine_status bind_one(checkpoint *c, const char *path, int entry, int part,
                               refine_error *err)
 {
-    const layout_entry *e = &c->source.list.entry[entry];
+    const weight_entry *e = &c->source.list.entry[entry];
     const tensor_part *p = tensor_index_find(&c->index, e->source[part]);
 
     if (!p)
@@ -240,9 +240,9 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
 static refine_status bind_entries(checkpoint *c, const char *path, const model_config *config,
                                   refine_error *err)
 {
-    layout *l = &c->source.list;
+    weight_list *l = &c->source.list;
 
-    if (layout_build(l, config) != REFINE_OK)
+    if (weight_list_build(l, config) != REFINE_OK)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     c->bound = mem_calloc((size_t)l->n, sizeof *c->bound);
     if (!c->bound)
@@ -257,8 +257,8 @@ static refine_status bind_entries(checkpoint *c, const char *path, const model_c
 
 static refine_status add_checkpoint_file(checkpoint *c, const char *path, refine_error *err)
 {
-    if (c->n_files == FILES_MOST)
-        return refine_fail(err, REFINE_EFORMAT, "%s: more than %d files", path, FILES_MOST);
+    if (c->n_files == FILES_MAX)
+        return refine_fail(err, REFINE_EFORMAT, "%s: more than %d files", path, FILES_MAX);
     TRY(safetensors_open(&c->file[c->n_files], path, err));
     c->source.bytes += c->file[c->n_files]->file_bytes;
     c->n_files++;
@@ -405,7 +405,7 @@ static void keep_name(checkpoint *c, const char *path)
 static void checkpoint_close(weight_source *s)
 {
     checkpoint *c = (checkpoint *)s;
-    layout_free(&s->list);
+    weight_list_free(&s->list);
     mem_free(c->bound);
     tensor_index_free(&c->index);
     for (int i = 0; i < c->n_files; i++)

@@ -74,7 +74,7 @@ static refine_status read_real(const reading *r, const char *name, double fallba
 
 /* A number for all levels, or a list with one for each. */
 static refine_status read_levels(const reading *r, const char *name, int fallback, int levels,
-                                 int out[MAX_LEVELS])
+                                 int out[LEVELS_MAX])
 {
     const json_t *v = json_object_get(r->root, name);
     if (!json_is_array(v)) {
@@ -99,7 +99,7 @@ static refine_status read_levels(const reading *r, const char *name, int fallbac
 static refine_status read_same(const reading *r, const char *name, int fallback, int levels,
                                int *out)
 {
-    int all[MAX_LEVELS] = { 0 };
+    int all[LEVELS_MAX] = { 0 };
     TRY(read_levels(r, name, fallback, levels, all));
     for (int i = 1; i < levels; i++)
         if (all[i] != all[0])
@@ -109,11 +109,11 @@ static refine_status read_same(const reading *r, const char *name, int fallback,
 }
 
 /* The list that gives the number of levels. */
-static refine_status read_channels(const reading *r, int *levels, int out[MAX_LEVELS])
+static refine_status read_channels(const reading *r, int *levels, int out[LEVELS_MAX])
 {
     const json_t *v = json_object_get(r->root, "block_out_channels");
     const size_t n = json_array_size(v);
-    if (n < 1 || n > MAX_LEVELS)
+    if (n < 1 || n > LEVELS_MAX)
         return report_unsupported(r, "block_out_channels", v);
     *levels = (int)n;
     return read_levels(r, "block_out_channels", -1, *levels, out);

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { HEAD = 64, COUNT_MOST = 256, DIM_MOST = 1 << 24, N_IDS = 5 };
+enum { HEAD = 64, COUNT_MAX = 256, DIM_MAX = 1 << 24, N_IDS = 5 };
 
 typedef struct shapes {
     const tensor_index *ix;
@@ -16,9 +16,9 @@ typedef struct shapes {
 
 static const tensor_part *find_part(const shapes *s, const char *fmt, va_list ap)
 {
-    char name[LAYOUT_NAME];
+    char name[WEIGHT_NAME];
     const int n = vsnprintf(name, sizeof name, fmt, ap);
-    return n > 0 && n < LAYOUT_NAME ? tensor_index_find(s->ix, name) : NULL;
+    return n > 0 && n < WEIGHT_NAME ? tensor_index_find(s->ix, name) : NULL;
 }
 
 #if defined(__GNUC__)
@@ -41,7 +41,7 @@ __attribute__((format(printf, 4, 5)))
 static refine_status
 read_dim(const shapes *s, int *out, int axis, const char *fmt, ...)
 {
-    char name[LAYOUT_NAME] = "";
+    char name[WEIGHT_NAME] = "";
     va_list ap;
 
     va_start(ap, fmt);
@@ -50,7 +50,7 @@ read_dim(const shapes *s, int *out, int axis, const char *fmt, ...)
     const tensor_part *p = tensor_index_find(s->ix, name);
     if (!p)
         return refine_fail(s->err, REFINE_EFORMAT, "%s: incomplete: %s is missing", s->path, name);
-    if (axis >= p->n_dims || p->dim[axis] > DIM_MOST)
+    if (axis >= p->n_dims || p->dim[axis] > DIM_MAX)
         return refine_fail(s->err, REFINE_EFORMAT, "%s: %s has an impossible shape", s->path, name);
     *out = (int)p->dim[axis];
     return REFINE_OK;
@@ -61,15 +61,15 @@ static int attention_heads(int channels) { return channels < HEAD ? 1 : channels
 static int depth_of(const shapes *s, const char *transformer)
 {
     int n = 0;
-    while (n < COUNT_MOST && has_part(s, "%s.transformer_blocks.%d.norm1.weight", transformer, n))
+    while (n < COUNT_MAX && has_part(s, "%s.transformer_blocks.%d.norm1.weight", transformer, n))
         n++;
     return n;
 }
 
 static refine_status unet_levels(const shapes *s, unet_config *c)
 {
-    char at[LAYOUT_NAME];
-    while (c->levels < MAX_LEVELS &&
+    char at[WEIGHT_NAME];
+    while (c->levels < LEVELS_MAX &&
            has_part(s, "unet.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
         const int i = c->levels++;
         TRY(read_dim(s, &c->channels[i], 0, "unet.down_blocks.%d.resnets.0.conv1.weight", i));
@@ -78,7 +78,7 @@ static refine_status unet_levels(const shapes *s, unet_config *c)
         c->attention[i] = c->depth[i] > 0;
         c->heads[i] = attention_heads(c->channels[i]);
     }
-    while (c->resnets < COUNT_MOST &&
+    while (c->resnets < COUNT_MAX &&
            has_part(s, "unet.down_blocks.0.resnets.%d.conv1.weight", c->resnets))
         c->resnets++;
     return REFINE_OK;
@@ -113,7 +113,7 @@ static refine_status text_shapes(const shapes *s, text_config *c)
     TRY(read_dim(s, &c->context, 0, "text.text_model.embeddings.position_embedding.weight"));
     TRY(read_dim(s, &c->mlp, 0, "text.text_model.encoder.layers.0.mlp.fc1.weight"));
     TRY(read_dim(s, &c->projection, 0, "text.text_projection.weight"));
-    while (c->layers < COUNT_MOST &&
+    while (c->layers < COUNT_MAX &&
            has_part(s, "text.text_model.encoder.layers.%d.mlp.fc1.weight", c->layers))
         c->layers++;
     c->heads = attention_heads(c->width);
@@ -125,12 +125,12 @@ static refine_status vae_shapes(const shapes *s, vae_config *c)
     static const char BLOCK[] = "vae.encoder.down_blocks.%d.resnets.%d.conv1.weight";
     int moments;
 
-    while (c->levels < MAX_LEVELS &&
+    while (c->levels < LEVELS_MAX &&
            has_part(s, "vae.encoder.down_blocks.%d.resnets.0.conv1.weight", c->levels)) {
         const int i = c->levels++;
         TRY(read_dim(s, &c->channels[i], 0, BLOCK, i, 0));
     }
-    while (c->resnets < COUNT_MOST && has_part(s, BLOCK, 0, c->resnets))
+    while (c->resnets < COUNT_MAX && has_part(s, BLOCK, 0, c->resnets))
         c->resnets++;
     TRY(read_dim(s, &moments, 0, "vae.quant_conv.weight"));
     c->latent_channels = moments / 2;

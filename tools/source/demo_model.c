@@ -156,7 +156,7 @@ static value_at *find_value_rule(const char *name)
 /* ---- the source ---- */
 
 /* Element `at` of a tensor in diffusers' order: [out][in][kh][kw]. */
-static weight_element element_position(const layout_entry *e, uint64_t at)
+static weight_element element_position(const weight_entry *e, uint64_t at)
 {
     const uint64_t kw = (uint64_t)e->kw, kh = (uint64_t)e->kh, c_in = (uint64_t)e->c_in;
 
@@ -172,7 +172,7 @@ static refine_status demo_read(const weight_source *s, int entry, int part, uint
                                size_t n, dtype to, void *dst, refine_error *err)
 {
     const demo *y = (const demo *)s;
-    const layout_entry *e = &s->list.entry[entry];
+    const weight_entry *e = &s->list.entry[entry];
     value_at *value = find_value_rule(e->source[part]);
     float block[BLOCK];
 
@@ -201,7 +201,7 @@ static void demo_close(weight_source *s)
 
     if (y->random)
         y->random->close(y->random);
-    layout_free(&s->list);
+    weight_list_free(&s->list);
     mem_free(y);
 }
 
@@ -221,7 +221,7 @@ refine_status demo_model_open(weight_source **out, refine_error *err)
                                  .expect = demo_expect,
                                  .close = demo_close };
     TRY_OR(fail, synthetic_open_config(&y->random, &c, 0, "demo", err));
-    TRY_OR(fail, layout_build(&y->source.list, &c));
+    TRY_OR(fail, weight_list_build(&y->source.list, &c));
     *out = &y->source;
     return REFINE_OK;
 

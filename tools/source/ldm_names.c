@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NUMBER_MOST = 9999 };
+enum { NUMBER_MAX = 9999 };
 
 /* The rest of `s` behind `pattern`, its numbers in n[]; NULL when it does not begin so. */
 static const char *match_pattern(const char *s, const char *pattern, int n[2])
@@ -25,7 +25,7 @@ static const char *match_pattern(const char *s, const char *pattern, int n[2])
         if (*s < '0' || *s > '9')
             return NULL;
         for (n[k] = 0; *s >= '0' && *s <= '9'; s++)
-            if ((n[k] = 10 * n[k] + (*s - '0')) > NUMBER_MOST)
+            if ((n[k] = 10 * n[k] + (*s - '0')) > NUMBER_MAX)
                 return NULL;
         k++;
     }
@@ -36,13 +36,13 @@ static const char *match_pattern(const char *s, const char *pattern, int n[2])
 __attribute__((format(printf, 2, 3)))
 #endif
 static bool
-format_ldm_name(char out[LAYOUT_NAME], const char *fmt, ...)
+format_ldm_name(char out[WEIGHT_NAME], const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    const int n = vsnprintf(out, LAYOUT_NAME, fmt, ap);
+    const int n = vsnprintf(out, WEIGHT_NAME, fmt, ap);
     va_end(ap);
-    return n > 0 && n < LAYOUT_NAME;
+    return n > 0 && n < WEIGHT_NAME;
 }
 
 typedef struct respelling {
@@ -50,7 +50,7 @@ typedef struct respelling {
 } respelling;
 
 /* The first rule that fits, or the name unchanged. */
-static bool format_renamed(char out[LAYOUT_NAME], const char *prefix, const char *rest,
+static bool format_renamed(char out[WEIGHT_NAME], const char *prefix, const char *rest,
                            const respelling *rules, size_t n_rules)
 {
     for (size_t i = 0; i < n_rules; i++) {
@@ -81,15 +81,15 @@ static const respelling UNET_ENDS[] = {
     { "out.2.", "unet.conv_out." },
 };
 
-static bool unet_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
+static bool unet_resnet(char out[WEIGHT_NAME], const char *at, const char *rest)
 {
     return format_renamed(out, at, rest, UNET_RESNET, COUNT(UNET_RESNET));
 }
 
 /* input_blocks count from 1: per level its resnets, then the downsampler. */
-static bool unet_down(char out[LAYOUT_NAME], const char *s, int resnets)
+static bool unet_down(char out[WEIGHT_NAME], const char *s, int resnets)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     const char *rest;
     int n[2];
 
@@ -106,7 +106,7 @@ static bool unet_down(char out[LAYOUT_NAME], const char *s, int resnets)
     return false;
 }
 
-static bool unet_mid(char out[LAYOUT_NAME], const char *s)
+static bool unet_mid(char out[WEIGHT_NAME], const char *s)
 {
     const char *rest;
     int n[2];
@@ -121,9 +121,9 @@ static bool unet_mid(char out[LAYOUT_NAME], const char *s)
 }
 
 /* output_blocks: one more resnet per level; the upsampler shares the last one's number. */
-static bool unet_up(char out[LAYOUT_NAME], const char *s, int resnets)
+static bool unet_up(char out[WEIGHT_NAME], const char *s, int resnets)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     const char *rest;
     int n[2];
 
@@ -140,7 +140,7 @@ static bool unet_up(char out[LAYOUT_NAME], const char *s, int resnets)
     return false;
 }
 
-static bool unet_translate(char out[LAYOUT_NAME], const char *s, int resnets)
+static bool unet_translate(char out[WEIGHT_NAME], const char *s, int resnets)
 {
     for (size_t i = 0; i < COUNT(UNET_ENDS); i++) {
         int n[2];
@@ -162,14 +162,14 @@ static const respelling VAE_ATTENTION[] = {
 
 static const respelling VAE_ENDS[] = { { "norm_out.", "conv_norm_out." } };
 
-static bool vae_resnet(char out[LAYOUT_NAME], const char *at, const char *rest)
+static bool vae_resnet(char out[WEIGHT_NAME], const char *at, const char *rest)
 {
     return format_renamed(out, at, rest, VAE_RESNET, COUNT(VAE_RESNET));
 }
 
-static bool format_vae_mid(char out[LAYOUT_NAME], const char *half, const char *s)
+static bool format_vae_mid(char out[WEIGHT_NAME], const char *half, const char *s)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     const char *rest;
     int n[2];
 
@@ -183,9 +183,9 @@ static bool format_vae_mid(char out[LAYOUT_NAME], const char *half, const char *
            format_renamed(out, at, s, VAE_ENDS, COUNT(VAE_ENDS));
 }
 
-static bool vae_encoder(char out[LAYOUT_NAME], const char *s)
+static bool vae_encoder(char out[WEIGHT_NAME], const char *s)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     const char *rest;
     int n[2];
 
@@ -198,9 +198,9 @@ static bool vae_encoder(char out[LAYOUT_NAME], const char *s)
 }
 
 /* The single file counts levels from the finest, diffusers in the order they run. */
-static bool vae_decoder(char out[LAYOUT_NAME], const char *s, int levels)
+static bool vae_decoder(char out[WEIGHT_NAME], const char *s, int levels)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     const char *rest;
     int n[2];
 
@@ -214,7 +214,7 @@ static bool vae_decoder(char out[LAYOUT_NAME], const char *s, int levels)
     return format_vae_mid(out, "decoder", s);
 }
 
-static bool vae_translate(char out[LAYOUT_NAME], const char *s, int levels)
+static bool vae_translate(char out[WEIGHT_NAME], const char *s, int levels)
 {
     const char *rest;
     int n[2];
@@ -254,7 +254,7 @@ static bool text_qkv(ldm_name *out, int layer, const char *what)
 
 static bool text_translate(ldm_name *out, const char *s)
 {
-    char at[LAYOUT_NAME];
+    char at[WEIGHT_NAME];
     const char *rest;
     int n[2];
 

@@ -23,7 +23,7 @@ typedef enum ldm_view {
 
 typedef struct ldm_name {
     ldm_view view;
-    char name[3][LAYOUT_NAME];
+    char name[3][WEIGHT_NAME];
 } ldm_name;
 
 /* False: no weight of the refiner's UNet, text encoder or VAE. */

@@ -107,17 +107,17 @@ static bool name_ends_with(const char *s, size_t len, const char *word)
 }
 
 /* The entry "x.weight" beside "x.bias": vectors precede matrices, so it lies behind. */
-static const layout_entry *weight_beside(const layout *l, const layout_entry *bias)
+static const weight_entry *weight_beside(const weight_list *l, const weight_entry *bias)
 {
-    char name[LAYOUT_NAME];
+    char name[WEIGHT_NAME];
     const size_t stem = strlen(bias->name) - strlen("bias");
     if (snprintf(name, sizeof name, "%.*sweight", (int)stem, bias->name) >= (int)sizeof name)
         return bias;
-    const int i = layout_find(l, name);
+    const int i = weight_list_find(l, name);
     return i < 0 ? bias : &l->entry[i];
 }
 
-static weight_scale scale_of(const layout *l, const layout_entry *e, const char *name)
+static weight_scale scale_of(const weight_list *l, const weight_entry *e, const char *name)
 {
     size_t len;
     const char *module = module_of(name, &len);
@@ -127,7 +127,7 @@ static weight_scale scale_of(const layout *l, const layout_entry *e, const char 
         return (weight_scale){ bias ? 0.0f : 1.0f, 0.125f };
     if (strncmp(name, "text.", 5) == 0 && name_ends_with(module, len, "_embedding"))
         return (weight_scale){ 0.0f, 0.03125f };
-    const layout_entry *w = bias ? weight_beside(l, e) : e;
+    const weight_entry *w = bias ? weight_beside(l, e) : e;
     const double fan_in = (double)w->kh * w->kw * w->c_in;
     return (weight_scale){ 0.0f, (float)(1.0 / sqrt(fan_in)) };
 }
@@ -136,7 +136,7 @@ static refine_status synthetic_read(const weight_source *s, int entry, int part,
                                     size_t n, dtype to, void *dst, refine_error *err)
 {
     const synthetic *y = (const synthetic *)s;
-    const layout_entry *e = &s->list.entry[entry];
+    const weight_entry *e = &s->list.entry[entry];
     const uint64_t key = mix_splitmix64(y->seed + GOLDEN) ^ hash_name_fnv1a(e->source[part]);
     const weight_scale by = scale_of(&s->list, e, e->source[part]);
     float wide[BLOCK];
@@ -163,7 +163,7 @@ static void synthetic_expect(const weight_source *s, int entry, int part, uint64
 
 static void synthetic_close(weight_source *s)
 {
-    layout_free(&s->list);
+    weight_list_free(&s->list);
     mem_free(s);
 }
 
@@ -182,7 +182,7 @@ refine_status synthetic_open_config(weight_source **out, const model_config *c, 
                                  .read = synthetic_read,
                                  .expect = synthetic_expect,
                                  .close = synthetic_close };
-    if (layout_build(&y->source.list, c) != REFINE_OK) {
+    if (weight_list_build(&y->source.list, c) != REFINE_OK) {
         synthetic_close(&y->source);
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     }

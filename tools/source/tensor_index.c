@@ -74,7 +74,7 @@ static refine_status add_ldm(tensor_index *ix, const safetensors *f, const safet
 /* Resnets per level: the first downsampler's number less one.  Levels of the VAE: counted. */
 static ldm_shape shape_of(const safetensors *f)
 {
-    char name[LAYOUT_NAME];
+    char name[WEIGHT_NAME];
     ldm_shape s = { 1, 0 };
 
     for (int i = 1; i < 64; i++) {
@@ -84,7 +84,7 @@ static ldm_shape shape_of(const safetensors *f)
             break;
         }
     }
-    while (s.vae_levels < MAX_LEVELS) {
+    while (s.vae_levels < LEVELS_MAX) {
         (void)snprintf(name, sizeof name, "first_stage_model.encoder.down.%d.block.0.conv1.weight",
                        s.vae_levels);
         if (!safetensors_find(f, name))
@@ -115,17 +115,17 @@ static const char *const OLD_NAMES[][2] = {
     { ".proj_attn.", ".to_out.0." },
 };
 
-static int format_canonical_name(char out[LAYOUT_NAME], const char *prefix, const char *name)
+static int format_canonical_name(char out[WEIGHT_NAME], const char *prefix, const char *name)
 {
     for (size_t i = 0; i < sizeof OLD_NAMES / sizeof OLD_NAMES[0]; i++) {
         const char *at = strstr(name, OLD_NAMES[i][0]);
         if (at && strcmp(prefix, "vae.") == 0)
-            return snprintf(out, LAYOUT_NAME, "%s%.*s%s%s", prefix, (int)(at - name), name,
+            return snprintf(out, WEIGHT_NAME, "%s%.*s%s%s", prefix, (int)(at - name), name,
                             OLD_NAMES[i][1], at + strlen(OLD_NAMES[i][0]));
     }
     /* Newer transformers leave "text_model." out. */
     const bool bare = strcmp(prefix, "text.") == 0 && strncmp(name, "text_", 5) != 0;
-    return snprintf(out, LAYOUT_NAME, "%s%s%s", prefix, bare ? "text_model." : "", name);
+    return snprintf(out, WEIGHT_NAME, "%s%s%s", prefix, bare ? "text_model." : "", name);
 }
 
 refine_status tensor_index_diffusers(tensor_index *ix, const safetensors *f, const char *prefix,
@@ -135,7 +135,7 @@ refine_status tensor_index_diffusers(tensor_index *ix, const safetensors *f, con
     for (int i = 0; i < f->n; i++) {
         const safetensor *t = &f->tensor[i];
         if (!part_of_tensor(&p, f, t) ||
-            format_canonical_name(p.name, prefix, t->name) >= LAYOUT_NAME)
+            format_canonical_name(p.name, prefix, t->name) >= WEIGHT_NAME)
             continue;
         TRY(append_part(ix, &p, err));
     }

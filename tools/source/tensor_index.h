@@ -14,7 +14,7 @@
 enum { PART_DIMS = 4 };
 
 typedef struct tensor_part {
-    char name[LAYOUT_NAME];
+    char name[WEIGHT_NAME];
     const safetensors *file; /* borrowed */
     const safetensor *tensor;
     int n_dims;

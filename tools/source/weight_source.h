@@ -19,7 +19,7 @@ struct weight_source {
     const char *name; /* what the user gave, without its directory */
     const char *kind; /* "single-file", "diffusers", "synthetic" */
     uint64_t bytes;   /* of the source's files; 0 when it has none */
-    layout list;      /* of its model; the source's */
+    weight_list list;      /* of its model; the source's */
 
     /* Elements [first, first + n) of source tensor `part` of list.entry[entry], flat in
      * diffusers' order, as DT_F16 or DT_F32.  Rounds to nearest; a finite value that

@@ -142,16 +142,16 @@ typedef struct refine_progress {
 /* A piece of what one layer gives for one input, for inspection.  The whole of it is
  * [h][w][c]; `count` values of it, from `first` on, are here, and the rest comes before or
  * after in order.  "latents" are told after every step. */
-typedef struct refine_stage {
+typedef struct refine_layer_output {
     const char *name; /* "unet.mid_block.resnets.0", "vae.moments", "latents" */
     refine_phase phase;
-    int step; /* of the UNet's, from 0; 0 in other phases */
-    int item; /* the picture; for the UNet and the text: with guidance 2 * picture (negative
+    int step;        /* of the UNet's, from 0; 0 in other phases */
+    int batch_index; /* the picture; for the UNet and the text: with guidance 2 * picture (negative
                  prompt) and 2 * picture + 1 */
     int h, w, c;
     size_t first, count;
     const float *value; /* during the call */
-} refine_stage;
+} refine_layer_output;
 
 /* One picture.  Exactly one of rgb_in, latents_in is given, and at least one of
  * rgb_out, latents_out.  Pixels are width * height * 3 bytes; latents are floats
@@ -179,8 +179,8 @@ typedef struct refine_job {
     void *progress_context;
     /* Called with every layer output, spilled VAE tensors excepted; NULL: off.  Non-zero stops, as
      * above.  The engine must be opened with a job that has it. */
-    int (*stage)(void *context, const refine_stage *s);
-    void *stage_context;
+    int (*layer_output)(void *context, const refine_layer_output *s);
+    void *layer_output_context;
 } refine_job;
 
 #define REFINE_JOB_INIT                                                                            \
@@ -217,14 +217,15 @@ typedef struct refine_report {
     double stall_disk, stall_decode, stall_copy; /* seconds compute waited for each */
     double predicted_step, predicted_unet;       /* before the run; 0: no prediction */
     double predicted_stall;                      /* share of predicted_step */
-    double replayed_step;   /* predicted from what the first step measured; 0: not yet */
-    refine_rates rates;     /* that the prediction assumed */
-    refine_rates measured;  /* by the run */
-    const char *wrong_rate; /* "linear", "conv", "attention", "memory" (norms and other elementwise
+    double replayed_step;  /* predicted from what the first step measured; 0: not yet */
+    refine_rates rates;    /* that the prediction assumed */
+    refine_rates measured; /* by the run */
+    const char
+        *mispredicted_rate; /* "linear", "conv", "attention", "memory" (norms and other elementwise
                                work), "disk", "decoding" or "copying": to blame when steps took
                                10 % more or less than predicted; or "" */
     int images, per_pass, passes_per_step, band_rows;
-    int together; /* chunks of a matrix multiplied in one launch */
+    int together;         /* chunks of a matrix multiplied in one launch */
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;
     int tokens, negative_tokens; /* of the prompts before truncation to 77 */
@@ -233,7 +234,7 @@ typedef struct refine_report {
      * them, with the steps, of which the first also brings the weights that stay. */
     double predicted_text, predicted_encode, predicted_decode, predicted_total;
     /* The step that took most times its prediction: how many; where more than 1.5, what made it so,
-     * by the words of wrong_rate, else ""; and how many times as slow as probed that was.  0: not
+     * by the words of mispredicted_rate, else ""; and how many times as slow as probed that was.  0: not
      * known. */
     double slow_step;
     const char *slow_part;
