@@ -22,7 +22,7 @@ struct refine_engine {
     layer_outputs *layer_outputs; /* NULL: layer outputs are off */
     forward_ctx r;
     observer o;
-    bool used; /* a run has consumed the stream's script */
+    bool used; /* a run has consumed the stream's schedule */
 
     uint64_t rss_before, heap_before; /* when the plan was made */
     double *step_seconds;             /* p->steps of them, and as many to sort */

@@ -1,9 +1,9 @@
 /* engine/observer.h -- what a run tells its caller while it goes on, and what it notes of itself.
  *
- *     start -> begin phase -> [begin step -> tick ... -> end step] -> end phase -> ... -> finish
+ *     start -> begin phase -> [begin step -> chunk done ... -> end step] -> end phase -> ... -> finish
  *
- * Progress and time left, the outputs of layers (engine/model/layer_output.h), spans of the trace, the seconds
- * of phases and steps; and whether what a phase hands to the host is made of numbers
+ * Progress and time left, the layer outputs (engine/model/layer_output.h), spans of the trace, the
+ * seconds of phases and steps; and whether what a phase hands to the host is made of numbers
  * (engine/model/finite.h).  The caller's functions may end the run: the device then is failed with
  * REFINE_ECANCELLED.  Nothing here takes memory.
  */
@@ -43,7 +43,7 @@ typedef struct observer {
 void observer_start(observer *o, const refine_job *j);
 void observer_finish(observer *o);
 
-/* visits: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */
+/* uses: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */
 void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int visits);
 void observer_end_phase(observer *o);
 void observer_begin_step(observer *o, int step);

@@ -92,7 +92,7 @@ static refine_status encode_image(pipeline_context *c, const refine_job *j, int 
     c->o->image = image;
     begin_region(c, c->plan->encode);
     pipeline_encode(p, c->r, j->rgb_in);
-    observer_check(c->o, "the encoded picture", image, p->moments, 2 * n, NULL);
+    observer_check(c->o, "the encoded image", image, p->moments, 2 * n, NULL);
     TRY(dev_result(c->r->d, err));
     rng_randn(g, p->noise, n);
     pipeline_sample_moments(p, image);
@@ -194,7 +194,7 @@ static refine_status decode_images(pipeline_context *c, const refine_job *jobs, 
         c->o->image = i;
         begin_region(c, c->plan->decode);
         const size_t bad = pipeline_decode(p, c->r, i, jobs[i].rgb_out);
-        observer_judge(c->o, "the decoded picture", i, bad, values);
+        observer_judge(c->o, "the decoded image", i, bad, values);
         TRY(dev_result(c->r->d, err));
     }
     observer_end_phase(c->o);

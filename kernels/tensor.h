@@ -73,7 +73,7 @@ static inline tensor tensor_images(tensor t, int n0, int n)
 
 /* Output rows of a matrix come in tiles.  A chunk of the pack holds whole tiles
  * of one matrix, and a device computes each tile (or an independent part of it)
- * in a way that depends on nothing outside it: that is why the picture does not
+ * in a way that depends on nothing outside it: that is why the image does not
  * depend on how the matrix was cut into chunks. */
 enum { TILE_ROWS_LINEAR = 128, TILE_ROWS_CONV3 = 64 };
 

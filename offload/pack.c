@@ -3,7 +3,7 @@
  *     superblock -> sections inside the file -> their hashes -> tensors, chunks and frames
  *
  * The records are kept as they lie in the file, in one block.  Tensors are walked in
- * order, which must visit every chunk and every frame once, in order: that walk is the
+ * order, which must use every chunk and every frame once, in order: that walk is the
  * proof of all that offload/pack.h promises.  A good hash proves nothing about who wrote
  * the file, so everything a hash covers is checked as well.
  */

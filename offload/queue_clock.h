@@ -19,7 +19,7 @@
 enum { QUEUE_CLOCK_MARKS = 512 };
 
 /* A stretch is over: what it was, and of which chunk.  Of compute also: what kind of operator it
- * was, and whether all of the visit has been told with it. */
+ * was, and whether all of the use has been told with it. */
 typedef struct queue_stretch {
     refine_lane lane;
     int chunk;

@@ -1,4 +1,4 @@
-/* offload/schedule.c -- the list of visits of a run, walked by several threads. */
+/* offload/schedule.c -- the list of uses of a run, walked by several threads. */
 #include "offload/schedule.h"
 
 #include "engine/base/mem.h"

@@ -1,6 +1,6 @@
-/* offload/schedule.h -- the list of visits of a run, walked by several threads.
+/* offload/schedule.h -- the list of uses of a run, walked by several threads.
  *
- * A visit is one chunk, entered once.  A visit is a trip if the chunk has to travel for
+ * A use is one chunk, acquired once.  A use is a transfer if the chunk has to travel for
  * it; the others are of resident chunks that are there already.  Which is which depends
  * only on what was resident when the run began, so every thread walks with a cursor of
  * its own and all agree, without a word between them.
@@ -26,7 +26,7 @@ typedef struct schedule {
     int *travels;   /* the pass in whose first round a resident chunk travels; owned */
 } schedule;
 
-/* The next visit, and how many visits and trips were before it. */
+/* The next use, and how many uses and transfers were before it. */
 typedef struct cursor {
     int pass, round, chunk;
     uint64_t use, transfer;
@@ -34,7 +34,7 @@ typedef struct cursor {
 
 /* `resident` has n_chunks entries, or is NULL: none.  False: out of memory. */
 bool schedule_open(schedule *s, const stream_pass *pass, int n, const bool *resident, int n_chunks);
-void schedule_close(schedule *s);            /* a zeroed script is fine */
+void schedule_close(schedule *s);            /* a zeroed schedule is fine */
 size_t schedule_memory(int n, int n_chunks); /* bytes it takes */
 
 cursor schedule_begin(const schedule *s);
@@ -42,13 +42,13 @@ bool schedule_at_end(const schedule *s, const cursor *c);
 bool schedule_is_transfer(const schedule *s, const cursor *c); /* not at the end */
 void schedule_next(const schedule *s, cursor *c);              /* not at the end */
 
-/* The next visit that is a trip; false at the end. */
+/* The next use that is a transfer; false at the end. */
 bool schedule_to_transfer(const schedule *s, cursor *c);
 
 /* Residents that travelled before `c` are held from now on. */
 void schedule_hold_before(schedule *s, const cursor *c);
 
-/* Is a resident chunk visited at `c` or later? */
+/* Is a resident chunk used at `c` or later? */
 bool schedule_needs_residents(const schedule *s, const cursor *c);
 
 #endif

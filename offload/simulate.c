@@ -17,8 +17,8 @@ typedef struct simulated_transfer {
 typedef struct state {
     const simulate_config *c;
     ring r;
-    simulated_transfer transfer_slot[IN_FLIGHT_MAX]; /* trips [popped, taken) */
-    uint64_t popped, taken, group;                   /* the last: the first trip of those inside */
+    simulated_transfer transfer_slot[IN_FLIGHT_MAX]; /* transfers [popped, taken) */
+    uint64_t popped, taken, group; /* the last: the first transfer of those inside */
     double slot_free[SLOTS_MAX];
     double disk, decode, copy, compute; /* when each is free */
     simulate_result sum;

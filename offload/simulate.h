@@ -1,6 +1,6 @@
 /* offload/simulate.h -- how long a step of streaming will take, by replaying its queues.
  *
- * Every trip passes disk, decoding, copy queue and compute, each of which does one thing at a
+ * Every transfer passes disk, decoding, copy queue and compute, each of which does one thing at a
  * time in order:
  *
  *     disk[i]    = max(disk[i-1], slot of i free)          + stored / disk rate
@@ -24,7 +24,7 @@ typedef struct simulate_config {
     int first, end;                /* chunks of one pass */
     int passes;                    /* of a step */
     int together;                  /* chunks of a matrix multiplied at once, at most; 0: 1 */
-    const double *seconds;         /* of compute, per chunk of the pack, a visit */
+    const double *seconds;         /* of compute, per chunk of the pack, a use */
     const bool *resident, *cached; /* per chunk of the pack; NULL: none */
     size_t ring_bytes;
     int slots;

@@ -1,6 +1,6 @@
 /* offload/stream.c -- the threads between the pack and the ring.
  *
- * Trips (offload/schedule.h) are numbered from 0 in the order of the script.  Trip t uses
+ * Transfers (offload/schedule.h) are numbered from 0 in the order of the schedule.  Transfer t uses
  * staging slot t % slots and flight t % FLIGHTS, a pair of events.  A slot goes round:
  *
  *            I/O thread        last request       last frame        copy thread
@@ -13,7 +13,7 @@
  *
  * Counters only grow during a run:
  *
- *     popped <= n_left <= n_copied <= n_begun       n_retired <= n_copied
+ *     popped <= n_released <= n_copied <= n_begun       n_retired <= n_copied
  *     n_begun <= n_retired + slots                  n_copied <= popped + FLIGHTS
  *
  * Invariants, each kept by exactly one numbered wait:
@@ -23,22 +23,22 @@
  *                          (workers wait for READ, in take_frame)
  *  (3) a chunk is copied only after all its frames are decoded
  *                          (copy thread waits for DECODED, in ready_to_copy)
- *  (4) a `done` is waited for, and a flight used again, only after compute has left, so that
+ *  (4) a `done` is waited for, and a slot used again, only after compute has released, so that
  *      `done` has been recorded
- *                          (copy thread waits for n_left, in make_room)
+ *                          (copy thread waits for n_released, in make_room)
  *  (5) ring bytes are overwritten only after the compute that read them has finished, and
  *      everything, in a new run, only after all the compute before it
  *                          (copy queue waits on `gate`, in enqueue_copy)
  *  (6) a `ready` is waited for only after it has been recorded
  *                          (compute thread waits for n_copied, in await_copied)
  *  (7) compute starts only after its weights have arrived
- *                          (compute queue waits on `ready`, in enter)
+ *                          (compute queue waits on `ready`, in acquire)
  *  (8) a run is reset only when every thread stands still
  *                          (compute thread waits for n_parked, in stream_restart)
- *  (9) a place in the cache is filled by one trip, and not read before
+ *  (9) a place in the cache is filled by one transfer, and not read before
  *                          (I/O thread waits for kept, in begin_transfer)
  *
- * A resident chunk needs no wait after its first visit: (7) then made the compute queue
+ * A resident chunk needs no wait after its first use: (7) then made the compute queue
  * wait, and the queue keeps its order.
  *
  * Failure.  Whoever meets one puts it in the device, which makes its work no-ops, sets
@@ -55,7 +55,7 @@
 
 /* ---- the compute thread ---- */
 
-/* What compute waits for when it waits for trip t. */
+/* What compute waits for when it waits for transfer t. */
 static refine_lane cause_of_stall(const stream *s, uint64_t t)
 {
     const slot *sl = &s->slots[t % (uint64_t)s->n_slots];
@@ -65,7 +65,7 @@ static refine_lane cause_of_stall(const stream *s, uint64_t t)
                                                   : REFINE_LANE_STALL_COPY;
 }
 
-/* A visit's compute is one span of the trace, whatever its kinds. */
+/* A use's compute is one span of the trace, whatever its kinds. */
 static void count_compute(stream *s, queue_stretch q, double begin, double end)
 {
     s->kinds[q.kind] += end - begin;
@@ -114,7 +114,7 @@ void stream_kind(void *stream_, dev_kind now)
     s->kind = now;
 }
 
-/* Waits, if trip t has not been copied, for something to change; *cause says for what. */
+/* Waits, if transfer t has not been copied, for something to change; *cause says for what. */
 static bool wait_for_copied(stream *s, uint64_t t, refine_lane *cause)
 {
     pthread_mutex_lock(&s->lock);
@@ -155,7 +155,7 @@ static const void *acquire_resident(stream *s, int chunk)
     return s->residents + s->place[chunk];
 }
 
-/* The time up to now was the compute of the chunk entered last. */
+/* The time up to now was the compute of the chunk acquired last. */
 static void end_use(stream *s)
 {
     mark_compute(s, true);
@@ -185,8 +185,8 @@ const void *stream_acquire(weights *w, int chunk)
     end_use(s);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
-    assert(!schedule_at_end(&s->schedule, &s->acquiring) && "more visits than the script has");
-    assert(s->acquiring.chunk == chunk && "visited out of order");
+    assert(!schedule_at_end(&s->schedule, &s->acquiring) && "more uses than the schedule has");
+    assert(s->acquiring.chunk == chunk && "used out of order");
 
     const void *at = schedule_is_transfer(&s->schedule, &s->acquiring)
                          ? acquire_transferred(s, s->acquiring.transfer)
@@ -202,7 +202,7 @@ void stream_release(weights *w, int chunk)
     if (dev_status(s->d) != REFINE_OK)
         return;
     assert(s->releasing.use < s->acquiring.use && s->releasing.chunk == chunk &&
-           "left in another order than entered");
+           "released in another order than acquired");
 
     if (schedule_is_transfer(&s->schedule, &s->releasing)) {
         const transfer_slot *f = stream_slot_of(s, s->releasing.transfer);
@@ -210,7 +210,7 @@ void stream_release(weights *w, int chunk)
             stream_shut_out(s, f->at, pack_chunk_at(s->p, chunk)->bytes);
         dev_record(s->d, f->done, DEV_COMPUTE);
         pthread_mutex_lock(&s->lock);
-        s->n_left++;
+        s->n_released++;
         stream_wake(s, COPY);
         pthread_mutex_unlock(&s->lock);
     }
@@ -222,7 +222,7 @@ void stream_release(weights *w, int chunk)
 void stream_reset(stream *s)
 {
     s->reading = s->copying = s->acquiring = s->releasing = schedule_begin(&s->schedule);
-    s->n_begun = s->n_copied = s->n_retired = s->n_left = s->popped = 0;
+    s->n_begun = s->n_copied = s->n_retired = s->n_released = s->popped = 0;
     s->filling = NULL;
     ring_open(&s->ring, s->ring_bytes);
     stream_shut_out(s, s->ring_base, s->ring_bytes);

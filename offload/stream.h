@@ -2,15 +2,15 @@
  *
  *   disk --reader--> staging --workers: check, decode--> staging --DEV_COPY--> ring --> compute
  *
- * Which chunks, in which order, is known before the first one: the script, a list
+ * Which chunks, in which order, is known before the first one: the schedule, a list
  * of segment passes (text once, UNet n times, ...).  The stream runs ahead of the
  * compute as far as staging and ring allow, across passes and phases.
  *
  * Resident chunks have a place of their own on the device: they travel on their
- * first visit and are there on every later one (until stream_drop_residents).
+ * first use and are there on every later one (until stream_drop_residents).
  *
  * Threads: one I/O thread (owns the reader), n decode workers, one copy thread
- * (owns DEV_COPY); enter and leave belong to the compute thread.
+ * (owns DEV_COPY); acquire and release belong to the compute thread.
  */
 #ifndef REFINE_STREAM_H
 #define REFINE_STREAM_H
@@ -35,14 +35,14 @@ typedef struct stream_config {
     void *residents;      /* device memory for resident chunks, one behind the other
                                        in the order of `resident`, each aligned to 256 */
     const bool *resident; /* per chunk of the pack; NULL: none */
-    const bool *cached;   /* kept decoded in host memory after their first trip; NULL: none */
+    const bool *cached;   /* kept decoded in host memory after their first transfer; NULL: none */
     const stream_pass *schedule;
     int n_passes;
     int slots;                     /* staging slots, each one chunk; >= 2 */
     int workers;                   /* decode threads; >= 1 */
     int reader;                    /* refine_reader: 0 auto, 1 uring, 2 pread */
     double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
-    trace *t;                      /* told of every trip; or NULL */
+    trace *t;                      /* told of every transfer; or NULL */
     bool guards;                   /* zones behind the slots, looked at in every pause */
     const reader_calls *calls;     /* tests; or NULL */
 } stream_config;
@@ -50,7 +50,7 @@ typedef struct stream_config {
 /* Where time and bytes went since stream_open. */
 typedef struct stream_stats {
     uint64_t disk_bytes, decoded_bytes, copied_bytes;
-    uint64_t chunks, resident_hits; /* visits that travelled, and that did not */
+    uint64_t chunks, resident_hits; /* uses that travelled, and that did not */
     uint64_t cache_hits;            /* that travelled from host memory */
     double disk_busy;               /* seconds with at least one request under way */
     double decode_busy;             /* summed over the workers */
@@ -70,13 +70,13 @@ size_t stream_span(size_t chunk_bytes);
 /* Bytes the ring must have when chunks whose spans add up to `inside_bytes` are inside at once. */
 size_t stream_ring_min(const pack *p, size_t inside_bytes);
 
-/* Starts the threads, which begin to read at once.  The script is copied. */
+/* Starts the threads, which begin to read at once.  The schedule is copied. */
 refine_status stream_open(stream **out, const stream_config *c, refine_error *err);
-/* Starts the script over, for the next picture; nothing may be inside.  Allocates nothing.
+/* Starts the schedule over, for the next image; nothing may be inside.  Allocates nothing.
  * Residents stay.  Fails when the device has failed, as it does. */
 refine_status stream_restart(stream *s);
-/* Their memory is the caller's until stream_restart.  What is left of the script must not
- * visit a resident chunk. */
+/* Their memory is the caller's until stream_restart.  What is left of the schedule must not
+ * use a resident chunk. */
 void stream_drop_residents(stream *s);
 /* Stops early if need be, and drains what it copies.  NULL is fine. */
 void stream_close(stream *s);
@@ -88,14 +88,14 @@ weights *stream_weights(stream *s); /* the interface the engine sees */
 void stream_pause(stream *s);
 
 /* Seconds of compute behind the entry of a chunk, up to that of the next and without stalls,
- * on average over its visits up to the last pause; 0: not visited.  The compute thread's. */
+ * on average over its uses up to the last pause; 0: not used.  The compute thread's. */
 double stream_compute_seconds(const stream *s, int chunk);
 
 /* Seconds of compute of one kind, of all chunks and without stalls, since stream_open and up to the
  * last pause. */
 double stream_kind_seconds(const stream *s, dev_kind k);
 
-int stream_position(const stream *s); /* the chunk entered last; -1: none since a pause */
+int stream_position(const stream *s); /* the chunk acquired last; -1: none since a pause */
 
 stream_stats stream_get_stats(stream *s); /* any time */
 stream_stats stream_stats_since(stream_stats then, stream_stats now);

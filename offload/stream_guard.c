@@ -1,7 +1,7 @@
 /* offload/stream_guard.c -- what of a stream's memory nobody may touch now.
  *
  *     staging   slot | zone | slot | zone ... | cache      as long as the stream is open
- *     ring      all but chunks from their copy to the end of their visit
+ *     ring      all but chunks from their copy to the end of their use
  *
  * The zones of staging are looked at in every pause.  The ring's memory is the device's: only where
  * that is the process's, and compute is done when the call returns, can a sanitizer be told.

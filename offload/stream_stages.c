@@ -14,7 +14,7 @@
 
 /* ---- what any of them may do; all with the lock held ---- */
 
-/* Trip t moved on: compute may be waiting for it. */
+/* Transfer t moved on: compute may be waiting for it. */
 static void wake_compute(stream *s, uint64_t t)
 {
     if (s->waiting && s->awaited == t)
@@ -94,7 +94,7 @@ static void take_from_cache(stream *s, slot *sl)
     wake_compute(s, sl->transfer);
 }
 
-/* Is an earlier trip of this chunk still filling its place in the cache? */
+/* Is an earlier transfer of this chunk still filling its place in the cache? */
 static bool is_arriving(const stream *s, int chunk)
 {
     for (const slot *sl = s->slots; sl < s->slots + s->n_slots; sl++)
@@ -233,7 +233,7 @@ typedef struct job {
     const char *src;
 } job;
 
-/* The earliest trip first: compute waits for that. */
+/* The earliest transfer first: compute waits for that. */
 static slot *next_to_decode(stream *s)
 {
     slot *best = NULL;
@@ -317,7 +317,7 @@ void stream_work(void *context)
 
 /* ---- the copy thread: DECODED -> COPYING -> FREE ---- */
 
-/* The slot of the next trip, once it is decoded. */
+/* The slot of the next transfer, once it is decoded. */
 static slot *ready_to_copy(stream *s)
 {
     if (s->failed || s->pause || !schedule_to_transfer(&s->schedule, &s->copying))
@@ -326,7 +326,7 @@ static slot *ready_to_copy(stream *s)
     return sl->state == DECODED && sl->transfer == s->n_copied ? sl : NULL; /* (3) */
 }
 
-/* Takes the place of a chunk, giving back what compute has left as far as needed. */
+/* Takes the place of a chunk, giving back what compute has released as far as needed. */
 static bool make_room(stream *s, int chunk, transfer_slot *f)
 {
     const bool resident = s->schedule.resident[chunk];
@@ -344,7 +344,7 @@ static bool make_room(stream *s, int chunk, transfer_slot *f)
                 return true;
             }
         }
-        if (s->popped == s->n_left) /* (4) */
+        if (s->popped == s->n_released) /* (4) */
             return false;
         const transfer_slot *oldest = stream_slot_of(s, s->popped++);
         if (oldest->ring_end)
@@ -397,7 +397,7 @@ static void retire_copy(stream *s)
     stream_wake(s, IO);
 }
 
-/* Compute waits for the next trip, everything it could leave it has left, and there is
+/* Compute waits for the next transfer, everything it could release it has released, and there is
  * still no room: nobody will ever make any. */
 static void check_ring(stream *s)
 {

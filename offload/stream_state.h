@@ -21,7 +21,7 @@ enum {
     COPIES = 4,          /* copies enqueued and not yet waited for: a fast link takes less than
                           0.1 ms for a chunk, a thread about as long to wake up */
     IN_FLIGHT_MAX = 256, /* chunks in the ring; more are inside only if tiny */
-    PASSES = 64,         /* of a script, for stream_host_bytes */
+    PASSES = 64,         /* of a schedule, for stream_host_bytes */
     EVENT = 64,          /* bytes of an event, likewise */
     NOTE = 256
 };
@@ -41,7 +41,7 @@ typedef struct slot {
     size_t in_at, plain_at; /* of the next frame to take */
 } slot;
 
-/* What a trip leaves behind on its way through the device. */
+/* What a transfer leaves behind on its way through the device. */
 typedef struct transfer_slot {
     dev_event *ready;  /* its copy has finished */
     dev_event *done;   /* the compute that used it has finished */
@@ -97,8 +97,8 @@ struct stream {
     queue_clock clock;       /* the compute thread's, as is all up to `inside` */
     double kinds[DEV_KINDS]; /* seconds of compute */
     dev_kind kind;           /* of what is being enqueued */
-    double use_began;        /* of the stretches told last; < 0: they were all of a visit */
-    int inside;              /* the chunk entered last; -1: its compute has ended */
+    double use_began;        /* of the stretches told last; < 0: they were all of a use */
+    int inside;              /* the chunk acquired last; -1: its compute has ended */
 
     bool has_lock;
     int n_conditions;
@@ -108,15 +108,15 @@ struct stream {
     bool dropped; /* the compute thread's alone */
     int n_parked;
 
-    cursor reading, copying;     /* the next trip of the I/O and the copy thread */
+    cursor reading, copying;     /* the next transfer of the I/O and the copy thread */
     cursor acquiring, releasing; /* the compute thread's alone; no lock */
-    uint64_t n_begun, n_copied, n_retired, n_left, popped; /* trips */
+    uint64_t n_begun, n_copied, n_retired, n_released, popped; /* transfers */
     ring ring;
     dev_event *gate; /* (5); NULL: nothing new to wait for */
     slot *filling;   /* whose requests are being made, and */
     size_t filled;   /* how many bytes they cover so far */
     int in_flight;   /* requests */
-    bool waiting;    /* compute waits for trip `awaited` */
+    bool waiting;    /* compute waits for transfer `awaited` */
     uint64_t awaited;
     stream_stats stats;
     double disk_since, copy_since; /* start of the current busy time */
@@ -135,7 +135,7 @@ void stream_release(weights *w, int chunk);
 void stream_count(void *stream_, queue_stretch q, double begin, double end);
 void stream_kind(void *stream_, dev_kind now);
 
-/* Everything as before the first trip; nobody else runs. */
+/* Everything as before the first transfer; nobody else runs. */
 void stream_reset(stream *s);
 
 /* ---- memory that nobody may touch, in offload/stream_guard.c ---- */
@@ -143,7 +143,7 @@ void stream_reset(stream *s);
 void stream_lay_zones(stream *s);
 void stream_lift_zones(stream *s);  /* before the memory is given back */
 void stream_check_zones(stream *s); /* of staging; fails the device */
-/* A chunk in the ring, from the enqueueing of its copy to the end of its visit. */
+/* A chunk in the ring, from the enqueueing of its copy to the end of its use. */
 void stream_let_in(const stream *s, const void *at, size_t bytes);
 void stream_shut_out(const stream *s, const void *at, size_t bytes);
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools/demo.sh [IMAGE] -- from a fresh machine to a refined picture.
+# tools/demo.sh [IMAGE] -- from a fresh machine to a refined image.
 #
 # Installs the packages that are missing, builds, makes the demo model and refines a sample
 # photograph (or IMAGE) with it.  Everything it makes lies in build/ and demo/.  Needs no network
@@ -14,7 +14,7 @@ small=56M large=256M
 build=build/cpu-only # the demo's model is too small for a GPU to be of use
 bin=$build/bin
 pack=demo/demo.pack
-picture=demo/refined.png
+image=demo/refined.png
 threads=$(nproc)
 [ "$threads" -le 4 ] || threads=4
 
@@ -44,12 +44,12 @@ refine() {
 }
 
 step "the plan for $small, before anything is allocated"
-refine "$small" "$picture" --plan | tee demo/plan.txt
+refine "$small" "$image" --plan | tee demo/plan.txt
 
 step "refining $image in $small, then in $large"
-refine "$small" "$picture" --json >demo/result.json
+refine "$small" "$image" --json >demo/result.json
 refine "$large" demo/refined-large.png --json --quiet >demo/result-large.json
-cmp "$picture" demo/refined-large.png || die "the two pictures differ: that is a bug"
+cmp "$image" demo/refined-large.png || die "the two images differ: that is a bug"
 
 # figure NAME FILE: one number of a result
 figure() {
@@ -69,7 +69,7 @@ account() {
 }
 
 step "done"
-say "picture: $picture (the same, to the bit, in both budgets)"
+say "image: $image (the same, to the bit, in both budgets)"
 say "plan:    demo/plan.txt"
 say "result:  demo/result.json"
 account "$small" demo/result.json

@@ -1,4 +1,4 @@
-/* tools/refine_lowmem.c -- refine a picture, or the base model's latents, within a memory budget.
+/* tools/refine_lowmem.c -- refine an image, or the base model's latents, within a memory budget.
  *
  * Arguments in, one job through <refine/refine.h>, a PNG (or latents) out.  Results go to
  * stdout, progress and errors to stderr.  Exit: 0 done, 1 failed while running, 2 usage,
@@ -52,24 +52,24 @@ static const char HELP[] =
     "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT [options]\n"
     "       refine-lowmem -m PACK -i INPUT -p PROMPT --compare REFERENCE.pack [options]\n"
     "\n"
-    "Refines a picture with the Stable Diffusion XL refiner, inside a memory budget.\n"
+    "Refines an image with the Stable Diffusion XL refiner, inside a memory budget.\n"
     "\n"
     "  -m, --model PACK         the model, made by refine-pack\n"
     "  -i, --input INPUT        PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy,\n"
     "                           .latent); a directory: all that is in it; may be repeated\n"
     "      --manifest FILE      one JSON object a line: \"input\", and if wanted \"output\",\n"
     "                           \"prompt\", \"negative\", \"seed\"\n"
-    "  -o, --output OUT.png     the refined picture, '-' for stdout; of several inputs, the\n"
+    "  -o, --output OUT.png     the refined image, '-' for stdout; of several inputs, the\n"
     "                           directory they go to, where existing outputs are skipped.\n"
     "                           No file that the run reads is ever replaced\n"
-    "  -p, --prompt TEXT        what the picture shows\n"
+    "  -p, --prompt TEXT        what the image shows\n"
     "  -n, --negative TEXT      what it should not show\n"
     "      --strength F         how much is changed, 0 to 1 (0.3)\n"
     "      --steps N            steps of the whole schedule; strength of them are run (50)\n"
     "      --denoising-start F  INPUT is partly denoised (base model with denoising_end F): no\n"
     "                           noise is added, strength is not used\n"
     "      --guidance F         weight of the prompt (5.0); none at 1 or below\n"
-    "      --seed N             the same seed gives the same picture (random)\n"
+    "      --seed N             the same seed gives the same image (random)\n"
     "      --rng torch|philox   noise as diffusers draws it on a CPU or on a GPU (torch)\n"
     "      --aesthetic-score F --negative-aesthetic-score F      (6.0, 2.5)\n"
     "      --scheduler euler\n"
@@ -80,7 +80,7 @@ static const char HELP[] =
     "      --vram SIZE          hard ceiling on device memory (512M, 1.5G); default: what is free\n"
     "      --ram SIZE           hard ceiling on host memory (512M); what is left of it keeps\n"
     "                           weights, where that makes a step faster\n"
-    "      --batch N            pictures that share the passes over the weights, at most\n"
+    "      --batch N            images that share the passes over the weights, at most\n"
     "                           (as many as make each cheaper, 8 at most)\n"
     "      --device auto|cuda[:N]|cpu\n"
     "                           auto: the first GPU if there is one, else the CPU\n"
@@ -92,14 +92,14 @@ static const char HELP[] =
     "                           bytes a second not to exceed, from disk and to the device\n"
     "\n"
     "TMPDIR names the directory of the scratch file (/var/tmp), which is made (and has no name)\n"
-    "only where neither --vram nor --ram holds the pictures of the VAE, and to compare.\n"
+    "only where neither --vram nor --ram holds the VAE's feature maps, and to compare.\n"
     "\n"
     "      --plan               say what the run would take, and stop\n"
     "      --json               the result as JSON on stdout\n"
     "      --quiet              no progress\n"
     "      --list-devices       what --device may name here, and stop\n"
     "      --compare REF.pack   run the job with REF.pack in f32 first, and say how far from it\n"
-    "                           latents, layers and picture are: what int8 or bf16 cost\n"
+    "                           latents, layers and image are: what int8 or bf16 cost\n"
     "      --trace FILE.json    a recording of the run, for refine-memprof, Perfetto or\n"
     "                           chrome://tracing\n"
     "      --version --help\n"
@@ -374,10 +374,10 @@ static const char *phase_name(const display *d, refine_phase phase)
 {
     static const char *const NAMES[][2] = {
         { "opening", "reference: opening" },
-        { "encoding picture", "reference: encoding picture" },
+        { "encoding image", "reference: encoding image" },
         { "reading prompt", "reference: reading prompt" },
         { "refining", "reference: refining" },
-        { "decoding picture", "reference: decoding picture" },
+        { "decoding image", "reference: decoding image" },
         { "finished", "reference: finished" },
     };
     return NAMES[phase][d->reference];
@@ -661,9 +661,9 @@ static refine_status lowmem_check_places(const lowmem_arguments *a, const work_l
     if (l->several)
         places_add(&p, PLACE_WRITTEN, "the directory (-o)", a->output);
     else
-        add_written(&p, "the picture (-o)", a->output);
+        add_written(&p, "the image (-o)", a->output);
     for (int i = 0; i < l->n; i++)
-        add_written(&p, "the picture", l->item[i].output);
+        add_written(&p, "the image", l->item[i].output);
     add_written(&p, "the latents (--output-latents)", a->output_latents);
     add_written(&p, "the trace (--trace)", a->trace);
     places_add_open(&p, PLACE_WRITTEN, "standard output", STDOUT_FILENO);
@@ -672,7 +672,7 @@ static refine_status lowmem_check_places(const lowmem_arguments *a, const work_l
     return st;
 }
 
-/* ---- several pictures ---- */
+/* ---- several images ---- */
 
 static void on_finished(void *context, const refine_report *r, const refine_job *jobs,
                         const work_item *const *items, int n)
@@ -715,7 +715,7 @@ static refine_status make_directory(const char *path, refine_error *err)
     struct stat st;
     if (!path || (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) || mkdir(path, 0777) == 0)
         return REFINE_OK;
-    return refine_fail(err, REFINE_EINVAL, "%s: several pictures need a directory: %s", path,
+    return refine_fail(err, REFINE_EINVAL, "%s: several images need a directory: %s", path,
                        strerror(errno));
 }
 
@@ -762,7 +762,7 @@ static int refine_several(lowmem_arguments *a, work_list *l)
     return st == REFINE_OK ? run_list(a, l) : lowmem_print_error(&err, exit_code(st, true));
 }
 
-/* ---- one picture ---- */
+/* ---- one image ---- */
 
 static int refine_one(lowmem_arguments *a, const work_list *l)
 {

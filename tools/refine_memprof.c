@@ -52,7 +52,7 @@ static const char HELP[] =
     "      --from TRACE.json    as written by refine-lowmem --trace\n"
     "Without running anything:\n"
     "      --plan PACK          the model, made by refine-pack\n"
-    "      --size WxH           the picture (1024x1024)\n"
+    "      --size WxH           the image (1024x1024)\n"
     "      --vram SIZE --ram SIZE  ceilings (512M, 1.5G)\n"
     "      --precision auto|f32|bf16|fp16|int8\n"
     "      --steps N            of the whole schedule (50)\n"

@@ -1,11 +1,11 @@
 /* engine/model/feature_map.h -- an image that is worked on band by band, wherever it lies.
  *
- * A picture on the device is a tensor.  One that the device has no room for lies in the
+ * A feature map on the device is a tensor.  One that the device has no room for lies in the
  * spill (offload/spill.h): its rows are loaded into a window of device memory, worked on
- * there, and stored.  Code written for pictures does the same with both, and the bits are
+ * there, and stored.  Code written for feature maps does the same with both, and the bits are
  * the same: an operator sees a tensor of the whole image of which it touches a band only.
  *
- * As rows are stored, their sums for GroupNorm are kept, so no norm reads the picture again.
+ * As rows are stored, their sums for GroupNorm are kept, so no norm reads the feature map again.
  *
  *     void *window = feature_map_window(r, &x, rows);              NULL on the device
  *     tensor v = feature_map_load(r, &x, window, row0, rows);      rows [row0, row0 + rows) of v
@@ -30,7 +30,7 @@ typedef struct feature_map {
 feature_map feature_map_alloc(forward_ctx *r, int h, int w, int c, int groups, size_t floor);
 void feature_map_free(forward_ctx *r, feature_map p);
 
-/* A tensor on the device as a picture, without sums. */
+/* A tensor on the device as a feature map, without sums. */
 feature_map feature_map_of(tensor t);
 
 /* The same memory with fewer channels, to be written row by row over what was read. */

@@ -29,8 +29,9 @@ struct forward_ctx {
     /* What a convolution normalises is written out first, once for all taps and rows of its
      * matrix, where that lies within so many bytes of the region.  No bit depends on it. */
     size_t norms_within;
-    /* The VAE's pictures of so many bytes or more lie in the spill (engine/model/feature_map.h), whose
-     * places `spilled` lends out.  No spill: while planning, or when nothing goes there. */
+    /* The VAE's feature maps of so many bytes or more lie in the spill
+     * (engine/model/feature_map.h), where `spilled` allocates.  No spill: while planning, or when
+     * nothing goes there. */
     size_t spill_from;
     scratch spilled;
     struct spill *spill;

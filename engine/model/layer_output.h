@@ -1,7 +1,7 @@
 /* engine/model/layer_output.h -- layer outputs, reported piece by piece to whoever inspects a run.
  *
  * A piece is small and of one image, so that looking takes the same memory whatever the size of
- * the picture.  A listener that wants no more leaves the device failed with REFINE_ECANCELLED.
+ * the image.  A listener that wants no more leaves the device failed with REFINE_ECANCELLED.
  */
 #ifndef REFINE_LAYER_OUTPUT_H
 #define REFINE_LAYER_OUTPUT_H

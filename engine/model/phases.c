@@ -1,4 +1,4 @@
-/* engine/model/phases.c -- the phases of one picture.
+/* engine/model/phases.c -- the phases of one image.
  *
  * Reference: diffusers StableDiffusionXLImg2ImgPipeline.__call__ with
  * requires_aesthetics_score; order of the halves is [negative, positive].

@@ -1,4 +1,4 @@
-/* engine/model/phases.h -- the phases of one picture, on whatever device `run` has.
+/* engine/model/phases.h -- the phases of one image, on whatever device `run` has.
  *
  * The same functions serve a run and its plan: a replay on the plan device gives no
  * pixels in, wants none out, and leaves the sizes behind.
@@ -69,7 +69,7 @@ int pipeline_passes(const pipeline *p);
 void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb);
 void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j); /* one an image; NULL: plan */
 void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass); /* p->unet_in -> p->unet_out */
-/* Says how many values of the picture were NaN or infinite. */
+/* Says how many values of the image were NaN or infinite. */
 size_t pipeline_decode(pipeline *p, forward_ctx *r, int image, uint8_t *rgb);
 
 /* Host mathematics between the phases. */

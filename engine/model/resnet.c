@@ -10,7 +10,7 @@
  * blocks have no embedding.  Weights are touched in the order conv1, shortcut, conv2.
  *
  * Memory.  The peak is x, skip, the prepared input of conv1 and h; x and skip are given
- * back as soon as the shortcut has been taken.  In the VAE, whose pictures are the largest
+ * back as soon as the shortcut has been taken.  In the VAE, whose feature maps are the largest
  * of all, conv2 adds into x itself; where channels shrink, `out` is laid over x row by
  * row, which is safe because out's row i ends before x's row i + 1 begins.
  */
@@ -83,7 +83,7 @@ tensor resnet_forward(forward_ctx *r, const resnet *b, tensor x, tensor skip, te
     return out;
 }
 
-/* What a band of the second half works in; NULL where the picture is on the device. */
+/* What a band of the second half works in; NULL where the feature map is on the device. */
 typedef struct windows {
     void *h, *x, *out;
 } windows;

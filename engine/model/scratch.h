@@ -1,7 +1,7 @@
 /* engine/model/scratch.h -- activation memory: one region, lent out and taken back.
  *
  * First fit at the lowest address over a short list of live blocks.  The sequence of
- * takes and gives is fixed by the model and the picture size, so a replay on the
+ * takes and gives is fixed by the model and the image size, so a replay on the
  * plan device finds the very addresses a run will use, and `peak` is exact.  No
  * allocation, no failure: a region that turns out too small is our bug, and the
  * device is failed with REFINE_EBUDGET.

@@ -9,10 +9,10 @@
  *
  * Bands.  Every convolution runs over bands of r->band_rows output rows: what is
  * materialised is one band's input, what is held is one layer's weights.  The sums of a norm
- * are taken as the rows of a picture are stored, and folded before any band reads it, so
+ * are taken as the rows of a feature map are stored, and folded before any band reads it, so
  * there are no seams and nothing is computed twice; since operators compute BAND_UNIT rows
  * in a way that does not depend on their neighbours, every band height gives the same bits.
- * Where pictures are too large for the device they lie elsewhere (engine/model/feature_map.h).
+ * Where feature maps are too large for the device they lie elsewhere (engine/model/feature_map.h).
  *
  * Placement.  A level's tensors are dead once it has been upsampled, but first fit would
  * leave their hole below the larger result, too small for the next tensor.  So the last but
@@ -185,7 +185,7 @@ static feature_map vae_upsample(forward_ctx *r, feature_map x, affine_ref w, int
     return y;
 }
 
-/* Only pictures that are on the device can be looked at. */
+/* Only feature maps that are on the device can be looked at. */
 static void report_vae_layer(forward_ctx *r, const feature_map *x, const char *half,
                              const char *what, int i)
 {

@@ -1,6 +1,6 @@
 /* engine/model/weight_list.h -- the weights of a model, in the order in which a run uses them.
  *
- * The packer writes tensors in this order and the engine visits them in it; one
+ * The packer writes tensors in this order and the engine uses them in it; one
  * list serves both.  A test compares it with the order the plan device records.
  *
  * An entry is what the pack stores.  It is made of one or more tensors of the

@@ -1,10 +1,9 @@
-/* engine/plan/cost.c -- operators of the job, cut down to a few milliseconds, each with a clock beside
- * it.
+/* engine/plan/cost.c -- the job's operators, cut down to a few milliseconds and timed.
  *
  * Every kind is tried at each level of the model where much of its work lies, with the level's
  * channels, pixels, types, norms and epilogues.  What a trial does beyond LEAST_PIXELS, and then
  * beyond a few tiles of output, is cut off first: the rate hardly depends on it.  Where a ceiling
- * leaves no room for that, channels go too: so are then the model and the picture that fit below
+ * leaves no room for that, channels go too: so are then the model and the image that fit below
  * it.  Such trials end before a GPU has reached its clocks, so it is given larger ones.
  *
  * A kind's rate is that of its work at all levels together:  1 / R = sum of share / R at the level.

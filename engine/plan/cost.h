@@ -10,7 +10,7 @@
 #include "kernels/ops.h"
 #include <refine/refine.h>
 
-/* Pictures that go through layers of so many channels together. */
+/* Images that go through layers of so many channels together. */
 typedef struct cost_level {
     int n, h, w, channels;
     int heads;      /* of its attention, which linear layers surround; 0: has none */

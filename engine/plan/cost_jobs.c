@@ -35,7 +35,7 @@ cost_job cost_job_text(const pipeline *p, dtype stored)
                                     .causal = true } } };
 }
 
-/* Its levels go from the picture's size down to the latents'. */
+/* Its levels go from the image's size down to the latents'. */
 cost_job cost_job_vae(const pipeline *p, dtype pictures, dtype stored)
 {
     const vae_config *c = &p->m->l.config.vae;

@@ -1,7 +1,7 @@
-/* engine/plan/cost_jobs.h -- what the phases of a picture compute, for the probe of engine/plan/cost.h.
+/* engine/plan/cost_jobs.h -- what each phase computes, for the probe of engine/plan/cost.h.
  *
  * Each phase has types and shapes of its own, and so rates: text and the VAE's one attention are
- * F32, the VAE's pictures F32 or F16, the UNet what the device was opened for.
+ * F32, the VAE's feature maps F32 or F16, the UNet what the device was opened for.
  */
 #ifndef REFINE_COST_JOBS_H
 #define REFINE_COST_JOBS_H

@@ -13,7 +13,7 @@ static const double PRIOR = 0.1, SLOW = 1.5;
 
 /* ---- before a run ---- */
 
-/* One visit after the other of the chunks [first, end), none of which stays. */
+/* One use after the other of the chunks [first, end), none of which stays. */
 static simulate_result simulate_fresh(const forecast *f, int first, int end, int visits)
 {
     const plan *p = f->plan;
@@ -144,7 +144,7 @@ void forecast_phase(forecast *f, refine_phase p, int first, int end, int visits,
     begin_chunks(f, first, end, visits);
 }
 
-/* Chunks come in order, and from the first again in the next visit. */
+/* Chunks come in order, and from the first again in the next use. */
 void forecast_tick(forecast *f, int chunk)
 {
     if (chunk < f->first || chunk >= f->end)

@@ -17,7 +17,7 @@
  * timed them between changes of kind, and its waits for disk, decoding and copying.  They are timed
  * and not fitted to the times of chunks: these hold norms and attention beside a product, rates
  * differ by shape, and a fit would put what they differ by on the kind of which there is least.  A
- * change costs a reading of the clock; on a GPU an event, of which a visit has one in any case.
+ * change costs a reading of the clock; on a GPU an event, of which a use has one in any case.
  */
 #ifndef REFINE_FORECAST_H
 #define REFINE_FORECAST_H
@@ -54,7 +54,7 @@ typedef struct forecast {
     double steps_taken, steps_predicted; /* and of steps, while they go on */
     int step;                            /* under way, or next */
     int first, end, next;                /* chunks of the phase, and the next to be done */
-    double done, all;                    /* predicted compute of them, of all visits */
+    double done, all;                    /* predicted compute of them, of all uses */
     slow_step slowest;
 } forecast;
 
@@ -64,7 +64,7 @@ void forecast_open(forecast *f, plan *pl, const model *m, const pipeline *p,
 /* Seconds of all phases, opening apart. */
 double forecast_total(const forecast *f);
 
-/* A run, a phase (which ends the one before) or a step begins now; visits of each of the chunks
+/* A run, a phase (which ends the one before) or a step begins now; uses of each of the chunks
  * [first, end) are to come in it. */
 void forecast_run(forecast *f, double now);
 void forecast_phase(forecast *f, refine_phase p, int first, int end, int visits, double now);

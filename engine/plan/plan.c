@@ -3,7 +3,7 @@
  * The VAE and the UNet are replayed by themselves, since they share nothing but the arena.
  * What is given up when memory is short, in this order: for the VAE larger bands, then tensors
  * that stay on the device; for the UNet residents, a larger ring, items that share a pass,
- * whichever is predicted to be fastest.  None of them changes the picture.
+ * whichever is predicted to be fastest.  None of them changes the image.
  */
 #include "engine/plan/plan.h"
 
@@ -540,7 +540,7 @@ static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
     }
     out->together = together_of(k, chosen);
     fill_residents(k, c, chosen);
-    /* A step is foretold for the first visit of residents too, by way of the ring. */
+    /* A step is foretold for the first use of residents too, by way of the ring. */
     const size_t inside = (size_t)out->together * stream_span(pack_biggest(k->m->p));
     const size_t least = num_min(chosen, stream_ring_min(k->m->p, inside));
     set_ring(out, ring_of(k, chosen, num_max(smallest, least), out->is_resident), out->residents);
@@ -675,7 +675,7 @@ static size_t host_left(const plan *p)
     return p->host < p->host_limit ? (size_t)p->host_limit - p->host : 0;
 }
 
-/* Pictures that leave the device go to host memory as far as it reaches, then to a file. */
+/* Feature maps that leave the device go to host memory as far as it reaches, then to a file. */
 static void split_spill_memory(plan *out, size_t bytes)
 {
     out->spill_host = num_min(bytes, host_left(out));
@@ -763,8 +763,8 @@ static refine_status fail_over_budget(refine_error *err, const char *what, const
     if (step > 0)
         (void)snprintf(time, sizeof time, " (then about %.3g s a step)", step);
     return refine_fail(err, REFINE_EBUDGET,
-                       "%s memory: this picture needs at least %.0fM, the ceiling is %.0fM; "
-                       "use %s %.0fM%s or a smaller picture",
+                       "%s memory: this image needs at least %.0fM, the ceiling is %.0fM; "
+                       "use %s %.0fM%s or a smaller image",
                        what, mib_up(smallest), (double)(limit / MIB), option, mib_up(smallest),
                        time);
 }
@@ -793,7 +793,7 @@ static void count_step(planner *k)
     }
 }
 
-/* A trip and its visit leave eight events at most; phases and steps are few. */
+/* A transfer and its use leave eight events at most; phases and steps are few. */
 static size_t events_of(const planner *k)
 {
     enum { TRIP = 8, OTHERS = 4096 };

@@ -38,7 +38,7 @@ typedef struct plan {
     size_t arena;
     size_t encode, text, unet, decode; /* activations of each phase at their peak */
     size_t prompt;                     /* of unet: what the prompts leave behind */
-    size_t spill_from;                 /* pictures of so many bytes leave the device */
+    size_t spill_from;                 /* feature maps of so many bytes leave the device */
     size_t spill_host, spill_file;     /* for where they then lie */
     size_t host;                       /* heap and staging at their peak, the arena apart */
     size_t staging, cached, caller;    /* of host; the last for the caller */
@@ -47,7 +47,7 @@ typedef struct plan {
     int slots, workers, band_rows, per_pass;
     int together;                       /* chunks of a matrix multiplied at once, at most */
     bool *is_resident, *is_cached;      /* per chunk; owned */
-    dev_work *work;                     /* per chunk, of a visit; owned */
+    dev_work *work;                     /* per chunk, of a use; owned */
     double *seconds;                    /* likewise, predicted; owned */
     uint64_t step_bytes;                /* decoded weights touched in a step */
     uint64_t step_copied;               /* of them, those that travel */

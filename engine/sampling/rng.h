@@ -1,6 +1,6 @@
 /* engine/sampling/rng.h -- the noise that torch draws, from the same seeds.
  *
- * A picture made here and one made by diffusers start from the same noise.  Values agree
+ * An image made here and one made by diffusers start from the same noise.  Values agree
  * with torch to a few ulp (its own differ that much between CPUs); the draws from the
  * generator agree exactly.
  */

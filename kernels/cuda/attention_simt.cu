@@ -3,7 +3,7 @@
  * Heads of up to 64 channels: a block of 16 x 16 threads has 64 queries and takes 64 keys at a
  * time.  A thread computes 4 x 4 of S, then 4 queries x 4 channels of O; its queries are those of
  * the 16 lanes beside it, who so have all their keys.  P lies where the keys were, while the next
- * keys and values are on their way to registers.  Wider heads, of which there is one to a picture:
+ * keys and values are on their way to registers.  Wider heads, of which there is one to an image:
  * a block has 8 queries, a warp to each; the lanes share its channels.
  */
 #include "kernels/cuda/attention.cuh"

@@ -63,7 +63,8 @@ static float measure_probe_ms(dev *d, const product_trial *t, cuda_math math, cu
     return best;
 }
 
-static cuda_math choose_faster_math(dev *d, const product_trial *t, cudaEvent_t begin, cudaEvent_t end)
+static cuda_math choose_faster_math(dev *d, const product_trial *t, cudaEvent_t begin,
+                                    cudaEvent_t end)
 {
     const float without = measure_probe_ms(d, t, CUDA_HALF2, begin, end);
     const float with = measure_probe_ms(d, t, CUDA_TENSOR_CORES, begin, end);

@@ -1,9 +1,9 @@
-/* tests/bench/bench_batch.c -- what a picture costs in company, on a slow disk.
+/* tests/bench/bench_batch.c -- what an image costs in company, on a slow disk.
  *
  *     bench_batch PACK SIZE DISK_BYTES_PER_SECOND [STEPS]
  *
- * Groups of 1, 2, 4 and 8 pictures with no weight kept anywhere: seconds of a step for each
- * picture, measured and predicted.
+ * Groups of 1, 2, 4 and 8 images with no weight kept anywhere: seconds of a step for each
+ * image, measured and predicted.
  */
 #include <refine/refine.h>
 
@@ -25,8 +25,8 @@ static int measure_batch_step(refine_options o, const refine_job *jobs, int n)
         return 1;
     }
     refine_get_report(e, &r);
-    printf("%d pictures: %.3f s a step for each, predicted %.3f; replayed %.3f; stalled %.0f %%\n",
-           n, r.step_median / n, r.predicted_step / n, r.replayed_step / n,
+    printf("%d images: %.3f s a step for each, predicted %.3f; replayed %.3f; stalled %.0f %%\n", n,
+           r.step_median / n, r.predicted_step / n, r.replayed_step / n,
            100.0 * (r.stall_disk + r.stall_decode + r.stall_copy) / r.total);
     refine_close(e);
     return 0;

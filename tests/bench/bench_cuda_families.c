@@ -4,7 +4,7 @@
  *
  * The engine runs as ever, with all weights on the card, but an event is recorded before and after
  * each operator (operators.h), in the last step alone.  Of it a line of JSON is printed for
- * each operator, size of picture and kind of weights; one for what is `between operators`, waiting
+ * each operator, size of image and kind of weights; one for what is `between operators`, waiting
  * and copying included; and one for `the step`, where clean_ms is the best of those before, which
  * had no events in them.
  */

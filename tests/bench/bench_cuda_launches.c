@@ -4,7 +4,7 @@
  *
  * The engine opens an emulated card of that compute capability (75, 86, ...) and number of
  * multiprocessors, which multiplies by tensor cores, in fp16 or in integers, or in pairs of halves,
- * and makes one step of a picture of SIZE x SIZE.  Kernels do not run.  Each kind of launch is one
+ * and makes one step of an image of SIZE x SIZE.  Kernels do not run.  Each kind of launch is one
  * line of JSON: its operator, kernel (as far behind main() as it lies, for nm), grid and shared
  * memory, and how often the step makes it.
  */

@@ -7,7 +7,7 @@
  * a streamed step.  `wall` is the rate by the clock, `cpu` by the processor time it took, which
  * other programs disturb less, both the median of five turns; `of peak` is the median of `wall` as
  * a share of what the loops of tests/bench/peak.h reach, each turn beside its own; `decode` is what
- * the same weights cost on a picture of one pixel, as a share of the whole.  Attention in w8a8 is
+ * the same weights cost on an image of one pixel, as a share of the whole.  Attention in w8a8 is
  * bf16's, and compared with that.
  */
 #define _POSIX_C_SOURCE 200809L

@@ -2,7 +2,7 @@
  *
  *     bench_policy PACK SIZE LINK_GBPS DISK_GBPS TFLOPS
  *
- * Replays steps of a picture of SIZE x SIZE pixels (offload/simulate.h) with residents chosen
+ * Replays steps of an image of SIZE x SIZE pixels (offload/simulate.h) with residents chosen
  * in different ways and prints the seconds of each.  Nothing is computed or read but the
  * pack's index: the work comes from the plan, the rates from the command line.
  */

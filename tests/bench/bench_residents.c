@@ -2,7 +2,7 @@
  *
  *     bench_residents PACK SIZE f32|bf16 LINK_GBPS DISK_GBPS [STEPS [ROUNDS [RING_KIB]]]
  *
- * Computes steps of a picture of SIZE x SIZE pixels on the CPU, with copies and reads slowed
+ * Computes steps of an image of SIZE x SIZE pixels on the CPU, with copies and reads slowed
  * down to the given rates and residents chosen in different ways.  Each way is set up ROUNDS
  * times, in turns with the others, and then takes STEPS steps behind the one that brings the
  * residents; its figures are the median and the quartiles.  Beside them stands what

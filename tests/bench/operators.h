@@ -9,7 +9,7 @@
 
 /* One operator, enqueued as one launch or several. */
 typedef struct operator_call {
-    char name[64]; /* kind, weights and size of its picture */
+    char name[64]; /* kind, weights and size of its image */
     double macs;   /* multiply-adds of products */
     double bytes;  /* of activations that are read and written, where there are no products */
     int k;         /* of products: in elements of each tap; of attention: keys */

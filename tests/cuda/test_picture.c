@@ -1,4 +1,4 @@
-/* tests/cuda/test_picture.c -- whole pictures on the CUDA device, the emulated card or a real one:
+/* tests/cuda/test_picture.c -- whole images on the CUDA device, the emulated card or a real one:
  * they depend on the job alone, and are those of the CPU device but for rounding.
  */
 #include "tests/support/cuda_opening.h"

@@ -1,4 +1,4 @@
-/* tests/cuda/test_run.c -- whole pictures on the emulated card: the same under every schedule of
+/* tests/cuda/test_run.c -- whole images on the emulated card: the same under every schedule of
  * its streams and order of its threads, and an error in one line whatever call of CUDA fails.
  */
 #define _POSIX_C_SOURCE 200809L /* setenv */

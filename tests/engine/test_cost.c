@@ -196,7 +196,7 @@ ReleaseTest(engine_cost, weights_and_the_devices_way_with_them_decide)
     cr_expect(best[1] > 1.1 * best[0] || best[1] < 0.9 * best[0], "%g and %g", best[0], best[1]);
 }
 
-/* A large picture takes no longer to probe than a small one. */
+/* A large image takes no longer to probe than a small one. */
 ReleaseTest(engine_cost, a_probe_takes_a_fraction_of_a_second_whatever_the_job)
 {
     enum { ATTEMPTS = 5 };

@@ -59,8 +59,8 @@ Test(engine_finite, names_the_step_and_the_image_where_there_are_several)
         "step 7 of 20: the UNet's result is not finite (NaN or infinity in 128 of 16384 values, "
         "image 2); do this");
     expect_finite_message(
-        &(finite_place){ "the decoded picture", "do this", 6, 0, 0, 1 },
-        "the decoded picture is not finite (NaN or infinity in 128 of 16384 values); do this");
+        &(finite_place){ "the decoded image", "do this", 6, 0, 0, 1 },
+        "the decoded image is not finite (NaN or infinity in 128 of 16384 values); do this");
 }
 
 /* ---- a run ---- */
@@ -136,14 +136,14 @@ Test(engine_finite, the_pooled_prompt_is_looked_at_too)
 Test(engine_finite, so_is_the_picture_that_was_encoded)
 {
     expect_text_begins(nonfinite_run_error("vae.encoder.conv_in.weight", NAN, REFINE_F32),
-                       "the encoded picture is not finite (NaN or infinity in ");
+                       "the encoded image is not finite (NaN or infinity in ");
 }
 
 /* Sampling clamps it, and would hide a NaN. */
 Test(engine_finite, so_is_the_variance_of_the_encoded_picture)
 {
     expect_text_begins(nonfinite_run_error("vae.encoder.conv_norm_out.bias", INFINITY, REFINE_F32),
-                       "the encoded picture is not finite (NaN or infinity in ");
+                       "the encoded image is not finite (NaN or infinity in ");
 }
 
 Test(engine_finite, the_unet_names_the_step_and_a_wider_precision)
@@ -163,9 +163,9 @@ Test(engine_finite, the_decoded_picture_counts_all_its_pixels)
 {
     expect_text_begins(
         nonfinite_run_error("vae.decoder.conv_out.bias", NAN, REFINE_F32),
-        "the decoded picture is not finite (NaN or infinity in 4096 of 12288 values); ");
+        "the decoded image is not finite (NaN or infinity in 4096 of 12288 values); ");
     expect_text_begins(nonfinite_run_error("vae.decoder.conv_in.weight", NAN, REFINE_F32),
-                       "the decoded picture is not finite (NaN or infinity in ");
+                       "the decoded image is not finite (NaN or infinity in ");
 }
 
 Test(engine_finite, latents_that_are_given_are_refused)

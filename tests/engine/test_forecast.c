@@ -249,7 +249,7 @@ Test(engine_forecast, every_phase_is_predicted)
     cr_expect_float_eq(half.predicted_text / r.predicted_text, 2, 0.02);
     cr_expect_float_eq(half.predicted_total / r.predicted_total, 2, 0.02);
 
-    /* More pictures are encoded and decoded one by one. */
+    /* More images are encoded and decoded one by one. */
     o.rates = MADE_UP;
     o.images = 3;
     const refine_report three = plan_forecast_job(&o, &j);

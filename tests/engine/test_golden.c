@@ -2,7 +2,7 @@
  *
  * Two small refiners of random weights (tests/golden/README.md) are packed as any other, and
  * run on the reference device and on the CPU device.  Each stage is fed the golden input of
- * that stage, so that an error is reported where it is made; whole pictures, with the noise
+ * that stage, so that an error is reported where it is made; whole images, with the noise
  * of engine/sampling/rng.c, follow.
  *
  * Bounds are on max |computed - golden| / max |golden|.
@@ -223,7 +223,7 @@ static void take_plan(golden_rig *k)
     refine_error err = { 0 };
     o.vram_bytes = 512u << 20;
     o.resident_bytes = UINT64_MAX;
-    o.band_rows = 16; /* several bands even of these pictures */
+    o.band_rows = 16; /* several bands even of these images */
     cr_assert_eq(plan_make(&k->plan, &k->m, k->p, k->d, &o, &k->job, &err), REFINE_OK, "%s",
                  err.text);
     k->arena = dev_alloc(k->d, k->plan.arena, DEV_VRAM);
@@ -460,7 +460,7 @@ Test(engine_golden, every_stage_of_odd_sizes_on_the_cpu_in_bf16_is_diffusers_but
     every_stage("odd", false, DT_BF16, "odd cpu bf16");
 }
 
-/* ---- whole pictures ---- */
+/* ---- whole images ---- */
 
 /* The same draws; values to a few ulp (engine/sampling/rng.h). */
 static void noise_is_torchs(const golden_rig *k, const char *name)
@@ -528,10 +528,10 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
     device_is_fine(&k);
 
     const int grey = grey_levels_apart(&k, flow);
-    fprintf(stderr, "%s %s: %d steps, latents %.2e, picture %d grey levels\n", what, flow,
-            k.p->steps, worst, grey);
+    fprintf(stderr, "%s %s: %d steps, latents %.2e, image %d grey levels\n", what, flow, k.p->steps,
+            worst, grey);
     cr_expect_leq(worst, k.allowed.latents, "latents: relative error %.2e", worst);
-    cr_expect_leq(grey, k.allowed.grey, "the picture is %d grey levels off", grey);
+    cr_expect_leq(grey, k.allowed.grey, "the image is %d grey levels off", grey);
     golden_rig_close(&k);
 }
 

@@ -136,7 +136,7 @@ Test(engine_plan, no_more_inputs_share_a_pass_than_is_asked)
         cr_expect_eq(plan_streaming_job(&o).per_pass, o.per_pass);
 }
 
-/* One pass over the weights serves all pictures: where the disk decides, a picture of eight
+/* One pass over the weights serves all images: where the disk decides, an image of eight
  * costs an eighth. */
 ReleaseTest(engine_plan, many_pictures_share_what_the_disk_takes)
 {

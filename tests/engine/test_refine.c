@@ -1,4 +1,4 @@
-/* tests/engine/test_refine.c -- the promise: any budget, the same picture, or a refusal. */
+/* tests/engine/test_refine.c -- the promise: any budget, the same image, or a refusal. */
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "offload/pack.h"
@@ -48,7 +48,7 @@ static const uint8_t *expected_image(refine_precision precision)
     return rgb;
 }
 
-/* ---- the picture does not depend on anything but the job ---- */
+/* ---- the image does not depend on anything but the job ---- */
 
 static void expect_image_invariant(refine_precision precision)
 {
@@ -96,7 +96,7 @@ Test(engine_refine, says_when_there_is_no_room_for_what_leaves_the_device)
     cr_expect(strstr(err.text, "/no/such/place") && strstr(err.text, "TMPDIR"), "%s", err.text);
 }
 
-/* ---- many pictures ---- */
+/* ---- many images ---- */
 
 Test(engine_refine, a_picture_does_not_depend_on_its_company)
 {

@@ -1,6 +1,6 @@
 /* tests/engine/test_rss.c -- a process takes as much memory as was foretold.
  *
- * Jobs of the tiny model with pictures so large that they, and not the program itself, decide:
+ * Jobs of the tiny model with images so large that they, and not the program itself, decide:
  * 85 MiB and more.  Each runs in a process of its own, since a peak never falls.
  */
 #define _POSIX_C_SOURCE 200809L

@@ -1,4 +1,4 @@
-/* tests/engine/test_sizes.c -- whole pictures larger than those of tests/property/test_jobs.c.
+/* tests/engine/test_sizes.c -- whole images larger than those of tests/property/test_jobs.c.
  *
  * Sizes whose last rows of pixels are cut otherwise than the rest, in some level of the UNet or the
  * VAE.  Each is made with one and with three threads: both must be equal, to the bit, and finite.

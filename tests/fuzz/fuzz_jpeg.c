@@ -1,4 +1,4 @@
-/* tests/fuzz/fuzz_jpeg.c -- hostile JPEG files: a picture of a lawful size, or one line of refusal.
+/* tests/fuzz/fuzz_jpeg.c -- hostile JPEG files: an image of a lawful size, or one line of refusal.
  *
  * Their EXIF segments, too, which libexif reads.
  */

@@ -1,4 +1,4 @@
-/* tests/fuzz/fuzz_png.c -- hostile PNG files: a picture of a lawful size, or one line of refusal.
+/* tests/fuzz/fuzz_png.c -- hostile PNG files: an image of a lawful size, or one line of refusal.
  *
  * Each input is read twice, as it is and with the checksums of its chunks put right, so that
  * changes get past them.

@@ -119,7 +119,7 @@ Test(kernels_bf16, attention_has_the_same_bits_on_every_processor)
     close_both(d);
 }
 
-/* The text tower and conditioning are F32, the VAE's pictures scaled F16: a device that computes in
+/* The text tower and conditioning are F32, the VAE's images scaled F16: a device that computes in
  * BF16 does with them what one in F32 does. */
 Test(kernels_bf16, what_is_not_kept_in_bf16_is_multiplied_in_f32)
 {

@@ -111,7 +111,7 @@ Test(kernels_linear, loses_what_rounding_the_input_loses)
     dev_close(int8_math);
 }
 
-/* What is not of the compute type (the VAE's pictures) meets decoded weights. */
+/* What is not of the compute type (the VAE's images) meets decoded weights. */
 Test(kernels_linear, multiplies_integers_only_for_inputs_of_the_compute_type)
 {
     const linear_case c = { 1,        12,   12,    64,    64,    DT_F16, DT_I8G64,

@@ -1,4 +1,4 @@
-/* tests/offload/test_schedule.c -- which visits travel. */
+/* tests/offload/test_schedule.c -- which uses travel. */
 #include "offload/schedule.h"
 
 #include "engine/base/mem.h"
@@ -21,7 +21,7 @@ static schedule open_schedule(const bool *resident)
     return s;
 }
 
-/* Chunks of the trips, as a string of digits. */
+/* Chunks of the transfers, as a string of digits. */
 static void expect_schedule_transfers(const schedule *s, const char *want)
 {
     char got[VISITS + 1] = "";

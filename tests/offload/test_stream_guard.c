@@ -57,7 +57,7 @@ Test(offload_stream_guard, slots_take_a_page_more_where_zones_are_asked_for)
 
 typedef struct guarded_reading {
     rig *r;
-    bool left;   /* after the visit */
+    bool left;   /* after the use */
     size_t past; /* so many bytes behind the chunk's first */
 } guarded_reading;
 

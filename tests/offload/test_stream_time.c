@@ -119,7 +119,7 @@ ReleaseTest(offload_stream_time, cached_chunks_do_not_count_for_the_disk_limit)
 
 static void compute_for(double seconds) { clock_sleep_until(clock_seconds() + seconds); }
 
-/* The script, with `slow` computing for that long and the others not at all. */
+/* The schedule, with `slow` computing for that long and the others not at all. */
 static void play_slowly(rig *r, int slow, double seconds)
 {
     weights *w = stream_weights(r->s);
@@ -242,7 +242,7 @@ static lane_events lane_of(const trace *t, refine_lane lane)
     return out;
 }
 
-/* The trips of a run, in order: all visits but those of residents that are there. */
+/* The transfers of a run, in order: all uses but those of residents that are there. */
 static int list_transfers(const rig *r, int *chunk, bool *from_cache)
 {
     bool seen[FIXTURE_CHUNKS] = { false };

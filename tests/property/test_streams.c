@@ -1,6 +1,6 @@
 /* tests/property/test_streams.c -- every weight of any run, whatever it goes through.
  *
- * A case is a pack of chunks of any size and codec, a script, a ring from the smallest on, slots,
+ * A case is a pack of chunks of any size and codec, a schedule, a ring from the smallest on, slots,
  * workers, residents, cached chunks, a reader, and a device that runs its queues as early or as
  * late as its contract allows (tests/support/order_device.h).
  *
@@ -63,7 +63,7 @@ typedef struct course {
     made m;
     trouble t;
     reader_calls calls;
-    int inside, runs, before; /* chunks at once; whole runs; visits of one that is broken off */
+    int inside, runs, before; /* chunks at once; whole runs; uses of one that is broken off */
     fixture_codec codec;
     order order;
     uint64_t heap;

@@ -12,7 +12,7 @@
 #include "kernels/cuda/cuda.h"
 
 /* What the first device of a compute type found by its probe and self-test holds for all that this
- * process opens later: on an emulated card both take longer than a picture. */
+ * process opens later: on an emulated card both take longer than an image. */
 void cuda_opening_trusts(void);
 
 /* Without any probe a device that computes in F16 multiplies so. */

@@ -14,7 +14,7 @@ const uint8_t *picture_photo(void)
     return rgb;
 }
 
-/* To measure them takes longer than the picture. */
+/* To measure them takes longer than the image. */
 static const refine_rates OF_A_PROCESSOR = { .disk = 1e9,
                                              .decode = 1e9,
                                              .copy = 6e9,
@@ -100,7 +100,7 @@ refine_memory picture_memory(const refine_options *o, const refine_job *j)
     return plan_rig_image(o, j).memory;
 }
 
-/* Fills all of rgb, which holds the largest picture there is. */
+/* Fills all of rgb, which holds the largest image there is. */
 static void render_rig_image(const refine_options *o, const refine_job *j, uint8_t *rgb)
 {
     refine_job own = *j;
@@ -114,7 +114,7 @@ void picture_same(const refine_options *o, const refine_job *j, const uint8_t *w
 {
     static uint8_t rgb[PICTURE_BYTES];
     render_rig_image(o, j, rgb);
-    cr_assert_eq(memcmp(rgb, want, PICTURE_BYTES), 0, "the picture depends on %s", what);
+    cr_assert_eq(memcmp(rgb, want, PICTURE_BYTES), 0, "the image depends on %s", what);
 }
 
 static void same_one_by_one(const refine_options *base, const refine_job *j, const uint8_t *want)
@@ -164,7 +164,7 @@ static void same_one_by_one(const refine_options *base, const refine_job *j, con
     picture_same(&o, j, want, "being watched");
 }
 
-/* All of that in three pictures. */
+/* All of that in three images. */
 static void same_together(const refine_options *base, const refine_job *j, const uint8_t *want)
 {
     refine_options o = *base;
@@ -199,7 +199,7 @@ void picture_invariant(const refine_options *base, const refine_job *j)
         same_one_by_one(base, j, want);
 }
 
-/* Pictures off the device: all in memory, all in the file, and split between the two. */
+/* Images off the device: all in memory, all in the file, and split between the two. */
 void picture_invariant_to_spill(const refine_options *base, const refine_job *j)
 {
     static uint8_t want[PICTURE_BYTES];
@@ -211,17 +211,17 @@ void picture_invariant_to_spill(const refine_options *base, const refine_job *j)
     cr_assert(all.spill_host > 0 && all.spill_file == 0);
     for (int band = 8; band <= (SANITIZED ? 8 : 64); band *= 2) {
         o.band_rows = band;
-        picture_same(&o, j, want, "pictures in host memory");
+        picture_same(&o, j, want, "images in host memory");
     }
     o.band_rows = 0;
     o.ram_bytes = all.smallest_host + (256u << 10);
     const refine_memory split = picture_memory(&o, j);
     cr_assert(split.spill_file > 0 && split.host_planned <= o.ram_bytes);
-    picture_same(&o, j, want, "pictures partly in a file");
+    picture_same(&o, j, want, "images partly in a file");
     o.ram_bytes = all.smallest_host;
     cr_assert(picture_memory(&o, j).spill_file > split.spill_file);
     if (!SANITIZED)
-        picture_same(&o, j, want, "pictures in a file");
+        picture_same(&o, j, want, "images in a file");
 }
 
 static refine_job job_number(const refine_job *like, int i, uint8_t *out)

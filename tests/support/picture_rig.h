@@ -1,7 +1,7 @@
-/* tests/support/picture_rig.h -- a small picture on any device, and what it must not depend on.
+/* tests/support/picture_rig.h -- a small image on any device, and what it must not depend on.
  *
  * Base options name the pack, the device and the precision, and leave the plan's choices to the
- * plan.  A job may be made smaller than picture_job's, and need say nothing of where its picture
+ * plan.  A job may be made smaller than picture_job's, and need say nothing of where its image
  * goes.  Whatever goes wrong fails the test.
  */
 #ifndef TEST_PICTURE_RIG_H
@@ -30,13 +30,13 @@ void picture_run(const refine_options *o, const refine_job *j, refine_report *re
 /* As planned. */
 refine_memory picture_memory(const refine_options *o, const refine_job *j);
 
-/* The picture with these options is `want`; `what` says what it would depend on. */
+/* The image with these options is `want`; `what` says what it would depend on. */
 void picture_same(const refine_options *o, const refine_job *j, const uint8_t *want,
                   const char *what);
 
-/* The picture is the same for every budget, ring, tier of the weights, band of the VAE, thread
- * count and reader; wherever the VAE's pictures are kept; and in any company, for each of `n` times
- * per_pass inputs going through the weights together.  Under AddressSanitizer fewer pictures walk
+/* The image is the same for every budget, ring, tier of the weights, band of the VAE, thread
+ * count and reader; wherever the VAE's images are kept; and in any company, for each of `n` times
+ * per_pass inputs going through the weights together.  Under AddressSanitizer fewer images walk
  * the same paths; of per_pass it is the last that is tried. */
 void picture_invariant(const refine_options *base, const refine_job *j);
 void picture_invariant_to_spill(const refine_options *base, const refine_job *j);

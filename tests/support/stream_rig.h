@@ -1,4 +1,4 @@
-/* tests/support/stream_rig.h -- a stream under test: its pack, its device, its script.
+/* tests/support/stream_rig.h -- a stream under test: its pack, its device, its schedule.
  *
  * Text once, an empty segment, UNet STEPS times, VAE once.
  */
@@ -40,17 +40,17 @@ void rig_resize(rig *r, size_t ring_bytes);
 void rig_look(rig *r, int chunk, const void *at);
 /* One pass over [first, end), `inside` chunks at a time; false as soon as a chunk does not come. */
 bool rig_use(rig *r, int first, int end, int inside);
-/* The whole script, likewise. */
+/* The whole schedule, likewise. */
 bool rig_play(rig *r, int inside);
 int rig_uses(const rig *r);
 void rig_expect_right(rig *r, int runs);
 /* Bytes of `inside` neighbouring chunks at most. */
 size_t rig_biggest_group(const rig *r, int inside);
-/* The whole script on a device whose memory can be looked at. */
+/* The whole schedule on a device whose memory can be looked at. */
 void rig_compare_in_place(rig *r);
 /* Half of the UNet and one chunk of the text. */
 void rig_make_resident(rig *r);
-/* The first `n` visits of the script, one at a time. */
+/* The first `n` uses of the schedule, one at a time. */
 void rig_begin_to_play(rig *r, int n);
 /* Every chunk that is not resident, but for some of the UNet's. */
 void rig_make_cached(rig *r);

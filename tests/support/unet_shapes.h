@@ -1,6 +1,6 @@
 /* tests/support/unet_shapes.h -- what the real UNet computes, for benches of kernels.
  *
- * Sizes are those of a picture of 512 x 512; of one of 1024 x 1024 they are twice as large.
+ * Sizes are those of an image of 512 x 512; of one of 1024 x 1024 they are twice as large.
  */
 #ifndef TEST_UNET_SHAPES_H
 #define TEST_UNET_SHAPES_H
@@ -21,7 +21,7 @@ typedef struct unet_shape {
     const char *name;
     int         size; /* output pixels in a row and rows */
     int         c_in, c_out, stride;
-    int         times; /* in a step; 0: it is none of a picture of 512 */
+    int         times; /* in a step; 0: it is none of an image of 512 */
 } unet_shape;
 
 extern const unet_shape UNET_SHAPES[];

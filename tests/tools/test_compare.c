@@ -152,7 +152,7 @@ static compare_outcome outcome_of(const char *pack, refine_precision precision)
         const double db = quality_sqnr(&c->layers[i].of);
         cr_expect(db > 15 && !isnan(db), "%s: %g dB", c->layers[i].name, db);
     }
-    fprintf(stderr, "latents %.1f dB, picture %.1f dB, SSIM %.5f, noise prediction %.1f dB\n",
+    fprintf(stderr, "latents %.1f dB, image %.1f dB, SSIM %.5f, noise prediction %.1f dB\n",
             v.latents, v.picture, v.ssim, v.layer);
     compare_close(c);
     return v;

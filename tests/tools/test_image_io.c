@@ -225,8 +225,8 @@ static int quarter_at(const image *im, int right, int bottom)
 
 Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
 {
-    /* For every orientation, the corners of the upright picture in reading order: R G B W
-     * are 1 2 4 7.  Rows: as a viewer shows the stored picture R G / B W. */
+    /* For every orientation, the corners of the upright image in reading order: R G B W
+     * are 1 2 4 7.  Rows: as a viewer shows the stored image R G / B W. */
     static const int CORNERS[9][4] = { { 0 },          { 1, 2, 4, 7 }, { 2, 1, 7, 4 },
                                        { 7, 4, 2, 1 }, { 4, 7, 1, 2 }, { 1, 4, 2, 7 },
                                        { 4, 1, 7, 2 }, { 7, 2, 4, 1 }, { 2, 7, 1, 4 } };
@@ -271,7 +271,7 @@ Test(tools_image_io, takes_for_an_orientation_one_short_number_from_1_to_8)
                                  0,   0 };
         int how = 0;
         refine_error err;
-        cr_assert_eq(image_orientation(&how, exif, sizeof exif, "a picture", &err), REFINE_OK);
+        cr_assert_eq(image_orientation(&how, exif, sizeof exif, "an image", &err), REFINE_OK);
         cr_expect_eq(how, CASES[i].how, "case %zu: %d", i, how);
     }
 }
@@ -321,9 +321,9 @@ Test(tools_image_io, reads_ycck_jpeg)
 
 /* ---- what Pillow reads (tests/tools/make_pictures.py) ---- */
 
-static const char PICTURES[] = "tests/tools/pictures", CORPORA[] = "tests/fuzz/corpora";
+static const char PICTURES[] = "tests/tools/images", CORPORA[] = "tests/fuzz/corpora";
 
-/* `name` is "grey8.png.ppm"; the picture itself is in the corpus of its kind. */
+/* `name` is "grey8.png.ppm"; the image itself is in the corpus of its kind. */
 static void reads_as_pillow(const char *name)
 {
     char ppm[TEMP_NAME], picture[TEMP_NAME];
@@ -460,7 +460,7 @@ Test(tools_image_io, reads_no_byte_behind_a_png)
     write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0 });
     uint8_t *p = temp_read(name, &len), *cut = malloc(len - 1);
     memcpy(cut, p, len - 1);
-    cr_assert_eq(image_decode_png(&im, cut, len - 1, "a picture", &err), REFINE_EFORMAT);
+    cr_assert_eq(image_decode_png(&im, cut, len - 1, "an image", &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "ends in the middle"), "%s", err.text);
     free(cut);
     free(p);
@@ -603,7 +603,7 @@ Test(tools_image_io, names_what_it_cannot_read)
           "ftypavif....",
           16, "AVIF" },
         { "II*\0........", 12, "TIFF" },
-        { "hello, world", 12, "no picture" },
+        { "hello, world", 12, "no image" },
         { "", 0, "empty" },
     };
     char name[TEMP_NAME];

@@ -129,7 +129,7 @@ Test(tools_places, a_file_that_is_not_yet_is_where_it_would_be)
     close_places_dir(&p);
 }
 
-/* refine-lowmem makes the directory of its pictures. */
+/* refine-lowmem makes the directory of its images. */
 Test(tools_places, a_directory_that_is_not_yet_is_too)
 {
     const temp_place p = open_places_dir();
@@ -246,7 +246,7 @@ Test(tools_places, takes_as_many_as_a_batch_has)
         (void)snprintf(name, sizeof name, "in%d", i);
         places_add(&all, PLACE_READ, "the input", name);
         (void)snprintf(name, sizeof name, "out%d", i);
-        places_add(&all, PLACE_WRITTEN, "the picture", name);
+        places_add(&all, PLACE_WRITTEN, "the image", name);
     }
     cr_assert_eq(places_check(&all, &err), REFINE_OK, "%s", err.text);
     places_add(&all, PLACE_WRITTEN, "the trace", "./in33333");

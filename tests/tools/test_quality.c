@@ -62,7 +62,7 @@ Test(tools_quality, a_value_that_is_no_number_is_not_overlooked)
     cr_expect(isnan(quality_relative(&q)) && isnan(quality_sqnr(&q)) && isnan(quality_psnr(&q)));
 }
 
-/* ---- pictures ---- */
+/* ---- images ---- */
 
 enum { W = 37, H = 29, PIXELS = W * H * 3 };
 

@@ -26,7 +26,7 @@
 enum { PATH = 512, ARGS_MAX = 48, W = 101, H = 67, FIT_W = 96, FIT_H = 64 };
 static const float FACTOR = 0.13025f;
 
-/* A directory of our own with a pack and a picture in it; everything is made there. */
+/* A directory of our own with a pack and an image in it; everything is made there. */
 typedef struct lowmem_bench {
     char dir[TEMP_NAME], pack[TEMP_NAME], picture[PATH];
 } lowmem_bench;
@@ -65,7 +65,7 @@ static lowmem_bench lowmem_bench_open(void)
     return b;
 }
 
-/* Removes what is left; how many files there were beside the picture. */
+/* Removes what is left; how many files there were beside the image. */
 static int lowmem_bench_close(lowmem_bench *b)
 {
     DIR *d = opendir(b->dir);
@@ -170,7 +170,7 @@ static bool is_bench_file_equal(const lowmem_bench *b, const char *one, const ch
     return same;
 }
 
-/* The picture's bytes; the text chunks differ where options do. */
+/* The image's bytes; the text chunks differ where options do. */
 static bool same_picture(const lowmem_bench *b, const char *one, const char *other)
 {
     image p, q;
@@ -420,7 +420,7 @@ Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
         { 4, "-m @ -i @small.png -o @o.png -p x", "at least 64 x 64" },
         { 4, "-m @ -i tests/fuzz/corpora/latents/torch.pt -o @o.png -p x", "PyTorch" },
         { 4, "-m @ -i tests/fuzz/corpora/npy/nan.npy -o @o.png -p x", "not finite" },
-        { 4, "-m @ -i @ -o @o.png -p x", "no picture" },
+        { 4, "-m @ -i @ -o @o.png -p x", "no image" },
         { 4, "-m @ -i - -o @o.png -p x", "standard input: is empty" },
         { 4, "-m @ -i @in.png -o @o.png -p x --tokenizer @none.txt", "none.txt" },
     };
@@ -440,8 +440,8 @@ Test(tools_refine_lowmem, refuses_bad_files_with_4_and_says_which)
 Test(tools_refine_lowmem, writes_no_picture_of_numbers_that_are_not_finite)
 {
     static const refusal FAILURES[] = {
-        { 1, JOB "-o @o.png --precision f32", "the decoded picture is not finite" },
-        { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded picture is not finite" },
+        { 1, JOB "-o @o.png --precision f32", "the decoded image is not finite" },
+        { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded image is not finite" },
         { 1, JOB "-o - --precision bf16", "try --precision f32" },
     };
     lowmem_bench b = lowmem_bench_open();
@@ -525,7 +525,7 @@ Test(tools_refine_lowmem, stops_cleanly_when_interrupted)
     cr_assert_eq(lowmem_bench_close(&b), 1);
 }
 
-/* ---- the same picture ---- */
+/* ---- the same image ---- */
 
 Test(tools_refine_lowmem, makes_the_same_picture_in_every_budget)
 {
@@ -603,7 +603,7 @@ Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
 
 /* ---- the rest ---- */
 
-/* ---- several pictures ---- */
+/* ---- several images ---- */
 
 #define MANY "-m @ -p cat --steps 10 --threads 1 --seed 7 "
 
@@ -662,7 +662,7 @@ Test(tools_refine_lowmem, one_bad_picture_does_not_lose_the_others)
     lowmem_bench b = lowmem_bench_open();
     add_picture(&b, "1.png", 64, 64);
     add_picture(&b, "3.png", 64, 64);
-    write_bench_text(&b, "2.png", "no picture");
+    write_bench_text(&b, "2.png", "no image");
     write_bench_text(&b, "list",
                      "{\"input\": \"1.png\", \"output\": \"a.png\", \"prompt\": \"a dog\"}\n"
                      "\n"
@@ -670,7 +670,7 @@ Test(tools_refine_lowmem, one_bad_picture_does_not_lose_the_others)
                      "{\"input\": \"3.png\", \"output\": \"c.png\", \"seed\": 12}\n");
     lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list --json");
     cr_expect_eq(o.code, 4, "%s", o.err);
-    cr_expect(strstr(o.err, "2.png: is no picture") && strstr(o.err, "2 made"), "%s", o.err);
+    cr_expect(strstr(o.err, "2.png: is no image") && strstr(o.err, "2 made"), "%s", o.err);
     cr_expect(strstr(o.out, "a.png") && strstr(o.out, "c.png") && strstr(o.out, "\"seed\": 12"));
     outcome_free(&o);
     char *prompt = png_text_of(bench_path(&b, "a.png"), "prompt");
@@ -788,21 +788,21 @@ Test(tools_refine_lowmem, replaces_nothing_that_it_reads)
     copy_file(&b, "docs/sample/demo_merges.txt", "merges.txt");
     expect_lowmem_success(&b, JOB "--output-latents @l.npy");
     const clash CLASHES[] = {
-        { JOB "-o @in.png", NULL, { "the picture (-o) ", "the input (-i) " } },
-        { JOB "-o @./in.png", NULL, { "the picture (-o) ", "the input (-i) " } },
+        { JOB "-o @in.png", NULL, { "the image (-o) ", "the input (-i) " } },
+        { JOB "-o @./in.png", NULL, { "the image (-o) ", "the input (-i) " } },
         { JOB "-o @hard.png", NULL, { "hard.png would replace", "in.png" } },
         { JOB "-o @soft.png", NULL, { "soft.png would replace", "in.png" } },
-        { JOB "-o @in.png --plan", NULL, { "the picture (-o) ", "the input (-i) " } },
+        { JOB "-o @in.png --plan", NULL, { "the image (-o) ", "the input (-i) " } },
         { "-m @ -i @soft.png -p cat --steps 10 -o @in.png",
           NULL,
           { "in.png would replace", "soft.png" } },
         { "-m @ -i - -p cat --steps 10 -o @in.png",
           b.picture,
-          { "the picture (-o) ", "would replace standard input" } },
+          { "the image (-o) ", "would replace standard input" } },
         { "-m @m.png -i @in.png -p cat --steps 10 -o @m.png",
           NULL,
-          { "the picture (-o) ", "the model (-m) " } },
-        { JOB "-o @r.png --compare @r.png", NULL, { "the picture (-o) ", "(--compare) " } },
+          { "the image (-o) ", "the model (-m) " } },
+        { JOB "-o @r.png --compare @r.png", NULL, { "the image (-o) ", "(--compare) " } },
         { JOB "-o @merges.txt --tokenizer @merges.txt", NULL, { "(-o) ", "(--tokenizer) " } },
         { JOB "-o @merges.txt --tokenizer @.", NULL, { "(-o) ", "(--tokenizer) " } },
         { JOB "-o @o.png --trace @in.png", NULL, { "the trace (--trace) ", "(-i) " } },
@@ -836,7 +836,7 @@ Test(tools_refine_lowmem, writes_every_output_to_a_file_of_its_own)
     cr_expect_eq(lowmem_bench_close(&b), 1, "something was made");
 }
 
-/* The pictures lie in d, which is also e. */
+/* The images lie in d, which is also e. */
 Test(tools_refine_lowmem, replaces_nothing_that_a_list_names)
 {
     static const char *const NAMES[] = { "in.png", "d/1.png", "d/2.png", "m.png" };
@@ -854,9 +854,9 @@ Test(tools_refine_lowmem, replaces_nothing_that_a_list_names)
           "{\"input\": \"d/1.png\", \"output\": \"o.png\"}\n"
           "{\"input\": \"in.png\", \"output\": \"d/./2.png\"}\n"
           "{\"input\": \"d/2.png\", \"output\": \"p.png\"}\n" },
-        { { "-p cat --steps 10 -m @m.png --manifest @list", NULL, { "the picture ", "(-m) " } },
+        { { "-p cat --steps 10 -m @m.png --manifest @list", NULL, { "the image ", "(-m) " } },
           "{\"input\": \"in.png\", \"output\": \"d/../m.png\"}\n" },
-        { { MANY "--manifest @list", NULL, { "the picture ", "the manifest (--manifest) " } },
+        { { MANY "--manifest @list", NULL, { "the image ", "the manifest (--manifest) " } },
           "{\"input\": \"in.png\", \"output\": \"list\"}\n" },
         { { MANY "--manifest @list", NULL, { "d/o.png and", "e/o.png are one file" } },
           "{\"input\": \"in.png\", \"output\": \"d/o.png\"}\n"
@@ -933,7 +933,7 @@ Test(tools_refine_lowmem, compares_two_packs)
     cr_expect_str_eq(o.err, "");
     cr_expect(strstr(o.out, "in int8\nagainst ") && strstr(o.out, "in f32: 96 x 64, 3 steps"), "%s",
               o.out);
-    cr_expect(strstr(o.out, "picture  PSNR ") && strstr(o.out, "SSIM 0.99"), "%s", o.out);
+    cr_expect(strstr(o.out, "image  PSNR ") && strstr(o.out, "SSIM 0.99"), "%s", o.out);
     cr_expect(strstr(o.out, "unet.out") && strstr(o.out, "unet.conv_in"), "%s", o.out);
     cr_expect(!strstr(o.out, "different weights"), "%s", o.out);
     outcome_free(&o);
@@ -942,8 +942,7 @@ Test(tools_refine_lowmem, compares_two_packs)
                    "-o @plain.png",
                    other);
     expect_lowmem_success(&b, words);
-    cr_expect(is_bench_file_equal(&b, "out.png", "plain.png"),
-              "being compared changes the picture");
+    cr_expect(is_bench_file_equal(&b, "out.png", "plain.png"), "being compared changes the image");
     (void)unlink(other);
     (void)lowmem_bench_close(&b);
 }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The picture of the vectors below: byte i is 37 i mod 251, 7 wide and 5 high. */
+/* The image of the vectors below: byte i is 37 i mod 251, 7 wide and 5 high. */
 enum { W = 7, H = 5 };
 
 static void fill_source_image(uint8_t src[W * H * 3])
@@ -114,7 +114,7 @@ Test(engine_resample, survives_every_failed_allocation)
     uint8_t src[W * H * 3], dst[4 * 8 * 3];
     fill_source_image(src);
     const uint64_t before = mem_used().now;
-    for (long k = 0; k < 9; k++) { /* first, count, weights and row, twice; the picture between */
+    for (long k = 0; k < 9; k++) { /* first, count, weights and row, twice; the image between */
         refine_error err = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
         cr_expect_eq(resample_lanczos(dst, 4, 8, src, W, H, &err), REFINE_ENOMEM, "%ld", k);
@@ -123,7 +123,7 @@ Test(engine_resample, survives_every_failed_allocation)
     }
 }
 
-/* A grey line or picture of the vectors, as RGB. */
+/* A grey line or image of the vectors, as RGB. */
 static void fill_grey_image(uint8_t *rgb, const json_t *values)
 {
     for (size_t i = 0; i < json_array_size(values); i++)

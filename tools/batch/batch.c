@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* A smaller group is as good when a picture costs no more than this share above the best. */
+/* A smaller group is as good when an image costs no more than this share above the best. */
 static const double AS_GOOD = 1.03;
 
 typedef struct member {
@@ -25,7 +25,7 @@ typedef struct batch {
     int next;                /* of the list */
     member m[BATCH_MAX + 1]; /* the group, and perhaps one that begins the next */
     int n, loaded;
-    int advised;      /* pictures in a group of the last shape */
+    int advised;      /* images in a group of the last shape */
     refine_engine *e; /* of the last group */
     refine_job shape; /* it was opened for */
     batch_result sum;
@@ -81,7 +81,7 @@ static refine_status size_group(batch *b, const refine_job *j, int most, refine_
     }
     refine_close(b->e);
     b->e = NULL;
-    /* The group's pictures and the first of the next are still to be loaded. */
+    /* The group's images and the first of the next are still to be loaded. */
     b->o.caller_bytes = (size_t)(most + 2) * job_input_later(&b->m[0].in);
     TRY(choose_images(b, j, most, err));
     b->advised = b->o.images;
@@ -113,7 +113,7 @@ static refine_status load_member(const batch *b, member *m, refine_error *err)
     return job_input_load(&m->in, &m->j, item->input, true, false, b->b->scaling_factor, err);
 }
 
-/* The next picture of the list that is to be made; false at the end. */
+/* The next image of the list that is to be made; false at the end. */
 static bool load_next(batch *b, const refine_report *plan)
 {
     while (b->next < b->l->n) {
@@ -133,7 +133,7 @@ static bool load_next(batch *b, const refine_report *plan)
     return false;
 }
 
-/* Loads neighbours of one shape.  `plan` says what a finished picture carries. */
+/* Loads neighbours of one shape.  `plan` says what a finished image carries. */
 static refine_status fill_group(batch *b, const refine_report *plan, refine_error *err)
 {
     if (b->loaded == 0 && !load_next(b, plan))
@@ -203,7 +203,7 @@ static refine_status run_group(batch *b, refine_error *err)
     return REFINE_OK;
 }
 
-/* What every picture of the run has in common: the model and the precision.  Any size does. */
+/* What every image of the run has in common: the model and the precision.  Any size does. */
 static refine_status plan_model(const batch *b, refine_report *r, refine_error *err)
 {
     refine_options o = b->o;

@@ -1,7 +1,7 @@
-/* tools/batch/batch.h -- pictures of a list, in groups that share the passes over the weights.
+/* tools/batch/batch.h -- images of a list, in groups that share the passes over the weights.
  *
  * Neighbours of one size make a group.  How many go together is what the plan predicts to be
- * cheapest for each picture, within the ceilings.  A picture that cannot be read or written
+ * cheapest for each image, within the ceilings.  An image that cannot be read or written
  * does not stop the others; those whose output is there already, made with the same
  * parameters, are left alone, so that a repeated command goes on where the last one stopped.
  */
@@ -11,7 +11,7 @@
 #include "tools/batch/work_list.h"
 #include <refine/refine.h>
 
-enum { BATCH_MAX = 8 }; /* pictures in a group */
+enum { BATCH_MAX = 8 }; /* images in a group */
 
 typedef struct batch_options {
     refine_options o; /* images: most that go together; 0: as the plan advises */
@@ -21,14 +21,14 @@ typedef struct batch_options {
     /* Told of every group that was made, in the order of the list; n outputs. */
     void (*finished)(void *context, const refine_report *r, const refine_job *jobs,
                      const work_item *const *items, int n);
-    /* Told of every picture that was left alone (REFINE_OK) or failed. */
+    /* Told of every image that was left alone (REFINE_OK) or failed. */
     void (*skipped)(void *context, const work_item *item, refine_status st,
                     const refine_error *err);
     void *context;
 } batch_options;
 
 typedef struct batch_result {
-    int made, there, failed; /* pictures */
+    int made, there, failed; /* images */
 } batch_result;
 
 /* Fails as soon as the engine does: the budget cannot be met, the pack cannot be read, the

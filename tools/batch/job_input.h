@@ -10,10 +10,10 @@ typedef struct job_input {
     image picture;               /* of the job's size; unless latents were given */
     latents l;                   /* the input's, or room for those wanted */
     image out;                   /* room for the result, unless only latents are wanted */
-    int from_width, from_height; /* of the picture before it was resized */
+    int from_width, from_height; /* of the image before it was resized */
 } job_input;
 
-/* Reads a picture or latents, resizes a picture to multiples of 8 downwards as diffusers
+/* Reads an image or latents, resizes an image to multiples of 8 downwards as diffusers
  * does (Lanczos), and points the job's inputs and outputs at what `in` holds. */
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
                              bool want_latents, float scaling_factor, refine_error *err);

@@ -1,4 +1,4 @@
-/* tools/batch/output.h -- the picture that was made, with everything needed to make it again. */
+/* tools/batch/output.h -- the image that was made, with everything needed to make it again. */
 #ifndef REFINE_OUTPUT_H
 #define REFINE_OUTPUT_H
 
@@ -11,7 +11,7 @@
 refine_status output_save(const char *path, const image *im, const refine_job *j,
                           const refine_report *r, refine_error *err);
 
-/* Whether `path` is a picture made with these parameters; without `seeded`, of any seed. */
+/* Whether `path` is an image made with these parameters; without `seeded`, of any seed. */
 bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded);
 
 #endif

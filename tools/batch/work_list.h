@@ -1,4 +1,4 @@
-/* tools/batch/work_list.h -- which pictures a run makes: inputs named one by one, a directory's,
+/* tools/batch/work_list.h -- which images a run makes: inputs named one by one, a directory's,
  * or a manifest's. */
 #ifndef REFINE_WORK_LIST_H
 #define REFINE_WORK_LIST_H
@@ -23,7 +23,7 @@ typedef struct work_list {
 
 enum { WORK_MAX = 1 << 20 }; /* items */
 
-/* A file, '-', or a directory, whose pictures and latents come in the order of their names.
+/* A file, '-', or a directory, whose images and latents come in the order of their names.
  * REFINE_EIO, REFINE_EFORMAT: an empty directory. */
 refine_status work_list_add(work_list *l, const char *input, refine_error *err);
 

@@ -3,7 +3,7 @@
  *
  *     places p = { 0 };
  *     places_add(&p, PLACE_READ, "the input (-i)", "photo.png");
- *     places_add(&p, PLACE_WRITTEN, "the picture (-o)", "old/../photo.png");
+ *     places_add(&p, PLACE_WRITTEN, "the image (-o)", "old/../photo.png");
  *     st = places_check(&p, err);
  *     places_free(&p);
  *

@@ -22,7 +22,7 @@ typedef struct latents {
     float *v; /* [4][h][w]; owned */
 } latents;
 
-/* Whether the file begins as one of the formats does (not a picture).  False also when it
+/* Whether the file begins as one of the formats does (not an image).  False also when it
  * cannot be read. */
 bool latents_recognise(const char *path);
 

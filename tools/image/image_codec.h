@@ -20,7 +20,7 @@ refine_status image_alloc(image *out, unsigned long width, unsigned long height,
 refine_status image_orientation(int *out, const uint8_t *exif, size_t len, const char *name,
                                 refine_error *err);
 
-/* Exchanges the picture for one turned and mirrored as an orientation of 1 to 8 asks. */
+/* Exchanges the image for one turned and mirrored as an orientation of 1 to 8 asks. */
 refine_status image_turn_upright(image *im, int orientation, const char *name, refine_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* tools/image/image_exif.c -- which way up a picture is, by libexif, and turning it.
+/* tools/image/image_exif.c -- which way up an image is, by libexif, and turning it.
  *
  *     1 as it lies   2 mirrored      3 turned half    4 upside down, mirrored
  *     5..8           the same after the sides are exchanged: 6 lies on its left side,
@@ -37,7 +37,7 @@ refine_status image_orientation(int *out, const uint8_t *exif, size_t len, const
     return REFINE_OK;
 }
 
-/* Where pixel (x, y) of the upright picture lies in the stored one. */
+/* Where pixel (x, y) of the upright image lies in the stored one. */
 static size_t stored_at(const image *im, int how, int x, int y)
 {
     const int w = im->width, h = im->height;

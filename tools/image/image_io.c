@@ -1,4 +1,4 @@
-/* tools/image/image_io.c -- recognises a picture by its first bytes and hands it to its decoder. */
+/* tools/image/image_io.c -- recognises an image by its first bytes and hands it to its decoder. */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/image/image_io.h"
 
@@ -43,7 +43,7 @@ static refine_status read_whole_stream(int fd, const char *name, uint8_t **data,
             uint8_t *more = room < FILE_BYTES_MAX ? mem_realloc(p, 2 * room) : NULL;
             if (!more) {
                 st = refine_fail(err, room < FILE_BYTES_MAX ? REFINE_ENOMEM : REFINE_EFORMAT,
-                                 "%s: too large for a picture", name);
+                                 "%s: too large for an image", name);
                 break;
             }
             p = more;
@@ -75,20 +75,20 @@ static int has_magic_at(const uint8_t *p, size_t len, size_t at, const char *wit
 static const char *other_kind(const uint8_t *p, size_t len)
 {
     if (has_magic_at(p, len, 0, "RIFF", 4) && has_magic_at(p, len, 8, "WEBP", 4))
-        return "a WebP picture";
+        return "a WebP image";
     if (has_magic_at(p, len, 4, "ftypavi", 7))
-        return "an AVIF picture";
+        return "an AVIF image";
     if (has_magic_at(p, len, 4, "ftyphe", 6) || has_magic_at(p, len, 4, "ftypmif1", 8) ||
         has_magic_at(p, len, 4, "ftypmsf1", 8))
-        return "a HEIC picture";
+        return "a HEIC image";
     if (has_magic_at(p, len, 0, "GIF8", 4))
-        return "a GIF picture";
+        return "a GIF image";
     if (has_magic_at(p, len, 0, "BM", 2))
-        return "a BMP picture";
+        return "a BMP image";
     if (has_magic_at(p, len, 0, "II*\0", 4) || has_magic_at(p, len, 0, "MM\0*", 4))
-        return "a TIFF picture";
+        return "a TIFF image";
     if (has_magic_at(p, len, 0, "\xff\x0a", 2) || has_magic_at(p, len, 4, "JXL ", 4))
-        return "a JPEG XL picture";
+        return "a JPEG XL image";
     return NULL;
 }
 
@@ -102,8 +102,8 @@ static refine_status decode_by_magic(image *out, const uint8_t *p, size_t len, c
     if (len == 0)
         return refine_fail(err, REFINE_EFORMAT, "%s: is empty", name);
     const char *kind = other_kind(p, len);
-    return refine_fail(err, REFINE_EFORMAT, "%s: is %s; %s a PNG or JPEG picture", name,
-                       kind ? kind : "no picture this program knows",
+    return refine_fail(err, REFINE_EFORMAT, "%s: is %s; %s a PNG or JPEG image", name,
+                       kind ? kind : "no image this program knows",
                        kind ? "convert it to" : "give");
 }
 

@@ -1,4 +1,4 @@
-/* tools/image/image_io.h -- pictures in and out: PNG and JPEG to 8-bit RGB, RGB to PNG. */
+/* tools/image/image_io.h -- images in and out: PNG and JPEG to 8-bit RGB, RGB to PNG. */
 #ifndef REFINE_IMAGE_IO_H
 #define REFINE_IMAGE_IO_H
 
@@ -33,7 +33,7 @@ typedef struct image_text {
 bool image_png_has(const char *path, const image_text *text, int n_text);
 
 /* Writes an 8-bit RGB PNG, complete or not at all: under another name beside it, flushed and
- * renamed.  "-" is standard output.  The same picture and texts give the same bytes. */
+ * renamed.  "-" is standard output.  The same image and texts give the same bytes. */
 refine_status image_save_png(const char *path, const image *im, const image_text *text, int n_text,
                              refine_error *err);
 

@@ -1,6 +1,6 @@
 /* tools/image/image_jpeg.c -- JPEG in by libjpeg-turbo, whose errors are long jumps.
  *
- * libjpeg's own memory is not counted; CODER_MEMORY bounds it.  Only a progressive picture
+ * libjpeg's own memory is not counted; CODER_MEMORY bounds it.  Only a progressive image
  * needs more than a few rows: two bytes for each sample of each component.
  */
 #include <stddef.h>
@@ -51,7 +51,7 @@ static void on_message(j_common_ptr j, int level)
         on_jpeg_error(j);
 }
 
-/* A progressive file can name thousands of scans, each a pass over the whole picture. */
+/* A progressive file can name thousands of scans, each a pass over the whole image. */
 static void on_jpeg_progress(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;

@@ -94,7 +94,7 @@ static void set_transforms(png_in *p)
     png_read_update_info(p->png, p->info);
 }
 
-/* Chunks that a picture can do without are not even parsed. */
+/* Chunks that an image can do without are not even parsed. */
 static void set_png_limits(png_in *p)
 {
     static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
@@ -229,7 +229,7 @@ bool image_png_has(const char *path, const image_text *text, int n_text)
 
 /* ---- writing ---- */
 
-/* The coded picture grows in memory, then goes out in one piece. */
+/* The coded image grows in memory, then goes out in one piece. */
 typedef struct png_out {
     png_structp png;
     png_infop info;

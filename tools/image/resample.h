@@ -1,4 +1,4 @@
-/* tools/image/resample.h -- resizing pictures the way the reference pipeline does. */
+/* tools/image/resample.h -- resizing images the way the reference pipeline does. */
 #ifndef REFINE_RESAMPLE_H
 #define REFINE_RESAMPLE_H
 

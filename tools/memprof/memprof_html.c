@@ -249,10 +249,10 @@ static void write_phase_table(text_out *o, const refine_report *r)
         const char *name;
         double seconds;
     } rows[] = { { "opening", r->open },
-                 { "encoding the picture", r->vae_encode },
+                 { "encoding the image", r->vae_encode },
                  { "reading the prompts", r->text },
                  { "denoising", r->unet },
-                 { "decoding the picture", r->vae_decode } };
+                 { "decoding the image", r->vae_decode } };
     const double all = r->open + r->total;
     narrow_table_begin(o, "Phases", "Phases");
     text_out_put(o, "<thead><tr><th>phase</th><th>s</th><th>share</th></tr></thead><tbody>\n");

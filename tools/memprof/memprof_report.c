@@ -67,7 +67,7 @@ static refine_rates best_rates(const refine_rates *m, const refine_rates *a)
     };
 }
 
-/* A plan asks which of the pictures there are, and looks at none of them. */
+/* A plan asks which of the images there are, and looks at none of them. */
 static void stand_in(refine_job *j, uint8_t *pixel)
 {
     if (!j->rgb_in && !j->latents_in)

@@ -14,12 +14,12 @@ static const char *const SIXTEEN_BITS[] = {
     /* Latents in, noise out: small, and what they lose nothing averages out any more. */
     "unet.conv_in.weight",
     "unet.conv_out.weight",
-    /* Picture to latents and back: the same, and their error is seen as it is. */
+    /* Image to latents and back: the same, and their error is seen as it is. */
     "vae.*coder.conv_in.weight",
     "vae.*coder.conv_out.weight",
     "vae.*quant_conv.weight",
     /* One vector of time, size and score goes through these and is then added to every pixel:
-     * an error here is an offset everywhere, at every step.  Streamed once a picture. */
+     * an error here is an offset everywhere, at every step.  Streamed once an image. */
     "unet.time_embedding.*.weight",
     "unet.add_embedding.*.weight",
     "unet.*.time_emb_proj.weight",

@@ -5,9 +5,9 @@
  *     compare_record   runs it; its stages go to a scratch file
  *     compare_attach   makes a job be compared: run it, with any pack and precision
  *     compare_why      why that run failed, if the comparison made it fail
- *     compare_finish   the picture too
+ *     compare_finish   the image too
  *
- * One engine is open at a time.  In memory there are the reference's picture and sums; a stage is
+ * One engine is open at a time.  In memory there are the reference's image and sums; a stage is
  * read back as the other run tells of the same.  Stages are the latents after every step, and what
  * the layers give in the first.  Those that only one run told of have seen nothing (of.n == 0).
  */
@@ -21,7 +21,7 @@
 
 enum {
     COMPARE_NAME = 96,
-    COMPARE_ITEMS = 2,        /* of one picture: the halves of guidance */
+    COMPARE_ITEMS = 2,        /* of one image: the halves of guidance */
     COMPARE_LATER = 1 << 20,  /* bytes taken while running, of the options' caller_bytes */
     COMPARE_BUFFER = 1 << 14, /* values */
 };
@@ -42,7 +42,7 @@ typedef struct compare {
     quality_picture picture;
     compare_layer *layers; /* in the order they were told; owned */
     int n, room;
-    uint8_t *rgb;  /* the reference's picture; owned */
+    uint8_t *rgb;  /* the reference's image; owned */
     float *buffer; /* owned */
     int fd;        /* the scratch file */
     uint64_t end;

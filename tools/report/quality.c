@@ -1,4 +1,4 @@
-/* tools/report/quality.c -- sums of squares, and windows over pictures. */
+/* tools/report/quality.c -- sums of squares, and windows over images. */
 #include "tools/report/quality.h"
 
 #include <assert.h>
@@ -40,7 +40,7 @@ double quality_psnr(const quality *q)
     return snr_decibels(peak * peak, q->n ? q->noise / (double)q->n : 0.0);
 }
 
-/* ---- pictures ---- */
+/* ---- images ---- */
 
 static double pixel_luma(const uint8_t *pixel)
 {

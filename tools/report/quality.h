@@ -6,9 +6,9 @@
  *     SQNR             10 log10(sum r^2 / sum (r - g)^2)         dB
  *     PSNR             20 log10((max r - min r) / rms(r - g))    dB
  *
- * Of 8-bit pictures: PSNR with a peak of 255 over all channels, and the mean SSIM of Wang et al.
+ * Of 8-bit images: PSNR with a peak of 255 over all channels, and the mean SSIM of Wang et al.
  * (2004) over luma (0.299 R + 0.587 G + 0.114 B): K1 0.01, K2 0.03, L 255, a Gaussian window of
- * 11 x 11 and sigma 1.5 wherever it lies wholly inside the picture, no scaling down.
+ * 11 x 11 and sigma 1.5 wherever it lies wholly inside the image, no scaling down.
  *
  * Where nothing differs, decibels are INFINITY.
  */

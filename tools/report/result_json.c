@@ -244,7 +244,7 @@ static void print_where(FILE *out, const refine_report *r)
                 r->passes_per_step, r->per_pass, r->images * 2);
     if (m->spill_host + m->spill_file > 0)
         fprintf(out,
-                "the VAE's pictures leave the device: %.1f MiB in host memory, %.1f in a scratch "
+                "the VAE's feature maps leave the device: %.1f MiB in host memory, %.1f in a "
                 "file\n",
                 bytes_to_mib(m->spill_host), bytes_to_mib(m->spill_file));
 }
@@ -261,7 +261,7 @@ void result_print_plan(FILE *out, const refine_report *r)
     fputc('\n', out);
     if (r->note[0])
         fprintf(out, "         %s\n", r->note);
-    fprintf(out, "picture  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
+    fprintf(out, "image  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
     fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             bytes_to_mib(m->device_planned), bytes_to_mib(m->device_limit),
             bytes_to_mib(m->smallest_device));

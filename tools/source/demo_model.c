@@ -1,4 +1,4 @@
-/* tools/source/demo_model.c -- a refiner of MODEL_TINY's size whose picture survives.
+/* tools/source/demo_model.c -- a refiner of MODEL_TINY's size whose image survives.
  *
  * Nothing here was trained.  Most weights are those of synthetic:tiny; a few are set so that
  * what the random ones compute is ignored at the end and the rest is linear:
@@ -8,12 +8,12 @@
  *     UNet     eps = EAGERNESS * (x - x smoothed over 3x3)
  *     decode   colour j = latent j / LOUDNESS, smoothly enlarged
  *
- * so that refining gives a soft copy of the picture with some of the noise taken out again.
+ * so that refining gives a soft copy of the image with some of the noise taken out again.
  *
  * A signal s travels as the pair of channels 4j = s, 4j + 1 = -s.  Residual branches add
  * nothing (conv2 = 0).  In front of the last norm of each network channels 4j + 2 and
  * 4j + 3 are set to LOUD and -LOUD: they alone make the norm's deviation, LOUD / sqrt(2),
- * and its mean is 0, so the norm is a known factor and not the picture's.  The
+ * and its mean is 0, so the norm is a known factor and not the image's.  The
  * nonlinearity behind it cancels: silu(s) - silu(-s) = s.
  */
 #include "tools/source/demo_model.h"

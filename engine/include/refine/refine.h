@@ -97,20 +97,20 @@ typedef struct refine_options {
     refine_precision precision;
     refine_reader reader;
     int threads;           /* compute threads; 0: one per core */
-    int images;            /* pictures of one run, which share every pass over the weights; 0: 1 */
+    int images;            /* images of one run, which share every pass over the weights; 0: 1 */
     const char *spill_dir; /* of the scratch file, should one be needed; NULL: /var/tmp */
     double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
     refine_rates rates;            /* assumed instead of probed, those that are not 0 */
     bool trace;                    /* record what refine_trace tells */
     bool guards; /* zones beside what lies in memory, looked at during a run: to find our bugs */
-    /* Choices the plan makes itself when 0.  The picture does not depend on them. */
+    /* Choices the plan makes itself when 0.  The image does not depend on them. */
     uint64_t ring_bytes;
     uint64_t resident_bytes; /* weights kept on the device; UINT64_MAX: none */
     uint64_t cached_bytes;   /* weights kept in host memory; UINT64_MAX: none */
     int decode_threads;
     int band_rows; /* of the VAE; a multiple of 8 */
     int per_pass;  /* UNet inputs that go through the weights together: with guidance there
-                      are two for each picture */
+                      are two for each image */
     int together;  /* chunks of a matrix that a GPU multiplies in one launch, at most */
     int spill;     /* the VAE's tensors: 1 on the device, 2 in host memory or the scratch file */
 } refine_options;
@@ -146,14 +146,14 @@ typedef struct refine_layer_output {
     const char *name; /* "unet.mid_block.resnets.0", "vae.moments", "latents" */
     refine_phase phase;
     int step;        /* of the UNet's, from 0; 0 in other phases */
-    int batch_index; /* the picture; for the UNet and the text: with guidance 2 * picture (negative
-                 prompt) and 2 * picture + 1 */
+    int batch_index; /* the image; for the UNet and the text: with guidance 2 * image (negative
+                 prompt) and 2 * image + 1 */
     int h, w, c;
     size_t first, count;
     const float *value; /* during the call */
 } refine_layer_output;
 
-/* One picture.  Exactly one of rgb_in, latents_in is given, and at least one of
+/* One image.  Exactly one of rgb_in, latents_in is given, and at least one of
  * rgb_out, latents_out.  Pixels are width * height * 3 bytes; latents are floats
  * [4][height/8][width/8], scaled (times 0.13025), as diffusers' output_type
  * "latent" gives them.  Outputs may be the inputs. */
@@ -234,8 +234,8 @@ typedef struct refine_report {
      * them, with the steps, of which the first also brings the weights that stay. */
     double predicted_text, predicted_encode, predicted_decode, predicted_total;
     /* The step that took most times its prediction: how many; where more than 1.5, what made it so,
-     * by the words of mispredicted_rate, else ""; and how many times as slow as probed that was.  0: not
-     * known. */
+     * by the words of mispredicted_rate, else ""; and how many times as slow as probed that was.
+     * 0: not known. */
     double slow_step;
     const char *slow_part;
     double slow_part_by;
@@ -271,8 +271,8 @@ typedef struct refine_chunk {
     refine_phase phase;
     refine_tier tier;
     uint64_t bytes, stored_bytes;
-    double flops;   /* of one visit, what lies between it and the next chunk included */
-    double seconds; /* predicted, of a visit */
+    double flops;   /* of one use, what lies between it and the next chunk included */
+    double seconds; /* predicted, of a use */
 } refine_chunk;
 
 REFINE_API int refine_chunks(const refine_engine *e);
