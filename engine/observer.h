@@ -1,6 +1,6 @@
 /* engine/observer.h -- what a run tells its caller while it goes on, and what it notes of itself.
  *
- *     start -> begin phase -> [begin step -> chunk done ... -> end step] -> end phase -> ... -> finish
+ *     start -> begin phase -> [begin step -> ... -> end step] -> end phase -> ... -> finish
  *
  * Progress and time left, the layer outputs (engine/model/layer_output.h), spans of the trace, the
  * seconds of phases and steps; and whether what a phase hands to the host is made of numbers
