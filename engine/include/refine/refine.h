@@ -1,4 +1,4 @@
-/* engine/include/refine/refine.h -- the SDXL refiner under a memory ceiling.  The whole public API.
+/* engine/include/refine/refine.h -- the SDXL refiner under a memory ceiling: the whole public API.
  *
  *     refine_options o = REFINE_OPTIONS_INIT;
  *     o.pack_path  = "refiner.pack";
@@ -14,12 +14,12 @@
  *     refine_run(e, &j, &err);
  *     refine_close(e);
  *
- * Ownership.  Objects returned through a pointer-to-pointer are the caller's to
- * close; everything else is borrowed.  Options and jobs are read during the call
- * and not kept, except the strings of the options, which must live until close.
- * Threads: one engine, one thread; engines share nothing.
- * All memory is taken in refine_open; refine_run takes none, and may be called
- * again with any job of the same size, steps and flow.
+ * Ownership.  The caller closes what it got through a pointer-to-pointer; everything else is
+ * borrowed.  Options and jobs are read during the call and not kept, except the options' strings,
+ * which must live until refine_close.
+ * Threads.  Use an engine from one thread at a time; engines share nothing.
+ * Memory.  refine_open takes all of it and refine_run takes none.  An engine may run any number of
+ * jobs of the size, steps and flow that it was opened for.
  */
 #ifndef REFINE_H
 #define REFINE_H
@@ -43,9 +43,9 @@ extern "C" {
 
 typedef struct refine_engine refine_engine;
 
-/* auto: what the device multiplies fastest without visible loss.  f32 is the
- * reference; bf16 keeps activations in 16 bits (the VAE's in scaled fp16).  int8 is bf16, or fp16
- * on a GPU, whose activations in the UNet are rounded to int8 where the pack's weights are. */
+/* auto: the fastest precision of the device without visible loss.  f32: the reference.  bf16:
+ * 16-bit activations (scaled fp16 in the VAE).  int8: as bf16, or fp16 on a GPU, but the UNet's
+ * activations are rounded to int8 wherever the pack's weights are int8. */
 typedef enum refine_precision {
     REFINE_PRECISION_AUTO,
     REFINE_F32,
@@ -61,58 +61,59 @@ typedef enum refine_device {
     REFINE_DEVICE_CUDA
 } refine_device;
 
-/* How weights are read.  auto: io_uring with O_DIRECT, else pread. */
+/* How weights are read.  auto: io_uring with O_DIRECT, or pread where it is unavailable. */
 typedef enum refine_reader {
     REFINE_READER_AUTO,
     REFINE_READER_URING,
     REFINE_READER_PREAD
 } refine_reader;
 
-/* The noise of torch's CPU generator, or of its CUDA generator (Philox). */
+/* Noise as torch's CPU generator draws it, or as its CUDA generator does (Philox). */
 typedef enum refine_rng { REFINE_RNG_TORCH, REFINE_RNG_PHILOX } refine_rng;
 
-/* What "!" in a prompt means: diffusers' SDXL tokenizer makes it padding. */
+/* How "!" in a prompt is read: diffusers' SDXL tokenizer turns it into padding. */
 typedef enum refine_flavour { REFINE_TOKENS_DIFFUSERS, REFINE_TOKENS_OPENCLIP } refine_flavour;
 
-/* What a machine can do, in bytes or floating-point operations (two a multiply-add) a second.
- * 0: not known. */
+/* Rates of a machine, in bytes per second or floating-point operations per second (a multiply-add
+ * counts as two).  0: unknown. */
 typedef struct refine_rates {
-    double disk;   /* stored bytes, read past the page cache */
+    double disk;   /* stored bytes, bypassing the page cache */
     double decode; /* decoded bytes, all decode threads together */
-    double copy;   /* host to device */
+    double copy;   /* bytes from host to device */
     double linear, conv, attention;
-    double memory; /* bytes that norms and other elementwise work read and write */
+    double memory; /* bytes read and written by norms and other elementwise work */
 } refine_rates;
 
 typedef struct refine_options {
-    size_t struct_bytes; /* set by INIT; lets the struct grow */
+    size_t struct_bytes; /* set by REFINE_OPTIONS_INIT; lets the struct grow */
     const char *pack_path;
     const char *merges; /* tokenizer text, "a b" per line; NULL: the pack's own */
     size_t merges_len;
-    uint64_t vram_bytes;   /* ceiling on device memory; 0: free memory less a margin */
+    uint64_t vram_bytes;   /* ceiling on device memory; 0: what is free, less a margin */
     uint64_t ram_bytes;    /* ceiling on host memory; 0: 512 MiB */
-    uint64_t caller_bytes; /* of it, what the caller will take itself beyond what it has now */
+    uint64_t caller_bytes; /* part of ram_bytes that the caller itself will still allocate */
     refine_device device;
-    int device_index; /* of the CUDA device: which GPU */
+    int device_index; /* which GPU, for the CUDA device */
     refine_precision precision;
     refine_reader reader;
     int threads;           /* compute threads; 0: one per core */
-    int images;            /* images of one run, which share every pass over the weights; 0: 1 */
-    const char *spill_dir; /* of the scratch file, should one be needed; NULL: /var/tmp */
-    double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
-    refine_rates rates;            /* assumed instead of probed, those that are not 0 */
-    bool trace;                    /* record what refine_trace tells */
-    bool guards; /* zones beside what lies in memory, looked at during a run: to find our bugs */
-    /* Choices the plan makes itself when 0.  The image does not depend on them. */
+    int images;            /* images per run; they share every pass over the weights; 0: 1 */
+    const char *spill_dir; /* directory of the scratch file, if one is needed; NULL: /var/tmp */
+    double disk_limit, copy_limit; /* ceilings in bytes per second; 0: none */
+    refine_rates rates;            /* where not 0, assumed instead of probed */
+    bool trace;                    /* record events for refine_trace */
+    bool guards; /* check zones between the parts of the arena during a run: finds our bugs */
+    /* Tuning.  0: the plan chooses.  None of these changes the image, and any of them may change
+     * in a later version. */
     uint64_t ring_bytes;
-    uint64_t resident_bytes; /* weights kept on the device; UINT64_MAX: none */
-    uint64_t cached_bytes;   /* weights kept in host memory; UINT64_MAX: none */
+    uint64_t resident_bytes; /* weights resident on the device; UINT64_MAX: none */
+    uint64_t cached_bytes;   /* weights cached in host memory; UINT64_MAX: none */
     int decode_threads;
     int band_rows; /* of the VAE; a multiple of 8 */
-    int per_pass;  /* UNet inputs that go through the weights together: with guidance there
-                      are two for each image */
-    int together;  /* chunks of a matrix that a GPU multiplies in one launch, at most */
-    int spill;     /* the VAE's tensors: 1 on the device, 2 in host memory or the scratch file */
+    int per_pass;  /* UNet batch elements per pass over the weights; with guidance each
+                      image has two */
+    int together;  /* most chunks of a matrix that a GPU multiplies in one launch */
+    int spill; /* the VAE's feature maps: 1 on the device, 2 in host memory or the scratch file */
 } refine_options;
 
 #define REFINE_OPTIONS_INIT                                                                        \
@@ -129,34 +130,34 @@ typedef enum refine_phase {
     REFINE_FINISHED
 } refine_phase;
 
-/* Told at every phase, and within a phase as it advances. */
+/* Reported when a phase begins and as it advances. */
 typedef struct refine_progress {
     refine_phase phase;
     int step, steps;     /* UNet steps finished, and in all */
-    double done;         /* share of the phase (or of the step) that is done, 0..1 */
-    double elapsed, eta; /* seconds; eta: until the run is over; < 0: rates are not known */
-    double disk_rate;    /* bytes a second, lately */
-    double stall_share;  /* of compute time spent waiting for weights, so far */
+    double done;         /* fraction of the phase (of the step, while denoising), 0..1 */
+    double elapsed, eta; /* seconds; eta: until the run ends; < 0: unknown */
+    double disk_rate;    /* bytes per second, recently */
+    double stall_share;  /* fraction of compute time spent waiting for weights so far */
 } refine_progress;
 
-/* A piece of what one layer gives for one input, for inspection.  The whole of it is
- * [h][w][c]; `count` values of it, from `first` on, are here, and the rest comes before or
- * after in order.  "latents" are told after every step. */
+/* A part of the output of one layer for one batch element.  The whole output is [h][w][c]; this is
+ * `count` of its values from `first` on; the other parts come before and after it, in order.
+ * "latents" are reported after every step. */
 typedef struct refine_layer_output {
     const char *name; /* "unet.mid_block.resnets.0", "vae.moments", "latents" */
     refine_phase phase;
-    int step;        /* of the UNet's, from 0; 0 in other phases */
-    int batch_index; /* the image; for the UNet and the text: with guidance 2 * image (negative
-                 prompt) and 2 * image + 1 */
+    int step;        /* of the UNet, from 0; 0 in other phases */
+    int batch_index; /* the image; in the UNet and the text encoder with guidance 2 * image
+                        (negative prompt) and 2 * image + 1 (prompt) */
     int h, w, c;
     size_t first, count;
-    const float *value; /* during the call */
+    const float *value; /* valid during the call */
 } refine_layer_output;
 
-/* One image.  Exactly one of rgb_in, latents_in is given, and at least one of
- * rgb_out, latents_out.  Pixels are width * height * 3 bytes; latents are floats
+/* One image.  Give exactly one of rgb_in and latents_in, and at least one of rgb_out and
+ * latents_out.  Pixels are width * height * 3 bytes; latents are floats
  * [4][height/8][width/8], scaled (times 0.13025), as diffusers' output_type
- * "latent" gives them.  Outputs may be the inputs. */
+ * "latent" gives them.  An output may be its own input. */
 typedef struct refine_job {
     size_t struct_bytes;
     const char *prompt, *negative; /* UTF-8; NULL is "" */
@@ -165,20 +166,20 @@ typedef struct refine_job {
     const float *latents_in;
     uint8_t *rgb_out;
     float *latents_out;
-    int steps;              /* of the whole schedule: 50 */
-    double strength;        /* 0..1: the share of it that is run; 0.3 */
-    double denoising_start; /* in (0,1): input is partly denoised, strength and noise
-                                           are not used; 0: off */
-    float guidance;         /* 5.0; no guidance at <= 1 */
-    float aesthetic_score, negative_aesthetic_score; /* 6.0, 2.5 */
+    int steps;              /* of the whole schedule */
+    double strength;        /* 0..1: the fraction of the schedule that is run */
+    double denoising_start; /* in (0,1): the input is partly denoised latents; no noise is
+                               added and strength is ignored; 0: off */
+    float guidance;         /* <= 1: off, and the negative prompt is not used */
+    float aesthetic_score, negative_aesthetic_score;
     uint64_t seed;
     refine_rng rng;
     refine_flavour flavour;
     /* Return non-zero to stop: refine_run then returns REFINE_ECANCELLED. */
     int (*progress)(void *context, const refine_progress *p);
     void *progress_context;
-    /* Called with every layer output, spilled VAE tensors excepted; NULL: off.  Non-zero stops, as
-     * above.  The engine must be opened with a job that has it. */
+    /* Called with every layer output, except the VAE's spilled feature maps; NULL: off.  Return
+     * non-zero to stop, as above.  An engine is opened for it: by a job that has it. */
     int (*layer_output)(void *context, const refine_layer_output *s);
     void *layer_output_context;
 } refine_job;
@@ -190,20 +191,20 @@ typedef struct refine_job {
         .negative_aesthetic_score = 2.5f                                                           \
     }
 
-/* Bytes.  Planned figures are exact for the device and upper bounds for the host. */
+/* Bytes.  What is planned is exact for the device and an upper bound for the host. */
 typedef struct refine_memory {
     uint64_t device_planned, device_peak, device_limit; /* device_overhead included */
-    uint64_t device_overhead; /* a GPU's context and code: taken before anything is planned */
-    uint64_t host_planned, host_peak, host_limit; /* host_peak: the heap and staging in use */
-    uint64_t rss_planned, rss_peak;               /* of the whole process, as the system sees it */
+    uint64_t device_overhead; /* a GPU's context and code, taken before anything else */
+    uint64_t host_planned, host_peak, host_limit; /* host_peak: heap and staging */
+    uint64_t rss_planned, rss_peak; /* of the whole process, as the system counts it */
     uint64_t ring, resident, activations, workspace, vectors, staging;
-    uint64_t prompt; /* of the activations: embeddings, keys and values of the prompts */
-    uint64_t cached; /* weights in host memory; */
-    uint64_t spill_host, spill_file;         /* the VAE's tensors there and in the scratch file */
-    uint64_t smallest_device, smallest_host; /* ceilings that would still do */
+    uint64_t prompt; /* part of activations: the prompts' embeddings, keys and values */
+    uint64_t cached; /* weights in host memory */
+    uint64_t spill_host, spill_file;         /* the VAE's feature maps: in memory, in the file */
+    uint64_t smallest_device, smallest_host; /* the lowest ceilings that work */
 } refine_memory;
 
-/* What a run will be, or was.  Seconds and bytes; zero where not yet known. */
+/* A run as planned, or as it was.  Seconds and bytes; zero: not yet known. */
 typedef struct refine_report {
     size_t struct_bytes;
     refine_memory memory;
@@ -211,14 +212,14 @@ typedef struct refine_report {
     int width, height, steps_run, decode_threads, threads;
     double total, open, text, vae_encode, unet, vae_decode;
     double first_step, step_median;
-    const double *step; /* steps_run of them, the engine's */
+    const double *step; /* steps_run seconds; the engine's */
     uint64_t disk_bytes, disk_bytes_per_step, copy_bytes_per_step;
-    double disk_rate, copy_rate;                 /* bytes a second while busy */
-    double stall_disk, stall_decode, stall_copy; /* seconds compute waited for each */
-    double predicted_step, predicted_unet;       /* before the run; 0: no prediction */
-    double predicted_stall;                      /* share of predicted_step */
-    double replayed_step;  /* predicted from what the first step measured; 0: not yet */
-    refine_rates rates;    /* that the prediction assumed */
+    double disk_rate, copy_rate;                 /* bytes per second while busy */
+    double stall_disk, stall_decode, stall_copy; /* seconds that compute waited for each */
+    double predicted_step, predicted_unet;       /* before the run; 0: none */
+    double predicted_stall;                      /* fraction of predicted_step */
+    double replayed_step;  /* predicted again from what the first step measured; 0: not yet */
+    refine_rates rates;    /* assumed by the prediction */
     refine_rates measured; /* by the run */
     const char
         *mispredicted_rate; /* "linear", "conv", "attention", "memory" (norms and other elementwise
@@ -228,8 +229,8 @@ typedef struct refine_report {
     int together;         /* chunks of a matrix multiplied in one launch */
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;
-    int tokens, negative_tokens; /* of the prompts before truncation to 77 */
-    char note[256];              /* something the user should know, or "" */
+    int tokens, negative_tokens; /* of the prompts, before truncation to 77 */
+    char note[256];              /* for the user, or "" */
     /* Seconds of whole phases, before the run; 0: no prediction, or no such phase.  total: all of
      * them, with the steps, of which the first also brings the weights that stay. */
     double predicted_text, predicted_encode, predicted_decode, predicted_total;
@@ -246,43 +247,43 @@ typedef struct refine_report {
         .struct_bytes = sizeof(refine_report)                                                      \
     }
 
-/* What refine_open would take, without taking it.  REFINE_EBUDGET if the ceilings
- * cannot be met; `out` then holds the smallest plan there is. */
+/* Plans a run without taking memory for it.  REFINE_EBUDGET: the ceilings cannot be met; `out`
+ * then holds the smallest plan there is. */
 REFINE_API refine_status refine_plan(refine_report *out, const refine_options *o,
                                      const refine_job *j, refine_error *err);
 
 REFINE_API refine_status refine_open(refine_engine **out, const refine_options *o,
                                      const refine_job *j, refine_error *err);
-/* A result that is not finite ends the run (REFINE_EDEVICE).  What a run that failed left in its
- * outputs is of no use, and neither is the engine but to be closed. */
+/* A result that is not finite ends the run (REFINE_EDEVICE).  After a failure the outputs are
+ * undefined, and the engine can only be closed. */
 REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refine_error *err);
-/* As many jobs as the options announced images, in lock step: all of one shape, each with its
- * own prompt, input and output.  The callbacks are the first job's.  Each result is
- * independent of the rest of the batch. */
+/* Runs `n` jobs in lock step; n is the options' `images`.  They have one shape, and each its own
+ * prompts, input and output.  The first job's callbacks are called.  Each result is independent of
+ * the rest of the batch. */
 REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, int n,
                                          refine_error *err);
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);
 REFINE_API void refine_close(refine_engine *e); /* NULL is fine */
 
-/* One weight chunk of the pack, as the plan treats it. */
+/* One chunk of weights, as planned. */
 typedef enum refine_tier { REFINE_TIER_DISK, REFINE_TIER_HOST, REFINE_TIER_DEVICE } refine_tier;
 typedef struct refine_chunk {
     const char *name; /* of its tensor; the engine's */
     refine_phase phase;
     refine_tier tier;
     uint64_t bytes, stored_bytes;
-    double flops;   /* of one use, what lies between it and the next chunk included */
-    double seconds; /* predicted, of a use */
+    double flops;   /* of one use, including the work up to the next chunk's use */
+    double seconds; /* predicted, of one use */
 } refine_chunk;
 
 REFINE_API int refine_chunks(const refine_engine *e);
 REFINE_API refine_status refine_get_chunk(const refine_engine *e, int i, refine_chunk *out);
 
-/* The events of the last run, if the options asked for them; the engine's until the next.
- * *lost of them found no room. */
+/* Events of the last run, if the options asked for them; valid until the next run.  *lost: events
+ * that found no room. */
 REFINE_API const refine_event *refine_trace(const refine_engine *e, size_t *n, size_t *lost);
 
-/* How many UNet steps a job will run; 0 when its strength is too small for any. */
+/* UNet steps that a job will run; 0: its strength is too small for any. */
 REFINE_API int refine_steps_to_run(const refine_job *j);
 
 REFINE_API const char *refine_version(void);
