@@ -351,5 +351,6 @@ void pipeline_advance(pipeline *p, int step, int image, float guidance)
                 eps = negative[at] + guidance * (positive[at] - negative[at]);
             p->noise[c * hw + i] = eps;
         }
-    euler_step(&p->sampler, p->first + step, pipeline_latents(p, image), p->noise, batch_index);
+    euler_step(&p->sampler, p->first + step, pipeline_latents(p, image), p->noise, NULL,
+               batch_index);
 }

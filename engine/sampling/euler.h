@@ -1,6 +1,6 @@
-/* engine/sampling/euler.h -- Euler's method on the noise schedule.
+/* engine/sampling/euler.h -- Euler's method on the noise schedule, plain and ancestral.
  *
- *     x = x0 + sigma * noise;  the model predicts the noise;  sigma falls to 0
+ *     x = x0 + sigma * noise;  the model predicts the noise or v;  sigma falls to 0
  *
  * Steps are numbered in the full schedule, 0 the noisiest; a run takes a part of them.
  */
@@ -17,6 +17,9 @@ enum { EULER_STEPS_MAX = 1000 };
 /* A value: nothing to close. */
 typedef struct euler {
     int steps, train_steps;
+    prediction_type prediction;
+    bool ancestral;
+    float init_noise;                 /* the deviation that pure noise starts with */
     float timestep[EULER_STEPS_MAX];  /* falling */
     float sigma[EULER_STEPS_MAX + 1]; /* of each step, then 0 */
 } euler;
@@ -39,7 +42,12 @@ float euler_input_scale(const euler *s, int i);
 /* x += noise at the level of step i. */
 void euler_add_noise(const euler *s, int i, float *x, const float *noise, size_t n);
 
-/* x from step i to step i + 1, given the predicted noise. */
-void euler_step(const euler *s, int i, float *x, const float *eps, size_t n);
+/* Whether a step adds noise, which then is drawn for every step, the last one too. */
+static inline bool euler_draws(const euler *s) { return s->ancestral; }
+
+/* x from step i to step i + 1, given what the model predicts.  noise: of an ancestral sampler's
+ * step; else not used. */
+void euler_step(const euler *s, int i, float *x, const float *predicted, const float *noise,
+                size_t n);
 
 #endif

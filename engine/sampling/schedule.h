@@ -1,12 +1,29 @@
-/* engine/sampling/schedule.h -- the noise schedule a model was trained with, as its checkpoint says
- * it (scheduler_config.json).  Samplers (engine/sampling/euler.h) make their steps from it. */
+/* engine/sampling/schedule.h -- the noise schedule a model was trained with and the sampler it is
+ * meant for, as its checkpoint says them (scheduler_config.json).  The samplers
+ * (engine/sampling/euler.h) make their steps from it.
+ */
 #ifndef REFINE_SCHEDULE_H
 #define REFINE_SCHEDULE_H
+
+#include <stdbool.h>
+
+/* Which of the training timesteps a schedule of n steps takes. */
+typedef enum timestep_spacing {
+    SPACING_LEADING,  /* every (train_steps / n)th, from the clean end, plus an offset */
+    SPACING_TRAILING, /* every (train_steps / n)th, from the noisy end */
+    SPACING_LINSPACE  /* n from the noisy to the clean end, both included; fractional */
+} timestep_spacing;
+
+/* What the UNet predicts: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x0. */
+typedef enum prediction_type { PREDICTS_EPSILON, PREDICTS_V } prediction_type;
 
 typedef struct schedule_config {
     float beta_start, beta_end; /* 0.00085, 0.012, "scaled_linear" */
     int train_steps;            /* 1000 */
-    int steps_offset;           /* 1, with "leading" spacing */
+    int steps_offset;           /* 1, with leading spacing */
+    timestep_spacing spacing;
+    prediction_type prediction;
+    bool ancestral; /* noise is added in every step */
 } schedule_config;
 
 #endif

@@ -1,13 +1,17 @@
 /* tests/engine/test_euler.c -- schedules, their parts, and whole runs of a toy model. */
 #include "engine/sampling/euler.h"
+#include "engine/sampling/rng.h"
 #include "tests/support/vectors.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const schedule_config SDXL = { 0.00085f, 0.012f, 1000, 1 };
+static const schedule_config SDXL = {
+    .beta_start = 0.00085f, .beta_end = 0.012f, .train_steps = 1000, .steps_offset = 1
+};
 
 static euler open_steps(int steps)
 {
@@ -68,8 +72,9 @@ Test(engine_euler, splits_between_base_and_refiner)
 
 Test(engine_euler, refuses_impossible_numbers_of_steps)
 {
-    const schedule_config tiny = { 0.00085f, 0.012f, 10, 1 };
+    schedule_config tiny = SDXL;
     euler s;
+    tiny.train_steps = 10;
     cr_expect_eq(euler_open(&s, &SDXL, 0), REFINE_EINVAL);
     cr_expect_eq(euler_open(&s, &SDXL, -1), REFINE_EINVAL);
     cr_expect_eq(euler_open(&s, &SDXL, 1001), REFINE_EINVAL);
@@ -101,7 +106,7 @@ static void trace_toy_sampler(int steps, double strength, double *out)
     for (int i = first; i < steps; i++) {
         const float in = x / euler_input_scale(&s, i);
         const float eps = 0.3f * in + 0.05f * (float)(i - first + 1);
-        euler_step(&s, i, &x, &eps, 1);
+        euler_step(&s, i, &x, &eps, NULL, 1);
         *out++ = (double)x;
     }
 }
@@ -123,7 +128,7 @@ Test(engine_euler, recovers_the_picture_from_its_true_noise)
     float x[3] = { 0.5f, -2.0f, 3.0f };
     euler_add_noise(&s, 5, x, noise, 3);
     for (int i = 5; i < 30; i++)
-        euler_step(&s, i, x, noise, 3);
+        euler_step(&s, i, x, noise, NULL, 3);
     cr_expect_float_eq(x[0], 0.5f, 1e-5);
     cr_expect_float_eq(x[1], -2.0f, 1e-5);
     cr_expect_float_eq(x[2], 3.0f, 1e-5);
@@ -186,4 +191,145 @@ Test(engine_euler, matches_every_shared_euler_trace)
     }
     cr_assert_eq(n_traces, 4);
     json_decref(root);
+}
+
+/* ---- every spacing, prediction and kind, by the shared tables and traces ---- */
+
+static const struct {
+    const char *name;
+    timestep_spacing spacing;
+    prediction_type prediction;
+    bool ancestral;
+} KINDS[] = {
+    { "euler", SPACING_LEADING, PREDICTS_EPSILON, false },
+    { "euler_trailing", SPACING_TRAILING, PREDICTS_EPSILON, false },
+    { "euler_linspace", SPACING_LINSPACE, PREDICTS_EPSILON, false },
+    { "euler_v", SPACING_LEADING, PREDICTS_V, false },
+    { "euler_a", SPACING_LEADING, PREDICTS_EPSILON, true },
+    { "euler_a_trailing", SPACING_TRAILING, PREDICTS_EPSILON, true },
+    { "euler_a_linspace", SPACING_LINSPACE, PREDICTS_EPSILON, true },
+};
+
+enum { N_KINDS = sizeof KINDS / sizeof KINDS[0], TRACE_VALUES = 16 };
+
+static euler open_kind(size_t kind, int steps)
+{
+    schedule_config c = SDXL;
+    euler s;
+    c.spacing = KINDS[kind].spacing;
+    c.prediction = KINDS[kind].prediction;
+    c.ancestral = KINDS[kind].ancestral;
+    cr_assert_eq(euler_open(&s, &c, steps), REFINE_OK);
+    return s;
+}
+
+/* The tables are another torch's than the schedules above, an ulp away here and there. */
+static void expect_digits(double got, double want, const char *what, int i)
+{
+    cr_expect_float_eq(got, want, 2e-7 * fabs(want), "%s, %d: %.9g, expected %.9g", what, i, got,
+                       want);
+}
+
+Test(engine_euler, spaces_its_steps_as_the_reference_does)
+{
+    json_t *root = vectors_load("spec/sampler_tables.json"), *v;
+    const char *n;
+    int tried = 0;
+    if (!root)
+        cr_skip_test("no shared vectors");
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        const char *name = KINDS[kind].name;
+        json_t *c = json_object_get(json_object_get(root, "configs"), name);
+        json_object_foreach(json_object_get(c, "n"), n, v)
+        {
+            const euler s = open_kind(kind, (int)strtol(n, NULL, 10));
+            json_t *t = json_object_get(v, "t"), *sigma = json_object_get(v, "sigma");
+            cr_assert_eq((int)json_array_size(t), s.steps);
+            for (int i = 0; i <= s.steps; i++) {
+                if (i < s.steps)
+                    expect_digits((double)s.timestep[i],
+                                  json_number_value(json_array_get(t, (size_t)i)), name, i);
+                expect_digits((double)s.sigma[i],
+                              json_number_value(json_array_get(sigma, (size_t)i)), name, i);
+            }
+            expect_digits((double)s.init_noise,
+                          json_number_value(json_object_get(v, "init_noise_sigma")), name, -1);
+            tried++;
+        }
+    }
+    cr_assert_eq(tried, 3 * N_KINDS);
+    json_decref(root);
+}
+
+/* The model that the traces give. */
+static void predict_trace(const euler *s, int i, const float *x, float *out)
+{
+    for (int j = 0; j < TRACE_VALUES; j++)
+        out[j] = 0.25f * (x[j] / euler_input_scale(s, i)) +
+                 0.1f * (float)cos(0.01 * (double)s->timestep[i]) + 0.02f * ((float)(j % 4) - 1.5f);
+}
+
+static void follow_trace(size_t kind, const json_t *trace)
+{
+    const json_t *want = json_object_get(trace, "x");
+    const euler s = open_kind(kind, (int)json_integer_value(json_object_get(trace, "N")));
+    float x[TRACE_VALUES], predicted[TRACE_VALUES], noise[TRACE_VALUES];
+    rng g;
+
+    rng_open(&g, RNG_TORCH, 7);
+    rng_randn(&g, x, TRACE_VALUES);
+    for (int j = 0; j < TRACE_VALUES; j++)
+        x[j] *= s.init_noise;
+    cr_assert_eq((int)json_array_size(want), s.steps);
+    for (int i = 0; i < s.steps; i++) {
+        predict_trace(&s, i, x, predicted);
+        if (euler_draws(&s))
+            rng_randn(&g, noise, TRACE_VALUES);
+        euler_step(&s, i, x, predicted, noise, TRACE_VALUES);
+        for (size_t k = 0; k < 4; k++) {
+            const double is = json_number_value(json_array_get(json_array_get(want, (size_t)i), k));
+            cr_assert_float_eq((double)x[5 * k], is, 2e-5 * fabs(is) + 1e-6,
+                               "%s of %d steps, step %d, value %zu: %.9g, expected %.9g",
+                               KINDS[kind].name, s.steps, i, k, (double)x[5 * k], is);
+        }
+    }
+}
+
+Test(engine_euler, follows_every_shared_run_of_its_kinds)
+{
+    json_t *root = vectors_load("spec/sampler_traces.json"), *trace;
+    size_t i;
+    int followed = 0;
+    if (!root)
+        cr_skip_test("no shared vectors");
+    json_array_foreach(json_object_get(root, "traces"), i, trace)
+    {
+        const char *name = json_string_value(json_object_get(trace, "config"));
+        for (size_t kind = 0; kind < N_KINDS; kind++)
+            if (strcmp(name, KINDS[kind].name) == 0) {
+                follow_trace(kind, trace);
+                followed++;
+            }
+    }
+    cr_assert_geq(followed, 14);
+    json_decref(root);
+}
+
+Test(engine_euler, spaces_trailing_steps_as_written_for_every_number_of_them)
+{
+    for (int n = 1; n <= 1000; n++) {
+        const euler s = open_kind(1, n);
+        cr_assert_eq(s.timestep[0], 999.0f, "%d steps", n);
+        for (int i = 1; i < n; i++)
+            cr_assert(s.timestep[i] < s.timestep[i - 1] && s.timestep[i] >= 0, "%d of %d", i, n);
+    }
+}
+
+Test(engine_euler, of_one_step_goes_from_pure_noise_to_the_image)
+{
+    const euler s = open_kind(5, 1); /* as a distilled model is run */
+    float x = 3.0f * s.init_noise;
+    const float eps = 3.0f, noise = 1.0f;
+    euler_step(&s, 0, &x, &eps, &noise, 1);
+    cr_expect_float_eq(x, 0.0f, 1e-5);
 }
