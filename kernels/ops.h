@@ -27,7 +27,8 @@ enum { BAND_UNIT = 8 };
  *     v = product + bias[c] + per_image[n][c];  v = act(v);  y = v + residual
  * GEGLU: rows of w alternate value, gate, value, gate...; bias likewise; then
  * y = value * gelu(gate) has half as many channels as w has rows. */
-typedef enum act { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU } act; /* gelu: exact, by erf */
+/* gelu: exact, by erf; quick: x / (1 + exp(-1.702 x)), as CLIP ViT-L was trained. */
+typedef enum act { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU, ACT_QUICK_GELU } act;
 
 typedef struct epilogue {
     tensor bias;      /* (1,1,1,rows of w), or absent */

@@ -203,6 +203,8 @@ static void map_pixel(const pixel_state *s, tensor t, size_t p, int c0)
             s->v->silu(row, (size_t)n);
         else if (s->f == ACT_GELU)
             s->v->gelu(row, (size_t)n);
+        else if (s->f == ACT_QUICK_GELU)
+            s->v->quick_gelu(row, (size_t)n);
         row_store(s->v, s->y, p, c0 + c, n, row);
     }
 }

@@ -33,6 +33,8 @@ void epilogue_store(const vec *k, const epilogue *e, tensor y, size_t pixel, siz
         k->silu(v, (size_t)channels);
     else if (e->act == ACT_GELU)
         k->gelu(v, (size_t)channels);
+    else if (e->act == ACT_QUICK_GELU)
+        k->quick_gelu(v, (size_t)channels);
     else if (e->act == ACT_GEGLU)
         k->geglu(v, v, (size_t)channels);
     if (tensor_present(e->residual))

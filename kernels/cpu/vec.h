@@ -19,6 +19,7 @@ typedef struct vec {
     void (*affine)(float *v, const float *slope, const float *offset, size_t n);
     void (*silu)(float *v, size_t n);
     void (*gelu)(float *v, size_t n);
+    void (*quick_gelu)(float *v, size_t n);
     /* out[i] = pair[2i] * gelu(pair[2i + 1]); out may be pair. */
     void (*geglu)(float *out, const float *pair, size_t n);
 

@@ -89,6 +89,11 @@ INLINE vf exp_below(vf x)
 
 INLINE vf silu_lanes(vf x) { return x / (splat_float(1.0f) + exp_lanes(-x)); }
 
+INLINE vf quick_gelu_lanes(vf x)
+{
+    return x / (splat_float(1.0f) + exp_lanes(x * splat_float(-1.702f)));
+}
+
 INLINE vf gelu_lanes(vf x)
 {
     const vf z = select_lanes(x < 0, -x, x) * splat_float(0.707106781f);
@@ -129,6 +134,7 @@ INLINE vf gelu_lanes(vf x)
 #define OP_AFFINE(get, i) MULTIPLY_ADD(x, get(slope + (i)), get(offset + (i)))
 #define OP_SILU(get, i)   silu_lanes(x)
 #define OP_GELU(get, i)   gelu_lanes(x)
+#define OP_QUICK(get, i)  quick_gelu_lanes(x)
 #define OP_NORMALISE(get, i)                                                                       \
     MULTIPLY_ADD((x - splat_float(mean)) * splat_float(by), get(gain + (i)), get(bias + (i)))
 
@@ -142,6 +148,7 @@ static void row_affine(float *v, const float *slope, const float *offset, size_t
 
 static void row_silu(float *v, size_t n) { EACH(v, n, OP_SILU); }
 static void row_gelu(float *v, size_t n) { EACH(v, n, OP_GELU); }
+static void row_quick_gelu(float *v, size_t n) { EACH(v, n, OP_QUICK); }
 
 static void row_normalise(float *v, float mean, float by, const float *gain, const float *bias,
                           size_t n)
@@ -340,6 +347,7 @@ const vec VEC_TABLE = {
     .affine = row_affine,
     .silu = row_silu,
     .gelu = row_gelu,
+    .quick_gelu = row_quick_gelu,
     .geglu = row_geglu,
     .moments = row_moments,
     .sum = row_sum,

@@ -8,7 +8,7 @@
 struct normed {
     view a, b;           /* b.data NULL: a alone */
     const float *affine; /* (images, 2, c), or NULL: as it is */
-    int act;             /* ACT_NONE, ACT_SILU or ACT_GELU */
+    int act;             /* any but ACT_GEGLU */
     int c;               /* channels of both */
     bool whole_vectors;  /* no group of eight channels lies in both, ends beyond the last, or lies
                             across memory; nor do those of `affine` */
@@ -68,6 +68,10 @@ __device__ __forceinline__ void apply_act8(float (&x)[8], int act)
 #pragma unroll
         for (int i = 0; i < 8; i++)
             x[i] = gelu_float(x[i]);
+    } else if (act == ACT_QUICK_GELU) {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            x[i] = quick_gelu_float(x[i]);
     }
 }
 

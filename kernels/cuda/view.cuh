@@ -211,6 +211,12 @@ __device__ __forceinline__ float silu_float(float x)
     return x * reciprocal_fast(1.0f + exp2_fast(x * -LOG2E));
 }
 
+/* x / (1 + e^(-1.702 x)), as CLIP ViT-L has it. */
+__device__ __forceinline__ float quick_gelu_float(float x)
+{
+    return x * reciprocal_fast(1.0f + exp2_fast(x * (-1.702f * LOG2E)));
+}
+
 /* x Phi(x), by erf. */
 __device__ __forceinline__ float gelu_float(float x)
 {

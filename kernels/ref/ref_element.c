@@ -64,6 +64,7 @@ float ref_act(act a, float v)
     const double sqrt_half = 0.70710678118654752440;
     switch (a) {
     case ACT_SILU: return (float)(v / (1.0 + exp(-(double)v)));
+    case ACT_QUICK_GELU: return (float)(v / (1.0 + exp(-1.702 * (double)v)));
     case ACT_GELU: return (float)(v * 0.5 * (1.0 + erf(v * sqrt_half)));
     default: return v;
     }

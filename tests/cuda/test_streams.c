@@ -94,12 +94,12 @@ static bool use_schedule_twice(stream_bench *b)
 }
 
 /* Whether every chunk was right when compute came to it. */
-static bool are_stream_chunks_right(stream_bench *b, emulation_schedule order, uint32_t seed,
+static bool are_stream_chunks_right(stream_bench *b, emulation_schedule under, uint32_t seed,
                                     emulation_omission without, bool residents)
 {
     unsigned wrong = 1;
     open_streams_bench(b, residents);
-    emulation_set_schedule(order, seed);
+    emulation_set_schedule(under, seed);
     emulation_ignore(without);
     rig_open_stream(&b->r);
     const bool played = use_schedule_twice(b);
@@ -138,10 +138,10 @@ static bool goes_wrong(const void *context)
     return !are_stream_chunks_right(l->b, l->schedule, l->seed, l->without, l->seed % 2 == 1);
 }
 
-static bool is_found(stream_bench *b, emulation_schedule order, uint32_t seed,
+static bool is_found(stream_bench *b, emulation_schedule under, uint32_t seed,
                      emulation_omission without)
 {
-    const wait_loss l = { b, order, seed, without };
+    const wait_loss l = { b, under, seed, without };
     return own_process_fails(goes_wrong, &l, SECONDS);
 }
 

@@ -92,6 +92,26 @@ Test(kernels_vec, gelu_is_good_to_5e_7)
     }
 }
 
+Test(kernels_vec, quick_gelu_is_good_to_4e_7)
+{
+    for (int w = 0; vec_variant(w); w++) {
+        static float v[N];
+        for (int i = 0; i < N; i++)
+            v[i] = sample_point(i, 40);
+        vec_variant(w)->quick_gelu(v, N);
+        for (int i = 0; i < N; i++) {
+            const double x = (double)sample_point(i, 40), want = x / (1 + exp(-1.702 * x));
+            /* the exponent is rounded too */
+            const double tolerance = (4e-7 + fabs(x) * 1.3e-7) * fabs(want);
+            cr_assert(fabs((double)v[i] - want) <= tolerance, "quick gelu(%g) = %g", x,
+                      (double)v[i]);
+        }
+        float e[] = { 1e30f, -1e30f, 0, NAN };
+        vec_variant(w)->quick_gelu(e, 4);
+        cr_expect(e[0] == 1e30f && fabsf(e[1]) < 1e-6f && e[2] == 0 && isnan(e[3]));
+    }
+}
+
 Test(kernels_vec, geglu_multiplies_values_by_gates_and_may_overwrite_them)
 {
     for (int w = 0; vec_variant(w); w++)

@@ -269,8 +269,8 @@ typedef enum tried_way { WHOLE, BY_CHUNKS, BY_IMAGES, IN_PLACE, N_WAYS } tried_w
 static linear_case draw_linear(draws *d, const tried_device *p)
 {
     const int most = draw_scale(d, 1 << 12, MOST_MACS);
-    static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GEGLU };
-    linear_case c = { .act = ACTS[draw_below(d, 4)] };
+    static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_GEGLU };
+    linear_case c = { .act = ACTS[draw_below(d, 5)] };
     draw_image(d, &c.n, &c.h, &c.w);
     c.k = draw_scale(d, 1, 3000);
     c.rows = draw_scale(d, 1, 3000);
@@ -668,8 +668,8 @@ static const simple_op SIMPLE[] = {
 static norm_case draw_norm(draws *d, const tried_device *p, const simple_op *op)
 {
     const int most = draw_scale(d, 1 << 10, MOST_MACS / 4);
-    static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU };
-    norm_case c = { .act = ACTS[draw_below(d, 3)] };
+    static const act ACTS[] = { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU };
+    norm_case c = { .act = ACTS[draw_below(d, 4)] };
     draw_image(d, &c.n, &c.h, &c.w);
     c.type = draw_type(d, p, &c.exp2);
     c.groups = op->groups ? draw_integer(d, 1, 32) : 0;

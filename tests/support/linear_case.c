@@ -157,6 +157,7 @@ const linear_case LINEAR_CASES[] = {
     { 2, 5, 7, 64, 200, DT_F32, DT_F16, ACT_SILU, true, true, true, false, 0 },
     { 1, 1, 1, 320, 256, DT_F32, DT_F32, ACT_SILU, true, true, false, false, 0 },
     { 3, 1, 9, 40, 24, DT_F32, DT_BF16, ACT_GELU, true, false, true, true, 0 },
+    { 3, 1, 9, 40, 27, DT_F32, DT_F16, ACT_QUICK_GELU, true, false, true, true, 0 },
     { 2, 8, 8, 64, 512, DT_F32, DT_F16, ACT_GEGLU, true, false, false, false, 0 },
     { 1, 3, 67, 33, 50, DT_F32, DT_F16, ACT_GEGLU, true, false, true, true, 0 },
     { 1, 20, 20, 1280, 130, DT_F32, DT_F16, ACT_NONE, true, false, true, true, 0 },
