@@ -1,11 +1,12 @@
 """tests/golden/make_golden.py -- what diffusers and transformers compute, stage by stage.
 
-Two small refiners (tiny.json, odd.json) with the weights of tools/source/synthetic.c (seed 0) are
-built from configuration, run in float32 on the CPU through diffusers' own
-StableDiffusionXLImg2ImgPipeline, and everything on the way is written to <name>.gold.
-Format and names: README.md.
+Two small refiners (tiny.json, odd.json) and two small models of the base's structure
+(tiny_base.json, odd_base.json), with the weights of tools/source/synthetic.c (seed 0), are built
+from configuration and run in float32 on the CPU through diffusers' own
+StableDiffusionXLImg2ImgPipeline and StableDiffusionXLPipeline.  Everything on the way is written
+to <name>.gold.  Format and names: README.md.
 
-    python3 tests/golden/make_golden.py [tiny] [odd]
+    python3 tests/golden/make_golden.py [tiny] [odd] [tiny_base] [odd_base]
 """
 import json
 import math
@@ -16,11 +17,13 @@ import sys
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-from diffusers import StableDiffusionXLImg2ImgPipeline
+from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from diffusers.models.autoencoders import vae as vae_module
 from diffusers.pipelines.stable_diffusion_xl import (
     pipeline_stable_diffusion_xl_img2img as pipeline_module)
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl as base_module
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 HERE = pathlib.Path(__file__).resolve().parent
 BOS, EOS, PAD, TOKENS = 49406, 49407, 0, 77
@@ -34,6 +37,15 @@ JOBS = {
                 prompt=[736, 6052, 539, 320, 49405, 2027, 1, 255, 30000, 7, 40000, 267, 320, 1929],
                 negative=[320, 1125, 48000, 512, 3]),
 }
+# Of models of the base's structure.  A negative prompt of None is zeros.  refiner: of the ensemble.
+BASES = {
+    "tiny_base": dict(width=96, height=64, steps=6, strength=0.5, guidance=5.0, seed=11,
+                      prompt=[320, 1125, 539, 320, 2368], negative=None, refiner="tiny"),
+    "odd_base": dict(width=216, height=152, steps=5, strength=0.4, guidance=4.0, seed=77,
+                     prompt=[736, 6052, 539, 320, 49405, 2027, 1, 256, 30000, 7, 40000, 267, 320],
+                     negative=[320, 1125, 48000, 512, 3], refiner="odd"),
+}
+ENSEMBLE = dict(steps=10, handoff=0.8)
 SCORES = (6.0, 2.5)
 REFINE = dict(steps=20, denoising_start=0.8)
 
@@ -73,7 +85,7 @@ def synthetic(component, state):
         offset, factor = np.float32(0), None
         if "norm" in module:
             offset, factor = np.float32(kind == "weight"), np.float32(0.125)
-        elif component == "text" and module.endswith("_embedding"):
+        elif component.startswith("text") and module.endswith("_embedding"):
             factor = np.float32(1 / 32)
         else:
             weight = state[key[: -len(kind)] + "weight"]
@@ -101,13 +113,23 @@ def make_text(c):
         layer_norm_eps=1e-5, bos_token_id=0, eos_token_id=EOS)), "text")
 
 
+def make_text_l(c):
+    t = c["text_l"]
+    return load(CLIPTextModel(CLIPTextConfig(
+        vocab_size=t["vocab"], max_position_embeddings=t["context"], hidden_size=t["width"],
+        num_hidden_layers=t["layers"], num_attention_heads=t["heads"],
+        intermediate_size=t["mlp"], hidden_act="quick_gelu",
+        layer_norm_eps=1e-5, bos_token_id=0, eos_token_id=EOS)), "text_l")
+
+
 def make_unet(c):
     u = c["unet"]
     # diffusers calls the number of heads attention_head_dim; the middle block takes the last
     # level's entries, which has no transformers of its own.
     depth = [max(d, 1) for d in u["depth"]]
+    assert not u["attention"][-1] or depth[-1] == u["mid_depth"]
     depth[-1] = u["mid_depth"]
-    assert u["mid_heads"] == u["heads"][-1] and not u["attention"][-1]
+    assert u["mid_heads"] == u["heads"][-1]
     down = ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in u["attention"]]
     up = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(u["attention"])]
     return load(UNet2DConditionModel(
@@ -130,13 +152,23 @@ def make_vae(c):
         force_upcast=True), "vae")
 
 
-def make_pipeline(c):
+def make_scheduler(c, kind=EulerDiscreteScheduler, spacing="leading", prediction="epsilon"):
     s = c["schedule"]
-    scheduler = EulerDiscreteScheduler(
+    return kind(
         beta_start=s["beta_start"], beta_end=s["beta_end"], beta_schedule="scaled_linear",
         num_train_timesteps=s["train_steps"], steps_offset=s["steps_offset"],
-        timestep_spacing="leading", prediction_type="epsilon", interpolation_type="linear",
-        use_karras_sigmas=False)
+        timestep_spacing=spacing, prediction_type=prediction)
+
+
+def make_base(c, kind, scheduler, **parts):
+    pipe = kind(tokenizer=None, tokenizer_2=None, scheduler=scheduler,
+                force_zeros_for_empty_prompt=True, add_watermarker=False, **parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_pipeline(c):
+    scheduler = make_scheduler(c)
     pipe = StableDiffusionXLImg2ImgPipeline(
         vae=make_vae(c), text_encoder=None, text_encoder_2=make_text(c), tokenizer=None,
         tokenizer_2=None, unet=make_unet(c), scheduler=scheduler,
@@ -250,10 +282,12 @@ class Noise:
     def __enter__(self):
         self.real = pipeline_module.randn_tensor
         pipeline_module.randn_tensor = vae_module.randn_tensor = self.draw
+        base_module.randn_tensor = self.draw
         return self
 
     def __exit__(self, *_):
         pipeline_module.randn_tensor = vae_module.randn_tensor = self.real
+        base_module.randn_tensor = self.real
 
     def draw(self, *args, **kw):
         self.drawn.append(self.real(*args, **kw))
@@ -287,9 +321,9 @@ class Steps:
 
 # ---- inputs ----
 
-def token_ids(words):
+def token_ids(words, pad=PAD):
     ids = [BOS] + words + [EOS]
-    return ids + [PAD] * (TOKENS - len(ids))
+    return ids + [pad] * (TOKENS - len(ids))
 
 
 def picture(width, height):
@@ -377,8 +411,107 @@ def make(name):
     print(f"{path.name}: {len(gold.entries)} entries, {path.stat().st_size} bytes, steps {n}")
 
 
+# ---- the base ----
+
+def encode_base_prompts(gold, text_l, text, job):
+    """Both encoders, side by side: [negative, prompt], or without a negative one zeros for it."""
+    words = [job["negative"] or [], job["prompt"]]
+    ids_l = [token_ids(w, EOS) for w in words]
+    ids = [token_ids(w) for w in words]
+    l = text_l(torch.tensor(ids_l), output_hidden_states=True)
+    g = text(torch.tensor(ids), output_hidden_states=True)
+    hidden_l, hidden, pooled = l.hidden_states[-2], g.hidden_states[-2], g.text_embeds
+    gold.numbers("text_l.ids", ids_l)
+    gold.numbers("text.ids", ids)
+    gold.put("text_l.hidden", hidden_l.transpose(1, 2)[:, :, None, :])
+    gold.put("text.hidden", hidden.transpose(1, 2)[:, :, None, :])
+    gold.put("text.pooled", pooled[:, :, None, None])
+    context = torch.cat([hidden_l, hidden], dim=-1)
+    if job["negative"] is None:
+        context = torch.stack([torch.zeros_like(context[0]), context[1]])
+        pooled = torch.stack([torch.zeros_like(pooled[0]), pooled[1]])
+    return dict(negative_prompt_embeds=context[:1], prompt_embeds=context[1:],
+                negative_pooled_prompt_embeds=pooled[:1], pooled_prompt_embeds=pooled[1:])
+
+
+def base_job(gold, flow, job, steps, guidance, strength=0.0, handoff=0.0):
+    gold.numbers(f"{flow}.job", [job["width"], job["height"], steps, strength, guidance,
+                                 *SCORES, job["seed"], handoff])
+    return dict(num_inference_steps=steps, guidance_scale=guidance,
+                generator=torch.Generator("cpu").manual_seed(job["seed"]))
+
+
+def text_to_image(gold, flow, pipe, job, prompts, steps, guidance, tapped=False, **kw):
+    size = dict(width=job["width"], height=job["height"])
+    taps = Taps(gold)
+    if tapped:
+        tap_unet(taps, pipe.unet)
+    with Noise(), Steps(gold, flow, pipe.scheduler):
+        out = pipe(**prompts, **size, **base_job(gold, flow, job, steps, guidance,
+                                                 handoff=kw.get("denoising_end", 0.0)),
+                   output_type=kw.pop("output_type", "pt"), **kw).images
+    taps.close()
+    return out
+
+
+def ensemble(gold, c, parts, job, prompts):
+    base = make_base(c, StableDiffusionXLPipeline, make_scheduler(c), **parts)
+    steps, handoff = ENSEMBLE["steps"], ENSEMBLE["handoff"]
+    latents = text_to_image(gold, "ensemble_base", base, job, prompts, steps, job["guidance"],
+                            denoising_end=handoff, output_type="latent")
+    gold.put("ensemble.latents", latents, whole=True)
+    refiner = make_pipeline(json.loads((HERE / f"{job['refiner']}.json").read_text()))
+    own = Gold()
+    words = dict(job, negative=job["negative"] or [])
+    own_prompts = encode_prompts(own, refiner, words)
+    gold.numbers("ensemble.job", [job["width"], job["height"], steps, 0.3, job["guidance"],
+                                  *SCORES, job["seed"], handoff])
+    with Steps(gold, "ensemble", refiner.scheduler):
+        image = call(refiner, job, own_prompts, image=latents, num_inference_steps=steps,
+                     denoising_start=handoff,
+                     generator=torch.Generator("cpu").manual_seed(job["seed"]))
+    put_picture(gold, "ensemble", image)
+
+
+def base_img2img(gold, c, parts, job, prompts):
+    pipe = make_base(c, StableDiffusionXLImg2ImgPipeline, make_scheduler(c), **parts)
+    rgb = picture(job["width"], job["height"])
+    gold.numbers("img2img.input_u8", planes(rgb))
+    with Noise(), Steps(gold, "img2img", pipe.scheduler):
+        image = pipe(**prompts, image=as_tensor(rgb), strength=job["strength"], output_type="pt",
+                     **base_job(gold, "img2img", job, 2 * job["steps"], job["guidance"],
+                                strength=job["strength"])).images
+    put_picture(gold, "img2img", image)
+
+
+def make_base_gold(name):
+    job = BASES[name]
+    c = json.loads((HERE / f"{name}.json").read_text())
+    parts = dict(vae=make_vae(c), text_encoder=make_text_l(c), text_encoder_2=make_text(c),
+                 unet=make_unet(c))
+    gold = Gold()
+    with torch.no_grad():
+        prompts = encode_base_prompts(gold, parts["text_encoder"], parts["text_encoder_2"], job)
+        kinds = {
+            "txt2img": (make_scheduler(c), job["steps"], job["guidance"]),
+            "turbo": (make_scheduler(c, EulerAncestralDiscreteScheduler, "trailing"), 3, 0.0),
+            "velocity": (make_scheduler(c, spacing="linspace", prediction="v_prediction"), 4,
+                         job["guidance"]),
+        }
+        for flow, (scheduler, steps, guidance) in kinds.items():
+            pipe = make_base(c, StableDiffusionXLPipeline, scheduler, **parts)
+            image = text_to_image(gold, flow, pipe, job, prompts, steps, guidance,
+                                  tapped=flow == "txt2img")
+            put_picture(gold, flow, image)
+        base_img2img(gold, c, parts, job, prompts)
+        ensemble(gold, c, parts, job, prompts)
+    path = HERE / f"{name}.gold"
+    gold.write(path)
+    print(f"{path.name}: {len(gold.entries)} entries, {path.stat().st_size} bytes")
+
+
 if __name__ == "__main__":
     torch.use_deterministic_algorithms(True)
     np.seterr(over="ignore")
-    for each in sys.argv[1:] or JOBS:
-        make(each)
+    for each in sys.argv[1:] or [*JOBS, *BASES]:
+        make_base_gold(each) if each in BASES else make(each)
