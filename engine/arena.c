@@ -12,38 +12,38 @@ typedef struct arena_part {
 
 enum { PARTS = 4 };
 
-static void find_parts(const plan *p, arena_part out[PARTS])
+static void find_parts(const arena_layout *a, arena_part out[PARTS])
 {
-    out[0] = (arena_part){ "the vectors", p->vectors };
-    out[1] = (arena_part){ "the workspace", plan_workspace_at(p) + p->workspace };
-    out[2] = (arena_part){ "the ring", plan_ring_at(p) + p->ring };
-    out[3] = (arena_part){ "the region", plan_region_at(p) + p->region };
+    out[0] = (arena_part){ "the vectors", a->vectors };
+    out[1] = (arena_part){ "the workspace", arena_workspace_at(a) + a->workspace };
+    out[2] = (arena_part){ "the ring", arena_ring_at(a) + a->ring };
+    out[3] = (arena_part){ "the region", arena_region_at(a) + a->region };
 }
 
-void arena_guard(dev *d, const plan *p, char *arena)
+void arena_guard(dev *d, const arena_layout *a, char *arena)
 {
     _Alignas(2) char pattern[GUARD_MAX];
     arena_part parts[PARTS];
 
-    if (p->zone == 0)
+    if (a->zone == 0)
         return;
-    find_parts(p, parts);
+    find_parts(a, parts);
     guard_fill(pattern, sizeof pattern);
     for (int i = 0; i < PARTS; i++)
-        dev_put(d, arena + parts[i].zone_at, pattern, p->zone);
+        dev_put(d, arena + parts[i].zone_at, pattern, a->zone);
 }
 
-void arena_check(dev *d, const plan *p, const char *arena)
+void arena_check(dev *d, const arena_layout *a, const char *arena)
 {
     _Alignas(2) char zone[GUARD_MAX];
     arena_part parts[PARTS];
     char why[96];
 
-    find_parts(p, parts);
-    for (int i = 0; i < PARTS && p->zone > 0 && dev_status(d) == REFINE_OK; i++) {
-        dev_get(d, zone, arena + parts[i].zone_at, p->zone);
-        const size_t spoilt = guard_spoilt(zone, p->zone);
-        if (spoilt == p->zone || dev_status(d) != REFINE_OK)
+    find_parts(a, parts);
+    for (int i = 0; i < PARTS && a->zone > 0 && dev_status(d) == REFINE_OK; i++) {
+        dev_get(d, zone, arena + parts[i].zone_at, a->zone);
+        const size_t spoilt = guard_spoilt(zone, a->zone);
+        if (spoilt == a->zone || dev_status(d) != REFINE_OK)
             continue;
         (void)snprintf(why, sizeof why, "the arena: byte %zu behind %s was written", spoilt,
                        parts[i].name);

@@ -26,7 +26,7 @@ static refine_status open_device(refine_engine *e, const refine_options *o, refi
 {
     TRY(device_choose(&e->device, &e->m, o, err));
     e->d = e->device.d;
-    plan_precision(&e->r, e->d, e->device.compute);
+    pipeline_precision(&e->r, e->d, e->device.compute);
     return REFINE_OK;
 }
 
@@ -72,7 +72,7 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     if (!e->step_seconds)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     TRY(plan_make(&e->plan, &e->m, e->p, e->d, o, j, err));
-    e->p->per_pass = e->plan.per_pass;
+    e->p->per_pass = e->plan.unet.per_pass;
     forecast_open(&e->forecast, &e->plan, &e->m, e->p, o);
     mem_trim(); /* or what is freed already would be taken again, and foretold twice */
     e->rss_before = engine_process_memory("VmRSS");
@@ -130,50 +130,50 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
     if (e->p->decodes)
         add_pass(passes, &n, e->m.p, SEG_VAE_DECODE, e->p->images);
 
-    char *ring = e->arena + plan_ring_at(pl);
+    char *ring = e->arena + arena_ring_at(&pl->arena);
     const stream_config c = {
         .d = e->d,
         .p = e->m.p,
         .ring = ring,
-        .ring_bytes = pl->ring,
-        .residents = e->arena + plan_region_at(pl) + pl->residents_at,
+        .ring_bytes = pl->arena.ring,
+        .residents = e->arena + arena_region_at(&pl->arena) + pl->arena.residents_at,
         .resident = pl->is_resident,
         .cached = pl->is_cached,
         .schedule = passes,
         .n_passes = n,
-        .slots = pl->slots,
-        .workers = pl->workers,
+        .slots = pl->host.slots,
+        .workers = pl->host.workers,
         .reader = (int)o->reader,
         .disk_limit = o->disk_limit,
         .copy_limit = o->copy_limit,
         .t = e->t,
-        .guards = pl->zone > 0,
+        .guards = pl->arena.zone > 0,
     };
     return stream_open(&e->s, &c, err);
 }
 
 static refine_status take_arena(refine_engine *e, refine_error *err)
 {
-    const plan *pl = &e->plan;
-    e->arena = dev_alloc(e->d, pl->arena, DEV_VRAM);
+    const arena_layout *a = &e->plan.arena;
+    e->arena = dev_alloc(e->d, a->bytes, DEV_VRAM);
     if (!e->arena)
         return refine_fail(err, REFINE_EBUDGET,
                            "the device refuses %.0f MiB although its ceiling allows them; "
                            "lower --vram",
-                           (double)pl->arena / (double)(1 << 20));
+                           (double)a->bytes / (double)(1 << 20));
     e->r.vectors = e->arena;
-    dev_workspace_set(e->d, e->arena + plan_workspace_at(pl), pl->workspace);
-    arena_guard(e->d, pl, e->arena);
+    dev_workspace_set(e->d, e->arena + arena_workspace_at(a), a->workspace);
+    arena_guard(e->d, a, e->arena);
     return REFINE_OK;
 }
 
 static refine_status open_spill(refine_engine *e, const refine_options *o, refine_error *err)
 {
-    const plan *pl = &e->plan;
+    const host_memory *h = &e->plan.host;
     const spill_config c = {
-        .d = e->d, .host_bytes = pl->spill_host, .file_bytes = pl->spill_file, .dir = o->spill_dir
+        .d = e->d, .host_bytes = h->spill_host, .file_bytes = h->spill_file, .dir = o->spill_dir
     };
-    if (pl->spill_host + pl->spill_file == 0)
+    if (h->spill_host + h->spill_file == 0)
         return REFINE_OK;
     TRY(spill_open(&e->spill, &c, err));
     e->r.spill = e->spill;
@@ -233,7 +233,7 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
     if (!e)
         return REFINE_ENOMEM;
     const refine_status st = prepare_engine(e, o, j, err);
-    if (e->plan.arena) {
+    if (e->plan.arena.bytes) {
         engine_report_plan(e);
         refine_get_report(e, out);
         out->step = NULL;
@@ -264,8 +264,8 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->r.m = &e->m;
     e->r.w = stream_weights(e->s);
     e->r.together = e->plan.together;
-    e->r.band_rows = e->plan.band_rows;
-    e->r.spill_from = e->plan.spill_from;
+    e->r.band_rows = e->plan.vae.band_rows;
+    e->r.spill_from = e->plan.vae.spill_from;
     engine_report_plan(e);
     open_observer(e);
     e->report.open = e->o.open_ended - t0;
@@ -283,7 +283,7 @@ void refine_close(refine_engine *e)
         return;
     stream_close(e->s);
     if (e->d)
-        dev_free(e->d, e->arena, e->plan.arena, DEV_VRAM);
+        dev_free(e->d, e->arena, e->plan.arena.bytes, DEV_VRAM);
     spill_close(e->spill);
     trace_close(e->t);
     layer_outputs_close(e->layer_outputs);

@@ -119,7 +119,7 @@ void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, in
 void observer_end_phase(observer *o)
 {
     stream_pause(o->s);
-    arena_check(o->d, o->forecast->plan, o->arena);
+    arena_check(o->d, &o->forecast->plan->arena, o->arena);
     const double now = clock_seconds();
     trace_add(o->t, REFINE_LANE_PHASE, (int)o->phase, o->phase_started, now, 0);
     o->seconds[o->phase] = now - o->phase_started;

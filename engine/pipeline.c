@@ -25,12 +25,13 @@ static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size
 /* Phases share one region of the arena.  peak: of those that begin. */
 static void begin_region(pipeline_context *c, size_t peak)
 {
-    const plan *p = c->plan;
+    const arena_layout *a = &c->plan->arena;
+    const host_memory *h = &c->plan->host;
     forward_ctx *r = c->r;
     r->norms_within = peak;
     scratch_close(&r->mem);
-    scratch_open(&r->mem, r->d, c->arena + plan_region_at(p), p->region, p->zone);
-    scratch_open(&r->spilled, r->d, SCRATCH_TOKEN, p->spill_host + p->spill_file, 0);
+    scratch_open(&r->mem, r->d, c->arena + arena_region_at(a), a->region, a->zone);
+    scratch_open(&r->spilled, r->d, SCRATCH_TOKEN, h->spill_host + h->spill_file, 0);
 }
 
 /* ---- prompts ---- */
@@ -73,7 +74,7 @@ static void check_embeddings(const pipeline_context *c)
 static refine_status encode_prompts(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
     observer_begin_phase(c->o, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
-    begin_region(c, c->plan->unet);
+    begin_region(c, c->plan->phases.unet);
     pipeline_text(c->p, c->r, jobs);
     check_embeddings(c);
     TRY(dev_result(c->r->d, err));
@@ -90,7 +91,7 @@ static refine_status encode_image(pipeline_context *c, const refine_job *j, int 
     pipeline *p = c->p;
     const size_t n = latent_values(p);
     c->o->image = image;
-    begin_region(c, c->plan->encode);
+    begin_region(c, c->plan->phases.encode);
     pipeline_encode(p, c->r, j->rgb_in);
     observer_check(c->o, "the encoded image", image, p->moments, 2 * n, NULL);
     TRY(dev_result(c->r->d, err));
@@ -192,7 +193,7 @@ static refine_status decode_images(pipeline_context *c, const refine_job *jobs, 
     stream_drop_residents(c->s);
     for (int i = 0; i < p->images; i++) {
         c->o->image = i;
-        begin_region(c, c->plan->decode);
+        begin_region(c, c->plan->phases.decode);
         const size_t bad = pipeline_decode(p, c->r, i, jobs[i].rgb_out);
         observer_judge(c->o, "the decoded image", i, bad, values);
         TRY(dev_result(c->r->d, err));

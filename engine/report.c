@@ -49,28 +49,32 @@ void engine_report_plan(refine_engine *e)
 {
     static const char *const PRECISION[] = { "f32", "fp16", "bf16" };
     const plan *p = &e->plan;
+    const memory_limits *l = &p->limits;
+    const phase_sizes *s = &p->phases;
+    const arena_layout *a = &p->arena;
+    const host_memory *h = &p->host;
     refine_report *r = &e->report;
 
     r->struct_bytes = sizeof *r;
-    r->memory.device_overhead = p->overhead;
-    r->memory.device_planned = p->overhead + p->arena;
-    r->memory.device_limit = p->overhead + p->device_limit;
-    r->memory.host_planned = p->host;
-    r->memory.host_limit = p->host_limit;
-    r->memory.rss_planned = e->rss_before + (p->host - p->caller - e->heap_before) +
-                            (dev_is_discrete(e->d) ? 0 : p->arena) + LIBRARY_BYTES;
-    r->memory.ring = p->ring;
-    r->memory.resident = p->residents;
-    r->memory.activations = num_max(num_max(p->encode, p->text), num_max(p->unet, p->decode));
-    r->memory.prompt = p->prompt;
-    r->memory.cached = p->cached;
-    r->memory.spill_host = p->spill_host;
-    r->memory.spill_file = p->spill_file;
-    r->memory.workspace = p->workspace;
-    r->memory.vectors = p->vectors;
-    r->memory.staging = p->staging;
-    r->memory.smallest_device = p->overhead + p->smallest_device;
-    r->memory.smallest_host = p->smallest_host;
+    r->memory.device_overhead = l->overhead;
+    r->memory.device_planned = l->overhead + a->bytes;
+    r->memory.device_limit = l->overhead + l->device;
+    r->memory.host_planned = h->bytes;
+    r->memory.host_limit = l->host;
+    r->memory.rss_planned = e->rss_before + (h->bytes - h->caller - e->heap_before) +
+                            (dev_is_discrete(e->d) ? 0 : a->bytes) + LIBRARY_BYTES;
+    r->memory.ring = a->ring;
+    r->memory.resident = a->residents;
+    r->memory.activations = num_max(num_max(s->encode, s->text), num_max(s->unet, s->decode));
+    r->memory.prompt = s->prompt;
+    r->memory.cached = h->cached;
+    r->memory.spill_host = h->spill_host;
+    r->memory.spill_file = h->spill_file;
+    r->memory.workspace = a->workspace;
+    r->memory.vectors = a->vectors;
+    r->memory.staging = h->staging;
+    r->memory.smallest_device = l->overhead + p->smallest_device;
+    r->memory.smallest_host = h->smallest;
     r->device = dev_name(e->d);
     snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
     r->device_model = e->device_model;
@@ -79,17 +83,17 @@ void engine_report_plan(refine_engine *e)
     r->width = e->p->width;
     r->height = e->p->height;
     r->steps_run = e->p->steps;
-    r->decode_threads = p->workers;
+    r->decode_threads = h->workers;
     r->threads = dev_threads(e->d);
     r->step = e->step_seconds;
     r->disk_bytes_per_step = p->step_read;
     r->copy_bytes_per_step = p->step_copied;
     r->images = e->p->images;
-    r->per_pass = p->per_pass;
-    r->passes_per_step = pipeline_passes(e->p);
-    r->band_rows = p->band_rows;
+    r->per_pass = p->unet.per_pass;
+    r->passes_per_step = p->passes;
+    r->band_rows = p->vae.band_rows;
     r->together = p->together;
-    r->rates = p->rates;
+    r->rates = p->rates.unet;
     r->predicted_step = p->predicted.step;
     r->predicted_unet = p->predicted.step * e->p->steps;
     if (p->predicted.step > p->predicted.compute)
@@ -123,7 +127,8 @@ void engine_report_run(refine_engine *e)
 {
     refine_report *r = &e->report;
     const stream_stats s = stream_stats_since(e->o.at_start, stream_get_stats(e->s));
-    const uint64_t heap = mem_used().peak, on_host = dev_is_discrete(e->d) ? 0 : e->plan.arena;
+    const uint64_t heap = mem_used().peak,
+                   on_host = dev_is_discrete(e->d) ? 0 : e->plan.arena.bytes;
 
     r->total = clock_seconds() - e->o.started;
     r->vae_encode = e->o.seconds[REFINE_ENCODING];
@@ -133,7 +138,7 @@ void engine_report_run(refine_engine *e)
     r->first_step = e->step_seconds[0];
     r->step_median = median_step_seconds(e->step_seconds + e->p->steps, e->step_seconds,
                                          e->p->steps);
-    r->memory.device_peak = e->plan.overhead + e->plan.arena;
+    r->memory.device_peak = e->plan.limits.overhead + e->plan.arena.bytes;
     r->memory.host_peak = heap > on_host ? heap - on_host : heap;
     r->memory.rss_peak = engine_process_memory("VmHWM");
     r->disk_bytes = s.disk_bytes;
@@ -145,7 +150,7 @@ void engine_report_run(refine_engine *e)
     r->measured.disk = r->disk_rate;
     r->measured.copy = r->copy_rate;
     if (s.decode_busy > 0)
-        r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.workers;
+        r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.host.workers;
     fill_verdict(e);
 }
 

@@ -209,6 +209,14 @@ static size_t get_pixels(pipeline *p, forward_ctx *r, tensor pixels, uint8_t *rg
 
 /* ---- phases ---- */
 
+void pipeline_precision(forward_ctx *r, dev *d, dtype type)
+{
+    r->d = d;
+    r->act = type;
+    r->vae_act = type == DT_F32 ? DT_F32 : DT_F16;
+    r->vae_exp2 = type == DT_F32 ? 0 : VAE_EXP2;
+}
+
 void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb)
 {
     tensor pixels = scratch_alloc(&r->mem, DT_F32, 1, p->height, p->width, 3);
@@ -261,7 +269,9 @@ void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j)
     scratch_free(&r->mem, text);
 }
 
-int pipeline_passes(const pipeline *p) { return (p->batch + p->per_pass - 1) / p->per_pass; }
+int pipeline_passes_of(int batch, int per_pass) { return (batch + per_pass - 1) / per_pass; }
+
+int pipeline_passes(const pipeline *p) { return pipeline_passes_of(p->batch, p->per_pass); }
 
 void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass)
 {

@@ -63,8 +63,12 @@ void pipeline_close(pipeline *p); /* NULL is fine */
 /* Whether `j` has the shape the pipeline was opened for. */
 bool pipeline_fits(const pipeline *p, const refine_job *j);
 
-/* Passes over the UNet's weights in a step. */
+/* The device of a run and the types of its activations. */
+void pipeline_precision(forward_ctx *r, dev *d, dtype type);
+
+/* Passes over the UNet's weights in a step; of so many items, so many a pass. */
 int pipeline_passes(const pipeline *p);
+int pipeline_passes_of(int batch, int per_pass);
 
 void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb);
 void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j); /* one an image; NULL: plan */

@@ -23,11 +23,11 @@ static simulate_result simulate_fresh(const forecast *f, int first, int end, int
                                 .passes = visits,
                                 .seconds = p->seconds,
                                 .together = p->together,
-                                .ring_bytes = p->ring,
-                                .slots = p->slots,
-                                .disk = p->rates.disk,
-                                .decode = p->rates.decode,
-                                .copy = p->rates.copy };
+                                .ring_bytes = p->arena.ring,
+                                .slots = p->host.slots,
+                                .disk = p->rates.unet.disk,
+                                .decode = p->rates.unet.decode,
+                                .copy = p->rates.unet.copy };
     return first < end ? simulate_step(&c) : (simulate_result){ 0 };
 }
 
@@ -69,7 +69,7 @@ static parts predicted_parts(const forecast *f, const simulate_result *r)
     const dev_work w = work_of_step(f);
     parts out = { 0 };
     for (int k = 0; k < DEV_KINDS; k++)
-        out.seconds[k] = cost_seconds(&f->plan->rates, work_of_kind(w, (dev_kind)k));
+        out.seconds[k] = cost_seconds(&f->plan->rates.unet, work_of_kind(w, (dev_kind)k));
     out.seconds[PART_DISK] = r->stall_disk;
     out.seconds[PART_DECODE] = r->stall_decode;
     out.seconds[PART_COPY] = r->stall_copy;
@@ -260,21 +260,21 @@ static double ratio_or_zero(double amount, double seconds)
 /* Of the transfers so far; as assumed where there were none. */
 static refine_rates transfer_rates(const forecast *f, stream *s)
 {
-    refine_rates r = f->plan->rates;
+    refine_rates r = f->plan->rates.unet;
     const stream_stats t = stream_get_stats(s);
     if (t.disk_busy > 0)
         r.disk = at_most((double)t.disk_bytes / t.disk_busy, f->disk_limit);
     if (t.copy_busy > 0)
         r.copy = at_most((double)t.copied_bytes / t.copy_busy, f->copy_limit);
     if (t.decode_busy > 0)
-        r.decode = (double)t.decoded_bytes / t.decode_busy * f->plan->workers;
+        r.decode = (double)t.decoded_bytes / t.decode_busy * f->plan->host.workers;
     return r;
 }
 
 static double times_as_slow(const forecast *f, stream *s, int part, const parts *took,
                             const parts *predicted)
 {
-    const refine_rates r = transfer_rates(f, s), *p = &f->plan->rates;
+    const refine_rates r = transfer_rates(f, s), *p = &f->plan->rates.unet;
     switch (part) {
     case PART_DISK: return ratio_or_zero(p->disk, r.disk);
     case PART_DECODE: return ratio_or_zero(p->decode, r.decode);
@@ -290,7 +290,7 @@ static void update_prediction(forecast *f, stream *s)
     const refine_rates r = transfer_rates(f, s);
     for (int i = f->first; i < f->end; i++)
         f->plan->seconds[i] = stream_compute_seconds(s, i);
-    f->replayed = plan_simulate(f->plan, f->m, f->p, &r, f->plan->seconds).step;
+    f->replayed = plan_simulate(f->plan, f->m, &r, f->plan->seconds).step;
 }
 
 void forecast_step(forecast *f, stream *s, int step, double now)

@@ -1,9 +1,14 @@
-/* engine/plan/plan.c -- sizes of a run, found by replaying the model on the plan device.
+/* engine/plan/plan.c -- the search for the run that is predicted to be fastest within its ceilings.
  *
- * The VAE and the UNet are replayed by themselves, since they share nothing but the arena.
+ *     limits -> rates -> smallest -> choose -> host -> cache
+ *
  * What is given up when memory is short, in this order: for the VAE larger bands, then tensors
  * that stay on the device; for the UNet residents, a larger ring, items that share a pass,
  * whichever is predicted to be fastest.  None of them changes the image.
+ *
+ * A candidate is a value, and so is what it comes to.  What is known before the first one is tried
+ * (plan_facts) does not change after.  Notes on each chunk (chunk_notes) lie in the plan's own
+ * arrays: those of ways are of the last dry run, those of residents of the last evaluation.
  */
 #include "engine/plan/plan.h"
 
@@ -12,22 +17,17 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "engine/model/layer_output.h"
-#include "engine/plan/cost_jobs.h"
-#include "engine/plan/recorder.h"
-#include "offload/probe.h"
+#include "engine/plan/cost.h"
+#include "engine/plan/placement.h"
+#include "engine/plan/ring_size.h"
 #include "offload/spill.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define MIB      ((size_t)1 << 20)
 #define NO_SPILL SIZE_MAX
 
-enum { DEFAULT_SLOTS = 8, SMALLEST_SLOTS = 2, DEFAULT_WORKERS = 2 };
-
-static const int BANDS[] = { 64, 32, 16, 8 };
+static const int BANDS[] = { 64, 32, 16, BAND_UNIT };
 static const size_t SPILLS[] = { NO_SPILL, 64 * MIB, 16 * MIB, 4 * MIB, MIB, 0 };
 /* Room for the chunks of two launches on a GPU, the one that is multiplied and the one that comes,
  * of MATRIX_BLOCKS_MAX, half and a quarter of it, of 4 MiB each; 0: the smallest. */
@@ -42,812 +42,421 @@ static const double SAME_STEP = 0.005, WORTH_CACHING = 0.01;
  * must look faster by so much. */
 static const double WORTH_SMALLER_LAUNCHES = 0.05;
 
-/* What one way to run the VAE costs. */
-typedef struct vae_way {
-    int band;
-    size_t spill_from;
-    size_t encode, decode, spill; /* peaks */
-    size_t workspace, inside;
-} vae_way;
-
-/* And one way to run the rest. */
-typedef struct unet_way {
-    int per_pass;
-    bool norms_anywhere; /* are they written out although the peak rises? */
-    size_t text, unet, prompt;
-    size_t workspace, inside;
-} unet_way;
-
-typedef struct planner {
-    plan *out;
-    const model *m;
-    pipeline *p;
-    dev *target;
+typedef struct plan_facts {
+    dry_run_job job;
     const refine_options *o;
-    const refine_job *j;
-    int first, end; /* chunks of the UNet */
-    size_t heap;    /* taken before planning */
-} planner;
+    chunk_range step; /* chunks of the UNet */
+    memory_limits limits;
+    plan_rates rates;
+    int slots; /* of the stream that steps are simulated with */
+} plan_facts;
 
-void plan_precision(forward_ctx *r, dev *d, dtype type)
+typedef struct chunk_notes {
+    dev_work *work;       /* of the last dry run */
+    double *seconds;      /* of that work */
+    ranked_chunk *ranked; /* by that work */
+    bool *resident;       /* of the candidate evaluated last */
+} chunk_notes;
+
+/* How the phases run, and what their dry runs said. */
+typedef struct phase_ways {
+    vae_way vae;
+    unet_way unet;
+    phase_sizes phases;
+} phase_ways;
+
+typedef struct plan_candidate {
+    phase_ways ways;
+    size_t ring;
+    int together;              /* chunks of a matrix */
+    placement_order residents; /* how they are chosen, */
+    uint64_t room;             /* and the bytes that they may take */
+} plan_candidate;
+
+typedef struct evaluation {
+    plan_candidate candidate;
+    arena_layout arena;
+    simulate_result predicted;
+} evaluation;
+
+/* ---- evaluating ---- */
+
+static arena_layout lay_out_arena(const plan_facts *f, const phase_sizes *s, size_t ring,
+                                  size_t residents)
 {
-    r->d = d;
-    r->act = type;
-    r->vae_act = type == DT_F32 ? DT_F32 : DT_F16;
-    r->vae_exp2 = type == DT_F32 ? 0 : VAE_EXP2;
+    return arena_layout_make(f->job.p->m->vector_bytes, f->job.zone, s, ring, residents);
 }
 
-/* ---- the replay ---- */
-
-/* A run on the plan device. */
-typedef struct dry_run {
-    forward_ctx r;
-    recorder rec;
-} dry_run;
-
-static dry_run *dry_run_open(const planner *k, dev_work *work, refine_error *err)
+static size_t smallest_ring(const plan_facts *f, const phase_sizes *s)
 {
-    dev *d = dev_open_plan(k->target, err);
-    dry_run *h = mem_calloc(1, sizeof *h);
-
-    if (!d || !h) {
-        dev_close(d);
-        mem_free(h);
-        refine_fail(err, REFINE_ENOMEM, "out of memory");
-        return NULL;
-    }
-    plan_precision(&h->r, d, k->p->act);
-    recorder_open(&h->rec, k->m->p, d, work);
-    h->r.m = k->m;
-    h->r.w = &h->rec.w;
-    h->r.vectors = SCRATCH_TOKEN;
-    return h;
-}
-
-/* Closes it and says what it needed. */
-static refine_status dry_run_end(dry_run *h, size_t *workspace, size_t *inside, refine_error *err)
-{
-    dev *d = h->r.d;
-    const refine_status st = dev_status(d);
-    if (st != REFINE_OK)
-        refine_fail(err, st, "planning failed: %s", dev_why(d));
-    recorder_flush(&h->rec);
-    assert(h->rec.in_order && "the model touches its weights in another order than its layout");
-    *workspace = num_align(dev_workspace_needed(d), SCRATCH_ALIGN);
-    *inside = h->rec.inside_peak;
-    mem_free(h);
-    dev_close(d);
-    return st;
-}
-
-/* Starts a phase (or a group of them) on an empty region. */
-static void plan_fresh_region(const planner *k, forward_ctx *r)
-{
-    scratch_open(&r->mem, r->d, SCRATCH_TOKEN, SIZE_MAX, k->out->zone);
-}
-
-/* Each returns the peak of what it replays. */
-static size_t dry_run_encoding(const planner *k, forward_ctx *r)
-{
-    plan_fresh_region(k, r);
-    pipeline_encode(k->p, r, NULL);
-    return r->mem.peak;
-}
-
-static size_t dry_run_decoding(const planner *k, forward_ctx *r)
-{
-    plan_fresh_region(k, r);
-    pipeline_decode(k->p, r, 0, NULL);
-    return r->mem.peak;
-}
-
-static size_t dry_run_pass(const planner *k, forward_ctx *r)
-{
-    r->mem.peak = 0;
-    pipeline_pass(k->p, r, 0, 0);
-    return r->mem.peak;
-}
-
-/* Writes out the norms that lie within so many bytes, and then those below the peak which that
- * makes.  They raise it no further: what is prepared is given back before anything else is
- * taken. */
-static size_t dry_run_twice(const planner *k, forward_ctx *r,
-                            size_t (*phase)(const planner *, forward_ctx *), size_t norms_within)
-{
-    r->norms_within = norms_within;
-    r->norms_within = phase(k, r);
-    return phase(k, r);
-}
-
-static refine_status dry_run_vae(const planner *k, vae_way *y, refine_error *err)
-{
-    dry_run *h = dry_run_open(k, k->out->work, err);
-    if (!h)
-        return REFINE_ENOMEM;
-    h->r.band_rows = y->band;
-    h->r.spill_from = y->spill_from;
-    scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX, 0);
-    if (k->p->encodes)
-        y->encode = dry_run_twice(k, &h->r, dry_run_encoding, 0);
-    if (k->p->decodes)
-        y->decode = dry_run_twice(k, &h->r, dry_run_decoding, 0);
-    y->spill = h->r.spilled.peak;
-    return dry_run_end(h, &y->workspace, &y->inside, err);
-}
-
-static refine_status dry_run_unet(const planner *k, unet_way *y, refine_error *err)
-{
-    dry_run *h = dry_run_open(k, k->out->work, err);
-    if (!h)
-        return REFINE_ENOMEM;
-    k->p->per_pass = y->per_pass;
-    plan_fresh_region(k, &h->r);
-    pipeline_text(k->p, &h->r, NULL);
-    y->text = h->r.mem.peak;
-    y->prompt = scratch_live(&h->r.mem);
-    y->unet = dry_run_twice(k, &h->r, dry_run_pass, y->norms_anywhere ? SIZE_MAX : 0);
-    return dry_run_end(h, &y->workspace, &y->inside, err);
-}
-
-/* ---- putting the parts together ---- */
-
-static size_t phases_before_decode(const plan *p)
-{
-    return num_max(p->encode, num_max(p->text, p->unet));
-}
-
-static void set_ways(planner *k, const vae_way *v, const unet_way *u)
-{
-    plan *out = k->out;
-    out->vectors = num_align(k->m->vector_bytes, SCRATCH_ALIGN);
-    out->workspace = num_max(v->workspace, u->workspace);
-    out->band_rows = v->band;
-    out->spill_from = v->spill_from;
-    out->per_pass = k->p->per_pass = u->per_pass;
-    out->encode = v->encode;
-    out->decode = v->decode;
-    out->text = u->text;
-    out->unet = u->unet;
-    out->prompt = u->prompt;
-    out->residents_at = phases_before_decode(out);
-}
-
-static void set_ring(plan *out, size_t ring, size_t residents)
-{
-    out->ring = ring;
-    out->residents = residents;
-    out->region = num_max(out->residents_at + residents, out->decode);
-    out->arena = plan_region_at(out) + out->region + out->zone;
-}
-
-/* The smallest ring that takes what is inside at once. */
-static size_t smallest_ring(const planner *k, const vae_way *v, const unet_way *u)
-{
-    return num_align(stream_ring_min(k->m->p, num_max(v->inside, u->inside)), SCRATCH_ALIGN);
-}
-
-static bool needs_transfer(const planner *k, uint32_t seg)
-{
-    return seg != SEG_VECTORS && seg != SEG_TOKENS && (seg != SEG_VAE_ENCODE || k->p->encodes) &&
-           (seg != SEG_VAE_DECODE || k->p->decodes);
-}
-
-/* More than everything that ever travels is of no use; `resident`: what does not (NULL: none). */
-static size_t useful_ring(const planner *k, const bool *resident)
-{
-    const pack *p = k->m->p;
-    size_t sum = stream_span(pack_biggest(p));
-    for (int i = 0; i < n_pack_chunks(p); i++)
-        if (needs_transfer(k, pack_chunk_at(p, i)->segment) && !(resident && resident[i]))
-            sum += stream_span(pack_chunk_at(p, i)->bytes);
-    return num_align(sum, SCRATCH_ALIGN);
-}
-
-static size_t ring_of(const planner *k, size_t wish, size_t smallest, const bool *resident)
-{
-    const size_t asked = k->o->ring_bytes ? (size_t)k->o->ring_bytes : wish;
-    const size_t ring = num_min(asked, useful_ring(k, resident));
-    return num_align(num_max(ring, smallest), SCRATCH_ALIGN);
-}
-
-/* How many chunks of a matrix are multiplied together: as many as the device takes, and the ring
- * while as many more travel. */
-static int together_of(const planner *k, size_t ring)
-{
-    const pack *p = k->m->p;
-    const size_t chunk = stream_span(pack_biggest(p));
-    const int most = dev_max_blocks(k->target);
-    int n = k->o->together > 0 && k->o->together < most ? k->o->together : most;
-    while (n > 1 && stream_ring_min(p, 2 * (size_t)n * chunk) > ring)
-        n /= 2;
-    return n;
+    return ring_size_smallest(f->step.p, s->inside);
 }
 
 /* The smallest that the options leave. */
-static size_t least_ring(const planner *k, const vae_way *v, const unet_way *u)
+static size_t least_ring(const plan_facts *f, const phase_sizes *s)
 {
-    return ring_of(k, 0, smallest_ring(k, v, u), NULL);
+    return ring_size_fit(f->job.p, f->o, 0, smallest_ring(f, s), NULL);
 }
 
-/* ---- time ---- */
-
-static const refine_rates *rates_of(const plan *p, uint32_t seg)
+static size_t least_arena(const plan_facts *f, const phase_sizes *s)
 {
-    if (seg == SEG_VAE_ENCODE || seg == SEG_VAE_DECODE)
-        return &p->vae_rates;
-    return seg == SEG_TEXT || seg == SEG_ONCE ? &p->text_rates : &p->rates;
+    return lay_out_arena(f, s, least_ring(f, s), 0).bytes;
 }
 
-static void set_seconds(planner *k)
+static bool ways_fit(const plan_facts *f, const phase_sizes *s)
 {
-    for (int i = 0; i < n_pack_chunks(k->m->p); i++)
-        k->out->seconds[i] = cost_seconds(rates_of(k->out, pack_chunk_at(k->m->p, i)->segment),
-                                          k->out->work[i]);
+    return least_arena(f, s) <= f->limits.device;
 }
 
-simulate_result plan_simulate(const plan *p, const model *m, const pipeline *pipe,
-                              const refine_rates *rates, const double *seconds)
+/* Completes what a step is like, as the UNet's with these rates. */
+static simulate_result simulate_unet(simulate_config c, const pack *p, const refine_rates *rates)
 {
-    simulate_config c = { .p = m->p,
-                          .passes = pipeline_passes(pipe),
-                          .together = p->together,
-                          .seconds = seconds,
-                          .resident = p->is_resident,
-                          .cached = p->is_cached,
-                          .ring_bytes = p->ring,
-                          .slots = p->slots,
-                          .disk = rates->disk,
-                          .decode = rates->decode,
-                          .copy = rates->copy };
     if (!cost_known(rates))
         return (simulate_result){ 0 };
-    pack_segment(m->p, SEG_UNET, &c.first, &c.end);
+    c.p = p;
+    c.disk = rates->disk;
+    c.decode = rates->decode;
+    c.copy = rates->copy;
+    pack_segment(p, SEG_UNET, &c.first, &c.end);
     return simulate_step(&c);
 }
 
-static double predict_plan_step(planner *k)
+static int passes_of(const plan_facts *f, unet_way way)
 {
-    k->out->predicted = plan_simulate(k->out, k->m, k->p, &k->out->rates, k->out->seconds);
-    return k->out->predicted.step;
+    return pipeline_passes_of(f->job.p->batch, way.per_pass);
 }
 
-/* Bytes of the transfer probe's requests; 0: it does not fit. */
-static size_t probe_request(const planner *k)
+/* The notes hold the seconds (and the ranking) of the candidate's UNet. */
+static evaluation evaluate_candidate(const plan_facts *f, const plan_candidate *c,
+                                     const chunk_notes *n)
 {
-    const size_t sizes[] = { PROBE_REQUEST, PROBE_SMALL_REQUEST };
-    for (int i = 0; i < 2; i++)
-        if (k->heap + probe_host_memory(sizes[i]) <= k->out->host_limit &&
-            probe_device_memory(sizes[i]) <= k->out->device_limit)
-            return sizes[i];
-    return 0;
+    const simulate_config step = { .passes = passes_of(f, c->ways.unet),
+                                   .together = c->together,
+                                   .seconds = n->seconds,
+                                   .resident = n->resident,
+                                   .ring_bytes = c->ring,
+                                   .slots = f->slots };
+    const size_t residents = placement_residents(n->resident, &f->step, c->residents, n->ranked,
+                                                 c->room);
+    return (evaluation){ .candidate = *c,
+                         .arena = lay_out_arena(f, &c->ways.phases, c->ring, residents),
+                         .predicted = simulate_unet(step, f->step.p, &f->rates.unet) };
 }
 
-static int most_per_pass(const planner *k)
+/* ---- the smallest ---- */
+
+/* What the options leave of them, the most wanted first. */
+static int list_vae_ways(const refine_options *o, vae_way out[N_SPILLS * N_BANDS])
 {
-    const int batch = k->p->batch;
-    return k->o->per_pass > 0 && k->o->per_pass < batch ? k->o->per_pass : batch;
+    const int first = o->spill == 2 ? N_SPILLS - 1 : 0, end = o->spill == 1 ? 1 : N_SPILLS;
+    int n = 0;
+    for (int s = first; s < end; s++)
+        for (int b = o->band_rows ? N_BANDS - 1 : 0; b < N_BANDS; b++)
+            out[n++] = (vae_way){ .band_rows = o->band_rows ? o->band_rows : BANDS[b],
+                                  .spill_from = SPILLS[s] };
+    return n;
 }
 
-/* What was not measured is taken to be as in the UNet: text has norms too, and the VAE's may not
- * have fitted. */
-static void fill_missing_rates(refine_rates *r, const refine_rates *by)
+static int most_per_pass(const pipeline *p, const refine_options *o)
 {
-    r->linear = r->linear > 0 ? r->linear : by->linear;
-    r->conv = r->conv > 0 ? r->conv : by->conv;
-    r->attention = r->attention > 0 ? r->attention : by->attention;
-    r->memory = r->memory > 0 ? r->memory : by->memory;
+    return o->per_pass > 0 && o->per_pass < p->batch ? o->per_pass : p->batch;
 }
 
-static dtype stored_as(const planner *k) { return model_quantised(k->m) ? DT_I8G64 : DT_F16; }
-
-/* Of each phase, in its own types and shapes. */
-static void probe_compute(planner *k)
+/* The smallest arena there is: no band is larger, no more items share a pass than asked. */
+static refine_status find_smallest(evaluation *out, const plan_facts *f, const chunk_notes *n,
+                                   refine_error *err)
 {
-    plan *out = k->out;
-    const dtype stored = stored_as(k);
-    const bool pictures = k->p->encodes || k->p->decodes;
-    forward_ctx r;
-    plan_precision(&r, k->target, k->p->act);
-    const struct {
-        bool runs;
-        refine_rates *into;
-        cost_job job;
-    } jobs[] = {
-        { true, &out->rates, cost_job_unet(k->p, most_per_pass(k), stored) },
-        { true, &out->text_rates, cost_job_text(k->p, stored) },
-        { pictures, &out->vae_rates, cost_job_vae(k->p, r.vae_act, stored) },
-        { pictures, &out->vae_rates, cost_job_vae_attention(k->p, stored) },
-    };
-    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
-        if (jobs[i].runs)
-            cost_probe(jobs[i].into, k->target, &jobs[i].job, out->device_limit);
-    fill_missing_rates(&out->text_rates, &out->rates);
-    fill_missing_rates(&out->vae_rates, &out->rates);
-}
+    const int band = f->o->band_rows ? f->o->band_rows : BAND_UNIT;
+    const unet_way narrow = { .per_pass = f->o->per_pass ? most_per_pass(f->job.p, f->o) : 1 };
+    vae_way ways[N_SPILLS * N_BANDS];
+    phase_sizes of_unet, of_vae;
+    plan_candidate least = { .together = 1, .residents = PLACEMENT_SPREAD, .room = 0 };
+    size_t smallest = SIZE_MAX;
 
-/* A GPU that has had nothing to do runs at a fraction of its clock, and so does its link. */
-static void warm_up_device(planner *k)
-{
-    const cost_job j = cost_job_unet(k->p, most_per_pass(k), stored_as(k));
-    if (dev_is_async(k->target) && !cost_known(&k->o->rates))
-        cost_warm_up(k->target, &j, k->out->device_limit);
-}
-
-/* Rates that are given are not probed, nor those whose probe would not fit. */
-static void set_rates(planner *k)
-{
-    refine_rates *r = &k->out->rates;
-    const int most = k->o->decode_threads > 0 ? k->o->decode_threads : DEFAULT_WORKERS;
-    const size_t request = probe_request(k);
-
-    warm_up_device(k);
-    *r = k->o->rates;
-    if (request && (r->disk <= 0 || r->decode <= 0 || r->copy <= 0)) {
-        const probe_rates t = probe_transfers(k->target, k->m->p, k->first, k->end,
-                                              (int)k->o->reader, request);
-        r->disk = r->disk > 0 ? r->disk : t.disk;
-        r->decode = r->decode > 0 ? r->decode : t.decode * most;
-        r->copy = r->copy > 0 ? r->copy : t.copy;
+    TRY(dry_run_unet(&of_unet, &f->job, narrow, n->work, err));
+    const int n_ways = list_vae_ways(f->o, ways);
+    for (int i = 0; i < n_ways; i++) {
+        if (ways[i].band_rows != band)
+            continue;
+        TRY(dry_run_vae(&of_vae, &f->job, ways[i], NULL, err));
+        const phase_sizes both = phase_sizes_join(&of_vae, &of_unet);
+        if (least_arena(f, &both) < smallest) {
+            smallest = least_arena(f, &both);
+            least.ways = (phase_ways){ ways[i], narrow, both };
+        }
     }
-    if (k->o->disk_limit > 0 && r->disk > k->o->disk_limit)
-        r->disk = k->o->disk_limit;
-    if (k->o->copy_limit > 0 && r->copy > k->o->copy_limit)
-        r->copy = k->o->copy_limit;
-    k->out->text_rates = k->out->vae_rates = *r;
-    /* The referee would take seconds, and nobody asks it for speed. */
-    if (strcmp(dev_name(k->target), "ref") != 0)
-        probe_compute(k);
-}
-
-/* ---- residents ---- */
-
-typedef struct candidate {
-    int chunk;
-    uint64_t macs, bytes;
-} candidate;
-
-/* Least compute for each byte first: such chunks are the ones whose transfer cannot hide. */
-static int compare_candidates(const void *pa, const void *pb)
-{
-    const candidate *a = pa, *b = pb;
-    const double ra = (double)a->macs / (double)a->bytes, rb = (double)b->macs / (double)b->bytes;
-    if (ra != rb)
-        return ra < rb ? -1 : 1;
-    return (a->chunk > b->chunk) - (a->chunk < b->chunk);
-}
-
-static size_t resident_bytes(const pack *p, int chunk)
-{
-    return num_align(pack_chunk_at(p, chunk)->bytes, SCRATCH_ALIGN);
-}
-
-static refine_status rank_candidates(planner *k, candidate **out, refine_error *err)
-{
-    const int n = k->end - k->first;
-    candidate *c = mem_calloc((size_t)n + 1, sizeof *c);
-    if (!c)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    for (int i = 0; i < n; i++) {
-        const int chunk = k->first + i;
-        c[i] = (candidate){ chunk, dev_work_macs(k->out->work[chunk]),
-                            resident_bytes(k->m->p, chunk) };
-    }
-    qsort(c, (size_t)n, sizeof *c, compare_candidates);
-    *out = c;
+    least.ring = least_ring(f, &least.ways.phases);
+    rates_apply(n->seconds, &f->rates, f->step.p, n->work);
+    *out = evaluate_candidate(f, &least, n);
     return REFINE_OK;
 }
 
-/* Bytes that residents may take beside this ring. */
-static uint64_t room_for_residents(planner *k, size_t ring)
+/* ---- choosing: the ways of the phases ---- */
+
+/* The first way of the VAE that lets the smallest ring fit, or the smallest. */
+static refine_status choose_vae(vae_way *out, phase_sizes *sizes, const plan_facts *f,
+                                const phase_sizes *of_unet, dev_work *work, refine_error *err)
 {
-    plan *out = k->out;
-    set_ring(out, ring, 0);
-    const uint64_t left = out->device_limit - (out->arena - out->region + out->residents_at);
-    const uint64_t wanted = k->o->resident_bytes ? k->o->resident_bytes : left;
+    vae_way ways[N_SPILLS * N_BANDS];
+    const int n = list_vae_ways(f->o, ways);
+    for (int i = 0; i < n; i++) {
+        *out = ways[i];
+        TRY(dry_run_vae(sizes, &f->job, ways[i], work, err));
+        const phase_sizes both = phase_sizes_join(sizes, of_unet);
+        if (ways_fit(f, &both))
+            break;
+    }
+    return REFINE_OK;
+}
+
+/* With so many items in a pass; `work` becomes that of the ways chosen.  All norms of the UNet are
+ * written out where that fits beside the way the VAE goes, which they are not worth changing:
+ * convolutions that normalise while they read take the longer. */
+static refine_status choose_ways(phase_ways *out, const plan_facts *f, int per_pass, dev_work *work,
+                                 refine_error *err)
+{
+    const unet_way fused = { .per_pass = per_pass },
+                   written = { .per_pass = per_pass, .norms_anywhere = true };
+    phase_sizes of_fused, of_written, of_vae;
+    vae_way chosen = { 0 };
+
+    TRY(dry_run_unet(&of_fused, &f->job, fused, work, err));
+    TRY(choose_vae(&chosen, &of_vae, f, &of_fused, work, err));
+    TRY(dry_run_unet(&of_written, &f->job, written, work, err));
+    *out = (phase_ways){ chosen, written, phase_sizes_join(&of_vae, &of_written) };
+    if (ways_fit(f, &out->phases))
+        return REFINE_OK;
+    *out = (phase_ways){ chosen, fused, phase_sizes_join(&of_vae, &of_fused) };
+    return dry_run_unet(&of_fused, &f->job, fused, work, err); /* for its work */
+}
+
+/* ---- choosing: ring and residents ---- */
+
+/* Bytes that residents may take beside this ring. */
+static uint64_t room_for_residents(const plan_facts *f, const phase_sizes *s, size_t ring)
+{
+    const arena_layout bare = lay_out_arena(f, s, ring, 0);
+    const uint64_t left = arena_layout_room(&bare, f->limits.device);
+    const uint64_t wanted = f->o->resident_bytes ? f->o->resident_bytes : left;
     return wanted == UINT64_MAX ? 0 : num_min(left, wanted);
 }
 
-static void clear_residents(planner *k)
+/* This ring with the residents that are predicted to be better. */
+static evaluation choose_residents(const plan_facts *f, const phase_ways *w, size_t ring,
+                                   const chunk_notes *n)
 {
-    memset(k->out->is_resident, 0, (size_t)n_pack_chunks(k->m->p) * sizeof *k->out->is_resident);
+    plan_candidate c = { .ways = *w,
+                         .ring = ring,
+                         .together = ring_size_together(f->step.p, ring, f->o->together,
+                                                        dev_max_blocks(f->job.target)),
+                         .residents = PLACEMENT_SPREAD,
+                         .room = room_for_residents(f, &w->phases, ring) };
+    const evaluation spread = evaluate_candidate(f, &c, n);
+    c.residents = PLACEMENT_RANKED;
+    const evaluation ranked = evaluate_candidate(f, &c, n);
+    return c.room > 0 && spread.predicted.step < ranked.predicted.step * (1 - SAME_STEP) ? spread
+                                                                                         : ranked;
 }
 
-/* As many as fit in the order of the ranking: best where little fits. */
-static size_t take_ranked(planner *k, const candidate *c, uint64_t room)
+/* The ring gives back what is of no use beside these residents, down to a launch: a step is
+ * foretold for the first use of residents too, by way of the ring. */
+static evaluation shrink_ring(const plan_facts *f, const evaluation *e, const chunk_notes *n)
 {
-    size_t sum = 0;
-    clear_residents(k);
-    for (int i = 0; i < k->end - k->first; i++) {
-        if (sum + c[i].bytes > room)
-            continue;
-        k->out->is_resident[c[i].chunk] = true;
-        sum += (size_t)c[i].bytes;
-    }
-    return sum;
+    plan_candidate c = e->candidate;
+    (void)evaluate_candidate(f, &c, n); /* notes its residents */
+    const size_t launch = num_min(c.ring, ring_size_of_launch(f->step.p, c.together));
+    const size_t least = num_max(smallest_ring(f, &c.ways.phases), launch);
+    c.ring = ring_size_fit(f->job.p, f->o, c.ring, least, n->resident);
+    return evaluate_candidate(f, &c, n);
 }
 
-/* Chunks of the step that are not in `without` (NULL: all), spread evenly over it, into `chosen`
- * (Bresenham): as many as fit `room`.  Returns their bytes. */
-static size_t spread_chunks(planner *k, bool *chosen, const bool *without, uint64_t room,
-                            size_t (*bytes_of)(const pack *, int))
+/* The ring that leaves the fastest step, with its residents, which are noted.  The largest that
+ * fits first: in doubt, the larger. */
+static evaluation choose_ring(const plan_facts *f, const phase_ways *w, const chunk_notes *n)
 {
-    const pack *p = k->m->p;
-    double all = 0, due = 0;
-    size_t sum = 0;
+    evaluation best = { 0 };
+    size_t last = 0;
 
-    for (int i = k->first; i < k->end; i++)
-        all += without && without[i] ? 0.0 : (double)bytes_of(p, i);
-    for (int i = k->first; i < k->end; i++) {
-        const size_t bytes = bytes_of(p, i);
-        chosen[i] = false;
-        if (without && without[i])
-            continue;
-        due += (double)bytes * ((double)room / all);
-        if (due < (double)bytes || sum + bytes > room)
-            continue;
-        due -= (double)bytes;
-        chosen[i] = true;
-        sum += bytes;
-    }
-    return sum;
-}
-
-/* Best where much fits, as the link then never starves long. */
-static size_t take_spread(planner *k, uint64_t room)
-{
-    return spread_chunks(k, k->out->is_resident, NULL, room, resident_bytes);
-}
-
-/* The arena with this ring and the residents that are predicted to be better. */
-static void fill_residents(planner *k, const candidate *c, size_t ring)
-{
-    const uint64_t room = room_for_residents(k, ring);
-
-    set_ring(k->out, ring, take_spread(k, room));
-    const double evenly = predict_plan_step(k);
-    set_ring(k->out, ring, take_ranked(k, c, room));
-    if (room > 0 && evenly < predict_plan_step(k) * (1 - SAME_STEP))
-        set_ring(k->out, ring, take_spread(k, room));
-}
-
-/* The ring that leaves the fastest step, with its residents.  The largest that fits first: in
- * doubt, the larger. */
-static refine_status choose_ring(planner *k, size_t smallest, refine_error *err)
-{
-    plan *out = k->out;
-    candidate *c = NULL;
-    double best = -1;
-    size_t chosen = smallest, last = 0;
-    int together = 1;
-
-    TRY(rank_candidates(k, &c, err));
-    set_seconds(k);
+    rates_apply(n->seconds, &f->rates, f->step.p, n->work);
+    placement_rank(n->ranked, &f->step, n->work);
     for (int i = 0; i < N_RINGS; i++) {
-        const size_t ring = ring_of(k, RINGS[i], smallest, NULL);
-        set_ring(out, ring, 0);
-        if (out->arena > out->device_limit || ring == last)
+        const size_t ring = ring_size_fit(f->job.p, f->o, RINGS[i], smallest_ring(f, &w->phases),
+                                          NULL);
+        if (ring == last || lay_out_arena(f, &w->phases, ring, 0).bytes > f->limits.device)
             continue;
-        out->together = together_of(k, ring);
-        fill_residents(k, c, ring);
-        const double step = predict_plan_step(k);
-        const double worth = out->together < together ? WORTH_SMALLER_LAUNCHES : SAME_STEP;
-        if (best < 0 || step < best * (1 - worth)) {
-            best = step;
-            chosen = ring;
-            together = out->together;
-        }
+        const evaluation e = choose_residents(f, w, ring, n);
+        const bool smaller = e.candidate.together < best.candidate.together;
+        const double worth = smaller ? WORTH_SMALLER_LAUNCHES : SAME_STEP;
+        if (last == 0 || e.predicted.step < best.predicted.step * (1 - worth))
+            best = e;
         last = ring;
     }
-    out->together = together_of(k, chosen);
-    fill_residents(k, c, chosen);
-    /* A step is foretold for the first use of residents too, by way of the ring. */
-    const size_t inside = (size_t)out->together * stream_span(pack_biggest(k->m->p));
-    const size_t least = num_min(chosen, stream_ring_min(k->m->p, inside));
-    set_ring(out, ring_of(k, chosen, num_max(smallest, least), out->is_resident), out->residents);
-    (void)predict_plan_step(k);
-    mem_free(c);
-    return REFINE_OK;
-}
-
-/* ---- choosing ---- */
-
-/* The first way of the VAE that lets the smallest ring fit, or the smallest. */
-static refine_status choose_vae(planner *k, const unet_way *u, vae_way *v, refine_error *err)
-{
-    for (int s = 0; s < N_SPILLS; s++)
-        for (int b = 0; b < N_BANDS; b++) {
-            if ((k->o->spill == 1 && s > 0) || (k->o->spill == 2 && s < N_SPILLS - 1) ||
-                (k->o->band_rows && b + 1 < N_BANDS))
-                continue;
-            *v = (vae_way){ .band = k->o->band_rows ? k->o->band_rows : BANDS[b],
-                            .spill_from = SPILLS[s] };
-            TRY(dry_run_vae(k, v, err));
-            set_ways(k, v, u);
-            set_ring(k->out, least_ring(k, v, u), 0);
-            if (k->out->arena <= k->out->device_limit)
-                return REFINE_OK;
-        }
-    return REFINE_OK;
-}
-
-/* The smallest device ceiling there is. */
-static refine_status find_smallest(planner *k, vae_way *least, unet_way *u, refine_error *err)
-{
-    size_t smallest = SIZE_MAX;
-    *u = (unet_way){ .per_pass = k->o->per_pass ? most_per_pass(k) : 1 };
-    TRY(dry_run_unet(k, u, err));
-    for (int s = 0; s < N_SPILLS; s++) {
-        vae_way v = { .band = k->o->band_rows ? k->o->band_rows : BAND_UNIT,
-                      .spill_from = SPILLS[s] };
-        if ((k->o->spill == 1 && s > 0) || (k->o->spill == 2 && s < N_SPILLS - 1))
-            continue;
-        TRY(dry_run_vae(k, &v, err));
-        set_ways(k, &v, u);
-        set_ring(k->out, least_ring(k, &v, u), 0);
-        if (k->out->arena < smallest) {
-            smallest = k->out->arena;
-            *least = v;
-        }
-    }
-    k->out->smallest_device = smallest;
-    return REFINE_OK;
-}
-
-/* All norms of the UNet are written out where that fits beside the way the VAE goes, which they are
- * not worth changing: convolutions that normalise while they read take the longer. */
-static refine_status choose_norms(planner *k, unet_way *u, const vae_way *v, refine_error *err)
-{
-    unet_way out = *u;
-    out.norms_anywhere = true;
-    TRY(dry_run_unet(k, &out, err));
-    set_ways(k, v, &out);
-    set_ring(k->out, least_ring(k, v, &out), 0);
-    if (k->out->arena > k->out->device_limit) {
-        TRY(dry_run_unet(k, u, err)); /* the work is that of the last replay */
-        set_ways(k, v, u);
-        set_ring(k->out, least_ring(k, v, u), 0);
-        return REFINE_OK;
-    }
-    *u = out;
-    return REFINE_OK;
-}
-
-/* With `n` items in a pass. */
-static refine_status choose_ways(planner *k, int n, vae_way *v, unet_way *u, refine_error *err)
-{
-    *u = (unet_way){ .per_pass = n };
-    TRY(dry_run_unet(k, u, err));
-    TRY(choose_vae(k, u, v, err));
-    return choose_norms(k, u, v, err);
+    assert(last > 0 && "ways were chosen that do not fit");
+    return shrink_ring(f, &best, n);
 }
 
 /* Passes are shared by as many items as fit, unless fewer are predicted to be faster. */
-static refine_status choose_unet(planner *k, vae_way *v, unet_way *u, refine_error *err)
+static refine_status choose_candidate(evaluation *out, const plan_facts *f, const chunk_notes *n,
+                                      refine_error *err)
 {
+    const int most = most_per_pass(f->job.p, f->o), least = f->o->per_pass ? most : 1;
+    int chosen = least;
     double best = -1;
-    int chosen = 1;
+    phase_ways w;
 
-    for (int n = most_per_pass(k); n >= 1; n = n > 1 ? (n + 1) / 2 : 0) {
-        TRY(choose_ways(k, n, v, u, err));
-        if (k->out->arena <= k->out->device_limit) {
-            TRY(choose_ring(k, smallest_ring(k, v, u), err));
-            const double step = k->out->predicted.step;
-            if (best < 0 || step < best * (1 - SAME_STEP)) {
-                best = step;
-                chosen = n;
-            }
+    for (int many = most; many >= least; many = many > 1 ? (many + 1) / 2 : 0) {
+        TRY(choose_ways(&w, f, many, n->work, err));
+        if (!ways_fit(f, &w.phases))
+            continue;
+        const double step = choose_ring(f, &w, n).predicted.step;
+        if (best < 0 || step < best * (1 - SAME_STEP)) {
+            best = step;
+            chosen = many;
         }
-        if (k->o->per_pass)
-            break;
     }
-    TRY(choose_ways(k, k->o->per_pass ? most_per_pass(k) : chosen, v, u, err));
-    return choose_ring(k, smallest_ring(k, v, u), err);
-}
-
-/* ---- host ---- */
-
-/* `others`: host memory besides the stream's and what was taken before. */
-static void choose_staging(planner *k, size_t others)
-{
-    plan *out = k->out;
-    const pack *p = k->m->p;
-    const int wanted = k->o->decode_threads;
-    const size_t fixed = k->heap + others + (size_t)k->o->caller_bytes;
-
-    out->caller = (size_t)k->o->caller_bytes;
-
-    out->workers = wanted > 0 ? wanted : DEFAULT_WORKERS;
-    for (out->slots = DEFAULT_SLOTS; out->slots > SMALLEST_SLOTS; out->slots--)
-        if (fixed + stream_host_bytes(p, out->slots, out->workers, out->zone > 0) <=
-            out->host_limit)
-            break;
-    if (wanted <= 0 &&
-        fixed + stream_host_bytes(p, out->slots, out->workers, out->zone > 0) > out->host_limit)
-        out->workers = 1;
-    out->staging = stream_staging_bytes(p, out->slots, out->zone > 0);
-    out->host = fixed + stream_host_bytes(p, out->slots, out->workers, out->zone > 0);
-    out->smallest_host = fixed + stream_host_bytes(p, SMALLEST_SLOTS, wanted > 0 ? wanted : 1,
-                                                   out->zone > 0);
-}
-
-static size_t host_left(const plan *p)
-{
-    return p->host < p->host_limit ? (size_t)p->host_limit - p->host : 0;
-}
-
-/* Feature maps that leave the device go to host memory as far as it reaches, then to a file. */
-static void split_spill_memory(plan *out, size_t bytes)
-{
-    out->spill_host = num_min(bytes, host_left(out));
-    out->spill_host -= out->spill_host % SCRATCH_ALIGN;
-    out->spill_file = bytes - out->spill_host;
-    out->host += out->spill_host;
-}
-
-/* Over those that are read in a step, so that the disk is asked evenly too. */
-static void spread_cache(planner *k, size_t room)
-{
-    plan *out = k->out;
-    out->cached = spread_chunks(k, out->is_cached, out->is_resident, room, stream_cached_bytes);
-}
-
-/* The smallest cache that is as good as the largest. */
-static void choose_cache(planner *k)
-{
-    enum { PARTS = 8 };
-    plan *out = k->out;
-    const uint64_t wanted = k->o->cached_bytes;
-    size_t room = host_left(out);
-
-    (void)predict_plan_step(k);
-    if (wanted == UINT64_MAX || (wanted == 0 && !cost_known(&out->rates)))
-        return;
-    if (wanted != 0)
-        room = (size_t)num_min(room, wanted);
-    spread_cache(k, room);
-    const double best = predict_plan_step(k);
-    for (size_t part = 0; part < PARTS && wanted == 0; part++) {
-        spread_cache(k, room / PARTS * part);
-        if (predict_plan_step(k) <= best * (1 + WORTH_CACHING))
-            break;
-        spread_cache(k, room);
-    }
-    (void)predict_plan_step(k);
-    out->host += out->cached;
-}
-
-/* ---- ceilings ---- */
-
-/* Memory that can be had without swapping, by the kernel's own estimate. */
-static uint64_t available_memory(void)
-{
-    unsigned long long kib = 0;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-            break;
-    if (f)
-        (void)fclose(f);
-    return kib ? (uint64_t)kib << 10 : (uint64_t)4 << 30;
-}
-
-/* What the arena may have of a device's own memory: a margin stays free for the desktop. */
-static uint64_t device_default(planner *k)
-{
-    const uint64_t margin = 256 * MIB;
-    const uint64_t taken = dev_is_discrete(k->target) ? margin : margin + k->out->host_limit;
-    const uint64_t free_bytes = dev_is_discrete(k->target) ? dev_memory_free(k->target)
-                                                           : available_memory();
-    return free_bytes > taken ? free_bytes - taken : free_bytes / 2;
-}
-
-static void set_memory_limits(planner *k)
-{
-    plan *out = k->out;
-    const uint64_t host_default = 512 * MIB, ceiling = k->o->vram_bytes;
-
-    out->overhead = dev_overhead(k->target);
-    out->host_limit = k->o->ram_bytes ? k->o->ram_bytes : host_default;
-    out->device_limit = ceiling == 0              ? device_default(k)
-                        : ceiling > out->overhead ? ceiling - out->overhead
-                                                  : 0;
-}
-
-static double mib_up(uint64_t bytes) { return (double)((bytes + MIB - 1) / MIB); }
-
-static refine_status fail_over_budget(refine_error *err, const char *what, const char *option,
-                                      uint64_t limit, uint64_t smallest, double step)
-{
-    char time[64] = "";
-    if (step > 0)
-        (void)snprintf(time, sizeof time, " (then about %.3g s a step)", step);
-    return refine_fail(err, REFINE_EBUDGET,
-                       "%s memory: this image needs at least %.0fM, the ceiling is %.0fM; "
-                       "use %s %.0fM%s or a smaller image",
-                       what, mib_up(smallest), (double)(limit / MIB), option, mib_up(smallest),
-                       time);
-}
-
-/* The step of the smallest plan, which `out` becomes. */
-static double predict_smallest(planner *k, const vae_way *v, const unet_way *u)
-{
-    set_ways(k, v, u);
-    set_ring(k->out, least_ring(k, v, u), 0);
-    k->out->together = 1;
-    set_seconds(k);
-    return predict_plan_step(k);
-}
-
-/* ---- the whole ---- */
-
-static void count_step(planner *k)
-{
-    plan *out = k->out;
-    const uint64_t passes = (uint64_t)pipeline_passes(k->p);
-    for (int i = k->first; i < k->end; i++) {
-        const pack_chunk *c = pack_chunk_at(k->m->p, i);
-        out->step_bytes += passes * c->bytes;
-        out->step_copied += out->is_resident[i] ? 0 : passes * c->bytes;
-        out->step_read += out->is_resident[i] || out->is_cached[i] ? 0 : passes * c->stored_bytes;
-    }
-}
-
-/* A transfer and its use leave eight events at most; phases and steps are few. */
-static size_t events_of(const planner *k)
-{
-    enum { TRIP = 8, OTHERS = 4096 };
-    const pack *p = k->m->p;
-    const size_t step = (size_t)(k->end - k->first) * (size_t)pipeline_passes(k->p);
-    return OTHERS + TRIP * ((size_t)n_pack_chunks(p) * (size_t)(1 + k->p->images) +
-                            step * (size_t)k->p->steps);
-}
-
-static refine_status choose_plan(planner *k, refine_error *err)
-{
-    plan *out = k->out;
-    vae_way v;
-    unet_way u;
-
-    set_memory_limits(k);
-    choose_staging(k, 0);
-    set_rates(k);
-    TRY(find_smallest(k, &v, &u, err));
-    const double smallest_step = predict_smallest(k, &v, &u);
-    if (out->arena > out->device_limit)
-        return fail_over_budget(err, "device", "--vram", out->device_limit + out->overhead,
-                                out->smallest_device + out->overhead, smallest_step);
-    TRY(choose_unet(k, &v, &u, err));
-    if (k->o->trace)
-        out->trace_events = events_of(k);
-    choose_staging(k, (v.spill ? spill_overhead(1) : 0) +
-                          (k->o->trace ? trace_memory(out->trace_events) : 0) +
-                          (k->j->layer_output ? layer_outputs_bytes() : 0));
-    split_spill_memory(out, v.spill);
-    if (out->host > out->host_limit)
-        return fail_over_budget(err, "host", "--ram", out->host_limit, out->smallest_host,
-                                out->predicted.step);
-    choose_cache(k);
-    count_step(k);
+    TRY(choose_ways(&w, f, chosen, n->work, err)); /* what is noted is of the last one tried */
+    *out = choose_ring(f, &w, n);
     return REFINE_OK;
 }
 
-refine_status plan_make(plan *out, const model *m, pipeline *p, dev *d, const refine_options *o,
-                        const refine_job *j, refine_error *err)
+/* ---- the plan ---- */
+
+simulate_result plan_simulate(const plan *p, const model *m, const refine_rates *rates,
+                              const double *seconds)
+{
+    const simulate_config step = { .passes = p->passes,
+                                   .together = p->together,
+                                   .seconds = seconds,
+                                   .resident = p->is_resident,
+                                   .cached = p->is_cached,
+                                   .ring_bytes = p->arena.ring,
+                                   .slots = p->host.slots };
+    return simulate_unet(step, m->p, rates);
+}
+
+static void adopt_evaluation(plan *out, const plan_facts *f, const evaluation *e)
+{
+    const plan_candidate *c = &e->candidate;
+    out->vae = c->ways.vae;
+    out->unet = c->ways.unet;
+    out->passes = passes_of(f, c->ways.unet);
+    out->together = c->together;
+    out->phases = c->ways.phases;
+    out->arena = e->arena;
+    out->predicted = e->predicted;
+}
+
+/* A transfer and its use leave eight events at most; phases and steps are few. */
+static size_t count_events(const plan *p, const plan_facts *f)
+{
+    enum { TRIP = 8, OTHERS = 4096 };
+    const pipeline *pipe = f->job.p;
+    const size_t step = (size_t)(f->step.end - f->step.first) * (size_t)p->passes;
+    return OTHERS + TRIP * ((size_t)n_pack_chunks(f->step.p) * (size_t)(1 + pipe->images) +
+                            step * (size_t)pipe->steps);
+}
+
+static double predict_cached_step(const plan *p, const plan_facts *f, size_t room)
+{
+    (void)placement_cache(p->is_cached, &f->step, p->is_resident, room);
+    return plan_simulate(p, f->job.p->m, &p->rates.unet, p->seconds).step;
+}
+
+/* The smallest cache that is as good as the largest. */
+static size_t choose_cache_room(const plan *p, const plan_facts *f, size_t room)
+{
+    enum { PARTS = 8 };
+    const double best = predict_cached_step(p, f, room);
+    for (size_t part = 0; part < PARTS; part++)
+        if (predict_cached_step(p, f, room / PARTS * part) <= best * (1 + WORTH_CACHING))
+            return room / PARTS * part;
+    return room;
+}
+
+/* With what the host has left; a cache whose worth is not known is made if it is asked for. */
+static void choose_cache(plan *p, const plan_facts *f)
+{
+    const uint64_t wanted = f->o->cached_bytes;
+    size_t room = host_memory_cache_room(&p->host, wanted, p->limits.host);
+    if (wanted == 0)
+        room = cost_known(&p->rates.unet) ? choose_cache_room(p, f, room) : 0;
+    const size_t cached = placement_cache(p->is_cached, &f->step, p->is_resident, room);
+    p->host = host_memory_with_cache(p->host, cached);
+    p->predicted = plan_simulate(p, f->job.p->m, &p->rates.unet, p->seconds);
+}
+
+static void count_step(plan *p, const chunk_range *step)
+{
+    const uint64_t passes = (uint64_t)p->passes;
+    for (int i = step->first; i < step->end; i++) {
+        const pack_chunk *c = pack_chunk_at(step->p, i);
+        p->step_bytes += passes * c->bytes;
+        p->step_copied += p->is_resident[i] ? 0 : passes * c->bytes;
+        p->step_read += p->is_resident[i] || p->is_cached[i] ? 0 : passes * c->stored_bytes;
+    }
+}
+
+/* heap: bytes taken before.  ranked: room for the UNet's chunks. */
+static refine_status choose_plan(plan *out, const dry_run_job *job, const refine_options *o,
+                                 const refine_job *j, size_t heap, ranked_chunk *ranked,
+                                 refine_error *err)
+{
+    const pack *p = job->p->m->p;
+    const bool guards = job->zone > 0;
+    const chunk_notes notes = { out->work, out->seconds, ranked, out->is_resident };
+    evaluation smallest, best;
+
+    out->limits = limits_find(job->target, o);
+    out->host = host_memory_fit(p, o, heap, out->limits.host, guards);
+    out->rates = rates_find(job->p, job->target, o, &out->limits, heap, most_per_pass(job->p, o));
+    plan_facts f = { .job = *job,
+                     .o = o,
+                     .step = { .p = p },
+                     .limits = out->limits,
+                     .rates = out->rates,
+                     .slots = out->host.slots };
+    pack_segment(p, SEG_UNET, &f.step.first, &f.step.end);
+
+    TRY(find_smallest(&smallest, &f, &notes, err));
+    out->smallest_device = smallest.arena.bytes;
+    if (smallest.arena.bytes > f.limits.device) {
+        adopt_evaluation(out, &f, &smallest);
+        return limits_fail_device(&f.limits, out->smallest_device, out->predicted.step, err);
+    }
+    TRY(choose_candidate(&best, &f, &notes, err));
+    adopt_evaluation(out, &f, &best);
+
+    /* What else the host has to hold is known now. */
+    out->trace_events = o->trace ? count_events(out, &f) : 0;
+    const size_t others = (out->phases.spill ? spill_overhead(1) : 0) +
+                          (o->trace ? trace_memory(out->trace_events) : 0) +
+                          (j->layer_output ? layer_outputs_bytes() : 0);
+    out->host = host_memory_with_spill(host_memory_fit(p, o, heap + others, f.limits.host, guards),
+                                       out->phases.spill, f.limits.host);
+    if (out->host.bytes > f.limits.host)
+        return limits_fail_host(&f.limits, out->host.smallest, out->predicted.step, err);
+    choose_cache(out, &f);
+    count_step(out, &f.step);
+    return REFINE_OK;
+}
+
+refine_status plan_make(plan *out, const model *m, const pipeline *p, dev *d,
+                        const refine_options *o, const refine_job *j, refine_error *err)
 {
     const size_t n = (size_t)n_pack_chunks(m->p) + 1;
-    planner k = { .out = out, .m = m, .p = p, .target = d, .o = o, .j = j };
+    const dry_run_job job = { .p = p, .target = d, .zone = guard_zone(o->guards) };
 
-    *out = (plan){ .zone = guard_zone(o->guards) };
-    pack_segment(m->p, SEG_UNET, &k.first, &k.end);
-    out->is_resident = mem_calloc(n, sizeof *out->is_resident);
-    out->is_cached = mem_calloc(n, sizeof *out->is_cached);
-    out->work = mem_calloc(n, sizeof *out->work);
-    out->seconds = mem_calloc(n, sizeof *out->seconds);
-    k.heap = (size_t)mem_used().now;
-    if (!out->is_resident || !out->is_cached || !out->work || !out->seconds)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    return choose_plan(&k, err);
+    *out = (plan){ .is_resident = mem_calloc(n, sizeof *out->is_resident),
+                   .is_cached = mem_calloc(n, sizeof *out->is_cached),
+                   .work = mem_calloc(n, sizeof *out->work),
+                   .seconds = mem_calloc(n, sizeof *out->seconds) };
+    const size_t heap = (size_t)mem_used().now;
+    ranked_chunk *ranked = mem_calloc(n, sizeof *ranked);
+    const bool there = out->is_resident && out->is_cached && out->work && out->seconds && ranked;
+    const refine_status st = there ? choose_plan(out, &job, o, j, heap, ranked, err)
+                                   : refine_fail(err, REFINE_ENOMEM, "out of memory");
+    mem_free(ranked);
+    return st;
 }
 
 void plan_close(plan *p)

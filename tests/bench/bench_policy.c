@@ -96,7 +96,9 @@ static refine_status make_policy_plan(policy_bench *b, const char *path, int siz
     if (!b->d)
         return REFINE_EDEVICE;
     b->p->act = DT_F32;
-    return plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
+    st = plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
+    b->p->per_pass = b->plan.unet.per_pass;
+    return st;
 }
 
 /* Decoding takes no time: the pack is taken to be raw, and only hashes are looked at. */

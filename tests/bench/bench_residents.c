@@ -86,8 +86,9 @@ static refine_status open_parts(residents_bench *b, const char *path, int size, 
     if (!b->d)
         return REFINE_EDEVICE;
     b->p->act = type;
-    plan_precision(&b->r, b->d, type);
+    pipeline_precision(&b->r, b->d, type);
     st = plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
+    b->p->per_pass = b->plan.unet.per_pass;
     b->chunks = (step_chunks){ .p = b->m.p, .work = b->plan.work };
     pack_segment(b->m.p, SEG_UNET, &b->chunks.first, &b->chunks.end);
     return st;
@@ -102,7 +103,7 @@ static size_t budget_bytes(const residents_bench *b, double share)
 static bool take_memory(residents_bench *b)
 {
     const size_t runs = (size_t)b->rounds * N_WAYS;
-    b->arena_bytes = b->plan.arena + budget_bytes(b, BUDGETS[N_BUDGETS - 1]);
+    b->arena_bytes = b->plan.arena.bytes + budget_bytes(b, BUDGETS[N_BUDGETS - 1]);
     b->arena = dev_alloc(b->d, b->arena_bytes, DEV_VRAM);
     b->seconds = mem_calloc(runs * (size_t)n_pack_chunks(b->m.p), sizeof *b->seconds);
     if (!b->arena || !b->seconds)
@@ -110,7 +111,7 @@ static bool take_memory(residents_bench *b)
     memset(b->arena, 0, b->arena_bytes);
     b->r.m = &b->m;
     b->r.vectors = b->arena;
-    dev_workspace_set(b->d, b->arena + plan_workspace_at(&b->plan), b->plan.workspace);
+    dev_workspace_set(b->d, b->arena + arena_workspace_at(&b->plan.arena), b->plan.arena.workspace);
     return true;
 }
 
@@ -157,18 +158,18 @@ static refine_status start_stream(stream **out, const residents_bench *b, const 
 {
     const stream_pass passes[] = { pass_of(b, SEG_TEXT, 1), pass_of(b, SEG_ONCE, 1),
                                    pass_of(b, SEG_UNET, (1 + b->steps) * pipeline_passes(b->p)) };
-    char *ring = b->arena + plan_ring_at(&b->plan);
+    char *ring = b->arena + arena_ring_at(&b->plan.arena);
     const stream_config c = { .d = b->d,
                               .p = b->m.p,
                               .ring = ring,
-                              .ring_bytes = b->plan.ring,
-                              .residents = b->arena + plan_region_at(&b->plan) +
-                                           b->plan.residents_at,
+                              .ring_bytes = b->plan.arena.ring,
+                              .residents = b->arena + arena_region_at(&b->plan.arena) +
+                                           b->plan.arena.residents_at,
                               .resident = w->resident,
                               .schedule = passes,
                               .n_passes = sizeof passes / sizeof passes[0],
-                              .slots = b->plan.slots,
-                              .workers = b->plan.workers,
+                              .slots = b->plan.host.slots,
+                              .workers = b->plan.host.workers,
                               .disk_limit = b->disk,
                               .copy_limit = b->link };
     return stream_open(out, &c, err);
@@ -185,19 +186,20 @@ static double compute_step(residents_bench *b)
 static refine_status try_way(residents_bench *b, residents_way *w, refine_error *err)
 {
     stream *s;
-    const size_t before_region = plan_region_at(&b->plan);
+    const size_t before_region = arena_region_at(&b->plan.arena);
     const refine_status st = start_stream(&s, b, w, err);
     if (st != REFINE_OK)
         return st;
     b->r.w = stream_weights(s);
-    scratch_open(&b->r.mem, b->d, b->arena + before_region, b->plan.region, b->plan.zone);
+    scratch_open(&b->r.mem, b->d, b->arena + before_region, b->plan.arena.region,
+                 b->plan.arena.zone);
     pipeline_text(b->p, &b->r, NULL);
     (void)compute_step(b); /* brings the residents */
     for (int i = 0; i < b->steps && w->n < SAMPLES; i++)
         w->step[w->n++] = compute_step(b);
     stream_pause(s);
     const stream_stats stats = stream_get_stats(s);
-    b->decode = (double)stats.decoded_bytes / stats.decode_busy * b->plan.workers;
+    b->decode = (double)stats.decoded_bytes / stats.decode_busy * b->plan.host.workers;
     double *seconds = b->seconds + (size_t)b->runs++ * (size_t)n_pack_chunks(b->m.p);
     for (int i = b->chunks.first; i < b->chunks.end; i++)
         seconds[i] = stream_compute_seconds(s, i);
@@ -231,8 +233,8 @@ static simulate_result simulate_way(const residents_bench *b, const residents_wa
                                 .passes = pipeline_passes(b->p),
                                 .seconds = b->seconds,
                                 .resident = w->resident,
-                                .ring_bytes = b->plan.ring,
-                                .slots = b->plan.slots,
+                                .ring_bytes = b->plan.arena.ring,
+                                .slots = b->plan.host.slots,
                                 .disk = b->disk,
                                 .decode = b->decode,
                                 .copy = b->link };

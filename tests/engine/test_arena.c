@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-static const plan PLAN = {
+static const arena_layout LAYOUT = {
     .vectors = 256, .workspace = 512, .ring = 1024, .region = 2048, .zone = GUARD_MAX
 };
 enum { BYTES = 256 + 512 + 1024 + 2048 + 4 * GUARD_MAX };
@@ -17,11 +17,11 @@ static char arena[BYTES];
 /* What is found when byte `at` is written. */
 static const char *arena_fault_at(dev *d, size_t at)
 {
-    arena_guard(d, &PLAN, arena);
-    arena_check(d, &PLAN, arena);
+    arena_guard(d, &LAYOUT, arena);
+    arena_check(d, &LAYOUT, arena);
     cr_assert_eq(dev_status(d), REFINE_OK, "%s", dev_why(d));
     arena[at] ^= 1;
-    arena_check(d, &PLAN, arena);
+    arena_check(d, &LAYOUT, arena);
     return dev_why(d);
 }
 
@@ -36,16 +36,17 @@ static void expect_arena_fault(size_t at, const char *what)
 Test(engine_arena, a_byte_behind_any_part_is_found)
 {
     expect_arena_fault(256, "the arena: byte 0 behind the vectors was written");
-    expect_arena_fault(plan_workspace_at(&PLAN) + 512 + 255,
+    expect_arena_fault(arena_workspace_at(&LAYOUT) + 512 + 255,
                        "the arena: byte 255 behind the workspace was written");
-    expect_arena_fault(plan_ring_at(&PLAN) + 1024, "the arena: byte 0 behind the ring was written");
+    expect_arena_fault(arena_ring_at(&LAYOUT) + 1024,
+                       "the arena: byte 0 behind the ring was written");
     expect_arena_fault(BYTES - 1, "the arena: byte 255 behind the region was written");
 }
 
 Test(engine_arena, the_parts_themselves_are_free)
 {
     expect_arena_fault(0, "");
-    expect_arena_fault(plan_workspace_at(&PLAN), "");
-    expect_arena_fault(plan_ring_at(&PLAN) + 1023, "");
-    expect_arena_fault(plan_region_at(&PLAN) + 2047, "");
+    expect_arena_fault(arena_workspace_at(&LAYOUT), "");
+    expect_arena_fault(arena_ring_at(&LAYOUT) + 1023, "");
+    expect_arena_fault(arena_region_at(&LAYOUT) + 2047, "");
 }

@@ -226,10 +226,11 @@ static void take_plan(golden_rig *k)
     o.band_rows = 16; /* several bands even of these images */
     cr_assert_eq(plan_make(&k->plan, &k->m, k->p, k->d, &o, &k->job, &err), REFINE_OK, "%s",
                  err.text);
-    k->arena = dev_alloc(k->d, k->plan.arena, DEV_VRAM);
+    k->p->per_pass = k->plan.unet.per_pass;
+    k->arena = dev_alloc(k->d, k->plan.arena.bytes, DEV_VRAM);
     cr_assert_not_null(k->arena);
-    k->region = k->arena + plan_region_at(&k->plan);
-    dev_workspace_set(k->d, k->arena + plan_workspace_at(&k->plan), k->plan.workspace);
+    k->region = k->arena + arena_region_at(&k->plan.arena);
+    dev_workspace_set(k->d, k->arena + arena_workspace_at(&k->plan.arena), k->plan.arena.workspace);
 }
 
 static void golden_rig_open(golden_rig *k, const char *name, const char *flow, bool reference,
@@ -251,7 +252,7 @@ static void golden_rig_open(golden_rig *k, const char *name, const char *flow, b
     take_pictures(k);
     k->job = golden_job(k, flow);
     cr_assert_eq(pipeline_open(&k->p, &k->m, &k->job, 1, &err), REFINE_OK, "%s", err.text);
-    plan_precision(&k->r, k->d, compute);
+    pipeline_precision(&k->r, k->d, compute);
     k->p->act = k->r.act;
     take_plan(k);
     load_golden_vectors(k);
@@ -259,7 +260,7 @@ static void golden_rig_open(golden_rig *k, const char *name, const char *flow, b
     k->r.m = &k->m;
     k->r.w = &k->shelf.w;
     k->r.vectors = k->arena;
-    k->r.band_rows = k->plan.band_rows;
+    k->r.band_rows = k->plan.vae.band_rows;
     k->r.spill_from = SIZE_MAX;
     k->r.layer_output_context = k;
 }
@@ -268,7 +269,7 @@ static void golden_rig_close(golden_rig *k)
 {
     scratch_close(&k->r.mem);
     empty_shelf(k);
-    dev_free(k->d, k->arena, k->plan.arena, DEV_VRAM);
+    dev_free(k->d, k->arena, k->plan.arena.bytes, DEV_VRAM);
     plan_close(&k->plan);
     pipeline_close(k->p);
     dev_close(k->d);
@@ -281,7 +282,7 @@ static void golden_rig_close(golden_rig *k)
 static void fresh_region(golden_rig *k)
 {
     scratch_close(&k->r.mem);
-    scratch_open(&k->r.mem, k->d, k->region, k->plan.region, k->plan.zone);
+    scratch_open(&k->r.mem, k->d, k->region, k->plan.arena.region, k->plan.arena.zone);
 }
 
 static void device_is_fine(const golden_rig *k)

@@ -1,5 +1,5 @@
-/* tests/support/policies.c -- spread and least_first as engine/plan/plan.c has them, and what they
- * are compared with. */
+/* tests/support/policies.c -- spread and least_first as engine/plan/placement.c has them, and what
+ * they are compared with. */
 #include "tests/support/policies.h"
 
 #include "engine/base/num.h"
