@@ -52,7 +52,7 @@ refine_status compare_print(FILE *out, const compare *c, const char *pack, const
     if (!compare_same_source(c, r))
         fprintf(out,
                 "The packs were made from different weights: more than their storage differs.\n");
-    fprintf(out, "\npicture  PSNR ");
+    fprintf(out, "\nimage  PSNR ");
     print_decibels(out, 0, c->picture.psnr);
     fprintf(out, ", SSIM %.5f, at most %d grey levels apart\n", c->picture.ssim, c->picture.apart);
     print_steps(out, c);
