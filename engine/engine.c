@@ -84,7 +84,7 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
 static refine_status load_vectors(refine_engine *e, refine_error *err)
 {
     const pack *p = e->m.p;
-    const pack_tensor *positions = pack_tensor_at(p, e->p->text.positions);
+    const pack_tensor *positions = model_tensor(&e->m, e->p->text.positions);
     refine_status st = REFINE_OK;
     size_t biggest = 0, at = 0;
     int first, end;

@@ -34,25 +34,6 @@ static tensor mlp_forward(forward_ctx *r, tensor x, affine_ref first, affine_ref
     return y;
 }
 
-/* What the walk over the blocks carries. */
-typedef struct visit {
-    forward_ctx *r;
-    tensor emb, table, text;
-} visit;
-
-static void project_embedding(void *context, resnet *b)
-{
-    visit *v = context;
-    forward_linear(v->r, tensor_channels(v->table, b->emb_at, b->c_out), v->emb, b->emb,
-                   (epilogue){ 0 });
-}
-
-static void attend_prompt(void *context, transformer *t)
-{
-    visit *v = context;
-    transformer_attend_prompt(v->r, t, v->text);
-}
-
 tensor conditioning_forward(forward_ctx *r, unet *u, tensor text, const float *vectors,
                             const float *sinusoids, int steps)
 {
@@ -65,8 +46,12 @@ tensor conditioning_forward(forward_ctx *r, unet *u, tensor text, const float *v
                              c_emb, (epilogue){ .per_image = add, .act = ACT_SILU });
     scratch_free(&r->mem, add);
 
-    visit v = { r, emb, table, text };
-    unet_visit_layers(u, &v, project_embedding, attend_prompt);
+    for (unet_level *l = u->level; l < u->level + u->n_levels; l++)
+        for (unet_block *b = l->block; b < l->block + l->n; b++) {
+            const tensor column = tensor_channels(table, b->res.emb_at, b->res.c_out);
+            forward_linear(r, column, emb, b->res.emb, (epilogue){ 0 });
+            transformer_attend_prompt(r, &b->att, text);
+        }
     scratch_free(&r->mem, emb);
     return table;
 }

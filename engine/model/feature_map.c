@@ -2,6 +2,7 @@
 #include "engine/model/feature_map.h"
 
 #include "engine/base/num.h"
+#include "engine/model/model.h"
 #include "offload/spill.h"
 
 #include <assert.h>
@@ -111,7 +112,7 @@ void conv_rows_read(const matrix_input *in, int kh, int stride, int pad, int row
 void feature_map_conv(forward_ctx *r, feature_map *y, const feature_map *x, matrix_input in,
                       affine_ref w, int stride, int pad)
 {
-    const int kh = r->m->l.entry[w.weight].kh, band = r->band_rows;
+    const int kh = model_entry(r->m, w.weight)->kh, band = r->band_rows;
     const hold h = hold_acquire(r, w.weight);
     int first, end;
 

@@ -2,37 +2,18 @@
 #include "engine/model/forward.h"
 
 #include "engine/base/num.h"
+#include "engine/model/model.h"
 
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-affine_ref affine_bind(const model *m, bool bias, const char *fmt, ...)
-{
-    char prefix[WEIGHT_NAME], name[WEIGHT_NAME + 8];
-    affine_ref r = { NO_WEIGHT, NO_WEIGHT };
-    va_list ap;
-
-    va_start(ap, fmt);
-    const int n = vsnprintf(prefix, sizeof prefix, fmt, ap);
-    va_end(ap);
-    assert(n > 0 && n < (int)sizeof prefix);
-    (void)n;
-    snprintf(name, sizeof name, "%s.weight", prefix);
-    r.weight = model_weight(m, name);
-    if (bias) {
-        snprintf(name, sizeof name, "%s.bias", prefix);
-        r.bias = model_weight(m, name);
-    }
-    return r;
-}
-
 tensor forward_vector(const forward_ctx *r, wref w)
 {
-    if (w == NO_WEIGHT)
+    if (!weight_present(w))
         return (tensor){ 0 };
     return tensor_make(r->vectors + model_vector_at(r->m, w), DT_F32, 1, 1, 1,
-                       r->m->l.entry[w].c_in);
+                       model_entry(r->m, w)->c_in);
 }
 
 /* The part of an epilogue that belongs to rows [row0, row0 + rows) of a matrix. */
@@ -54,11 +35,6 @@ static void report_chunk_done(forward_ctx *r)
         r->chunk_done(r);
 }
 
-static const pack_tensor *tensor_of(const forward_ctx *r, wref w)
-{
-    return pack_tensor_at(r->m->p, w);
-}
-
 tensor forward_groupnorm(forward_ctx *r, tensor a, tensor b, affine_ref norm, int groups, float eps)
 {
     tensor affine = scratch_alloc(&r->mem, DT_F32, a.n, 1, 2, a.c + b.c);
@@ -72,7 +48,7 @@ tensor forward_groupnorm(forward_ctx *r, tensor a, tensor b, affine_ref norm, in
 
 hold hold_acquire(forward_ctx *r, wref w)
 {
-    const pack_tensor *t = tensor_of(r, w);
+    const pack_tensor *t = model_tensor(r->m, w);
     hold h = { .w = w, .first = (int)t->first_chunk, .n = (int)t->n_chunks };
     assert(h.n <= HOLD_MAX);
     for (int i = 0; i < h.n; i++)
@@ -90,7 +66,7 @@ void hold_release(forward_ctx *r, const hold *h)
 static conv_geometry conv_geometry_of(const forward_ctx *r, wref w, int stride, int pad, int row0,
                                       int rows)
 {
-    const weight_entry *e = &r->m->l.entry[w];
+    const weight_entry *e = model_entry(r->m, w);
     return (conv_geometry){ e->kh, e->kw, stride, pad, row0, rows };
 }
 
@@ -122,7 +98,7 @@ static size_t prepared_input_bytes(forward_ctx *r, matrix_input *in, conv_geomet
 
 static void begin_product(forward_ctx *r, product *p, affine_ref w, matrix_input in)
 {
-    in.quantised = tensor_of(r, w.weight)->dtype == DT_I8G64;
+    in.quantised = model_tensor(r->m, w.weight)->dtype == DT_I8G64;
     const size_t bytes = prepared_input_bytes(r, &in, p->g);
     p->space = bytes ? scratch_bytes(&r->mem, bytes) : NULL;
     p->x = op_prepare(r->d, p->space, &in, p->g);
@@ -163,7 +139,7 @@ static void multiply_chunks(forward_ctx *r, const product *p, int first, int end
 
 static void forward_product(forward_ctx *r, product *p, affine_ref w, matrix_input in)
 {
-    const pack_tensor *t = tensor_of(r, w.weight);
+    const pack_tensor *t = model_tensor(r->m, w.weight);
     begin_product(r, p, w, in);
     for (int c = (int)t->first_chunk, end; c < (int)(t->first_chunk + t->n_chunks); c = end) {
         const void *at[MATRIX_BLOCKS_MAX];

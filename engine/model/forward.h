@@ -7,8 +7,8 @@
 #ifndef REFINE_FORWARD_H
 #define REFINE_FORWARD_H
 
-#include "engine/model/model.h"
 #include "engine/model/scratch.h"
+#include "engine/model/weight_list.h"
 #include "kernels/ops.h"
 #include "offload/weights.h"
 
@@ -16,7 +16,7 @@ typedef struct forward_ctx forward_ctx;
 
 struct forward_ctx {
     dev *d;
-    const model *m;
+    const struct model *m;
     weights *w;
     scratch mem;
     char *vectors; /* all of the model's, on the device; a token while planning */
@@ -43,16 +43,7 @@ struct forward_ctx {
     void *chunk_done_context;
 };
 
-/* A weight matrix and its bias (NO_WEIGHT: none). */
-typedef struct affine_ref {
-    wref weight, bias;
-} affine_ref;
-
-/* "prefix.weight" and, if it has one, "prefix.bias". */
-affine_ref affine_bind(const model *m, bool bias, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* Gain (or bias) as a tensor (1,1,1,n); absent for NO_WEIGHT. */
+/* Gain (or bias) as a tensor (1,1,1,n); absent as `w` is. */
 tensor forward_vector(const forward_ctx *r, wref w);
 
 /* y = act(x w^T + bias + per_image) + residual, chunks by groups.  e.bias is filled in here. */

@@ -1,6 +1,7 @@
-/* engine/model/model.c -- checks a pack against the layout its configuration implies. */
+/* engine/model/model.c -- declares the whole model and checks a pack against its list. */
 #include "engine/model/model.h"
 
+#include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 
@@ -9,6 +10,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The walk over the model, in the order of a run. */
+static refine_status declare_model(model *m, const model_config *config)
+{
+    weight_builder b = weight_list_begin(&m->l, config);
+    const model_config *c = &m->l.config;
+
+    text_declare(&b, &m->text, "text", &c->text);
+    vae_declare_encoder(&b, &m->vae, &c->vae);
+    unet_declare(&b, &m->unet, &c->unet);
+    vae_declare_decoder(&b, &m->vae, &c->vae);
+    return weight_list_end(&b);
+}
+
+refine_status weight_list_build(weight_list *out, const model_config *c)
+{
+    *out = (weight_list){ 0 };
+    model *m = mem_calloc(1, sizeof *m); /* too large for the stack */
+    if (!m)
+        return REFINE_ENOMEM;
+    const refine_status st = declare_model(m, c);
+    *out = m->l;
+    mem_free(m);
+    return st;
+}
 
 static refine_status read_config(model *m, model_config *c, refine_error *err)
 {
@@ -71,7 +97,7 @@ refine_status model_open(model *out, const char *path, refine_error *err)
     memset(out, 0, sizeof *out);
     TRY(pack_open(&out->p, path, err));
     TRY_OR(fail, read_config(out, &c, err));
-    st = weight_list_build(&out->l, &c);
+    st = declare_model(out, &c);
     if (st != REFINE_OK) {
         refine_fail(err, st, "%s: out of memory", path);
         goto fail;
@@ -94,20 +120,23 @@ void model_close(model *m)
     memset(m, 0, sizeof *m);
 }
 
-wref model_weight(const model *m, const char *name)
+const weight_entry *model_entry(const model *m, wref w)
 {
-    const int i = weight_list_find(&m->l, name);
-    assert(i >= 0 && "the layout lacks this weight");
-    return i;
+    return &m->l.entry[weight_index(&m->l, w)];
+}
+
+const pack_tensor *model_tensor(const model *m, wref w)
+{
+    return pack_tensor_at(m->p, weight_index(&m->l, w));
 }
 
 size_t model_vector_at(const model *m, wref w)
 {
-    const pack_tensor *t = pack_tensor_at(m->p, w);
+    const pack_tensor *t = model_tensor(m, w);
     size_t at = 0;
     int first, end;
 
-    assert(m->l.entry[w].seg == SEG_VECTORS);
+    assert(model_entry(m, w)->seg == SEG_VECTORS);
     pack_segment(m->p, SEG_VECTORS, &first, &end);
     for (int i = first; i < (int)t->first_chunk; i++)
         at += num_align(pack_chunk_at(m->p, i)->bytes, PACK_VECTOR_ALIGN);

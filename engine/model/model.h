@@ -1,22 +1,23 @@
 /* engine/model/model.h -- a pack understood as a model: which chunks hold which weight.
  *
- * model_open compares the pack's index, entry by entry, with the layout computed
- * from its configuration.  After that a weight is an index into the layout, and no
- * name or shape from the file is looked at again.
+ * The parts declare their weights (weight_list.h) as the pack's configuration has them, and
+ * model_open compares the pack's index, entry by entry, with that list.  After that a weight is
+ * the reference that its block keeps, and no name or shape from the file is looked at again.
  */
 #ifndef REFINE_MODEL_H
 #define REFINE_MODEL_H
 
-#include "engine/model/weight_list.h"
-#include "kernels/tensor.h"
+#include "engine/model/text_encoder.h"
+#include "engine/model/unet.h"
+#include "engine/model/vae.h"
 #include "offload/pack.h"
-
-typedef int wref; /* an entry of the layout; NO_WEIGHT: absent */
-enum { NO_WEIGHT = -1 };
 
 typedef struct model {
     pack *p;       /* owned */
     weight_list l; /* owned */
+    text_encoder text;
+    unet unet;
+    vae vae;
     char source_name[256];
     size_t vector_bytes; /* of all vector chunks, each at a multiple of PACK_VECTOR_ALIGN */
 } model;
@@ -24,8 +25,9 @@ typedef struct model {
 refine_status model_open(model *out, const char *pack_path, refine_error *err);
 void model_close(model *m); /* a zeroed model is fine */
 
-/* By layout name.  A name the layout lacks is our bug. */
-wref model_weight(const model *m, const char *name);
+/* What the list and what the pack say of a weight; w: present. */
+const weight_entry *model_entry(const model *m, wref w);
+const pack_tensor *model_tensor(const model *m, wref w);
 
 /* Where a vector lies inside the block of all vectors. */
 size_t model_vector_at(const model *m, wref w);

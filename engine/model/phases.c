@@ -123,9 +123,9 @@ refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j,
                          j->strength, j->steps);
         goto fail;
     }
-    text_bind(&p->text, m);
-    unet_bind(&p->unet, m);
-    vae_bind(&p->vae, m);
+    p->text = m->text;
+    p->unet = m->unet;
+    p->vae = m->vae;
     if (!take_buffers(p)) {
         st = refine_fail(err, REFINE_ENOMEM, "out of memory");
         goto fail;

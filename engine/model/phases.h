@@ -16,14 +16,13 @@
 #define REFINE_PIPELINE_H
 
 #include "engine/model/conditioning.h"
-#include "engine/model/text_encoder.h"
-#include "engine/model/vae.h"
+#include "engine/model/model.h"
 #include "engine/sampling/euler.h"
 #include <refine/refine.h>
 
 typedef struct pipeline {
     const model *m;
-    text_encoder text;
+    text_encoder text; /* the model's parts; the transformers also hold the prompt */
     unet unet;
     vae vae;
     euler sampler;
@@ -55,7 +54,7 @@ typedef struct pipeline {
 
 enum { PIPELINE_IMAGES = 64 };
 
-/* Binds the model and takes every host buffer.  `j` is checked: REFINE_EINVAL. */
+/* Takes every host buffer; `m` must outlive the pipeline.  `j` is checked: REFINE_EINVAL. */
 refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
                             refine_error *err);
 void pipeline_close(pipeline *p); /* NULL is fine */

@@ -18,22 +18,19 @@
 
 #include "engine/base/num.h"
 
-resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_emb, int groups,
-                   float eps)
+resnet resnet_declare(weight_builder *b, segment seg, const char *at, int c_in, int c_out,
+                      int c_emb, int groups, float eps)
 {
-    const affine_ref none = { NO_WEIGHT, NO_WEIGHT };
-    return (resnet){
-        .c_in = c_in,
-        .c_out = c_out,
-        .groups = groups,
-        .eps = eps,
-        .norm1 = affine_bind(m, true, "%s.norm1", at),
-        .conv1 = affine_bind(m, true, "%s.conv1", at),
-        .emb = c_emb ? affine_bind(m, true, "%s.time_emb_proj", at) : none,
-        .norm2 = affine_bind(m, true, "%s.norm2", at),
-        .conv2 = affine_bind(m, true, "%s.conv2", at),
-        .shortcut = c_in != c_out ? affine_bind(m, true, "%s.conv_shortcut", at) : none,
-    };
+    resnet r = { .c_in = c_in, .c_out = c_out, .groups = groups, .eps = eps };
+    r.norm1 = declare_norm(b, at, "norm1", c_in);
+    r.conv1 = declare_conv(b, seg, at, "conv1", c_out, 3, c_in);
+    if (c_emb)
+        r.emb = declare_linear(b, SEG_ONCE, at, "time_emb_proj", c_out, c_emb);
+    r.norm2 = declare_norm(b, at, "norm2", c_out);
+    if (c_in != c_out)
+        r.shortcut = declare_conv(b, seg, at, "conv_shortcut", c_out, 1, c_in);
+    r.conv2 = declare_conv(b, seg, at, "conv2", c_out, 3, c_out);
+    return r;
 }
 
 /* silu(norm([a | b])), as what a convolution reads. */
@@ -53,7 +50,7 @@ static matrix_input normalised_input(forward_ctx *r, tensor a, tensor b, affine_
 tensor resnet_forward(forward_ctx *r, const resnet *b, tensor x, tensor skip, tensor emb,
                       bool consume)
 {
-    const bool has_shortcut = b->shortcut.weight != NO_WEIGHT;
+    const bool has_shortcut = weight_present(b->shortcut.weight);
     const epilogue add_emb = { .per_image = emb };
 
     /* h = conv1(silu(norm1(x))) + emb */
@@ -111,7 +108,7 @@ static void second_half_band(forward_ctx *r, const resnet *b, feature_map *out,
 static void second_half(forward_ctx *r, const resnet *b, feature_map *out, const feature_map *x,
                         const feature_map *h, matrix_input in2)
 {
-    const bool has_shortcut = b->shortcut.weight != NO_WEIGHT;
+    const bool has_shortcut = weight_present(b->shortcut.weight);
     const hold shortcut = has_shortcut ? hold_acquire(r, b->shortcut.weight) : (hold){ 0 };
     const hold conv2 = hold_acquire(r, b->conv2.weight);
     const windows w = {

@@ -8,12 +8,12 @@ typedef struct resnet {
     int c_in, c_out, groups;
     int emb_at; /* its channels in the embedding table (engine/model/conditioning.h) */
     float eps;
-    affine_ref norm1, conv1, emb, norm2, conv2, shortcut; /* the last iff c_in != c_out */
+    affine_ref norm1, conv1, emb, norm2, shortcut, conv2; /* shortcut iff c_in != c_out */
 } resnet;
 
-/* `at` is the block's layout prefix; c_emb == 0: a block without embedding (the VAE's). */
-resnet resnet_bind(const model *m, const char *at, int c_in, int c_out, int c_emb, int groups,
-                   float eps);
+/* `at` is the block's path; c_emb == 0: a block without embedding (the VAE's). */
+resnet resnet_declare(weight_builder *b, segment seg, const char *at, int c_in, int c_out,
+                      int c_emb, int groups, float eps);
 
 /* The UNet's block over [x | skip] (skip may be absent).  emb: (n,1,1,c_out), already
  * projected.  With `consume`, x and skip are given back to scratch (the result may lie in

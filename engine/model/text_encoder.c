@@ -13,6 +13,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "engine/model/model.h"
 #include "quant/f16.h"
 
 #include <assert.h>
@@ -21,23 +22,35 @@
 
 static const float EPS = 1e-5f;
 
-void text_bind(text_encoder *t, const model *m)
+static void declare_text_layer(weight_builder *b, text_layer *l, const char *at,
+                               const text_config *c)
 {
-    t->c = &m->l.config.text;
-    assert(t->c->layers <= TEXT_MAX_LAYERS);
-    t->tokens = model_weight(m, "text.text_model.embeddings.token_embedding.weight");
-    t->positions = model_weight(m, "text.text_model.embeddings.position_embedding.weight");
-    t->norm = affine_bind(m, true, "text.text_model.final_layer_norm");
-    t->projection = affine_bind(m, false, "text.text_projection");
-    for (int i = 0; i < t->c->layers; i++) {
-        text_layer *l = &t->layer[i];
-        l->norm1 = affine_bind(m, true, "text.text_model.encoder.layers.%d.layer_norm1", i);
-        l->qkv = affine_bind(m, true, "text.text_model.encoder.layers.%d.self_attn.qkv", i);
-        l->out = affine_bind(m, true, "text.text_model.encoder.layers.%d.self_attn.out_proj", i);
-        l->norm2 = affine_bind(m, true, "text.text_model.encoder.layers.%d.layer_norm2", i);
-        l->fc1 = affine_bind(m, true, "text.text_model.encoder.layers.%d.mlp.fc1", i);
-        l->fc2 = affine_bind(m, true, "text.text_model.encoder.layers.%d.mlp.fc2", i);
+    static const char *const QKV[] = { "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj" };
+    const int width = c->width;
+
+    l->norm1 = declare_norm(b, at, "layer_norm1", width);
+    l->qkv = declare_stack(b, SEG_TEXT, at, "self_attn.qkv", QKV, 3, true, width, width);
+    l->out = declare_linear(b, SEG_TEXT, at, "self_attn.out_proj", width, width);
+    l->norm2 = declare_norm(b, at, "layer_norm2", width);
+    l->fc1 = declare_linear(b, SEG_TEXT, at, "mlp.fc1", c->mlp, width);
+    l->fc2 = declare_linear(b, SEG_TEXT, at, "mlp.fc2", width, c->mlp);
+}
+
+void text_declare(weight_builder *b, text_encoder *t, const char *at, const text_config *c)
+{
+    char path[WEIGHT_NAME];
+    assert(c->layers <= TEXT_MAX_LAYERS);
+    *t = (text_encoder){ .c = c };
+
+    format_path(path, "%s.text_model.embeddings", at);
+    t->tokens = declare_matrix(b, SEG_TOKENS, path, "token_embedding", c->vocab, c->width).weight;
+    t->positions = declare_vector(b, path, "position_embedding", c->context * c->width);
+    for (int i = 0; i < c->layers; i++) {
+        format_path(path, "%s.text_model.encoder.layers.%d", at, i);
+        declare_text_layer(b, &t->layer[i], path, c);
     }
+    t->norm = declare_norm(b, at, "text_model.final_layer_norm", c->width);
+    t->projection = declare_matrix(b, SEG_TEXT, at, "text_projection", c->projection, c->width);
 }
 
 refine_status text_embed(const text_encoder *t, const model *m, const float *positions,
@@ -52,7 +65,7 @@ refine_status text_embed(const text_encoder *t, const model *m, const float *pos
             memcpy(row, row - width, width * sizeof *row);
             continue;
         }
-        TRY(pack_read_row(m->p, t->tokens, ids[i], half, err));
+        TRY(pack_read_row(m->p, weight_index(&m->l, t->tokens), ids[i], half, err));
         if (i + 1 < TEXT_TOKENS) {
             f16_decode(row, half, width);
             continue;

@@ -17,10 +17,11 @@ typedef struct text_encoder {
     text_layer layer[TEXT_MAX_LAYERS];
 } text_encoder;
 
-void text_bind(text_encoder *t, const model *m);
+/* `at` is the component's prefix, "text"; `c` must outlive t. */
+void text_declare(weight_builder *b, text_encoder *t, const char *at, const text_config *c);
 
 /* Token embeddings of `ids` from the pack plus `positions`: TEXT_TOKENS * width floats. */
-refine_status text_embed(const text_encoder *t, const model *m, const float *positions,
+refine_status text_embed(const text_encoder *t, const struct model *m, const float *positions,
                          const int ids[TEXT_TOKENS], float *out, refine_error *err);
 
 /* embedded: F32 (n,1,77,width), is overwritten with the output of the

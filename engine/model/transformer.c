@@ -15,39 +15,40 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 
 static const float GROUP_EPS = 1e-6f, LAYER_EPS = 1e-5f;
 
-static void block_bind(transformer_block *b, const model *m, const char *at, int i)
+static void declare_transformer_block(weight_builder *b, transformer_block *l, const char *at,
+                                      int c, int c_text)
 {
-    char p[WEIGHT_NAME];
-    snprintf(p, sizeof p, "%s.transformer_blocks.%d", at, i);
-    b->norm1 = affine_bind(m, true, "%s.norm1", p);
-    b->qkv = affine_bind(m, false, "%s.attn1.qkv", p);
-    b->out1 = affine_bind(m, true, "%s.attn1.to_out.0", p);
-    b->norm2 = affine_bind(m, true, "%s.norm2", p);
-    b->kv = affine_bind(m, false, "%s.attn2.kv", p);
-    b->q = affine_bind(m, false, "%s.attn2.to_q", p);
-    b->out2 = affine_bind(m, true, "%s.attn2.to_out.0", p);
-    b->norm3 = affine_bind(m, true, "%s.norm3", p);
-    b->ff1 = affine_bind(m, true, "%s.ff.net.0.proj", p);
-    b->ff2 = affine_bind(m, true, "%s.ff.net.2", p);
+    static const char *const QKV[] = { "attn1.to_q", "attn1.to_k", "attn1.to_v" };
+    static const char *const KV[] = { "attn2.to_k", "attn2.to_v" };
+
+    l->norm1 = declare_norm(b, at, "norm1", c);
+    l->qkv = declare_stack(b, SEG_UNET, at, "attn1.qkv", QKV, 3, false, c, c);
+    l->out1 = declare_linear(b, SEG_UNET, at, "attn1.to_out.0", c, c);
+    l->norm2 = declare_norm(b, at, "norm2", c);
+    l->kv = declare_stack(b, SEG_ONCE, at, "attn2.kv", KV, 2, false, c, c_text);
+    l->q = declare_matrix(b, SEG_UNET, at, "attn2.to_q", c, c);
+    l->out2 = declare_linear(b, SEG_UNET, at, "attn2.to_out.0", c, c);
+    l->norm3 = declare_norm(b, at, "norm3", c);
+    l->ff1 = declare_gated(b, SEG_UNET, at, "ff.net.0.proj", 8 * c, c);
+    l->ff2 = declare_linear(b, SEG_UNET, at, "ff.net.2", c, 4 * c);
 }
 
-void transformer_bind(transformer *t, const model *m, const char *at, int c, int heads, int depth,
-                      int groups)
+void transformer_declare(weight_builder *b, transformer *t, const char *at, int c, int heads,
+                         int depth, int groups, int c_text)
 {
+    char path[WEIGHT_NAME];
     assert(depth <= TRANSFORMER_MAX_DEPTH);
-    t->c = c;
-    t->heads = heads;
-    t->depth = depth;
-    t->groups = groups;
-    t->norm = affine_bind(m, true, "%s.norm", at);
-    t->proj_in = affine_bind(m, true, "%s.proj_in", at);
-    t->proj_out = affine_bind(m, true, "%s.proj_out", at);
-    for (int i = 0; i < depth; i++)
-        block_bind(&t->block[i], m, at, i);
+    *t = (transformer){ .c = c, .heads = heads, .depth = depth, .groups = groups };
+    t->norm = declare_norm(b, at, "norm", c);
+    t->proj_in = declare_linear(b, SEG_UNET, at, "proj_in", c, c);
+    for (int i = 0; i < depth; i++) {
+        format_path(path, "%s.transformer_blocks.%d", at, i);
+        declare_transformer_block(b, &t->block[i], path, c, c_text);
+    }
+    t->proj_out = declare_linear(b, SEG_UNET, at, "proj_out", c, c);
 }
 
 void transformer_attend_prompt(forward_ctx *r, transformer *t, tensor text)

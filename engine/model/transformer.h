@@ -19,8 +19,9 @@ typedef struct transformer {
     transformer_block block[TRANSFORMER_MAX_DEPTH];
 } transformer;
 
-void transformer_bind(transformer *t, const model *m, const char *at, int c, int heads, int depth,
-                      int groups);
+/* `at` is its path; c_text: channels of the prompt's states. */
+void transformer_declare(weight_builder *b, transformer *t, const char *at, int c, int heads,
+                         int depth, int groups, int c_text);
 
 /* Once per image: keys and values of the prompt for every block, left in scratch. */
 void transformer_attend_prompt(forward_ctx *r, transformer *t, tensor text);

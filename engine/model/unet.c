@@ -16,154 +16,132 @@
 #include "engine/model/unet.h"
 
 #include <assert.h>
-#include <stdio.h>
+#include <string.h>
 
 static const float EPS = 1e-5f;
 
-enum { SKIPS_MAX = 1 + LEVELS_MAX * UNET_MAX_RESNETS };
+enum { SKIPS_MAX = 1 + LEVELS_MAX * UNET_MAX_BLOCKS };
+
+/* ---- declaring ---- */
+
+/* How far the walk is: channels of the feature map there, and of the skips on the stack. */
+typedef struct unet_walk {
+    weight_builder *b;
+    unet *u;
+    int channels;
+    int skip[SKIPS_MAX], n_skips;
+} unet_walk;
+
+static unet_level *next_level(unet_walk *w) { return &w->u->level[w->u->n_levels++]; }
+
+static void push_channels(unet_walk *w)
+{
+    assert(w->n_skips < SKIPS_MAX);
+    w->skip[w->n_skips++] = w->channels;
+}
+
+/* resnet [transformer], from c_in channels; depth 0: no transformer. */
+static void declare_unet_block(unet_walk *w, unet_level *l, int c_in, int c_out, int heads,
+                               int depth)
+{
+    const unet_config *c = w->u->c;
+    unet_block *k = &l->block[l->n];
+    char path[WEIGHT_NAME];
+
+    format_path(path, "%s.resnets.%d", l->at, l->n);
+    k->res = resnet_declare(w->b, SEG_UNET, path, c_in, c_out, 4 * c->channels[0], c->groups, EPS);
+    k->res.emb_at = w->u->emb_channels;
+    w->u->emb_channels += c_out;
+    if (depth) {
+        format_path(path, "%s.attentions.%d", l->at, l->n);
+        transformer_declare(w->b, &k->att, path, c_out, heads, depth, c->groups, c->context_dim);
+    }
+    w->channels = c_out;
+    l->n++;
+}
+
+static affine_ref declare_sampler(unet_walk *w, const unet_level *l, const char *name)
+{
+    return declare_conv(w->b, SEG_UNET, l->at, name, w->channels, 3, w->channels);
+}
+
+static int level_depth(const unet_config *c, int i) { return c->attention[i] ? c->depth[i] : 0; }
+
+static void declare_down(unet_walk *w, const unet_config *c)
+{
+    for (int i = 0; i < c->levels; i++) {
+        unet_level *l = next_level(w);
+        format_path(l->at, "unet.down_blocks.%d", i);
+        for (int j = 0; j < c->resnets; j++) {
+            declare_unet_block(w, l, w->channels, c->channels[i], c->heads[i], level_depth(c, i));
+            push_channels(w);
+        }
+        if (i + 1 < c->levels) {
+            l->sample = declare_sampler(w, l, "downsamplers.0.conv");
+            push_channels(w);
+        }
+    }
+}
+
+static void declare_unet_mid(unet_walk *w, const unet_config *c)
+{
+    unet_level *l = next_level(w);
+    format_path(l->at, "unet.mid_block");
+    declare_unet_block(w, l, w->channels, w->channels, c->mid_heads, c->mid_depth);
+    declare_unet_block(w, l, w->channels, w->channels, 0, 0);
+}
+
+static void declare_up(unet_walk *w, const unet_config *c)
+{
+    for (int i = c->levels - 1; i >= 0; i--) {
+        unet_level *l = next_level(w);
+        format_path(l->at, "unet.up_blocks.%d", c->levels - 1 - i);
+        for (int j = 0; j <= c->resnets; j++) {
+            const int c_in = w->channels + w->skip[--w->n_skips];
+            declare_unet_block(w, l, c_in, c->channels[i], c->heads[i], level_depth(c, i));
+        }
+        if (i > 0)
+            l->sample = declare_sampler(w, l, "upsamplers.0.conv");
+    }
+    assert(w->n_skips == 0);
+}
+
+void unet_declare(weight_builder *b, unet *u, const unet_config *c)
+{
+    const int base = c->channels[0], c_emb = 4 * base;
+    unet_walk w = { .b = b, .u = u, .channels = base };
+
+    memset(u, 0, sizeof *u);
+    u->c = c;
+    u->add1 = declare_linear(b, SEG_ONCE, "unet", "add_embedding.linear_1", c_emb,
+                             c->add_embed_dim);
+    u->add2 = declare_linear(b, SEG_ONCE, "unet", "add_embedding.linear_2", c_emb, c_emb);
+    u->time1 = declare_linear(b, SEG_ONCE, "unet", "time_embedding.linear_1", c_emb, base);
+    u->time2 = declare_linear(b, SEG_ONCE, "unet", "time_embedding.linear_2", c_emb, c_emb);
+
+    u->conv_in = declare_conv(b, SEG_UNET, "unet", "conv_in", base, 3, c->in_channels);
+    push_channels(&w);
+    declare_down(&w, c);
+    declare_unet_mid(&w, c);
+    declare_up(&w, c);
+    u->norm_out = declare_norm(b, "unet", "conv_norm_out", base);
+    u->conv_out = declare_conv(b, SEG_UNET, "unet", "conv_out", c->in_channels, 3, base);
+}
+
+/* ---- forward ---- */
 
 typedef struct skip_stack {
     tensor s[SKIPS_MAX];
     int n;
 } skip_stack;
 
-/* ---- binding ---- */
-
-typedef struct binder {
-    const model *m;
-    const unet_config *c;
-    unet *u;
-} binder;
-
-static resnet bind_resnet(binder *b, const char *at, int c_in, int c_out)
-{
-    resnet r = resnet_bind(b->m, at, c_in, c_out, 4 * b->c->channels[0], b->c->groups, EPS);
-    r.emb_at = b->u->emb_channels;
-    b->u->emb_channels += c_out;
-    return r;
-}
-
-static void bind_attention(binder *b, unet_level *l, int j, const char *block, int i, int level)
-{
-    char at[WEIGHT_NAME];
-    if (!b->c->attention[level])
-        return;
-    l->attention = true;
-    snprintf(at, sizeof at, "unet.%s_blocks.%d.attentions.%d", block, i, j);
-    transformer_bind(&l->att[j], b->m, at, b->c->channels[level], b->c->heads[level],
-                     b->c->depth[level], b->c->groups);
-}
-
-static void bind_down(binder *b, int *skip, int *n_skips)
-{
-    const unet_config *c = b->c;
-    int c_in = c->channels[0];
-    char at[WEIGHT_NAME];
-
-    skip[(*n_skips)++] = c_in;
-    for (int i = 0; i < c->levels; i++) {
-        unet_level *l = &b->u->down[i];
-        l->resnets = c->resnets;
-        for (int j = 0; j < l->resnets; j++) {
-            snprintf(at, sizeof at, "unet.down_blocks.%d.resnets.%d", i, j);
-            l->res[j] = bind_resnet(b, at, c_in, c->channels[i]);
-            bind_attention(b, l, j, "down", i, i);
-            c_in = c->channels[i];
-            skip[(*n_skips)++] = c_in;
-        }
-        l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
-        if (i + 1 < c->levels) {
-            l->sample = affine_bind(b->m, true, "unet.down_blocks.%d.downsamplers.0.conv", i);
-            skip[(*n_skips)++] = c_in;
-        }
-    }
-}
-
-static void bind_unet_mid(binder *b)
-{
-    const unet_config *c = b->c;
-    const int top = c->channels[c->levels - 1];
-    b->u->mid[0] = bind_resnet(b, "unet.mid_block.resnets.0", top, top);
-    transformer_bind(&b->u->mid_att, b->m, "unet.mid_block.attentions.0", top, c->mid_heads,
-                     c->mid_depth, c->groups);
-    b->u->mid[1] = bind_resnet(b, "unet.mid_block.resnets.1", top, top);
-}
-
-static void bind_up(binder *b, const int *skip, int n_skips)
-{
-    const unet_config *c = b->c;
-    int c_in = c->channels[c->levels - 1];
-    char at[WEIGHT_NAME];
-
-    for (int i = 0; i < c->levels; i++) {
-        const int level = c->levels - 1 - i;
-        unet_level *l = &b->u->up[i];
-        l->resnets = c->resnets + 1;
-        for (int j = 0; j < l->resnets; j++) {
-            snprintf(at, sizeof at, "unet.up_blocks.%d.resnets.%d", i, j);
-            l->res[j] = bind_resnet(b, at, c_in + skip[--n_skips], c->channels[level]);
-            bind_attention(b, l, j, "up", i, level);
-            c_in = c->channels[level];
-        }
-        l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
-        if (level > 0)
-            l->sample = affine_bind(b->m, true, "unet.up_blocks.%d.upsamplers.0.conv", i);
-    }
-    assert(n_skips == 0);
-}
-
-void unet_bind(unet *u, const model *m)
-{
-    int skip[SKIPS_MAX], n_skips = 0;
-    *u = (unet){ .c = &m->l.config.unet };
-    binder b = { m, u->c, u };
-
-    u->time1 = affine_bind(m, true, "unet.time_embedding.linear_1");
-    u->time2 = affine_bind(m, true, "unet.time_embedding.linear_2");
-    u->add1 = affine_bind(m, true, "unet.add_embedding.linear_1");
-    u->add2 = affine_bind(m, true, "unet.add_embedding.linear_2");
-    u->conv_in = affine_bind(m, true, "unet.conv_in");
-    u->norm_out = affine_bind(m, true, "unet.conv_norm_out");
-    u->conv_out = affine_bind(m, true, "unet.conv_out");
-    bind_down(&b, skip, &n_skips);
-    bind_unet_mid(&b);
-    bind_up(&b, skip, n_skips);
-}
-
-static void visit_unet_level(unet_level *l, void *context, void (*each_resnet)(void *, resnet *),
-                             void (*each_transformer)(void *, transformer *))
-{
-    for (int j = 0; j < l->resnets; j++) {
-        each_resnet(context, &l->res[j]);
-        if (l->attention)
-            each_transformer(context, &l->att[j]);
-    }
-}
-
-void unet_visit_layers(unet *u, void *context, void (*each_resnet)(void *, resnet *),
-                       void (*each_transformer)(void *, transformer *))
-{
-    for (int i = 0; i < u->c->levels; i++)
-        visit_unet_level(&u->down[i], context, each_resnet, each_transformer);
-    each_resnet(context, &u->mid[0]);
-    each_transformer(context, &u->mid_att);
-    each_resnet(context, &u->mid[1]);
-    for (int i = 0; i < u->c->levels; i++)
-        visit_unet_level(&u->up[i], context, each_resnet, each_transformer);
-}
-
-/* ---- forward ---- */
-
-static tensor emb_of(const resnet *b, tensor table)
-{
-    return tensor_channels(table, b->emb_at, b->c_out);
-}
-
 static void push_skip(skip_stack *k, tensor t)
 {
     assert(k->n < SKIPS_MAX);
     k->s[k->n++] = t;
 }
+
+static tensor top_skip(const skip_stack *k) { return k->s[k->n - 1]; }
 
 /* Stride 2, padded by one in front; past the end there are zeros. */
 static tensor unet_downsample(forward_ctx *r, tensor x, affine_ref w)
@@ -184,61 +162,51 @@ static tensor unet_upsample(forward_ctx *r, tensor x, affine_ref w, tensor next)
     return y;
 }
 
-static void down_forward(forward_ctx *r, const unet *u, skip_stack *k, tensor table)
+/* Block j of a level over [x | skip]; with `consume`, both are given back. */
+static tensor block_forward(forward_ctx *r, const unet_level *l, int j, tensor x, tensor skip,
+                            tensor table, bool consume)
 {
-    for (int i = 0; i < u->c->levels; i++) {
-        const unet_level *l = &u->down[i];
-        for (int j = 0; j < l->resnets; j++) {
-            tensor h = resnet_forward(r, &l->res[j], k->s[k->n - 1], (tensor){ 0 },
-                                      emb_of(&l->res[j], table), false);
-            forward_report(r, h, "unet.down_blocks.%d.resnets.%d", i, j);
-            if (l->attention) {
-                transformer_forward(r, &l->att[j], h);
-                forward_report(r, h, "unet.down_blocks.%d.attentions.%d", i, j);
-            }
-            push_skip(k, h);
-        }
-        if (l->sample.weight != NO_WEIGHT) {
-            push_skip(k, unet_downsample(r, k->s[k->n - 1], l->sample));
-            forward_report(r, k->s[k->n - 1], "unet.down_blocks.%d.downsamplers.0", i);
-        }
+    const unet_block *b = &l->block[j];
+    const tensor emb = tensor_channels(table, b->res.emb_at, b->res.c_out);
+    tensor h = resnet_forward(r, &b->res, x, skip, emb, consume);
+    forward_report(r, h, "%s.resnets.%d", l->at, j);
+    if (b->att.depth) {
+        transformer_forward(r, &b->att, h);
+        forward_report(r, h, "%s.attentions.%d", l->at, j);
     }
-}
-
-static tensor unet_mid_forward(forward_ctx *r, const unet *u, const skip_stack *k, tensor table)
-{
-    tensor h = resnet_forward(r, &u->mid[0], k->s[k->n - 1], (tensor){ 0 },
-                              emb_of(&u->mid[0], table), false);
-    forward_report(r, h, "unet.mid_block.resnets.0");
-    transformer_forward(r, &u->mid_att, h);
-    forward_report(r, h, "unet.mid_block.attentions.0");
-    h = resnet_forward(r, &u->mid[1], h, (tensor){ 0 }, emb_of(&u->mid[1], table), true);
-    forward_report(r, h, "unet.mid_block.resnets.1");
     return h;
 }
 
-static tensor up_forward(forward_ctx *r, const unet *u, skip_stack *k, tensor h, tensor table)
+static void down_forward(forward_ctx *r, const unet_level *l, skip_stack *k, tensor table)
 {
-    for (int i = 0; i < u->c->levels; i++) {
-        const unet_level *l = &u->up[i];
-        for (int j = 0; j < l->resnets; j++) {
-            h = resnet_forward(r, &l->res[j], h, k->s[--k->n], emb_of(&l->res[j], table), true);
-            forward_report(r, h, "unet.up_blocks.%d.resnets.%d", i, j);
-            if (l->attention) {
-                transformer_forward(r, &l->att[j], h);
-                forward_report(r, h, "unet.up_blocks.%d.attentions.%d", i, j);
-            }
-        }
-        if (l->sample.weight != NO_WEIGHT) {
-            h = unet_upsample(r, h, l->sample, k->s[k->n - 1]);
-            forward_report(r, h, "unet.up_blocks.%d.upsamplers.0", i);
-        }
+    for (int j = 0; j < l->n; j++)
+        push_skip(k, block_forward(r, l, j, top_skip(k), (tensor){ 0 }, table, false));
+    if (weight_present(l->sample.weight)) {
+        push_skip(k, unet_downsample(r, top_skip(k), l->sample));
+        forward_report(r, top_skip(k), "%s.downsamplers.0", l->at);
+    }
+}
+
+static tensor unet_mid_forward(forward_ctx *r, const unet_level *l, tensor x, tensor table)
+{
+    tensor h = block_forward(r, l, 0, x, (tensor){ 0 }, table, false);
+    return block_forward(r, l, 1, h, (tensor){ 0 }, table, true);
+}
+
+static tensor up_forward(forward_ctx *r, const unet_level *l, skip_stack *k, tensor h, tensor table)
+{
+    for (int j = 0; j < l->n; j++)
+        h = block_forward(r, l, j, h, k->s[--k->n], table, true);
+    if (weight_present(l->sample.weight)) {
+        h = unet_upsample(r, h, l->sample, top_skip(k));
+        forward_report(r, h, "%s.upsamplers.0", l->at);
     }
     return h;
 }
 
 void unet_forward(forward_ctx *r, const unet *u, tensor eps, tensor x, tensor table)
 {
+    const unet_level *l = u->level;
     skip_stack k = { .n = 0 };
 
     tensor s0 = scratch_alloc(&r->mem, r->act, x.n, x.h, x.w, u->c->channels[0]);
@@ -247,9 +215,11 @@ void unet_forward(forward_ctx *r, const unet *u, tensor eps, tensor x, tensor ta
     forward_report(r, s0, "unet.conv_in");
     push_skip(&k, s0);
 
-    down_forward(r, u, &k, table);
-    tensor h = unet_mid_forward(r, u, &k, table);
-    h = up_forward(r, u, &k, h, table);
+    for (int i = 0; i < u->c->levels; i++)
+        down_forward(r, l++, &k, table);
+    tensor h = unet_mid_forward(r, l++, top_skip(&k), table);
+    for (int i = 0; i < u->c->levels; i++)
+        h = up_forward(r, l++, &k, h, table);
 
     const matrix_input out = { .a = h,
                                .silu = true,

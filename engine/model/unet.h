@@ -5,31 +5,31 @@
 #include "engine/model/resnet.h"
 #include "engine/model/transformer.h"
 
-enum { UNET_MAX_RESNETS = 9 }; /* of one up block: unet_config.resnets + 1 */
+enum { UNET_MAX_BLOCKS = 9 }; /* of one level: unet_config.resnets + 1 */
+
+typedef struct unet_block {
+    resnet res;
+    transformer att; /* depth 0: none */
+} unet_block;
 
 typedef struct unet_level {
-    int resnets;
-    bool attention;
-    resnet res[UNET_MAX_RESNETS];
-    transformer att[UNET_MAX_RESNETS];
-    affine_ref sample; /* down- or upsampling convolution; NO_WEIGHT: none */
+    char at[WEIGHT_NAME]; /* "unet.down_blocks.0" */
+    int n;
+    unet_block block[UNET_MAX_BLOCKS];
+    affine_ref sample; /* down- or upsampling convolution; or absent */
 } unet_level;
 
 typedef struct unet {
     const unet_config *c;
-    affine_ref time1, time2, add1, add2;
+    affine_ref add1, add2, time1, time2;
     affine_ref conv_in, norm_out, conv_out;
-    unet_level down[LEVELS_MAX], up[LEVELS_MAX];
-    resnet mid[2];
-    transformer mid_att;
+    unet_level level[2 * LEVELS_MAX + 1]; /* down, mid, up, in the order of a pass */
+    int n_levels;
     int emb_channels; /* of all resnets together: columns of the embedding table */
 } unet;
 
-void unet_bind(unet *u, const model *m);
-
-/* Calls `each_resnet` and `each_transformer` for every block in the order a pass runs them. */
-void unet_visit_layers(unet *u, void *context, void (*each_resnet)(void *, resnet *),
-                       void (*each_transformer)(void *, transformer *));
+/* `c` must outlive u. */
+void unet_declare(weight_builder *b, unet *u, const unet_config *c);
 
 /* One evaluation.  x: F32 (n,h,w,4), scaled by the sampler; eps: F32, the same shape.
  * table: F32 (n,1,1,emb_channels), this step's row (engine/model/conditioning.h).  The

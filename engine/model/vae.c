@@ -27,66 +27,87 @@
 #include "engine/model/vae.h"
 
 #include <math.h>
-#include <stdio.h>
 
 static const float EPS = 1e-6f;
 
-/* ---- binding ---- */
+/* ---- declaring ---- */
 
-static vae_mid bind_vae_mid(const model *m, const char *half, int c, int groups)
+static vae_mid declare_vae_mid(weight_builder *b, segment seg, const char *at, int c, int groups)
 {
-    char at[WEIGHT_NAME];
+    static const char *const QKV[] = { "to_q", "to_k", "to_v" };
+    char path[WEIGHT_NAME];
     vae_mid mid;
-    for (int j = 0; j < 2; j++) {
-        snprintf(at, sizeof at, "vae.%s.mid_block.resnets.%d", half, j);
-        mid.res[j] = resnet_bind(m, at, c, c, 0, groups, EPS);
-    }
-    mid.norm = affine_bind(m, true, "vae.%s.mid_block.attentions.0.group_norm", half);
-    mid.qkv = affine_bind(m, true, "vae.%s.mid_block.attentions.0.qkv", half);
-    mid.out = affine_bind(m, true, "vae.%s.mid_block.attentions.0.to_out.0", half);
+
+    format_path(path, "%s.resnets.0", at);
+    mid.res[0] = resnet_declare(b, seg, path, c, c, 0, groups, EPS);
+    format_path(path, "%s.attentions.0", at);
+    mid.norm = declare_norm(b, path, "group_norm", c);
+    mid.qkv = declare_stack(b, seg, path, "qkv", QKV, 3, true, c, c);
+    mid.out = declare_linear(b, seg, path, "to_out.0", c, c);
+    format_path(path, "%s.resnets.1", at);
+    mid.res[1] = resnet_declare(b, seg, path, c, c, 0, groups, EPS);
     return mid;
 }
 
-static int bind_level(vae_level *l, const model *m, const char *blocks, const char *sampler, int i,
-                      int n, int c_in, int c_out, const vae_config *c)
+/* n resnets and, if it is named, a down- or upsampling convolution. */
+static void declare_vae_level(weight_builder *b, segment seg, vae_level *l, const char *at, int n,
+                              int c_in, int c_out, int groups, const char *sampler)
 {
-    char at[WEIGHT_NAME];
+    char path[WEIGHT_NAME];
     l->resnets = n;
     for (int j = 0; j < n; j++) {
-        snprintf(at, sizeof at, "vae.%s.%d.resnets.%d", blocks, i, j);
-        l->res[j] = resnet_bind(m, at, j ? c_out : c_in, c_out, 0, c->groups, EPS);
+        format_path(path, "%s.resnets.%d", at, j);
+        l->res[j] = resnet_declare(b, seg, path, j ? c_out : c_in, c_out, 0, groups, EPS);
     }
-    l->sample = (affine_ref){ NO_WEIGHT, NO_WEIGHT };
-    if (i + 1 < c->levels)
-        l->sample = affine_bind(m, true, "vae.%s.%d.%s.0.conv", blocks, i, sampler);
-    return c_out;
+    if (sampler)
+        l->sample = declare_conv(b, seg, at, sampler, c_out, 3, c_out);
 }
 
-static void bind_ends(vae_half *h, const model *m, const char *half, const char *quant)
+void vae_declare_encoder(weight_builder *b, vae *v, const vae_config *c)
 {
-    h->conv_in = affine_bind(m, true, "vae.%s.conv_in", half);
-    h->norm_out = affine_bind(m, true, "vae.%s.conv_norm_out", half);
-    h->conv_out = affine_bind(m, true, "vae.%s.conv_out", half);
-    h->quant = affine_bind(m, true, "vae.%s", quant);
-}
-
-void vae_bind(vae *v, const model *m)
-{
-    const vae_config *c = v->c = &m->l.config.vae;
-    const int top = c->channels[c->levels - 1];
+    const segment seg = SEG_VAE_ENCODE;
+    vae_half *e = &v->encoder;
     int c_in = c->channels[0];
+    char path[WEIGHT_NAME];
 
-    bind_ends(&v->encoder, m, "encoder", "quant_conv");
-    bind_ends(&v->decoder, m, "decoder", "post_quant_conv");
-    for (int i = 0; i < c->levels; i++)
-        c_in = bind_level(&v->encoder.level[i], m, "encoder.down_blocks", "downsamplers", i,
-                          c->resnets, c_in, c->channels[i], c);
-    v->encoder.mid = bind_vae_mid(m, "encoder", top, c->groups);
-    v->decoder.mid = bind_vae_mid(m, "decoder", top, c->groups);
-    c_in = top;
-    for (int i = 0; i < c->levels; i++)
-        c_in = bind_level(&v->decoder.level[i], m, "decoder.up_blocks", "upsamplers", i,
-                          c->resnets + 1, c_in, c->channels[c->levels - 1 - i], c);
+    v->c = c;
+    *e = (vae_half){ 0 };
+    e->conv_in = declare_conv(b, seg, "vae.encoder", "conv_in", c_in, 3, 3);
+    for (int i = 0; i < c->levels; i++) {
+        format_path(path, "vae.encoder.down_blocks.%d", i);
+        declare_vae_level(b, seg, &e->level[i], path, c->resnets, c_in, c->channels[i], c->groups,
+                          i + 1 < c->levels ? "downsamplers.0.conv" : NULL);
+        c_in = c->channels[i];
+    }
+    e->mid = declare_vae_mid(b, seg, "vae.encoder.mid_block", c_in, c->groups);
+    e->norm_out = declare_norm(b, "vae.encoder", "conv_norm_out", c_in);
+    const int moments = 2 * c->latent_channels;
+    e->conv_out = declare_conv(b, seg, "vae.encoder", "conv_out", moments, 3, c_in);
+    e->quant = declare_conv(b, seg, "vae", "quant_conv", moments, 1, moments);
+}
+
+void vae_declare_decoder(weight_builder *b, vae *v, const vae_config *c)
+{
+    const segment seg = SEG_VAE_DECODE;
+    const int latent = c->latent_channels;
+    vae_half *d = &v->decoder;
+    int c_in = c->channels[c->levels - 1];
+    char path[WEIGHT_NAME];
+
+    v->c = c;
+    *d = (vae_half){ 0 };
+    d->quant = declare_conv(b, seg, "vae", "post_quant_conv", latent, 1, latent);
+    d->conv_in = declare_conv(b, seg, "vae.decoder", "conv_in", c_in, 3, latent);
+    d->mid = declare_vae_mid(b, seg, "vae.decoder.mid_block", c_in, c->groups);
+    for (int i = 0; i < c->levels; i++) {
+        const int c_out = c->channels[c->levels - 1 - i];
+        format_path(path, "vae.decoder.up_blocks.%d", i);
+        declare_vae_level(b, seg, &d->level[i], path, c->resnets + 1, c_in, c_out, c->groups,
+                          i + 1 < c->levels ? "upsamplers.0.conv" : NULL);
+        c_in = c_out;
+    }
+    d->norm_out = declare_norm(b, "vae.decoder", "conv_norm_out", c_in);
+    d->conv_out = declare_conv(b, seg, "vae.decoder", "conv_out", 3, 3, c_in);
 }
 
 /* ---- forward ---- */
@@ -205,7 +226,7 @@ void vae_encode(forward_ctx *r, const vae *v, tensor moments, tensor pixels)
     for (int i = 0; i < v->c->levels; i++) {
         for (int j = 0; j < e->level[i].resnets; j++)
             x = resnet_forward_banded(r, &e->level[i].res[j], x);
-        if (e->level[i].sample.weight != NO_WEIGHT)
+        if (weight_present(e->level[i].sample.weight))
             x = vae_downsample(r, x, e->level[i].sample, groups);
         report_vae_layer(r, &x, "encoder", "down_blocks", i);
     }
@@ -249,7 +270,7 @@ tensor vae_decode(forward_ctx *r, const vae *v, tensor latents)
     for (int i = 0; i < v->c->levels; i++) {
         for (int j = 0; j < d->level[i].resnets; j++)
             x = resnet_forward_banded(r, &d->level[i].res[j], x);
-        if (d->level[i].sample.weight != NO_WEIGHT)
+        if (weight_present(d->level[i].sample.weight))
             x = vae_upsample(r, x, d->level[i].sample, groups, floor_of_level(r, v, i, latents));
         report_vae_layer(r, &x, "decoder", "up_blocks", i);
     }

@@ -155,7 +155,7 @@ static void empty_shelf(golden_rig *k)
 
 static void load_golden_vectors(golden_rig *k)
 {
-    const pack_tensor *positions = pack_tensor_at(k->m.p, k->p->text.positions);
+    const pack_tensor *positions = model_tensor(&k->m, k->p->text.positions);
     char *host = mem_alloc(pack_biggest(k->m.p));
     refine_error err = { 0 };
     size_t at = 0;

@@ -1,5 +1,7 @@
-/* tests/engine/test_weight_list.c -- the layout is the published model: names, shapes, order. */
+/* tests/engine/test_weight_list.c -- the list is the published model: names, shapes, order. */
 #include "engine/model/weight_list.h"
+
+#include "engine/base/mem.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -86,4 +88,71 @@ Test(engine_weight_list, uses_every_published_tensor_exactly_once, .timeout = 60
     cr_assert_eq(n, 1985);
     (void)fclose(f);
     weight_list_free(&l);
+}
+
+/* In an order that the sort has to change. */
+enum { DECLARED = 7 };
+static refine_status declare_some(weight_list *l, wref w[DECLARED])
+{
+    static const char *const PARTS[] = { "a", "b" };
+    weight_builder b = weight_list_begin(l, &MODEL_TINY);
+    const affine_ref table = declare_matrix(&b, SEG_TOKENS, "x", "table", 5, 3);
+    const affine_ref conv = declare_conv(&b, SEG_UNET, "x", "conv", 4, 3, 2);
+    const affine_ref stack = declare_stack(&b, SEG_TEXT, "x", "ab", PARTS, 2, false, 4, 3);
+    const affine_ref gated = declare_gated(&b, SEG_UNET, "x", "gated", 8, 3);
+    const wref vector = declare_vector(&b, "x", "vector", 9);
+    const wref all[DECLARED] = { table.weight, conv.weight, conv.bias, stack.weight,
+                                 gated.weight, gated.bias,  vector };
+    memcpy(w, all, sizeof all);
+    if (b.st == REFINE_OK) {
+        cr_expect_not(weight_present(table.bias));
+        cr_expect_not(weight_present(stack.bias));
+    }
+    return weight_list_end(&b);
+}
+
+Test(engine_weight_list, sorts_by_segment_and_references_lead_to_what_was_declared)
+{
+    static const char *const NAMES[DECLARED] = { "x.table.weight", "x.conv.weight",  "x.conv.bias",
+                                                 "x.ab.weight",    "x.gated.weight", "x.gated.bias",
+                                                 "x.vector.weight" };
+    static const char *const SORTED[DECLARED] = { "x.conv.bias",     "x.gated.bias",
+                                                  "x.vector.weight", "x.ab.weight",
+                                                  "x.conv.weight",   "x.gated.weight",
+                                                  "x.table.weight" };
+    weight_list l;
+    wref w[DECLARED];
+    cr_assert_eq(declare_some(&l, w), REFINE_OK);
+    cr_assert_eq(l.n, DECLARED);
+    for (int i = 0; i < DECLARED; i++) {
+        cr_expect_str_eq(l.entry[weight_index(&l, w[i])].name, NAMES[i]);
+        cr_expect_str_eq(l.entry[i].name, SORTED[i]);
+    }
+    const weight_entry *ab = &l.entry[weight_index(&l, w[3])];
+    cr_expect(ab->op == WEIGHT_STACK && ab->rows == 8 && ab->n_sources == 2);
+    cr_expect_str_eq(ab->source[1], "x.b.weight");
+    cr_expect_eq(l.entry[weight_index(&l, w[5])].op, WEIGHT_INTERLEAVE);
+    weight_list_free(&l);
+}
+
+Test(engine_weight_list, without_memory_is_empty_and_references_nothing)
+{
+    for (long k = 0;; k++) {
+        const uint64_t before = mem_used().now;
+        weight_list l;
+        wref w[DECLARED];
+        mem_fail_after(k, MEM_FAIL_ONCE);
+        const refine_status st = declare_some(&l, w);
+        mem_fail_after(-1, MEM_FAIL_ONCE);
+        if (st == REFINE_OK) {
+            cr_expect_eq(k, 3, "the list, its sorted copy and its index");
+            weight_list_free(&l);
+            break;
+        }
+        cr_expect_eq(st, REFINE_ENOMEM);
+        cr_expect_eq(l.n, 0);
+        cr_expect_eq(mem_used().now, before);
+        for (int i = 0; k == 0 && i < DECLARED; i++)
+            cr_expect_not(weight_present(w[i]));
+    }
 }
