@@ -1,6 +1,7 @@
 /* tools/memprof/memprof_charts.c -- paths made of horizontal and vertical strokes. */
 #include "tools/memprof/memprof_charts.h"
 
+#include "tools/files/figures.h"
 #include "tools/memprof/memprof_report.h"
 
 #include <math.h>
@@ -115,14 +116,14 @@ void charts_memory(text_out *o, const chart_memory *c, const timeline *t)
         label, sizeof label,
         "%s over time by owner, stacked. At most %.1f MiB at once; planned %.1f MiB. The "
         "table below has the owners.",
-        c->title, memprof_mib(c->peak), memprof_mib(c->planned));
+        c->title, bytes_to_mib(c->peak), bytes_to_mib(c->planned));
     text_out_put(o, "<figure><figcaption>%s over time</figcaption><div class=\"plot\">", c->title);
     y_labels(o, most, "MiB");
     svg_begin(o, HEIGHT, "area", label);
     write_owner_stack(o, c, t, most);
     y_grid(o, most);
     text_out_put(o, "<path class=\"planned\" d=\"M0 %.2fH%d\"/></svg>",
-                 HEIGHT * (1 - memprof_mib(c->planned) / most), CHART_COLUMNS);
+                 HEIGHT * (1 - bytes_to_mib(c->planned) / most), CHART_COLUMNS);
     time_labels(o, t->from, t->to);
     text_out_put(o, "</div></figure>\n");
 }
@@ -234,7 +235,7 @@ typedef struct chart_axes {
 
 static double x_of(const chart_axes *s, uint64_t vram)
 {
-    const double at = log2(fmax(memprof_mib(vram), 1.0));
+    const double at = log2(fmax(bytes_to_mib(vram), 1.0));
     return s->most > s->least
                ? CHART_COLUMNS * (0.02 + 0.96 * (at - s->least) / (s->most - s->least))
                : CHART_COLUMNS / 2.0;
@@ -247,14 +248,14 @@ static void curve_labels(text_out *o, const curve *c, const chart_axes *s)
     text_out_put(o, "<div class=\"x\" aria-hidden=\"true\">");
     for (int i = 0; i < c->n; i += (c->n + 3) / 4)
         text_out_put(o, "<span class=\"mid\" style=\"left:%.2f%%\">%.0f MiB</span>",
-                     100 * x_of(s, c->v[i].vram) / CHART_COLUMNS, memprof_mib(c->v[i].vram));
+                     100 * x_of(s, c->v[i].vram) / CHART_COLUMNS, bytes_to_mib(c->v[i].vram));
     text_out_put(o, "</div>");
 }
 
 void charts_curve(text_out *o, const curve *c, uint64_t here)
 {
-    chart_axes s = { .least = log2(fmax(memprof_mib(c->v[0].vram), 1.0)),
-                     .most = log2(fmax(memprof_mib(c->v[c->n - 1].vram), 1.0)) };
+    chart_axes s = { .least = log2(fmax(bytes_to_mib(c->v[0].vram), 1.0)),
+                     .most = log2(fmax(bytes_to_mib(c->v[c->n - 1].vram), 1.0)) };
     for (int i = 0; i < c->n; i++)
         s.step = fmax(s.step, c->v[i].step * 1.1);
     if (!(s.step > 0))
@@ -276,7 +277,7 @@ void charts_curve(text_out *o, const curve *c, uint64_t here)
     for (int i = 0; i < c->n; i++)
         text_out_put(
             o, "<path class=\"dot\" d=\"M%.1f %.2fh0\"><title>%.0f MiB: %.3f s</title></path>",
-            x_of(&s, c->v[i].vram), y_of(&s, c->v[i].step), memprof_mib(c->v[i].vram),
+            x_of(&s, c->v[i].vram), y_of(&s, c->v[i].step), bytes_to_mib(c->v[i].vram),
             c->v[i].step);
     text_out_put(o, "</svg>");
     curve_labels(o, c, &s);

@@ -3,22 +3,18 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/files/figures.h"
 #include "tools/memprof/memprof_charts.h"
 #include "tools/memprof/memprof_style.h"
 
 #include <math.h>
 #include <string.h>
 
-static double percent_of_whole(double part, double whole)
-{
-    return whole > 0 ? 100.0 * part / whole : 0.0;
-}
-
 static const char *or_empty(const char *s) { return s ? s : ""; }
 
 static void cell_mib(text_out *o, uint64_t bytes)
 {
-    text_out_put(o, "<td>%.1f</td>", memprof_mib(bytes));
+    text_out_put(o, "<td>%.1f</td>", bytes_to_mib(bytes));
 }
 
 static void table_begin(text_out *o, const char *label, const char *caption)
@@ -84,7 +80,7 @@ static void write_run_key_figures(text_out *o, const memprof *m)
     text_out_put(o,
                  "<div><dt>Device memory, peak</dt><dd>%.0f MiB<small>planned %.0f</small></dd>"
                  "</div>\n<div><dt>A step, median</dt><dd>%.3f s<small>",
-                 memprof_mib(r->memory.device_peak), memprof_mib(r->memory.device_planned),
+                 bytes_to_mib(r->memory.device_peak), bytes_to_mib(r->memory.device_planned),
                  r->step_median);
     if (r->predicted_step > 0)
         text_out_put(o, "predicted %.3f s", r->predicted_step);
@@ -104,15 +100,15 @@ static void write_plan_key_figures(text_out *o, const memprof *m)
     text_out_put(o,
                  "<div><dt>Device memory</dt><dd>%.0f MiB<small>of %.0f</small></dd></div>\n"
                  "<div><dt>Smallest that would do</dt><dd>%.0f MiB</dd></div>\n",
-                 memprof_mib(r->memory.device_planned), memprof_mib(r->memory.device_limit),
-                 memprof_mib(r->memory.smallest_device));
+                 bytes_to_mib(r->memory.device_planned), bytes_to_mib(r->memory.device_limit),
+                 bytes_to_mib(r->memory.smallest_device));
     if (r->predicted_step > 0)
         text_out_put(o,
                      "<div><dt>A step, predicted</dt><dd>%.3f s<small>%.1f %% of it waiting"
                      "</small></dd></div>\n",
                      r->predicted_step, 100 * fmax(r->predicted_stall, 0));
     text_out_put(o, "<div><dt>Read in each step</dt><dd>%.0f MiB</dd></div>\n",
-                 memprof_mib(r->disk_bytes_per_step));
+                 bytes_to_mib(r->disk_bytes_per_step));
 }
 
 /* ---- memory ---- */
@@ -387,7 +383,7 @@ static void write_layer_row(text_out *o, const layer *v, double all)
         "<td>%.1f</td><td>"
         "%.0f</td>",
         trace_phases[v->phase], layer_time(v), percent_of_whole(layer_time(v), all),
-        layer_time(v) - v->seconds, memprof_mib(v->bytes), layer_intensity(v));
+        layer_time(v) - v->seconds, bytes_to_mib(v->bytes), layer_intensity(v));
     for (int k = REFINE_TIER_DEVICE; k >= REFINE_TIER_DISK; k--)
         text_out_put(o, "<td class=\"wide\">%.0f</td>",
                      percent_of_whole((double)tier[k], (double)v->bytes));
@@ -455,7 +451,7 @@ static void write_curve_section(text_out *o, const memprof *m)
                     "<th>waiting</th></tr></thead><tbody>\n");
     for (int i = 0; i < c->n; i++)
         text_out_put(o, "<tr><td>%.1f</td><td>%.1f</td><td>%.3f</td><td>%.1f %%</td></tr>\n",
-                     memprof_mib(c->v[i].vram), memprof_mib(c->v[i].resident), c->v[i].step,
+                     bytes_to_mib(c->v[i].vram), bytes_to_mib(c->v[i].resident), c->v[i].step,
                      100 * c->v[i].stall);
     narrow_table_end(o);
     text_out_put(o, "</section>\n");
@@ -466,15 +462,15 @@ static void write_card_row(text_out *o, const card_row *r)
     text_out_put(o,
                  "<tr><th scope=\"row\">%s</th><td>%.0f</td><td class=\"wide\">%.1f</td><td "
                  "class=\"wide\">%.1f</td>",
-                 r->card.name, memprof_mib(r->vram), r->card.link, r->card.matrix);
+                 r->card.name, bytes_to_mib(r->vram), r->card.link, r->card.matrix);
     for (int k = 0; k < CARD_SIZES; k++) {
         const card_cell *c = &r->cell[k];
         if (c->fits && c->step > 0)
             text_out_put(o, "<td class=\"group\">%.2f</td><td>%.0f</td>", c->step,
-                         memprof_mib(c->smallest));
+                         bytes_to_mib(c->smallest));
         else
             text_out_put(o, "<td class=\"group no\">%s</td><td>%.0f</td>",
-                         c->fits ? "not known" : "too small", memprof_mib(c->smallest));
+                         c->fits ? "not known" : "too small", bytes_to_mib(c->smallest));
     }
     text_out_put(o, "</tr>\n");
 }

@@ -1,14 +1,10 @@
 /* tools/memprof/memprof_json.c -- a report as one JSON object. */
 #include "tools/memprof/memprof_json.h"
 
+#include "tools/files/json_values.h"
 #include "tools/report/result_json.h"
 
 #include <jansson.h>
-
-static json_int_t clamp_json_integer(uint64_t v)
-{
-    return v < INT64_MAX ? (json_int_t)v : INT64_MAX;
-}
 
 /* Appends what json_pack made, and remembers when it could not. */
 static void append_json(json_t *list, json_t *v, bool *failed)
@@ -26,11 +22,11 @@ static json_t *layer_list(const layers *l, bool *failed)
                     json_pack("{s:s%, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}",
                               "name", v->name, v->name_len, "phase", trace_phases[v->phase],
                               "chunks", v->chunks, "visits", v->visits, "bytes",
-                              clamp_json_integer(v->bytes), "stored_bytes",
-                              clamp_json_integer(v->stored_bytes), "disk",
-                              clamp_json_integer(v->tier[REFINE_TIER_DISK]), "host",
-                              clamp_json_integer(v->tier[REFINE_TIER_HOST]), "device",
-                              clamp_json_integer(v->tier[REFINE_TIER_DEVICE]), "flops", v->flops,
+                              saturate_json_integer(v->bytes), "stored_bytes",
+                              saturate_json_integer(v->stored_bytes), "disk",
+                              saturate_json_integer(v->tier[REFINE_TIER_DISK]), "host",
+                              saturate_json_integer(v->tier[REFINE_TIER_HOST]), "device",
+                              saturate_json_integer(v->tier[REFINE_TIER_DEVICE]), "flops", v->flops,
                               "seconds", v->seconds, "stalled", layer_time(v) - v->seconds),
                     failed);
     }
@@ -56,8 +52,8 @@ static json_t *curve_list(const curve *c, bool *failed)
     json_t *list = json_array();
     for (int i = 0; i < c->n; i++)
         append_json(list,
-                    json_pack("{s:I, s:I, s:f, s:f}", "vram", clamp_json_integer(c->v[i].vram),
-                              "resident", clamp_json_integer(c->v[i].resident), "step",
+                    json_pack("{s:I, s:I, s:f, s:f}", "vram", saturate_json_integer(c->v[i].vram),
+                              "resident", saturate_json_integer(c->v[i].resident), "step",
                               c->v[i].step, "stall", c->v[i].stall),
                     failed);
     return list;
@@ -73,12 +69,12 @@ static json_t *card_list(const memprof *m, bool *failed)
             append_json(sizes,
                         json_pack("{s:i, s:b, s:I, s:f, s:f}", "size", card_sizes[k], "fits",
                                   r->cell[k].fits, "smallest",
-                                  clamp_json_integer(r->cell[k].smallest), "step", r->cell[k].step,
-                                  "stall", r->cell[k].stall),
+                                  saturate_json_integer(r->cell[k].smallest), "step",
+                                  r->cell[k].step, "stall", r->cell[k].stall),
                         failed);
         append_json(list,
                     json_pack("{s:s, s:s, s:I, s:f, s:f, s:o}", "id", r->card.id, "name",
-                              r->card.name, "vram", clamp_json_integer(r->vram), "link",
+                              r->card.name, "vram", saturate_json_integer(r->vram), "link",
                               r->card.link * 1e9, "rate", r->card.matrix * 1e12, "sizes", sizes),
                     failed);
     }
@@ -90,11 +86,11 @@ static json_t *report_object(const memprof *m)
     bool failed = false;
     json_t *o = json_pack("{s:s, s:O, s:o, s:o, s:o}", "version", refine_version(), "result",
                           m->result, "curve", curve_list(&m->curve, &failed), "predicted_cards",
-                          card_list(m, &failed), "note", result_text(m->note));
+                          card_list(m, &failed), "note", clean_json_text(m->note));
     if (m->run &&
         (json_object_set_new(o, "layers", layer_list(&m->layer, &failed)) != 0 ||
          json_object_set_new(o, "denoising", use_object(&m->use, &failed)) != 0 ||
-         json_object_set_new(o, "lost", json_integer(clamp_json_integer(m->run->lost))) != 0))
+         json_object_set_new(o, "lost", json_integer(saturate_json_integer(m->run->lost))) != 0))
         failed = true;
     if (o && !failed)
         return o;

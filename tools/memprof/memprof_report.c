@@ -35,8 +35,6 @@ uint64_t memprof_host_bytes(const refine_memory *m, int i)
     return bytes[i];
 }
 
-double memprof_mib(uint64_t bytes) { return (double)bytes / 1048576.0; }
-
 /* ---- predictions ---- */
 
 static refine_status predict_cards(memprof *m, const refine_options *o, const refine_job *j,

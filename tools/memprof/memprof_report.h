@@ -45,6 +45,4 @@ const char *memprof_host_owner(int i);
 uint64_t memprof_device_bytes(const refine_memory *m, int i);
 uint64_t memprof_host_bytes(const refine_memory *m, int i);
 
-double memprof_mib(uint64_t bytes);
-
 #endif

@@ -3,6 +3,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "tools/files/figures.h"
 #include "tools/memprof/memprof_timeline.h"
 
 #include <stdlib.h>
@@ -27,11 +28,6 @@ static void print_words(FILE *out, const char *s)
     print_name(out, s, len, len);
 }
 
-static double share_percent(double part, double whole)
-{
-    return whole > 0 ? 100.0 * part / whole : 0.0;
-}
-
 static void print_head(FILE *out, const memprof *m)
 {
     const refine_report *r = &m->r;
@@ -47,11 +43,11 @@ static void print_head(FILE *out, const memprof *m)
 static void print_memory_line(FILE *out, const memprof *m, const char *name, uint64_t planned,
                               uint64_t peak, uint64_t limit)
 {
-    (void)fprintf(out, "  %-26s %10.1f", name, memprof_mib(planned));
+    (void)fprintf(out, "  %-26s %10.1f", name, bytes_to_mib(planned));
     if (m->run)
-        (void)fprintf(out, " %10.1f", memprof_mib(peak));
+        (void)fprintf(out, " %10.1f", bytes_to_mib(peak));
     if (limit)
-        (void)fprintf(out, " %10.1f", memprof_mib(limit));
+        (void)fprintf(out, " %10.1f", bytes_to_mib(limit));
     (void)fprintf(out, "\n");
 }
 
@@ -63,14 +59,14 @@ static void print_memory_table(FILE *out, const memprof *m)
     print_memory_line(out, m, "device", b->device_planned, b->device_peak, b->device_limit);
     for (int i = 0; i < TRACE_DEVICE_OWNERS; i++)
         (void)fprintf(out, "    %-24s %10.1f\n", memprof_device_owner(i),
-                      memprof_mib(memprof_device_bytes(b, i)));
+                      bytes_to_mib(memprof_device_bytes(b, i)));
     print_memory_line(out, m, "host", b->host_planned, b->host_peak, b->host_limit);
     for (int i = 0; i < TRACE_HOST_OWNERS; i++)
         (void)fprintf(out, "    %-24s %10.1f\n", memprof_host_owner(i),
-                      memprof_mib(memprof_host_bytes(b, i)));
+                      bytes_to_mib(memprof_host_bytes(b, i)));
     print_memory_line(out, m, "whole process", b->rss_planned, b->rss_peak, 0);
     (void)fprintf(out, "  smallest that would do: device %.1f, host %.1f\n",
-                  memprof_mib(b->smallest_device), memprof_mib(b->smallest_host));
+                  bytes_to_mib(b->smallest_device), bytes_to_mib(b->smallest_host));
 }
 
 static void print_times(FILE *out, const refine_report *r)
@@ -169,7 +165,7 @@ static void print_use(FILE *out, const use *u)
         if (!(u->busy[r] > 0))
             continue;
         (void)fprintf(out, "  %-8s %5.1f %% %7.3f %s", resource_names[r],
-                      share_percent(u->busy[r], u->wall), use_rate(u, (resource)r) / unit,
+                      percent_of_whole(u->busy[r], u->wall), use_rate(u, (resource)r) / unit,
                       flops ? "TFLOP/s" : "GB/s   ");
         if (u->roof[r] > 0)
             (void)fprintf(out, " %6.3f    %5.1f %%", u->roof[r] / unit,
@@ -177,8 +173,8 @@ static void print_use(FILE *out, const use *u)
         (void)fprintf(out, "\n");
     }
     (void)fprintf(out, "  compute waited: disk %.1f %%, decode %.1f %%, copy %.1f %% of the time\n",
-                  share_percent(u->stall[0], u->wall), share_percent(u->stall[1], u->wall),
-                  share_percent(u->stall[2], u->wall));
+                  percent_of_whole(u->stall[0], u->wall), percent_of_whole(u->stall[1], u->wall),
+                  percent_of_whole(u->stall[2], u->wall));
 }
 
 static const char *tier_of(const layer *l)
@@ -206,8 +202,8 @@ static refine_status print_longest_layers(FILE *out, const layers *l, refine_err
         const layer *v = &l->v[order[i]];
         (void)fprintf(out, "  ");
         print_name(out, v->name, v->name_len, NAME - 2);
-        (void)fprintf(out, " %7.1f %10.0f %8.2f %4.1f %%  %s\n", memprof_mib(v->bytes),
-                      layer_intensity(v), layer_time(v), share_percent(layer_time(v), all),
+        (void)fprintf(out, " %7.1f %10.0f %8.2f %4.1f %%  %s\n", bytes_to_mib(v->bytes),
+                      layer_intensity(v), layer_time(v), percent_of_whole(layer_time(v), all),
                       tier_of(v));
     }
     mem_free(order);
@@ -227,8 +223,8 @@ static void print_curve(FILE *out, const curve *c)
     for (int i = 0; i < c->n; i++) {
         const curve_point *p = &c->v[i];
         const int bar = (int)(36 * p->step / most + 0.5);
-        (void)fprintf(out, "  %10.1f %9.1f %8.3f %6.1f %%  %.*s\n", memprof_mib(p->vram),
-                      memprof_mib(p->resident), p->step, 100.0 * p->stall, bar,
+        (void)fprintf(out, "  %10.1f %9.1f %8.3f %6.1f %%  %.*s\n", bytes_to_mib(p->vram),
+                      bytes_to_mib(p->resident), p->step, 100.0 * p->stall, bar,
                       "####################################");
     }
 }
@@ -236,9 +232,9 @@ static void print_curve(FILE *out, const curve *c)
 static void print_cell(FILE *out, const card_cell *c)
 {
     if (c->fits && c->step > 0)
-        (void)fprintf(out, " %7.2f %6.0f ", c->step, memprof_mib(c->smallest));
+        (void)fprintf(out, " %7.2f %6.0f ", c->step, bytes_to_mib(c->smallest));
     else
-        (void)fprintf(out, " %7s %6.0f ", c->fits ? "?" : "no", memprof_mib(c->smallest));
+        (void)fprintf(out, " %7s %6.0f ", c->fits ? "?" : "no", bytes_to_mib(c->smallest));
 }
 
 static void print_cards(FILE *out, const memprof *m)
@@ -250,7 +246,7 @@ static void print_cards(FILE *out, const memprof *m)
                        "  card             MiB  s/step  least   s/step  least   s/step  least\n");
     for (int i = 0; i < m->n_rows; i++) {
         const card_row *r = &m->row[i];
-        (void)fprintf(out, "  %-15.15s %5.0f", r->card.name, memprof_mib(r->vram));
+        (void)fprintf(out, "  %-15.15s %5.0f", r->card.name, bytes_to_mib(r->vram));
         for (int k = 0; k < CARD_SIZES; k++)
             print_cell(out, &r->cell[k]);
         (void)fprintf(out, "\n");

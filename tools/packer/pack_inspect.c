@@ -11,11 +11,11 @@
 #include "tools/cli/interrupt.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/sizes.h"
+#include "tools/files/json_values.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const SEGMENT_NAMES[N_SEGMENTS] = {
@@ -182,17 +182,6 @@ static json_t *segments_object(const pack *p)
     return o;
 }
 
-static refine_status print_object(FILE *out, json_t *o, refine_error *err)
-{
-    char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
-    json_decref(o);
-    if (!text)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    const bool failed = fprintf(out, "%s\n", text) < 0 || fflush(out) != 0;
-    free(text);
-    return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
-}
-
 static refine_status print_pack_json(FILE *out, const pack *p, const json_t *meta,
                                      refine_error *err)
 {
@@ -206,7 +195,7 @@ static refine_status print_pack_json(FILE *out, const pack *p, const json_t *met
                           "source_hash", hash, "tokenizer", pack_merges(p, &merges) != NULL, "meta",
                           copy ? copy : json_null(), "segments", segments_object(p), "tensors",
                           tensors_array(p));
-    return print_object(out, o, err);
+    return print_json_object(out, o, 0, err);
 }
 
 refine_status pack_inspect(FILE *out, const char *path, bool json, refine_error *err)
@@ -275,8 +264,8 @@ refine_status pack_verify(FILE *out, const char *path, bool json, bool quiet, re
     pack_close(p);
     TRY(st);
     if (json)
-        return print_object(
-            out, json_pack("{s:s, s:b, s:i}", "pack", path, "intact", 1, "chunks", chunks), err);
+        return print_json_object(
+            out, json_pack("{s:s, s:b, s:i}", "pack", path, "intact", 1, "chunks", chunks), 0, err);
     fprintf(out, "%s: all %d chunks are as they were written\n", path, chunks);
     return REFINE_OK;
 }

@@ -1,7 +1,7 @@
 /* tools/report/compare_report.c -- tables and members. */
 #include "tools/report/compare_report.h"
 
-#include "tools/report/result_json.h"
+#include "tools/files/json_values.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -103,7 +103,7 @@ json_t *compare_json(const compare *c, const refine_report *r)
                                 finite_or_null(c->picture.ssim), "largest_difference",
                                 c->picture.apart);
     return json_pack("{s:o, s:s, s:s, s:b, s:o, s:o, s:o}", "reference",
-                     result_text(c->o.pack_path), "reference_source_hash", hash,
+                     clean_json_text(c->o.pack_path), "reference_source_hash", hash,
                      "reference_precision", c->reference.precision, "same_source",
                      compare_same_source(c, r), "picture", picture, "steps", layers_array(c, true),
                      "layers", layers_array(c, false));

@@ -1,43 +1,16 @@
 /* tools/report/result_json.c -- a report for scripts and for people. */
 #include "tools/report/result_json.h"
 
-#include "engine/base/mem.h"
+#include "tools/files/figures.h"
+#include "tools/files/json_values.h"
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Every object is packed in one go: json_pack returns NULL when anything in it failed, and
  * steals what "o" stands for in any case. */
-
-static json_int_t saturate_json_integer(uint64_t v)
-{
-    return v < INT64_MAX ? (json_int_t)v : INT64_MAX;
-}
-
-/* A rate over no time at all is none, and JSON has no word for infinity. */
-static double finite_or_zero(double v) { return isfinite(v) ? v : 0.0; }
-
-/* As the tokenizer does. */
-json_t *result_text(const char *s)
-{
-    static const char REPLACEMENT[] = "\xef\xbf\xbd";
-    json_t *v = json_string(s ? s : "");
-    if (v || !s)
-        return v;
-    char *clean = mem_alloc(3 * strlen(s) + 1), *p = clean;
-    for (; clean && *s; s++) {
-        const bool ascii = (unsigned char)*s < 0x80;
-        memcpy(p, ascii ? s : REPLACEMENT, ascii ? 1 : 3);
-        p += ascii ? 1 : 3;
-    }
-    v = clean ? json_stringn(clean, (size_t)(p - clean)) : NULL;
-    mem_free(clean);
-    return v;
-}
 
 /* The decimal number that a float was given as: 3.4, not 3.4000001. */
 static double shortest_decimal(float v)
@@ -122,7 +95,7 @@ static json_t *io_object(const refine_report *r, bool ran)
     return merge_json_objects(
         o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", saturate_json_integer(r->disk_bytes),
                      "disk_rate", finite_or_zero(r->disk_rate), "copy_rate",
-                     finite_or_zero(r->copy_rate), "reader", result_text(r->reader)));
+                     finite_or_zero(r->copy_rate), "reader", clean_json_text(r->reader)));
 }
 
 static json_t *stall_object(const refine_report *r)
@@ -181,10 +154,10 @@ static json_t *run_object(const refine_report *r, const run_record *run)
     const bool partly = j->denoising_start > 0;
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->source_hash);
-    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", result_text(run->pack),
-                          "source", result_text(r->source_name), "source_hash", hash, "input",
-                          result_text(run->input), "prompt", result_text(run->prompt), "negative",
-                          result_text(run->negative), "seed", seed_value(j->seed));
+    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", clean_json_text(run->pack),
+                          "source", clean_json_text(r->source_name), "source_hash", hash, "input",
+                          clean_json_text(run->input), "prompt", clean_json_text(run->prompt),
+                          "negative", clean_json_text(run->negative), "seed", seed_value(j->seed));
     return merge_json_objects(
         o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
                      j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
@@ -199,16 +172,16 @@ json_t *result_object(const refine_report *r, const run_record *run)
 {
     const bool ran = run->output != NULL;
     json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:i}", "version", refine_version(),
-                          "device", result_text(r->device), "device_model",
-                          result_text(r->device_model), "precision", result_text(r->precision),
-                          "width", r->width, "height", r->height, "images", r->images, "steps_run",
-                          r->steps_run);
+                          "device", clean_json_text(r->device), "device_model",
+                          clean_json_text(r->device_model), "precision",
+                          clean_json_text(r->precision), "width", r->width, "height", r->height,
+                          "images", r->images, "steps_run", r->steps_run);
     o = merge_json_objects(o, json_pack("{s:i, s:i, s:i, s:i}", "per_pass", r->per_pass,
                                         "passes_per_step", r->passes_per_step, "chunks_per_launch",
                                         r->together, "band_rows", r->band_rows));
     if (ran)
         o = merge_json_objects(o,
-                               json_pack("{s:o, s:o, s:o}", "output", result_text(run->output),
+                               json_pack("{s:o, s:o, s:o}", "output", clean_json_text(run->output),
                                          "seconds", seconds_object(r), "stall", stall_object(r)));
     return merge_json_objects(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran),
                                            "io", io_object(r, ran), "predicted",
@@ -217,13 +190,7 @@ json_t *result_object(const refine_report *r, const run_record *run)
 
 refine_status result_write(FILE *out, json_t *o, refine_error *err)
 {
-    char *dump = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(o);
-    if (!dump)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    const bool failed = fprintf(out, "%s\n", dump) < 0 || fflush(out) != 0;
-    free(dump);
-    return failed ? refine_fail(err, REFINE_EIO, "standard output: cannot write") : REFINE_OK;
+    return print_json_object(out, o, 9, err);
 }
 
 refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
@@ -233,8 +200,6 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
 }
 
 /* ---- for people ---- */
-
-static double bytes_to_mib(uint64_t v) { return (double)v / 1048576.0; }
 
 static void print_where(FILE *out, const refine_report *r)
 {

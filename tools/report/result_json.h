@@ -27,11 +27,10 @@ uint64_t *memory_field_of(refine_memory *m, const memory_field *f);
 /* The object itself, the caller's; NULL when out of memory. */
 json_t *result_object(const refine_report *r, const run_record *run);
 
-/* Parts of it.  Of text what is not UTF-8 becomes replacement characters. */
+/* A part of it. */
 json_t *result_rates(const refine_rates *r);
-json_t *result_text(const char *s);
 
-/* Prints an object (stolen; NULL: out of memory) and a newline.  REFINE_ENOMEM or REFINE_EIO. */
+/* Prints an object as print_json_object does, with the digits of a result. */
 refine_status result_write(FILE *out, json_t *o, refine_error *err);
 
 /* Prints the result's.  A plan leaves out what only a run knows. */

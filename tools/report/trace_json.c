@@ -2,10 +2,10 @@
 #include "tools/report/trace_json.h"
 
 #include "engine/base/try.h"
+#include "tools/files/json_values.h"
 #include "tools/files/text_out.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 
 enum {
@@ -38,8 +38,6 @@ const char *const trace_tiers[3] = { "disk", "host", "device" };
 
 /* ---- what the report needs ---- */
 
-static double finite_trace_value(double v) { return isfinite(v) ? v : 0.0; }
-
 static int write_json_dump(const char *s, size_t len, void *o)
 {
     text_out_bytes(o, s, len);
@@ -63,7 +61,7 @@ static void write_trace_chunk(text_out *o, const refine_chunk *c)
                  ",\"phase\":\"%s\",\"tier\":\"%s\",\"bytes\":%" PRIu64 ",\"stored_bytes\":%" PRIu64
                  ",\"flops\":%.9g,\"seconds\":%.9g}",
                  trace_phases[c->phase], trace_tiers[c->tier], c->bytes, c->stored_bytes,
-                 finite_trace_value(c->flops), finite_trace_value(c->seconds));
+                 finite_or_zero(c->flops), finite_or_zero(c->seconds));
 }
 
 static refine_status write_trace_chunks(text_out *o, const refine_engine *e)
