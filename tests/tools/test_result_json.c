@@ -82,26 +82,6 @@ Test(tools_result_json, holds_what_the_report_holds)
     json_decref(j);
 }
 
-/* Each word of refine_memory is one field's, under its own name. */
-Test(tools_result_json, holds_every_amount_of_memory)
-{
-    refine_job job = REFINE_JOB_INIT;
-    refine_report r = make_sample_report();
-    for (int i = 0; i < MEMORY_FIELDS; i++)
-        ((uint64_t *)&r.memory)[i] = 1000u + (uint64_t)i;
-    json_t *j = print_result_as_json(
-        &r, &(run_record){ .output = "out.png", .pack = "m.pack", .job = &job });
-    uint64_t found = 0;
-    for (int i = 0; i < MEMORY_FIELDS; i++) {
-        const memory_field *f = &memory_fields[i];
-        const json_int_t v = json_integer_value(get_result_member(j, "memory", f->key));
-        cr_expect_eq((uint64_t)v, *memory_field_of(&r.memory, f), "%s", f->key);
-        found |= 1ull << (v - 1000);
-    }
-    cr_expect_eq(found, (1ull << MEMORY_FIELDS) - 1, "one field is there twice, another not");
-    json_decref(j);
-}
-
 Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
 {
     refine_job job = REFINE_JOB_INIT;

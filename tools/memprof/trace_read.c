@@ -7,222 +7,37 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/files/checked_json.h"
 #include "tools/files/json_file.h"
-#include "tools/report/result_json.h"
+#include "tools/report/report_fields.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const double SECONDS_MAX = 1e8;
-static const double AMOUNT_MAX = 1e24;
-
-/* ---- checked values: the first failure sticks ---- */
-
-typedef struct checker {
-    const char *path;
-    refine_error *err;
-    refine_status st;
-} checker;
-
-static void refuse_recording(checker *c, const char *what)
-{
-    if (c->st == REFINE_OK)
-        c->st = refine_fail(c->err, REFINE_EFORMAT,
-                            "%s: %s; is this a file of refine-lowmem --trace?", c->path, what);
-}
-
-static void checker_out_of_memory(checker *c)
-{
-    if (c->st == REFINE_OK)
-        c->st = refine_fail(c->err, REFINE_ENOMEM, "out of memory");
-}
-
-static void refuse_member(checker *c, const char *key, const char *kind)
-{
-    char what[96];
-    (void)snprintf(what, sizeof what, "'%s' is no %s", key, kind);
-    refuse_recording(c, what);
-}
-
-/* A member that is missing is 0. */
-static double checked_real(checker *c, const json_t *o, const char *key, double most)
-{
-    const json_t *v = json_object_get(o, key);
-    const double d = json_number_value(v);
-    if (!v)
-        return 0;
-    if (!json_is_number(v) || !(d >= 0) || d > most) {
-        refuse_member(c, key, "number in range");
-        return 0;
-    }
-    return d;
-}
-
-static uint64_t checked_count(checker *c, const json_t *o, const char *key, uint64_t most)
-{
-    const json_t *v = json_object_get(o, key);
-    const json_int_t n = json_integer_value(v);
-    if (!v)
-        return 0;
-    if (!json_is_integer(v) || n < 0 || (uint64_t)n > most) {
-        refuse_member(c, key, "count in range");
-        return 0;
-    }
-    return (uint64_t)n;
-}
-
-static uint64_t checked_bytes(checker *c, const json_t *o, const char *key)
-{
-    return checked_count(c, o, key, INT64_MAX);
-}
-
-static int checked_int(checker *c, const json_t *o, const char *key)
-{
-    return (int)checked_count(c, o, key, INT_MAX);
-}
-
-static const char *checked_text(checker *c, const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-    if (v && !json_is_string(v))
-        refuse_member(c, key, "text");
-    const char *s = json_string_value(v);
-    return s ? s : "";
-}
-
-/* The object `key`; NULL, of which every member is missing, when it is not there. */
-static json_t *checked_object(checker *c, const json_t *o, const char *key)
-{
-    json_t *v = json_object_get(o, key);
-    if (v && !json_is_object(v)) {
-        refuse_member(c, key, "object");
-        return NULL;
-    }
-    return v;
-}
-
-/* The index of the word in a list of n. */
-static int checked_word(checker *c, const json_t *o, const char *key, const char *const list[],
-                        int n)
-{
-    const char *s = checked_text(c, o, key);
-    for (int i = 0; i < n; i++)
-        if (strcmp(s, list[i]) == 0)
-            return i;
-    refuse_member(c, key, "word that is known");
-    return 0;
-}
-
 /* ---- the member "refine" ---- */
 
-static refine_rates read_rates(checker *c, const json_t *o)
-{
-    return (refine_rates){ .disk = checked_real(c, o, "disk", AMOUNT_MAX),
-                           .decode = checked_real(c, o, "decode", AMOUNT_MAX),
-                           .copy = checked_real(c, o, "copy", AMOUNT_MAX),
-                           .linear = checked_real(c, o, "linear", AMOUNT_MAX),
-                           .conv = checked_real(c, o, "conv", AMOUNT_MAX),
-                           .attention = checked_real(c, o, "attention", AMOUNT_MAX),
-                           .memory = checked_real(c, o, "memory", AMOUNT_MAX) };
-}
-
-static refine_memory read_memory(checker *c, const json_t *o)
-{
-    refine_memory m = { 0 };
-    for (int i = 0; i < MEMORY_FIELDS; i++)
-        *memory_field_of(&m, &memory_fields[i]) = checked_bytes(c, o, memory_fields[i].key);
-    return m;
-}
-
-static void read_steps(checker *c, recording *t, const json_t *seconds)
-{
-    const json_t *steps = json_object_get(seconds, "steps");
-    const size_t n = json_array_size(steps);
-    if (n == 0)
-        return;
-    t->step = mem_calloc(n, sizeof *t->step);
-    if (!t->step) {
-        checker_out_of_memory(c);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const json_t *step = json_array_get(steps, i);
-        const double v = json_number_value(step);
-        if (!json_is_number(step) || !(v >= 0) || v > SECONDS_MAX)
-            refuse_recording(c, "a step's time is out of range");
-        t->step[i] = v;
-    }
-    t->report.step = t->step;
-    t->report.steps_run = (int)n;
-}
-
-static void read_seconds(checker *c, recording *t, const json_t *o)
-{
-    refine_report *r = &t->report;
-    r->total = checked_real(c, o, "total", SECONDS_MAX);
-    r->open = checked_real(c, o, "open", SECONDS_MAX);
-    r->text = checked_real(c, o, "text", SECONDS_MAX);
-    r->vae_encode = checked_real(c, o, "vae_encode", SECONDS_MAX);
-    r->unet = checked_real(c, o, "unet", SECONDS_MAX);
-    r->vae_decode = checked_real(c, o, "vae_decode", SECONDS_MAX);
-    r->first_step = checked_real(c, o, "first_step", SECONDS_MAX);
-    r->step_median = checked_real(c, o, "step_median", SECONDS_MAX);
-    read_steps(c, t, o);
-}
-
-static void read_result(checker *c, recording *t)
-{
-    refine_report *r = &t->report;
-    const json_t *o = t->result, *io = checked_object(c, o, "io"),
-                 *stall = checked_object(c, o, "stall");
-    const json_t *predicted = checked_object(c, o, "predicted"), *run = checked_object(c, o, "run");
-
-    r->device = checked_text(c, o, "device");
-    r->device_model = checked_text(c, o, "device_model");
-    r->precision = checked_text(c, o, "precision");
-    r->reader = checked_text(c, io, "reader");
-    r->source_name = checked_text(c, run, "source");
-    r->source_hash = strtoull(checked_text(c, run, "source_hash"), NULL, 16);
-    r->width = checked_int(c, o, "width");
-    r->height = checked_int(c, o, "height");
-    r->images = checked_int(c, o, "images");
-    r->memory = read_memory(c, checked_object(c, o, "memory"));
-    read_seconds(c, t, checked_object(c, o, "seconds"));
-    r->disk_bytes = checked_bytes(c, io, "disk_bytes");
-    r->disk_bytes_per_step = checked_bytes(c, io, "disk_bytes_per_step");
-    r->copy_bytes_per_step = checked_bytes(c, io, "copy_bytes_per_step");
-    r->disk_rate = checked_real(c, io, "disk_rate", AMOUNT_MAX);
-    r->copy_rate = checked_real(c, io, "copy_rate", AMOUNT_MAX);
-    r->stall_disk = checked_real(c, stall, "disk", SECONDS_MAX);
-    r->stall_decode = checked_real(c, stall, "decode", SECONDS_MAX);
-    r->stall_copy = checked_real(c, stall, "copy", SECONDS_MAX);
-    r->predicted_step = checked_real(c, predicted, "step", SECONDS_MAX);
-    r->predicted_unet = checked_real(c, predicted, "unet", SECONDS_MAX);
-}
-
-static refine_chunk read_chunk(checker *c, const json_t *o)
+static refine_chunk read_chunk(json_checker *c, const json_t *o)
 {
     if (!json_is_object(o))
-        refuse_recording(c, "a chunk is no object");
+        refuse_json(c, "a chunk is no object");
     return (refine_chunk){
         .name = checked_text(c, o, "name"),
         .phase = (refine_phase)checked_word(c, o, "phase", trace_phases, TRACE_PHASES),
         .tier = (refine_tier)checked_word(c, o, "tier", trace_tiers, 3),
         .bytes = checked_count(c, o, "bytes", UINT32_MAX),
         .stored_bytes = checked_count(c, o, "stored_bytes", UINT32_MAX),
-        .flops = checked_real(c, o, "flops", AMOUNT_MAX),
-        .seconds = checked_real(c, o, "seconds", SECONDS_MAX),
+        .flops = checked_real(c, o, "flops", CHECKED_AMOUNT_MAX),
+        .seconds = checked_real(c, o, "seconds", CHECKED_SECONDS_MAX),
     };
 }
 
-static void read_chunk_list(checker *c, recording *t)
+static void read_chunk_list(json_checker *c, recording *t)
 {
     const json_t *list = json_object_get(t->refine, "chunks");
     const size_t n = json_array_size(list);
     if (!json_is_array(list) || n > TRACE_CHUNKS_MAX) {
-        refuse_recording(c, "there is no list of chunks");
+        refuse_json(c, "there is no list of chunks");
         return;
     }
     t->chunk = mem_calloc(n + 1, sizeof *t->chunk);
@@ -235,22 +50,22 @@ static void read_chunk_list(checker *c, recording *t)
     t->n_chunks = (int)n;
 }
 
-static void read_summary(checker *c, recording *t)
+static void read_summary(json_checker *c, recording *t)
 {
     if (!json_is_object(t->refine)) {
-        refuse_recording(c, "there is no member \"refine\"");
+        refuse_json(c, "there is no member \"refine\"");
         return;
     }
     if (checked_count(c, t->refine, "format", INT_MAX) != TRACE_FORMAT)
-        refuse_recording(c, "its format is of another version");
+        refuse_json(c, "its format is of another version");
     t->lost = (size_t)checked_bytes(c, t->refine, "lost");
     t->result = checked_object(c, t->refine, "result");
     if (!t->result)
-        refuse_recording(c, "there is no result");
-    read_result(c, t);
+        refuse_json(c, "there is no result");
+    report_read(c, t->result, &t->report, &t->step);
     const json_t *r = checked_object(c, t->refine, "rates");
-    t->report.rates = read_rates(c, checked_object(c, r, "assumed"));
-    t->report.measured = read_rates(c, checked_object(c, r, "measured"));
+    report_fields_read(c, checked_object(c, r, "assumed"), rate_fields, &t->report.rates);
+    report_fields_read(c, checked_object(c, r, "measured"), rate_fields, &t->report.measured);
     t->report.mispredicted_rate = checked_text(c, t->refine, "wrong_rate");
     read_chunk_list(c, t);
 }
@@ -258,7 +73,7 @@ static void read_summary(checker *c, recording *t)
 /* ---- events ---- */
 
 /* Room for one more element of `size` bytes; the list may move. */
-static void *grow_event_list(checker *c, void *list, size_t n, size_t *room, size_t size)
+static void *grow_event_list(json_checker *c, void *list, size_t n, size_t *room, size_t size)
 {
     if (n < *room)
         return list;
@@ -272,11 +87,11 @@ static void *grow_event_list(checker *c, void *list, size_t n, size_t *room, siz
     return moved;
 }
 
-static void read_sample(checker *c, const json_t *o, trace_samples *list,
+static void read_sample(json_checker *c, const json_t *o, trace_samples *list,
                         const char *const owners[], int n_owners)
 {
     const json_t *args = checked_object(c, o, "args");
-    trace_sample s = { .at = checked_real(c, o, "ts", SECONDS_MAX * 1e6) / 1e6 };
+    trace_sample s = { .at = checked_real(c, o, "ts", CHECKED_SECONDS_MAX * 1e6) / 1e6 };
     for (int i = 0; i < n_owners; i++)
         s.bytes[i] = checked_count(c, args, owners[i], INT64_MAX / 8);
     list->v = grow_event_list(c, list->v, list->n, &list->room, sizeof *list->v);
@@ -284,7 +99,7 @@ static void read_sample(checker *c, const json_t *o, trace_samples *list,
         list->v[list->n++] = s;
 }
 
-static void read_counter(checker *c, recording *t, const json_t *o)
+static void read_counter(json_checker *c, recording *t, const json_t *o)
 {
     const char *name = checked_text(c, o, "name");
     if (strcmp(name, "device memory") == 0)
@@ -293,7 +108,7 @@ static void read_counter(checker *c, recording *t, const json_t *o)
         read_sample(c, o, &t->host, trace_host_owners, TRACE_HOST_OWNERS);
 }
 
-static void read_span(checker *c, recording *t, const json_t *o)
+static void read_span(json_checker *c, recording *t, const json_t *o)
 {
     const char *cat = checked_text(c, o, "cat");
     int lane = 0;
@@ -305,18 +120,18 @@ static void read_span(checker *c, recording *t, const json_t *o)
     const json_t *args = checked_object(c, o, "args");
     refine_event v = { .lane = (refine_lane)lane,
                        .chunk = checked_int(c, args, trace_lanes[lane].key),
-                       .begin = checked_real(c, o, "ts", SECONDS_MAX * 1e6) / 1e6,
+                       .begin = checked_real(c, o, "ts", CHECKED_SECONDS_MAX * 1e6) / 1e6,
                        .bytes = checked_count(c, args, "bytes", UINT32_MAX) };
-    v.end = v.begin + checked_real(c, o, "dur", SECONDS_MAX * 1e6) / 1e6;
+    v.end = v.begin + checked_real(c, o, "dur", CHECKED_SECONDS_MAX * 1e6) / 1e6;
     t->event = grow_event_list(c, t->event, t->n_events, &t->room, sizeof *t->event);
     if (c->st == REFINE_OK)
         t->event[t->n_events++] = v;
 }
 
-static void read_event(checker *c, recording *t, const json_t *o)
+static void read_event(json_checker *c, recording *t, const json_t *o)
 {
     if (!json_is_object(o)) {
-        refuse_recording(c, "an event is no object");
+        refuse_json(c, "an event is no object");
         return;
     }
     const char *ph = checked_text(c, o, "ph");
@@ -329,7 +144,7 @@ static void read_event(checker *c, recording *t, const json_t *o)
 /* ---- the walk ---- */
 
 typedef struct walker {
-    checker *c;
+    json_checker *c;
     const char *at, *end;
 } walker;
 
@@ -360,14 +175,14 @@ static json_t *parse_json_value(walker *w)
     else if (json_error_code(&e) == json_error_out_of_memory)
         checker_out_of_memory(w->c);
     else
-        refuse_recording(w->c, "is no JSON, or not whole");
+        refuse_json(w->c, "is no JSON, or not whole");
     return v;
 }
 
 static void parse_event_list(walker *w, recording *t)
 {
     if (!accept_token(w, '[')) {
-        refuse_recording(w->c, "traceEvents is no list");
+        refuse_json(w->c, "traceEvents is no list");
         return;
     }
     if (accept_token(w, ']'))
@@ -379,7 +194,7 @@ static void parse_event_list(walker *w, recording *t)
         json_decref(v);
     } while (w->c->st == REFINE_OK && accept_token(w, ','));
     if (!accept_token(w, ']'))
-        refuse_recording(w->c, "the list of events has no end");
+        refuse_json(w->c, "the list of events has no end");
 }
 
 static void parse_trace_member(walker *w, recording *t)
@@ -387,7 +202,7 @@ static void parse_trace_member(walker *w, recording *t)
     json_t *key = parse_json_value(w);
     const char *name = json_string_value(key);
     if (!name || !accept_token(w, ':')) {
-        refuse_recording(w->c, "is no JSON object");
+        refuse_json(w->c, "is no JSON object");
     } else if (strcmp(name, "traceEvents") == 0) {
         parse_event_list(w, t);
     } else {
@@ -402,14 +217,14 @@ static void parse_trace_member(walker *w, recording *t)
 static void parse_recording(walker *w, recording *t)
 {
     if (!accept_token(w, '{')) {
-        refuse_recording(w->c, "is no JSON object");
+        refuse_json(w->c, "is no JSON object");
         return;
     }
     do
         parse_trace_member(w, t);
     while (w->c->st == REFINE_OK && accept_token(w, ','));
     if (!accept_token(w, '}') || peek_token(w) != '\0')
-        refuse_recording(w->c, "is no JSON object");
+        refuse_json(w->c, "is no JSON object");
 }
 
 /* ---- order ---- */
@@ -429,7 +244,7 @@ static int compare_samples(const void *a, const void *b)
 }
 
 /* What an event names is there. */
-static void check_events(checker *c, const recording *t)
+static void check_events(json_checker *c, const recording *t)
 {
     for (size_t i = 0; i < t->n_events; i++) {
         const refine_event *v = &t->event[i];
@@ -437,7 +252,7 @@ static void check_events(checker *c, const recording *t)
                       : v->lane == REFINE_LANE_STEP ? INT_MAX
                                                     : t->n_chunks;
         if (v->chunk >= n)
-            refuse_recording(c, "an event is of a chunk that is not there");
+            refuse_json(c, "an event is of a chunk that is not there");
     }
 }
 
@@ -464,7 +279,7 @@ refine_status trace_read(recording *t, const char *path, refine_error *err)
 {
     char *file;
     size_t len = 0;
-    checker c = { .path = path, .err = err };
+    json_checker c = { .path = path, .kind = "file of refine-lowmem --trace", .err = err };
 
     *t = (recording){ 0 };
     TRY(json_file_text(&file, &len, path, TRACE_FILE_MAX, err));

@@ -22,7 +22,7 @@ typedef struct trace_samples {
 typedef struct recording {
     json_t *refine, *result; /* the member of that name; its result */
     refine_report report;    /* as far as the result tells */
-    double *step;
+    double *step;            /* the report's */
     refine_chunk *chunk;
     int n_chunks;
     refine_event *event; /* by lane, then begin; chunks, phases and steps are in range */

@@ -3,14 +3,13 @@
 
 #include "tools/files/figures.h"
 #include "tools/files/json_values.h"
+#include "tools/report/report_fields.h"
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <stddef.h>
 #include <stdlib.h>
 
-/* Every object is packed in one go: json_pack returns NULL when anything in it failed, and
- * steals what "o" stands for in any case. */
+/* json_pack returns NULL when anything in it failed, and steals what "o" stands for in any case. */
 
 /* The decimal number that a float was given as: 3.4, not 3.4000001. */
 static double shortest_decimal(float v)
@@ -31,115 +30,6 @@ static json_t *merge_json_objects(json_t *o, json_t *more)
     return NULL;
 }
 
-static json_t *seconds_object(const refine_report *r)
-{
-    json_t *steps = json_array();
-    for (int i = 0; i < r->steps_run; i++)
-        if (json_array_append_new(steps, json_real(r->step[i])) != 0) {
-            json_decref(steps);
-            return NULL;
-        }
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:f}", "total", r->total, "open",
-                     r->open, "text", r->text, "vae_encode", r->vae_encode, "unet", r->unet,
-                     "vae_decode", r->vae_decode, "steps", steps, "first_step", r->first_step,
-                     "step_median", r->step_median);
-}
-
-#define MEMORY_FIELD(name, ran)                                                                    \
-    {                                                                                              \
-#name, offsetof(refine_memory, name), ran                                                  \
-    }
-const memory_field memory_fields[MEMORY_FIELDS] = {
-    MEMORY_FIELD(device_planned, false),  MEMORY_FIELD(device_limit, false),
-    MEMORY_FIELD(device_overhead, false), MEMORY_FIELD(device_peak, true),
-    MEMORY_FIELD(host_planned, false),    MEMORY_FIELD(host_limit, false),
-    MEMORY_FIELD(host_peak, true),        MEMORY_FIELD(rss_planned, false),
-    MEMORY_FIELD(rss_peak, true),         MEMORY_FIELD(ring, false),
-    MEMORY_FIELD(resident, false),        MEMORY_FIELD(activations, false),
-    MEMORY_FIELD(prompt, false),          MEMORY_FIELD(workspace, false),
-    MEMORY_FIELD(vectors, false),         MEMORY_FIELD(staging, false),
-    MEMORY_FIELD(cached, false),          MEMORY_FIELD(spill_host, false),
-    MEMORY_FIELD(spill_file, false),      MEMORY_FIELD(smallest_device, false),
-    MEMORY_FIELD(smallest_host, false),
-};
-
-uint64_t *memory_field_of(refine_memory *m, const memory_field *f)
-{
-    return (uint64_t *)(void *)((char *)m + f->offset);
-}
-
-static json_t *memory_object(const refine_report *r, bool ran)
-{
-    refine_memory m = r->memory;
-    json_t *o = json_object();
-    for (int i = 0; i < MEMORY_FIELDS; i++) {
-        const memory_field *f = &memory_fields[i];
-        if (f->ran && !ran)
-            continue;
-        if (json_object_set_new(
-                o, f->key, json_integer(saturate_json_integer(*memory_field_of(&m, f)))) != 0) {
-            json_decref(o);
-            return NULL;
-        }
-    }
-    return o;
-}
-
-static json_t *io_object(const refine_report *r, bool ran)
-{
-    json_t *o = json_pack("{s:I, s:I}", "disk_bytes_per_step",
-                          saturate_json_integer(r->disk_bytes_per_step), "copy_bytes_per_step",
-                          saturate_json_integer(r->copy_bytes_per_step));
-    if (!ran)
-        return o;
-    return merge_json_objects(
-        o, json_pack("{s:I, s:f, s:f, s:o}", "disk_bytes", saturate_json_integer(r->disk_bytes),
-                     "disk_rate", finite_or_zero(r->disk_rate), "copy_rate",
-                     finite_or_zero(r->copy_rate), "reader", clean_json_text(r->reader)));
-}
-
-static json_t *stall_object(const refine_report *r)
-{
-    const double stalled = r->stall_disk + r->stall_decode + r->stall_copy;
-    return json_pack("{s:f, s:f, s:f, s:f}", "share", r->total > 0 ? stalled / r->total : 0.0,
-                     "disk", r->stall_disk, "decode", r->stall_decode, "copy", r->stall_copy);
-}
-
-json_t *result_rates(const refine_rates *r)
-{
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "disk", finite_or_zero(r->disk),
-                     "decode", finite_or_zero(r->decode), "copy", finite_or_zero(r->copy), "linear",
-                     finite_or_zero(r->linear), "conv", finite_or_zero(r->conv), "attention",
-                     finite_or_zero(r->attention), "memory", finite_or_zero(r->memory));
-}
-
-static json_t *slowest_object(const refine_report *r)
-{
-    json_t *o = json_pack("{s:f}", "times", finite_or_zero(r->slow_step));
-    if (!r->slow_part[0])
-        return o;
-    return merge_json_objects(o, json_pack("{s:s, s:f}", "part", r->slow_part, "part_times",
-                                           finite_or_zero(r->slow_part_by)));
-}
-
-static json_t *predicted_object(const refine_report *r, bool ran)
-{
-    if (!(r->predicted_step > 0))
-        return json_object();
-    json_t *o = json_pack("{s:f, s:f, s:f, s:o}", "step", r->predicted_step, "unet",
-                          r->predicted_unet, "stall_share", r->predicted_stall, "rates",
-                          result_rates(&r->rates));
-    o = merge_json_objects(o, json_pack("{s:f, s:f, s:f, s:f}", "vae_encode", r->predicted_encode,
-                                        "text", r->predicted_text, "vae_decode",
-                                        r->predicted_decode, "total", r->predicted_total));
-    if (!ran)
-        return o;
-    return merge_json_objects(o,
-                              json_pack("{s:f, s:s, s:o, s:o}", "replayed_step", r->replayed_step,
-                                        "wrong_rate", r->mispredicted_rate, "slowest_step",
-                                        slowest_object(r), "measured", result_rates(&r->measured)));
-}
-
 /* JSON's integers end at 2^63 for most readers; a larger seed is a string. */
 static json_t *seed_value(uint64_t seed)
 {
@@ -148,18 +38,16 @@ static json_t *seed_value(uint64_t seed)
     return seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits);
 }
 
-static json_t *run_object(const refine_report *r, const run_record *run)
+static json_t *run_object(const refine_report *r, const run_record *run, unsigned known)
 {
     const refine_job *j = run->job;
     const bool partly = j->denoising_start > 0;
-    char hash[17];
-    snprintf(hash, sizeof hash, "%016" PRIx64, r->source_hash);
-    json_t *o = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "pack", clean_json_text(run->pack),
-                          "source", clean_json_text(r->source_name), "source_hash", hash, "input",
-                          clean_json_text(run->input), "prompt", clean_json_text(run->prompt),
-                          "negative", clean_json_text(run->negative), "seed", seed_value(j->seed));
+    json_t *o = json_pack("{s:o}", "pack", clean_json_text(run->pack));
+    o = report_fields_write(o, report_source, r, known);
     return merge_json_objects(
-        o, json_pack("{s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "rng",
+        o, json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "input",
+                     clean_json_text(run->input), "prompt", clean_json_text(run->prompt),
+                     "negative", clean_json_text(run->negative), "seed", seed_value(j->seed), "rng",
                      j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
                      "steps", j->steps, partly ? "denoising_start" : "strength",
                      partly ? j->denoising_start : j->strength, "guidance",
@@ -171,21 +59,13 @@ static json_t *run_object(const refine_report *r, const run_record *run)
 json_t *result_object(const refine_report *r, const run_record *run)
 {
     const bool ran = run->output != NULL;
-    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:i}", "version", refine_version(),
-                          "device", clean_json_text(r->device), "device_model",
-                          clean_json_text(r->device_model), "precision",
-                          clean_json_text(r->precision), "width", r->width, "height", r->height,
-                          "images", r->images, "steps_run", r->steps_run);
-    o = merge_json_objects(o, json_pack("{s:i, s:i, s:i, s:i}", "per_pass", r->per_pass,
-                                        "passes_per_step", r->passes_per_step, "chunks_per_launch",
-                                        r->together, "band_rows", r->band_rows));
+    const unsigned known = report_known(r, ran);
+    json_t *o = json_pack("{s:s}", "version", refine_version());
+    o = report_fields_write(o, report_head, r, known);
     if (ran)
-        o = merge_json_objects(o,
-                               json_pack("{s:o, s:o, s:o}", "output", clean_json_text(run->output),
-                                         "seconds", seconds_object(r), "stall", stall_object(r)));
-    return merge_json_objects(o, json_pack("{s:o, s:o, s:o, s:o}", "memory", memory_object(r, ran),
-                                           "io", io_object(r, ran), "predicted",
-                                           predicted_object(r, ran), "run", run_object(r, run)));
+        o = merge_json_objects(o, json_pack("{s:o}", "output", clean_json_text(run->output)));
+    o = report_fields_write(o, report_parts, r, known);
+    return merge_json_objects(o, json_pack("{s:o}", "run", run_object(r, run, known)));
 }
 
 refine_status result_write(FILE *out, json_t *o, refine_error *err)

@@ -14,21 +14,8 @@ typedef struct run_record {
     const refine_job *job;
 } run_record;
 
-/* Every amount of refine_memory, by its name there; `ran`: only a run knows it. */
-typedef struct memory_field {
-    const char *key;
-    size_t offset;
-    bool ran;
-} memory_field;
-enum { MEMORY_FIELDS = sizeof(refine_memory) / sizeof(uint64_t) };
-extern const memory_field memory_fields[MEMORY_FIELDS];
-uint64_t *memory_field_of(refine_memory *m, const memory_field *f);
-
 /* The object itself, the caller's; NULL when out of memory. */
 json_t *result_object(const refine_report *r, const run_record *run);
-
-/* A part of it. */
-json_t *result_rates(const refine_rates *r);
 
 /* Prints an object as print_json_object does, with the digits of a result. */
 refine_status result_write(FILE *out, json_t *o, refine_error *err);

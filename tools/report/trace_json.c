@@ -4,6 +4,7 @@
 #include "engine/base/try.h"
 #include "tools/files/json_values.h"
 #include "tools/files/text_out.h"
+#include "tools/report/report_fields.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -84,9 +85,9 @@ static refine_status write_trace_summary(text_out *o, const refine_engine *e,
     text_out_put(o, "\"refine\":{\"format\":%d,\"lost\":%zu,\n\"result\":", TRACE_FORMAT, lost);
     TRY(write_json_value(o, result_object(r, run)));
     text_out_put(o, ",\n\"rates\":{\"assumed\":");
-    TRY(write_json_value(o, result_rates(&r->rates)));
+    TRY(write_json_value(o, report_fields_write(json_object(), rate_fields, &r->rates, 0)));
     text_out_put(o, ",\"measured\":");
-    TRY(write_json_value(o, result_rates(&r->measured)));
+    TRY(write_json_value(o, report_fields_write(json_object(), rate_fields, &r->measured, 0)));
     text_out_put(o, "},\"wrong_rate\":");
     text_out_json(o, r->mispredicted_rate ? r->mispredicted_rate : "");
     text_out_put(o, ",\n");
