@@ -9,23 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What the device takes for itself is in `device_planned`, and so in what its owners hold. */
-Test(tools_memprof_report, names_the_owner_of_every_byte_of_the_device)
-{
-    const refine_memory m = { .resident = 1,
-                              .ring = 2,
-                              .prompt = 4,
-                              .activations = 8 + 4,
-                              .workspace = 16,
-                              .vectors = 32,
-                              .device_overhead = 64,
-                              .device_planned = 127 };
-    uint64_t sum = 0;
-    for (int i = 0; i < TRACE_DEVICE_OWNERS; i++)
-        sum += memprof_device_bytes(&m, i);
-    cr_expect_eq(sum, m.device_planned);
-}
-
 Test(tools_memprof_report, says_that_the_pack_of_a_run_is_gone)
 {
     recording t = trace_fixture();

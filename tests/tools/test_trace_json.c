@@ -91,7 +91,7 @@ Test(tools_trace_json, never_shows_more_memory_than_was_planned)
     cr_assert_gt(t.device.n, 1u);
     for (size_t i = 0; i < t.device.n; i++) {
         uint64_t sum = 0;
-        for (int k = 0; k < TRACE_DEVICE_OWNERS; k++)
+        for (int k = 0; k < DEVICE_OWNERS; k++)
             sum += t.device.v[i].bytes[k];
         cr_assert_leq(sum, t.report.memory.device_planned, "at %g s", t.device.v[i].at);
     }

@@ -104,7 +104,7 @@ static void write_owner_stack(text_out *o, const chart_memory *c, const timeline
             any += (double)c->bytes[i][k];
         }
         if (any > 0)
-            write_stair_area(o, c->css, k, top, t->columns, HEIGHT, c->owner(k));
+            write_stair_area(o, c->css, k, top, t->columns, HEIGHT, c->owners[k].title);
     }
 }
 

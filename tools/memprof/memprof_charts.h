@@ -12,11 +12,11 @@
 
 enum { CHART_COLUMNS = 480 };
 
-/* Memory by owner, stacked; a line at `planned`.  `owners` are names for the reader. */
+/* Memory by owner, stacked; a line at `planned`. */
 typedef struct chart_memory {
     const char *title, *css; /* classes "CSS0", "CSS1", ... colour the owners */
-    const char *(*owner)(int);
-    const uint64_t (*bytes)[TRACE_DEVICE_OWNERS];
+    const memory_owner *owners;
+    const uint64_t (*bytes)[DEVICE_OWNERS];
     int n_owners;
     uint64_t planned, peak;
 } chart_memory;

@@ -113,15 +113,16 @@ static void write_plan_key_figures(text_out *o, const memprof *m)
 
 /* ---- memory ---- */
 
-typedef struct owners {
+/* A table of owners, with the colours of the chart above it. */
+typedef struct owner_table {
     const char *label, *caption, *css;
     int n;
-    const char *(*name)(int);
-    uint64_t (*bytes)(const refine_memory *, int);
+    const memory_owner *owners;
+    const uint64_t *bytes;
     uint64_t planned;
-} owners;
+} owner_table;
 
-static void write_owner_table(text_out *o, const owners *w, const refine_memory *m)
+static void write_owner_table(text_out *o, const owner_table *w)
 {
     narrow_table_begin(o, w->label, w->caption);
     text_out_put(o, "<thead><tr><th>owner</th><th>MiB</th></tr></thead><tbody>\n");
@@ -130,8 +131,8 @@ static void write_owner_table(text_out *o, const owners *w, const refine_memory 
                      "<tr><th scope=\"row\"><span class=\"swatch\"><svg viewBox=\"0 0 1 1\" "
                      "aria-hidden=\"true\"><path class=\"%s%d\" d=\"M0 0H1V1H0Z\"/></svg></span>%s"
                      "</th>",
-                     w->css, i, w->name(i));
-        cell_mib(o, w->bytes(m, i));
+                     w->css, i, w->owners[i].title);
+        cell_mib(o, w->bytes[i]);
         text_out_put(o, "</tr>\n");
     }
     text_out_put(o, "<tr class=\"total\"><th scope=\"row\">planned in all</th>");
@@ -142,27 +143,31 @@ static void write_owner_table(text_out *o, const owners *w, const refine_memory 
 
 static void write_device_table(text_out *o, const refine_memory *m)
 {
-    const owners w = { .label = "Device memory by owner",
-                       .caption = "The most that each owner holds. Phases share memory, so their "
-                                  "sum may be more than the plan.",
-                       .css = "dev",
-                       .n = TRACE_DEVICE_OWNERS,
-                       .name = memprof_device_owner,
-                       .bytes = memprof_device_bytes,
-                       .planned = m->device_planned };
-    write_owner_table(o, &w, m);
+    uint64_t bytes[DEVICE_OWNERS];
+    memprof_device_bytes(bytes, m);
+    const owner_table w = { .label = "Device memory by owner",
+                            .caption = "The most that each owner holds. Phases share memory, so "
+                                       "their sum may be more than the plan.",
+                            .css = "dev",
+                            .n = DEVICE_OWNERS,
+                            .owners = device_owners,
+                            .bytes = bytes,
+                            .planned = m->device_planned };
+    write_owner_table(o, &w);
 }
 
 static void write_host_table(text_out *o, const refine_memory *m)
 {
-    const owners w = { .label = "Host memory by owner",
-                       .caption = "What is held from start to end. The heap is planned too.",
-                       .css = "hos",
-                       .n = TRACE_HOST_OWNERS,
-                       .name = memprof_host_owner,
-                       .bytes = memprof_host_bytes,
-                       .planned = m->host_planned };
-    write_owner_table(o, &w, m);
+    uint64_t bytes[HOST_OWNERS];
+    owners_of_host(bytes, m);
+    const owner_table w = { .label = "Host memory by owner",
+                            .caption = "What is held from start to end. The heap is planned too.",
+                            .css = "hos",
+                            .n = HOST_OWNERS,
+                            .owners = host_owners,
+                            .bytes = bytes,
+                            .planned = m->host_planned };
+    write_owner_table(o, &w);
 }
 
 static void write_ceiling_row(text_out *o, const memprof *m, const char *name, uint64_t smallest,
@@ -204,16 +209,16 @@ static void write_memory_charts(text_out *o, const memprof *m, const timeline *t
     const refine_memory *b = &m->r.memory;
     const chart_memory device = { .title = "Device memory",
                                   .css = "dev",
-                                  .owner = memprof_device_owner,
+                                  .owners = device_owners,
                                   .bytes = t->device,
-                                  .n_owners = TRACE_DEVICE_OWNERS,
+                                  .n_owners = DEVICE_OWNERS,
                                   .planned = b->device_planned,
                                   .peak = timeline_peak(&m->run->device) };
     const chart_memory host = { .title = "Host memory",
                                 .css = "hos",
-                                .owner = memprof_host_owner,
+                                .owners = host_owners,
                                 .bytes = t->host,
-                                .n_owners = TRACE_HOST_OWNERS,
+                                .n_owners = HOST_OWNERS,
                                 .planned = b->host_planned,
                                 .peak = timeline_peak(&m->run->host) };
     charts_memory(o, &device, t);

@@ -9,30 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const DEVICE_OWNERS[TRACE_DEVICE_OWNERS] = {
-    "resident weights", "ring of weights",  "prompt keys and values", "activations",
-    "workspace",        "norms and biases", "the GPU's own",
-};
-static const char *const HOST_OWNERS[TRACE_HOST_OWNERS] = { "staging", "cached weights",
-                                                            "spilled activations" };
-
-const char *memprof_device_owner(int i) { return DEVICE_OWNERS[i]; }
-const char *memprof_host_owner(int i) { return HOST_OWNERS[i]; }
-
-uint64_t memprof_device_bytes(const refine_memory *m, int i)
+void memprof_device_bytes(uint64_t bytes[DEVICE_OWNERS], const refine_memory *m)
 {
-    const uint64_t prompt = m->prompt < m->activations ? m->prompt : m->activations;
-    const uint64_t bytes[TRACE_DEVICE_OWNERS] = {
-        m->resident, m->ring,           prompt, m->activations - prompt, m->workspace,
-        m->vectors,  m->device_overhead
-    };
-    return bytes[i];
-}
-
-uint64_t memprof_host_bytes(const refine_memory *m, int i)
-{
-    const uint64_t bytes[TRACE_HOST_OWNERS] = { m->staging, m->cached, m->spill_host };
-    return bytes[i];
+    owners_of_device(bytes, m, REFINE_DENOISING, m->activations);
 }
 
 /* ---- predictions ---- */

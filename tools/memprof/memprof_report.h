@@ -39,10 +39,7 @@ refine_status memprof_of_plan(memprof *m, const refine_options *o, const refine_
 
 void memprof_free(memprof *m);
 
-/* "resident weights" of "resident", and so on. */
-const char *memprof_device_owner(int i);
-const char *memprof_host_owner(int i);
-uint64_t memprof_device_bytes(const refine_memory *m, int i);
-uint64_t memprof_host_bytes(const refine_memory *m, int i);
+/* The most that each owner holds: with all activations in use while denoising. */
+void memprof_device_bytes(uint64_t bytes[DEVICE_OWNERS], const refine_memory *m);
 
 #endif

@@ -51,19 +51,24 @@ static void print_memory_line(FILE *out, const memprof *m, const char *name, uin
     (void)fprintf(out, "\n");
 }
 
+static void print_owners(FILE *out, const memory_owner owners[], const uint64_t bytes[], int n)
+{
+    for (int i = 0; i < n; i++)
+        (void)fprintf(out, "    %-24s %10.1f\n", owners[i].title, bytes_to_mib(bytes[i]));
+}
+
 static void print_memory_table(FILE *out, const memprof *m)
 {
     const refine_memory *b = &m->r.memory;
+    uint64_t device[DEVICE_OWNERS], host[HOST_OWNERS];
+    memprof_device_bytes(device, b);
+    owners_of_host(host, b);
     (void)fprintf(out, "\nmemory, MiB                     planned%s      limit\n",
                   m->run ? "       peak" : "");
     print_memory_line(out, m, "device", b->device_planned, b->device_peak, b->device_limit);
-    for (int i = 0; i < TRACE_DEVICE_OWNERS; i++)
-        (void)fprintf(out, "    %-24s %10.1f\n", memprof_device_owner(i),
-                      bytes_to_mib(memprof_device_bytes(b, i)));
+    print_owners(out, device_owners, device, DEVICE_OWNERS);
     print_memory_line(out, m, "host", b->host_planned, b->host_peak, b->host_limit);
-    for (int i = 0; i < TRACE_HOST_OWNERS; i++)
-        (void)fprintf(out, "    %-24s %10.1f\n", memprof_host_owner(i),
-                      bytes_to_mib(memprof_host_bytes(b, i)));
+    print_owners(out, host_owners, host, HOST_OWNERS);
     print_memory_line(out, m, "whole process", b->rss_planned, b->rss_peak, 0);
     (void)fprintf(out, "  smallest that would do: device %.1f, host %.1f\n",
                   bytes_to_mib(b->smallest_device), bytes_to_mib(b->smallest_host));

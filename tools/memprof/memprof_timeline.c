@@ -54,10 +54,10 @@ bool timeline_find(const recording *t, refine_lane lane, int which, double *from
     return false;
 }
 
-static uint64_t sum_owner_bytes(const uint64_t bytes[TRACE_DEVICE_OWNERS])
+static uint64_t sum_owner_bytes(const uint64_t bytes[DEVICE_OWNERS])
 {
     uint64_t sum = 0;
-    for (int i = 0; i < TRACE_DEVICE_OWNERS; i++)
+    for (int i = 0; i < DEVICE_OWNERS; i++)
         sum += bytes[i];
     return sum;
 }
@@ -96,14 +96,14 @@ static void spread_stretch(void *context, double begin, double end)
     }
 }
 
-static void keep_larger(uint64_t to[TRACE_DEVICE_OWNERS], const uint64_t from[TRACE_DEVICE_OWNERS])
+static void keep_larger(uint64_t to[DEVICE_OWNERS], const uint64_t from[DEVICE_OWNERS])
 {
     if (sum_owner_bytes(from) > sum_owner_bytes(to))
-        memcpy(to, from, TRACE_DEVICE_OWNERS * sizeof *to);
+        memcpy(to, from, DEVICE_OWNERS * sizeof *to);
 }
 
 /* A sample holds until the next. */
-static void fill_memory(uint64_t (*columns)[TRACE_DEVICE_OWNERS], const spread *s,
+static void fill_memory(uint64_t (*columns)[DEVICE_OWNERS], const spread *s,
                         const trace_samples *list, double to)
 {
     for (size_t i = 0; i < list->n; i++) {

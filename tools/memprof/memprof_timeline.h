@@ -15,8 +15,8 @@ typedef struct timeline {
     int columns;
     double share[TIMELINE_LANES][TIMELINE_COLUMNS_MAX]; /* of a column's time the lane is busy */
     /* What is in use when the most is, in a column. */
-    uint64_t device[TIMELINE_COLUMNS_MAX][TRACE_DEVICE_OWNERS];
-    uint64_t host[TIMELINE_COLUMNS_MAX][TRACE_DEVICE_OWNERS];
+    uint64_t device[TIMELINE_COLUMNS_MAX][DEVICE_OWNERS];
+    uint64_t host[TIMELINE_COLUMNS_MAX][DEVICE_OWNERS];
 } timeline;
 
 /* The caller's to mem_free; NULL when out of memory. */

@@ -88,12 +88,12 @@ static void *grow_event_list(json_checker *c, void *list, size_t n, size_t *room
 }
 
 static void read_sample(json_checker *c, const json_t *o, trace_samples *list,
-                        const char *const owners[], int n_owners)
+                        const memory_owner owners[], int n_owners)
 {
     const json_t *args = checked_object(c, o, "args");
     trace_sample s = { .at = checked_real(c, o, "ts", CHECKED_SECONDS_MAX * 1e6) / 1e6 };
     for (int i = 0; i < n_owners; i++)
-        s.bytes[i] = checked_count(c, args, owners[i], INT64_MAX / 8);
+        s.bytes[i] = checked_count(c, args, owners[i].key, INT64_MAX / 8);
     list->v = grow_event_list(c, list->v, list->n, &list->room, sizeof *list->v);
     if (c->st == REFINE_OK)
         list->v[list->n++] = s;
@@ -103,9 +103,9 @@ static void read_counter(json_checker *c, recording *t, const json_t *o)
 {
     const char *name = checked_text(c, o, "name");
     if (strcmp(name, "device memory") == 0)
-        read_sample(c, o, &t->device, trace_device_owners, TRACE_DEVICE_OWNERS);
+        read_sample(c, o, &t->device, device_owners, DEVICE_OWNERS);
     else if (strcmp(name, "host memory") == 0)
-        read_sample(c, o, &t->host, trace_host_owners, TRACE_HOST_OWNERS);
+        read_sample(c, o, &t->host, host_owners, HOST_OWNERS);
 }
 
 static void read_span(json_checker *c, recording *t, const json_t *o)

@@ -3,6 +3,7 @@
 #ifndef REFINE_TRACE_READ_H
 #define REFINE_TRACE_READ_H
 
+#include "tools/report/memory_owners.h"
 #include "tools/report/trace_json.h"
 
 enum { TRACE_FILE_MAX = 1 << 29, TRACE_CHUNKS_MAX = 1 << 20 };
@@ -10,7 +11,7 @@ enum { TRACE_FILE_MAX = 1 << 29, TRACE_CHUNKS_MAX = 1 << 20 };
 /* Bytes in use from `at` on. */
 typedef struct trace_sample {
     double at;
-    uint64_t bytes[TRACE_DEVICE_OWNERS];
+    uint64_t bytes[DEVICE_OWNERS];
 } trace_sample;
 
 typedef struct trace_samples {

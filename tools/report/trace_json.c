@@ -4,6 +4,7 @@
 #include "engine/base/try.h"
 #include "tools/files/json_values.h"
 #include "tools/files/text_out.h"
+#include "tools/report/memory_owners.h"
 #include "tools/report/report_fields.h"
 
 #include <inttypes.h>
@@ -28,10 +29,6 @@ const trace_lane trace_lanes[REFINE_LANES] = {
     [REFINE_LANE_DISK] = { "disk", "chunk", "disk", NULL, 6 * TIDS },
 };
 
-const char *const trace_device_owners[TRACE_DEVICE_OWNERS] = {
-    "resident", "ring", "prompt", "activations", "workspace", "vectors", "overhead",
-};
-const char *const trace_host_owners[TRACE_HOST_OWNERS] = { "staging", "cached", "spill" };
 const char *const trace_phases[TRACE_PHASES] = {
     "opening", "encoding", "text", "denoising", "decoding", "finished",
 };
@@ -169,37 +166,28 @@ static void write_thread_names(text_out *o, const lanes *l)
 /* ---- memory ---- */
 
 static void write_memory_counter(text_out *o, const char *what, double at,
-                                 const char *const owners[], const uint64_t bytes[], int n)
+                                 const memory_owner owners[], const uint64_t bytes[], int n)
 {
     text_out_put(o, ",\n{\"name\":\"%s memory\",\"ph\":\"C\",\"ts\":%.3f,\"pid\":%d,\"args\":{",
                  what, at * 1e6, PID);
     for (int i = 0; i < n; i++)
-        text_out_put(o, "%s\"%s\":%" PRIu64, i ? "," : "", owners[i], bytes[i]);
+        text_out_put(o, "%s\"%s\":%" PRIu64, i ? "," : "", owners[i].key, bytes[i]);
     text_out_put(o, "}}");
 }
 
-/* Ring, workspace, vectors and what the device takes for itself are held throughout.  Residents and
- * the prompt's keys and values lie beside the UNet's activations, where the other phases have
- * theirs. */
 static void write_device_counter(text_out *o, const refine_memory *m, refine_phase phase, double at,
                                  uint64_t activations)
 {
-    const bool denoising = phase == REFINE_DENOISING;
-    const uint64_t held = denoising ? m->prompt : 0;
-    const uint64_t prompt = held < activations ? held : activations;
-    const uint64_t bytes[TRACE_DEVICE_OWNERS] = {
-        denoising ? m->resident : 0, m->ring,      prompt,
-        activations - prompt,        m->workspace, m->vectors,
-        m->device_overhead,
-    };
-    write_memory_counter(o, "device", at, trace_device_owners, bytes, TRACE_DEVICE_OWNERS);
+    uint64_t bytes[DEVICE_OWNERS];
+    owners_of_device(bytes, m, phase, activations);
+    write_memory_counter(o, "device", at, device_owners, bytes, DEVICE_OWNERS);
 }
 
-/* All of it is taken at the start and held to the end. */
 static void write_host_counter(text_out *o, const refine_memory *m, double at)
 {
-    const uint64_t bytes[TRACE_HOST_OWNERS] = { m->staging, m->cached, m->spill_host };
-    write_memory_counter(o, "host", at, trace_host_owners, bytes, TRACE_HOST_OWNERS);
+    uint64_t bytes[HOST_OWNERS];
+    owners_of_host(bytes, m);
+    write_memory_counter(o, "host", at, host_owners, bytes, HOST_OWNERS);
 }
 
 /* ---- the file ---- */

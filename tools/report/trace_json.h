@@ -8,7 +8,8 @@
  * A span is {"name", "cat", "ph": "X", "ts", "dur", "pid", "tid", "args": {KEY, "bytes"}} in
  * microseconds, where cat and KEY are those of its lane below.  A lane whose spans overlap, such
  * as disk with several reads under way, takes several tids.  Memory is {"name": "device memory"
- * or "host memory", "ph": "C", "ts", "args": {OWNER: bytes, ...}}, each owner of the lists below.
+ * or "host memory", "ph": "C", "ts", "args": {OWNER: bytes, ...}}, each owner of
+ * memory_owners.h.
  */
 #ifndef REFINE_TRACE_JSON_H
 #define REFINE_TRACE_JSON_H
@@ -16,7 +17,7 @@
 #include "tools/report/result_json.h"
 #include <refine/refine.h>
 
-enum { TRACE_FORMAT = 1, TRACE_DEVICE_OWNERS = 7, TRACE_HOST_OWNERS = 3, TRACE_PHASES = 6 };
+enum { TRACE_FORMAT = 1, TRACE_PHASES = 6 };
 
 typedef struct trace_lane {
     const char *cat, *key;
@@ -26,8 +27,6 @@ typedef struct trace_lane {
 } trace_lane;
 
 extern const trace_lane trace_lanes[REFINE_LANES]; /* cat NULL: not a lane of spans */
-extern const char *const trace_device_owners[TRACE_DEVICE_OWNERS];
-extern const char *const trace_host_owners[TRACE_HOST_OWNERS];
 extern const char *const trace_phases[TRACE_PHASES];
 extern const char *const trace_tiers[3];
 
