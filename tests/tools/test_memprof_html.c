@@ -93,6 +93,19 @@ Test(tools_memprof_html, has_every_part_and_closes_what_it_opens)
     cr_assert_eq(mem_used().now, 0u);
 }
 
+/* tools/memprof/report.css is written for people, and made smaller when it is embedded. */
+Test(tools_memprof_html, has_the_style_without_comments_and_indentation)
+{
+    recording t = trace_fixture();
+    char *page = page_of(&t, NULL);
+    cr_expect_not_null(strstr(page, "<style>\n:root{color-scheme:light dark;"));
+    cr_expect_not_null(strstr(page, ".key dd{font-size:1.2rem}}\n</style>"));
+    cr_expect_null(strstr(page, "/*"));
+    cr_expect_null(strstr(page, "\n "));
+    free(page);
+    trace_free(&t);
+}
+
 Test(tools_memprof_html, lets_no_name_break_out)
 {
     recording t = trace_fixture_but("unet.down_blocks.0.conv.weight",

@@ -51,8 +51,7 @@ static void write_html_head(text_out *o, const memprof *m)
                  "name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<link "
                  "rel=\"icon\" href=\"data:,\">\n<title>%s</title>\n<style>\n",
                  title);
-    for (int i = 0; memprof_style[i]; i++)
-        text_out_bytes(o, memprof_style[i], strlen(memprof_style[i]));
+    text_out_bytes(o, memprof_style, strlen(memprof_style));
     text_out_put(o, "</style></head>\n<body><main>\n<h1>%s</h1>\n<p class=\"soft path\">", title);
     text_out_html(o, or_empty(m->pack));
     text_out_put(o, "<br>%d × %d, %d steps, ", r->width, r->height, r->steps_run);
