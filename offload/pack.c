@@ -10,6 +10,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "offload/pack.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -63,22 +64,16 @@ struct pack {
 
 static refine_status read_at(const pack *p, void *dst, size_t bytes, uint64_t at, refine_error *err)
 {
-    size_t done = 0;
-    while (done < bytes) {
-        const ssize_t n = pread(p->fd, (char *)dst + done, bytes - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return refine_fail(err, REFINE_EIO, "%s: cannot be read at byte %" PRIu64 ": %s",
-                               p->path, at + done, strerror(errno));
-        if (n == 0)
-            return refine_fail(err, REFINE_EFORMAT,
-                               "%s: ends at byte %" PRIu64 ", in the middle of something; "
-                               "it was cut short: copy or pack it again",
-                               p->path, at + done);
-        done += (size_t)n;
-    }
-    return REFINE_OK;
+    const size_t done = io_read_at(p->fd, dst, bytes, at);
+    if (done == bytes)
+        return REFINE_OK;
+    if (errno != 0)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be read at byte %" PRIu64 ": %s", p->path,
+                           at + done, strerror(errno));
+    return refine_fail(err, REFINE_EFORMAT,
+                       "%s: ends at byte %" PRIu64 ", in the middle of something; "
+                       "it was cut short: copy or pack it again",
+                       p->path, at + done);
 }
 
 static refine_status fail_pack_memory(const pack *p, size_t bytes, refine_error *err)

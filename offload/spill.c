@@ -1,7 +1,8 @@
 /* offload/spill.c -- bytes out of the device and back, through a buffer where they go to a file. */
-#define _GNU_SOURCE /* pread, posix_fallocate */
+#define _XOPEN_SOURCE 700 /* posix_fallocate */
 #include "offload/spill.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -83,29 +84,15 @@ void spill_close(spill *s)
 
 /* ---- moving ---- */
 
-/* What pread and pwrite have in common. */
-typedef ssize_t file_move(int fd, void *memory, size_t bytes, off_t at);
-
-static ssize_t pwrite_bytes(int fd, void *memory, size_t bytes, off_t at)
+/* Has all of the bounce buffer's part moved? */
+static bool check_moved(spill *s, size_t done, size_t bytes)
 {
-    return pwrite(fd, memory, bytes, at);
-}
-
-static bool move_all(spill *s, file_move *f, size_t bytes, size_t at)
-{
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t n = f(s->fd, s->bounce + done, bytes - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            char why[160];
-            (void)snprintf(why, sizeof why, "scratch file: %s", n ? strerror(errno) : "it ended");
-            dev_fail(s->d, REFINE_EIO, why);
-            return false;
-        }
-        done += (size_t)n;
-    }
-    return true;
+    if (done == bytes)
+        return true;
+    char why[160];
+    (void)snprintf(why, sizeof why, "scratch file: %s", errno ? strerror(errno) : "it ended");
+    dev_fail(s->d, REFINE_EIO, why);
+    return false;
 }
 
 void spill_store(spill *s, size_t at, const void *device, size_t bytes)
@@ -121,7 +108,7 @@ void spill_store(spill *s, size_t at, const void *device, size_t bytes)
     while (bytes > 0 && dev_status(s->d) == REFINE_OK) {
         const size_t n = num_min(bytes, BOUNCE);
         dev_get(s->d, s->bounce, from, n);
-        if (!move_all(s, pwrite_bytes, n, at - s->host_bytes))
+        if (!check_moved(s, io_write_at(s->fd, s->bounce, n, at - s->host_bytes), n))
             return;
         at += n;
         from += n;
@@ -141,7 +128,7 @@ void spill_load(spill *s, void *device, size_t at, size_t bytes)
     }
     while (bytes > 0 && dev_status(s->d) == REFINE_OK) {
         const size_t n = num_min(bytes, BOUNCE);
-        if (!move_all(s, pread, n, at - s->host_bytes))
+        if (!check_moved(s, io_read_at(s->fd, s->bounce, n, at - s->host_bytes), n))
             return;
         dev_put(s->d, to, s->bounce, n);
         at += n;

@@ -18,7 +18,7 @@
 #include <malloc.h>
 #endif
 
-enum { HEADER = 16 };
+enum { HEADER = 16, FIRST_ROOM = 16 };
 
 static _Atomic uint64_t now_bytes, peak_bytes, n_calls;
 static _Atomic long until_fault = -1;
@@ -88,6 +88,19 @@ void *mem_realloc(void *old, size_t bytes)
     memcpy(p, old, num_min(had, bytes));
     mem_free(old);
     return p;
+}
+
+void *mem_grow(void *list, size_t n, size_t *room, size_t bytes)
+{
+    uint64_t more, total;
+    if (n < *room)
+        return list;
+    if (!num_mul(*room, 2, &more) || !num_mul(num_max(more, FIRST_ROOM), bytes, &total))
+        return NULL;
+    void *moved = mem_realloc(list, (size_t)total);
+    if (moved)
+        *room = num_max(more, FIRST_ROOM);
+    return moved;
 }
 
 char *mem_strdup(const char *s)

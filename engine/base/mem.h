@@ -15,6 +15,11 @@ void *mem_alloc(size_t bytes);                /* uninitialised; NULL when out of
 void *mem_calloc(size_t count, size_t bytes); /* zeroed; checks the product */
 void *mem_realloc(void *p, size_t bytes);     /* NULL: p is still valid */
 char *mem_strdup(const char *s);
+
+/* An array with room for another element of `bytes`: `list`, which has `n` of them and room for
+ * *room, or where it has moved to with twice the room.  NULL: out of memory; list and *room are as
+ * they were. */
+void *mem_grow(void *list, size_t n, size_t *room, size_t bytes);
 void mem_free(void *p); /* NULL is fine */
 
 /* Page-aligned anonymous mapping for arenas and staging; returned to the system

@@ -24,16 +24,13 @@ static refine_status work_list_out_of_memory(refine_error *err)
 
 static refine_status append_work_item(work_list *l, work_item **out, refine_error *err)
 {
-    if (l->n == l->room) {
-        const int room = l->room ? 2 * l->room : 16;
-        if (room > WORK_MAX)
-            return refine_fail(err, REFINE_EINVAL, "more than %d inputs in one run", WORK_MAX);
-        work_item *more = mem_realloc(l->item, (size_t)room * sizeof *more);
-        if (!more)
-            return work_list_out_of_memory(err);
-        l->item = more;
-        l->room = room;
-    }
+    *out = NULL;
+    if (l->n == WORK_MAX)
+        return refine_fail(err, REFINE_EINVAL, "more than %d inputs in one run", WORK_MAX);
+    work_item *grown = mem_grow(l->item, (size_t)l->n, &l->room, sizeof *grown);
+    if (!grown)
+        return work_list_out_of_memory(err);
+    l->item = grown;
     *out = &l->item[l->n++];
     **out = (work_item){ 0 };
     return REFINE_OK;

@@ -6,6 +6,7 @@
 #include <refine/status.h>
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct work_item {
@@ -17,7 +18,8 @@ typedef struct work_item {
 
 typedef struct work_list {
     work_item *item; /* owned */
-    int n, room;
+    int n;
+    size_t room;
     bool several; /* a directory or a manifest was named, or more than one input */
 } work_list;
 

@@ -2,6 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "tools/files/json_file.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
 
@@ -10,22 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static refine_status read_json_bytes(int fd, char *dst, size_t bytes, const char *path,
-                                     refine_error *err)
-{
-    size_t at = 0;
-    while (at < bytes) {
-        const ssize_t n = read(fd, dst + at, bytes - at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path,
-                               n == 0 ? "it became shorter" : strerror(errno));
-        at += (size_t)n;
-    }
-    return REFINE_OK;
-}
 
 static refine_status parse_json_object(json_t **out, const char *text, size_t len, const char *path,
                                        refine_error *err)
@@ -44,35 +29,34 @@ static refine_status parse_json_object(json_t **out, const char *text, size_t le
     return REFINE_OK;
 }
 
+static refine_status read_json_text(char **out, size_t *len, int fd, const char *path, size_t most,
+                                    refine_error *err)
+{
+    struct stat s;
+    if (fstat(fd, &s) != 0)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!S_ISREG(s.st_mode))
+        return refine_fail(err, REFINE_EFORMAT, "%s: is no JSON file", path);
+    if (io_read_whole(out, len, fd, most))
+        return REFINE_OK;
+    switch (errno) {
+    case EFBIG: return refine_fail(err, REFINE_EFORMAT, "%s: is no JSON file", path);
+    case ENOMEM: return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    default: return refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path, strerror(errno));
+    }
+}
+
+/* O_NONBLOCK: opening a pipe that nobody writes to must not wait. */
 refine_status json_file_text(char **out, size_t *len, const char *path, size_t most,
                              refine_error *err)
 {
-    struct stat s;
-    refine_status st;
-
     *out = NULL;
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &s) != 0) {
-        st = refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
-        if (fd >= 0)
-            (void)close(fd);
-        return st;
-    }
-    char *text = NULL;
-    if (!S_ISREG(s.st_mode) || (uint64_t)s.st_size > most)
-        st = refine_fail(err, REFINE_EFORMAT, "%s: is no JSON file", path);
-    else if (!(text = mem_alloc((size_t)s.st_size + 1)))
-        st = refine_fail(err, REFINE_ENOMEM, "out of memory");
-    else
-        st = read_json_bytes(fd, text, (size_t)s.st_size, path, err);
+    if (fd < 0)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    const refine_status st = read_json_text(out, len, fd, path, most, err);
     (void)close(fd);
-    if (st != REFINE_OK) {
-        mem_free(text);
-        return st;
-    }
-    *out = text;
-    *len = (size_t)s.st_size;
-    return REFINE_OK;
+    return st;
 }
 
 refine_status json_file_load(json_t **out, const char *path, refine_error *err)

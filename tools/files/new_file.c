@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* O_DIRECT */
 #include "tools/files/new_file.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -14,7 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 100, SUFFIX = 48, WRITE_MAX = 1 << 30 };
+enum { ATTEMPTS = 100, SUFFIX = 48 };
 
 static refine_status report_write_failure(refine_error *err, const char *path)
 {
@@ -75,34 +76,26 @@ refine_status new_file_open(new_file *f, const char *path, bool replace, refine_
 }
 
 /* Some file systems open a file for direct writes and then refuse them. */
-static ssize_t write_direct_or_cached(const new_file *f, const char *p, size_t bytes, off_t at)
+static ssize_t write_direct_or_cached(void *file, void *p, size_t bytes, uint64_t at)
 {
-    const bool whole = ((uintptr_t)p | bytes | (uint64_t)at) % NEW_FILE_ALIGN == 0;
+    const new_file *f = file;
+    const bool whole = ((uintptr_t)p | bytes | at) % NEW_FILE_ALIGN == 0;
     if (whole && f->direct >= 0) {
-        const ssize_t n = pwrite(f->direct, p, bytes, at);
+        const ssize_t n = pwrite(f->direct, p, bytes, (off_t)at);
         if (n >= 0 || errno != EINVAL)
             return n;
     }
-    return pwrite(f->fd, p, bytes, at);
+    return pwrite(f->fd, p, bytes, (off_t)at);
 }
 
 refine_status new_file_write(const new_file *f, const void *data, size_t bytes, uint64_t at,
                              refine_error *err)
 {
-    const char *p = data;
-    while (bytes > 0) {
-        const ssize_t n = write_direct_or_cached(f, p, num_min(bytes, WRITE_MAX), (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            errno = n == 0 ? ENOSPC : errno;
-            return report_write_failure(err, f->path);
-        }
-        p += n;
-        at += (uint64_t)n;
-        bytes -= (size_t)n;
-    }
-    return REFINE_OK;
+    void *const file = (void *)(uintptr_t)f, *const from = (void *)(uintptr_t)data;
+    if (io_move(write_direct_or_cached, file, from, bytes, at) == bytes)
+        return REFINE_OK;
+    errno = errno ? errno : ENOSPC;
+    return report_write_failure(err, f->path);
 }
 
 refine_status new_file_sync(const new_file *f, refine_error *err)

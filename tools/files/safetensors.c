@@ -2,6 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "tools/files/safetensors.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -16,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LENGTH = 8, READ_MAX = 1 << 30 };
+enum { LENGTH = 8 };
 
 static const struct {
     const char *name;
@@ -37,20 +38,11 @@ size_t st_dtype_bytes(st_dtype t) { return DTYPES[t].bytes; }
 static refine_status read_file_range(const safetensors *f, uint64_t at, size_t bytes, void *dst,
                                      refine_error *err)
 {
-    char *p = dst;
-    while (bytes > 0) {
-        const ssize_t n = pread(f->fd, p, num_min(bytes, READ_MAX), (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", f->path, strerror(errno));
-        if (n == 0)
-            return refine_fail(err, REFINE_EIO, "%s: became shorter while it was read", f->path);
-        p += n;
-        at += (uint64_t)n;
-        bytes -= (size_t)n;
-    }
-    return REFINE_OK;
+    if (io_read_at(f->fd, dst, bytes, at) == bytes)
+        return REFINE_OK;
+    if (errno != 0)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", f->path, strerror(errno));
+    return refine_fail(err, REFINE_EIO, "%s: became shorter while it was read", f->path);
 }
 
 refine_status safetensors_read(const safetensors *f, const safetensor *t, uint64_t at, size_t bytes,

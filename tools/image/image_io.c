@@ -2,9 +2,9 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tools/image/image_io.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
-#include "engine/base/try.h"
 #include "tools/image/image_codec.h"
 
 #include <errno.h>
@@ -30,40 +30,13 @@ void image_free(image *im)
     im->rgb = NULL;
 }
 
-/* The whole of a file (or pipe), in a buffer that doubles. */
-static refine_status read_whole_stream(int fd, const char *name, uint8_t **data, size_t *len,
-                                       refine_error *err)
+static refine_status fail_image_reading(const char *name, int error, refine_error *err)
 {
-    size_t room = (size_t)1 << 20, n = 0;
-    uint8_t *p = mem_alloc(room);
-    refine_status st = p ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-
-    while (st == REFINE_OK) {
-        if (n == room) {
-            uint8_t *more = room < FILE_BYTES_MAX ? mem_realloc(p, 2 * room) : NULL;
-            if (!more) {
-                st = refine_fail(err, room < FILE_BYTES_MAX ? REFINE_ENOMEM : REFINE_EFORMAT,
-                                 "%s: too large for an image", name);
-                break;
-            }
-            p = more;
-            room *= 2;
-        }
-        const ssize_t got = read(fd, p + n, room - n);
-        if (got == 0)
-            break;
-        if (got < 0 && errno != EINTR)
-            st = refine_fail(err, REFINE_EIO, "%s: cannot read: %s", name, strerror(errno));
-        else if (got > 0)
-            n += (size_t)got;
+    switch (error) {
+    case EFBIG: return refine_fail(err, REFINE_EFORMAT, "%s: too large for an image", name);
+    case ENOMEM: return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    default: return refine_fail(err, REFINE_EIO, "%s: cannot read: %s", name, strerror(error));
     }
-    if (st != REFINE_OK) {
-        mem_free(p);
-        return st;
-    }
-    *data = p;
-    *len = n;
-    return REFINE_OK;
 }
 
 static int has_magic_at(const uint8_t *p, size_t len, size_t at, const char *with, size_t n)
@@ -112,17 +85,18 @@ refine_status image_load(image *out, const char *path, refine_error *err)
     const bool from_stdin = strcmp(path, "-") == 0;
     const char *name = from_stdin ? "standard input" : path;
     const int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    uint8_t *data = NULL;
-    size_t len = 0;
+    char *data;
+    size_t len;
 
     *out = (image){ 0 };
     if (fd < 0)
         return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", name, strerror(errno));
-    refine_status st = read_whole_stream(fd, name, &data, &len, err);
+    const int error = io_read_whole(&data, &len, fd, FILE_BYTES_MAX) ? 0 : errno;
     if (!from_stdin)
         (void)close(fd);
-    TRY(st);
-    st = decode_by_magic(out, data, len, name, err);
+    if (error != 0)
+        return fail_image_reading(name, error, err);
+    const refine_status st = decode_by_magic(out, (const uint8_t *)data, len, name, err);
     mem_free(data);
     return st;
 }

@@ -2,6 +2,7 @@
  *
  * Everything a jump would leak hangs off one struct that outlives the setjmp.
  */
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -296,17 +297,10 @@ static refine_status encode_png_image(png_out *p, const image *im, const image_t
 
 static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
 {
-    while (n > 0) {
-        const ssize_t done = write(STDOUT_FILENO, p, n);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return refine_fail(err, REFINE_EIO, "standard output: cannot write: %s",
-                               strerror(errno));
-        p += done;
-        n -= (size_t)done;
-    }
-    return REFINE_OK;
+    if (io_write(STDOUT_FILENO, p, n) == n)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EIO, "standard output: cannot write: %s",
+                       strerror(errno ? errno : ENOSPC));
 }
 
 static refine_status write_png_file(const char *path, const uint8_t *p, size_t n, refine_error *err)

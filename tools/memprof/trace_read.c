@@ -72,19 +72,14 @@ static void read_summary(json_checker *c, recording *t)
 
 /* ---- events ---- */
 
-/* Room for one more element of `size` bytes; the list may move. */
+/* Room for one more element of `size` bytes; the list may move.  Where it cannot grow it stays, and
+ * nothing is put into it. */
 static void *grow_event_list(json_checker *c, void *list, size_t n, size_t *room, size_t size)
 {
-    if (n < *room)
-        return list;
-    const size_t more = *room ? 2 * *room : 256;
-    void *moved = mem_realloc(list, more * size);
-    if (!moved) {
+    void *grown = mem_grow(list, n, room, size);
+    if (!grown)
         checker_out_of_memory(c);
-        return list;
-    }
-    *room = more;
-    return moved;
+    return grown ? grown : list;
 }
 
 static void read_sample(json_checker *c, const json_t *o, trace_samples *list,

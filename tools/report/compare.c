@@ -3,9 +3,9 @@
  * A piece of a stage belongs at its item's place plus the piece's own offset, so that runs whose
  * pieces or passes are cut differently still meet.
  */
-#define _XOPEN_SOURCE 700 /* pread, pwrite */
 #include "tools/report/compare.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
@@ -93,16 +93,12 @@ static compare_layer *find_layer_output(const compare *c, const refine_layer_out
 
 static compare_layer *add_layer_output(compare *c, const refine_layer_output *s)
 {
-    if (c->n == c->room) {
-        const int room = c->room ? 2 * c->room : 64;
-        compare_layer *more = mem_realloc(c->layers, (size_t)room * sizeof *more);
-        if (!more) {
-            refine_fail(&c->failed, REFINE_ENOMEM, "out of memory");
-            return NULL;
-        }
-        c->layers = more;
-        c->room = room;
+    compare_layer *grown = mem_grow(c->layers, (size_t)c->n, &c->room, sizeof *grown);
+    if (!grown) {
+        refine_fail(&c->failed, REFINE_ENOMEM, "out of memory");
+        return NULL;
     }
+    c->layers = grown;
     compare_layer *t = &c->layers[c->n++];
     *t = (compare_layer){ .step = s->step, .h = s->h, .w = s->w, .c = s->c };
     (void)snprintf(t->name, sizeof t->name, "%s", s->name);
@@ -116,29 +112,19 @@ static void set_scratch_offset(compare *c, compare_layer *t, int item)
     c->end += (uint64_t)t->h * (uint64_t)t->w * (uint64_t)t->c * sizeof(float);
 }
 
-/* What pread and pwrite have in common. */
-typedef ssize_t file_move(int fd, void *memory, size_t bytes, off_t at);
-
-static ssize_t pwrite_mutable(int fd, void *memory, size_t bytes, off_t at)
+/* Have so many values of the buffer moved, to or from the scratch file? */
+static bool check_values_moved(compare *c, size_t done, size_t n)
 {
-    return pwrite(fd, memory, bytes, at);
+    if (done == n * sizeof(float))
+        return true;
+    (void)scratch_failed(c, errno, &c->failed);
+    return false;
 }
 
-/* `n` values of the buffer, to or from the scratch file. */
-static bool move_values(compare *c, file_move *f, size_t n, uint64_t at)
+/* Where a value of a piece lies in the scratch file. */
+static uint64_t scratch_offset(const compare_layer *t, const refine_layer_output *s, size_t i)
 {
-    char *p = (char *)c->buffer;
-    for (size_t done = 0, bytes = n * sizeof(float); done < bytes;) {
-        const ssize_t some = f(c->fd, p + done, bytes - done, (off_t)(at + done));
-        if (some < 0 && errno == EINTR)
-            continue;
-        if (some <= 0) {
-            (void)scratch_failed(c, some ? errno : 0, &c->failed);
-            return false;
-        }
-        done += (size_t)some;
-    }
-    return true;
+    return t->at[s->batch_index] + (s->first + i) * sizeof(float);
 }
 
 /* The reference tells of a stage: non-zero, something failed. */
@@ -155,8 +141,9 @@ static int record_layer_output(void *context, const refine_layer_output *s)
     for (size_t i = 0; i < s->count;) {
         const size_t n = num_min(COMPARE_BUFFER, s->count - i);
         memcpy(c->buffer, s->value + i, n * sizeof(float));
-        if (!move_values(c, pwrite_mutable, n,
-                         t->at[s->batch_index] + (s->first + i) * sizeof(float)))
+        const size_t done = io_write_at(c->fd, c->buffer, n * sizeof(float),
+                                        scratch_offset(t, s, i));
+        if (!check_values_moved(c, done, n))
             return 1;
         i += n;
     }
@@ -172,7 +159,9 @@ static int compare_layer_output(void *context, const refine_layer_output *s)
         return 0;
     for (size_t i = 0; i < s->count;) {
         const size_t n = num_min(COMPARE_BUFFER, s->count - i);
-        if (!move_values(c, pread, n, t->at[s->batch_index] + (s->first + i) * sizeof(float)))
+        const size_t done = io_read_at(c->fd, c->buffer, n * sizeof(float),
+                                       scratch_offset(t, s, i));
+        if (!check_values_moved(c, done, n))
             return 1;
         quality_add(&t->of, c->buffer, s->value + i, n);
         i += n;

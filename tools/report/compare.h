@@ -41,7 +41,8 @@ typedef struct compare {
     refine_report reference; /* its plan */
     quality_picture picture;
     compare_layer *layers; /* in the order they were told; owned */
-    int n, room;
+    int n;
+    size_t room;
     uint8_t *rgb;  /* the reference's image; owned */
     float *buffer; /* owned */
     int fd;        /* the scratch file */

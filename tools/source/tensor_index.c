@@ -11,14 +11,10 @@
 
 static refine_status append_part(tensor_index *ix, const tensor_part *part, refine_error *err)
 {
-    if (ix->n == ix->cap) {
-        const int cap = ix->cap ? 2 * ix->cap : 1024;
-        tensor_part *p = mem_realloc(ix->part, (size_t)cap * sizeof *p);
-        if (!p)
-            return refine_fail(err, REFINE_ENOMEM, "out of memory");
-        ix->part = p;
-        ix->cap = cap;
-    }
+    tensor_part *grown = mem_grow(ix->part, (size_t)ix->n, &ix->room, sizeof *grown);
+    if (!grown)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    ix->part = grown;
     ix->part[ix->n++] = *part;
     return REFINE_OK;
 }

@@ -25,7 +25,8 @@ typedef struct tensor_part {
 } tensor_part;
 
 typedef struct tensor_index {
-    int n, cap;
+    int n;
+    size_t room;
     tensor_part *part; /* owned; sorted by name once sealed */
 } tensor_index;
 
