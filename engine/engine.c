@@ -20,6 +20,10 @@ enum { PASSES_MAX = 5 };
 
 const char *refine_version(void) { return REFINE_VERSION; }
 
+#define SAME_READER(k) ((int)REFINE_READER_##k == (int)READER_##k)
+_Static_assert(SAME_READER(AUTO) && SAME_READER(URING) && SAME_READER(PREAD),
+               "what the API calls a reader is what offload/reader.h calls one");
+
 /* ---- opening ---- */
 
 static refine_status open_device(refine_engine *e, const refine_options *o, refine_error *err)
@@ -143,7 +147,7 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
         .n_passes = n,
         .slots = pl->host.slots,
         .workers = pl->host.workers,
-        .reader = (int)o->reader,
+        .reader = (reader_kind)o->reader,
         .disk_limit = o->disk_limit,
         .copy_limit = o->copy_limit,
         .t = e->t,

@@ -5,7 +5,6 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "offload/codec.h"
-#include "offload/reader.h"
 
 #include <string.h>
 
@@ -37,18 +36,13 @@ size_t probe_host_memory(size_t request)
 /* What the buffer is copied to. */
 size_t probe_device_memory(size_t request) { return DEPTH * request; }
 
-static refine_status open_probe_reader(transfer_probe *b, int kind)
+static refine_status open_probe_reader(transfer_probe *b, reader_kind kind)
 {
     const reader_config c = { .path = pack_path(b->p),
                               .buffer = b->buffer,
                               .buffer_bytes = DEPTH * b->request,
                               .depth = DEPTH };
-    char note[8];
-    switch (kind) {
-    case 1: return reader_open_uring(&b->rd, &c, NULL);
-    case 2: return reader_open_pread(&b->rd, &c, NULL);
-    default: return reader_open_auto(&b->rd, &c, note, sizeof note, NULL);
-    }
+    return reader_open(&b->rd, kind, &c, NULL, NULL);
 }
 
 /* Reads on from `at` with DEPTH requests under way; what arrives is not looked at. */
@@ -147,7 +141,8 @@ static double copy_rate(transfer_probe *b)
     return rate;
 }
 
-probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind, size_t request)
+probe_rates probe_transfers(dev *d, const pack *p, int first, int end, reader_kind kind,
+                            size_t request)
 {
     const size_t bytes = DEPTH * request;
     transfer_probe b = { .d = d, .p = p, .request = request };

@@ -4,6 +4,7 @@
 
 #include "kernels/device.h"
 #include "offload/pack.h"
+#include "offload/reader.h"
 
 /* Bytes a second; 0: could not be measured. */
 typedef struct probe_rates {
@@ -17,8 +18,9 @@ enum { PROBE_REQUEST = 1 << 20, PROBE_SMALL_REQUEST = PACK_FRAME / 2 };
 size_t probe_host_memory(size_t request);
 size_t probe_device_memory(size_t request);
 
-/* first, end: chunks to try with.  kind: of reader, as in offload/stream.h.  A pack that cannot
- * be read is not the probe's to report: it leaves zeros. */
-probe_rates probe_transfers(dev *d, const pack *p, int first, int end, int kind, size_t request);
+/* first, end: chunks to try with.  A pack that cannot be read is not the probe's to report: it
+ * leaves zeros. */
+probe_rates probe_transfers(dev *d, const pack *p, int first, int end, reader_kind kind,
+                            size_t request);
 
 #endif

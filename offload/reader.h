@@ -8,7 +8,8 @@
  *   pread  a pool of threads with pread
  *
  * Both go around the page cache (O_DIRECT) where the file system lets them.
- * reader_open_auto prefers uring, falls back by itself, and says so in `note`.
+ * Whoever asks for READER_AUTO gets uring, or pread where that is unavailable, and a note that
+ * says why.
  */
 #ifndef REFINE_READER_H
 #define REFINE_READER_H
@@ -20,6 +21,10 @@
 #include <sys/types.h>
 
 typedef struct reader reader;
+
+typedef enum reader_kind { READER_AUTO, READER_URING, READER_PREAD } reader_kind;
+
+enum { READER_NOTE = 256 };
 
 /* What a test can get between a reader and the system; NULL members are the system's own. */
 typedef struct reader_calls {
@@ -55,11 +60,14 @@ struct reader {
     void (*close)(reader *r); /* waits for what is outstanding */
 };
 
-/* REFINE_EIO: the file cannot be opened, or the system has no such thing. */
+/* REFINE_EIO: the file cannot be opened, or the system has no such thing.  note: READER_NOTE bytes
+ * for what the user should know of how it reads, "" if nothing; NULL: not wanted. */
+refine_status reader_open(reader **out, reader_kind kind, const reader_config *c, char *note,
+                          refine_error *err);
+
+/* One kind, for reader_open. */
 refine_status reader_open_uring(reader **out, const reader_config *c, refine_error *err);
 refine_status reader_open_pread(reader **out, const reader_config *c, refine_error *err);
-refine_status reader_open_auto(reader **out, const reader_config *c, char *note, size_t note_len,
-                               refine_error *err);
 
 /* Host memory the hungrier of the two takes. */
 size_t reader_memory(int depth);

@@ -40,7 +40,7 @@ typedef struct stream_config {
     int n_passes;
     int slots;                     /* staging slots, each one chunk; >= 2 */
     int workers;                   /* decode threads; >= 1 */
-    int reader;                    /* refine_reader: 0 auto, 1 uring, 2 pread */
+    reader_kind reader;
     double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
     trace *t;                      /* told of every transfer; or NULL */
     bool guards;                   /* zones behind the slots, looked at in every pause */

@@ -144,11 +144,7 @@ static refine_status open_stream_reader(stream *s, const stream_config *c, refin
                                .buffer_bytes = s->staging_bytes,
                                .depth = DEPTH,
                                .calls = c->calls };
-    switch (c->reader) {
-    case 1: return reader_open_uring(&s->rd, &rc, err);
-    case 2: return reader_open_pread(&s->rd, &rc, err);
-    default: return reader_open_auto(&s->rd, &rc, s->note, sizeof s->note, err);
-    }
+    return reader_open(&s->rd, c->reader, &rc, s->note, err);
 }
 
 static bool open_locks(stream *s)

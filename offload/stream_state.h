@@ -23,7 +23,6 @@ enum {
     IN_FLIGHT_MAX = 256, /* chunks in the ring; more are inside only if tiny */
     PASSES = 64,         /* of a schedule, for stream_host_bytes */
     EVENT = 64,          /* bytes of an event, likewise */
-    NOTE = 256
 };
 
 typedef enum slot_state { FREE, READING, READ, DECODED, COPYING } slot_state;
@@ -89,7 +88,7 @@ struct stream {
     thread io, copier;
     decode_worker *workers;
     int n_workers;
-    char note[NOTE];
+    char note[READER_NOTE];
     trace *t;
     bool guards;
     pace disk, copy;         /* of the I/O thread; of the copy thread */

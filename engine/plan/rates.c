@@ -38,7 +38,8 @@ static refine_rates find_transfer_rates(const pipeline *p, dev *target, const re
     int first, end;
     if (request && (r.disk <= 0 || r.decode <= 0 || r.copy <= 0)) {
         pack_segment(p->m->p, SEG_UNET, &first, &end);
-        const probe_rates t = probe_transfers(target, p->m->p, first, end, (int)o->reader, request);
+        const probe_rates t = probe_transfers(target, p->m->p, first, end, (reader_kind)o->reader,
+                                              request);
         r.disk = r.disk > 0 ? r.disk : t.disk;
         r.decode = r.decode > 0 ? r.decode : t.decode * host_memory_workers(o);
         r.copy = r.copy > 0 ? r.copy : t.copy;

@@ -57,7 +57,7 @@ static void close_probe_rig(probe_rig *r)
     pack_fixture_free(&r->f);
 }
 
-static probe_rates probe_rig_rates(probe_rig *r, int kind)
+static probe_rates probe_rig_rates(probe_rig *r, reader_kind kind)
 {
     return probe_transfers(r->d, r->p, r->first, r->end, kind, PROBE_REQUEST);
 }
@@ -74,7 +74,7 @@ static bool has_uring(probe_rig *r)
     const reader_config c = {
         .path = r->f.path, .buffer = buffer, .buffer_bytes = sizeof buffer, .depth = 1
     };
-    const bool has = reader_open_uring(&rd, &c, NULL) == REFINE_OK;
+    const bool has = reader_open(&rd, READER_URING, &c, NULL, NULL) == REFINE_OK;
     if (has)
         rd->close(rd);
     return has;
@@ -88,7 +88,7 @@ Test(offload_probe, rates_are_positive_and_plausible)
             open_probe_rig(&r, (fixture_codec)codec, cpu);
             for (int kind = 0; kind < READERS; kind++) {
                 const probe_rates p = probe_rig_rates(&r, kind);
-                const bool reads = kind != 1 || has_uring(&r);
+                const bool reads = kind != READER_URING || has_uring(&r);
                 cr_assert(is_plausible_rate(p.copy), "%g", p.copy);
                 cr_assert(reads ? is_plausible_rate(p.disk) : p.disk == 0, "%g", p.disk);
                 cr_assert(reads ? is_plausible_rate(p.decode) : p.decode == 0, "%g", p.decode);

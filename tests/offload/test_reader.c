@@ -51,14 +51,11 @@ static void close_reader_rig(reader_rig *g)
     free(g->want);
 }
 
-typedef refine_status opener(reader **, const reader_config *, refine_error *);
-
-static opener *const OPENERS[] = { reader_open_uring, reader_open_pread };
-
 /* False where the system has no io_uring. */
 static bool open_rig_reader(reader_rig *g, int which)
 {
-    const refine_status st = OPENERS[which](&g->r, &g->c, &g->err);
+    const reader_kind kind = which == 0 ? READER_URING : READER_PREAD;
+    const refine_status st = reader_open(&g->r, kind, &g->c, NULL, &g->err);
     if (st != REFINE_OK && which == 0 && strstr(g->err.text, "unavailable")) {
         printf("SKIP %s\n", g->err.text);
         return false;
@@ -113,11 +110,10 @@ Test(offload_reader, every_byte_comes_whatever_the_pieces)
 
 Test(offload_reader, auto_always_finds_a_way_and_says_which)
 {
-    char note[128];
+    char note[READER_NOTE];
     reader_rig g;
     open_reader_rig(&g);
-    cr_assert_eq(reader_open_auto(&g.r, &g.c, note, sizeof note, &g.err), REFINE_OK, "%s",
-                 g.err.text);
+    cr_assert_eq(reader_open(&g.r, READER_AUTO, &g.c, note, &g.err), REFINE_OK, "%s", g.err.text);
     cr_assert_eq(strncmp(g.r->name, "io_uring", 8) == 0 && strstr(g.r->name, "O_DIRECT"),
                  note[0] == '\0', "%s: %s", g.r->name, note);
     read_rig_file(&g, 10);
@@ -126,16 +122,13 @@ Test(offload_reader, auto_always_finds_a_way_and_says_which)
 
 Test(offload_reader, a_file_that_is_not_there_is_named)
 {
-    for (int which = 0; which < 3; which++) {
-        char note[128];
+    for (int kind = READER_AUTO; kind <= READER_PREAD; kind++) {
         reader_rig g;
         open_reader_rig(&g);
         g.c.path = "no/such/file";
-        const refine_status st = which < 2 ? OPENERS[which](&g.r, &g.c, &g.err)
-                                           : reader_open_auto(&g.r, &g.c, note, 128, &g.err);
-        cr_assert_eq(st, REFINE_EIO);
+        cr_assert_eq(reader_open(&g.r, (reader_kind)kind, &g.c, NULL, &g.err), REFINE_EIO);
         cr_assert_null(g.r);
-        if (which)
+        if (kind != READER_URING)
             cr_assert(strstr(g.err.text, "no/such/file"), "%s", g.err.text);
         close_reader_rig(&g);
     }
@@ -197,7 +190,7 @@ Test(offload_reader, a_buffer_that_may_not_be_locked_is_read_into_all_the_same)
     (void)setrlimit(RLIMIT_MEMLOCK, &little);
     if (getuid() == 0 && seteuid(65534) != 0)
         cr_skip_test("cannot drop rights");
-    if (OPENERS[0](&g.r, &g.c, &g.err) == REFINE_OK)
+    if (reader_open(&g.r, READER_URING, &g.c, NULL, &g.err) == REFINE_OK)
         read_rig_file(&g, 30);
     else
         printf("SKIP %s\n", g.err.text);

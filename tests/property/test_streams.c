@@ -97,7 +97,7 @@ static void draw_course(draws *d, course *c)
                       (draw_once_in(d, 2) ? 256 * (size_t)draw_scale(d, 1, 1 << 14) : 0));
     r->c.slots = draw_integer(d, 2, 9);
     r->c.workers = draw_integer(d, 1, 4);
-    r->c.reader = 2 * draw_integer(d, 0, 1);
+    r->c.reader = draw_integer(d, 0, 1) ? READER_PREAD : READER_AUTO;
     c->t = (trouble){ .at = -1,
                       .kind = (trouble_kind)draw_integer(d, TROUBLE_NONE, TROUBLE_INTERRUPTED) };
     c->calls = trouble_calls(&c->t);

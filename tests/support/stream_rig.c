@@ -63,7 +63,7 @@ void rig_configure(rig *r, dev *d, size_t ring_bytes)
                             .n_passes = 4,
                             .slots = 3,
                             .workers = 2,
-                            .reader = 2 };
+                            .reader = READER_PREAD };
 }
 
 void rig_open_stream(rig *r)

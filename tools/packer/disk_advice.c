@@ -13,8 +13,6 @@
 /* Less is neither felt nor measured. */
 static const double WORTH = 1.02;
 
-enum { ANY_READER = 0 }; /* as offload/stream.h counts them */
-
 double disk_advice_gain(double read, double decode, double ratio)
 {
     return fmin(ratio, DISK_ADVICE_DECODERS * decode / read);
@@ -40,7 +38,7 @@ static bool measure_pack_rates(disk_advice *out, const pack *p)
     dev *d = first < end ? dev_open_ref(&one, NULL) : NULL; /* for its memory alone */
     if (!d)
         return false;
-    const probe_rates r = probe_transfers(d, p, first, end, ANY_READER, PROBE_REQUEST);
+    const probe_rates r = probe_transfers(d, p, first, end, READER_AUTO, PROBE_REQUEST);
     dev_close(d);
     if (r.disk <= 0 || r.decode <= 0)
         return false;
