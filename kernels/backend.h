@@ -68,6 +68,35 @@ struct dev_ops {
     void (*convert)(dev *d, tensor y, tensor x);
 };
 
+/* The operators of a backend whose functions are named after it, as cpu_linear is of `cpu`: the
+ * prototypes for its header, and the part of its table. */
+#define DECLARE_OPERATORS(b)                                                                       \
+    size_t b##_linear_workspace(const dev *d, const linear_args *a);                               \
+    size_t b##_conv2d_workspace(const dev *d, const conv_args *a);                                 \
+    size_t b##_attention_workspace(const dev *d, const attention_args *a);                         \
+    size_t b##_groupnorm_workspace(const dev *d, tensor x, tensor x2);                             \
+    size_t b##_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);               \
+    void b##_linear(dev *d, const linear_args *a);                                                 \
+    prepared_input b##_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);          \
+    void b##_conv2d(dev *d, const conv_args *a);                                                   \
+    void b##_attention(dev *d, const attention_args *a);                                           \
+    void b##_groupnorm_sums(dev *d, tensor sums, tensor x, tensor x2, int row0, int rows);         \
+    void b##_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias, \
+                       float eps);                                                                 \
+    void b##_apply_norm(dev *d, tensor y, tensor x, tensor x2, tensor affine, act f);              \
+    void b##_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);           \
+    void b##_silu(dev *d, tensor y, tensor x);                                                     \
+    void b##_convert(dev *d, tensor y, tensor x);
+
+#define OPERATORS_OF(b)                                                                            \
+    .linear_workspace = b##_linear_workspace, .conv2d_workspace = b##_conv2d_workspace,            \
+    .attention_workspace = b##_attention_workspace,                                                \
+    .groupnorm_workspace = b##_groupnorm_workspace, .prepare_bytes = b##_prepare_bytes,            \
+    .linear = b##_linear, .prepare = b##_prepare, .conv2d = b##_conv2d,                            \
+    .attention = b##_attention, .groupnorm_sums = b##_groupnorm_sums,                              \
+    .groupnorm = b##_groupnorm, .apply_norm = b##_apply_norm, .layernorm = b##_layernorm,          \
+    .silu = b##_silu, .convert = b##_convert
+
 /* Every backend embeds this as its first member. */
 struct dev {
     const struct dev_ops *ops;

@@ -8,14 +8,12 @@
  * There are a few thousand items a second at most, so waking every waiter at every move
  * costs nothing that can be measured.
  */
-#define _DEFAULT_SOURCE /* madvise */
 #include "kernels/host_queue.h"
 
 #include "engine/base/mem.h"
 #include "engine/base/thread.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 enum { RING = 256 }; /* a power of two */
 
@@ -173,14 +171,3 @@ void host_queue_sync(host_queue *q, dev_event *e)
 
 dev_event *host_event_open(void) { return mem_calloc(1, sizeof(dev_event)); }
 void host_event_close(dev_event *e) { mem_free(e); }
-
-/* Large pages, where the system has them to give, are worth 4 % of a convolution. */
-void *host_memory_alloc(size_t bytes)
-{
-    void *p = mem_map(bytes);
-    if (p)
-        (void)madvise(p, bytes, MADV_HUGEPAGE);
-    return p;
-}
-
-void host_memory_free(void *p, size_t bytes) { mem_unmap(p, bytes); }

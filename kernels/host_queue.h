@@ -30,8 +30,4 @@ void host_queue_sync(host_queue *q, dev_event *e);
 dev_event *host_event_open(void); /* NULL: out of memory */
 void host_event_close(dev_event *e);
 
-/* Device memory and staging are both ordinary pages here. */
-void *host_memory_alloc(size_t bytes);
-void host_memory_free(void *p, size_t bytes);
-
 #endif

@@ -18,16 +18,14 @@
 #define REFINE_CPU_H
 
 #include "engine/base/carve.h"
-#include "kernels/backend.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/int8.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/cpu/vec.h"
-#include "kernels/host_queue.h"
+#include "kernels/host_device.h"
 
 typedef struct cpu_dev {
-    dev base;
-    host_queue *queue;
+    host_dev host;
     pool *pool;
     const vec *v;
     const gemm *f32, *bf16; /* which product takes which: kernels/cpu/operand.h */
@@ -51,24 +49,6 @@ size_t cpu_workspace_bytes(carve_walk *walk, void *plan);
 bool cpu_workspace_cut(cpu_dev *c, carve_walk *walk, void *plan);
 void cpu_workspace_check(cpu_dev *c, const char *op, carve_walk *walk, void *plan);
 
-size_t cpu_linear_workspace(const dev *d, const linear_args *a);
-void cpu_linear(dev *d, const linear_args *a);
-
-size_t cpu_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);
-prepared_input cpu_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
-size_t cpu_conv2d_workspace(const dev *d, const conv_args *a);
-void cpu_conv2d(dev *d, const conv_args *a);
-
-size_t cpu_attention_workspace(const dev *d, const attention_args *a);
-void cpu_attention(dev *d, const attention_args *a);
-
-size_t cpu_groupnorm_workspace(const dev *d, tensor a, tensor b);
-void cpu_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
-void cpu_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
-                   float eps);
-void cpu_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
-void cpu_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
-void cpu_silu(dev *d, tensor y, tensor x);
-void cpu_convert(dev *d, tensor y, tensor x);
+DECLARE_OPERATORS(cpu)
 
 #endif

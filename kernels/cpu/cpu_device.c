@@ -12,19 +12,19 @@
 
 static char *aligned_workspace(const cpu_dev *c)
 {
-    const uintptr_t at = (uintptr_t)c->base.workspace;
-    return (char *)c->base.workspace + (-at & (CPU_ALIGN - 1));
+    const uintptr_t at = (uintptr_t)c->host.base.workspace;
+    return (char *)c->host.base.workspace + (-at & (CPU_ALIGN - 1));
 }
 
 char *cpu_workspace(cpu_dev *c, size_t bytes)
 {
-    if (bytes <= c->base.workspace_bytes)
+    if (bytes <= c->host.base.workspace_bytes)
         return aligned_workspace(c);
     char why[160];
     (void)snprintf(why, sizeof why,
                    "cpu: an operator needs %zu bytes of workspace, %zu were planned", bytes,
-                   c->base.workspace_bytes);
-    dev_fail(&c->base, REFINE_EBUDGET, why);
+                   c->host.base.workspace_bytes);
+    dev_fail(&c->host.base, REFINE_EBUDGET, why);
     return NULL;
 }
 
@@ -50,89 +50,20 @@ void cpu_workspace_check(cpu_dev *c, const char *op, carve_walk *walk, void *pla
     (void)snprintf(why, sizeof why,
                    "cpu: %s wrote byte %td of block %d of its workspace, which has %zu bytes", op,
                    f.at, f.block, f.bytes);
-    dev_fail(&c->base, REFINE_EDEVICE, why);
+    dev_fail(&c->host.base, REFINE_EDEVICE, why);
 }
-
-static void *cpu_alloc(dev *d, size_t bytes, dev_mem kind)
-{
-    (void)d, (void)kind;
-    return host_memory_alloc(bytes);
-}
-
-static void cpu_free(dev *d, void *p, size_t bytes, dev_mem kind)
-{
-    (void)d, (void)kind;
-    host_memory_free(p, bytes);
-}
-
-static dev_event *cpu_event_open(dev *d)
-{
-    (void)d;
-    return host_event_open();
-}
-
-static void cpu_event_close(dev *d, dev_event *e)
-{
-    (void)d;
-    host_event_close(e);
-}
-
-static void cpu_copy_in(dev *d, void *dst, const void *src, size_t bytes)
-{
-    host_queue_copy(cpu_of(d)->queue, dst, src, bytes);
-}
-
-static void cpu_move(dev *d, void *dst, const void *src, size_t bytes)
-{
-    (void)d;
-    memcpy(dst, src, bytes);
-}
-
-static void cpu_record(dev *d, dev_event *e, dev_queue q)
-{
-    host_queue_record(cpu_of(d)->queue, e, q);
-}
-
-static void cpu_wait(dev *d, dev_queue q, dev_event *e) { host_queue_wait(cpu_of(d)->queue, q, e); }
-
-static void cpu_sync(dev *d, dev_event *e) { host_queue_sync(cpu_of(d)->queue, e); }
 
 static void cpu_close(dev *d)
 {
-    cpu_dev *c = cpu_of(d);
-    host_queue_close(c->queue);
-    pool_close(c->pool);
-    mem_free(c);
+    pool_close(cpu_of(d)->pool);
+    host_device_close(d);
 }
 
 static const struct dev_ops CPU_OPS = {
     .name = "cpu",
-    .alloc = cpu_alloc,
-    .free = cpu_free,
-    .event_open = cpu_event_open,
-    .event_close = cpu_event_close,
-    .copy_in = cpu_copy_in,
-    .put = cpu_move,
-    .get = cpu_move,
-    .record = cpu_record,
-    .wait = cpu_wait,
-    .sync = cpu_sync,
+    HOST_DEVICE_OPS,
+    OPERATORS_OF(cpu),
     .close = cpu_close,
-    .linear_workspace = cpu_linear_workspace,
-    .conv2d_workspace = cpu_conv2d_workspace,
-    .attention_workspace = cpu_attention_workspace,
-    .groupnorm_workspace = cpu_groupnorm_workspace,
-    .prepare_bytes = cpu_prepare_bytes,
-    .linear = cpu_linear,
-    .prepare = cpu_prepare,
-    .conv2d = cpu_conv2d,
-    .attention = cpu_attention,
-    .groupnorm_sums = cpu_groupnorm_sums,
-    .groupnorm = cpu_groupnorm,
-    .apply_norm = cpu_apply_norm,
-    .layernorm = cpu_layernorm,
-    .silu = cpu_silu,
-    .convert = cpu_convert,
 };
 
 /* The brand string, without the blanks vendors pad it with. */
@@ -174,18 +105,17 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
         refine_fail(err, REFINE_ENOMEM, "device cpu: out of memory (%zu bytes)", sizeof *c);
         return NULL;
     }
-    c->base.ops = &CPU_OPS;
     c->v = vec_pick();
     c->f32 = gemm_pick(DT_F32);
     c->bf16 = gemm_pick(DT_BF16);
     c->int8 = int8_pick();
     c->compute = o->compute;
     c->int8_math = o->int8_math;
-    read_brand(c->base.model, sizeof c->base.model);
-    if (!(c->queue = host_queue_open(err)) || !(c->pool = pool_open(o->threads, err))) {
-        cpu_close(&c->base);
+    read_brand(c->host.base.model, sizeof c->host.base.model);
+    if (!host_device_open(&c->host, &CPU_OPS, err) || !(c->pool = pool_open(o->threads, err))) {
+        cpu_close(&c->host.base);
         return NULL;
     }
-    c->threads = c->base.threads = pool_threads(c->pool);
-    return &c->base;
+    c->threads = c->host.base.threads = pool_threads(c->pool);
+    return &c->host.base;
 }

@@ -78,25 +78,7 @@ void cuda_load_layernorm(dev *d);
 void cuda_load_elements(dev *d);
 void cuda_load_quantise(dev *d);
 
-size_t cuda_linear_workspace(const dev *d, const linear_args *a);
-void cuda_linear(dev *d, const linear_args *a);
-
-size_t cuda_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);
-prepared_input cuda_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
-size_t cuda_conv2d_workspace(const dev *d, const conv_args *a);
-void cuda_conv2d(dev *d, const conv_args *a);
-
-size_t cuda_attention_workspace(const dev *d, const attention_args *a);
-void cuda_attention(dev *d, const attention_args *a);
-
-size_t cuda_groupnorm_workspace(const dev *d, tensor a, tensor b);
-void cuda_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
-void cuda_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
-                    float eps);
-void cuda_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
-void cuda_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
-void cuda_silu(dev *d, tensor y, tensor x);
-void cuda_convert(dev *d, tensor y, tensor x);
+DECLARE_OPERATORS(cuda)
 
 #ifdef __cplusplus
 }

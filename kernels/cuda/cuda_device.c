@@ -14,7 +14,6 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "kernels/cuda/cuda_memory.h"
-#include "kernels/host_queue.h"
 
 #include <stdio.h>
 
@@ -40,7 +39,7 @@ static bool make_current(dev *d)
  * pages that are not are as right, and slower. */
 static void *take_pinned(dev *d, size_t bytes)
 {
-    void *p = host_memory_alloc(bytes);
+    void *p = mem_map(bytes);
     const cudaError_t e = p ? cudaHostRegister(p, bytes, cudaHostRegisterDefault) : cudaSuccess;
     if (e == cudaSuccess)
         return p;
@@ -82,7 +81,7 @@ static void cuda_free(dev *d, void *p, size_t bytes, dev_mem kind)
     }
     if (p && cudaHostUnregister(p) != cudaSuccess)
         (void)cudaGetLastError(); /* it could not be registered */
-    host_memory_free(p, bytes);
+    mem_unmap(p, bytes);
 }
 
 static size_t cuda_memory_free(dev *d)
@@ -203,21 +202,7 @@ static const struct dev_ops CUDA_OPS = {
     .close = cuda_close,
     .memory_free = cuda_memory_free,
     .elapsed = cuda_elapsed,
-    .linear_workspace = cuda_linear_workspace,
-    .conv2d_workspace = cuda_conv2d_workspace,
-    .attention_workspace = cuda_attention_workspace,
-    .groupnorm_workspace = cuda_groupnorm_workspace,
-    .prepare_bytes = cuda_prepare_bytes,
-    .linear = cuda_linear,
-    .prepare = cuda_prepare,
-    .conv2d = cuda_conv2d,
-    .attention = cuda_attention,
-    .groupnorm_sums = cuda_groupnorm_sums,
-    .groupnorm = cuda_groupnorm,
-    .apply_norm = cuda_apply_norm,
-    .layernorm = cuda_layernorm,
-    .silu = cuda_silu,
-    .convert = cuda_convert,
+    OPERATORS_OF(cuda),
 };
 
 /* The error of a call that no device is there yet to keep. */

@@ -27,23 +27,6 @@ void ref_finish(const epilogue *e, tensor y, size_t n, size_t p, int c, double v
 /* The workspace as `floats` floats; NULL and the device failed when it is smaller. */
 float *ref_workspace(dev *d, size_t bytes);
 
-size_t ref_linear_workspace(const dev *d, const linear_args *a);
-void ref_linear(dev *d, const linear_args *a);
-
-size_t ref_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g);
-prepared_input ref_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g);
-size_t ref_conv2d_workspace(const dev *d, const conv_args *a);
-void ref_conv2d(dev *d, const conv_args *a);
-
-size_t ref_attention_workspace(const dev *d, const attention_args *a);
-void ref_attention(dev *d, const attention_args *a);
-
-void ref_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int row0, int rows);
-void ref_groupnorm(dev *d, tensor affine, tensor sums, int h, int w, tensor gain, tensor bias,
-                   float eps);
-void ref_apply_norm(dev *d, tensor y, tensor a, tensor b, tensor affine, act f);
-void ref_layernorm(dev *d, tensor y, tensor x, tensor gain, tensor bias, float eps);
-void ref_silu(dev *d, tensor y, tensor x);
-void ref_convert(dev *d, tensor y, tensor x);
+DECLARE_OPERATORS(ref)
 
 #endif

@@ -30,13 +30,13 @@ Test(kernels_cpu_device, cuts_workspace_that_was_counted_wherever_it_lies)
 {
     workspace_room r = { .bytes = 1024 };
     cpu_dev *c = device_for(&r, 0);
-    const char *end = region + 1 + c->base.workspace_bytes;
+    const char *end = region + 1 + c->host.base.workspace_bytes;
     cr_assert(cpu_workspace_cut(c, carve_room_block, &r));
     cr_expect(r.block > region && r.block + r.bytes <= end);
     memset(r.block, 0, r.bytes);
     cpu_workspace_check(c, "nothing", carve_room_block, &r);
-    cr_expect_eq(dev_status(&c->base), REFINE_OK);
-    dev_close(&c->base);
+    cr_expect_eq(dev_status(&c->host.base), REFINE_OK);
+    dev_close(&c->host.base);
 }
 
 Test(kernels_cpu_device, does_not_cut_workspace_that_is_too_small)
@@ -44,8 +44,8 @@ Test(kernels_cpu_device, does_not_cut_workspace_that_is_too_small)
     workspace_room r = { .bytes = 1000 };
     cpu_dev *c = device_for(&r, -1);
     cr_expect(!cpu_workspace_cut(c, carve_room_block, &r));
-    cr_expect_eq(dev_status(&c->base), REFINE_EBUDGET);
-    dev_close(&c->base);
+    cr_expect_eq(dev_status(&c->host.base), REFINE_EBUDGET);
+    dev_close(&c->host.base);
 }
 
 #ifdef REFINE_GUARDS
@@ -63,11 +63,11 @@ Test(kernels_cpu_device, fails_when_an_operator_writes_beside_its_workspace)
     cr_assert(cpu_workspace_cut(c, carve_room_block, &r));
     zero_workspace_byte(r.block + 1003);
     cpu_workspace_check(c, "gather", carve_room_block, &r);
-    cr_expect_eq(dev_status(&c->base), REFINE_EDEVICE);
+    cr_expect_eq(dev_status(&c->host.base), REFINE_EDEVICE);
     cr_expect_str_eq(
-        dev_why(&c->base),
+        dev_why(&c->host.base),
         "cpu: gather wrote byte 1003 of block 0 of its workspace, which has 1000 bytes");
-    dev_close(&c->base);
+    dev_close(&c->host.base);
 }
 
 #endif
