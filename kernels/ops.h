@@ -78,6 +78,30 @@ typedef struct conv_geometry {
     int row0, rows;
 } conv_geometry;
 
+/* Rows [first, end) of an image. */
+typedef struct conv_rows {
+    int first, end;
+} conv_rows;
+
+/* What `g` reads of the input as it is resampled, less what lies outside it and is zero. */
+static inline conv_rows conv_rows_resampled(const matrix_input *in, conv_geometry g)
+{
+    const int first = g.row0 * g.stride - g.pad;
+    const int end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
+    const conv_rows r = { first > 0 ? first : 0, end < in->h ? end : in->h };
+    return r;
+}
+
+/* The same rows of the source, through the map of nearest resampling. */
+static inline conv_rows conv_rows_read(const matrix_input *in, conv_geometry g)
+{
+    const conv_rows to = conv_rows_resampled(in, g);
+    const int64_t first = (int64_t)to.first * in->a.h / in->h;
+    const int64_t last = (int64_t)(to.end - 1) * in->a.h / in->h;
+    const conv_rows r = { (int)first, (int)last + 1 };
+    return r;
+}
+
 /* A device may want its input prepared first, once for all chunks of a matrix.  Ask
  * how many bytes that takes (0: it reads the input as it lies), take them, and pass
  * them on; then multiply any number of times.  Only the input rows that `g` needs

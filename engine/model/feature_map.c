@@ -99,34 +99,24 @@ tensor feature_map_affine(forward_ctx *r, const feature_map *p, affine_ref norm,
     return affine;
 }
 
-void conv_rows_read(const matrix_input *in, int kh, int stride, int pad, int row0, int rows,
-                    int *first, int *end)
-{
-    int low = row0 * stride - pad, high = (row0 + rows - 1) * stride - pad + kh;
-    low = low > 0 ? low : 0;
-    high = high < in->h ? high : in->h;
-    *first = (int)((int64_t)low * in->a.h / in->h);
-    *end = (int)((int64_t)(high - 1) * in->a.h / in->h) + 1;
-}
-
 void feature_map_conv(forward_ctx *r, feature_map *y, const feature_map *x, matrix_input in,
                       affine_ref w, int stride, int pad)
 {
     const int kh = model_entry(r->m, w.weight)->kh, band = r->band_rows;
     const hold h = hold_acquire(r, w.weight);
-    int first, end;
+    conv_geometry g = { .kh = kh, .kw = kh, .stride = stride, .pad = pad, .rows = band };
 
     in.a = x->t;
-    conv_rows_read(&in, kh, stride, pad, 0, band, &first, &end);
-    void *from = feature_map_window(r, x, end - first + kh);
+    conv_rows read = conv_rows_read(&in, g);
+    void *from = feature_map_window(r, x, read.end - read.first + kh);
     void *to = feature_map_window(r, y, band);
-    for (int row = 0; row < y->t.h; row += band) {
-        const int rows = (int)num_min((size_t)band, (size_t)(y->t.h - row));
-        conv_rows_read(&in, kh, stride, pad, row, rows, &first, &end);
-        in.a = feature_map_load(r, x, from, first, end - first);
-        const tensor v = feature_map_view(y, to, row);
-        forward_conv_band(r, v, &in, &h, w, stride, pad, row, rows, (epilogue){ 0 });
-        feature_map_store(r, y, v, row, rows);
+    for (g.row0 = 0; g.row0 < y->t.h; g.row0 += band) {
+        g.rows = (int)num_min((size_t)band, (size_t)(y->t.h - g.row0));
+        read = conv_rows_read(&in, g);
+        in.a = feature_map_load(r, x, from, read.first, read.end - read.first);
+        const tensor v = feature_map_view(y, to, g.row0);
+        forward_conv_band(r, v, &in, &h, w, stride, pad, g.row0, g.rows, (epilogue){ 0 });
+        feature_map_store(r, y, v, g.row0, g.rows);
     }
     scratch_free_bytes(&r->mem, to);
     scratch_free_bytes(&r->mem, from);

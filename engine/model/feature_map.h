@@ -51,8 +51,4 @@ tensor feature_map_affine(forward_ctx *r, const feature_map *p, affine_ref norm,
 void feature_map_conv(forward_ctx *r, feature_map *y, const feature_map *x, matrix_input in,
                       affine_ref w, int stride, int pad);
 
-/* Rows of the source that rows [row0, row0 + rows) of a convolution read: [*first, *end). */
-void conv_rows_read(const matrix_input *in, int kh, int stride, int pad, int row0, int rows,
-                    int *first, int *end);
-
 #endif

@@ -91,7 +91,7 @@ static void second_half_band(forward_ctx *r, const resnet *b, feature_map *out,
                              const windows *w, const hold *shortcut, const hold *conv2, int row,
                              int rows)
 {
-    int first, end;
+    const conv_rows read = conv_rows_read(&in2, (conv_geometry){ 3, 3, 1, 1, row, rows });
     tensor o = feature_map_load(r, x, w->x, row, rows);
 
     if (shortcut->n) {
@@ -99,8 +99,7 @@ static void second_half_band(forward_ctx *r, const resnet *b, feature_map *out,
         o = feature_map_view(out, w->out, row);
         forward_conv_band(r, o, &raw, shortcut, b->shortcut, 1, 0, row, rows, (epilogue){ 0 });
     }
-    conv_rows_read(&in2, 3, 1, 1, row, rows, &first, &end);
-    in2.a = feature_map_load(r, h, w->h, first, end - first);
+    in2.a = feature_map_load(r, h, w->h, read.first, read.end - read.first);
     forward_conv_band(r, o, &in2, conv2, b->conv2, 1, 1, row, rows, (epilogue){ .residual = o });
     feature_map_store(r, out, o, row, rows);
 }

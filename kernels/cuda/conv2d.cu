@@ -7,25 +7,15 @@
 #include "kernels/cuda/product_args.cuh"
 #include "kernels/cuda/quantise.cuh"
 
-/* Rows of the source that a band needs, the first of them in *first: the band's window on the
- * resampled image, through the map of nearest resampling. */
-static int source_rows_needed(const matrix_input *in, conv_geometry g, int *first)
-{
-    int from = g.row0 * g.stride - g.pad, end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
-    from = from < 0 ? 0 : from;
-    end = end > in->h ? in->h : end;
-    *first = static_cast<int>(static_cast<int64_t>(from) * in->a.h / in->h);
-    return static_cast<int>(static_cast<int64_t>(end - 1) * in->a.h / in->h) + 1 - *first;
-}
-
 /* What is prepared: of the input's own type and scale if it is copied as it is. */
 static tensor cuda_prepared_tensor(const dev *d, void *p, const matrix_input *in, conv_geometry g,
                                    int *first)
 {
-    const int rows = source_rows_needed(in, g, first);
+    const conv_rows rows = conv_rows_read(in, g);
     const bool copied = !tensor_present(in->affine) && !in->silu;
-    tensor t = tensor_make(p, copied ? in->a.type : cuda_peek(d)->compute, in->a.n, rows, in->a.w,
-                           in->a.c + in->b.c);
+    tensor t = tensor_make(p, copied ? in->a.type : cuda_peek(d)->compute, in->a.n,
+                           rows.end - rows.first, in->a.w, in->a.c + in->b.c);
+    *first = rows.first;
     t.exp2 = copied ? in->a.exp2 : 0;
     return t;
 }

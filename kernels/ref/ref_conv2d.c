@@ -9,29 +9,15 @@
 
 #include <math.h>
 
-/* Rows of the input that output rows [row0, row0 + rows) touch: [*first, *end). */
-static void input_rows_needed(const matrix_input *in, conv_geometry g, int *first, int *end)
+static tensor ref_prepared_tensor(void *p, const matrix_input *in, conv_rows rows)
 {
-    *first = g.row0 * g.stride - g.pad;
-    *end = (g.row0 + g.rows - 1) * g.stride - g.pad + g.kh;
-    if (*first < 0)
-        *first = 0;
-    if (*end > in->h)
-        *end = in->h;
-}
-
-static tensor ref_prepared_tensor(void *p, const matrix_input *in, conv_geometry g, int *first)
-{
-    int end;
-    input_rows_needed(in, g, first, &end);
-    return tensor_make(p, DT_F32, in->a.n, end - *first, in->w, in->a.c + in->b.c);
+    return tensor_make(p, DT_F32, in->a.n, rows.end - rows.first, in->w, in->a.c + in->b.c);
 }
 
 size_t ref_prepare_bytes(const dev *d, const matrix_input *in, conv_geometry g)
 {
     (void)d;
-    int first;
-    return tensor_bytes(ref_prepared_tensor(NULL, in, g, &first));
+    return tensor_bytes(ref_prepared_tensor(NULL, in, conv_rows_resampled(in, g)));
 }
 
 /* One element of what the convolution reads; p is a pixel of the source. */
@@ -47,12 +33,12 @@ static float input_at(const matrix_input *in, size_t n, size_t p, int c)
 prepared_input ref_prepare(dev *d, void *p, const matrix_input *in, conv_geometry g)
 {
     (void)d;
-    prepared_input s = { .in = *in };
-    s.ready = ref_prepared_tensor(p, in, g, &s.first);
+    const conv_rows rows = conv_rows_resampled(in, g);
+    prepared_input s = { *in, ref_prepared_tensor(p, in, rows), rows.first };
 
     size_t to = 0;
     for (int n = 0; n < s.ready.n; n++)
-        for (int i = s.first; i < s.first + s.ready.h; i++)
+        for (int i = rows.first; i < rows.end; i++)
             for (int j = 0; j < in->w; j++, to++) {
                 const int row = (int)((int64_t)i * in->a.h / in->h);
                 const int column = (int)((int64_t)j * in->a.w / in->w);

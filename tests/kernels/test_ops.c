@@ -241,3 +241,27 @@ Test(kernels_ops, what_a_failed_device_does_not_do_is_not_told)
     dev_close(d);
     dev_close(target);
 }
+
+static void expect_conv_rows(conv_rows r, int first, int end)
+{
+    cr_expect_eq(r.first, first);
+    cr_expect_eq(r.end, end);
+}
+
+Test(kernels_ops, a_band_reads_the_rows_its_taps_reach_and_none_outside)
+{
+    const matrix_input in = { .a = tensor_make(NULL, DT_F32, 1, 20, 5, 3), .h = 20, .w = 5 };
+    expect_conv_rows(conv_rows_read(&in, (conv_geometry){ 1, 1, 1, 0, 8, 8 }), 8, 16);
+    expect_conv_rows(conv_rows_read(&in, (conv_geometry){ 3, 3, 1, 1, 8, 8 }), 7, 17);
+    expect_conv_rows(conv_rows_read(&in, (conv_geometry){ 3, 3, 1, 1, 0, 8 }), 0, 9);
+    expect_conv_rows(conv_rows_read(&in, (conv_geometry){ 3, 3, 1, 1, 16, 4 }), 15, 20);
+    expect_conv_rows(conv_rows_read(&in, (conv_geometry){ 3, 3, 2, 0, 8, 2 }), 16, 20);
+}
+
+Test(kernels_ops, a_band_of_a_resampled_image_reads_rows_of_its_source)
+{
+    const matrix_input in = { .a = tensor_make(NULL, DT_F32, 1, 10, 5, 3), .h = 20, .w = 10 };
+    const conv_geometry g = { 3, 3, 1, 1, 8, 8 };
+    expect_conv_rows(conv_rows_resampled(&in, g), 7, 17);
+    expect_conv_rows(conv_rows_read(&in, g), 3, 9);
+}
