@@ -20,7 +20,10 @@
 
 #include <string.h>
 
-static size_t latent_values(const pipeline *p) { return 4 * (size_t)p->h * (size_t)p->w; }
+static size_t latent_values(const pipeline *p)
+{
+    return LATENT_CHANNELS * (size_t)p->h * (size_t)p->w;
+}
 
 /* Phases share one region of the arena.  peak: of those that begin. */
 static void begin_region(pipeline_context *c, size_t peak)

@@ -85,6 +85,10 @@ refine_status dev_result(const dev *d, refine_error *err); /* the status, and wh
 const char *dev_note(const dev *d); /* what is worth knowing of how it works, "" if nothing */
 void dev_fail(dev *d, refine_status st, const char *why); /* first cause wins */
 
+/* Where device memory is cut into parts, each begins at a multiple of this: any device can multiply
+ * from there. */
+enum { DEV_ALIGN = 256 };
+
 /* Memory.  NULL: none is available (or, on a plan device, always a token that must
  * not be dereferenced).  `bytes` must be the same in both calls.  Freshly
  * allocated memory has unspecified content.  Freeing waits for what was enqueued, which may be

@@ -8,15 +8,14 @@
  * (sign, exponent, first mantissa bits) compress.  Decoding never reads what it wrote
  * except inside zstd, so the destination may be any ordinary memory.
  */
-#define ZSTD_STATIC_LINKING_ONLY /* counted allocation */
 #include "offload/codec.h"
 
 #include "engine/base/mem.h"
+#include "offload/zstd_memory.h"
 
 #include <stdbool.h>
 #include <string.h>
 #include <xxhash.h>
-#include <zstd.h>
 
 struct codec {
     ZSTD_DCtx *zstd;
@@ -24,19 +23,19 @@ struct codec {
     uint8_t planes[]; /* split of them */
 };
 
-static void *zstd_decoder_alloc(void *opaque, size_t bytes)
+static void *zstd_memory_alloc(void *opaque, size_t bytes)
 {
     (void)opaque;
     return mem_alloc(bytes);
 }
 
-static void zstd_decoder_free(void *opaque, void *p)
+static void zstd_memory_free(void *opaque, void *p)
 {
     (void)opaque;
     mem_free(p);
 }
 
-static const ZSTD_customMem COUNTED = { zstd_decoder_alloc, zstd_decoder_free, NULL };
+const ZSTD_customMem zstd_memory = { zstd_memory_alloc, zstd_memory_free, NULL };
 
 codec *codec_open(size_t split)
 {
@@ -44,7 +43,7 @@ codec *codec_open(size_t split)
     if (!c)
         return NULL;
     c->split = split;
-    c->zstd = ZSTD_createDCtx_advanced(COUNTED);
+    c->zstd = ZSTD_createDCtx_advanced(zstd_memory);
     if (!c->zstd) {
         mem_free(c);
         return NULL;

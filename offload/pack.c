@@ -14,7 +14,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "kernels/tensor.h"
+#include "kernels/device.h"
 #include "offload/codec.h"
 #include "quant/int8.h"
 
@@ -26,6 +26,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+_Static_assert(PACK_VECTOR_ALIGN % DEV_ALIGN == 0, "vectors are used where their chunk lies");
 
 /* No pack of a model comes near these; they bound what a hostile one can ask for. */
 enum {

@@ -28,7 +28,7 @@ enum {
     PACK_FRAME = 512 * 1024,    /* decoded bytes of every frame but a chunk's last */
     PACK_CHUNK_MIN = 64 * 1024, /* limits of the packer's --chunk */
     PACK_CHUNK_MAX = 64 * 1024 * 1024,
-    PACK_VECTOR_ALIGN = 256,
+    PACK_VECTOR_ALIGN = 256, /* what devices want of a vector: DEV_ALIGN or more */
 
     /* Segments (engine/model/weight_list.h names them all) whose chunks are special: */
     PACK_SEGMENTS = 16, /* more than there will ever be */

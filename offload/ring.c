@@ -7,7 +7,7 @@
 
 bool ring_alloc(ring *r, size_t n, size_t *at, uint64_t *end)
 {
-    const size_t bytes = num_align(n, RING_ALIGN);
+    const size_t bytes = num_align(n, DEV_ALIGN);
     uint64_t begin = r->head;
 
     if (bytes > r->bytes)
@@ -32,5 +32,5 @@ void ring_free(ring *r, uint64_t end)
 
 size_t ring_min(size_t sum, size_t biggest)
 {
-    return num_align(sum, RING_ALIGN) + num_align(biggest, RING_ALIGN);
+    return num_align(sum, DEV_ALIGN) + num_align(biggest, DEV_ALIGN);
 }

@@ -6,16 +6,16 @@
  *
  *     tail <= head <= tail + bytes        [tail, head) is taken
  *
- * Knows offsets only, not the memory.
+ * Knows offsets only, not the memory.  Every piece begins at a multiple of DEV_ALIGN.
  */
 #ifndef REFINE_RING_H
 #define REFINE_RING_H
 
+#include "kernels/device.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-enum { RING_ALIGN = 256 }; /* every piece begins at a multiple */
 
 typedef struct ring {
     uint64_t bytes, head, tail;
@@ -23,7 +23,7 @@ typedef struct ring {
 
 static inline void ring_open(ring *r, size_t bytes)
 {
-    *r = (ring){ .bytes = bytes / RING_ALIGN * RING_ALIGN };
+    *r = (ring){ .bytes = bytes / DEV_ALIGN * DEV_ALIGN };
 }
 
 /* Takes `n` bytes: *at is their offset, *end the position to give back.  False, and
@@ -34,7 +34,7 @@ bool ring_alloc(ring *r, size_t n, size_t *at, uint64_t *end);
 void ring_free(ring *r, uint64_t end);
 
 /* Bytes a ring must have so that a run of pieces fits wherever its first one lies: `sum` bytes
- * together, each rounded up to RING_ALIGN, none of more than `biggest`. */
+ * together, each rounded up to DEV_ALIGN, none of more than `biggest`. */
 size_t ring_min(size_t sum, size_t biggest);
 
 #endif

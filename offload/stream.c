@@ -1,7 +1,8 @@
 /* offload/stream.c -- the threads between the pack and the ring.
  *
  * Transfers (offload/schedule.h) are numbered from 0 in the order of the schedule.  Transfer t uses
- * staging slot t % slots and flight t % FLIGHTS, a pair of events.  A slot goes round:
+ * staging slot t % slots, and transfer slot t % in flight (STREAM_IN_FLIGHT_MAX), a pair of events.
+ * A staging slot goes round:
  *
  *            I/O thread        last request       last frame        copy thread
  *     FREE ------------> READING --------> READ --------> DECODED -------------> COPYING
@@ -14,7 +15,7 @@
  * Counters only grow during a run:
  *
  *     popped <= n_released <= n_copied <= n_begun       n_retired <= n_copied
- *     n_begun <= n_retired + slots                  n_copied <= popped + FLIGHTS
+ *     n_begun <= n_retired + slots                  n_copied <= popped + in flight
  *
  * Invariants, each kept by exactly one numbered wait:
  *  (1) a slot is read into only after the copy out of it has finished

@@ -26,6 +26,10 @@
 
 typedef struct stream stream;
 
+/* Transfers between the enqueueing of their copy and the end of their use; more only wait, and only
+ * where chunks are tiny. */
+enum { STREAM_IN_FLIGHT_MAX = 256 };
+
 typedef struct stream_config {
     dev *d;
     const pack *p;
@@ -33,7 +37,7 @@ typedef struct stream_config {
     size_t ring_bytes;    /* >= stream_ring_min() for the biggest set of chunks
                                        that is ever inside at once */
     void *residents;      /* device memory for resident chunks, one behind the other
-                                       in the order of `resident`, each aligned to 256 */
+                                       in the order of `resident`, each aligned to DEV_ALIGN */
     const bool *resident; /* per chunk of the pack; NULL: none */
     const bool *cached;   /* kept decoded in host memory after their first transfer; NULL: none */
     const stream_pass *schedule;

@@ -42,10 +42,10 @@ size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards)
     return stream_staging_bytes(p, slots, guards) + sizeof(stream) + (size_t)slots * sizeof(slot) +
            (size_t)workers * (sizeof(decode_worker) + codec_memory(pack_biggest_split(p))) +
            (chunks + 1) * each + schedule_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
-           (2 * IN_FLIGHT_MAX + 1 + QUEUE_CLOCK_MARKS) * EVENT;
+           (2 * STREAM_IN_FLIGHT_MAX + 1 + QUEUE_CLOCK_MARKS) * EVENT;
 }
 
-size_t stream_span(size_t chunk_bytes) { return num_align(chunk_bytes, RING_ALIGN) + GUARD_ZONE; }
+size_t stream_span(size_t chunk_bytes) { return num_align(chunk_bytes, DEV_ALIGN) + GUARD_ZONE; }
 
 size_t stream_ring_min(const pack *p, size_t inside_bytes)
 {
@@ -96,7 +96,7 @@ static refine_status open_transfer_slots(stream *s, refine_error *err)
 {
     s->fresh = dev_event_open(s->d);
     bool ok = s->fresh != NULL;
-    for (int i = 0; i < IN_FLIGHT_MAX && ok; i++) {
+    for (int i = 0; i < STREAM_IN_FLIGHT_MAX && ok; i++) {
         s->transfer_slots[i].ready = dev_event_open(s->d);
         s->transfer_slots[i].done = dev_event_open(s->d);
         ok = s->transfer_slots[i].ready && s->transfer_slots[i].done;
@@ -129,7 +129,7 @@ static refine_status find_places(stream *s, refine_error *err)
         assert(!(s->schedule.resident[i] && stream_is_cached(s, i)));
         s->place[i] = stream_is_cached(s, i) ? cached : at;
         if (s->schedule.resident[i])
-            at += num_align(pack_chunk_at(s->p, i)->bytes, RING_ALIGN);
+            at += num_align(pack_chunk_at(s->p, i)->bytes, DEV_ALIGN);
         else if (stream_is_cached(s, i))
             cached += stream_cached_bytes(s->p, i);
     }
@@ -259,7 +259,7 @@ void stream_close(stream *s)
     for (int i = 0; i < s->n_workers; i++)
         codec_close(s->workers[i].c);
     mem_free(s->workers);
-    for (int i = 0; i < IN_FLIGHT_MAX; i++) {
+    for (int i = 0; i < STREAM_IN_FLIGHT_MAX; i++) {
         dev_event_close(s->d, s->transfer_slots[i].ready);
         dev_event_close(s->d, s->transfer_slots[i].done);
     }

@@ -332,7 +332,7 @@ static bool make_room(stream *s, int chunk, transfer_slot *f)
     const bool resident = s->schedule.resident[chunk];
     size_t at;
     for (;;) {
-        if (s->n_copied - s->popped < IN_FLIGHT_MAX) {
+        if (s->n_copied - s->popped < STREAM_IN_FLIGHT_MAX) {
             if (resident) {
                 f->at = s->residents + s->place[chunk];
                 f->ring_end = 0;

@@ -20,7 +20,6 @@ enum {
     REQUEST = 1 << 20,   /* bytes of one; so a 4 MiB chunk is read four ways at once */
     COPIES = 4,          /* copies enqueued and not yet waited for: a fast link takes less than
                           0.1 ms for a chunk, a thread about as long to wake up */
-    IN_FLIGHT_MAX = 256, /* chunks in the ring; more are inside only if tiny */
     PASSES = 64,         /* of a schedule, for stream_host_bytes */
     EVENT = 64,          /* bytes of an event, likewise */
 };
@@ -83,7 +82,7 @@ struct stream {
     size_t staging_bytes;
     slot *slots;
     int n_slots;
-    transfer_slot transfer_slots[IN_FLIGHT_MAX];
+    transfer_slot transfer_slots[STREAM_IN_FLIGHT_MAX];
     dev_event *fresh; /* all compute before this run */
     thread io, copier;
     decode_worker *workers;
@@ -150,7 +149,7 @@ void stream_shut_out(const stream *s, const void *at, size_t bytes);
 
 static inline transfer_slot *stream_slot_of(stream *s, uint64_t transfer)
 {
-    return &s->transfer_slots[transfer % IN_FLIGHT_MAX];
+    return &s->transfer_slots[transfer % STREAM_IN_FLIGHT_MAX];
 }
 
 static inline bool stream_is_cached(const stream *s, int chunk)

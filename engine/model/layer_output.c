@@ -3,12 +3,13 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "engine/model/model_config.h"
 #include "quant/f16.h"
 
 #include <assert.h>
 #include <math.h>
 
-enum { PIECE = 1 << 15, LATENT_CHANNELS = 4 };
+enum { PIECE = 1 << 15 };
 
 struct layer_outputs {
     float value[PIECE];

@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)SEG_VECTORS == PACK_SEGMENT_VECTORS && (int)SEG_TOKENS == PACK_SEGMENT_TOKENS &&
+                   (int)N_SEGMENTS <= PACK_SEGMENTS,
+               "a pack's special segments are the model's");
+
 /* The walk over the model, in the order of a run. */
 static refine_status declare_model(model *m, const model_config *config)
 {

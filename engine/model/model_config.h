@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { LEVELS_MAX = 6 };
+enum { LEVELS_MAX = 6, LATENT_CHANNELS = 4 /* of every supported model */ };
 
 typedef struct unet_config {
     int levels;                 /* 4 */

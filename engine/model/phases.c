@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SIDE_MAX = 16384, LATENT_CHANNELS = 4, PIXEL_ROWS = 8 };
+enum { SIDE_MAX = 16384, PIXEL_ROWS = 8 };
 
 /* ---- opening ---- */
 

@@ -16,7 +16,7 @@
 
 #include "kernels/device.h"
 
-enum { SCRATCH_BLOCKS = 256, SCRATCH_ALIGN = 256 };
+enum { SCRATCH_BLOCKS = 256, SCRATCH_ALIGN = DEV_ALIGN };
 
 /* As a base: addresses that nobody reads or writes. */
 #define SCRATCH_TOKEN ((void *)(uintptr_t)SCRATCH_ALIGN)

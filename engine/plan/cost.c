@@ -19,7 +19,6 @@ enum {
     GROUPS = 32,
     LEAST_PIXELS = 256,
     LEAST_CHANNELS = 64,
-    ALIGN = 256,
     REFILL = 32 << 20 /* bytes */
 };
 
@@ -193,9 +192,9 @@ static cost_trial make_cost_trial(dev_kind kind, const cost_job *j, int level)
 
 static size_t tensor_room(const cost_trial *t)
 {
-    size_t sum = num_align(t->space, ALIGN);
+    size_t sum = num_align(t->space, DEV_ALIGN);
     for (int i = 0; i < t->n; i++)
-        sum += num_align(tensor_bytes(t->t[i]), ALIGN);
+        sum += num_align(tensor_bytes(t->t[i]), DEV_ALIGN);
     return sum;
 }
 
@@ -216,7 +215,7 @@ static bool count_trial_work(cost_trial *t, dev *d, account *a)
         t->ready = (prepared_input){ .in = trial_input(t) };
     run_trial(plan, t);
     a->work = dev_plan_work(plan);
-    a->workspace = num_align(dev_workspace_needed(plan), ALIGN);
+    a->workspace = num_align(dev_workspace_needed(plan), DEV_ALIGN);
     a->room = tensor_room(t) + a->workspace;
     dev_close(plan);
     return true;
@@ -391,7 +390,7 @@ static void bind_trial_memory(const compute_probe *b, cost_trial *t, size_t work
         fill_ordinary_numbers(b->d, at, bytes);
     for (int i = 0; i < t->n; i++) {
         t->t[i].data = at;
-        at += num_align(tensor_bytes(t->t[i]), ALIGN);
+        at += num_align(tensor_bytes(t->t[i]), DEV_ALIGN);
     }
     t->prepared = at;
     if (is_product(t)) {

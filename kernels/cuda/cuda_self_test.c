@@ -28,8 +28,7 @@ enum {
     ROOM = 256 << 10,     /* for the tensors of a trial, here and on the card */
     WORKSPACE = 16 << 10, /* of the referee's operators, */
     PREPARED = 64 << 10,  /* and for what is prepared, here and on the card */
-    ALIGN = 256,
-    COMPUTE = -1 /* the type that the device computes in */
+    COMPUTE = -1          /* the type that the device computes in */
 };
 
 /* ---- what is tried ---- */
@@ -362,7 +361,7 @@ static size_t make_trial_tensors(tensor t[PARTS], const self_test_trial *of, dty
         t[i] = tensor_make(at + used, p->type == COMPUTE ? compute : (dtype)p->type, p->n, p->h,
                            p->w, p->c);
         t[i].exp2 = i == Y ? of->exp2 : 0;
-        used += (tensor_bytes(t[i]) + ALIGN - 1) / ALIGN * ALIGN;
+        used += (tensor_bytes(t[i]) + DEV_ALIGN - 1) / DEV_ALIGN * DEV_ALIGN;
     }
     assert(used <= ROOM);
     return used;

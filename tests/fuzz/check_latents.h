@@ -15,7 +15,7 @@ static inline void check_latents(const char *name)
     const refine_status st = latents_load(&l, name, 0.13025f, &err);
     if (st == REFINE_OK) {
         assert(l.h >= 1 && l.h <= LATENTS_MAX_SIDE && l.w >= 1 && l.w <= LATENTS_MAX_SIDE);
-        for (size_t i = 0; i < LATENTS_CHANNELS * (size_t)l.h * (size_t)l.w; i++)
+        for (size_t i = 0; i < LATENT_CHANNELS * (size_t)l.h * (size_t)l.w; i++)
             assert(isfinite(l.v[i]));
     } else {
         assert(!l.v && err.status == st && err.text[0] != '\0');

@@ -29,7 +29,7 @@ Test(offload_ring, pieces_that_are_taken_never_overlap_or_leave_the_ring)
         for (int i = 0; i < 500; i++) {
             ring_piece p = { .bytes = 1 + draw_ring_bits(&x) % (bytes / 2) };
             if (n < LIVE_MAX && draw_ring_bits(&x) % 3 && ring_alloc(&r, p.bytes, &p.at, &p.end)) {
-                cr_assert_eq(p.at % RING_ALIGN, 0);
+                cr_assert_eq(p.at % DEV_ALIGN, 0);
                 cr_assert_leq(p.at + p.bytes, bytes);
                 for (int k = 0; k < n; k++)
                     cr_assert(are_ring_pieces_disjoint(p, live[(first + k) % LIVE_MAX]));

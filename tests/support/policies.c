@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 256, ROUNDS = 8 };
+enum { ROUNDS = 8 };
 
 static size_t aligned_chunk_bytes(const step_chunks *c, int chunk)
 {
-    return num_align(pack_chunk_at(c->p, chunk)->bytes, ALIGN);
+    return num_align(pack_chunk_at(c->p, chunk)->bytes, DEV_ALIGN);
 }
 
 static void clear_resident_flags(const step_chunks *c, bool *resident)

@@ -582,7 +582,7 @@ Test(tools_refine_lowmem, takes_and_gives_latents_in_every_format)
         expect_lowmem_success(&b, words);
         cr_assert_eq(latents_load(&l, bench_path(&b, NAMES[i]), FACTOR, NULL), REFINE_OK);
         cr_assert(l.w == FIT_W / 8 && l.h == FIT_H / 8);
-        for (int k = 0; i > 0 && k < LATENTS_CHANNELS * l.h * l.w; k++)
+        for (int k = 0; i > 0 && k < LATENT_CHANNELS * l.h * l.w; k++)
             cr_assert_leq(fabsf(l.v[k] - first.v[k]), 0x1p-22f * fabsf(first.v[k]));
         if (i == 0)
             first = l;

@@ -65,7 +65,7 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
     }
     if (want_latents && !in->l.v) {
         in->l = (latents){ j->height / MULTIPLE, j->width / MULTIPLE, NULL };
-        in->l.v = mem_alloc((size_t)in->l.h * (size_t)in->l.w * LATENTS_CHANNELS * sizeof(float));
+        in->l.v = mem_alloc((size_t)in->l.h * (size_t)in->l.w * LATENT_CHANNELS * sizeof(float));
         if (!in->l.v)
             return refine_fail(err, REFINE_ENOMEM, "out of memory");
     }

@@ -34,7 +34,7 @@ void latents_free(latents *l)
 
 static size_t latents_count(const latents *l)
 {
-    return LATENTS_CHANNELS * (size_t)l->h * (size_t)l->w;
+    return LATENT_CHANNELS * (size_t)l->h * (size_t)l->w;
 }
 
 /* The first bytes of a file; 0 when it cannot be read. */
@@ -80,7 +80,7 @@ static refine_status take_shape(latents *l, const uint64_t *dim, int n, const ch
         return refine_fail(err, REFINE_EFORMAT, "%s: holds %llu latents; give one at a time", path,
                            (unsigned long long)dim[0]);
     const uint64_t *d = n == 4 ? dim + 1 : dim;
-    if ((n != 3 && n != 4) || d[0] != LATENTS_CHANNELS || d[1] < 1 || d[2] < 1 ||
+    if ((n != 3 && n != 4) || d[0] != LATENT_CHANNELS || d[1] < 1 || d[2] < 1 ||
         d[1] > LATENTS_MAX_SIDE || d[2] > LATENTS_MAX_SIDE)
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: holds no latents of shape [1,4,h,w] with sides up to %d", path,

@@ -10,12 +10,12 @@
 #ifndef REFINE_LATENTS_IO_H
 #define REFINE_LATENTS_IO_H
 
-#include <refine/status.h>
+#include "engine/model/model_config.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { LATENTS_CHANNELS = 4, LATENTS_MAX_SIDE = 2048 };
+enum { LATENTS_MAX_SIDE = 2048 };
 
 typedef struct latents {
     int h, w;

@@ -11,13 +11,13 @@
  * Index and superblock have known sizes and are written last.  The first failure stops
  * all threads; the file never gets its name.
  */
-#define ZSTD_STATIC_LINKING_ONLY /* counted allocation */
 #include "tools/packer/pack_write.h"
 
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "offload/pack.h"
+#include "offload/zstd_memory.h"
 #include "quant/f16.h"
 #include "quant/int8.h"
 #include "refine_version.h"
@@ -33,7 +33,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
-#include <zstd.h>
 
 enum {
     LEVEL = 1, /* higher levels gain nothing on weights */
@@ -80,22 +79,9 @@ typedef struct encode_worker {
 
 /* ---- one worker ---- */
 
-static void *libzstd_alloc(void *opaque, size_t bytes)
-{
-    (void)opaque;
-    return mem_alloc(bytes);
-}
-
-static void libzstd_free(void *opaque, void *address)
-{
-    (void)opaque;
-    mem_free(address);
-}
-
 static ZSTD_CCtx *zstd_open(int level)
 {
-    const ZSTD_customMem counted = { libzstd_alloc, libzstd_free, NULL };
-    ZSTD_CCtx *z = ZSTD_createCCtx_advanced(counted);
+    ZSTD_CCtx *z = ZSTD_createCCtx_advanced(zstd_memory);
     if (z && ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, level))) {
         ZSTD_freeCCtx(z);
         return NULL;
