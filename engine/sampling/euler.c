@@ -8,7 +8,7 @@
  *                linspace  (train_steps - 1) * (steps - 1 - i) / (steps - 1)
  *     x0       = x - sigma * eps,  or  x / (sigma^2 + 1) - v * sigma / sqrt(sigma^2 + 1)
  *     x[i+1]   = x[i] + (x[i] - x0) / sigma[i] * (down - sigma[i]) + up * noise
- *     up       = ancestral: sqrt(s'^2 (s^2 - s'^2) / s^2) with s = sigma[i], s' = sigma[i+1];  else 0
+ *     up       = ancestral: sqrt(s'^2 (s^2 - s'^2) / s^2), s = sigma[i], s' = sigma[i+1];  else 0
  *     down     = sqrt(s'^2 - up^2)
  *
  * Reference: diffusers EulerDiscreteScheduler and EulerAncestralDiscreteScheduler, and

@@ -42,11 +42,8 @@ float euler_input_scale(const euler *s, int i);
 /* x += noise at the level of step i. */
 void euler_add_noise(const euler *s, int i, float *x, const float *noise, size_t n);
 
-/* Whether a step adds noise, which then is drawn for every step, the last one too. */
-static inline bool euler_draws(const euler *s) { return s->ancestral; }
-
-/* x from step i to step i + 1, given what the model predicts.  noise: of an ancestral sampler's
- * step; else not used. */
+/* x from step i to step i + 1, given what the model predicts.  noise: of an ancestral sampler,
+ * drawn for every step, the last one too; else not used. */
 void euler_step(const euler *s, int i, float *x, const float *predicted, const float *noise,
                 size_t n);
 

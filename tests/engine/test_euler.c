@@ -212,7 +212,7 @@ static const struct {
 
 enum { N_KINDS = sizeof KINDS / sizeof KINDS[0], TRACE_VALUES = 16 };
 
-static euler open_kind(size_t kind, int steps)
+static euler open_sampler_kind(size_t kind, int steps)
 {
     schedule_config c = SDXL;
     euler s;
@@ -242,7 +242,7 @@ Test(engine_euler, spaces_its_steps_as_the_reference_does)
         json_t *c = json_object_get(json_object_get(root, "configs"), name);
         json_object_foreach(json_object_get(c, "n"), n, v)
         {
-            const euler s = open_kind(kind, (int)strtol(n, NULL, 10));
+            const euler s = open_sampler_kind(kind, (int)strtol(n, NULL, 10));
             json_t *t = json_object_get(v, "t"), *sigma = json_object_get(v, "sigma");
             cr_assert_eq((int)json_array_size(t), s.steps);
             for (int i = 0; i <= s.steps; i++) {
@@ -272,7 +272,7 @@ static void predict_trace(const euler *s, int i, const float *x, float *out)
 static void follow_trace(size_t kind, const json_t *trace)
 {
     const json_t *want = json_object_get(trace, "x");
-    const euler s = open_kind(kind, (int)json_integer_value(json_object_get(trace, "N")));
+    const euler s = open_sampler_kind(kind, (int)json_integer_value(json_object_get(trace, "N")));
     float x[TRACE_VALUES], predicted[TRACE_VALUES], noise[TRACE_VALUES];
     rng g;
 
@@ -283,7 +283,7 @@ static void follow_trace(size_t kind, const json_t *trace)
     cr_assert_eq((int)json_array_size(want), s.steps);
     for (int i = 0; i < s.steps; i++) {
         predict_trace(&s, i, x, predicted);
-        if (euler_draws(&s))
+        if (s.ancestral)
             rng_randn(&g, noise, TRACE_VALUES);
         euler_step(&s, i, x, predicted, noise, TRACE_VALUES);
         for (size_t k = 0; k < 4; k++) {
@@ -318,7 +318,7 @@ Test(engine_euler, follows_every_shared_run_of_its_kinds)
 Test(engine_euler, spaces_trailing_steps_as_written_for_every_number_of_them)
 {
     for (int n = 1; n <= 1000; n++) {
-        const euler s = open_kind(1, n);
+        const euler s = open_sampler_kind(1, n);
         cr_assert_eq(s.timestep[0], 999.0f, "%d steps", n);
         for (int i = 1; i < n; i++)
             cr_assert(s.timestep[i] < s.timestep[i - 1] && s.timestep[i] >= 0, "%d of %d", i, n);
@@ -327,7 +327,7 @@ Test(engine_euler, spaces_trailing_steps_as_written_for_every_number_of_them)
 
 Test(engine_euler, of_one_step_goes_from_pure_noise_to_the_image)
 {
-    const euler s = open_kind(5, 1); /* as a distilled model is run */
+    const euler s = open_sampler_kind(5, 1); /* as a distilled model is run */
     float x = 3.0f * s.init_noise;
     const float eps = 3.0f, noise = 1.0f;
     euler_step(&s, 0, &x, &eps, &noise, 1);
