@@ -8,17 +8,17 @@
 
 enum { STEPS = 4, SLOTS_MAX = 1024 };
 
-/* What still lies in the ring; left: when compute was done with it. */
+/* What still lies in the ring; released: when compute was done with it. */
 typedef struct simulated_transfer {
     uint64_t ring_end;
-    double left;
+    double released;
 } simulated_transfer;
 
 typedef struct state {
     const simulate_config *c;
     ring r;
-    simulated_transfer transfer_slot[STREAM_IN_FLIGHT_MAX]; /* transfers [popped, taken) */
-    uint64_t popped, taken, group; /* the last: the first transfer of those inside */
+    simulated_transfer transfer_slot[STREAM_IN_FLIGHT_MAX]; /* transfers [reclaimed, taken) */
+    uint64_t reclaimed, taken, group; /* the last: the first transfer of those inside */
     double slot_free[SLOTS_MAX];
     double disk, decode, copy, compute; /* when each is free */
     simulate_result sum;
@@ -33,12 +33,12 @@ static double wait_for_room(state *s, size_t bytes)
     double room = 0;
     size_t at;
     uint64_t end;
-    while (s->taken - s->popped == STREAM_IN_FLIGHT_MAX ||
+    while (s->taken - s->reclaimed == STREAM_IN_FLIGHT_MAX ||
            !ring_alloc(&s->r, stream_span(bytes), &at, &end)) {
-        assert(s->popped < s->group && "the ring holds less than is multiplied together");
-        const simulated_transfer *f = &s->transfer_slot[s->popped++ % STREAM_IN_FLIGHT_MAX];
+        assert(s->reclaimed < s->group && "the ring holds less than is multiplied together");
+        const simulated_transfer *f = &s->transfer_slot[s->reclaimed++ % STREAM_IN_FLIGHT_MAX];
         ring_free(&s->r, f->ring_end);
-        room = f->left;
+        room = f->released;
     }
     s->transfer_slot[s->taken % STREAM_IN_FLIGHT_MAX].ring_end = end;
     return room;
@@ -89,7 +89,7 @@ static void compute_group(state *s, int first, int end)
     s->sum.compute += seconds;
     s->compute += seconds;
     for (uint64_t t = s->group; t < s->taken; t++)
-        s->transfer_slot[t % STREAM_IN_FLIGHT_MAX].left = s->compute;
+        s->transfer_slot[t % STREAM_IN_FLIGHT_MAX].released = s->compute;
 }
 
 static void simulate_passes(state *s)

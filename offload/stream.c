@@ -1,4 +1,4 @@
-/* offload/stream.c -- the threads between the pack and the ring.
+/* offload/stream.c -- the threads between the pack and the ring; of them, the compute thread.
  *
  * Transfers (offload/schedule.h) are numbered from 0 in the order of the schedule.  Transfer t uses
  * staging slot t % slots, and transfer slot t % in flight (STREAM_IN_FLIGHT_MAX), a pair of events.
@@ -14,12 +14,12 @@
  *
  * Counters only grow during a run:
  *
- *     popped <= n_released <= n_copied <= n_begun       n_retired <= n_copied
- *     n_begun <= n_retired + slots                  n_copied <= popped + in flight
+ *     n_reclaimed <= n_released <= n_copied <= n_begun  n_retired <= n_copied
+ *     n_begun <= n_retired + slots      n_copied <= n_reclaimed + in flight
  *
  * Invariants, each kept by exactly one numbered wait:
  *  (1) a slot is read into only after the copy out of it has finished
- *                          (copy thread syncs with `ready` before the slot is FREE, in retire)
+ *                          (copy thread syncs with `ready` before the slot is FREE, in retire_copy)
  *  (2) a chunk is decoded only after all its bytes have come
  *                          (workers wait for READ, in take_frame)
  *  (3) a chunk is copied only after all its frames are decoded
@@ -29,13 +29,13 @@
  *                          (copy thread waits for n_released, in make_room)
  *  (5) ring bytes are overwritten only after the compute that read them has finished, and
  *      everything, in a new run, only after all the compute before it
- *                          (copy queue waits on `gate`, in enqueue_copy)
+ *                          (copy queue waits on `fence`, in enqueue_copy)
  *  (6) a `ready` is waited for only after it has been recorded
- *                          (compute thread waits for n_copied, in await_copied)
+ *                          (compute thread waits for n_copied, in wait_for_copied)
  *  (7) compute starts only after its weights have arrived
  *                          (compute queue waits on `ready`, in acquire)
  *  (8) a run is reset only when every thread stands still
- *                          (compute thread waits for n_parked, in stream_restart)
+ *                          (compute thread waits for n_paused, in stream_restart)
  *  (9) a place in the cache is filled by one transfer, and not read before
  *                          (I/O thread waits for kept, in begin_transfer)
  *
@@ -43,7 +43,7 @@
  * wait, and the queue keeps its order.
  *
  * Failure.  Whoever meets one puts it in the device, which makes its work no-ops, sets
- * `failed` and wakes everybody; nothing advances any more and stream_close still drains.
+ * `failed` and signals everybody; nothing advances any more and stream_close still drains.
  * A ring too small for what is inside at once would wait for ever in (4): the copy
  * thread sees that compute waits for the very chunk that does not fit, and fails.
  */
@@ -69,22 +69,23 @@ static refine_lane cause_of_stall(const stream *s, uint64_t t)
 /* A use's compute is one span of the trace, whatever its kinds. */
 static void count_compute(stream *s, queue_stretch q, double begin, double end)
 {
-    s->kinds[q.kind] += end - begin;
-    s->times[q.chunk].seconds += end - begin;
-    if (s->use_began < 0)
-        s->use_began = begin;
+    s->compute.kinds[q.kind] += end - begin;
+    s->compute.times[q.chunk].seconds += end - begin;
+    if (s->compute.use_began < 0)
+        s->compute.use_began = begin;
     if (!q.ends)
         return;
-    s->times[q.chunk].uses++;
-    trace_add(s->t, REFINE_LANE_COMPUTE, q.chunk, s->use_began, end, 0);
-    s->use_began = -1;
+    s->compute.times[q.chunk].uses++;
+    trace_add(s->t, REFINE_LANE_COMPUTE, q.chunk, s->compute.use_began, end, 0);
+    s->compute.use_began = -1;
 }
 
 /* A stretch of the compute queue is over. */
 void stream_count(void *stream_, queue_stretch q, double begin, double end)
 {
     stream *s = stream_;
-    double *const stall[] = { &s->stats.stall_disk, &s->stats.stall_decode, &s->stats.stall_copy };
+    double *const stall[] = { &s->shared.stats.stall_disk, &s->shared.stats.stall_decode,
+                              &s->shared.stats.stall_copy };
     if (q.lane == REFINE_LANE_COMPUTE) {
         count_compute(s, q, begin, end);
         return;
@@ -97,37 +98,37 @@ void stream_count(void *stream_, queue_stretch q, double begin, double end)
 
 static void mark_stall(stream *s, refine_lane cause, int chunk)
 {
-    queue_clock_mark(&s->clock, (queue_stretch){ .lane = cause, .chunk = chunk });
+    queue_clock_mark(&s->compute.clock, (queue_stretch){ .lane = cause, .chunk = chunk });
 }
 
 static void mark_compute(stream *s, bool ends)
 {
-    const queue_stretch q = { REFINE_LANE_COMPUTE, s->inside, s->kind, ends };
-    queue_clock_mark(&s->clock, q);
+    const queue_stretch q = { REFINE_LANE_COMPUTE, s->compute.inside, s->compute.kind, ends };
+    queue_clock_mark(&s->compute.clock, q);
 }
 
 /* What has been enqueued since the last mark was of another kind than what comes. */
 void stream_kind(void *stream_, dev_kind now)
 {
     stream *s = stream_;
-    if (s->inside >= 0)
+    if (s->compute.inside >= 0)
         mark_compute(s, false);
-    s->kind = now;
+    s->compute.kind = now;
 }
 
 /* Waits, if transfer t has not been copied, for something to change; *cause says for what. */
 static bool wait_for_copied(stream *s, uint64_t t, refine_lane *cause)
 {
     pthread_mutex_lock(&s->lock);
-    s->awaited = t;
-    s->waiting = s->n_copied <= t && !s->failed; /* (6) */
-    const bool waits = s->waiting;
+    s->shared.awaited = t;
+    s->shared.waiting = s->shared.n_copied <= t && !s->shared.failed; /* (6) */
+    const bool waits = s->shared.waiting;
     if (waits) {
-        stream_wake(s, COPY);
+        stream_signal(s, COPY);
         *cause = cause_of_stall(s, t);
         stream_wait(s, COMPUTE);
     } else {
-        s->stats.chunks++;
+        s->shared.stats.chunks++;
     }
     pthread_mutex_unlock(&s->lock);
     return waits;
@@ -136,7 +137,7 @@ static bool wait_for_copied(stream *s, uint64_t t, refine_lane *cause)
 static const void *acquire_transferred(stream *s, uint64_t t)
 {
     const transfer_slot *f = stream_slot_of(s, t);
-    const int chunk = s->acquiring.chunk;
+    const int chunk = s->compute.acquiring.chunk;
     refine_lane cause;
 
     while (wait_for_copied(s, t, &cause))
@@ -151,7 +152,7 @@ static const void *acquire_transferred(stream *s, uint64_t t)
 static const void *acquire_resident(stream *s, int chunk)
 {
     pthread_mutex_lock(&s->lock);
-    s->stats.resident_hits++;
+    s->shared.stats.resident_hits++;
     pthread_mutex_unlock(&s->lock);
     return s->residents + s->place[chunk];
 }
@@ -160,25 +161,25 @@ static const void *acquire_resident(stream *s, int chunk)
 static void end_use(stream *s)
 {
     mark_compute(s, true);
-    s->inside = -1;
+    s->compute.inside = -1;
 }
 
 void stream_pause(stream *s)
 {
     end_use(s);
-    queue_clock_settle(&s->clock);
+    queue_clock_settle(&s->compute.clock);
     stream_check_zones(s);
 }
 
 double stream_compute_seconds(const stream *s, int chunk)
 {
-    const use_time *v = &s->times[chunk];
+    const use_time *v = &s->compute.times[chunk];
     return v->uses ? v->seconds / (double)v->uses : 0.0;
 }
 
-double stream_kind_seconds(const stream *s, dev_kind k) { return s->kinds[k]; }
+double stream_kind_seconds(const stream *s, dev_kind k) { return s->compute.kinds[k]; }
 
-int stream_position(const stream *s) { return s->inside; }
+int stream_position(const stream *s) { return s->compute.inside; }
 
 const void *stream_acquire(weights *w, int chunk)
 {
@@ -186,14 +187,15 @@ const void *stream_acquire(weights *w, int chunk)
     end_use(s);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
-    assert(!schedule_at_end(&s->schedule, &s->acquiring) && "more uses than the schedule has");
-    assert(s->acquiring.chunk == chunk && "used out of order");
+    assert(!schedule_at_end(&s->schedule, &s->compute.acquiring) &&
+           "more uses than the schedule has");
+    assert(s->compute.acquiring.chunk == chunk && "used out of order");
 
-    const void *at = schedule_is_transfer(&s->schedule, &s->acquiring)
-                         ? acquire_transferred(s, s->acquiring.transfer)
+    const void *at = schedule_is_transfer(&s->schedule, &s->compute.acquiring)
+                         ? acquire_transferred(s, s->compute.acquiring.transfer)
                          : acquire_resident(s, chunk);
-    schedule_next(&s->schedule, &s->acquiring);
-    s->inside = chunk;
+    schedule_next(&s->schedule, &s->compute.acquiring);
+    s->compute.inside = chunk;
     return dev_status(s->d) == REFINE_OK ? at : NULL;
 }
 
@@ -202,30 +204,32 @@ void stream_release(weights *w, int chunk)
     stream *s = (stream *)w;
     if (dev_status(s->d) != REFINE_OK)
         return;
-    assert(s->releasing.use < s->acquiring.use && s->releasing.chunk == chunk &&
-           "released in another order than acquired");
+    assert(s->compute.releasing.use < s->compute.acquiring.use &&
+           s->compute.releasing.chunk == chunk && "released in another order than acquired");
 
-    if (schedule_is_transfer(&s->schedule, &s->releasing)) {
-        const transfer_slot *f = stream_slot_of(s, s->releasing.transfer);
+    if (schedule_is_transfer(&s->schedule, &s->compute.releasing)) {
+        const transfer_slot *f = stream_slot_of(s, s->compute.releasing.transfer);
         if (f->ring_end)
             stream_shut_out(s, f->at, pack_chunk_at(s->p, chunk)->bytes);
         dev_record(s->d, f->done, DEV_COMPUTE);
         pthread_mutex_lock(&s->lock);
-        s->n_released++;
-        stream_wake(s, COPY);
+        s->shared.n_released++;
+        stream_signal(s, COPY);
         pthread_mutex_unlock(&s->lock);
     }
-    schedule_next(&s->schedule, &s->releasing);
+    schedule_next(&s->schedule, &s->compute.releasing);
 }
 
 /* ---- a run's beginning ---- */
 
 void stream_reset(stream *s)
 {
-    s->reading = s->copying = s->acquiring = s->releasing = schedule_begin(&s->schedule);
-    s->n_begun = s->n_copied = s->n_retired = s->n_released = s->popped = 0;
-    s->filling = NULL;
-    ring_open(&s->ring, s->ring_bytes);
+    s->io.next = s->copy.next = s->compute.acquiring = s->compute.releasing = schedule_begin(
+        &s->schedule);
+    s->shared.n_begun = s->shared.n_copied = s->shared.n_retired = s->shared.n_released =
+        s->shared.n_reclaimed = 0;
+    s->io.filling = NULL;
+    ring_open(&s->copy.ring, s->ring_bytes);
     stream_shut_out(s, s->ring_base, s->ring_bytes);
     for (slot *sl = s->slots; sl < s->slots + s->n_slots; sl++)
         sl->state = FREE;
@@ -234,31 +238,31 @@ void stream_reset(stream *s)
 refine_status stream_restart(stream *s)
 {
     TRY(dev_status(s->d));
-    assert(s->acquiring.use == s->releasing.use && "restarted with chunks inside");
+    assert(s->compute.acquiring.use == s->compute.releasing.use && "restarted with chunks inside");
 
-    dev_record(s->d, s->fresh, DEV_COMPUTE);
+    dev_record(s->d, s->compute.epoch, DEV_COMPUTE);
     pthread_mutex_lock(&s->lock);
-    s->pause = true;
-    stream_wake_all(s);
-    while (s->n_parked < 2 + s->n_workers) /* (8) */
+    s->shared.pause = true;
+    stream_signal_all(s);
+    while (s->shared.n_paused < 2 + s->decode.n_workers) /* (8) */
         stream_wait(s, COMPUTE);
-    if (!s->dropped)
-        schedule_hold_before(&s->schedule, &s->copying);
-    s->dropped = false;
+    if (!s->compute.dropped)
+        schedule_hold_before(&s->schedule, &s->copy.next);
+    s->compute.dropped = false;
     stream_reset(s);
-    s->gate = s->fresh;
-    s->pause = false;
-    stream_wake_all(s);
+    s->copy.fence = s->compute.epoch;
+    s->shared.pause = false;
+    stream_signal_all(s);
     pthread_mutex_unlock(&s->lock);
     return dev_status(s->d);
 }
 
 void stream_drop_residents(stream *s)
 {
-    assert(
-        (dev_status(s->d) != REFINE_OK || !schedule_needs_residents(&s->schedule, &s->acquiring)) &&
-        "dropped residents that are still needed");
-    s->dropped = true;
+    assert((dev_status(s->d) != REFINE_OK ||
+            !schedule_needs_residents(&s->schedule, &s->compute.acquiring)) &&
+           "dropped residents that are still needed");
+    s->compute.dropped = true;
 }
 
 /* ---- what others ask ---- */
@@ -268,12 +272,12 @@ weights *stream_weights(stream *s) { return &s->w; }
 stream_stats stream_get_stats(stream *s)
 {
     pthread_mutex_lock(&s->lock);
-    stream_stats out = s->stats;
+    stream_stats out = s->shared.stats;
     const double now = clock_seconds();
-    if (s->in_flight > 0)
-        out.disk_busy += now - s->disk_since;
-    if (s->n_retired < s->n_copied)
-        out.copy_busy += now - s->copy_since;
+    if (s->io.in_flight > 0)
+        out.disk_busy += now - s->io.busy_since;
+    if (s->shared.n_retired < s->shared.n_copied)
+        out.copy_busy += now - s->copy.busy_since;
     pthread_mutex_unlock(&s->lock);
     return out;
 }
@@ -295,5 +299,5 @@ stream_stats stream_stats_since(stream_stats then, stream_stats now)
     return now;
 }
 
-const char *stream_reader_name(const stream *s) { return s->rd->name; }
+const char *stream_reader_name(const stream *s) { return s->io.rd->name; }
 const char *stream_note(const stream *s) { return s->note; }

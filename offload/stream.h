@@ -9,6 +9,16 @@
  * Resident chunks have a place of their own on the device: they travel on their
  * first use and are there on every later one (until stream_drop_residents).
  *
+ * Why two slots are not enough.  Double buffering overlaps two stages that take turns; a transfer
+ * has four behind one another, disk, decoding, link and compute, and each takes now longer, now
+ * shorter: a chunk meets a convolution that computes for long and then a run of small matrices that
+ * do not.  Two buffers of a layer would also be two of the largest, 85 MB in fp16.  So the unit is
+ * a chunk of some MiB, staging has as many slots as keep disk, workers and link busy at once, and
+ * what the ring holds lets transfers run ahead of the compute: about 8 chunks, 32 MiB, hide latency
+ * and jitter.  In the runs of docs/speed.md, with a ring of 68 MiB at most, compute waited for
+ * weights 0.00 to 0.05 s of a whole run, and a step with everything streamed is as fast as one with
+ * everything resident.
+ *
  * Threads: one I/O thread (owns the reader), n decode workers, one copy thread
  * (owns DEV_COPY); acquire and release belong to the compute thread.
  */

@@ -94,15 +94,15 @@ static refine_status open_staging(stream *s, refine_error *err)
 
 static refine_status open_transfer_slots(stream *s, refine_error *err)
 {
-    s->fresh = dev_event_open(s->d);
-    bool ok = s->fresh != NULL;
+    s->compute.epoch = dev_event_open(s->d);
+    bool ok = s->compute.epoch != NULL;
     for (int i = 0; i < STREAM_IN_FLIGHT_MAX && ok; i++) {
         s->transfer_slots[i].ready = dev_event_open(s->d);
         s->transfer_slots[i].done = dev_event_open(s->d);
         ok = s->transfer_slots[i].ready && s->transfer_slots[i].done;
     }
-    ok = ok && queue_clock_open(&s->clock, s->d, stream_count, s);
-    s->use_began = -1;
+    ok = ok && queue_clock_open(&s->compute.clock, s->d, stream_count, s);
+    s->compute.use_began = -1;
     dev_listen(s->d, stream_kind, s);
     return ok ? REFINE_OK : fail_stream_memory(err);
 }
@@ -121,9 +121,9 @@ static refine_status find_places(stream *s, refine_error *err)
     size_t at = 0, cached = 0;
 
     s->place = mem_calloc(n, sizeof *s->place);
-    s->kept = mem_calloc(n, sizeof *s->kept);
-    s->times = mem_calloc(n, sizeof *s->times);
-    if (!s->place || !s->kept || !s->times)
+    s->shared.kept = mem_calloc(n, sizeof *s->shared.kept);
+    s->compute.times = mem_calloc(n, sizeof *s->compute.times);
+    if (!s->place || !s->shared.kept || !s->compute.times)
         return fail_stream_memory(err);
     for (int i = 0; i < n_pack_chunks(s->p); i++) {
         assert(!(s->schedule.resident[i] && stream_is_cached(s, i)));
@@ -144,7 +144,7 @@ static refine_status open_stream_reader(stream *s, const stream_config *c, refin
                                .buffer_bytes = s->staging_bytes,
                                .depth = DEPTH,
                                .calls = c->calls };
-    return reader_open(&s->rd, c->reader, &rc, s->note, err);
+    return reader_open(&s->io.rd, c->reader, &rc, s->note, err);
 }
 
 static bool open_locks(stream *s)
@@ -152,19 +152,19 @@ static bool open_locks(stream *s)
     s->has_lock = pthread_mutex_init(&s->lock, NULL) == 0;
     if (!s->has_lock)
         return false;
-    while (s->n_conditions < CONDITIONS)
-        if (pthread_cond_init(&s->moved[s->n_conditions++], NULL) != 0)
+    while (s->n_conditions < STREAM_THREADS)
+        if (pthread_cond_init(&s->changed[s->n_conditions++], NULL) != 0)
             return false;
     return true;
 }
 
 static refine_status open_workers(stream *s, int n, refine_error *err)
 {
-    s->workers = mem_calloc((size_t)n, sizeof *s->workers);
-    if (!s->workers)
+    s->decode.workers = mem_calloc((size_t)n, sizeof *s->decode.workers);
+    if (!s->decode.workers)
         return fail_stream_memory(err);
-    for (; s->n_workers < n; s->n_workers++) {
-        decode_worker *w = &s->workers[s->n_workers];
+    for (; s->decode.n_workers < n; s->decode.n_workers++) {
+        decode_worker *w = &s->decode.workers[s->decode.n_workers];
         w->s = s;
         w->c = codec_open(pack_biggest_split(s->p));
         if (!w->c)
@@ -175,10 +175,11 @@ static refine_status open_workers(stream *s, int n, refine_error *err)
 
 static refine_status start_threads(stream *s, refine_error *err)
 {
-    bool ok = thread_start(&s->io, "refine-io", stream_io, s) &&
-              thread_start(&s->copier, "refine-upload", stream_copy, s);
-    for (int i = 0; i < s->n_workers && ok; i++)
-        ok = thread_start(&s->workers[i].t, "refine-decode", stream_work, &s->workers[i]);
+    bool ok = thread_start(&s->io.t, "refine-io", stream_read, s) &&
+              thread_start(&s->copy.t, "refine-upload", stream_copy, s);
+    for (int i = 0; i < s->decode.n_workers && ok; i++)
+        ok = thread_start(&s->decode.workers[i].t, "refine-decode", stream_decode,
+                          &s->decode.workers[i]);
     if (ok)
         return REFINE_OK;
     return refine_fail(err, REFINE_ENOMEM,
@@ -204,9 +205,9 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     s->cached = c->cached;
     s->t = c->t;
     s->guards = GUARDED || c->guards;
-    s->disk.rate = c->disk_limit;
-    s->copy.rate = c->copy_limit;
-    s->inside = -1;
+    s->io.pace.rate = c->disk_limit;
+    s->copy.pace.rate = c->copy_limit;
+    s->compute.inside = -1;
     s->n_slots = c->slots;
     st = open_locks(s) && schedule_open(&s->schedule, c->schedule, c->n_passes, c->resident,
                                         n_pack_chunks(c->p))
@@ -235,15 +236,15 @@ static void stop_threads(stream *s)
 {
     if (s->has_lock) {
         pthread_mutex_lock(&s->lock);
-        s->stop = true;
+        s->shared.stop = true;
         for (int i = 0; i < s->n_conditions; i++)
-            stream_wake(s, i);
+            stream_signal(s, i);
         pthread_mutex_unlock(&s->lock);
     }
-    thread_join(&s->io);
-    for (int i = 0; i < s->n_workers; i++)
-        thread_join(&s->workers[i].t);
-    thread_join(&s->copier);
+    thread_join(&s->io.t);
+    for (int i = 0; i < s->decode.n_workers; i++)
+        thread_join(&s->decode.workers[i].t);
+    thread_join(&s->copy.t);
 }
 
 /* The copy thread has waited for its copies before it ended, and closing the reader waits for
@@ -254,26 +255,26 @@ void stream_close(stream *s)
         return;
     stop_threads(s);
     dev_listen(s->d, NULL, NULL);
-    if (s->rd)
-        s->rd->close(s->rd);
-    for (int i = 0; i < s->n_workers; i++)
-        codec_close(s->workers[i].c);
-    mem_free(s->workers);
+    if (s->io.rd)
+        s->io.rd->close(s->io.rd);
+    for (int i = 0; i < s->decode.n_workers; i++)
+        codec_close(s->decode.workers[i].c);
+    mem_free(s->decode.workers);
     for (int i = 0; i < STREAM_IN_FLIGHT_MAX; i++) {
         dev_event_close(s->d, s->transfer_slots[i].ready);
         dev_event_close(s->d, s->transfer_slots[i].done);
     }
-    queue_clock_close(&s->clock);
-    dev_event_close(s->d, s->fresh);
+    queue_clock_close(&s->compute.clock);
+    dev_event_close(s->d, s->compute.epoch);
     stream_lift_zones(s);
     dev_free(s->d, s->staging, s->staging_bytes, DEV_PINNED);
     mem_free(s->slots);
     mem_free(s->place);
-    mem_free(s->kept);
-    mem_free(s->times);
+    mem_free(s->shared.kept);
+    mem_free(s->compute.times);
     schedule_close(&s->schedule);
     for (int i = 0; i < s->n_conditions; i++)
-        pthread_cond_destroy(&s->moved[i]);
+        pthread_cond_destroy(&s->changed[i]);
     if (s->has_lock)
         pthread_mutex_destroy(&s->lock);
     mem_free(s);

@@ -8,6 +8,7 @@
 #include "engine/base/num.h"
 #include "engine/base/thread.h"
 #include "offload/codec.h"
+#include "offload/pace.h"
 #include "offload/queue_clock.h"
 #include "offload/ring.h"
 #include "offload/stream.h"
@@ -47,11 +48,6 @@ typedef struct transfer_slot {
     uint64_t ring_end; /* to give back to the ring; 0: a resident took nothing */
 } transfer_slot;
 
-/* The time that a rate limit takes: bytes follow each other on an imagined line. */
-typedef struct pace {
-    double rate, free_at; /* rate 0: no limit */
-} pace;
-
 /* What a chunk's compute took. */
 typedef struct use_time {
     double seconds;
@@ -64,67 +60,97 @@ typedef struct decode_worker {
     thread t;
 } decode_worker;
 
-enum { IO, WORK, COPY, COMPUTE, CONDITIONS };
+/* Who waits for something to change. */
+typedef enum stream_thread { IO, DECODE, COPY, COMPUTE, STREAM_THREADS } stream_thread;
 
 struct stream {
     weights w; /* first: what the engine holds is a pointer to it */
+
+    /* As it was opened.  Only the states of slots and what the schedule holds change, under the
+     * lock. */
     dev *d;
     const pack *p;
+    trace *t;
+    bool guards;
     schedule schedule;
-    char *ring_base, *residents;
-    size_t ring_bytes;
-    size_t *place;      /* of a resident chunk, in `residents`; of a cached one, in `cache` */
     const bool *cached; /* the caller's; or NULL */
-    bool *kept;         /* cached chunks that are in their place; the I/O thread and workers' */
-    char *cache;
-    reader *rd;
-    char *staging;
-    size_t staging_bytes;
+    char *ring_base, *residents, *staging, *cache;
+    size_t ring_bytes, staging_bytes;
+    size_t *place; /* of a resident chunk, in `residents`; of a cached one, in `cache` */
     slot *slots;
     int n_slots;
     transfer_slot transfer_slots[STREAM_IN_FLIGHT_MAX];
-    dev_event *fresh; /* all compute before this run */
-    thread io, copier;
-    decode_worker *workers;
-    int n_workers;
     char note[READER_NOTE];
-    trace *t;
-    bool guards;
-    pace disk, copy;         /* of the I/O thread; of the copy thread */
-    use_time *times;         /* per chunk; the compute thread's, as is */
-    queue_clock clock;       /* the compute thread's, as is all up to `inside` */
-    double kinds[DEV_KINDS]; /* seconds of compute */
-    dev_kind kind;           /* of what is being enqueued */
-    double use_began;        /* of the stretches told last; < 0: they were all of a use */
-    int inside;              /* the chunk acquired last; -1: its compute has ended */
+
+    struct {
+        thread t;
+        reader *rd;
+        pace pace;
+        /* With the lock held: */
+        cursor next;       /* the next transfer to begin */
+        slot *filling;     /* whose requests are being made, and */
+        size_t filled;     /* how many bytes they cover so far */
+        int in_flight;     /* requests */
+        double busy_since; /* while any is */
+    } io;
+
+    struct {
+        decode_worker *workers;
+        int n_workers;
+    } decode;
+
+    struct {
+        thread t;
+        pace pace;
+        /* With the lock held: */
+        cursor next; /* the next transfer to copy */
+        ring ring;
+        dev_event *fence;  /* what the copy queue has to wait for (5); NULL: nothing new */
+        double busy_since; /* while a copy is enqueued and not finished */
+    } copy;
+
+    /* The compute thread's alone; no lock. */
+    struct {
+        cursor acquiring, releasing;
+        queue_clock clock;
+        use_time *times;         /* per chunk */
+        double kinds[DEV_KINDS]; /* seconds of compute */
+        dev_kind kind;           /* of what is being enqueued */
+        double use_began;        /* of the stretches told last; < 0: they were all of a use */
+        int inside;              /* the chunk acquired last; -1: its compute has ended */
+        bool dropped;            /* the residents, since the run began */
+        dev_event *epoch;        /* all compute before this run */
+    } compute;
 
     bool has_lock;
     int n_conditions;
-    pthread_mutex_t lock;             /* of everything below */
-    pthread_cond_t moved[CONDITIONS]; /* something the named thread may be waiting for */
-    bool stop, pause, failed;
-    bool dropped; /* the compute thread's alone */
-    int n_parked;
+    pthread_mutex_t lock;                   /* of all below, and of what says so above */
+    pthread_cond_t changed[STREAM_THREADS]; /* something the named thread may be waiting for */
 
-    cursor reading, copying;     /* the next transfer of the I/O and the copy thread */
-    cursor acquiring, releasing; /* the compute thread's alone; no lock */
-    uint64_t n_begun, n_copied, n_retired, n_released, popped; /* transfers */
-    ring ring;
-    dev_event *gate; /* (5); NULL: nothing new to wait for */
-    slot *filling;   /* whose requests are being made, and */
-    size_t filled;   /* how many bytes they cover so far */
-    int in_flight;   /* requests */
-    bool waiting;    /* compute waits for transfer `awaited` */
-    uint64_t awaited;
-    stream_stats stats;
-    double disk_since, copy_since; /* start of the current busy time */
+    struct {
+        bool stop, pause, failed;
+        int n_paused;                                                   /* threads */
+        uint64_t n_begun, n_copied, n_retired, n_released, n_reclaimed; /* transfers */
+        bool *kept;   /* cached chunks that are in their place */
+        bool waiting; /* compute waits for transfer `awaited` */
+        uint64_t awaited;
+        stream_stats stats;
+    } shared;
 };
 
-/* ---- the threads but compute, in offload/stream_stages.c ---- */
+/* ---- the threads but compute ---- */
 
-void stream_io(void *s);
-void stream_work(void *w); /* of a worker */
-void stream_copy(void *s);
+void stream_read(void *s);   /* offload/stream_read.c */
+void stream_decode(void *w); /* offload/stream_decode.c, of a worker */
+void stream_copy(void *s);   /* offload/stream_copy.c */
+
+/* ---- what any of them may do, the lock held; in offload/stream_shared.c ---- */
+
+__attribute__((format(printf, 3, 4))) void stream_fail(stream *s, refine_status st,
+                                                       const char *fmt, ...);
+void stream_wait_paused(stream *s, stream_thread who); /* until the run has been reset */
+const char *stream_file_name(const stream *s);
+const char *stream_weight_name(const stream *s, int chunk);
 
 /* ---- the compute thread, in offload/stream.c ---- */
 
@@ -163,16 +189,29 @@ static inline size_t stream_padded(const pack_chunk *c)
     return num_align(c->stored_bytes, PACK_ALIGN);
 }
 
-/* Talking to each other; all with the lock held. */
+/* ---- waiting for each other, the lock held ---- */
 
-static inline void stream_wait(stream *s, int who) { pthread_cond_wait(&s->moved[who], &s->lock); }
-
-static inline void stream_wake(stream *s, int who) { pthread_cond_broadcast(&s->moved[who]); }
-
-static inline void stream_wake_all(stream *s)
+static inline void stream_wait(stream *s, stream_thread who)
 {
-    for (int i = 0; i < CONDITIONS; i++)
-        stream_wake(s, i);
+    pthread_cond_wait(&s->changed[who], &s->lock);
+}
+
+static inline void stream_signal(stream *s, stream_thread who)
+{
+    pthread_cond_broadcast(&s->changed[who]);
+}
+
+static inline void stream_signal_all(stream *s)
+{
+    for (int i = 0; i < STREAM_THREADS; i++)
+        stream_signal(s, (stream_thread)i);
+}
+
+/* Transfer t moved on: compute may be waiting for it. */
+static inline void stream_signal_compute(stream *s, uint64_t t)
+{
+    if (s->shared.waiting && s->shared.awaited == t)
+        stream_signal(s, COMPUTE);
 }
 
 #endif
