@@ -321,7 +321,7 @@ Test(tools_image_io, reads_ycck_jpeg)
 
 /* ---- what Pillow reads (tests/tools/make_pictures.py) ---- */
 
-static const char PICTURES[] = "tests/tools/images", CORPORA[] = "tests/fuzz/corpora";
+static const char PICTURES[] = "tests/tools/pictures", CORPORA[] = "tests/fuzz/corpora";
 
 /* `name` is "grey8.png.ppm"; the image itself is in the corpus of its kind. */
 static void reads_as_pillow(const char *name)
