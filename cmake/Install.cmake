@@ -12,11 +12,24 @@ if(TARGET refine)
             DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endif()
 
-# The pages name the version.
-file(GLOB man_pages CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.1)
-foreach(page IN LISTS man_pages)
-    get_filename_component(name ${page} NAME)
-    configure_file(${page} ${CMAKE_BINARY_DIR}/installed/${name} @ONLY)
-    install(FILES ${CMAKE_BINARY_DIR}/installed/${name} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+# A program whose options a page lists says them itself, in the page's language.
+set(man_pages "")
+foreach(tool refine-lowmem refine-pack refine-memprof)
+    if(NOT TARGET ${tool})
+        continue()
+    endif()
+    set(source ${PROJECT_SOURCE_DIR}/docs/man/${tool}.1)
+    set(page ${CMAKE_BINARY_DIR}/installed/${tool}.1)
+    add_custom_command(
+        OUTPUT ${page}
+        COMMAND ${tool} --man-options > ${page}.options
+        COMMAND ${CMAKE_COMMAND} -DSOURCE=${source} -DOPTIONS=${page}.options -DPAGE=${page}
+                -DVERSION=${PROJECT_VERSION} -P ${PROJECT_SOURCE_DIR}/cmake/man_page.cmake
+        DEPENDS ${tool} ${source} ${PROJECT_SOURCE_DIR}/cmake/man_page.cmake
+        VERBATIM)
+    list(APPEND man_pages ${page})
+    install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endforeach()
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/installed)
+add_custom_target(man_pages ALL DEPENDS ${man_pages})
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -4,20 +4,18 @@
  * stdout, progress and errors to stderr.  Exit: 0 done, 1 failed while running, 2 usage,
  * 3 the budget cannot be met, 4 bad input file.
  */
-#define _GNU_SOURCE /* getrandom, getopt_long */
-#include "engine/base/mem.h"
+#define _XOPEN_SOURCE 700
+#include "engine//base/mem.h"
 #include "engine/base/try.h"
+#include "tools/arguments/lowmem_arguments.h"
 #include "tools/batch/batch.h"
 #include "tools/batch/job_input.h"
 #include "tools/batch/output.h"
 #include "tools/batch/work_list.h"
-#include "tools/cli/devices.h"
 #include "tools/cli/exit_code.h"
 #include "tools/cli/interrupt.h"
-#include "tools/cli/numbers.h"
 #include "tools/cli/places.h"
 #include "tools/cli/progress.h"
-#include "tools/cli/sizes.h"
 #include "tools/files/merges.h"
 #include "tools/files/new_file.h"
 #include "tools/report/compare_report.h"
@@ -26,8 +24,6 @@
 #include <refine/refine.h>
 
 #include <errno.h>
-#include <float.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,329 +34,10 @@ enum { TOKENS_READ = 77 }; /* of a prompt, start and end included */
 
 static const float SCALING_FACTOR = 0.13025f;
 
-typedef struct lowmem_arguments {
-    refine_options o;
-    refine_job j;
-    const char **inputs; /* owned; as many as -i was given */
-    int n_inputs;
-    const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
-    bool plan, json, quiet, seeded;
-} lowmem_arguments;
-
-static const char HELP[] =
-    "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE] [options]\n"
-    "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT [options]\n"
-    "       refine-lowmem -m PACK -i INPUT -p PROMPT --compare REFERENCE.pack [options]\n"
-    "\n"
-    "Refines an image with the Stable Diffusion XL refiner, inside a memory budget.\n"
-    "\n"
-    "  -m, --model PACK         the model, made by refine-pack\n"
-    "  -i, --input INPUT        PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy,\n"
-    "                           .latent); a directory: all that is in it; may be repeated\n"
-    "      --manifest FILE      one JSON object a line: \"input\", and if wanted \"output\",\n"
-    "                           \"prompt\", \"negative\", \"seed\"\n"
-    "  -o, --output OUT.png     the refined image, '-' for stdout; of several inputs, the\n"
-    "                           directory they go to, where existing outputs are skipped.\n"
-    "                           No file that the run reads is ever replaced\n"
-    "  -p, --prompt TEXT        what the image shows\n"
-    "  -n, --negative TEXT      what it should not show\n"
-    "      --strength F         how much is changed, 0 to 1 (0.3)\n"
-    "      --steps N            steps of the whole schedule; strength of them are run (50)\n"
-    "      --denoising-start F  INPUT is partly denoised (base model with denoising_end F): no\n"
-    "                           noise is added, strength is not used\n"
-    "      --guidance F         weight of the prompt (5.0); none at 1 or below\n"
-    "      --seed N             the same seed gives the same image (random)\n"
-    "      --rng torch|philox   noise as diffusers draws it on a CPU or on a GPU (torch)\n"
-    "      --aesthetic-score F --negative-aesthetic-score F      (6.0, 2.5)\n"
-    "      --scheduler euler\n"
-    "      --output-latents F   also write the final latents (.safetensors, .npy, .latent)\n"
-    "      --tokenizer PATH     merges.txt, vocab.json or bpe_simple_vocab_16e6.txt.gz, if the\n"
-    "                           pack has none\n"
-    "\n"
-    "      --vram SIZE          hard ceiling on device memory (512M, 1.5G); default: what is free\n"
-    "      --ram SIZE           hard ceiling on host memory (512M); what is left of it keeps\n"
-    "                           weights, where that makes a step faster\n"
-    "      --batch N            images that share the passes over the weights, at most\n"
-    "                           (as many as make each cheaper, 8 at most)\n"
-    "      --device auto|cuda[:N]|cpu\n"
-    "                           auto: the first GPU if there is one, else the CPU\n"
-    "      --precision auto|f32|fp16|bf16|int8\n"
-    "                           auto: fp16 on a GPU; bf16 on a CPU that multiplies it, else f32\n"
-    "      --threads N          compute threads (one per core)\n"
-    "      --reader auto|io_uring|pread\n"
-    "      --limit-disk SIZE --limit-copy SIZE\n"
-    "                           bytes a second not to exceed, from disk and to the device\n"
-    "\n"
-    "TMPDIR names the directory of the scratch file (/var/tmp), which is made (and has no name)\n"
-    "only where neither --vram nor --ram holds the VAE's feature maps, and to compare.\n"
-    "\n"
-    "      --plan               say what the run would take, and stop\n"
-    "      --json               the result as JSON on stdout\n"
-    "      --quiet              no progress\n"
-    "      --list-devices       what --device may name here, and stop\n"
-    "      --compare REF.pack   run the job with REF.pack in f32 first, and say how far from it\n"
-    "                           latents, layers and image are: what int8 or bf16 cost\n"
-    "      --trace FILE.json    a recording of the run, for refine-memprof, Perfetto or\n"
-    "                           chrome://tracing\n"
-    "      --version --help\n"
-    "\n"
-    "examples:\n"
-    "  refine-lowmem -m refiner.pack -i photo.jpg -o out.png -p \"a castle at dawn\" --vram 2G\n"
-    "  refine-lowmem -m refiner.pack -i base.safetensors -o out.png -p \"a castle at dawn\" \\\n"
-    "                --denoising-start 0.8 --steps 40\n"
-    "  refine-lowmem -m refiner.pack -i holiday/ -o refined/ -p \"a photo\" --vram 4G\n"
-    "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n"
-    "  refine-lowmem -m int8.pack -i photo.jpg -p \"a photo\" --compare fp16.pack\n";
-
-enum {
-    OPT_STRENGTH = 256,
-    OPT_STEPS,
-    OPT_GUIDANCE,
-    OPT_SEED,
-    OPT_RNG,
-    OPT_SCORE,
-    OPT_NEGATIVE_SCORE,
-    OPT_START,
-    OPT_SCHEDULER,
-    OPT_LATENTS,
-    OPT_VRAM,
-    OPT_RAM,
-    OPT_DEVICE,
-    OPT_PRECISION,
-    OPT_PLAN,
-    OPT_JSON,
-    OPT_QUIET,
-    OPT_VERSION,
-    OPT_LIST,
-    OPT_TOKENIZER,
-    OPT_THREADS,
-    OPT_READER,
-    OPT_TRACE,
-    OPT_MANIFEST,
-    OPT_BATCH,
-    OPT_LIMIT_DISK,
-    OPT_LIMIT_COPY,
-    OPT_COMPARE
-};
-
-static const struct option OPTIONS[] = {
-    { "model", required_argument, NULL, 'm' },
-    { "input", required_argument, NULL, 'i' },
-    { "output", required_argument, NULL, 'o' },
-    { "prompt", required_argument, NULL, 'p' },
-    { "negative", required_argument, NULL, 'n' },
-    { "strength", required_argument, NULL, OPT_STRENGTH },
-    { "steps", required_argument, NULL, OPT_STEPS },
-    { "guidance", required_argument, NULL, OPT_GUIDANCE },
-    { "seed", required_argument, NULL, OPT_SEED },
-    { "rng", required_argument, NULL, OPT_RNG },
-    { "aesthetic-score", required_argument, NULL, OPT_SCORE },
-    { "negative-aesthetic-score", required_argument, NULL, OPT_NEGATIVE_SCORE },
-    { "denoising-start", required_argument, NULL, OPT_START },
-    { "scheduler", required_argument, NULL, OPT_SCHEDULER },
-    { "output-latents", required_argument, NULL, OPT_LATENTS },
-    { "tokenizer", required_argument, NULL, OPT_TOKENIZER },
-    { "vram", required_argument, NULL, OPT_VRAM },
-    { "ram", required_argument, NULL, OPT_RAM },
-    { "device", required_argument, NULL, OPT_DEVICE },
-    { "precision", required_argument, NULL, OPT_PRECISION },
-    { "threads", required_argument, NULL, OPT_THREADS },
-    { "reader", required_argument, NULL, OPT_READER },
-    { "plan", no_argument, NULL, OPT_PLAN },
-    { "json", no_argument, NULL, OPT_JSON },
-    { "quiet", no_argument, NULL, OPT_QUIET },
-    { "trace", required_argument, NULL, OPT_TRACE },
-    { "manifest", required_argument, NULL, OPT_MANIFEST },
-    { "batch", required_argument, NULL, OPT_BATCH },
-    { "limit-disk", required_argument, NULL, OPT_LIMIT_DISK },
-    { "limit-copy", required_argument, NULL, OPT_LIMIT_COPY },
-    { "compare", required_argument, NULL, OPT_COMPARE },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { "list-devices", no_argument, NULL, OPT_LIST },
-    { "help", no_argument, NULL, 'h' },
-    { NULL, 0, NULL, 0 },
-};
-
 static int lowmem_print_error(const refine_error *err, int code)
 {
     fprintf(stderr, "refine-lowmem: %s\n", err->text);
     return code;
-}
-
-/* ---- arguments ---- */
-
-static bool parse_finite(const char *s, double *out)
-{
-    return numbers_real(s, -DBL_MAX, DBL_MAX, out);
-}
-
-static bool number_float(const char *s, float *out)
-{
-    double v;
-    if (!parse_finite(s, &v))
-        return false;
-    *out = (float)v;
-    return true;
-}
-
-/* The index of `s` in a NULL-ended list; false when it is not there. */
-static bool find_choice(const char *s, const char *const list[], int *out)
-{
-    for (int i = 0; list[i]; i++)
-        if (strcmp(s, list[i]) == 0) {
-            *out = i;
-            return true;
-        }
-    return false;
-}
-
-/* "cuda" is the first GPU, "cuda:N" the one of that number. */
-static bool set_device(lowmem_arguments *a, const char *v)
-{
-    static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
-    uint64_t index = 0;
-    int i = REFINE_DEVICE_CUDA;
-    if (strncmp(v, "cuda:", 5) == 0 ? !numbers_whole(v + 5, 0, DEVICES_MAX - 1, &index)
-                                    : !find_choice(v, DEVICES, &i))
-        return false;
-    a->o.device = (refine_device)i;
-    a->o.device_index = (int)index;
-    return true;
-}
-
-static bool set_choice(lowmem_arguments *a, int option, const char *v)
-{
-    static const char *const RNGS[] = { "torch", "philox", NULL };
-    static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
-    static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
-    static const char *const SCHEDULERS[] = { "euler", NULL };
-    int i;
-    switch (option) {
-    case OPT_RNG: return find_choice(v, RNGS, &i) ? a->j.rng = (refine_rng)i, true : false;
-    case OPT_DEVICE: return set_device(a, v);
-    case OPT_PRECISION:
-        return find_choice(v, PRECISIONS, &i) ? a->o.precision = (refine_precision)i, true : false;
-    case OPT_READER:
-        return find_choice(v, READERS, &i) ? a->o.reader = (refine_reader)i, true : false;
-    default: return find_choice(v, SCHEDULERS, &i);
-    }
-}
-
-static bool set_seed(lowmem_arguments *a, const char *v)
-{
-    a->seeded = true;
-    return numbers_whole(v, 0, UINT64_MAX, &a->j.seed);
-}
-
-static bool set_limit(const char *v, double *out)
-{
-    uint64_t bytes;
-    if (!sizes_parse(v, &bytes) || bytes == 0)
-        return false;
-    *out = (double)bytes;
-    return true;
-}
-
-/* False: the value does not suit the option. */
-static bool lowmem_set_option(lowmem_arguments *a, int option, const char *v)
-{
-    switch (option) {
-    case 'm': a->o.pack_path = v; return true;
-    case 'i': a->inputs[a->n_inputs++] = v; return true;
-    case 'o': a->output = v; return true;
-    case 'p': a->j.prompt = v; return true;
-    case 'n': a->j.negative = v; return true;
-    case OPT_LATENTS: a->output_latents = v; return true;
-    case OPT_TOKENIZER: a->tokenizer = v; return true;
-    case OPT_TRACE: a->trace = v; return a->o.trace = true;
-    case OPT_COMPARE: a->reference = v; return true;
-    case OPT_MANIFEST: a->manifest = v; return true;
-    case OPT_BATCH: return numbers_int(v, 1, BATCH_MAX, &a->o.images);
-    case OPT_LIMIT_DISK: return set_limit(v, &a->o.disk_limit);
-    case OPT_LIMIT_COPY: return set_limit(v, &a->o.copy_limit);
-    case OPT_PLAN: return a->plan = true;
-    case OPT_JSON: return a->json = true;
-    case OPT_QUIET: return a->quiet = true;
-    case OPT_STRENGTH: return parse_finite(v, &a->j.strength);
-    case OPT_START: return parse_finite(v, &a->j.denoising_start);
-    case OPT_GUIDANCE: return number_float(v, &a->j.guidance);
-    case OPT_SCORE: return number_float(v, &a->j.aesthetic_score);
-    case OPT_NEGATIVE_SCORE: return number_float(v, &a->j.negative_aesthetic_score);
-    case OPT_STEPS: return numbers_int(v, 0, 1000, &a->j.steps);
-    case OPT_THREADS: return numbers_int(v, 0, 256, &a->o.threads);
-    case OPT_SEED: return set_seed(a, v);
-    case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
-    case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);
-    default: return set_choice(a, option, v);
-    }
-}
-
-static int lowmem_usage_error(const char *fmt, const char *what)
-{
-    fputs("refine-lowmem: ", stderr);
-    fprintf(stderr, fmt, what);
-    fputs("; see refine-lowmem --help\n", stderr);
-    return EXIT_USAGE;
-}
-
-static const char *lowmem_option_name(int option)
-{
-    int i = 0;
-    while (OPTIONS[i].name && OPTIONS[i].val != option)
-        i++;
-    return OPTIONS[i].name;
-}
-
-static int lowmem_check_arguments(const lowmem_arguments *a)
-{
-    if (!a->o.pack_path)
-        return lowmem_usage_error("no model: give -m %s", "PACK");
-    if (a->n_inputs == 0 && !a->manifest)
-        return lowmem_usage_error("no input: give -i %s", "INPUT");
-    if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
-        return lowmem_usage_error("no output: give -o %s", "OUT.png");
-    if (!a->plan && !a->j.prompt && !a->manifest)
-        return lowmem_usage_error("no prompt: give -p %s", "TEXT");
-    if (a->json && a->output && strcmp(a->output, "-") == 0)
-        return lowmem_usage_error("--json and %s both want stdout", "-o -");
-    if (a->reference && a->output && strcmp(a->output, "-") == 0)
-        return lowmem_usage_error("--compare and %s both want stdout", "-o -");
-    if (a->reference && a->plan)
-        return lowmem_usage_error("--compare runs the job: leave out %s", "--plan");
-    if (a->output_latents && !latents_writable(a->output_latents))
-        return lowmem_usage_error("the name '%s' does not end in .safetensors, .npy or .latent",
-                                  a->output_latents);
-    return EXIT_DONE;
-}
-
-/* -1: go on; else the exit code. */
-static int lowmem_parse_arguments(lowmem_arguments *a, int argc, char **argv)
-{
-    int option, index = -1;
-    while ((option = getopt_long(argc, argv, "m:i:o:p:n:h", OPTIONS, &index)) != -1) {
-        if (option == 'h') {
-            fputs(HELP, stdout);
-            return EXIT_DONE;
-        }
-        if (option == OPT_VERSION) {
-            printf("refine-lowmem %s\n", refine_version());
-            return EXIT_DONE;
-        }
-        if (option == OPT_LIST)
-            return devices_print(stdout, stderr);
-        if (option == '?')
-            return EXIT_USAGE;
-        if (!lowmem_set_option(a, option, optarg)) {
-            char what[128];
-            snprintf(what, sizeof what, "'%.80s' is no value for --%s", optarg,
-                     lowmem_option_name(option));
-            return lowmem_usage_error("%s", what);
-        }
-    }
-    if (optind < argc)
-        return lowmem_usage_error("what is '%s' for?", argv[optind]);
-    const int code = lowmem_check_arguments(a);
-    return code == EXIT_DONE ? -1 : code;
 }
 
 /* ---- progress ---- */
@@ -749,10 +426,11 @@ static int refine_several(lowmem_arguments *a, work_list *l)
 {
     refine_error err = { 0 };
     if (a->output_latents || a->trace || a->plan || a->reference)
-        return lowmem_usage_error("%s is for one input", a->plan        ? "--plan"
-                                                         : a->trace     ? "--trace"
-                                                         : a->reference ? "--compare"
-                                                                        : "--output-latents");
+        return options_refuse(&LOWMEM_OPTIONS, "%s is for one input",
+                              a->plan        ? "--plan"
+                              : a->trace     ? "--trace"
+                              : a->reference ? "--compare"
+                                             : "--output-latents");
     interrupt_hold();
     refine_status st = work_list_name_outputs(l, a->output, &err);
     if (st == REFINE_OK)
@@ -815,12 +493,9 @@ int main(int argc, char **argv)
     const char *scratch = getenv("TMPDIR"), *guards = getenv("REFINE_GUARDS");
     a.o.spill_dir = scratch && *scratch ? scratch : NULL;
     a.o.guards = guards && *guards;
-    a.inputs = mem_alloc((size_t)argc * sizeof *a.inputs);
-    if (!a.inputs)
-        return EXIT_FAILED;
-    int code = lowmem_parse_arguments(&a, argc, argv);
+    int code = lowmem_arguments_read(&a, argc, argv);
     if (code < 0)
         code = refine_inputs(&a);
-    mem_free((void *)a.inputs);
+    lowmem_arguments_free(&a);
     return code;
 }

@@ -4,11 +4,10 @@
  * Runs a job, reads the trace of one, or plans one; then reports.  Exit: what the job exits with;
  * else 0 done, 1 failed, 2 usage, 3 the budget cannot be met, 4 bad input file.
  */
-#define _GNU_SOURCE /* getopt_long */
+#define _XOPEN_SOURCE 700
+#include "tools/arguments/memprof_arguments.h"
 #include "tools/cli/exit_code.h"
-#include "tools/cli/numbers.h"
 #include "tools/cli/places.h"
-#include "tools/cli/sizes.h"
 #include "tools/files/new_file.h"
 #include "tools/memprof/memprof_child.h"
 #include "tools/memprof/memprof_html.h"
@@ -16,7 +15,6 @@
 #include "tools/memprof/memprof_text.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,205 +22,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct memprof_arguments {
-    const char *html, *trace, *from;
-    bool json;
-    int planned; /* an option that only a plan has; 0: none was given */
-    memprof_wish wish;
-    refine_options o;
-    refine_job j;
-    char **child; /* NULL: no job is run */
-} memprof_arguments;
-
-static const char HELP[] =
-    "usage: refine-memprof [--html OUT.html] [--trace OUT.json] [--json] -- refine-lowmem ARGS...\n"
-    "       refine-memprof --from TRACE.json [--html OUT.html] [--json]\n"
-    "       refine-memprof --plan PACK [--size WxH] [--vram SIZE] [--card NAME] [options]\n"
-    "\n"
-    "Shows where every byte and every millisecond of a run goes, and predicts other budgets and\n"
-    "other cards.\n"
-    "\n"
-    "      --html OUT.html      the report as a web page, in one file; no file that is read, or\n"
-    "                           that the job names\n"
-    "      --json               the report as JSON on stdout, instead of text\n"
-    "\n"
-    "Running a job:\n"
-    "      --trace OUT.json     keep the recording (Perfetto and chrome://tracing show it)\n"
-    "A recorded run:\n"
-    "      --from TRACE.json    as written by refine-lowmem --trace\n"
-    "Without running anything:\n"
-    "      --plan PACK          the model, made by refine-pack\n"
-    "      --size WxH           the image (1024x1024)\n"
-    "      --vram SIZE --ram SIZE  ceilings (512M, 1.5G)\n"
-    "      --precision auto|f32|bf16|fp16|int8\n"
-    "      --steps N            of the whole schedule (50)\n"
-    "\n"
-    "Predictions:\n"
-    "      --card NAME          only this one, and plan for it: 1650ti, 2060, 3050-4g, 3050-6g,\n"
-    "                           4050, 5050\n"
-    "      --link F --disk F    GB/s from host to card, and from disk (the card's; 3.5)\n"
-    "      --tflops F           TFLOP/s of matrix products that the card really does\n"
-    "      --version --help\n"
-    "\n"
-    "examples:\n"
-    "  refine-memprof --html run.html -- refine-lowmem -m refiner.pack -i photo.jpg -o out.png \\\n"
-    "                 -p \"a castle at dawn\" --vram 2G\n"
-    "  refine-memprof --from run.json --html run.html\n"
-    "  refine-memprof --plan refiner.pack --size 768x768 --card 4050 --disk 7\n";
-
-enum {
-    OPT_HTML = 256,
-    OPT_TRACE,
-    OPT_JSON,
-    OPT_FROM,
-    OPT_PLAN,
-    OPT_SIZE,
-    OPT_VRAM,
-    OPT_RAM,
-    OPT_PRECISION,
-    OPT_STEPS,
-    OPT_CARD,
-    OPT_LINK,
-    OPT_DISK,
-    OPT_TFLOPS,
-    OPT_VERSION
-};
-
-static const struct option OPTIONS[] = {
-    { "html", required_argument, NULL, OPT_HTML },
-    { "trace", required_argument, NULL, OPT_TRACE },
-    { "json", no_argument, NULL, OPT_JSON },
-    { "from", required_argument, NULL, OPT_FROM },
-    { "plan", required_argument, NULL, OPT_PLAN },
-    { "size", required_argument, NULL, OPT_SIZE },
-    { "vram", required_argument, NULL, OPT_VRAM },
-    { "ram", required_argument, NULL, OPT_RAM },
-    { "precision", required_argument, NULL, OPT_PRECISION },
-    { "steps", required_argument, NULL, OPT_STEPS },
-    { "card", required_argument, NULL, OPT_CARD },
-    { "link", required_argument, NULL, OPT_LINK },
-    { "disk", required_argument, NULL, OPT_DISK },
-    { "tflops", required_argument, NULL, OPT_TFLOPS },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { "help", no_argument, NULL, 'h' },
-    { NULL, 0, NULL, 0 },
-};
-
 static int memprof_print_error(const refine_error *err, int code)
 {
     (void)fprintf(stderr, "refine-memprof: %s\n", err->text);
     return code;
-}
-
-/* ---- arguments ---- */
-
-static bool parse_rate(const char *s, double *out) { return numbers_real(s, 1e-6, 1e9, out); }
-
-static bool set_size(memprof_arguments *a, const char *v)
-{
-    return numbers_pair(v, 1 << 16, &a->j.width, &a->j.height);
-}
-
-static bool set_precision(memprof_arguments *a, const char *v)
-{
-    static const char *const WORDS[] = { "auto", "f32", "bf16", "fp16", "int8" };
-    for (int i = 0; i < 5; i++)
-        if (strcmp(v, WORDS[i]) == 0) {
-            a->o.precision = (refine_precision)i;
-            return true;
-        }
-    return false;
-}
-
-static bool choose_card(memprof_arguments *a, const char *v)
-{
-    a->wish.card = card_find(v);
-    return a->wish.card != NULL;
-}
-
-/* False: the value does not suit the option. */
-static bool memprof_set_option(memprof_arguments *a, int option, const char *v)
-{
-    switch (option) {
-    case OPT_HTML: a->html = v; return true;
-    case OPT_TRACE: a->trace = v; return true;
-    case OPT_JSON: return a->json = true;
-    case OPT_FROM: a->from = v; return true;
-    case OPT_PLAN: a->o.pack_path = v; return true;
-    case OPT_SIZE: return set_size(a, v);
-    case OPT_VRAM: return sizes_parse(v, &a->o.vram_bytes);
-    case OPT_RAM: return sizes_parse(v, &a->o.ram_bytes);
-    case OPT_PRECISION: return set_precision(a, v);
-    case OPT_STEPS: return numbers_int(v, 1, 1000, &a->j.steps);
-    case OPT_CARD: return choose_card(a, v);
-    case OPT_LINK: return parse_rate(v, &a->wish.with.link);
-    case OPT_DISK: return parse_rate(v, &a->wish.with.disk);
-    default: return parse_rate(v, &a->wish.with.tflops);
-    }
-}
-
-static int memprof_usage_error(const char *fmt, const char *what)
-{
-    (void)fputs("refine-memprof: ", stderr);
-    (void)fprintf(stderr, fmt, what);
-    (void)fputs("; see refine-memprof --help\n", stderr);
-    return EXIT_USAGE;
-}
-
-static const char *memprof_option_name(int option)
-{
-    int i = 0;
-    while (OPTIONS[i].name && OPTIONS[i].val != option)
-        i++;
-    return OPTIONS[i].name;
-}
-
-static int memprof_check_arguments(const memprof_arguments *a)
-{
-    const int modes = (a->child != NULL) + (a->from != NULL) + (a->o.pack_path != NULL);
-    if (modes != 1)
-        return memprof_usage_error("give one of --from TRACE.json, --plan PACK and %s",
-                                   "-- refine-lowmem ARGS...");
-    if (a->trace && !a->child)
-        return memprof_usage_error("--trace records a job: give one behind %s", "--");
-    if (a->planned && !a->o.pack_path)
-        return memprof_usage_error("--%s is for --plan", memprof_option_name(a->planned));
-    if (a->child && child_wants_stdout(a->child))
-        return memprof_usage_error("the report goes to stdout: give the job a file, and no %s",
-                                   "--json");
-    if (a->child && a->trace && child_trace(a->child))
-        return memprof_usage_error("--trace is given twice: leave it out behind %s", "--");
-    return EXIT_DONE;
-}
-
-/* -1: go on; else the exit code. */
-static int memprof_parse_arguments(memprof_arguments *a, int argc, char **argv)
-{
-    int option;
-    while ((option = getopt_long(argc, argv, "+h", OPTIONS, NULL)) != -1) {
-        if (option == 'h') {
-            (void)fputs(HELP, stdout);
-            return EXIT_DONE;
-        }
-        if (option == OPT_VERSION) {
-            (void)printf("refine-memprof %s\n", refine_version());
-            return EXIT_DONE;
-        }
-        if (option == '?')
-            return EXIT_USAGE;
-        if (!memprof_set_option(a, option, optarg)) {
-            char what[128];
-            (void)snprintf(what, sizeof what, "'%.80s' is no value for --%s", optarg,
-                           memprof_option_name(option));
-            return memprof_usage_error("%s", what);
-        }
-        if (option >= OPT_SIZE && option <= OPT_STEPS)
-            a->planned = option;
-    }
-    if (optind < argc)
-        a->child = argv + optind;
-    const int code = memprof_check_arguments(a);
-    return code == EXIT_DONE ? -1 : code;
 }
 
 /* ---- reporting ---- */
@@ -381,7 +184,7 @@ static int try_output(const memprof_arguments *a)
 int main(int argc, char **argv)
 {
     memprof_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
-    int code = memprof_parse_arguments(&a, argc, argv);
+    int code = memprof_arguments_read(&a, argc, argv);
     if (code >= 0)
         return code;
     code = try_output(&a);

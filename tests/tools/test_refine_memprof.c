@@ -79,7 +79,7 @@ Test(tools_refine_memprof, explains_itself)
     memprof_bench b;
     memprof_bench_open(&b);
     cr_assert_eq(run_refine_memprof(&b, "--help"), 0);
-    expect_out(&b, "examples:");
+    expect_out(&b, "Examples:");
     cr_assert_eq(run_refine_memprof(&b, "--version"), 0);
     expect_out(&b, "refine-memprof ");
     memprof_bench_close(&b);
@@ -95,14 +95,14 @@ Test(tools_refine_memprof, refuses_what_makes_no_sense)
         { "--from a -- refine-lowmem", "give one of" },
         { "--from a --trace b", "--trace records a job" },
         { "--from a --size 64x64", "--size is for --plan" },
-        { "--plan a --size 64", "'64' is no value for --size" },
-        { "--plan a --size 0x64", "no value for --size" },
-        { "--plan a --vram much", "no value for --vram" },
-        { "--plan a --card 4090", "no value for --card" },
-        { "--plan a --link 0", "no value for --link" },
-        { "--plan a --disk nan", "no value for --disk" },
-        { "--plan a --tflops 1e30", "no value for --tflops" },
-        { "--plan a --steps 0", "no value for --steps" },
+        { "--plan a --size 64", "--size: give a size such as" },
+        { "--plan a --size 0x64", "--size: give " },
+        { "--plan a --vram much", "--vram: give " },
+        { "--plan a --card 4090", "--card: give " },
+        { "--plan a --link 0", "--link: give " },
+        { "--plan a --disk nan", "--disk: give " },
+        { "--plan a --tflops 1e30", "--tflops: give " },
+        { "--plan a --steps 0", "--steps: give " },
         { "-- refine-lowmem --json", "stdout" },
         { "-- refine-lowmem -o -", "stdout" },
         { "--trace a -- refine-lowmem --trace b", "given twice" },

@@ -4,6 +4,7 @@
 #include "quant/int8.h"
 
 #include <fnmatch.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* One line a kind of weight, as in a shell's patterns.  Every other convolution and linear of
@@ -25,19 +26,9 @@ static const char *const SIXTEEN_BITS[] = {
     "unet.*.time_emb_proj.weight",
 };
 
-static const char *const NAMES[N_WEIGHTS_KINDS] = { "fp16", "int8" };
+const char *const weights_names[N_WEIGHTS_KINDS + 1] = { "fp16", "int8", NULL };
 
-const char *weights_name(weights_kind kind) { return NAMES[kind]; }
-
-bool weights_find(const char *name, weights_kind *out)
-{
-    for (int i = 0; i < N_WEIGHTS_KINDS; i++)
-        if (strcmp(name, NAMES[i]) == 0) {
-            *out = (weights_kind)i;
-            return true;
-        }
-    return false;
-}
+const char *weights_name(weights_kind kind) { return weights_names[kind]; }
 
 static bool needs_sixteen_bits(const char *name)
 {

@@ -5,13 +5,11 @@
 #include "engine/model/weight_list.h"
 #include "kernels/tensor.h"
 
-#include <stdbool.h>
-
 typedef enum weights_kind { WEIGHTS_FP16, WEIGHTS_INT8, N_WEIGHTS_KINDS } weights_kind;
 
-/* As --weights says it. */
+/* As --weights says them, in their order, NULL-ended. */
+extern const char *const weights_names[N_WEIGHTS_KINDS + 1];
 const char *weights_name(weights_kind kind);
-bool weights_find(const char *name, weights_kind *out); /* false: no such kind */
 
 dtype weights_type(weights_kind kind, const weight_entry *e);
 

@@ -1,0 +1,90 @@
+/* tests/tools/test_lowmem_arguments.c -- what the command line of refine-lowmem comes to. */
+#include "tools/arguments/lowmem_arguments.h"
+
+#include "tools/cli/exit_code.h"
+
+#include <criterion/criterion.h>
+#include <stdint.h>
+
+#define WHOLE "-m", "m.pack", "-i", "a.png", "-o", "b.png", "-p", "x"
+
+/* The words follow the program's name. */
+static int read_lowmem(lowmem_arguments *a, int n, const char *const words[])
+{
+    char *argv[24] = { (char *)(uintptr_t) "refine-lowmem" };
+    cr_assert_lt(n, 22);
+    for (int i = 0; i < n; i++)
+        argv[i + 1] = (char *)(uintptr_t)words[i];
+    *a = (lowmem_arguments){ .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
+    return lowmem_arguments_read(a, n + 1, argv);
+}
+
+#define READ(a, ...)                                                                               \
+    read_lowmem((a), (int)(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(const char *)),        \
+                (const char *const[]){ __VA_ARGS__ })
+
+Test(tools_lowmem_arguments, a_device_is_a_word_or_a_gpu_of_a_number)
+{
+    static const struct {
+        const char *word;
+        int code, device, index;
+    } CASES[] = {
+        { "auto", -1, REFINE_DEVICE_AUTO, 0 },
+        { "cpu", -1, REFINE_DEVICE_CPU, 0 },
+        { "ref", -1, REFINE_DEVICE_REF, 0 },
+        { "cuda", -1, REFINE_DEVICE_CUDA, 0 },
+        { "cuda:0", -1, REFINE_DEVICE_CUDA, 0 },
+        { "cuda:63", -1, REFINE_DEVICE_CUDA, 63 },
+        { "cuda:64", EXIT_USAGE, REFINE_DEVICE_AUTO, 0 },
+        { "cuda:", EXIT_USAGE, REFINE_DEVICE_AUTO, 0 },
+        { "cud", EXIT_USAGE, REFINE_DEVICE_AUTO, 0 },
+        { "", EXIT_USAGE, REFINE_DEVICE_AUTO, 0 },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        lowmem_arguments a;
+        cr_expect_eq(READ(&a, WHOLE, "--device", CASES[i].word), CASES[i].code, "%s",
+                     CASES[i].word);
+        cr_expect(a.o.device == (refine_device)CASES[i].device &&
+                      a.o.device_index == CASES[i].index,
+                  "%s", CASES[i].word);
+        lowmem_arguments_free(&a);
+    }
+}
+
+Test(tools_lowmem_arguments, words_are_those_of_the_library)
+{
+    lowmem_arguments a;
+    cr_assert_eq(READ(&a, WHOLE, "--rng", "philox", "--precision", "fp16", "--reader", "pread",
+                      "--scheduler", "euler"),
+                 -1);
+    cr_expect(a.j.rng == REFINE_RNG_PHILOX && a.o.precision == REFINE_FP16 &&
+              a.o.reader == REFINE_READER_PREAD);
+    lowmem_arguments_free(&a);
+    cr_assert_eq(READ(&a, WHOLE, "--precision", "int8", "--reader", "io_uring"), -1);
+    cr_expect(a.o.precision == REFINE_INT8 && a.o.reader == REFINE_READER_URING);
+    lowmem_arguments_free(&a);
+    cr_assert_eq(READ(&a, WHOLE, "--precision", "bf16"), -1);
+    cr_expect_eq(a.o.precision, REFINE_BF16);
+    lowmem_arguments_free(&a);
+}
+
+Test(tools_lowmem_arguments, a_seed_of_0_is_given_and_a_trace_is_recorded)
+{
+    lowmem_arguments a;
+    cr_assert_eq(READ(&a, WHOLE), -1);
+    cr_expect(!a.seeded && !a.o.trace && a.n_inputs == 1);
+    lowmem_arguments_free(&a);
+    cr_assert_eq(READ(&a, WHOLE, "--seed", "0", "--trace", "t.json", "-i", "c.png"), -1);
+    cr_expect(a.seeded && a.j.seed == 0 && a.o.trace && a.n_inputs == 2);
+    cr_expect_str_eq(a.inputs[1], "c.png");
+    lowmem_arguments_free(&a);
+}
+
+Test(tools_lowmem_arguments, zero_threads_are_one_per_core)
+{
+    lowmem_arguments a;
+    cr_expect_eq(READ(&a, WHOLE, "--threads", "0"), -1);
+    lowmem_arguments_free(&a);
+    cr_expect_eq(READ(&a, WHOLE, "--threads", "257"), EXIT_USAGE);
+    lowmem_arguments_free(&a);
+}

@@ -1,0 +1,390 @@
+/* tools/arguments/lowmem_arguments.c -- the options of refine-lowmem, and which go together. */
+#include "tools/arguments/lowmem_arguments.h"
+
+#include "engine/base/mem.h"
+#include "tools/batch/batch.h"
+#include "tools/cli/devices.h"
+#include "tools/cli/exit_code.h"
+#include "tools/cli/numbers.h"
+#include "tools/files/latents_io.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* As the texts below say. */
+static_assert(BATCH_MAX == 8 && DEVICES_MAX == 64, "--batch and --device");
+
+/* Each in the order of its enum in <refine/refine.h>. */
+static const char *const RNGS[] = { "torch", "philox", NULL };
+static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
+static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
+static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
+
+static bool add_input(void *arguments, const char *v)
+{
+    lowmem_arguments *a = arguments;
+    a->inputs[a->n_inputs++] = v;
+    return true;
+}
+
+/* "cuda" is the first GPU, "cuda:N" the one of that number. */
+static bool read_device(void *arguments, const char *v)
+{
+    lowmem_arguments *a = arguments;
+    uint64_t index = 0;
+    int i = REFINE_DEVICE_CUDA;
+    if (strncmp(v, "cuda:", 5) == 0) {
+        if (!numbers_whole(v + 5, 0, DEVICES_MAX - 1, &index))
+            return false;
+    } else {
+        for (i = 0; DEVICES[i] && strcmp(v, DEVICES[i]) != 0; i++)
+            continue;
+        if (!DEVICES[i])
+            return false;
+    }
+    a->o.device = (refine_device)i;
+    a->o.device_index = (int)index;
+    return true;
+}
+
+/* There is one: it is looked at, and kept nowhere. */
+static bool read_scheduler(void *arguments, const char *v)
+{
+    (void)arguments;
+    return strcmp(v, "euler") == 0;
+}
+
+static int list_devices(void) { return devices_print(stdout, stderr); }
+
+static const option_row ROWS[] = {
+    {
+        .name = "model",
+        .letter = 'm',
+        .argument = "PACK",
+        OPTION_TEXT_AT(lowmem_arguments, o.pack_path),
+        .group = "Input and output",
+        .help = "the model, made by refine-pack",
+        .man = "the model, made by\n.BR refine\\-pack (1).",
+    },
+    {
+        .name = "input",
+        .letter = 'i',
+        .argument = "INPUT",
+        OPTION_CALLS(add_input),
+        .help = "PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy, .latent); a "
+                "directory: all that is in it; may be repeated",
+    },
+    {
+        .name = "manifest",
+        .argument = "FILE",
+        OPTION_TEXT_AT(lowmem_arguments, manifest),
+        .help = "one JSON object a line: \"input\", and if wanted \"output\", \"prompt\", "
+                "\"negative\", \"seed\"",
+        .man = "one JSON object a line:\n"
+               ".B input\n"
+               "and, if wanted,\n"
+               ".BR output \", \" prompt \", \" negative \", \" seed .\n"
+               "Relative paths are resolved against the manifest's directory.",
+    },
+    {
+        .name = "output",
+        .letter = 'o',
+        .argument = "OUT.png",
+        OPTION_TEXT_AT(lowmem_arguments, output),
+        .help = "the refined image, '-' for stdout; of several inputs, the directory they go "
+                "to, where existing outputs are skipped. No file that the run reads is ever "
+                "replaced",
+    },
+    {
+        .name = "output-latents",
+        .argument = "FILE",
+        OPTION_TEXT_AT(lowmem_arguments, output_latents),
+        .help = "also write the final latents (.safetensors, .npy, .latent)",
+    },
+    {
+        .name = "tokenizer",
+        .argument = "PATH",
+        OPTION_TEXT_AT(lowmem_arguments, tokenizer),
+        .help = "merges.txt, vocab.json or bpe_simple_vocab_16e6.txt.gz, if the pack has none",
+        .man = "merges.txt, vocab.json, tokenizer.json, bpe_simple_vocab_16e6.txt[.gz] or a "
+               "directory with one of\nthem, where the pack carries no tokenizer.",
+    },
+    {
+        .name = "prompt",
+        .letter = 'p',
+        .argument = "TEXT",
+        OPTION_TEXT_AT(lowmem_arguments, j.prompt),
+        .group = "The image",
+        .help = "what the image shows",
+    },
+    {
+        .name = "negative",
+        .letter = 'n',
+        .argument = "TEXT",
+        OPTION_TEXT_AT(lowmem_arguments, j.negative),
+        .help = "what it should not show",
+    },
+    {
+        .name = "strength",
+        .argument = "F",
+        OPTION_REAL_AT(lowmem_arguments, j.strength, 0, 1),
+        .help = "how much is changed, 0 to 1 (0.3)",
+        .man = "the share of the schedule that is run: 0 changes nothing, 1 ignores the input. "
+               "Default 0.3.\n"
+               "The refiner was trained on the last fifth of the noise; above 0.5 it degrades.",
+    },
+    {
+        .name = "steps",
+        .argument = "N",
+        OPTION_INT_AT(lowmem_arguments, j.steps, 1, 1000),
+        .help = "steps of the whole schedule; strength of them are run (50)",
+        .man = "steps of the whole schedule. Default 50.",
+    },
+    {
+        .name = "denoising-start",
+        .argument = "F",
+        OPTION_REAL_AT(lowmem_arguments, j.denoising_start, 0, 0x1.fffffffffffffp-1),
+        .takes = "a number from 0 to less than 1",
+        .help = "INPUT is partly denoised (base model with denoising_end F): no noise is added, "
+                "strength is not used",
+        .man = ".I INPUT\n"
+               "is partly denoised already, up to this share of the schedule; no noise is added.\n"
+               "Give the value that the base model was stopped at.",
+    },
+    {
+        .name = "guidance",
+        .argument = "F",
+        OPTION_FLOAT_AT(lowmem_arguments, j.guidance),
+        .help = "weight of the prompt (5.0); none at 1 or below",
+        .man = "classifier-free guidance; none at 1 or below. Default 5.0.",
+    },
+    {
+        .name = "seed",
+        .argument = "N",
+        OPTION_WHOLE_AT(lowmem_arguments, j.seed, 0, UINT64_MAX),
+        .help = "the same seed gives the same image (random)",
+        .man = "the seed of the noise. The same seed gives the same image; without it one is drawn "
+               "and printed.",
+    },
+    {
+        .name = "rng",
+        OPTION_WORD_AT(lowmem_arguments, j.rng, RNGS),
+        .help = "noise as diffusers draws it on a CPU or on a GPU (torch)",
+        .man = "whose noise: that of torch's CPU generator or that of its CUDA generator. Default "
+               "torch.",
+    },
+    {
+        .name = "aesthetic-score",
+        .argument = "F",
+        OPTION_FLOAT_AT(lowmem_arguments, j.aesthetic_score),
+        .help = "score the model is conditioned on, for the prompt (6.0)",
+        .man = "the score that the model is conditioned on, for the prompt. Default 6.0.",
+    },
+    {
+        .name = "negative-aesthetic-score",
+        .argument = "F",
+        OPTION_FLOAT_AT(lowmem_arguments, j.negative_aesthetic_score),
+        .help = "the same for the negative prompt (2.5)",
+        .man = "the same for the negative prompt. Default 2.5.",
+    },
+    {
+        .name = "scheduler",
+        .argument = "euler",
+        OPTION_CALLS(read_scheduler),
+        .help = "the sampler",
+        .man = "the sampler.",
+    },
+    {
+        .name = "vram",
+        .argument = "SIZE",
+        OPTION_SIZE_AT(lowmem_arguments, o.vram_bytes),
+        .group = "The budget",
+        .help = "hard ceiling on device memory (512M, 1.5G); default: what is free",
+        .man = "hard ceiling on device memory: 512M, 1.5G. Default: what is free, less a margin.\n"
+               "On a GPU it counts all that the program takes of it, CUDA's own context included.",
+    },
+    {
+        .name = "ram",
+        .argument = "SIZE",
+        OPTION_SIZE_AT(lowmem_arguments, o.ram_bytes),
+        .help = "hard ceiling on host memory (512M); what is left of it keeps weights, where that "
+                "makes a step faster",
+        .man = "hard ceiling on host memory. Default 512M. What is left of it keeps weights, where "
+               "that\nmakes a step faster.",
+    },
+    {
+        .name = "batch",
+        .argument = "N",
+        OPTION_INT_AT(lowmem_arguments, o.images, 1, BATCH_MAX),
+        .help = "images that share the passes over the weights, at most (as many as make each "
+                "cheaper, 8 at most)",
+        .man = "images in lock step, at most. Without it, as many as make each of them cheaper by "
+               "prediction, 8\nat most.",
+    },
+    {
+        .name = "device",
+        .argument = "auto|cuda[:N]|cpu",
+        OPTION_CALLS(read_device),
+        .takes = "auto, cpu, cuda or cuda:N with N from 0 to 63",
+        .help = "auto: the first GPU if there is one, else the CPU",
+        .man = "where to compute. auto: the first NVIDIA GPU (GTX 16, RTX 20 or later) if there is "
+               "one that can be\nused, else the CPU, with a line that says why. N counts from 0 "
+               "as\n.B \\-\\-list\\-devices\ndoes.",
+    },
+    {
+        .name = "precision",
+        OPTION_WORD_AT(lowmem_arguments, o.precision, PRECISIONS),
+        .help = "auto: fp16 on a GPU; bf16 on a CPU that multiplies it, else f32",
+        .man = "what activations are kept and multiplied in. auto: fp16 on a GPU, bf16\n"
+               "on a processor with instructions for it, else f32. A GPU computes in fp16 or f32, "
+               "a CPU in any but fp16;\neither takes packs of int8 weights. int8: fp16 on a GPU, "
+               "which needs tensor cores, and bf16 on a CPU, but the\nUNet rounds to int8 what "
+               "meets the int8 weights of a pack made with\n"
+               ".BR \"refine\\-pack \\-\\-weights int8\" .\n"
+               "The image depends on it.",
+    },
+    {
+        .name = "threads",
+        .argument = "N",
+        OPTION_INT_AT(lowmem_arguments, o.threads, 0, 256),
+        .help = "compute threads (0: one per core)",
+        .man = "compute threads; one per core unless given, or 0. The image does not depend on it.",
+    },
+    {
+        .name = "reader",
+        OPTION_WORD_AT(lowmem_arguments, o.reader, READERS),
+        .help = "auto: io_uring, or pread where that is refused",
+        .man = "how weights are read. auto: io_uring, or pread where that is refused.",
+    },
+    {
+        .name = "limit-disk",
+        .argument = "SIZE",
+        OPTION_RATE_AT(lowmem_arguments, o.disk_limit),
+        .help = "bytes a second not to exceed, from disk",
+    },
+    {
+        .name = "limit-copy",
+        .argument = "SIZE",
+        OPTION_RATE_AT(lowmem_arguments, o.copy_limit),
+        .help = "bytes a second not to exceed, to the device",
+    },
+    {
+        .name = "plan",
+        OPTION_FLAG_AT(lowmem_arguments, plan),
+        .group = "Reporting",
+        .help = "say what the run would take, and stop",
+        .man = "print the plan and exit; nothing is allocated.",
+    },
+    {
+        .name = "json",
+        OPTION_FLAG_AT(lowmem_arguments, json),
+        .help = "the result as JSON on stdout",
+        .man = "the result as a JSON object on standard output, sizes in bytes and times in "
+               "seconds. With\n.BR \\-\\-plan ,\nits planned and predicted members. "
+               "See\n.BR \"PREDICTED AND TAKEN\" .",
+    },
+    {
+        .name = "quiet",
+        OPTION_FLAG_AT(lowmem_arguments, quiet),
+        .help = "no progress",
+    },
+    {
+        .name = "list-devices",
+        .kind = OPTION_STOP,
+        .stop = list_devices,
+        .help = "what --device may name here, and stop",
+        .man = "what\n.B \\-\\-device\nmay name here, and stop.",
+    },
+    {
+        .name = "compare",
+        .argument = "REF.pack",
+        OPTION_TEXT_AT(lowmem_arguments, reference),
+        .help = "run the job with REF.pack in f32 first, and say how far from it latents, layers "
+                "and image are: what int8 or bf16 cost",
+        .man =
+            "run the job (one input) twice, first with the pack\n.I REF.pack\nin f32, then "
+            "with\n.I PACK\nin the precision asked for, and print on standard output how far the "
+            "second is from the first. See\n.BR COMPARING .\n.B \\-o\nmay be left out.",
+    },
+    {
+        .name = "trace",
+        .argument = "FILE.json",
+        OPTION_TEXT_AT(lowmem_arguments, trace),
+        .help = "a recording of the run, for refine-memprof, Perfetto or chrome://tracing",
+        .man = "a recording of the run: what every weight and the compute did when, and the memory "
+               "of each owner, for\n.BR refine\\-memprof (1),\nPerfetto or chrome://tracing.",
+    },
+    OPTIONS_HELP,
+};
+
+const options_program LOWMEM_OPTIONS = {
+    .name = "refine-lowmem",
+    .head = "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE]\n"
+            "                     [options]\n"
+            "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT\n"
+            "                     [options]\n"
+            "       refine-lowmem -m PACK -i INPUT -p PROMPT --compare REF.pack [options]\n"
+            "\n"
+            "Refines an image with the Stable Diffusion XL refiner, inside a memory budget.\n",
+    .rows = ROWS,
+    .n_rows = sizeof ROWS / sizeof ROWS[0],
+    .tail = "TMPDIR names the directory of the scratch file (/var/tmp), which is made (and\n"
+            "has no name) only where neither --vram nor --ram holds the VAE's feature maps,\n"
+            "and to compare.\n"
+            "\n"
+            "Exit status: 0 done, 1 failed while running, 2 usage, 3 the budget cannot be\n"
+            "met, 4 bad input file.\n"
+            "\n"
+            "Examples:\n"
+            "  refine-lowmem -m refiner.pack -i photo.jpg -o out.png -p \"a castle at dawn\" \\\n"
+            "                --vram 2G\n"
+            "  refine-lowmem -m refiner.pack -i base.safetensors -o out.png \\\n"
+            "                -p \"a castle at dawn\" --denoising-start 0.8 --steps 40\n"
+            "  refine-lowmem -m refiner.pack -i holiday/ -o refined/ -p \"a photo\" --vram 4G\n"
+            "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n"
+            "  refine-lowmem -m int8.pack -i photo.jpg -p \"a photo\" --compare fp16.pack\n",
+};
+
+/* EXIT_DONE, or the code of what was refused. */
+static int lowmem_check_arguments(const lowmem_arguments *a)
+{
+    const options_program *p = &LOWMEM_OPTIONS;
+    const bool to_stdout = a->output && strcmp(a->output, "-") == 0;
+    if (!a->o.pack_path)
+        return options_refuse(p, "no model: give -m PACK");
+    if (a->n_inputs == 0 && !a->manifest)
+        return options_refuse(p, "no input: give -i INPUT");
+    if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
+        return options_refuse(p, "no output: give -o OUT.png");
+    if (!a->plan && !a->j.prompt && !a->manifest)
+        return options_refuse(p, "no prompt: give -p TEXT");
+    if (a->json && to_stdout)
+        return options_refuse(p, "--json and -o - both want stdout");
+    if (a->reference && to_stdout)
+        return options_refuse(p, "--compare and -o - both want stdout");
+    if (a->reference && a->plan)
+        return options_refuse(p, "--compare runs the job: leave out --plan");
+    if (a->output_latents && !latents_writable(a->output_latents))
+        return options_refuse(p, "the name '%s' does not end in .safetensors, .npy or .latent",
+                              a->output_latents);
+    return EXIT_DONE;
+}
+
+int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
+{
+    options_parsed parsed;
+    a->inputs = mem_alloc((size_t)argc * sizeof *a->inputs);
+    if (!a->inputs)
+        return EXIT_FAILED;
+    int code = options_parse(&parsed, &LOWMEM_OPTIONS, a, argc, argv, stdout, stderr);
+    if (code >= 0)
+        return code;
+    if (parsed.rest < argc)
+        return options_refuse(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
+    a->seeded = options_given(&parsed, "seed");
+    a->o.trace = a->trace != NULL;
+    code = lowmem_check_arguments(a);
+    return code == EXIT_DONE ? -1 : code;
+}
+
+void lowmem_arguments_free(lowmem_arguments *a) { mem_free((void *)a->inputs); }

@@ -1,0 +1,24 @@
+/* tools/arguments/lowmem_arguments.h -- what the command line of refine-lowmem asks for. */
+#ifndef REFINE_LOWMEM_ARGUMENTS_H
+#define REFINE_LOWMEM_ARGUMENTS_H
+
+#include "tools/cli/options.h"
+
+#include <refine/refine.h>
+
+typedef struct lowmem_arguments {
+    refine_options o;
+    refine_job j;
+    const char **inputs; /* owned; as many as -i was given */
+    int n_inputs;
+    const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
+    bool plan, json, quiet, seeded;
+} lowmem_arguments;
+
+extern const options_program LOWMEM_OPTIONS;
+
+/* -1: go on; else the exit code.  lowmem_arguments_free either way. */
+int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv);
+void lowmem_arguments_free(lowmem_arguments *a);
+
+#endif
