@@ -426,7 +426,7 @@ static int refine_several(lowmem_arguments *a, work_list *l)
 {
     refine_error err = { 0 };
     if (a->output_latents || a->trace || a->plan || a->reference)
-        return options_refuse(&LOWMEM_OPTIONS, "%s is for one input",
+        return options_report(&LOWMEM_OPTIONS, "%s is for one input",
                               a->plan        ? "--plan"
                               : a->trace     ? "--trace"
                               : a->reference ? "--compare"

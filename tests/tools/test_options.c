@@ -131,8 +131,8 @@ Test(tools_options, are_written_as_getopt_long_has_them)
     cr_assert_eq(o.argc - o.parsed.rest, 3);
     cr_expect_str_eq(o.argv[o.parsed.rest], "one");
     cr_expect_str_eq(o.argv[o.parsed.rest + 2], "--flag");
-    cr_expect(options_given(&o.parsed, "flag") && options_given(&o.parsed, "count"));
-    cr_expect_not(options_given(&o.parsed, "size"));
+    cr_expect(options_has(&o.parsed, "flag") && options_has(&o.parsed, "count"));
+    cr_expect_not(options_has(&o.parsed, "size"));
 }
 
 Test(tools_options, end_at_the_first_other_word_where_the_program_wants_that)
@@ -357,7 +357,7 @@ Test(tools_options, any_value_of_any_row_is_read_as_it_was_written)
         const bool apart = write_option(word, r, v.text, &seed);
         parse_words(&o, p, &a, (const char *const[]){ word, apart ? v.text : NULL, NULL });
         cr_assert_eq(o.code, -1, "%s %s: %s", word, apart ? v.text : "", o.err);
-        cr_assert(options_given(&o.parsed, r->name), "%s", word);
+        cr_assert(options_has(&o.parsed, r->name), "%s", word);
         const char *at = (const char *)&a + r->at;
         if (r->kind == OPTION_TEXT)
             cr_assert_str_eq(*(const char *const *)(const void *)at, v.text, "%s", word);

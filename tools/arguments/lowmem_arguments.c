@@ -20,7 +20,7 @@ static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8",
 static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
 static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
 
-static bool add_input(void *arguments, const char *v)
+static bool append_input(void *arguments, const char *v)
 {
     lowmem_arguments *a = arguments;
     a->inputs[a->n_inputs++] = v;
@@ -70,7 +70,7 @@ static const option_row ROWS[] = {
         .name = "input",
         .letter = 'i',
         .argument = "INPUT",
-        OPTION_CALLS(add_input),
+        OPTION_CALLS(append_input),
         .help = "PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy, .latent); a "
                 "directory: all that is in it; may be repeated",
     },
@@ -351,21 +351,21 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
     const options_program *p = &LOWMEM_OPTIONS;
     const bool to_stdout = a->output && strcmp(a->output, "-") == 0;
     if (!a->o.pack_path)
-        return options_refuse(p, "no model: give -m PACK");
+        return options_report(p, "no model: give -m PACK");
     if (a->n_inputs == 0 && !a->manifest)
-        return options_refuse(p, "no input: give -i INPUT");
+        return options_report(p, "no input: give -i INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
-        return options_refuse(p, "no output: give -o OUT.png");
+        return options_report(p, "no output: give -o OUT.png");
     if (!a->plan && !a->j.prompt && !a->manifest)
-        return options_refuse(p, "no prompt: give -p TEXT");
+        return options_report(p, "no prompt: give -p TEXT");
     if (a->json && to_stdout)
-        return options_refuse(p, "--json and -o - both want stdout");
+        return options_report(p, "--json and -o - both want stdout");
     if (a->reference && to_stdout)
-        return options_refuse(p, "--compare and -o - both want stdout");
+        return options_report(p, "--compare and -o - both want stdout");
     if (a->reference && a->plan)
-        return options_refuse(p, "--compare runs the job: leave out --plan");
+        return options_report(p, "--compare runs the job: leave out --plan");
     if (a->output_latents && !latents_writable(a->output_latents))
-        return options_refuse(p, "the name '%s' does not end in .safetensors, .npy or .latent",
+        return options_report(p, "the name '%s' does not end in .safetensors, .npy or .latent",
                               a->output_latents);
     return EXIT_DONE;
 }
@@ -380,8 +380,8 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     if (code >= 0)
         return code;
     if (parsed.rest < argc)
-        return options_refuse(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
-    a->seeded = options_given(&parsed, "seed");
+        return options_report(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
+    a->seeded = options_has(&parsed, "seed");
     a->o.trace = a->trace != NULL;
     code = lowmem_check_arguments(a);
     return code == EXIT_DONE ? -1 : code;

@@ -163,17 +163,17 @@ static int memprof_check_arguments(const memprof_arguments *a, const options_par
     const options_program *p = &MEMPROF_OPTIONS;
     const int modes = (a->child != NULL) + (a->from != NULL) + (a->o.pack_path != NULL);
     if (modes != 1)
-        return options_refuse(p, "give one of --from TRACE.json, --plan PACK and -- refine-lowmem "
+        return options_report(p, "give one of --from TRACE.json, --plan PACK and -- refine-lowmem "
                                  "ARGS...");
     if (a->trace && !a->child)
-        return options_refuse(p, "--trace records a job: give one behind --");
+        return options_report(p, "--trace records a job: give one behind --");
     for (size_t i = 0; !a->o.pack_path && i < sizeof PLANNED / sizeof PLANNED[0]; i++)
-        if (options_given(parsed, PLANNED[i]))
-            return options_refuse(p, "--%s is for --plan", PLANNED[i]);
+        if (options_has(parsed, PLANNED[i]))
+            return options_report(p, "--%s is for --plan", PLANNED[i]);
     if (a->child && child_wants_stdout(a->child))
-        return options_refuse(p, "the report goes to stdout: give the job a file, and no --json");
+        return options_report(p, "the report goes to stdout: give the job a file, and no --json");
     if (a->child && a->trace && child_trace(a->child))
-        return options_refuse(p, "--trace is given twice: leave it out behind --");
+        return options_report(p, "--trace is given twice: leave it out behind --");
     return EXIT_DONE;
 }
 

@@ -150,18 +150,18 @@ static int packer_check_arguments(packer_arguments *a, int n_rest, char **rest)
 {
     const options_program *p = &PACKER_OPTIONS;
     if (a->n_packs > 1)
-        return options_refuse(p, "one of --inspect and --verify at a time");
+        return options_report(p, "one of --inspect and --verify at a time");
     if (a->mode != MODE_PACK) {
         if (n_rest > 0 || a->output)
-            return options_refuse(p, "--inspect and --verify take one pack and write none");
+            return options_report(p, "--inspect and --verify take one pack and write none");
         return EXIT_DONE;
     }
     if (n_rest == 0)
-        return options_refuse(p, "no SOURCE given");
+        return options_report(p, "no SOURCE given");
     if (n_rest > 1)
-        return options_refuse(p, "%s: one SOURCE at a time", rest[1]);
+        return options_report(p, "%s: one SOURCE at a time", rest[1]);
     if (!a->output || !*a->output)
-        return options_refuse(p, "no output given: add -o OUT.pack");
+        return options_report(p, "no output given: add -o OUT.pack");
     a->input = rest[0];
     return EXIT_DONE;
 }

@@ -28,7 +28,7 @@ typedef struct getopt_tables {
     char letters[2 * OPTIONS_MAX + 3]; /* "+:m:i:h" */
 } getopt_tables;
 
-static bool takes_value(const option_row *r)
+static bool needs_value(const option_row *r)
 {
     return r->kind != OPTION_FLAG && r->kind < OPTION_STOP;
 }
@@ -57,12 +57,12 @@ static void fill_tables(getopt_tables *t, const options_program *p)
     *letter++ = ':';
     for (int i = 0; i < p->n_rows; i++) {
         const option_row *r = &p->rows[i];
-        t->longs[i] = (struct option){ r->name, takes_value(r) ? required_argument : no_argument,
+        t->longs[i] = (struct option){ r->name, needs_value(r) ? required_argument : no_argument,
                                        NULL, row_number(p, i) };
         if (!r->letter)
             continue;
         *letter++ = r->letter;
-        if (takes_value(r))
+        if (needs_value(r))
             *letter++ = ':';
     }
     *letter = '\0';
@@ -71,7 +71,7 @@ static void fill_tables(getopt_tables *t, const options_program *p)
 
 /* ---- values ---- */
 
-static bool store_size(const option_row *r, const char *value, uint64_t *out)
+static bool set_size_value(const option_row *r, const char *value, uint64_t *out)
 {
     uint64_t bytes;
     if (!sizes_parse(value, &bytes) || (r->high && (bytes < r->low || bytes > r->high)))
@@ -80,7 +80,7 @@ static bool store_size(const option_row *r, const char *value, uint64_t *out)
     return true;
 }
 
-static bool store_rate(const char *value, double *out)
+static bool set_rate_value(const char *value, double *out)
 {
     uint64_t bytes;
     if (!sizes_parse(value, &bytes))
@@ -89,7 +89,7 @@ static bool store_rate(const char *value, double *out)
     return true;
 }
 
-static bool store_float(const char *value, float *out)
+static bool set_float_value(const char *value, float *out)
 {
     double v;
     if (!numbers_real(value, -FLT_MAX, FLT_MAX, &v))
@@ -98,7 +98,7 @@ static bool store_float(const char *value, float *out)
     return true;
 }
 
-static bool store_word(const option_row *r, const char *value, unsigned *out)
+static bool set_word_value(const option_row *r, const char *value, unsigned *out)
 {
     for (unsigned i = 0; r->words[i]; i++)
         if (strcmp(value, r->words[i]) == 0) {
@@ -109,27 +109,27 @@ static bool store_word(const option_row *r, const char *value, unsigned *out)
 }
 
 /* False: the value does not suit, and nothing is stored. */
-static bool store_value(const option_row *r, void *arguments, const char *value)
+static bool set_row_value(const option_row *r, void *arguments, const char *value)
 {
     void *at = (char *)arguments + r->at;
     switch (r->kind) {
     case OPTION_FLAG: return *(bool *)at = true;
     case OPTION_TEXT: *(const char **)at = value; return true;
-    case OPTION_SIZE: return store_size(r, value, at);
-    case OPTION_RATE: return store_rate(value, at);
+    case OPTION_SIZE: return set_size_value(r, value, at);
+    case OPTION_RATE: return set_rate_value(value, at);
     case OPTION_INT: return numbers_int(value, (int)r->low, (int)r->high, at);
     case OPTION_WHOLE: return numbers_whole(value, r->low, r->high, at);
     case OPTION_REAL:
         return numbers_real(value, fmax(r->least, -DBL_MAX), fmin(r->most, DBL_MAX), at);
-    case OPTION_FLOAT: return store_float(value, at);
-    case OPTION_WORD: return store_word(r, value, at);
+    case OPTION_FLOAT: return set_float_value(value, at);
+    case OPTION_WORD: return set_word_value(r, value, at);
     default: return r->read(arguments, value);
     }
 }
 
 /* ---- refusals ---- */
 
-static int refuse_value(const options_program *p, const option_row *r, const char *value, FILE *err)
+static int report_value(const options_program *p, const option_row *r, const char *value, FILE *err)
 {
     fprintf(err, "%s: --%s: give ", p->name, r->name);
     options_print_takes(err, r);
@@ -143,19 +143,19 @@ static int refuse_value(const options_program *p, const option_row *r, const cha
     return EXIT_USAGE;
 }
 
-static bool begins_name(const option_row *r, const char *written, size_t len)
+static bool is_name_begun(const option_row *r, const char *written, size_t len)
 {
     return strncmp(r->name, written, len) == 0;
 }
 
 /* A long option, `written` without its dashes, that is no row's name and the start of none's or of
  * several rows' names. */
-static void refuse_long(const options_program *p, const char *written, FILE *err)
+static void report_long_name(const options_program *p, const char *written, FILE *err)
 {
     const size_t len = strcspn(written, "=");
     int left = 0;
     for (int i = 0; i < p->n_rows; i++)
-        left += begins_name(&p->rows[i], written, len);
+        left += is_name_begun(&p->rows[i], written, len);
     fprintf(err, "%s: --%.*s: ", p->name, (int)(len < 80 ? len : 80), written);
     if (left == 0) {
         fprintf(err, "there is no such option; see %s --help\n", p->name);
@@ -163,14 +163,14 @@ static void refuse_long(const options_program *p, const char *written, FILE *err
     }
     fputs("give more of its name: ", err);
     for (int i = 0; i < p->n_rows; i++)
-        if (begins_name(&p->rows[i], written, len)) {
+        if (is_name_begun(&p->rows[i], written, len)) {
             left--;
             fprintf(err, "--%s%s", p->rows[i].name, left > 1 ? ", " : left == 1 ? " or " : "\n");
         }
 }
 
 /* `word`: what getopt_long stopped at, `number`: what it took that for; 0: for no option. */
-static int refuse_option(const options_program *p, const char *word, int number, FILE *err)
+static int report_option(const options_program *p, const char *word, int number, FILE *err)
 {
     const option_row *r = row_of_number(p, number);
     const char *equals = strchr(word, '=');
@@ -179,7 +179,7 @@ static int refuse_option(const options_program *p, const char *word, int number,
         options_print_quoted(err, equals + 1);
         fputs("\n", err);
     } else if (number == 0) {
-        refuse_long(p, word + 2, err);
+        report_long_name(p, word + 2, err);
     } else {
         const char letter[2] = { (char)number, '\0' };
         fprintf(err, "%s: there is no option ", p->name);
@@ -189,7 +189,7 @@ static int refuse_option(const options_program *p, const char *word, int number,
     return EXIT_USAGE;
 }
 
-int options_refuse(const options_program *p, const char *fmt, ...)
+int options_report(const options_program *p, const char *fmt, ...)
 {
     va_list ap;
     fprintf(stderr, "%s: ", p->name);
@@ -203,14 +203,14 @@ int options_refuse(const options_program *p, const char *fmt, ...)
 /* ---- the words in their order ---- */
 
 /* -1: go on. */
-static int take_option(const options_program *p, const option_row *r, void *arguments,
-                       const char *value, FILE *out, FILE *err)
+static int run_option(const options_program *p, const option_row *r, void *arguments,
+                      const char *value, FILE *out, FILE *err)
 {
     switch (r->kind) {
     case OPTION_HELP: options_print_help(out, p); return EXIT_DONE;
     case OPTION_VERSION: options_print_version(out, p); return EXIT_DONE;
     case OPTION_STOP: return r->stop();
-    default: return store_value(r, arguments, value) ? -1 : refuse_value(p, r, value, err);
+    default: return set_row_value(r, arguments, value) ? -1 : report_value(p, r, value, err);
     }
 }
 
@@ -230,18 +230,18 @@ int options_parse(options_parsed *parsed, const options_program *p, void *argume
     optind = 0; /* getopt begins anew */
     while (code < 0 && (number = getopt_long(argc, argv, t.letters, t.longs, NULL)) != -1) {
         if (number == '?')
-            return refuse_option(p, argv[optind - 1], optopt, err);
+            return report_option(p, argv[optind - 1], optopt, err);
         const option_row *r = row_of_number(p, number == ':' ? optopt : number);
         if (number == ':')
-            return refuse_value(p, r, NULL, err);
+            return report_value(p, r, NULL, err);
         parsed->given |= (uint64_t)1 << (r - p->rows);
-        code = take_option(p, r, arguments, optarg, out, err);
+        code = run_option(p, r, arguments, optarg, out, err);
     }
     parsed->rest = optind;
     return code;
 }
 
-bool options_given(const options_parsed *parsed, const char *name)
+bool options_has(const options_parsed *parsed, const char *name)
 {
     const options_program *p = parsed->program;
     int i = 0;

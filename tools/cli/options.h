@@ -109,10 +109,10 @@ int options_parse(options_parsed *parsed, const options_program *p, void *argume
                   char **argv, FILE *out, FILE *err);
 
 /* By the long name, which must be a row's. */
-bool options_given(const options_parsed *parsed, const char *name);
+bool options_has(const options_parsed *parsed, const char *name);
 
 /* What is wrong between options, as one line to stderr.  Returns the exit code. */
-int options_refuse(const options_program *p, const char *fmt, ...)
+int options_report(const options_program *p, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
 #endif
