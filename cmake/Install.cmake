@@ -10,6 +10,9 @@ if(TARGET refine)
     configure_file(cmake/refine.pc.in ${CMAKE_BINARY_DIR}/installed/refine.pc @ONLY)
     install(FILES ${CMAKE_BINARY_DIR}/installed/refine.pc
             DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+    configure_file(docs/man/refine.3 ${CMAKE_BINARY_DIR}/installed/refine.3 @ONLY)
+    install(FILES ${CMAKE_BINARY_DIR}/installed/refine.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
 endif()
 
 # A program whose options a page lists says them itself, in the page's language.
