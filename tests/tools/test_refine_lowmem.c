@@ -934,7 +934,7 @@ Test(tools_refine_lowmem, compares_two_packs)
     cr_expect_str_eq(o.err, "");
     cr_expect(strstr(o.out, "in int8\nagainst ") && strstr(o.out, "in f32: 96 x 64, 3 steps"), "%s",
               o.out);
-    cr_expect(strstr(o.out, "picture  PSNR ") && strstr(o.out, "SSIM 0.99"), "%s", o.out);
+    cr_expect(strstr(o.out, "image  PSNR ") && strstr(o.out, "SSIM 0.99"), "%s", o.out);
     cr_expect(strstr(o.out, "unet.out") && strstr(o.out, "unet.conv_in"), "%s", o.out);
     cr_expect(!strstr(o.out, "different weights"), "%s", o.out);
     outcome_free(&o);
