@@ -30,7 +30,7 @@ static refine_status open_device(refine_engine *e, const refine_options *o, refi
 {
     TRY(device_choose(&e->device, &e->m, o, err));
     e->d = e->device.d;
-    pipeline_precision(&e->r, e->d, e->device.compute);
+    phases_precision(&e->r, e->d, e->device.compute);
     return REFINE_OK;
 }
 
@@ -70,7 +70,7 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     TRY(model_open(&e->m, o->pack_path, err));
     TRY(open_device(e, o, err));
     TRY(open_tokenizer(e, o, err));
-    TRY(pipeline_open(&e->p, &e->m, j, o->images ? o->images : 1, err));
+    TRY(phases_open(&e->p, &e->m, j, o->images ? o->images : 1, err));
     e->p->act = e->r.act;
     e->step_seconds = mem_calloc(2 * (size_t)e->p->steps, sizeof *e->step_seconds);
     if (!e->step_seconds)
@@ -130,7 +130,7 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
         add_pass(passes, &n, e->m.p, SEG_VAE_ENCODE, e->p->images);
     add_pass(passes, &n, e->m.p, SEG_TEXT, 1);
     add_pass(passes, &n, e->m.p, SEG_ONCE, 1);
-    add_pass(passes, &n, e->m.p, SEG_UNET, e->p->steps * pipeline_passes(e->p));
+    add_pass(passes, &n, e->m.p, SEG_UNET, e->p->steps * phases_passes(e->p));
     if (e->p->decodes)
         add_pass(passes, &n, e->m.p, SEG_VAE_DECODE, e->p->images);
 
@@ -292,7 +292,7 @@ void refine_close(refine_engine *e)
     trace_close(e->t);
     layer_outputs_close(e->layer_outputs);
     plan_close(&e->plan);
-    pipeline_close(e->p);
+    phases_close(e->p);
     tokenizer_close(e->tok);
     dev_close(e->d);
     model_close(&e->m);
@@ -309,7 +309,7 @@ static refine_status check_jobs(const refine_engine *e, const refine_job *j, int
         return refine_fail(err, REFINE_EINVAL, "%d jobs were given to an engine of %d", n,
                            e->p->images);
     for (int i = 0; i < n; i++)
-        if (j[i].struct_bytes != sizeof *j || !pipeline_fits(e->p, &j[i]))
+        if (j[i].struct_bytes != sizeof *j || !phases_fits(e->p, &j[i]))
             return refine_fail(err, REFINE_EINVAL,
                                "the job differs from the one the engine was opened for");
     for (int i = 0; i < n; i++)

@@ -11,7 +11,7 @@ struct refine_engine {
     model m;
     device_choice device;
     dev *d; /* device.d */
-    pipeline *p;
+    phases *p;
     tokenizer *tok;
     plan plan;
     forecast forecast; /* of the plan */

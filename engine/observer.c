@@ -82,7 +82,7 @@ void observer_show_latents(observer *o, int image)
                                     .w = o->p->w };
     if (o->r->layer_output)
         layer_outputs_report_latents(o->layer_outputs, o->job, o->d, s,
-                                     pipeline_latents(o->p, image));
+                                     phases_latents(o->p, image));
 }
 
 /* ---- the course of a run ---- */

@@ -17,7 +17,7 @@
 typedef struct observer {
     /* The engine's, from before the first run on. */
     dev *d;
-    pipeline *p;
+    phases *p;
     forward_ctx *r;
     stream *s;
     trace *t;

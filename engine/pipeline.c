@@ -20,7 +20,7 @@
 
 #include <string.h>
 
-static size_t latent_values(const pipeline *p)
+static size_t latent_values(const phases *p)
 {
     return LATENT_CHANNELS * (size_t)p->h * (size_t)p->w;
 }
@@ -52,7 +52,7 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
     for (int i = 2 - branches; i < 2; i++) {
         TRY(tokenizer_encode(c->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
                              err));
-        TRY(pipeline_set_prompt(c->p, image * branches + i - (2 - branches), ids, err));
+        TRY(phases_set_prompt(c->p, image * branches + i - (2 - branches), ids, err));
     }
     if (image == 0) {
         c->negative_tokens = counts[0];
@@ -64,7 +64,7 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
 /* The states and the pooled prompt, of all halves of each image. */
 static void check_embeddings(const pipeline_context *c)
 {
-    const pipeline *p = c->p;
+    const phases *p = c->p;
     const size_t states = (size_t)p->branches * TEXT_TOKENS * (size_t)p->text.c->width;
     const size_t pooled = (size_t)p->branches * (size_t)p->text.c->projection;
     for (int i = 0; i < p->images; i++) {
@@ -78,7 +78,7 @@ static refine_status encode_prompts(pipeline_context *c, const refine_job *jobs,
 {
     observer_begin_phase(c->o, REFINE_TEXT, SEG_TEXT, SEG_ONCE, 1);
     begin_region(c, c->plan->phases.unet);
-    pipeline_text(c->p, c->r, jobs);
+    phases_text(c->p, c->r, jobs);
     check_embeddings(c);
     TRY(dev_result(c->r->d, err));
     observer_end_phase(c->o);
@@ -91,15 +91,15 @@ static refine_status encode_prompts(pipeline_context *c, const refine_job *jobs,
 static refine_status encode_image(pipeline_context *c, const refine_job *j, int image, rng *g,
                                   refine_error *err)
 {
-    pipeline *p = c->p;
+    phases *p = c->p;
     const size_t n = latent_values(p);
     c->o->image = image;
     begin_region(c, c->plan->phases.encode);
-    pipeline_encode(p, c->r, j->rgb_in);
+    phases_encode(p, c->r, j->rgb_in);
     observer_check(c->o, "the encoded image", image, p->moments, 2 * n, NULL);
     TRY(dev_result(c->r->d, err));
     rng_randn(g, p->noise, n);
-    pipeline_sample_moments(p, image);
+    phases_sample_moments(p, image);
     return REFINE_OK;
 }
 
@@ -107,9 +107,9 @@ static refine_status encode_image(pipeline_context *c, const refine_job *j, int 
 static refine_status start_latents(pipeline_context *c, const refine_job *j, int image,
                                    refine_error *err)
 {
-    pipeline *p = c->p;
+    phases *p = c->p;
     const size_t n = latent_values(p);
-    float *latents = pipeline_latents(p, image);
+    float *latents = phases_latents(p, image);
     rng g;
 
     rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
@@ -126,7 +126,7 @@ static refine_status start_latents(pipeline_context *c, const refine_job *j, int
 
 static refine_status prepare_latents(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
-    const pipeline *p = c->p;
+    const phases *p = c->p;
     if (p->encodes)
         observer_begin_phase(c->o, REFINE_ENCODING, SEG_VAE_ENCODE, SEG_VAE_ENCODE, p->images);
     for (int i = 0; i < p->images; i++)
@@ -149,16 +149,16 @@ static void check_noise(const pipeline_context *c)
 static refine_status denoise_step(pipeline_context *c, const refine_job *jobs, int step,
                                   refine_error *err)
 {
-    pipeline *p = c->p;
+    phases *p = c->p;
     observer_begin_step(c->o, step);
-    pipeline_scale_input(p, step);
-    for (int pass = 0; pass < pipeline_passes(p); pass++)
-        pipeline_pass(p, c->r, step, pass);
+    phases_scale_input(p, step);
+    for (int pass = 0; pass < phases_passes(p); pass++)
+        phases_pass(p, c->r, step, pass);
     check_noise(c);
     TRY(dev_result(c->r->d, err));
     for (int i = 0; i < p->images; i++) {
-        pipeline_advance(p, step, i, jobs[i].guidance);
-        observer_check(c->o, "what guidance made of the latents", i, pipeline_latents(p, i),
+        phases_advance(p, step, i, jobs[i].guidance);
+        observer_check(c->o, "what guidance made of the latents", i, phases_latents(p, i),
                        latent_values(p), "try a smaller --guidance");
         observer_show_latents(c->o, i);
     }
@@ -170,7 +170,7 @@ static refine_status denoise_step(pipeline_context *c, const refine_job *jobs, i
 static refine_status denoise_latents(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
     c->o->step = 0;
-    observer_begin_phase(c->o, REFINE_DENOISING, SEG_UNET, SEG_UNET, pipeline_passes(c->p));
+    observer_begin_phase(c->o, REFINE_DENOISING, SEG_UNET, SEG_UNET, phases_passes(c->p));
     for (int i = 0; i < c->p->steps; i++)
         TRY(denoise_step(c, jobs, i, err));
     c->o->step = c->p->steps;
@@ -182,7 +182,7 @@ static void copy_latents_out(pipeline_context *c, const refine_job *jobs)
 {
     for (int i = 0; i < c->p->images; i++)
         if (jobs[i].latents_out)
-            memcpy(jobs[i].latents_out, pipeline_latents(c->p, i),
+            memcpy(jobs[i].latents_out, phases_latents(c->p, i),
                    latent_values(c->p) * sizeof *jobs[i].latents_out);
 }
 
@@ -190,14 +190,14 @@ static void copy_latents_out(pipeline_context *c, const refine_job *jobs)
 
 static refine_status decode_images(pipeline_context *c, const refine_job *jobs, refine_error *err)
 {
-    pipeline *p = c->p;
+    phases *p = c->p;
     const size_t values = 3 * (size_t)p->width * (size_t)p->height;
     observer_begin_phase(c->o, REFINE_DECODING, SEG_VAE_DECODE, SEG_VAE_DECODE, p->images);
     stream_drop_residents(c->s);
     for (int i = 0; i < p->images; i++) {
         c->o->image = i;
         begin_region(c, c->plan->phases.decode);
-        const size_t bad = pipeline_decode(p, c->r, i, jobs[i].rgb_out);
+        const size_t bad = phases_decode(p, c->r, i, jobs[i].rgb_out);
         observer_judge(c->o, "the decoded image", i, bad, values);
         TRY(dev_result(c->r->d, err));
     }
@@ -218,7 +218,7 @@ refine_status pipeline_run(pipeline_context *c, const refine_job *jobs, refine_e
     return c->p->decodes ? decode_images(c, jobs, err) : REFINE_OK;
 }
 
-refine_status pipeline_check_latents(const pipeline *p, const refine_job *j, refine_error *err)
+refine_status pipeline_check_latents(const phases *p, const refine_job *j, refine_error *err)
 {
     const size_t n = latent_values(p), bad = j->latents_in ? finite_bad(j->latents_in, n) : 0;
     return bad == 0

@@ -1,13 +1,13 @@
 /* engine/pipeline.h -- images from prompts and pixels or latents: a run, from end to end. */
-#ifndef REFINE_PIPELINE_RUN_H
-#define REFINE_PIPELINE_RUN_H
+#ifndef REFINE_PIPELINE_H
+#define REFINE_PIPELINE_H
 
 #include "engine/observer.h"
 #include "engine/text/tokenizer.h"
 
 /* What a run works with, all of it the engine's. */
 typedef struct pipeline_context {
-    pipeline *p;
+    phases *p;
     forward_ctx *r;
     stream *s;
     tokenizer *tok;
@@ -22,6 +22,6 @@ typedef struct pipeline_context {
 refine_status pipeline_run(pipeline_context *c, const refine_job *jobs, refine_error *err);
 
 /* Whether the latents given are numbers (REFINE_EINVAL). */
-refine_status pipeline_check_latents(const pipeline *p, const refine_job *j, refine_error *err);
+refine_status pipeline_check_latents(const phases *p, const refine_job *j, refine_error *err);
 
 #endif

@@ -8,6 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SDXL_VAE                                                                                   \
+    {                                                                                              \
+        .levels = 4, .channels = { 128, 256, 512, 512 }, .resnets = 2, .latent_channels = 4,       \
+        .groups = 32, .scaling_factor = 0.13025f                                                   \
+    }
+
 const model_config MODEL_REFINER = {
     .unet = { .levels = 4,
               .channels = { 384, 768, 1536, 1536 },
@@ -29,12 +35,7 @@ const model_config MODEL_REFINER = {
               .heads = 20,
               .mlp = 5120,
               .projection = 1280 },
-    .vae = { .levels = 4,
-             .channels = { 128, 256, 512, 512 },
-             .resnets = 2,
-             .latent_channels = 4,
-             .groups = 32,
-             .scaling_factor = 0.13025f },
+    .vae = SDXL_VAE,
     .schedule = { .beta_start = 0.00085f,
                   .beta_end = 0.012f,
                   .train_steps = 1000,
@@ -74,17 +75,100 @@ const model_config MODEL_TINY = {
                   .steps_offset = 1 },
 };
 
-/* Every scalar of the configuration: its place in the JSON, in the struct, and its
- * bounds.  One table serves dump, parse and check. */
+const model_config MODEL_BASE = {
+    .unet = { .levels = 3,
+              .channels = { 320, 640, 1280 },
+              .attention = { false, true, true },
+              .depth = { 0, 2, 10 },
+              .heads = { 5, 10, 20 },
+              .mid_depth = 10,
+              .mid_heads = 20,
+              .resnets = 2,
+              .context_dim = 2048,
+              .add_embed_dim = 2816,
+              .id_embed_dim = 256,
+              .groups = 32,
+              .in_channels = 4 },
+    .text = { .vocab = 49408,
+              .context = 77,
+              .width = 1280,
+              .layers = 32,
+              .heads = 20,
+              .mlp = 5120,
+              .projection = 1280 },
+    .text_l = { .vocab = 49408,
+                .context = 77,
+                .width = 768,
+                .layers = 12,
+                .heads = 12,
+                .mlp = 3072,
+                .quick_gelu = 1 },
+    .prompt = { .zero_negative = 1 },
+    .vae = SDXL_VAE,
+    .schedule = { .beta_start = 0.00085f,
+                  .beta_end = 0.012f,
+                  .train_steps = 1000,
+                  .steps_offset = 1 },
+};
+
+const model_config MODEL_TINY_BASE = {
+    .unet = { .levels = 3,
+              .channels = { 32, 64, 128 },
+              .attention = { false, true, true },
+              .depth = { 0, 1, 2 },
+              .heads = { 1, 1, 2 },
+              .mid_depth = 2,
+              .mid_heads = 2,
+              .resnets = 2,
+              .context_dim = 128,
+              .add_embed_dim = 256,
+              .id_embed_dim = 32,
+              .groups = 32,
+              .in_channels = 4 },
+    .text = { .vocab = 49408,
+              .context = 77,
+              .width = 64,
+              .layers = 3,
+              .heads = 2,
+              .mlp = 128,
+              .projection = 64 },
+    .text_l = { .vocab = 49408,
+                .context = 77,
+                .width = 64,
+                .layers = 3,
+                .heads = 1,
+                .mlp = 128,
+                .quick_gelu = 1 },
+    .prompt = { .zero_negative = 1 },
+    .vae = { .levels = 4,
+             .channels = { 32, 32, 64, 64 },
+             .resnets = 1,
+             .latent_channels = 4,
+             .groups = 32,
+             .scaling_factor = 0.13025f },
+    .schedule = { .beta_start = 0.00085f,
+                  .beta_end = 0.012f,
+                  .train_steps = 1000,
+                  .steps_offset = 1 },
+};
+
+/* Every scalar of the configuration: its place in the JSON, in the struct, and its bounds.  One
+ * table serves dump, parse and check.  What is optional is not written where it is 0, and is 0
+ * where it is not written. */
 typedef struct int_field {
     const char *object, *name;
     size_t at;
     int min, max;
+    bool optional;
 } int_field;
 
 #define FIELD(obj, member, min, max)                                                               \
     {                                                                                              \
-#obj, #member, offsetof(model_config, obj.member), min, max                                \
+#obj, #member, offsetof(model_config, obj.member), min, max, false                         \
+    }
+#define OPTIONAL(obj, member, max)                                                                 \
+    {                                                                                              \
+#obj, #member, offsetof(model_config, obj.member), 0, max, true                            \
     }
 
 static const int_field FIELDS[] = {
@@ -104,12 +188,24 @@ static const int_field FIELDS[] = {
     FIELD(text, heads, 1, 256),
     FIELD(text, mlp, 1, 65536),
     FIELD(text, projection, 1, 16384),
+    OPTIONAL(text, quick_gelu, 1),
+    OPTIONAL(text_l, vocab, 49408),
+    OPTIONAL(text_l, context, 77),
+    OPTIONAL(text_l, width, 16384),
+    OPTIONAL(text_l, layers, 128),
+    OPTIONAL(text_l, heads, 256),
+    OPTIONAL(text_l, mlp, 65536),
+    OPTIONAL(text_l, quick_gelu, 1),
+    OPTIONAL(prompt, zero_negative, 1),
     FIELD(vae, levels, 2, LEVELS_MAX),
     FIELD(vae, resnets, 1, 8),
     FIELD(vae, latent_channels, 1, 64),
     FIELD(vae, groups, 1, 1024),
     FIELD(schedule, train_steps, 2, 100000),
     FIELD(schedule, steps_offset, 0, 1000),
+    OPTIONAL(schedule, spacing, SPACING_LINSPACE),
+    OPTIONAL(schedule, prediction, PREDICTS_V),
+    OPTIONAL(schedule, sampler, SAMPLER_EULER_ANCESTRAL),
 };
 
 typedef struct array_field {
@@ -137,10 +233,15 @@ typedef struct real_field {
     double min, max;
 } real_field;
 
+#define REAL(obj, member, min, max)                                                                \
+    {                                                                                              \
+#obj, #member, offsetof(model_config, obj.member), min, max                                \
+    }
+
 static const real_field REALS[] = {
-    FIELD(vae, scaling_factor, 0, 1000),
-    FIELD(schedule, beta_start, 0, 1),
-    FIELD(schedule, beta_end, 0, 1),
+    REAL(vae, scaling_factor, 0, 1000),
+    REAL(schedule, beta_start, 0, 1),
+    REAL(schedule, beta_end, 0, 1),
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -181,6 +282,29 @@ static refine_status check_bounds(const model_config *c, refine_error *err)
 
 static bool is_divisor(int a, int b) { return b % a == 0; }
 
+int model_config_ids(const model_config *c)
+{
+    enum { REFINER = 5, BASE = 6 };
+    return c->unet.add_embed_dim - c->text.projection == BASE * c->unet.id_embed_dim ? BASE
+                                                                                     : REFINER;
+}
+
+/* Absent, or whole. */
+static refine_status check_text_l(const text_config *c, refine_error *err)
+{
+    if (c->layers == 0)
+        return c->width == 0 ? REFINE_OK : fail_unsupported(err, "text_l", "width", c->width);
+    if (c->vocab != MODEL_BASE.text_l.vocab)
+        return fail_unsupported(err, "text_l", "vocab", c->vocab);
+    if (c->context != MODEL_BASE.text_l.context)
+        return fail_unsupported(err, "text_l", "context", c->context);
+    if (c->layers < 2 || c->width < 1 || c->mlp < 1)
+        return fail_unsupported(err, "text_l", "layers", c->layers);
+    if (c->heads < 1 || !is_divisor(c->heads, c->width))
+        return fail_unsupported(err, "text_l", "heads", c->heads);
+    return REFINE_OK;
+}
+
 refine_status model_config_check(const model_config *c, refine_error *err)
 {
     TRY(check_bounds(c, err));
@@ -197,12 +321,13 @@ refine_status model_config_check(const model_config *c, refine_error *err)
         return fail_unsupported(err, "unet", "mid_heads", u->mid_heads);
     if (u->channels[0] % 2 || u->id_embed_dim % 2)
         return fail_unsupported(err, "unet", "id_embed_dim", u->id_embed_dim);
-    if (c->text.projection + 5 * u->id_embed_dim != u->add_embed_dim)
+    if (c->text.projection + model_config_ids(c) * u->id_embed_dim != u->add_embed_dim)
         return fail_unsupported(err, "unet", "add_embed_dim", u->add_embed_dim);
-    if (c->text.width != u->context_dim)
+    if (c->text.width + c->text_l.width != u->context_dim)
         return fail_unsupported(err, "unet", "context_dim", u->context_dim);
     if (!is_divisor(c->text.heads, c->text.width))
         return fail_unsupported(err, "text", "heads", c->text.heads);
+    TRY(check_text_l(&c->text_l, err));
     for (int i = 0; i < c->vae.levels; i++)
         if (!is_divisor(c->vae.groups, c->vae.channels[i]))
             return fail_unsupported(err, "vae", "channels", c->vae.channels[i]);
@@ -228,6 +353,14 @@ static json_t *levels_array(const model_config *c, const array_field *f)
     return a;
 }
 
+/* Its object is made where it is the first member of an optional one. */
+static int set_integer(json_t *root, const int_field *f, int v)
+{
+    if (!json_object_get(root, f->object) && json_object_set_new(root, f->object, json_object()))
+        return -1;
+    return json_object_set_new(json_object_get(root, f->object), f->name, json_integer(v));
+}
+
 static json_t *config_object(const model_config *c)
 {
     static const char *const OBJECTS[] = { "unet", "text", "vae", "schedule" };
@@ -237,8 +370,8 @@ static json_t *config_object(const model_config *c)
     for (size_t i = 0; !bad && i < COUNT(OBJECTS); i++)
         bad |= json_object_set_new(root, OBJECTS[i], json_object());
     for (size_t i = 0; !bad && i < COUNT(FIELDS); i++)
-        bad |= json_object_set_new(json_object_get(root, FIELDS[i].object), FIELDS[i].name,
-                                   json_integer(*int_at(c, FIELDS[i].at)));
+        if (!FIELDS[i].optional || *int_at(c, FIELDS[i].at) != 0)
+            bad |= set_integer(root, &FIELDS[i], *int_at(c, FIELDS[i].at));
     for (size_t i = 0; !bad && i < COUNT(ARRAYS); i++)
         bad |= json_object_set_new(json_object_get(root, ARRAYS[i].object), ARRAYS[i].name,
                                    levels_array(c, &ARRAYS[i]));
@@ -304,9 +437,11 @@ static refine_status parse_levels(model_config *c, json_t *root, refine_error *e
 
 static refine_status parse_root(model_config *c, json_t *root, refine_error *err)
 {
-    for (const int_field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++)
-        TRY(parse_int(json_object_get(json_object_get(root, f->object), f->name), int_at(c, f->at),
-                      f->object, f->name, err));
+    for (const int_field *f = FIELDS; f < FIELDS + COUNT(FIELDS); f++) {
+        json_t *v = json_object_get(json_object_get(root, f->object), f->name);
+        if (v || !f->optional)
+            TRY(parse_int(v, int_at(c, f->at), f->object, f->name, err));
+    }
     for (const real_field *f = REALS; f < REALS + COUNT(REALS); f++) {
         json_t *v = json_object_get(json_object_get(root, f->object), f->name);
         if (!json_is_number(v))

@@ -7,7 +7,7 @@
 #ifndef REFINE_MODEL_CONFIG_H
 #define REFINE_MODEL_CONFIG_H
 
-#include "engine/sampling/schedule.h"
+#include "engine/sampling/noise_schedule.h"
 
 #include <refine/status.h>
 
@@ -34,7 +34,8 @@ typedef struct unet_config {
 typedef struct text_config {
     int vocab, context;       /* 49408, 77 */
     int width, layers, heads; /* 1280, 32, 20 */
-    int mlp, projection;      /* 5120, 1280 */
+    int mlp, projection;      /* 5120, 1280; 0: no pooled state is projected */
+    int quick_gelu;           /* 0: the exact gelu */
 } text_config;
 
 typedef struct vae_config {
@@ -46,15 +47,27 @@ typedef struct vae_config {
     float scaling_factor;     /* 0.13025 */
 } vae_config;
 
+typedef struct prompt_config {
+    int zero_negative; /* an absent negative prompt is zeros, and not an empty prompt's states */
+} prompt_config;
+
+/* The UNet's context is the states of `text_l`, if there is one, beside those of `text`. */
 typedef struct model_config {
     unet_config unet;
-    text_config text;
+    text_config text;   /* OpenCLIP bigG, which also gives the pooled prompt */
+    text_config text_l; /* CLIP ViT-L, of the base; of 0 layers: absent */
+    prompt_config prompt;
     vae_config vae;
     schedule_config schedule;
 } model_config;
 
-extern const model_config MODEL_REFINER; /* the published refiner 1.0 */
-extern const model_config MODEL_TINY;    /* same structure, seconds instead of minutes */
+extern const model_config MODEL_REFINER;   /* the published refiner 1.0 */
+extern const model_config MODEL_BASE;      /* the published base 1.0 */
+extern const model_config MODEL_TINY;      /* the refiner's structure, seconds for minutes */
+extern const model_config MODEL_TINY_BASE; /* the base's, likewise */
+
+/* Micro-conditioning numbers: 5 (with an aesthetic score), or 6 (with a target size). */
+int model_config_ids(const model_config *c);
 
 /* Bounds and divisibility: REFINE_EFORMAT names the first value that is off. */
 refine_status model_config_check(const model_config *c, refine_error *err);

@@ -46,7 +46,7 @@ static float *alloc_floats(size_t a, size_t b, size_t c)
     return mem_calloc(a * b * c, sizeof(float));
 }
 
-static bool take_buffers(pipeline *p)
+static bool take_buffers(phases *p)
 {
     const model_config *c = &p->m->l.config;
     const size_t n = (size_t)p->batch, hw = (size_t)p->h * (size_t)p->w;
@@ -68,7 +68,7 @@ static bool take_buffers(pipeline *p)
            p->latents && p->noise && p->unet_in && p->unet_out && p->moments && p->pixel_rows;
 }
 
-static void set_schedule(pipeline *p, const refine_job *j)
+static void set_schedule(phases *p, const refine_job *j)
 {
     p->first = euler_first(&p->sampler, j->strength, j->denoising_start);
     p->steps = p->sampler.steps - p->first;
@@ -76,7 +76,7 @@ static void set_schedule(pipeline *p, const refine_job *j)
 
 static int cfg_branches(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
 
-static void fill_sinusoids(pipeline *p)
+static void fill_sinusoids(phases *p)
 {
     const int base = p->m->l.config.unet.channels[0];
     for (int n = 0; n < p->batch; n++)
@@ -85,20 +85,20 @@ static void fill_sinusoids(pipeline *p)
                            p->sampler.timestep[p->first + s], base);
 }
 
-refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
-                            refine_error *err)
+refine_status phases_open(phases **out, const model *m, const refine_job *j, int images,
+                          refine_error *err)
 {
     refine_status st;
     *out = NULL;
     TRY(check_job(j, err));
-    if (images < 1 || images > PIPELINE_IMAGES)
+    if (images < 1 || images > IMAGES_MAX)
         return refine_fail(err, REFINE_EINVAL, "between 1 and %d images can go together",
-                           PIPELINE_IMAGES);
+                           IMAGES_MAX);
     if (m->l.config.unet.in_channels != LATENT_CHANNELS)
         return refine_fail(err, REFINE_EFORMAT, "%s: latents of %d channels are not supported",
                            pack_path(m->p), m->l.config.unet.in_channels);
 
-    pipeline *p = mem_calloc(1, sizeof *p);
+    phases *p = mem_calloc(1, sizeof *p);
     if (!p)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     p->m = m;
@@ -135,11 +135,11 @@ refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j,
     return REFINE_OK;
 
 fail:
-    pipeline_close(p);
+    phases_close(p);
     return st;
 }
 
-void pipeline_close(pipeline *p)
+void phases_close(phases *p)
 {
     if (!p)
         return;
@@ -152,7 +152,7 @@ void pipeline_close(pipeline *p)
     mem_free(p);
 }
 
-bool pipeline_fits(const pipeline *p, const refine_job *j)
+bool phases_fits(const phases *p, const refine_job *j)
 {
     return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
            j->steps == p->sampler.steps && cfg_branches(j) == p->branches &&
@@ -162,13 +162,13 @@ bool pipeline_fits(const pipeline *p, const refine_job *j)
 
 /* ---- pixels ---- */
 
-static int rows_from(const pipeline *p, int row)
+static int rows_from(const phases *p, int row)
 {
     return (int)num_min(PIXEL_ROWS, (size_t)(p->height - row));
 }
 
 /* x = u8 / 255 * 2 - 1, as diffusers' VaeImageProcessor rounds it. */
-static void set_pixels(pipeline *p, forward_ctx *r, tensor pixels, const uint8_t *rgb)
+static void set_pixels(phases *p, forward_ctx *r, tensor pixels, const uint8_t *rgb)
 {
     for (int row = 0; row < p->height; row += PIXEL_ROWS) {
         const tensor band = tensor_row_band(pixels, row, rows_from(p, row));
@@ -190,7 +190,7 @@ static uint8_t convert_pixel(float y)
 }
 
 /* Says how many values are not finite. */
-static size_t get_pixels(pipeline *p, forward_ctx *r, tensor pixels, uint8_t *rgb)
+static size_t get_pixels(phases *p, forward_ctx *r, tensor pixels, uint8_t *rgb)
 {
     size_t bad = 0;
     for (int row = 0; row < p->height; row += PIXEL_ROWS) {
@@ -209,7 +209,7 @@ static size_t get_pixels(pipeline *p, forward_ctx *r, tensor pixels, uint8_t *rg
 
 /* ---- phases ---- */
 
-void pipeline_precision(forward_ctx *r, dev *d, dtype type)
+void phases_precision(forward_ctx *r, dev *d, dtype type)
 {
     r->d = d;
     r->act = type;
@@ -217,7 +217,7 @@ void pipeline_precision(forward_ctx *r, dev *d, dtype type)
     r->vae_exp2 = type == DT_F32 ? 0 : VAE_EXP2;
 }
 
-void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb)
+void phases_encode(phases *p, forward_ctx *r, const uint8_t *rgb)
 {
     tensor pixels = scratch_alloc(&r->mem, DT_F32, 1, p->height, p->width, 3);
     tensor moments = scratch_alloc(&r->mem, DT_F32, 1, p->h, p->w, 2 * LATENT_CHANNELS);
@@ -229,8 +229,8 @@ void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb)
     scratch_free(&r->mem, pixels);
 }
 
-refine_status pipeline_set_prompt(pipeline *p, int batch_index, const int ids[TEXT_TOKENS],
-                                  refine_error *err)
+refine_status phases_set_prompt(phases *p, int batch_index, const int ids[TEXT_TOKENS],
+                                refine_error *err)
 {
     float *out = p->embedded + (size_t)batch_index * TEXT_TOKENS * (size_t)p->text.c->width;
     p->eos[batch_index] = text_eos(ids);
@@ -238,7 +238,7 @@ refine_status pipeline_set_prompt(pipeline *p, int batch_index, const int ids[TE
 }
 
 /* The negative half differs in its score alone. */
-static void set_vectors(pipeline *p, const refine_job *jobs)
+static void set_vectors(phases *p, const refine_job *jobs)
 {
     const unet_config *c = p->unet.c;
     for (int n = 0; n < p->batch; n++) {
@@ -252,7 +252,7 @@ static void set_vectors(pipeline *p, const refine_job *jobs)
     }
 }
 
-void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j)
+void phases_text(phases *p, forward_ctx *r, const refine_job *j)
 {
     tensor text = scratch_alloc(&r->mem, DT_F32, p->batch, 1, TEXT_TOKENS, p->text.c->width);
     tensor pooled = scratch_alloc(&r->mem, DT_F32, p->batch, 1, 1, p->text.c->projection);
@@ -269,11 +269,11 @@ void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j)
     scratch_free(&r->mem, text);
 }
 
-int pipeline_passes_of(int batch, int per_pass) { return (batch + per_pass - 1) / per_pass; }
+int phases_passes_of(int batch, int per_pass) { return (batch + per_pass - 1) / per_pass; }
 
-int pipeline_passes(const pipeline *p) { return pipeline_passes_of(p->batch, p->per_pass); }
+int phases_passes(const phases *p) { return phases_passes_of(p->batch, p->per_pass); }
 
-void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass)
+void phases_pass(phases *p, forward_ctx *r, int step, int pass)
 {
     const int first = pass * p->per_pass;
     const int n = (int)num_min((size_t)p->per_pass, (size_t)(p->batch - first));
@@ -289,13 +289,13 @@ void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass)
     scratch_free(&r->mem, x);
 }
 
-float *pipeline_latents(pipeline *p, int image)
+float *phases_latents(phases *p, int image)
 {
     return p->latents + (size_t)image * LATENT_CHANNELS * (size_t)p->h * (size_t)p->w;
 }
 
 /* Latents as the device wants them: NHWC in unet_in, divided by the scaling factor. */
-static void unscale_latents(pipeline *p, const float *latents)
+static void unscale_latents(phases *p, const float *latents)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
     const float scale = p->vae.c->scaling_factor;
@@ -304,11 +304,11 @@ static void unscale_latents(pipeline *p, const float *latents)
             p->unet_in[i * LATENT_CHANNELS + c] = latents[c * hw + i] / scale;
 }
 
-size_t pipeline_decode(pipeline *p, forward_ctx *r, int image, uint8_t *rgb)
+size_t phases_decode(phases *p, forward_ctx *r, int image, uint8_t *rgb)
 {
     size_t bad = 0;
     tensor z = scratch_alloc(&r->mem, DT_F32, 1, p->h, p->w, LATENT_CHANNELS);
-    unscale_latents(p, pipeline_latents(p, image));
+    unscale_latents(p, phases_latents(p, image));
     dev_put(r->d, z.data, p->unet_in, tensor_bytes(z));
     tensor pixels = vae_decode(r, &p->vae, z);
     if (rgb)
@@ -319,11 +319,11 @@ size_t pipeline_decode(pipeline *p, forward_ctx *r, int image, uint8_t *rgb)
 
 /* ---- between the phases ---- */
 
-void pipeline_sample_moments(pipeline *p, int image)
+void phases_sample_moments(phases *p, int image)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
     const float scale = p->vae.c->scaling_factor;
-    float *latents = pipeline_latents(p, image);
+    float *latents = phases_latents(p, image);
     for (size_t c = 0; c < LATENT_CHANNELS; c++)
         for (size_t i = 0; i < hw; i++) {
             const float *m = p->moments + i * 2 * LATENT_CHANNELS;
@@ -333,12 +333,12 @@ void pipeline_sample_moments(pipeline *p, int image)
         }
 }
 
-void pipeline_scale_input(pipeline *p, int step)
+void phases_scale_input(phases *p, int step)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w;
     const float scale = euler_input_scale(&p->sampler, p->first + step);
     for (int n = 0; n < p->batch; n++) {
-        const float *latents = pipeline_latents(p, n / p->branches);
+        const float *latents = phases_latents(p, n / p->branches);
         float *in = p->unet_in + (size_t)n * hw * LATENT_CHANNELS;
         for (size_t c = 0; c < LATENT_CHANNELS; c++)
             for (size_t i = 0; i < hw; i++)
@@ -346,7 +346,7 @@ void pipeline_scale_input(pipeline *p, int step)
     }
 }
 
-void pipeline_advance(pipeline *p, int step, int image, float guidance)
+void phases_advance(phases *p, int step, int image, float guidance)
 {
     const size_t hw = (size_t)p->h * (size_t)p->w, batch_index = hw * LATENT_CHANNELS;
     const float *negative = p->unet_out + (size_t)(image * p->branches) * batch_index;
@@ -361,6 +361,5 @@ void pipeline_advance(pipeline *p, int step, int image, float guidance)
                 eps = negative[at] + guidance * (positive[at] - negative[at]);
             p->noise[c * hw + i] = eps;
         }
-    euler_step(&p->sampler, p->first + step, pipeline_latents(p, image), p->noise, NULL,
-               batch_index);
+    euler_step(&p->sampler, p->first + step, phases_latents(p, image), p->noise, NULL, batch_index);
 }

@@ -12,15 +12,15 @@
  * Between phases everything is on the host: latents are small.  Their order is that of
  * engine/pipeline.c.
  */
-#ifndef REFINE_PIPELINE_H
-#define REFINE_PIPELINE_H
+#ifndef REFINE_PHASES_H
+#define REFINE_PHASES_H
 
 #include "engine/model/conditioning.h"
 #include "engine/model/model.h"
 #include "engine/sampling/euler.h"
 #include <refine/refine.h>
 
-typedef struct pipeline {
+typedef struct phases {
     const model *m;
     text_encoder text; /* the model's parts; the transformers also hold the prompt */
     unet unet;
@@ -50,37 +50,37 @@ typedef struct pipeline {
     int *eos;                  /* items */
 
     tensor table; /* device; between once and the last step */
-} pipeline;
+} phases;
 
-enum { PIPELINE_IMAGES = 64 };
+enum { IMAGES_MAX = 64 };
 
 /* Takes every host buffer; `m` must outlive the pipeline.  `j` is checked: REFINE_EINVAL. */
-refine_status pipeline_open(pipeline **out, const model *m, const refine_job *j, int images,
-                            refine_error *err);
-void pipeline_close(pipeline *p); /* NULL is fine */
+refine_status phases_open(phases **out, const model *m, const refine_job *j, int images,
+                          refine_error *err);
+void phases_close(phases *p); /* NULL is fine */
 
 /* Whether `j` has the shape the pipeline was opened for. */
-bool pipeline_fits(const pipeline *p, const refine_job *j);
+bool phases_fits(const phases *p, const refine_job *j);
 
 /* The device of a run and the types of its activations. */
-void pipeline_precision(forward_ctx *r, dev *d, dtype type);
+void phases_precision(forward_ctx *r, dev *d, dtype type);
 
 /* Passes over the UNet's weights in a step; of so many items, so many a pass. */
-int pipeline_passes(const pipeline *p);
-int pipeline_passes_of(int batch, int per_pass);
+int phases_passes(const phases *p);
+int phases_passes_of(int batch, int per_pass);
 
-void pipeline_encode(pipeline *p, forward_ctx *r, const uint8_t *rgb);
-void pipeline_text(pipeline *p, forward_ctx *r, const refine_job *j); /* one an image; NULL: plan */
-void pipeline_pass(pipeline *p, forward_ctx *r, int step, int pass); /* p->unet_in -> p->unet_out */
+void phases_encode(phases *p, forward_ctx *r, const uint8_t *rgb);
+void phases_text(phases *p, forward_ctx *r, const refine_job *j); /* one an image; NULL: plan */
+void phases_pass(phases *p, forward_ctx *r, int step, int pass);  /* p->unet_in -> p->unet_out */
 /* Says how many values of the image were NaN or infinite. */
-size_t pipeline_decode(pipeline *p, forward_ctx *r, int image, uint8_t *rgb);
+size_t phases_decode(phases *p, forward_ctx *r, int image, uint8_t *rgb);
 
 /* Host mathematics between the phases. */
-refine_status pipeline_set_prompt(pipeline *p, int batch_index, const int ids[TEXT_TOKENS],
-                                  refine_error *err);
-float *pipeline_latents(pipeline *p, int image);
-void pipeline_sample_moments(pipeline *p, int image); /* latents = scale * (mean + std * noise) */
-void pipeline_scale_input(pipeline *p, int step);     /* latents -> unet_in, for every item */
-void pipeline_advance(pipeline *p, int step, int image, float guidance); /* unet_out -> latents */
+refine_status phases_set_prompt(phases *p, int batch_index, const int ids[TEXT_TOKENS],
+                                refine_error *err);
+float *phases_latents(phases *p, int image);
+void phases_sample_moments(phases *p, int image); /* latents = scale * (mean + std * noise) */
+void phases_scale_input(phases *p, int step);     /* latents -> unet_in, for every item */
+void phases_advance(phases *p, int step, int image, float guidance); /* unet_out -> latents */
 
 #endif

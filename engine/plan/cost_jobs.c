@@ -3,7 +3,7 @@
 
 static int half_rounded_up(int v) { return (v + 1) / 2; }
 
-cost_job cost_job_unet(const pipeline *p, int per_pass, dtype stored)
+cost_job cost_job_unet(const phases *p, int per_pass, dtype stored)
 {
     const unet_config *c = &p->m->l.config.unet;
     cost_job j = { .act = p->act, .weights = stored, .levels = c->levels };
@@ -21,7 +21,7 @@ cost_job cost_job_unet(const pipeline *p, int per_pass, dtype stored)
     return j;
 }
 
-cost_job cost_job_text(const pipeline *p, dtype stored)
+cost_job cost_job_text(const phases *p, dtype stored)
 {
     const text_config *c = &p->m->l.config.text;
     return (cost_job){ .act = DT_F32,
@@ -36,7 +36,7 @@ cost_job cost_job_text(const pipeline *p, dtype stored)
 }
 
 /* Its levels go from the image's size down to the latents'. */
-cost_job cost_job_vae(const pipeline *p, dtype pictures, dtype stored)
+cost_job cost_job_vae(const phases *p, dtype pictures, dtype stored)
 {
     const vae_config *c = &p->m->l.config.vae;
     cost_job j = { .act = pictures, .weights = stored, .levels = c->levels };
@@ -48,7 +48,7 @@ cost_job cost_job_vae(const pipeline *p, dtype pictures, dtype stored)
     return j;
 }
 
-cost_job cost_job_vae_attention(const pipeline *p, dtype stored)
+cost_job cost_job_vae_attention(const phases *p, dtype stored)
 {
     const vae_config *c = &p->m->l.config.vae;
     return (cost_job){ .act = DT_F32,

@@ -10,9 +10,9 @@
 #include "engine/plan/cost.h"
 
 /* stored: of the pack's matrices. */
-cost_job cost_job_unet(const pipeline *p, int per_pass, dtype stored);
-cost_job cost_job_text(const pipeline *p, dtype stored);
-cost_job cost_job_vae(const pipeline *p, dtype pictures, dtype stored);
-cost_job cost_job_vae_attention(const pipeline *p, dtype stored);
+cost_job cost_job_unet(const phases *p, int per_pass, dtype stored);
+cost_job cost_job_text(const phases *p, dtype stored);
+cost_job cost_job_vae(const phases *p, dtype pictures, dtype stored);
+cost_job cost_job_vae_attention(const phases *p, dtype stored);
 
 #endif

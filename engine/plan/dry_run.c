@@ -8,7 +8,7 @@
 #include <assert.h>
 
 typedef struct dry_run {
-    pipeline p; /* a copy, which goes the way that is tried */
+    phases p; /* a copy, which goes the way that is tried */
     forward_ctx r;
     recorder rec;
     size_t zone;
@@ -27,7 +27,7 @@ static dry_run *dry_run_open(const dry_run_job *j, dev_work *work, refine_error 
     }
     h->p = *j->p;
     h->zone = j->zone;
-    pipeline_precision(&h->r, d, j->p->act);
+    phases_precision(&h->r, d, j->p->act);
     recorder_open(&h->rec, j->p->m->p, d, work);
     h->r.m = j->p->m;
     h->r.w = &h->rec.w;
@@ -61,21 +61,21 @@ static void open_dry_region(dry_run *h)
 static size_t replay_encoding(dry_run *h)
 {
     open_dry_region(h);
-    pipeline_encode(&h->p, &h->r, NULL);
+    phases_encode(&h->p, &h->r, NULL);
     return h->r.mem.peak;
 }
 
 static size_t replay_decoding(dry_run *h)
 {
     open_dry_region(h);
-    pipeline_decode(&h->p, &h->r, 0, NULL);
+    phases_decode(&h->p, &h->r, 0, NULL);
     return h->r.mem.peak;
 }
 
 static size_t replay_pass(dry_run *h)
 {
     h->r.mem.peak = 0;
-    pipeline_pass(&h->p, &h->r, 0, 0);
+    phases_pass(&h->p, &h->r, 0, 0);
     return h->r.mem.peak;
 }
 
@@ -116,7 +116,7 @@ refine_status dry_run_unet(phase_sizes *out, const dry_run_job *j, unet_way way,
     *out = (phase_sizes){ 0 };
     h->p.per_pass = way.per_pass;
     open_dry_region(h);
-    pipeline_text(&h->p, &h->r, NULL);
+    phases_text(&h->p, &h->r, NULL);
     out->text = h->r.mem.peak;
     out->prompt = scratch_live(&h->r.mem);
     out->unet = replay_twice(h, replay_pass, way.norms_anywhere ? SIZE_MAX : 0);

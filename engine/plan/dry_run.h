@@ -33,7 +33,7 @@ typedef struct phase_sizes {
 
 /* What is replayed, where it is going to run, and the zones behind its blocks. */
 typedef struct dry_run_job {
-    const pipeline *p; /* but for per_pass */
+    const phases *p; /* but for per_pass */
     dev *target;
     size_t zone;
 } dry_run_job;

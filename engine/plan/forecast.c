@@ -41,7 +41,7 @@ static double simulate_segments(const forecast *f, int seg, int last, int visits
 
 static dev_work work_of_step(const forecast *f)
 {
-    const uint64_t passes = (uint64_t)pipeline_passes(f->p);
+    const uint64_t passes = (uint64_t)phases_passes(f->p);
     dev_work sum = { 0 };
     int first, end;
     pack_segment(f->m->p, SEG_UNET, &first, &end);
@@ -76,8 +76,7 @@ static parts predicted_parts(const forecast *f, const simulate_result *r)
     return out;
 }
 
-void forecast_open(forecast *f, plan *pl, const model *m, const pipeline *p,
-                   const refine_options *o)
+void forecast_open(forecast *f, plan *pl, const model *m, const phases *p, const refine_options *o)
 {
     int first, end;
     *f = (forecast){ .plan = pl,
@@ -90,7 +89,7 @@ void forecast_open(forecast *f, plan *pl, const model *m, const pipeline *p,
     if (!f->known)
         return;
     pack_segment(m->p, SEG_UNET, &first, &end);
-    const simulate_result fresh = simulate_fresh(f, first, end, pipeline_passes(p));
+    const simulate_result fresh = simulate_fresh(f, first, end, phases_passes(p));
     f->first_step = fresh.step;
     f->first_parts = predicted_parts(f, &fresh);
     f->step_parts = predicted_parts(f, &pl->predicted);
@@ -298,7 +297,7 @@ void forecast_step(forecast *f, stream *s, int step, double now)
     f->before = read_stream_parts(s);
     f->step = step;
     f->step_began = now;
-    begin_chunks(f, f->first, f->end, pipeline_passes(f->p));
+    begin_chunks(f, f->first, f->end, phases_passes(f->p));
 }
 
 void forecast_step_over(forecast *f, stream *s, double seconds)
@@ -320,7 +319,7 @@ void forecast_step_over(forecast *f, stream *s, double seconds)
     if (f->step == 0)
         update_prediction(f, s);
     f->step++;
-    begin_chunks(f, f->first, f->end, pipeline_passes(f->p));
+    begin_chunks(f, f->first, f->end, phases_passes(f->p));
 }
 
 /* ---- after a run ---- */

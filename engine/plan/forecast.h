@@ -40,7 +40,7 @@ typedef struct slow_step {
 typedef struct forecast {
     plan *plan;
     const model *m;
-    const pipeline *p;
+    const phases *p;
     double disk_limit, copy_limit;
     bool known;                    /* all rates are; else every prediction is 0 */
     double phase[REFINE_FINISHED]; /* predicted seconds */
@@ -58,8 +58,7 @@ typedef struct forecast {
     slow_step slowest;
 } forecast;
 
-void forecast_open(forecast *f, plan *pl, const model *m, const pipeline *p,
-                   const refine_options *o);
+void forecast_open(forecast *f, plan *pl, const model *m, const phases *p, const refine_options *o);
 
 /* Seconds of all phases, opening apart. */
 double forecast_total(const forecast *f);

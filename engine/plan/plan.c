@@ -123,7 +123,7 @@ static simulate_result simulate_unet(simulate_config c, const pack *p, const ref
 
 static int passes_of(const plan_facts *f, unet_way way)
 {
-    return pipeline_passes_of(f->job.p->batch, way.per_pass);
+    return phases_passes_of(f->job.p->batch, way.per_pass);
 }
 
 /* The notes hold the seconds (and the ranking) of the candidate's UNet. */
@@ -157,7 +157,7 @@ static int list_vae_ways(const refine_options *o, vae_way out[N_SPILLS * N_BANDS
     return n;
 }
 
-static int most_per_pass(const pipeline *p, const refine_options *o)
+static int most_per_pass(const phases *p, const refine_options *o)
 {
     return o->per_pass > 0 && o->per_pass < p->batch ? o->per_pass : p->batch;
 }
@@ -350,7 +350,7 @@ static void adopt_evaluation(plan *out, const plan_facts *f, const evaluation *e
 static size_t count_events(const plan *p, const plan_facts *f)
 {
     enum { TRIP = 8, OTHERS = 4096 };
-    const pipeline *pipe = f->job.p;
+    const phases *pipe = f->job.p;
     const size_t step = (size_t)(f->step.end - f->step.first) * (size_t)p->passes;
     return OTHERS + TRIP * ((size_t)n_pack_chunks(f->step.p) * (size_t)(1 + pipe->images) +
                             step * (size_t)pipe->steps);
@@ -440,8 +440,8 @@ static refine_status choose_plan(plan *out, const dry_run_job *job, const refine
     return REFINE_OK;
 }
 
-refine_status plan_make(plan *out, const model *m, const pipeline *p, dev *d,
-                        const refine_options *o, const refine_job *j, refine_error *err)
+refine_status plan_make(plan *out, const model *m, const phases *p, dev *d, const refine_options *o,
+                        const refine_job *j, refine_error *err)
 {
     const size_t n = (size_t)n_pack_chunks(m->p) + 1;
     const dry_run_job job = { .p = p, .target = d, .zone = guard_zone(o->guards) };

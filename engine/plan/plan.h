@@ -39,8 +39,8 @@ typedef struct plan {
 /* `d` is the device that will run; p->per_pass is the opener's to set, to unet.per_pass.
  * REFINE_EBUDGET: the ceilings cannot be met; `out` then describes the smallest run there is and is
  * still to be closed. */
-refine_status plan_make(plan *out, const model *m, const pipeline *p, dev *d,
-                        const refine_options *o, const refine_job *j, refine_error *err);
+refine_status plan_make(plan *out, const model *m, const phases *p, dev *d, const refine_options *o,
+                        const refine_job *j, refine_error *err);
 void plan_close(plan *p); /* a zeroed plan is fine */
 
 /* A step of this plan, were these the rates and the seconds of each chunk. */

@@ -8,10 +8,10 @@
 
 #include <string.h>
 
-static dtype stored_as(const pipeline *p) { return model_quantised(p->m) ? DT_I8G64 : DT_F16; }
+static dtype stored_as(const phases *p) { return model_quantised(p->m) ? DT_I8G64 : DT_F16; }
 
 /* A GPU that has had nothing to do runs at a fraction of its clock, and so does its link. */
-static void warm_up_device(const pipeline *p, dev *target, const refine_options *o,
+static void warm_up_device(const phases *p, dev *target, const refine_options *o,
                            const memory_limits *l, int per_pass)
 {
     const cost_job j = cost_job_unet(p, per_pass, stored_as(p));
@@ -31,7 +31,7 @@ static size_t probe_request(const memory_limits *l, size_t heap)
 }
 
 /* As given, else as probed, and no more than the options allow. */
-static refine_rates find_transfer_rates(const pipeline *p, dev *target, const refine_options *o,
+static refine_rates find_transfer_rates(const phases *p, dev *target, const refine_options *o,
                                         size_t request)
 {
     refine_rates r = o->rates;
@@ -62,13 +62,13 @@ static void fill_missing_rates(refine_rates *r, const refine_rates *by)
 }
 
 /* Of each phase, in its own types and shapes. */
-static void probe_compute(plan_rates *out, const pipeline *p, dev *target, uint64_t device_limit,
+static void probe_compute(plan_rates *out, const phases *p, dev *target, uint64_t device_limit,
                           int per_pass)
 {
     const dtype stored = stored_as(p);
     const bool pictures = p->encodes || p->decodes;
     forward_ctx r;
-    pipeline_precision(&r, target, p->act);
+    phases_precision(&r, target, p->act);
     const struct {
         bool runs;
         refine_rates *into;
@@ -86,8 +86,8 @@ static void probe_compute(plan_rates *out, const pipeline *p, dev *target, uint6
     fill_missing_rates(&out->vae, &out->unet);
 }
 
-plan_rates rates_find(const pipeline *p, dev *target, const refine_options *o,
-                      const memory_limits *l, size_t heap, int per_pass)
+plan_rates rates_find(const phases *p, dev *target, const refine_options *o, const memory_limits *l,
+                      size_t heap, int per_pass)
 {
     warm_up_device(p, target, o, l, per_pass);
     const refine_rates r = find_transfer_rates(p, target, o, probe_request(l, heap));

@@ -15,8 +15,8 @@ typedef struct plan_rates {
 
 /* Rates that are given are not probed, nor those whose probe would not fit the limits, with `heap`
  * bytes of the host taken.  per_pass: inputs that share a pass of the UNet, at most. */
-plan_rates rates_find(const pipeline *p, dev *target, const refine_options *o,
-                      const memory_limits *l, size_t heap, int per_pass);
+plan_rates rates_find(const phases *p, dev *target, const refine_options *o, const memory_limits *l,
+                      size_t heap, int per_pass);
 
 /* Seconds of a use of each chunk of the pack with that work. */
 void rates_apply(double *seconds, const plan_rates *r, const pack *p, const dev_work *work);

@@ -9,14 +9,14 @@ size_t ring_size_smallest(const pack *p, size_t inside)
     return num_align(stream_ring_min(p, inside), SCRATCH_ALIGN);
 }
 
-static bool needs_transfer(const pipeline *p, uint32_t seg)
+static bool needs_transfer(const phases *p, uint32_t seg)
 {
     return seg != SEG_VECTORS && seg != SEG_TOKENS && (seg != SEG_VAE_ENCODE || p->encodes) &&
            (seg != SEG_VAE_DECODE || p->decodes);
 }
 
 /* More than everything that ever travels is of no use. */
-static size_t useful_ring(const pipeline *pipe, const bool *resident)
+static size_t useful_ring(const phases *pipe, const bool *resident)
 {
     const pack *p = pipe->m->p;
     size_t sum = stream_span(pack_biggest(p));
@@ -26,7 +26,7 @@ static size_t useful_ring(const pipeline *pipe, const bool *resident)
     return num_align(sum, SCRATCH_ALIGN);
 }
 
-size_t ring_size_fit(const pipeline *p, const refine_options *o, size_t wish, size_t smallest,
+size_t ring_size_fit(const phases *p, const refine_options *o, size_t wish, size_t smallest,
                      const bool *resident)
 {
     const size_t asked = o->ring_bytes ? (size_t)o->ring_bytes : wish;

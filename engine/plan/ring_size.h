@@ -13,7 +13,7 @@ size_t ring_size_smallest(const pack *p, size_t inside);
 
 /* The ring that is asked for (refine_options.ring_bytes), else `wish`, as far as it is of use.
  * resident: per chunk, those that do not travel; NULL: none. */
-size_t ring_size_fit(const pipeline *p, const refine_options *o, size_t wish, size_t smallest,
+size_t ring_size_fit(const phases *p, const refine_options *o, size_t wish, size_t smallest,
                      const bool *resident);
 
 /* Chunks of a matrix that are multiplied together: as many as the device takes (`most`), and the

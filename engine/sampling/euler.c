@@ -97,7 +97,7 @@ refine_status euler_open(euler *s, const schedule_config *c, int steps)
     *s = (euler){ .steps = steps,
                   .train_steps = c->train_steps,
                   .prediction = c->prediction,
-                  .ancestral = c->ancestral };
+                  .ancestral = c->sampler == SAMPLER_EULER_ANCESTRAL };
     for (int i = 0; i < steps; i++)
         s->timestep[i] = timestep_at(c, steps, i);
     fill_sigmas(s, c);

@@ -7,9 +7,10 @@
 #ifndef REFINE_EULER_H
 #define REFINE_EULER_H
 
-#include "engine/sampling/schedule.h"
+#include "engine/sampling/noise_schedule.h"
 #include <refine/status.h>
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { EULER_STEPS_MAX = 1000 };

@@ -22,7 +22,7 @@ enum { SLOTS = 8, N_BUDGETS = sizeof BUDGETS / sizeof BUDGETS[0] };
 
 typedef struct policy_bench {
     model m;
-    pipeline *p;
+    phases *p;
     plan plan;
     dev *d;
     step_chunks chunks;
@@ -89,7 +89,7 @@ static refine_status make_policy_plan(policy_bench *b, const char *path, int siz
     j.width = j.height = size;
     j.rgb_in = j.rgb_out = &pixels;
     if (st == REFINE_OK)
-        st = pipeline_open(&b->p, &b->m, &j, 1, err);
+        st = phases_open(&b->p, &b->m, &j, 1, err);
     if (st != REFINE_OK)
         return st;
     b->d = dev_open_cpu(&d, err);
@@ -106,7 +106,7 @@ static bool set_simulation(policy_bench *b, double link, double disk)
 {
     b->resident = mem_calloc((size_t)n_pack_chunks(b->m.p), sizeof *b->resident);
     b->c = (simulate_config){ .p = b->m.p,
-                              .passes = pipeline_passes(b->p),
+                              .passes = phases_passes(b->p),
                               .seconds = b->plan.seconds,
                               .resident = b->resident,
                               .ring_bytes = RING,
@@ -123,7 +123,7 @@ static void close_policy_bench(policy_bench *b)
     mem_free(b->resident);
     plan_close(&b->plan);
     dev_close(b->d);
-    pipeline_close(b->p);
+    phases_close(b->p);
     model_close(&b->m);
 }
 

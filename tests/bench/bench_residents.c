@@ -47,7 +47,7 @@ typedef struct residents_way {
 
 typedef struct residents_bench {
     model m;
-    pipeline *p;
+    phases *p;
     plan plan;
     dev *d;
     char *arena;
@@ -79,14 +79,14 @@ static refine_status open_parts(residents_bench *b, const char *path, int size, 
     j.width = j.height = size;
     j.latents_in = j.latents_out = &latents;
     if (st == REFINE_OK)
-        st = pipeline_open(&b->p, &b->m, &j, 1, err);
+        st = phases_open(&b->p, &b->m, &j, 1, err);
     if (st != REFINE_OK)
         return st;
     b->d = dev_open_cpu(&d, err);
     if (!b->d)
         return REFINE_EDEVICE;
     b->p->act = type;
-    pipeline_precision(&b->r, b->d, type);
+    phases_precision(&b->r, b->d, type);
     st = plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
     b->p->per_pass = b->plan.unet.per_pass;
     b->chunks = (step_chunks){ .p = b->m.p, .work = b->plan.work };
@@ -96,7 +96,7 @@ static refine_status open_parts(residents_bench *b, const char *path, int size, 
 
 static size_t budget_bytes(const residents_bench *b, double share)
 {
-    return (size_t)(share * (double)b->plan.step_bytes / pipeline_passes(b->p));
+    return (size_t)(share * (double)b->plan.step_bytes / phases_passes(b->p));
 }
 
 /* The plan's arena and room for residents behind it. */
@@ -140,7 +140,7 @@ static void close_residents_bench(residents_bench *b)
         dev_free(b->d, b->arena, b->arena_bytes, DEV_VRAM);
     plan_close(&b->plan);
     dev_close(b->d);
-    pipeline_close(b->p);
+    phases_close(b->p);
     model_close(&b->m);
 }
 
@@ -157,7 +157,7 @@ static refine_status start_stream(stream **out, const residents_bench *b, const 
                                   refine_error *err)
 {
     const stream_pass passes[] = { pass_of(b, SEG_TEXT, 1), pass_of(b, SEG_ONCE, 1),
-                                   pass_of(b, SEG_UNET, (1 + b->steps) * pipeline_passes(b->p)) };
+                                   pass_of(b, SEG_UNET, (1 + b->steps) * phases_passes(b->p)) };
     char *ring = b->arena + arena_ring_at(&b->plan.arena);
     const stream_config c = { .d = b->d,
                               .p = b->m.p,
@@ -178,8 +178,8 @@ static refine_status start_stream(stream **out, const residents_bench *b, const 
 static double compute_step(residents_bench *b)
 {
     const double t = clock_seconds();
-    for (int pass = 0; pass < pipeline_passes(b->p); pass++)
-        pipeline_pass(b->p, &b->r, 0, pass);
+    for (int pass = 0; pass < phases_passes(b->p); pass++)
+        phases_pass(b->p, &b->r, 0, pass);
     return clock_seconds() - t;
 }
 
@@ -193,7 +193,7 @@ static refine_status try_way(residents_bench *b, residents_way *w, refine_error 
     b->r.w = stream_weights(s);
     scratch_open(&b->r.mem, b->d, b->arena + before_region, b->plan.arena.region,
                  b->plan.arena.zone);
-    pipeline_text(b->p, &b->r, NULL);
+    phases_text(b->p, &b->r, NULL);
     (void)compute_step(b); /* brings the residents */
     for (int i = 0; i < b->steps && w->n < SAMPLES; i++)
         w->step[w->n++] = compute_step(b);
@@ -230,7 +230,7 @@ static simulate_result simulate_way(const residents_bench *b, const residents_wa
     const simulate_config c = { .p = b->m.p,
                                 .first = b->chunks.first,
                                 .end = b->chunks.end,
-                                .passes = pipeline_passes(b->p),
+                                .passes = phases_passes(b->p),
                                 .seconds = b->seconds,
                                 .resident = w->resident,
                                 .ring_bytes = b->plan.arena.ring,

@@ -218,7 +218,7 @@ static euler open_sampler_kind(size_t kind, int steps)
     euler s;
     c.spacing = KINDS[kind].spacing;
     c.prediction = KINDS[kind].prediction;
-    c.ancestral = KINDS[kind].ancestral;
+    c.sampler = KINDS[kind].ancestral ? SAMPLER_EULER_ANCESTRAL : SAMPLER_EULER;
     cr_assert_eq(euler_open(&s, &c, steps), REFINE_OK);
     return s;
 }

@@ -56,7 +56,7 @@ struct golden_rig {
     gold *g;
     model m;
     dev *d;
-    pipeline *p;
+    phases *p;
     plan plan;
     char *arena, *region;
     shelf shelf;
@@ -251,8 +251,8 @@ static void golden_rig_open(golden_rig *k, const char *name, const char *flow, b
     cr_assert_not_null(k->d, "%s", err.text);
     take_pictures(k);
     k->job = golden_job(k, flow);
-    cr_assert_eq(pipeline_open(&k->p, &k->m, &k->job, 1, &err), REFINE_OK, "%s", err.text);
-    pipeline_precision(&k->r, k->d, compute);
+    cr_assert_eq(phases_open(&k->p, &k->m, &k->job, 1, &err), REFINE_OK, "%s", err.text);
+    phases_precision(&k->r, k->d, compute);
     k->p->act = k->r.act;
     take_plan(k);
     load_golden_vectors(k);
@@ -271,7 +271,7 @@ static void golden_rig_close(golden_rig *k)
     empty_shelf(k);
     dev_free(k->d, k->arena, k->plan.arena.bytes, DEV_VRAM);
     plan_close(&k->plan);
-    pipeline_close(k->p);
+    phases_close(k->p);
     dev_close(k->d);
     model_close(&k->m);
     gold_close(k->g);
@@ -371,7 +371,7 @@ static void set_prompts(golden_rig *k)
         int ids[TEXT_TOKENS];
         for (int i = 0; i < TEXT_TOKENS; i++)
             ids[i] = (int)v[half * TEXT_TOKENS + i];
-        cr_assert_eq(pipeline_set_prompt(k->p, half, ids, &err), REFINE_OK, "%s", err.text);
+        cr_assert_eq(phases_set_prompt(k->p, half, ids, &err), REFINE_OK, "%s", err.text);
     }
 }
 
@@ -406,23 +406,23 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     golden_rig_open(&k, name, "img2img", reference, compute);
     k.r.layer_output = compare_golden_output;
     fresh_region(&k);
-    pipeline_encode(k.p, &k.r, k.rgb_in);
+    phases_encode(k.p, &k.r, k.rgb_in);
 
     fresh_region(&k);
     set_prompts(&k);
-    pipeline_text(k.p, &k.r, &k.job);
+    phases_text(k.p, &k.r, &k.job);
     golden_latents(&k, "img2img.latents.init");
-    pipeline_scale_input(k.p, 0);
-    pipeline_pass(k.p, &k.r, 0, 0);
+    phases_scale_input(k.p, 0);
+    phases_pass(k.p, &k.r, 0, 0);
     device_is_fine(&k);
-    pipeline_advance(k.p, 0, 0, k.job.guidance);
+    phases_advance(k.p, 0, 0, k.job.guidance);
     expect_golden_error(&k, "img2img.step.0.eps",
                         planes_error(&k, "img2img.step.0.eps", k.p->noise), k.allowed.guided);
 
     fresh_region(&k);
     snprintf(last, sizeof last, "img2img.step.%d.latents", k.p->steps - 1);
     golden_latents(&k, last);
-    pipeline_decode(k.p, &k.r, 0, k.rgb_out);
+    phases_decode(k.p, &k.r, 0, k.rgb_out);
     device_is_fine(&k);
     cr_expect_leq(grey_levels_apart(&k, "img2img"), k.allowed.grey);
 
@@ -481,11 +481,11 @@ static void init_golden_latents(golden_rig *k)
     }
     rng_open(&g, RNG_TORCH, k->job.seed);
     fresh_region(k);
-    pipeline_encode(k->p, &k->r, k->rgb_in);
+    phases_encode(k->p, &k->r, k->rgb_in);
     device_is_fine(k);
     rng_randn(&g, k->p->noise, n);
     noise_is_torchs(k, "img2img.noise.posterior");
-    pipeline_sample_moments(k->p, 0);
+    phases_sample_moments(k->p, 0);
     rng_randn(&g, k->p->noise, n);
     noise_is_torchs(k, "img2img.noise.init");
     euler_add_noise(&k->p->sampler, k->p->first, k->p->latents, k->p->noise, n);
@@ -514,18 +514,18 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
     worst = planes_error(&k, init, k.p->latents);
     fresh_region(&k);
     set_prompts(&k);
-    pipeline_text(k.p, &k.r, &k.job);
+    phases_text(k.p, &k.r, &k.job);
     for (int i = 0; i < k.p->steps; i++) {
-        pipeline_scale_input(k.p, i);
-        pipeline_pass(k.p, &k.r, i, 0);
+        phases_scale_input(k.p, i);
+        phases_pass(k.p, &k.r, i, 0);
         device_is_fine(&k);
-        pipeline_advance(k.p, i, 0, k.job.guidance);
+        phases_advance(k.p, i, 0, k.job.guidance);
         worst = fmax(worst, step_latents_error(&k, flow, i));
     }
     snprintf(past, sizeof past, "%s.step.%d.latents", flow, k.p->steps);
     cr_expect_null(gold_find(k.g, past), "diffusers runs more steps");
     fresh_region(&k);
-    pipeline_decode(k.p, &k.r, 0, k.rgb_out);
+    phases_decode(k.p, &k.r, 0, k.rgb_out);
     device_is_fine(&k);
 
     const int grey = grey_levels_apart(&k, flow);

@@ -19,13 +19,13 @@ void planned_job_open(planned_job *j)
     job.rgb_in = job.rgb_out = &pixels;
     *j = (planned_job){ .d = field_cpu(DT_F32, 1) };
     cr_assert_eq(model_open(&j->m, pack_file, &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(pipeline_open(&j->p, &j->m, &job, 1, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(phases_open(&j->p, &j->m, &job, 1, &err), REFINE_OK, "%s", err.text);
     j->p->act = DT_F32;
 }
 
 void planned_job_close(planned_job *j)
 {
-    pipeline_close(j->p);
+    phases_close(j->p);
     model_close(&j->m);
     dev_close(j->d);
 }

@@ -6,7 +6,7 @@
 
 typedef struct planned_job {
     model m;
-    pipeline *p;
+    phases *p;
     dev *d;
 } planned_job;
 
