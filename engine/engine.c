@@ -84,11 +84,10 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     return REFINE_OK;
 }
 
-/* Vectors go to the device one chunk at a time; the text tower's positions stay here too. */
+/* Vectors go to the device one chunk at a time; the text towers' positions stay here too. */
 static refine_status load_vectors(refine_engine *e, refine_error *err)
 {
     const pack *p = e->m.p;
-    const pack_tensor *positions = model_tensor(&e->m, e->p->text.positions);
     refine_status st = REFINE_OK;
     size_t biggest = 0, at = 0;
     int first, end;
@@ -104,8 +103,7 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
         const size_t bytes = pack_chunk_at(p, i)->bytes;
         TRY_OR(out, pack_read_chunk(p, i, host, err));
         dev_put(e->d, e->r.vectors + at, host, bytes);
-        if ((int)positions->first_chunk == i)
-            memcpy(e->p->positions, host + positions->at, (size_t)positions->c_in * sizeof(float));
+        phases_keep_vectors(e->p, i, host);
         at += num_align(bytes, PACK_VECTOR_ALIGN);
     }
 out:

@@ -1,6 +1,8 @@
-/* engine/pipeline.c -- SDEdit, and the second half of an ensemble of experts.
+/* engine/pipeline.c -- text to image, SDEdit, and either half of an ensemble of experts.
  *
- *     z = VAE(image) + sigma[first] noise          or the latents given, with the noise of a base
+ *     z = VAE(image) + sigma[first] noise          SDEdit
+ *       = the latents given                        with the noise that a base left in them
+ *       = init noise                               text to image
  *     c = text(prompt), uncond = text(negative)
  *     for each step:
  *         e = UNet(z / sqrt(sigma^2 + 1), c), likewise uncond
@@ -39,20 +41,44 @@ static void begin_region(pipeline_context *c, size_t peak)
 
 /* ---- prompts ---- */
 
+/* What each encoder reads; the pooling one has prompts of its own where they are given. */
+static const char *prompt_of(const refine_job *j, bool negative, bool pooling)
+{
+    const char *first = negative ? j->negative : j->prompt;
+    const char *second = negative ? j->negative_2 : j->prompt_2;
+    if (pooling && second && *second)
+        return second;
+    return first ? first : "";
+}
+
+/* As tokenizer and tokenizer_2 of diffusers: they differ in their padding, and in "!". */
+static refine_status tokenize_prompt(pipeline_context *c, const refine_job *j, prompt_encoder *e,
+                                     bool negative, int batch_index, int *count, refine_error *err)
+{
+    const bool pooling = e == phases_pooling(c->p);
+    const char *text = prompt_of(j, negative, pooling);
+    const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
+                                      : pooling                            ? TOKENIZER_DIFFUSERS
+                                                                           : TOKENIZER_PLAIN;
+    int ids[TEXT_TOKENS];
+    TRY(tokenizer_encode(c->tok, text, strlen(text), flavour,
+                         pooling ? TOKENIZER_PAD : TOKENIZER_END, ids, count, err));
+    return phases_set_prompt(c->p, e, batch_index, ids, err);
+}
+
 /* [negative, prompt], or the prompt alone without guidance. */
 static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, int image,
                                       refine_error *err)
 {
-    const char *prompts[2] = { j->negative ? j->negative : "", j->prompt ? j->prompt : "" };
-    const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
-                                                                           : TOKENIZER_DIFFUSERS;
-    const int branches = c->p->branches;
-    int ids[TEXT_TOKENS], counts[2] = { 0, 0 };
+    phases *p = c->p;
+    int counts[2] = { 0, 0 };
 
-    for (int i = 2 - branches; i < 2; i++) {
-        TRY(tokenizer_encode(c->tok, prompts[i], strlen(prompts[i]), flavour, ids, &counts[i],
-                             err));
-        TRY(phases_set_prompt(c->p, image * branches + i - (2 - branches), ids, err));
+    for (int branch = 0; branch < p->branches; branch++) {
+        const bool negative = branch + 1 < p->branches;
+        const int at = image * p->branches + branch;
+        for (int i = 0; i < p->n_encoders; i++)
+            TRY(tokenize_prompt(c, j, &p->encoder[i], negative, at, &counts[!negative], err));
+        p->zeroed[at] = negative && !j->negative && p->zeros;
     }
     if (image == 0) {
         c->negative_tokens = counts[0];
@@ -65,11 +91,14 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
 static void check_embeddings(const pipeline_context *c)
 {
     const phases *p = c->p;
-    const size_t states = (size_t)p->branches * TEXT_TOKENS * (size_t)p->text.c->width;
-    const size_t pooled = (size_t)p->branches * (size_t)p->text.c->projection;
+    const size_t pooled = (size_t)p->branches * (size_t)p->m->l.config.text.projection;
     for (int i = 0; i < p->images; i++) {
-        observer_check(c->o, "the text encoder's result", i, p->embedded + (size_t)i * states,
-                       states, NULL);
+        for (int k = 0; k < p->n_encoders; k++) {
+            const prompt_encoder *e = &p->encoder[k];
+            const size_t states = (size_t)p->branches * TEXT_TOKENS * (size_t)e->text.c->width;
+            observer_check(c->o, "the text encoder's result", i, e->embedded + (size_t)i * states,
+                           states, NULL);
+        }
         observer_check(c->o, "the pooled prompt", i, p->pooled + (size_t)i * pooled, pooled, NULL);
     }
 }
@@ -88,7 +117,7 @@ static refine_status encode_prompts(pipeline_context *c, const refine_job *jobs,
 /* ---- images to latents ---- */
 
 /* Into the image's latents. */
-static refine_status encode_image(pipeline_context *c, const refine_job *j, int image, rng *g,
+static refine_status encode_image(pipeline_context *c, const refine_job *j, int image,
                                   refine_error *err)
 {
     phases *p = c->p;
@@ -98,7 +127,7 @@ static refine_status encode_image(pipeline_context *c, const refine_job *j, int 
     phases_encode(p, c->r, j->rgb_in);
     observer_check(c->o, "the encoded image", image, p->moments, 2 * n, NULL);
     TRY(dev_result(c->r->d, err));
-    rng_randn(g, p->noise, n);
+    rng_randn(&p->generator[image], p->noise, n);
     phases_sample_moments(p, image);
     return REFINE_OK;
 }
@@ -110,15 +139,21 @@ static refine_status start_latents(pipeline_context *c, const refine_job *j, int
     phases *p = c->p;
     const size_t n = latent_values(p);
     float *latents = phases_latents(p, image);
-    rng g;
+    rng *g = &p->generator[image];
 
-    rng_open(&g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
+    rng_open(g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
+    if (p->from_noise) {
+        rng_randn(g, latents, n);
+        for (size_t i = 0; i < n; i++)
+            latents[i] *= p->sampler.init_noise;
+        return REFINE_OK;
+    }
     if (j->rgb_in)
-        TRY(encode_image(c, j, image, &g, err));
+        TRY(encode_image(c, j, image, err));
     else
         memcpy(latents, j->latents_in, n * sizeof *latents);
     if (!(j->denoising_start > 0)) {
-        rng_randn(&g, p->noise, n);
+        rng_randn(g, p->noise, n);
         euler_add_noise(&p->sampler, p->first, latents, p->noise, n);
     }
     return REFINE_OK;

@@ -5,12 +5,12 @@
 
 #include <string.h>
 
-void conditioning_vector(const unet_config *c, float *out, const float *pooled,
-                         const float ids[MICRO_IDS])
+void conditioning_vector(const unet_config *c, float *out, const float *pooled, const float *ids,
+                         int n_ids)
 {
-    const int n_pooled = c->add_embed_dim - MICRO_IDS * c->id_embed_dim;
+    const int n_pooled = c->add_embed_dim - n_ids * c->id_embed_dim;
     memcpy(out, pooled, (size_t)n_pooled * sizeof *out);
-    for (int i = 0; i < MICRO_IDS; i++)
+    for (int i = 0; i < n_ids; i++)
         embed_sinusoid(out + n_pooled + i * c->id_embed_dim, ids[i], c->id_embed_dim);
 }
 

@@ -13,11 +13,13 @@
 
 #include "engine/model/unet.h"
 
-enum { MICRO_IDS = 5 }; /* height, width, crop top, crop left, aesthetic score */
+/* Height and width before any crop, top and left of the crop; then the refiner's aesthetic score,
+ * or the base's target height and width. */
+enum { MICRO_IDS_MAX = 6 };
 
-/* [pooled | sinusoids of ids], add_embed_dim floats. */
+/* [pooled | sinusoids of the ids], add_embed_dim floats. */
 void conditioning_vector(const unet_config *c, float *out, const float *pooled,
-                         const float ids[MICRO_IDS]);
+                         const float *ids, int n_ids);
 
 /* vectors: host, n * add_embed_dim floats.  sinusoids: host, n times the same `steps` rows of
  * channels[0] floats.  Returns the table, F32 (n,1,steps,emb_channels), taken from scratch;

@@ -21,6 +21,8 @@ static refine_status declare_model(model *m, const model_config *config)
     weight_builder b = weight_list_begin(&m->l, config);
     const model_config *c = &m->l.config;
 
+    if (c->text_l.layers)
+        text_declare(&b, &m->text_l, "text_l", &c->text_l);
     text_declare(&b, &m->text, "text", &c->text);
     vae_declare_encoder(&b, &m->vae, &c->vae);
     unet_declare(&b, &m->unet, &c->unet);

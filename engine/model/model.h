@@ -15,7 +15,7 @@
 typedef struct model {
     pack *p;       /* owned */
     weight_list l; /* owned */
-    text_encoder text;
+    text_encoder text, text_l; /* the latter of a base alone */
     unet unet;
     vae vae;
     char source_name[256];

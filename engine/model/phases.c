@@ -1,7 +1,7 @@
 /* engine/model/phases.c -- the phases of one image.
  *
- * Reference: diffusers StableDiffusionXLImg2ImgPipeline.__call__ with
- * requires_aesthetics_score; order of the halves is [negative, positive].
+ * Reference: diffusers StableDiffusionXLPipeline and StableDiffusionXLImg2ImgPipeline.__call__, the
+ * latter also with requires_aesthetics_score; the CFG branches are [negative, positive].
  */
 #include "engine/model/phases.h"
 
@@ -18,6 +18,17 @@ enum { SIDE_MAX = 16384, PIXEL_ROWS = 8 };
 
 /* ---- opening ---- */
 
+static bool has_bad_size(const refine_job *j)
+{
+    enum { SIZE_LIMIT = 65536 };
+    const int sizes[] = { j->original_width, j->original_height, j->crop_left,
+                          j->crop_top,       j->target_width,    j->target_height };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        if (sizes[i] < 0 || sizes[i] > SIZE_LIMIT)
+            return true;
+    return false;
+}
+
 static refine_status check_job(const refine_job *j, refine_error *err)
 {
     const char *bad = NULL;
@@ -25,7 +36,7 @@ static refine_status check_job(const refine_job *j, refine_error *err)
         bad = "width and height must be between 64 and 16384";
     else if (j->width % VAE_SCALE || j->height % VAE_SCALE)
         bad = "width and height must be multiples of 8";
-    else if (!j->rgb_in == !j->latents_in)
+    else if (j->rgb_in && j->latents_in)
         bad = "give either pixels or latents";
     else if (!j->rgb_out && !j->latents_out)
         bad = "neither pixels nor latents are wanted";
@@ -35,6 +46,12 @@ static refine_status check_job(const refine_job *j, refine_error *err)
         bad = "strength must be between 0 and 1";
     else if (!(j->denoising_start >= 0 && j->denoising_start < 1))
         bad = "denoising start must be between 0 and 1";
+    else if (!(j->denoising_end >= 0 && j->denoising_end < 1))
+        bad = "denoising end must be between 0 and 1";
+    else if (j->denoising_start > 0 && !j->latents_in)
+        bad = "a denoising start needs latents";
+    else if (has_bad_size(j))
+        bad = "original and target sizes and crops must be between 0 and 65536";
     else if (!isfinite(j->guidance) || !isfinite(j->aesthetic_score) ||
              !isfinite(j->negative_aesthetic_score))
         bad = "guidance and scores must be finite numbers";
@@ -50,10 +67,24 @@ static bool take_buffers(phases *p)
 {
     const model_config *c = &p->m->l.config;
     const size_t n = (size_t)p->batch, hw = (size_t)p->h * (size_t)p->w;
-    const size_t steps = (size_t)p->steps, width = (size_t)c->text.width;
+    const size_t steps = (size_t)p->steps;
+    bool taken = true;
 
-    p->positions = alloc_floats(TEXT_TOKENS, width, 1);
-    p->embedded = alloc_floats(n, TEXT_TOKENS, width);
+    for (int i = 0; i < p->n_encoders; i++) {
+        prompt_encoder *e = &p->encoder[i];
+        const size_t width = (size_t)e->text.c->width;
+        e->positions = alloc_floats(TEXT_TOKENS, width, 1);
+        e->embedded = alloc_floats(n, TEXT_TOKENS, width);
+        taken = taken && e->positions && e->embedded;
+    }
+    if (c->prompt.zero_negative) {
+        p->zeros = alloc_floats(TEXT_TOKENS, (size_t)c->unet.context_dim, 1);
+        taken = taken && p->zeros;
+    }
+    if (p->sampler.ancestral) {
+        p->drawn = alloc_floats(LATENT_CHANNELS, hw, 1);
+        taken = taken && p->drawn;
+    }
     p->pooled = alloc_floats(n, (size_t)c->text.projection, 1);
     p->vectors = alloc_floats(n, (size_t)c->unet.add_embed_dim, 1);
     p->sinusoids = alloc_floats(n, steps, (size_t)c->unet.channels[0]);
@@ -64,14 +95,31 @@ static bool take_buffers(phases *p)
     p->moments = alloc_floats(hw, 2 * LATENT_CHANNELS, 1);
     p->pixel_rows = alloc_floats(PIXEL_ROWS, (size_t)p->width, 3);
     p->eos = mem_calloc(n, sizeof *p->eos);
-    return p->eos && p->positions && p->embedded && p->pooled && p->vectors && p->sinusoids &&
-           p->latents && p->noise && p->unet_in && p->unet_out && p->moments && p->pixel_rows;
+    p->zeroed = mem_calloc(n, sizeof *p->zeroed);
+    p->generator = mem_calloc((size_t)p->images, sizeof *p->generator);
+    return taken && p->eos && p->zeroed && p->generator && p->pooled && p->vectors &&
+           p->sinusoids && p->latents && p->noise && p->unet_in && p->unet_out && p->moments &&
+           p->pixel_rows;
+}
+
+static bool starts_from_noise(const refine_job *j) { return !j->rgb_in && !j->latents_in; }
+
+static int first_step(const euler *s, const refine_job *j)
+{
+    return starts_from_noise(j) ? 0 : euler_first(s, j->strength, j->denoising_start);
 }
 
 static void set_schedule(phases *p, const refine_job *j)
 {
-    p->first = euler_first(&p->sampler, j->strength, j->denoising_start);
-    p->steps = p->sampler.steps - p->first;
+    p->first = first_step(&p->sampler, j);
+    p->steps = euler_end(&p->sampler, j->denoising_end) - p->first;
+}
+
+static void set_encoders(phases *p, const model *m)
+{
+    if (m->l.config.text_l.layers)
+        p->encoder[p->n_encoders++].text = m->text_l;
+    p->encoder[p->n_encoders++].text = m->text;
 }
 
 static int cfg_branches(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
@@ -98,6 +146,11 @@ refine_status phases_open(phases **out, const model *m, const refine_job *j, int
         return refine_fail(err, REFINE_EFORMAT, "%s: latents of %d channels are not supported",
                            pack_path(m->p), m->l.config.unet.in_channels);
 
+    if (starts_from_noise(j) && model_config_ids(&m->l.config) != MICRO_IDS_MAX)
+        return refine_fail(err, REFINE_EINVAL,
+                           "%s: a refiner needs an image, or the latents of a base model",
+                           pack_path(m->p));
+
     phases *p = mem_calloc(1, sizeof *p);
     if (!p)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
@@ -111,6 +164,7 @@ refine_status phases_open(phases **out, const model *m, const refine_job *j, int
     p->batch = p->per_pass = images * p->branches;
     p->encodes = j->rgb_in != NULL;
     p->decodes = j->rgb_out != NULL;
+    p->from_noise = starts_from_noise(j);
     st = euler_open(&p->sampler, &m->l.config.schedule, j->steps);
     if (st != REFINE_OK) {
         refine_fail(err, st, "a schedule of %d steps is not supported", j->steps);
@@ -123,7 +177,7 @@ refine_status phases_open(phases **out, const model *m, const refine_job *j, int
                          j->strength, j->steps);
         goto fail;
     }
-    p->text = m->text;
+    set_encoders(p, m);
     p->unet = m->unet;
     p->vae = m->vae;
     if (!take_buffers(p)) {
@@ -143,12 +197,18 @@ void phases_close(phases *p)
 {
     if (!p)
         return;
-    float *const buffers[] = { p->positions, p->embedded, p->pooled,    p->vectors,
-                               p->sinusoids, p->latents,  p->noise,     p->unet_in,
-                               p->unet_out,  p->moments,  p->pixel_rows };
+    float *const buffers[] = { p->pooled,   p->zeros,   p->vectors,   p->sinusoids,
+                               p->latents,  p->noise,   p->drawn,     p->unet_in,
+                               p->unet_out, p->moments, p->pixel_rows };
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
         mem_free(buffers[i]);
+    for (int i = 0; i < p->n_encoders; i++) {
+        mem_free(p->encoder[i].positions);
+        mem_free(p->encoder[i].embedded);
+    }
     mem_free(p->eos);
+    mem_free(p->zeroed);
+    mem_free(p->generator);
     mem_free(p);
 }
 
@@ -156,8 +216,10 @@ bool phases_fits(const phases *p, const refine_job *j)
 {
     return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
            j->steps == p->sampler.steps && cfg_branches(j) == p->branches &&
-           euler_first(&p->sampler, j->strength, j->denoising_start) == p->first &&
-           (j->rgb_in != NULL) == p->encodes && (j->rgb_out != NULL) == p->decodes;
+           first_step(&p->sampler, j) == p->first &&
+           euler_end(&p->sampler, j->denoising_end) == p->first + p->steps &&
+           starts_from_noise(j) == p->from_noise && (j->rgb_in != NULL) == p->encodes &&
+           (j->rgb_out != NULL) == p->decodes;
 }
 
 /* ---- pixels ---- */
@@ -229,44 +291,106 @@ void phases_encode(phases *p, forward_ctx *r, const uint8_t *rgb)
     scratch_free(&r->mem, pixels);
 }
 
-refine_status phases_set_prompt(phases *p, int batch_index, const int ids[TEXT_TOKENS],
-                                refine_error *err)
+void phases_keep_vectors(phases *p, int chunk, const char *vectors)
 {
-    float *out = p->embedded + (size_t)batch_index * TEXT_TOKENS * (size_t)p->text.c->width;
-    p->eos[batch_index] = text_eos(ids);
-    return text_embed(&p->text, p->m, p->positions, ids, out, err);
+    for (int i = 0; i < p->n_encoders; i++) {
+        const prompt_encoder *e = &p->encoder[i];
+        const pack_tensor *t = model_tensor(p->m, e->text.positions);
+        if ((int)t->first_chunk == chunk)
+            memcpy(e->positions, vectors + t->at, (size_t)t->c_in * sizeof(float));
+    }
 }
 
-/* The negative half differs in its score alone. */
+refine_status phases_set_prompt(phases *p, prompt_encoder *e, int batch_index,
+                                const int ids[TEXT_TOKENS], refine_error *err)
+{
+    float *out = e->embedded + (size_t)batch_index * TEXT_TOKENS * (size_t)e->text.c->width;
+    if (e == phases_pooling(p))
+        p->eos[batch_index] = text_eos(ids);
+    return text_embed(&e->text, p->m, e->positions, ids, out, err);
+}
+
+/* `own` where it is given, else the image's. */
+static float size_or(int own, int image) { return (float)(own ? own : image); }
+
+/* The negative branch differs in the refiner's score alone. */
 static void set_vectors(phases *p, const refine_job *jobs)
 {
     const unet_config *c = p->unet.c;
+    const int n_ids = model_config_ids(&p->m->l.config);
     for (int n = 0; n < p->batch; n++) {
         const refine_job *j = &jobs[n / p->branches];
         const bool positive = n % p->branches == p->branches - 1;
-        const float ids[MICRO_IDS] = { (float)p->height, (float)p->width, 0, 0,
-                                       positive ? j->aesthetic_score
-                                                : j->negative_aesthetic_score };
+        float ids[MICRO_IDS_MAX] = { size_or(j->original_height, p->height),
+                                     size_or(j->original_width, p->width), (float)j->crop_top,
+                                     (float)j->crop_left };
+        if (n_ids == MICRO_IDS_MAX) {
+            ids[4] = size_or(j->target_height, p->height);
+            ids[5] = size_or(j->target_width, p->width);
+        } else
+            ids[4] = positive ? j->aesthetic_score : j->negative_aesthetic_score;
         conditioning_vector(c, p->vectors + (size_t)n * (size_t)c->add_embed_dim,
-                            p->pooled + (size_t)n * (size_t)p->text.c->projection, ids);
+                            p->pooled + (size_t)n * (size_t)phases_pooling(p)->text.c->projection,
+                            ids, n_ids);
     }
+}
+
+/* One encoder's states of all prompts: on the device, and copied to the host. */
+static tensor encode_prompts_by(phases *p, forward_ctx *r, prompt_encoder *e)
+{
+    const bool pools = e == phases_pooling(p);
+    tensor text = scratch_alloc(&r->mem, DT_F32, p->batch, 1, TEXT_TOKENS, e->text.c->width);
+    tensor pooled = { 0 };
+
+    if (pools)
+        pooled = scratch_alloc(&r->mem, DT_F32, p->batch, 1, 1, e->text.c->projection);
+    dev_put(r->d, text.data, e->embedded, tensor_bytes(text));
+    text_forward(r, &e->text, text, p->eos, pooled);
+    dev_get(r->d, e->embedded, text.data, tensor_bytes(text));
+    if (pools) {
+        dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));
+        scratch_free(&r->mem, pooled);
+    }
+    return text;
+}
+
+/* An absent prompt has zeros for states, of each encoder and pooled. */
+static void zero_absent_prompts(phases *p, forward_ctx *r, tensor context)
+{
+    const size_t projection = (size_t)phases_pooling(p)->text.c->projection;
+    for (int n = 0; n < p->batch; n++)
+        if (p->zeroed[n]) {
+            const tensor one = tensor_images(context, n, 1);
+            dev_put(r->d, one.data, p->zeros, tensor_bytes(one));
+            memset(p->pooled + (size_t)n * projection, 0, projection * sizeof *p->pooled);
+        }
+}
+
+/* The states of all encoders, side by side. */
+static tensor encode_context(phases *p, forward_ctx *r)
+{
+    if (p->n_encoders == 1)
+        return encode_prompts_by(p, r, &p->encoder[0]);
+    tensor context = scratch_alloc(&r->mem, DT_F32, p->batch, 1, TEXT_TOKENS,
+                                   p->unet.c->context_dim);
+    for (int i = 0, at = 0; i < p->n_encoders; i++) {
+        const tensor part = encode_prompts_by(p, r, &p->encoder[i]);
+        op_convert(r->d, tensor_channels(context, at, part.c), part);
+        at += part.c;
+        scratch_free(&r->mem, part);
+    }
+    return context;
 }
 
 void phases_text(phases *p, forward_ctx *r, const refine_job *j)
 {
-    tensor text = scratch_alloc(&r->mem, DT_F32, p->batch, 1, TEXT_TOKENS, p->text.c->width);
-    tensor pooled = scratch_alloc(&r->mem, DT_F32, p->batch, 1, 1, p->text.c->projection);
-
-    dev_put(r->d, text.data, p->embedded, tensor_bytes(text));
-    text_forward(r, &p->text, text, p->eos, pooled);
-    dev_get(r->d, p->embedded, text.data, tensor_bytes(text));
-    dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));
-    scratch_free(&r->mem, pooled);
-
-    if (j)
+    tensor context = encode_context(p, r);
+    if (j) {
+        zero_absent_prompts(p, r, context);
         set_vectors(p, j);
-    p->table = conditioning_forward(r, &p->unet, text, p->vectors, p->sinusoids, p->steps);
-    scratch_free(&r->mem, text);
+    }
+    p->table = conditioning_forward(r, &p->unet, context, p->vectors, p->sinusoids, p->steps);
+    scratch_free(&r->mem, context);
 }
 
 int phases_passes_of(int batch, int per_pass) { return (batch + per_pass - 1) / per_pass; }
@@ -348,9 +472,9 @@ void phases_scale_input(phases *p, int step)
 
 void phases_advance(phases *p, int step, int image, float guidance)
 {
-    const size_t hw = (size_t)p->h * (size_t)p->w, batch_index = hw * LATENT_CHANNELS;
-    const float *negative = p->unet_out + (size_t)(image * p->branches) * batch_index;
-    const float *positive = negative + (size_t)(p->branches - 1) * batch_index;
+    const size_t hw = (size_t)p->h * (size_t)p->w, values = hw * LATENT_CHANNELS;
+    const float *negative = p->unet_out + (size_t)(image * p->branches) * values;
+    const float *positive = negative + (size_t)(p->branches - 1) * values;
 
     /* The guided noise takes the place of the noise buffer, [4][h][w]. */
     for (size_t c = 0; c < LATENT_CHANNELS; c++)
@@ -361,5 +485,7 @@ void phases_advance(phases *p, int step, int image, float guidance)
                 eps = negative[at] + guidance * (positive[at] - negative[at]);
             p->noise[c * hw + i] = eps;
         }
-    euler_step(&p->sampler, p->first + step, phases_latents(p, image), p->noise, NULL, batch_index);
+    if (p->drawn)
+        rng_randn(&p->generator[image], p->drawn, values);
+    euler_step(&p->sampler, p->first + step, phases_latents(p, image), p->noise, p->drawn, values);
 }

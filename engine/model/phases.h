@@ -18,36 +18,50 @@
 #include "engine/model/conditioning.h"
 #include "engine/model/model.h"
 #include "engine/sampling/euler.h"
+#include "engine/sampling/rng.h"
 #include <refine/refine.h>
+
+/* Text encoders, in the order in which their states lie beside each other in the context: CLIP
+ * ViT-L where there is one, then OpenCLIP bigG, which also pools. */
+enum { ENCODERS_MAX = 2 };
+typedef struct prompt_encoder {
+    text_encoder text;
+    float *positions; /* host: 77 * width */
+    float *embedded;  /* host: batch * 77 * width; then the prompts' states */
+} prompt_encoder;
 
 typedef struct phases {
     const model *m;
-    text_encoder text; /* the model's parts; the transformers also hold the prompt */
-    unet unet;
+    prompt_encoder encoder[ENCODERS_MAX];
+    int n_encoders;
+    unet unet; /* the model's; its transformers also hold the prompt */
     vae vae;
     euler sampler;
 
     int width, height, h, w; /* pixels; latents */
     int images;              /* that go together */
     int branches;            /* 2 with guidance: [negative, positive]; else 1 */
-    int batch;               /* inputs of the UNet in a step: halves of image 0, of image 1, ... */
-    int per_pass;            /* items that go through the weights together: set by the opener */
-    int first, steps;        /* of the schedule that are run */
+    int batch;        /* inputs of the UNet in a step: branches of image 0, of image 1, ... */
+    int per_pass;     /* of them, through the weights together: set by the opener */
+    int first, steps; /* of the schedule that are run */
     bool encodes, decodes;
-    dtype act; /* activations of the UNet: set by the opener */
+    bool from_noise; /* text to image: nothing is given */
+    dtype act;       /* activations of the UNet: set by the opener */
 
-    /* Host buffers, the pipeline's; shapes in floats. */
-    float *positions;          /* 77 * width of the text tower */
-    float *embedded;           /* items * 77 * width; then the prompt's states */
-    float *pooled;             /* items * projection */
-    float *vectors;            /* items * add_embed_dim */
-    float *sinusoids;          /* items * steps * channels[0] */
+    /* Host buffers, the phases'; shapes in floats. */
+    float *pooled;             /* batch * projection */
+    float *zeros;              /* 77 * width of the context, where the model wants them; or NULL */
+    float *vectors;            /* batch * add_embed_dim */
+    float *sinusoids;          /* batch * steps * channels[0] */
     float *latents;            /* images * [4][h][w] */
     float *noise;              /* [4][h][w] */
-    float *unet_in, *unet_out; /* items * h * w * 4, NHWC */
+    float *drawn;              /* [4][h][w], of a sampler that adds noise; or NULL */
+    float *unet_in, *unet_out; /* batch * h * w * 4, NHWC */
     float *moments;            /* h * w * 8, NHWC */
     float *pixel_rows;         /* 8 rows of pixels */
-    int *eos;                  /* items */
+    int *eos;                  /* batch */
+    bool *zeroed;              /* batch: the prompt is absent, and so zeros */
+    rng *generator;            /* images */
 
     tensor table; /* device; between once and the last step */
 } phases;
@@ -76,8 +90,15 @@ void phases_pass(phases *p, forward_ctx *r, int step, int pass);  /* p->unet_in 
 size_t phases_decode(phases *p, forward_ctx *r, int image, uint8_t *rgb);
 
 /* Host mathematics between the phases. */
-refine_status phases_set_prompt(phases *p, int batch_index, const int ids[TEXT_TOKENS],
-                                refine_error *err);
+/* Copies what the host needs of a chunk of vectors: the text towers' positions. */
+void phases_keep_vectors(phases *p, int chunk, const char *vectors);
+
+/* Of one encoder and one element of the batch. */
+refine_status phases_set_prompt(phases *p, prompt_encoder *e, int batch_index,
+                                const int ids[TEXT_TOKENS], refine_error *err);
+/* The encoder whose last state is pooled. */
+static inline prompt_encoder *phases_pooling(phases *p) { return &p->encoder[p->n_encoders - 1]; }
+
 float *phases_latents(phases *p, int image);
 void phases_sample_moments(phases *p, int image); /* latents = scale * (mean + std * noise) */
 void phases_scale_input(phases *p, int step);     /* latents -> unet_in, for every item */

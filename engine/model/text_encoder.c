@@ -1,12 +1,13 @@
-/* engine/model/text_encoder.c -- OpenCLIP ViT-bigG-14's text tower.
+/* engine/model/text_encoder.c -- the text towers of OpenCLIP ViT-bigG-14 and CLIP ViT-L-14.
  *
  *     x  = token[id] + position
- *     x += out(attention(norm1(x)))      causal, heads of 64; 32 layers
- *     x += fc2(gelu(fc1(norm2(x))))      gelu by erf
+ *     x += out(attention(norm1(x)))      causal, heads of 64; 32 layers, or 12
+ *     x += fc2(gelu(fc1(norm2(x))))      gelu by erf, or the quick one
  *     context = x before the last layer, without the final norm
- *     pooled  = projection(final_norm(x after the last layer)[eos])
+ *     pooled  = projection(final_norm(x after the last layer)[eos])      bigG's alone
  *
- * Reference: transformers CLIPTextModelWithProjection, hidden_states[-2] and text_embeds.
+ * Reference: transformers CLIPTextModelWithProjection and CLIPTextModel, hidden_states[-2] and
+ * text_embeds.
  * Everything is F32: 77 tokens weigh nothing.
  */
 #include "engine/model/text_encoder.h"
@@ -36,19 +37,24 @@ static void declare_text_layer(weight_builder *b, text_layer *l, const char *at,
     l->fc2 = declare_linear(b, SEG_TEXT, at, "mlp.fc2", width, c->mlp);
 }
 
+/* The context is what the layers before the last give; the last serves the projection. */
+static int needed_layers(const text_config *c) { return c->projection ? c->layers : c->layers - 1; }
+
 void text_declare(weight_builder *b, text_encoder *t, const char *at, const text_config *c)
 {
     char path[WEIGHT_NAME];
     assert(c->layers <= TEXT_MAX_LAYERS);
-    *t = (text_encoder){ .c = c };
+    *t = (text_encoder){ .c = c, .at = at };
 
     format_path(path, "%s.text_model.embeddings", at);
     t->tokens = declare_matrix(b, SEG_TOKENS, path, "token_embedding", c->vocab, c->width).weight;
     t->positions = declare_vector(b, path, "position_embedding", c->context * c->width);
-    for (int i = 0; i < c->layers; i++) {
+    for (int i = 0; i < needed_layers(c); i++) {
         format_path(path, "%s.text_model.encoder.layers.%d", at, i);
         declare_text_layer(b, &t->layer[i], path, c);
     }
+    if (!c->projection)
+        return;
     t->norm = declare_norm(b, at, "text_model.final_layer_norm", c->width);
     t->projection = declare_matrix(b, SEG_TEXT, at, "text_projection", c->projection, c->width);
 }
@@ -107,7 +113,8 @@ static void layer_forward(forward_ctx *r, const text_encoder *t, const text_laye
     tensor wide = scratch_alloc(&r->mem, DT_F32, x.n, 1, x.w, t->c->mlp);
     op_layernorm(r->d, n, x, forward_vector(r, l->norm2.weight), forward_vector(r, l->norm2.bias),
                  EPS);
-    forward_linear(r, wide, n, l->fc1, (epilogue){ .act = ACT_GELU });
+    forward_linear(r, wide, n, l->fc1,
+                   (epilogue){ .act = t->c->quick_gelu ? ACT_QUICK_GELU : ACT_GELU });
     forward_linear(r, x, wide, l->fc2, (epilogue){ .residual = x });
     scratch_free(&r->mem, wide);
     scratch_free(&r->mem, n);
@@ -127,7 +134,9 @@ void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const 
 {
     for (int i = 0; i + 1 < t->c->layers; i++)
         layer_forward(r, t, &t->layer[i], embedded);
-    forward_report(r, embedded, "text.hidden");
+    forward_report(r, embedded, "%s.hidden", t->at);
+    if (!t->c->projection)
+        return;
 
     tensor last = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, embedded.w, t->c->width);
     tensor end = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, 1, t->c->width);
@@ -137,7 +146,7 @@ void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const 
         op_layernorm(r->d, tensor_images(end, i, 1), token_view(last, i, eos[i]),
                      forward_vector(r, t->norm.weight), forward_vector(r, t->norm.bias), EPS);
     forward_linear(r, pooled, end, t->projection, (epilogue){ 0 });
-    forward_report(r, pooled, "text.pooled");
+    forward_report(r, pooled, "%s.pooled", t->at);
     scratch_free(&r->mem, end);
     scratch_free(&r->mem, last);
 }

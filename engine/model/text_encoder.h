@@ -1,4 +1,4 @@
-/* engine/model/text_encoder.h -- OpenCLIP bigG's text tower: token ids to the prompt's states. */
+/* engine/model/text_encoder.h -- a CLIP text tower: token ids to the prompt's states. */
 #ifndef REFINE_TEXT_ENCODER_H
 #define REFINE_TEXT_ENCODER_H
 
@@ -12,12 +12,14 @@ typedef struct text_layer {
 
 typedef struct text_encoder {
     const text_config *c;
+    const char *at; /* "text": how its names begin */
     wref tokens, positions;
     affine_ref norm, projection;
     text_layer layer[TEXT_MAX_LAYERS];
 } text_encoder;
 
-/* `at` is the component's prefix, "text"; `c` must outlive t. */
+/* `at` is the component's prefix, "text"; it and `c` must outlive t.  Without a projection the last
+ * layer is of no use to anybody, and is not declared. */
 void text_declare(weight_builder *b, text_encoder *t, const char *at, const text_config *c);
 
 /* Token embeddings of `ids` from the pack plus `positions`: TEXT_TOKENS * width floats. */
@@ -26,7 +28,8 @@ refine_status text_embed(const text_encoder *t, const struct model *m, const flo
 
 /* embedded: F32 (n,1,77,width), is overwritten with the output of the
  * last layer but one, which is the context of the UNet.  pooled: F32 (n,1,1,projection),
- * the projection of the final state at eos[i], the prompt's first end token. */
+ * the projection of the final state at eos[i], the prompt's first end token.  A tower without a
+ * projection uses neither eos nor pooled. */
 void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *eos,
                   tensor pooled);
 

@@ -1,6 +1,7 @@
-/* engine/sampling/noise_schedule.h -- the noise schedule a model was trained with and the sampler it is
- * meant for, as its checkpoint says them (scheduler_config.json).  The samplers
- * (engine/sampling/euler.h) make their steps from it.
+/* engine/sampling/noise_schedule.h -- the noise schedule of a model, and the sampler it is meant for.
+ *
+ * As its checkpoint says them (scheduler_config.json).  The samplers (engine/sampling/euler.h) make
+ * their steps from it.
  */
 #ifndef REFINE_NOISE_SCHEDULE_H
 #define REFINE_NOISE_SCHEDULE_H

@@ -654,8 +654,8 @@ static void split_prompt(splitter *s)
 }
 
 refine_status tokenizer_encode(tokenizer *t, const char *utf8, size_t len,
-                               tokenizer_flavour flavour, int ids[TOKENIZER_CONTEXT], int *n_tokens,
-                               refine_error *err)
+                               tokenizer_flavour flavour, int pad, int ids[TOKENIZER_CONTEXT],
+                               int *n_tokens, refine_error *err)
 {
     splitter s = { .t = t, .flavour = flavour, .ids = ids };
     if (len > TOKENIZER_MAX_BYTES)
@@ -667,7 +667,7 @@ refine_status tokenizer_encode(tokenizer *t, const char *utf8, size_t len,
     int used = s.n < TOKENIZER_CONTEXT - 1 ? s.n : TOKENIZER_CONTEXT - 1;
     ids[used++] = TOKENIZER_END;
     while (used < TOKENIZER_CONTEXT)
-        ids[used++] = TOKENIZER_PAD;
+        ids[used++] = pad;
     if (n_tokens)
         *n_tokens = s.n + 1;
     return REFINE_OK;

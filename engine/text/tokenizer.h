@@ -41,11 +41,11 @@ typedef struct tokenizer tokenizer;
 refine_status tokenizer_open(tokenizer **out, const char *merges, size_t len, refine_error *err);
 void tokenizer_close(tokenizer *t); /* NULL is fine */
 
-/* Start, up to 75 ids, end, padding.  *n_tokens (NULL is fine) is what the whole prompt
+/* Start, up to 75 ids, end, and `pad` up to 77.  *n_tokens (NULL is fine) is what the whole prompt
  * makes, start and end included: more than TOKENIZER_CONTEXT means that it was cut.
  * Each byte that is not UTF-8 counts as U+FFFD.  REFINE_EINVAL: the prompt is too long. */
 refine_status tokenizer_encode(tokenizer *t, const char *utf8, size_t len,
-                               tokenizer_flavour flavour, int ids[TOKENIZER_CONTEXT], int *n_tokens,
-                               refine_error *err);
+                               tokenizer_flavour flavour, int pad, int ids[TOKENIZER_CONTEXT],
+                               int *n_tokens, refine_error *err);
 
 #endif

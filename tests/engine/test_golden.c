@@ -46,7 +46,7 @@ typedef struct golden_rig golden_rig;
 
 /* All chunks of the pack on the device, for use in any order. */
 typedef struct shelf {
-    weights w; /* first: enter and leave return here */
+    weights w; /* first: acquire and release return here */
     golden_rig *owner;
     void **chunk;
 } shelf;
@@ -93,10 +93,22 @@ static model_config config_of(const char *name)
     return c;
 }
 
-static void make_golden_pack(golden_rig *k, const char *name)
+/* Samplers other than the configuration's that some flows were made with. */
+static void set_flow_schedule(schedule_config *c, const char *flow)
+{
+    if (strcmp(flow, "turbo") == 0) {
+        c->spacing = SPACING_TRAILING;
+        c->sampler = SAMPLER_EULER_ANCESTRAL;
+    } else if (strcmp(flow, "velocity") == 0) {
+        c->spacing = SPACING_LINSPACE;
+        c->prediction = PREDICTS_V;
+    }
+}
+
+static void make_golden_pack(golden_rig *k, const char *name, const char *flow)
 {
     const char *tmp = getenv("TMPDIR");
-    const model_config c = config_of(name);
+    model_config c = config_of(name);
     weight_source *s;
     pack_written written;
     refine_error err = { 0 };
@@ -105,6 +117,7 @@ static void make_golden_pack(golden_rig *k, const char *name)
     const int fd = mkstemp(k->path);
     cr_assert_geq(fd, 0);
     (void)close(fd);
+    set_flow_schedule(&c.schedule, flow);
     cr_assert_eq(synthetic_open_config(&s, &c, 0, name, &err), REFINE_OK, "%s", err.text);
     /* Small chunks, so that every matrix of some size is cut. */
     const pack_write_options o = {
@@ -155,7 +168,6 @@ static void empty_shelf(golden_rig *k)
 
 static void load_golden_vectors(golden_rig *k)
 {
-    const pack_tensor *positions = model_tensor(&k->m, k->p->text.positions);
     char *host = mem_alloc(pack_biggest(k->m.p));
     refine_error err = { 0 };
     size_t at = 0;
@@ -167,8 +179,7 @@ static void load_golden_vectors(golden_rig *k)
         const size_t bytes = pack_chunk_at(k->m.p, i)->bytes;
         cr_assert_eq(pack_read_chunk(k->m.p, i, host, &err), REFINE_OK, "%s", err.text);
         dev_put(k->d, k->arena + at, host, bytes);
-        if ((int)positions->first_chunk == i)
-            memcpy(k->p->positions, host + positions->at, (size_t)positions->c_in * sizeof(float));
+        phases_keep_vectors(k->p, i, host);
         at += num_align(bytes, PACK_VECTOR_ALIGN);
     }
     mem_free(host);
@@ -182,7 +193,7 @@ static const gold_entry *find_golden(const golden_rig *k, const char *name)
     return e;
 }
 
-/* "img2img" from pixels, "refine" from latents. */
+/* "img2img" from pixels; "refine" and "ensemble" from latents; all others from text alone. */
 static refine_job golden_job(golden_rig *k, const char *flow)
 {
     char name[GOLD_NAME];
@@ -197,12 +208,14 @@ static refine_job golden_job(golden_rig *k, const char *flow)
     j.aesthetic_score = v[5];
     j.negative_aesthetic_score = v[6];
     j.seed = (uint64_t)v[7];
-    j.denoising_start = (double)v[8];
     j.rgb_out = k->rgb_out;
     if (strcmp(flow, "img2img") == 0)
         j.rgb_in = k->rgb_in;
-    else
+    else if (strcmp(flow, "refine") == 0)
         j.latents_in = find_golden(k, "refine.latents.in")->value;
+    else if (strcmp(flow, "ensemble") == 0)
+        j.latents_in = find_golden(k, "ensemble.latents")->value;
+    *(j.latents_in ? &j.denoising_start : &j.denoising_end) = (double)v[8];
     return j;
 }
 
@@ -233,8 +246,9 @@ static void take_plan(golden_rig *k)
     dev_workspace_set(k->d, k->arena + arena_workspace_at(&k->plan.arena), k->plan.arena.workspace);
 }
 
-static void golden_rig_open(golden_rig *k, const char *name, const char *flow, bool reference,
-                            dtype compute)
+/* The model `name`, beside the values of `of`. */
+static void golden_rig_open(golden_rig *k, const char *name, const char *of, const char *flow,
+                            bool reference, dtype compute)
 {
     const dev_options o = { .compute = compute, .threads = 2 };
     refine_error err = { 0 };
@@ -242,9 +256,9 @@ static void golden_rig_open(golden_rig *k, const char *name, const char *flow, b
 
     memset(k, 0, sizeof *k);
     k->allowed = compute == DT_F32 ? IN_F32 : IN_BF16;
-    snprintf(path, sizeof path, "tests/golden/%s.gold", name);
+    snprintf(path, sizeof path, "tests/golden/%s.gold", of);
     cr_assert_eq(gold_open(&k->g, path, &err), REFINE_OK, "%s", err.text);
-    make_golden_pack(k, name);
+    make_golden_pack(k, name, flow);
     cr_assert_eq(model_open(&k->m, k->path, &err), REFINE_OK, "%s", err.text);
     (void)unlink(k->path); /* the open file lives on, and no crash leaves it behind */
     k->d = reference ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
@@ -363,16 +377,26 @@ static int grey_levels_apart(const golden_rig *k, const char *flow)
 
 /* ---- layer outputs, each from its golden input ---- */
 
+/* The gold's prompts are [negative, prompt]. */
+static void set_prompt_ids(golden_rig *k, prompt_encoder *e, int branch)
+{
+    char name[GOLD_NAME];
+    int ids[TEXT_TOKENS];
+    refine_error err = { 0 };
+    snprintf(name, sizeof name, "%s.ids", e->text.at);
+    const float *v = find_golden(k, name)->value + (2 - k->p->branches + branch) * TEXT_TOKENS;
+    for (int i = 0; i < TEXT_TOKENS; i++)
+        ids[i] = (int)v[i];
+    cr_assert_eq(phases_set_prompt(k->p, e, branch, ids, &err), REFINE_OK, "%s", err.text);
+    /* An empty negative prompt was left out, where that makes a difference. */
+    k->p->zeroed[branch] = k->p->zeros && branch + 1 < k->p->branches && ids[1] == TEXT_EOS;
+}
+
 static void set_prompts(golden_rig *k)
 {
-    const float *v = find_golden(k, "text.ids")->value;
-    refine_error err = { 0 };
-    for (int half = 0; half < 2; half++) {
-        int ids[TEXT_TOKENS];
-        for (int i = 0; i < TEXT_TOKENS; i++)
-            ids[i] = (int)v[half * TEXT_TOKENS + i];
-        cr_assert_eq(phases_set_prompt(k->p, half, ids, &err), REFINE_OK, "%s", err.text);
-    }
+    for (int branch = 0; branch < k->p->branches; branch++)
+        for (int i = 0; i < k->p->n_encoders; i++)
+            set_prompt_ids(k, &k->p->encoder[i], branch);
 }
 
 static void golden_latents(golden_rig *k, const char *name)
@@ -394,7 +418,7 @@ static int golden_outputs(const golden_rig *k)
     int n = 0;
     for (uint32_t i = 0; (e = gold_at(k->g, i)) != NULL; i++)
         n += has_gold_prefix(e->name, "unet.") || has_gold_prefix(e->name, "vae.") ||
-             (has_gold_prefix(e->name, "text.") && strcmp(e->name, "text.ids") != 0);
+             (has_gold_prefix(e->name, "text") && !strstr(e->name, ".ids"));
     return n;
 }
 
@@ -403,7 +427,7 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     static golden_rig k;
     char last[GOLD_NAME];
 
-    golden_rig_open(&k, name, "img2img", reference, compute);
+    golden_rig_open(&k, name, name, "img2img", reference, compute);
     k.r.layer_output = compare_golden_output;
     fresh_region(&k);
     phases_encode(k.p, &k.r, k.rgb_in);
@@ -429,6 +453,48 @@ static void every_stage(const char *name, bool reference, dtype compute, const c
     cr_expect_eq(k.outputs, golden_outputs(&k) + 1, "a stage was not seen, or seen twice");
     tell_worst(&k, what);
     golden_rig_close(&k);
+}
+
+/* Of a base: both text encoders and the UNet; the VAE is a refiner's. */
+static void every_base_stage(const char *name, bool reference, dtype compute, const char *what)
+{
+    static golden_rig k;
+
+    golden_rig_open(&k, name, name, "txt2img", reference, compute);
+    k.r.layer_output = compare_golden_output;
+    fresh_region(&k);
+    set_prompts(&k);
+    phases_text(k.p, &k.r, &k.job);
+    golden_latents(&k, "txt2img.latents.init");
+    phases_scale_input(k.p, 0);
+    phases_pass(k.p, &k.r, 0, 0);
+    device_is_fine(&k);
+    phases_advance(k.p, 0, 0, k.job.guidance);
+    expect_golden_error(&k, "txt2img.step.0.eps",
+                        planes_error(&k, "txt2img.step.0.eps", k.p->noise), k.allowed.guided);
+    cr_expect_eq(k.outputs, golden_outputs(&k) + 1, "an output was not seen, or seen twice");
+    tell_worst(&k, what);
+    golden_rig_close(&k);
+}
+
+Test(engine_golden, every_output_of_a_small_base_on_the_cpu_is_diffusers)
+{
+    every_base_stage("tiny_base", false, DT_F32, "tiny base cpu f32");
+}
+
+ReleaseTest(engine_golden, every_output_of_a_small_base_on_the_reference_device_is_diffusers)
+{
+    every_base_stage("tiny_base", true, DT_F32, "tiny base ref f32");
+}
+
+ReleaseTest(engine_golden, every_output_of_a_base_of_odd_sizes_on_the_cpu_is_diffusers)
+{
+    every_base_stage("odd_base", false, DT_F32, "odd base cpu f32");
+}
+
+ReleaseTest(engine_golden, every_output_of_a_base_in_bf16_is_diffusers_but_for_rounding)
+{
+    every_base_stage("odd_base", false, DT_BF16, "odd base cpu bf16");
 }
 
 Test(engine_golden, every_stage_of_tiny_on_the_reference_device_is_diffusers)
@@ -473,21 +539,29 @@ static void noise_is_torchs(const golden_rig *k, const char *name)
 static void init_golden_latents(golden_rig *k)
 {
     const size_t n = (size_t)(4 * k->p->h * k->p->w);
-    rng g;
+    rng *g = &k->p->generator[0];
 
+    rng_open(g, RNG_TORCH, k->job.seed);
+    if (k->p->from_noise) {
+        rng_randn(g, k->p->latents, n);
+        for (size_t i = 0; i < n; i++)
+            k->p->latents[i] *= k->p->sampler.init_noise;
+        return;
+    }
     if (k->job.latents_in) {
         memcpy(k->p->latents, k->job.latents_in, n * sizeof *k->p->latents);
         return;
     }
-    rng_open(&g, RNG_TORCH, k->job.seed);
     fresh_region(k);
     phases_encode(k->p, &k->r, k->rgb_in);
     device_is_fine(k);
-    rng_randn(&g, k->p->noise, n);
-    noise_is_torchs(k, "img2img.noise.posterior");
+    rng_randn(g, k->p->noise, n);
+    if (gold_find(k->g, "img2img.noise.posterior"))
+        noise_is_torchs(k, "img2img.noise.posterior");
     phases_sample_moments(k->p, 0);
-    rng_randn(&g, k->p->noise, n);
-    noise_is_torchs(k, "img2img.noise.init");
+    rng_randn(g, k->p->noise, n);
+    if (gold_find(k->g, "img2img.noise.init"))
+        noise_is_torchs(k, "img2img.noise.init");
     euler_add_noise(&k->p->sampler, k->p->first, k->p->latents, k->p->noise, n);
 }
 
@@ -501,14 +575,14 @@ static double step_latents_error(const golden_rig *k, const char *flow, int step
     return planes_error(k, name, k->p->latents);
 }
 
-static void whole_picture(const char *name, const char *flow, bool reference, dtype compute,
-                          const char *what)
+static void whole_image_of(const char *name, const char *of, const char *flow, bool reference,
+                           dtype compute, const char *what)
 {
     static golden_rig k;
     char past[GOLD_NAME], init[GOLD_NAME];
     double worst;
 
-    golden_rig_open(&k, name, flow, reference, compute);
+    golden_rig_open(&k, name, of, flow, reference, compute);
     init_golden_latents(&k);
     snprintf(init, sizeof init, "%s.latents.init", flow);
     worst = planes_error(&k, init, k.p->latents);
@@ -524,11 +598,13 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
     }
     snprintf(past, sizeof past, "%s.step.%d.latents", flow, k.p->steps);
     cr_expect_null(gold_find(k.g, past), "diffusers runs more steps");
-    fresh_region(&k);
-    phases_decode(k.p, &k.r, 0, k.rgb_out);
-    device_is_fine(&k);
-
-    const int grey = grey_levels_apart(&k, flow);
+    int grey = 0;
+    if (!(k.job.denoising_end > 0)) {
+        fresh_region(&k);
+        phases_decode(k.p, &k.r, 0, k.rgb_out);
+        device_is_fine(&k);
+        grey = grey_levels_apart(&k, flow);
+    }
     fprintf(stderr, "%s %s: %d steps, latents %.2e, image %d grey levels\n", what, flow, k.p->steps,
             worst, grey);
     cr_expect_leq(worst, k.allowed.latents, "latents: relative error %.2e", worst);
@@ -536,10 +612,36 @@ static void whole_picture(const char *name, const char *flow, bool reference, dt
     golden_rig_close(&k);
 }
 
+static void whole_image(const char *name, const char *flow, bool reference, dtype compute,
+                        const char *what)
+{
+    whole_image_of(name, name, flow, reference, compute, what);
+}
+
+/* From text, distilled, with velocities, from an image, and both halves of an ensemble. */
+static void base_flows(const char *base, const char *refiner, dtype compute, const char *what)
+{
+    static const char *const FLOWS[] = { "txt2img", "turbo", "velocity", "img2img",
+                                         "ensemble_base" };
+    for (size_t i = 0; i < sizeof FLOWS / sizeof FLOWS[0]; i++)
+        whole_image(base, FLOWS[i], false, compute, what);
+    whole_image_of(refiner, base, "ensemble", false, compute, what);
+}
+
+Test(engine_golden, every_flow_of_a_small_base_is_diffusers)
+{
+    base_flows("tiny_base", "tiny", DT_F32, "tiny base cpu f32");
+}
+
+ReleaseTest(engine_golden, every_flow_of_a_base_of_odd_sizes_is_diffusers)
+{
+    base_flows("odd_base", "odd", DT_F32, "odd base cpu f32");
+}
+
 static void both_flows(const char *name, bool reference, dtype compute, const char *what)
 {
-    whole_picture(name, "img2img", reference, compute, what);
-    whole_picture(name, "refine", reference, compute, what);
+    whole_image(name, "img2img", reference, compute, what);
+    whole_image(name, "refine", reference, compute, what);
 }
 
 ReleaseTest(engine_golden, pictures_of_tiny_on_the_reference_device_are_diffusers)
@@ -560,7 +662,7 @@ ReleaseTest(engine_golden, pictures_of_tiny_on_the_cpu_in_bf16_are_diffusers_but
 /* The other flow there takes long, and has no stage of its own. */
 ReleaseTest(engine_golden, a_picture_of_odd_size_refined_on_the_reference_device_is_diffusers)
 {
-    whole_picture("odd", "refine", true, DT_F32, "odd ref f32");
+    whole_image("odd", "refine", true, DT_F32, "odd ref f32");
 }
 
 ReleaseTest(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_f32_are_diffusers)

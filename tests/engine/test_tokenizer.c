@@ -32,8 +32,8 @@ static void expect_token_ids(tokenizer *t, tokenizer_flavour flavour, const char
 {
     int ids[TOKENIZER_CONTEXT], count = -1;
     refine_error err = { 0 };
-    cr_assert_eq(tokenizer_encode(t, prompt, len, flavour, ids, &count, &err), REFINE_OK, "%s",
-                 err.text);
+    cr_assert_eq(tokenizer_encode(t, prompt, len, flavour, TOKENIZER_PAD, ids, &count, &err),
+                 REFINE_OK, "%s", err.text);
     cr_assert_eq(count, n + 2, "\"%s\": %d tokens, expected %d", prompt, count, n + 2);
     cr_assert_eq(ids[0], TOKENIZER_START);
     const int kept = n < TOKENIZER_CONTEXT - 2 ? n : TOKENIZER_CONTEXT - 2;
@@ -195,8 +195,10 @@ Test(engine_tokenizer, knows_special_tokens_by_flavour)
 static void same_ids(tokenizer *t, tokenizer_flavour flavour, const char *a, const char *b)
 {
     int ids[2][TOKENIZER_CONTEXT];
-    cr_assert_eq(tokenizer_encode(t, a, strlen(a), flavour, ids[0], NULL, NULL), REFINE_OK);
-    cr_assert_eq(tokenizer_encode(t, b, strlen(b), flavour, ids[1], NULL, NULL), REFINE_OK);
+    cr_assert_eq(tokenizer_encode(t, a, strlen(a), flavour, TOKENIZER_PAD, ids[0], NULL, NULL),
+                 REFINE_OK);
+    cr_assert_eq(tokenizer_encode(t, b, strlen(b), flavour, TOKENIZER_PAD, ids[1], NULL, NULL),
+                 REFINE_OK);
     cr_assert_arr_eq(ids[0], ids[1], sizeof ids[0], "\"%s\" and \"%s\"", a, b);
 }
 
@@ -263,8 +265,9 @@ static double seconds_for(tokenizer *t, const char *pattern, size_t len)
     for (size_t i = 0; i < len; i++)
         prompt[i] = pattern[i % strlen(pattern)];
     const clock_t start = clock();
-    cr_assert_eq(tokenizer_encode(t, prompt, len, TOKENIZER_DIFFUSERS, ids, NULL, NULL), REFINE_OK,
-                 "\"%s\"", pattern);
+    cr_assert_eq(
+        tokenizer_encode(t, prompt, len, TOKENIZER_DIFFUSERS, TOKENIZER_PAD, ids, NULL, NULL),
+        REFINE_OK, "\"%s\"", pattern);
     mem_free(prompt);
     return (double)(clock() - start) / CLOCKS_PER_SEC;
 }
@@ -288,19 +291,25 @@ Test(engine_tokenizer, refuses_too_long_a_prompt)
     refine_error err = { 0 };
     char *prompt = mem_alloc(TOKENIZER_MAX_BYTES + 1);
     memset(prompt, 'x', TOKENIZER_MAX_BYTES + 1);
-    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES, 0, ids, NULL, &err), REFINE_OK);
-    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES + 1, 0, ids, NULL, &err),
-                 REFINE_EINVAL);
+    cr_assert_eq(
+        tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES, 0, TOKENIZER_PAD, ids, NULL, &err),
+        REFINE_OK);
+    cr_assert_eq(
+        tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES + 1, 0, TOKENIZER_PAD, ids, NULL, &err),
+        REFINE_EINVAL);
     cr_assert_not_null(strstr(err.text, "65535"));
     memset(prompt, 0xff, TOKENIZER_MAX_BYTES); /* three times as long as U+FFFD */
-    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES, 0, ids, NULL, &err),
-                 REFINE_EINVAL);
+    cr_assert_eq(
+        tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES, 0, TOKENIZER_PAD, ids, NULL, &err),
+        REFINE_EINVAL);
     memset(prompt, 'x', TOKENIZER_MAX_BYTES);
     prompt[0] = '\xff';
-    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES - 2, 0, ids, NULL, &err),
-                 REFINE_OK);
-    cr_assert_eq(tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES - 1, 0, ids, NULL, &err),
-                 REFINE_EINVAL);
+    cr_assert_eq(
+        tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES - 2, 0, TOKENIZER_PAD, ids, NULL, &err),
+        REFINE_OK);
+    cr_assert_eq(
+        tokenizer_encode(t, prompt, TOKENIZER_MAX_BYTES - 1, 0, TOKENIZER_PAD, ids, NULL, &err),
+        REFINE_EINVAL);
     mem_free(prompt);
     tokenizer_close(t);
 }
@@ -387,7 +396,7 @@ static int count_id_mismatches(tokenizer *t, const json_t *vector, const char *k
     int ids[TOKENIZER_CONTEXT], bad = 0, count;
 
     cr_assert_eq(tokenizer_encode(t, json_string_value(prompt), json_string_length(prompt), flavour,
-                                  ids, &count, NULL),
+                                  TOKENIZER_PAD, ids, &count, NULL),
                  REFINE_OK);
     bad += n < TOKENIZER_CONTEXT ? count != (int)n : count < (int)n;
     for (size_t i = 0; i < TOKENIZER_CONTEXT; i++)

@@ -18,7 +18,8 @@ static void check_prompt_ids(tokenizer *t, const char *prompt, size_t len,
 {
     int ids[TOKENIZER_CONTEXT], n = 0, ends = 0;
     refine_error err;
-    const refine_status st = tokenizer_encode(t, prompt, len, flavour, ids, &n, &err);
+    const refine_status st = tokenizer_encode(t, prompt, len, flavour, TOKENIZER_PAD, ids, &n,
+                                              &err);
     if (st != REFINE_OK) {
         assert(st == REFINE_EINVAL && err.status == st && err.text[0] != '\0');
         return;

@@ -307,11 +307,11 @@ class Steps:
     def __exit__(self, *_):
         self.scheduler.step = self.real
 
-    def step(self, eps, t, sample, **kw):
+    def step(self, eps, t, sample, generator=None, **kw):  # the pipeline looks for `generator`
         g, at = self.gold, f"{self.flow}.step.{self.n}"
         if self.n == 0:
             g.put(f"{self.flow}.latents.init", sample, whole=True)
-        out = self.real(eps, t, sample, **kw)
+        out = self.real(eps, t, sample, generator=generator, **kw)
         g.put(f"{at}.timestep", torch.tensor([float(t)]))
         g.put(f"{at}.eps", eps, whole=True)
         g.put(f"{at}.latents", first_of(out), whole=True)

@@ -22,7 +22,7 @@
  *     every other weight and bias     u_i * b,  b = float32(1 / sqrt(fan_in))
  *
  * The module's name is the last part but one of s ("norm1", "conv_norm_out"); embeddings are
- * those whose module's name ends in "_embedding" below "text.".  fan_in = in * kh * kw of the
+ * those whose module's name ends in "_embedding" in a text encoder.  fan_in = in * kh * kw of the
  * weight, also for the bias beside it: PyTorch's default initialisation of Linear and Conv2d.
  */
 #include "tools/source/synthetic.h"
@@ -125,7 +125,7 @@ static weight_scale scale_of(const weight_list *l, const weight_entry *e, const 
 
     if (name_contains(module, len, "norm"))
         return (weight_scale){ bias ? 0.0f : 1.0f, 0.125f };
-    if (strncmp(name, "text.", 5) == 0 && name_ends_with(module, len, "_embedding"))
+    if (strncmp(name, "text", 4) == 0 && name_ends_with(module, len, "_embedding"))
         return (weight_scale){ 0.0f, 0.03125f };
     const weight_entry *w = bias ? weight_beside(l, e) : e;
     const double fan_in = (double)w->kh * w->kw * w->c_in;

@@ -154,14 +154,17 @@ typedef struct refine_layer_output {
     const float *value; /* valid during the call */
 } refine_layer_output;
 
-/* One image.  Give exactly one of rgb_in and latents_in, and at least one of rgb_out and
- * latents_out.  Pixels are width * height * 3 bytes; latents are floats
- * [4][height/8][width/8], scaled (times 0.13025), as diffusers' output_type
+/* One image.  Give at most one of rgb_in and latents_in (a base makes an image of neither, from
+ * text alone), and at least one of rgb_out and latents_out.  Pixels are width * height * 3 bytes;
+ * latents are floats [4][height/8][width/8], scaled (times 0.13025), as diffusers' output_type
  * "latent" gives them.  An output may be its own input. */
 typedef struct refine_job {
     size_t struct_bytes;
-    const char *prompt, *negative; /* UTF-8; NULL is "" */
-    int width, height;             /* pixels, multiples of 8 */
+    const char *prompt;   /* UTF-8; NULL is "" */
+    const char *negative; /* NULL: zeros where the model wants them (the base), else "" */
+    /* For OpenCLIP bigG alone, where the model has two text encoders; NULL or "": as the others. */
+    const char *prompt_2, *negative_2;
+    int width, height; /* pixels, multiples of 8 */
     const uint8_t *rgb_in;
     const float *latents_in;
     uint8_t *rgb_out;
@@ -170,8 +173,11 @@ typedef struct refine_job {
     double strength;        /* 0..1: the fraction of the schedule that is run */
     double denoising_start; /* in (0,1): the input is partly denoised latents; no noise is
                                added and strength is ignored; 0: off */
+    double denoising_end;   /* in (0,1): stop there and leave partly denoised latents; 0: off */
     float guidance;         /* <= 1: off, and the negative prompt is not used */
     float aesthetic_score, negative_aesthetic_score;
+    /* Micro-conditioning, in pixels: sizes of 0 are the image's own. */
+    int original_width, original_height, crop_left, crop_top, target_width, target_height;
     uint64_t seed;
     refine_rng rng;
     refine_flavour flavour;
