@@ -78,7 +78,7 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     TRY(plan_make(&e->plan, &e->m, e->p, e->d, o, j, err));
     e->p->per_pass = e->plan.unet.per_pass;
     forecast_open(&e->forecast, &e->plan, &e->m, e->p, o);
-    mem_trim(); /* or what is freed already would be taken again, and foretold twice */
+    mem_trim(); /* or what is freed already would be taken again, and planned for twice */
     e->rss_before = engine_process_memory("VmRSS");
     e->heap_before = mem_used().now;
     return REFINE_OK;

@@ -118,7 +118,7 @@ void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, in
 
 void observer_end_phase(observer *o)
 {
-    stream_pause(o->s);
+    stream_settle_times(o->s);
     arena_check(o->d, &o->forecast->plan->arena, o->arena);
     const double now = clock_seconds();
     trace_add(o->t, REFINE_LANE_PHASE, (int)o->phase, o->phase_started, now, 0);
@@ -135,7 +135,7 @@ void observer_begin_step(observer *o, int step)
 
 void observer_end_step(observer *o)
 {
-    stream_pause(o->s);
+    stream_settle_times(o->s);
     const double now = clock_seconds(), seconds = now - o->step_started;
     o->step_seconds[o->step] = seconds;
     forecast_step_over(o->forecast, o->s, seconds);

@@ -1,18 +1,20 @@
 /* engine/pipeline.c -- text to image, SDEdit, and either half of an ensemble of experts.
  *
- *     z = VAE(image) + sigma[first] noise          SDEdit
- *       = the latents given                        with the noise that a base left in them
- *       = init noise                               text to image
- *     c = text(prompt), uncond = text(negative)
+ *     z = VAE(image) + sigma[first] noise       SDEdit; clean latents may stand for VAE(image)
+ *       = latents                               as a base left them, from denoising_start on
+ *       = sigma_init noise                      text to image
+ *     c = text(prompt), u = text(negative)
  *     for each step:
- *         e = UNet(z / sqrt(sigma^2 + 1), c), likewise uncond
- *         z = Euler step of z along  uncond + guidance (c - uncond)
+ *         x   = z / sqrt(sigma^2 + 1)
+ *         e_c = UNet(x, c), e_u = UNet(x, u)
+ *         z   = Euler step of z along  e_u + guidance (e_c - e_u)
  *     image = VAE(z)
  *
  * Images go through each phase together, and none depends on the others.  Noise is drawn in
- * diffusers' order: the posterior's, then the initial one.
+ * diffusers' order: the posterior's, the initial one, then an ancestral sampler's step by step.
  *
- * Reference: diffusers StableDiffusionXLImg2ImgPipeline.__call__; Meng et al. 2022, "SDEdit".
+ * Reference: __call__ of diffusers' StableDiffusionXLPipeline and StableDiffusionXLImg2ImgPipeline;
+ * Meng et al. 2022, "SDEdit".
  */
 #include "engine/pipeline.h"
 
@@ -27,13 +29,14 @@ static size_t latent_values(const phases *p)
     return LATENT_CHANNELS * (size_t)p->h * (size_t)p->w;
 }
 
-/* Phases share one region of the arena.  peak: of those that begin. */
-static void begin_region(pipeline_context *c, size_t peak)
+/* Empties the region of the arena that phases share.  norm_limit: a convolution's normalised input
+ * is written out where it lies below so much of the region. */
+static void begin_region(pipeline_context *c, size_t norm_limit)
 {
     const arena_layout *a = &c->plan->arena;
     const host_memory *h = &c->plan->host;
     forward_ctx *r = c->r;
-    r->norms_within = peak;
+    r->norms_within = norm_limit;
     scratch_close(&r->mem);
     scratch_open(&r->mem, r->d, c->arena + arena_region_at(a), a->region, a->zone);
     scratch_open(&r->spilled, r->d, SCRATCH_TOKEN, h->spill_host + h->spill_file, 0);
@@ -87,7 +90,7 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
     return REFINE_OK;
 }
 
-/* The states and the pooled prompt, of all halves of each image. */
+/* The states and the pooled prompt, of both CFG branches of each image. */
 static void check_embeddings(const pipeline_context *c)
 {
     const phases *p = c->p;
@@ -173,7 +176,7 @@ static refine_status prepare_latents(pipeline_context *c, const refine_job *jobs
 
 /* ---- denoising ---- */
 
-/* The UNet's result, of all halves of each image. */
+/* The UNet's result, of both CFG branches of each image. */
 static void check_noise(const pipeline_context *c)
 {
     const size_t n = (size_t)c->p->branches * latent_values(c->p);

@@ -14,26 +14,28 @@
  *
  * Counters only grow during a run:
  *
- *     n_reclaimed <= n_released <= n_copied <= n_begun  n_retired <= n_copied
- *     n_begun <= n_retired + slots      n_copied <= n_reclaimed + in flight
+ *     n_reclaimed <= n_released <= n_copied <= n_begun
+ *     n_retired <= n_copied
+ *     n_begun <= n_retired + slots
+ *     n_copied <= n_reclaimed + in flight
  *
- * Invariants, each kept by exactly one numbered wait:
+ * Invariants, each kept by exactly one wait, on the condition that the numbered line checks:
  *  (1) a slot is read into only after the copy out of it has finished
  *                          (copy thread syncs with `ready` before the slot is FREE, in retire_copy)
  *  (2) a chunk is decoded only after all its bytes have come
- *                          (workers wait for READ, in take_frame)
+ *                          (workers wait until take_frame finds a READ slot)
  *  (3) a chunk is copied only after all its frames are decoded
- *                          (copy thread waits for DECODED, in ready_to_copy)
+ *                          (copy thread waits until ready_to_copy finds it DECODED)
  *  (4) a `done` is waited for, and a slot used again, only after compute has released, so that
  *      `done` has been recorded
- *                          (copy thread waits for n_released, in make_room)
+ *                          (copy thread waits until make_room finds n_released far enough)
  *  (5) ring bytes are overwritten only after the compute that read them has finished, and
  *      everything, in a new run, only after all the compute before it
  *                          (copy queue waits on `fence`, in enqueue_copy)
  *  (6) a `ready` is waited for only after it has been recorded
  *                          (compute thread waits for n_copied, in wait_for_copied)
  *  (7) compute starts only after its weights have arrived
- *                          (compute queue waits on `ready`, in acquire)
+ *                          (compute queue waits on `ready`, in acquire_transferred)
  *  (8) a run is reset only when every thread stands still
  *                          (compute thread waits for n_paused, in stream_restart)
  *  (9) a place in the cache is filled by one transfer, and not read before
@@ -81,7 +83,7 @@ static void count_compute(stream *s, queue_stretch q, double begin, double end)
 }
 
 /* A stretch of the compute queue is over. */
-void stream_count(void *stream_, queue_stretch q, double begin, double end)
+void stream_record_stretch(void *stream_, queue_stretch q, double begin, double end)
 {
     stream *s = stream_;
     double *const stall[] = { &s->shared.stats.stall_disk, &s->shared.stats.stall_decode,
@@ -108,7 +110,7 @@ static void mark_compute(stream *s, bool ends)
 }
 
 /* What has been enqueued since the last mark was of another kind than what comes. */
-void stream_kind(void *stream_, dev_kind now)
+void stream_set_kind(void *stream_, dev_kind now)
 {
     stream *s = stream_;
     if (s->compute.inside >= 0)
@@ -164,7 +166,7 @@ static void end_use(stream *s)
     s->compute.inside = -1;
 }
 
-void stream_pause(stream *s)
+void stream_settle_times(stream *s)
 {
     end_use(s);
     queue_clock_settle(&s->compute.clock);

@@ -52,8 +52,8 @@ typedef struct stream_config {
     const bool *cached;   /* kept decoded in host memory after their first transfer; NULL: none */
     const stream_pass *schedule;
     int n_passes;
-    int slots;                     /* staging slots, each one chunk; >= 2 */
-    int workers;                   /* decode threads; >= 1 */
+    int slots;   /* staging slots, each one chunk; >= 2 */
+    int workers; /* decode threads; >= 1 */
     reader_kind reader;
     double disk_limit, copy_limit; /* bytes a second not to exceed; 0: none */
     trace *t;                      /* told of every transfer; or NULL */
@@ -99,7 +99,7 @@ weights *stream_weights(stream *s); /* the interface the engine sees */
 
 /* Nothing is computed with weights until the next entry.  Waits for the compute so far, whose
  * times and stalls are then known.  Staging written beside a slot fails the device. */
-void stream_pause(stream *s);
+void stream_settle_times(stream *s);
 
 /* Seconds of compute behind the entry of a chunk, up to that of the next and without stalls,
  * on average over its uses up to the last pause; 0: not used.  The compute thread's. */

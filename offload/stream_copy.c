@@ -19,7 +19,8 @@ static slot *ready_to_copy(stream *s)
     return sl->state == DECODED && sl->transfer == s->shared.n_copied ? sl : NULL; /* (3) */
 }
 
-/* Takes the place of a chunk, giving back what compute has released as far as needed. */
+/* Reserves room for a chunk, reclaiming what compute has released as far as needed.  False: there
+ * is none yet; the copy thread then waits for the next release. */
 static bool make_room(stream *s, int chunk, transfer_slot *f)
 {
     const bool resident = s->schedule.resident[chunk];
@@ -116,7 +117,7 @@ static bool copy_next(stream *s)
     return true;
 }
 
-void stream_copy(void *context)
+void stream_run_copy(void *context)
 {
     stream *s = context;
     pthread_mutex_lock(&s->lock);

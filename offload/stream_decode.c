@@ -82,7 +82,7 @@ static void run_decode_job(decode_worker *w, const job *j)
     finish_frame(s, j, st);
 }
 
-void stream_decode(void *context)
+void stream_run_decode(void *context)
 {
     decode_worker *w = context;
     stream *s = w->s;

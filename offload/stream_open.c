@@ -101,9 +101,9 @@ static refine_status open_transfer_slots(stream *s, refine_error *err)
         s->transfer_slots[i].done = dev_event_open(s->d);
         ok = s->transfer_slots[i].ready && s->transfer_slots[i].done;
     }
-    ok = ok && queue_clock_open(&s->compute.clock, s->d, stream_count, s);
+    ok = ok && queue_clock_open(&s->compute.clock, s->d, stream_record_stretch, s);
     s->compute.use_began = -1;
-    dev_listen(s->d, stream_kind, s);
+    dev_listen(s->d, stream_set_kind, s);
     return ok ? REFINE_OK : fail_stream_memory(err);
 }
 
@@ -175,10 +175,10 @@ static refine_status open_workers(stream *s, int n, refine_error *err)
 
 static refine_status start_threads(stream *s, refine_error *err)
 {
-    bool ok = thread_start(&s->io.t, "refine-io", stream_read, s) &&
-              thread_start(&s->copy.t, "refine-upload", stream_copy, s);
+    bool ok = thread_start(&s->io.t, "refine-io", stream_run_read, s) &&
+              thread_start(&s->copy.t, "refine-upload", stream_run_copy, s);
     for (int i = 0; i < s->decode.n_workers && ok; i++)
-        ok = thread_start(&s->decode.workers[i].t, "refine-decode", stream_decode,
+        ok = thread_start(&s->decode.workers[i].t, "refine-decode", stream_run_decode,
                           &s->decode.workers[i]);
     if (ok)
         return REFINE_OK;

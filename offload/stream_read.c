@@ -148,7 +148,7 @@ static void reap_reads(stream *s)
     }
 }
 
-void stream_read(void *context)
+void stream_run_read(void *context)
 {
     stream *s = context;
     pthread_mutex_lock(&s->lock);

@@ -16,13 +16,13 @@
 #include <pthread.h>
 
 enum {
-    DEPTH = 16,          /* requests in flight, */
-    LIMITED_DEPTH = 2,   /* with a limit on the disk's rate */
-    REQUEST = 1 << 20,   /* bytes of one; so a 4 MiB chunk is read four ways at once */
-    COPIES = 4,          /* copies enqueued and not yet waited for: a fast link takes less than
+    DEPTH = 16,        /* requests in flight, */
+    LIMITED_DEPTH = 2, /* with a limit on the disk's rate */
+    REQUEST = 1 << 20, /* bytes of one; so a 4 MiB chunk is read four ways at once */
+    COPIES = 4,        /* copies enqueued and not yet waited for: a fast link takes less than
                           0.1 ms for a chunk, a thread about as long to wake up */
-    PASSES = 64,         /* of a schedule, for stream_host_bytes */
-    EVENT = 64,          /* bytes of an event, likewise */
+    PASSES = 64,       /* of a schedule, for stream_host_bytes */
+    EVENT = 64,        /* bytes of an event, likewise */
 };
 
 typedef enum slot_state { FREE, READING, READ, DECODED, COPYING } slot_state;
@@ -140,14 +140,14 @@ struct stream {
 
 /* ---- the threads but compute ---- */
 
-void stream_read(void *s);   /* offload/stream_read.c */
-void stream_decode(void *w); /* offload/stream_decode.c, of a worker */
-void stream_copy(void *s);   /* offload/stream_copy.c */
+void stream_run_read(void *s);   /* offload/stream_read.c */
+void stream_run_decode(void *w); /* offload/stream_decode.c, of a worker */
+void stream_run_copy(void *s);   /* offload/stream_copy.c */
 
 /* ---- what any of them may do, the lock held; in offload/stream_shared.c ---- */
 
-__attribute__((format(printf, 3, 4))) void stream_fail(stream *s, refine_status st,
-                                                       const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) void stream_fail(stream *s, refine_status st, const char *fmt,
+                                                       ...);
 void stream_wait_paused(stream *s, stream_thread who); /* until the run has been reset */
 const char *stream_file_name(const stream *s);
 const char *stream_weight_name(const stream *s, int chunk);
@@ -156,8 +156,8 @@ const char *stream_weight_name(const stream *s, int chunk);
 
 const void *stream_acquire(weights *w, int chunk);
 void stream_release(weights *w, int chunk);
-void stream_count(void *stream_, queue_stretch q, double begin, double end);
-void stream_kind(void *stream_, dev_kind now);
+void stream_record_stretch(void *stream_, queue_stretch q, double begin, double end);
+void stream_set_kind(void *stream_, dev_kind now);
 
 /* Everything as before the first transfer; nobody else runs. */
 void stream_reset(stream *s);

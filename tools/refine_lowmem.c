@@ -5,7 +5,7 @@
  * 3 the budget cannot be met, 4 bad input file.
  */
 #define _XOPEN_SOURCE 700
-#include "engine//base/mem.h"
+#include "engine/base/mem.h"
 #include "engine/base/try.h"
 #include "tools/arguments/lowmem_arguments.h"
 #include "tools/batch/batch.h"

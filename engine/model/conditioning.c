@@ -50,7 +50,7 @@ tensor conditioning_forward(forward_ctx *r, unet *u, tensor text, const float *v
         for (unet_block *b = l->block; b < l->block + l->n; b++) {
             const tensor column = tensor_channels(table, b->res.emb_at, b->res.c_out);
             forward_linear(r, column, emb, b->res.emb, (epilogue){ 0 });
-            transformer_attend_prompt(r, &b->att, text);
+            transformer_project_prompt(r, &b->att, text);
         }
     scratch_free(&r->mem, emb);
     return table;

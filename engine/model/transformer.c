@@ -51,7 +51,7 @@ void transformer_declare(weight_builder *b, transformer *t, const char *at, int 
     t->proj_out = declare_linear(b, SEG_UNET, at, "proj_out", c, c);
 }
 
-void transformer_attend_prompt(forward_ctx *r, transformer *t, tensor text)
+void transformer_project_prompt(forward_ctx *r, transformer *t, tensor text)
 {
     for (int i = 0; i < t->depth; i++) {
         t->block[i].context = scratch_alloc(&r->mem, r->act, text.n, 1, text.w, 2 * t->c);

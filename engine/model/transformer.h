@@ -24,7 +24,7 @@ void transformer_declare(weight_builder *b, transformer *t, const char *at, int 
                          int depth, int groups, int c_text);
 
 /* Once per image: keys and values of the prompt for every block, left in scratch. */
-void transformer_attend_prompt(forward_ctx *r, transformer *t, tensor text);
+void transformer_project_prompt(forward_ctx *r, transformer *t, tensor text);
 
 /* x += transformer(x), in place. */
 void transformer_forward(forward_ctx *r, const transformer *t, tensor x);

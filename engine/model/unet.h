@@ -33,7 +33,7 @@ void unet_declare(weight_builder *b, unet *u, const unet_config *c);
 
 /* One evaluation.  x: F32 (n,h,w,4), scaled by the sampler; eps: F32, the same shape.
  * table: F32 (n,1,1,emb_channels), this step's row (engine/model/conditioning.h).  The
- * transformers hold the prompt already (transformer_attend_prompt). */
+ * transformers hold the prompt already (transformer_project_prompt). */
 void unet_forward(forward_ctx *r, const unet *u, tensor eps, tensor x, tensor table);
 
 #endif

@@ -1,9 +1,9 @@
 /* engine/plan/plan.c -- the search for the run that is predicted to be fastest within its ceilings.
  *
- *     limits -> rates -> smallest -> choose -> host -> cache
+ *     limits -> host -> rates -> smallest -> choose -> host again, with what was chosen -> cache
  *
  * What is given up when memory is short, in this order: for the VAE larger bands, then tensors
- * that stay on the device; for the UNet residents, a larger ring, items that share a pass,
+ * that stay on the device; for the UNet residents, a larger ring, batch elements that share a pass,
  * whichever is predicted to be fastest.  None of them changes the image.
  *
  * A candidate is a value, and so is what it comes to.  What is known before the first one is tried
@@ -29,8 +29,9 @@
 
 static const int BANDS[] = { 64, 32, 16, BAND_UNIT };
 static const size_t SPILLS[] = { NO_SPILL, 64 * MIB, 16 * MIB, 4 * MIB, MIB, 0 };
-/* Room for the chunks of two launches on a GPU, the one that is multiplied and the one that comes,
- * of MATRIX_BLOCKS_MAX, half and a quarter of it, of 4 MiB each; 0: the smallest. */
+/* A GPU multiplies up to 8 chunks of 4 MiB in one launch.  Room for two launches, the one that is
+ * multiplied and the next, of 8, 4 and 2 chunks, and one chunk for what wrapping round the end of
+ * the ring may waste; 0: the smallest ring that works. */
 static const size_t RINGS[] = { 68 * MIB, 36 * MIB, 20 * MIB, 0 };
 
 enum { N_BANDS = 4, N_SPILLS = 6, N_RINGS = 4 };
@@ -38,7 +39,7 @@ enum { N_BANDS = 4, N_SPILLS = 6, N_RINGS = 4 };
 /* Differences in predicted time below these shares decide nothing. */
 static const double SAME_STEP = 0.005, WORTH_CACHING = 0.01;
 
-/* A launch of fewer chunks takes longer than their seconds say, which is not foretold: such a step
+/* A launch of fewer chunks takes longer than their seconds say, which is not predicted: such a step
  * must look faster by so much. */
 static const double WORTH_SMALLER_LAUNCHES = 0.05;
 
@@ -259,7 +260,7 @@ static evaluation choose_residents(const plan_facts *f, const phase_ways *w, siz
 }
 
 /* The ring gives back what is of no use beside these residents, down to a launch: a step is
- * foretold for the first use of residents too, by way of the ring. */
+ * predicted for the first use of residents too, by way of the ring. */
 static evaluation shrink_ring(const plan_facts *f, const evaluation *e, const chunk_notes *n)
 {
     plan_candidate c = e->candidate;

@@ -1,4 +1,4 @@
-/* engine/sampling/noise_schedule.h -- the noise schedule of a model, and the sampler it is meant for.
+/* engine/sampling/noise_schedule.h -- a model's noise schedule, and the sampler it is meant for.
  *
  * As its checkpoint says them (scheduler_config.json).  The samplers (engine/sampling/euler.h) make
  * their steps from it.

@@ -197,7 +197,7 @@ static refine_status try_way(residents_bench *b, residents_way *w, refine_error 
     (void)compute_step(b); /* brings the residents */
     for (int i = 0; i < b->steps && w->n < SAMPLES; i++)
         w->step[w->n++] = compute_step(b);
-    stream_pause(s);
+    stream_settle_times(s);
     const stream_stats stats = stream_get_stats(s);
     b->decode = (double)stats.decoded_bytes / stats.decode_busy * b->plan.host.workers;
     double *seconds = b->seconds + (size_t)b->runs++ * (size_t)n_pack_chunks(b->m.p);

@@ -32,10 +32,10 @@ Test(offload_stream_guard, a_byte_written_behind_a_slot_fails_the_device_in_the_
         rig r;
         open_guarded(&r, dev_open_order(ORDER_RANDOM, 3));
         cr_assert(rig_play(&r, 1));
-        stream_pause(r.s);
+        stream_settle_times(r.s);
         cr_assert_eq(dev_status(r.d), REFINE_OK, "%s", dev_why(r.d));
         spoil_behind_slots(&r, at);
-        stream_pause(r.s);
+        stream_settle_times(r.s);
         cr_expect_eq(dev_status(r.d), REFINE_EDEVICE);
         (void)snprintf(text, sizeof text, "staging: byte %zu behind slot %d", at, r.c.slots - 1);
         cr_expect_not_null(strstr(dev_why(r.d), text), "%s", dev_why(r.d));

@@ -131,7 +131,7 @@ static void play_slowly(rig *r, int slow, double seconds)
                     compute_for(seconds);
                 w->release(w, c);
             }
-    stream_pause(r->s);
+    stream_settle_times(r->s);
 }
 
 Test(offload_stream_time, compute_is_timed_by_chunk_without_its_stalls)
@@ -191,7 +191,7 @@ Test(offload_stream_time, compute_is_timed_by_kind_too)
             run_operator_kind(&r, (dev_kind)k, lasts[k]);
         w->release(w, c);
     }
-    stream_pause(r.s);
+    stream_settle_times(r.s);
     cr_assert_eq(stream_position(r.s), -1);
     for (int k = 0; k < DEV_KINDS; k++) {
         const double seconds = stream_kind_seconds(r.s, (dev_kind)k);
@@ -214,7 +214,7 @@ Test(offload_stream_time, what_comes_after_a_phase_is_nobodys_compute)
     const int last = r.schedule[3].end - 1;
     const double seconds = stream_compute_seconds(r.s, last);
     compute_for(0.01);
-    stream_pause(r.s);
+    stream_settle_times(r.s);
     cr_assert_gt(seconds, 0);
     cr_assert_eq(stream_compute_seconds(r.s, last), seconds);
     rig_close(&r);
