@@ -1,4 +1,4 @@
-/* tools/refine_lowmem.c -- refine an image, or the base model's latents, within a memory budget.
+/* tools/refine_lowmem.c -- make or refine an image within a memory budget.
  *
  * Arguments in, one job through <refine/refine.h>, a PNG (or latents) out.  Results go to
  * stdout, progress and errors to stderr.  Exit: 0 done, 1 failed while running, 2 usage,
@@ -104,11 +104,17 @@ static const char *output_of(const lowmem_arguments *a)
     return "";
 }
 
+/* NULL: from text alone. */
+static const char *only_input(const lowmem_arguments *a)
+{
+    return a->n_inputs > 0 ? a->inputs[0] : NULL;
+}
+
 static run_record record_of(const lowmem_arguments *a)
 {
     return (run_record){ .output = output_of(a),
                          .pack = a->o.pack_path,
-                         .input = a->inputs[0],
+                         .input = only_input(a),
                          .prompt = a->j.prompt,
                          .negative = a->j.negative,
                          .job = &a->j };
@@ -266,7 +272,7 @@ static int plan_one(const lowmem_arguments *a)
     refine_report r = REFINE_REPORT_INIT;
     const refine_status st = refine_plan(&r, &a->o, &a->j, &err);
     const run_record record = { .pack = a->o.pack_path,
-                                .input = a->inputs[0],
+                                .input = only_input(a),
                                 .prompt = a->j.prompt,
                                 .negative = a->j.negative,
                                 .job = &a->j };
@@ -450,8 +456,9 @@ static int refine_one(lowmem_arguments *a, const work_list *l)
         a->j.seed = batch_draw_seed();
     refine_status st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
-        st = job_input_load(&in, &a->j, l->item[0].input, a->plan || a->output || a->reference,
-                            a->output_latents != NULL, SCALING_FACTOR, &err);
+        st = job_input_load(&in, &a->j, l->n > 0 ? l->item[0].input : NULL,
+                            a->plan || a->output || a->reference, a->output_latents != NULL,
+                            SCALING_FACTOR, &err);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
     const int code = st != REFINE_OK ? lowmem_print_error(&err, exit_code(st, true))
                      : a->plan       ? plan_one(a)

@@ -148,7 +148,7 @@ refine_status phases_open(phases **out, const model *m, const refine_job *j, int
 
     if (starts_from_noise(j) && model_config_ids(&m->l.config) != MICRO_IDS_MAX)
         return refine_fail(err, REFINE_EINVAL,
-                           "%s: a refiner needs an image, or the latents of a base model",
+                           "%s: a refiner needs an image or a base's latents: give -i INPUT",
                            pack_path(m->p));
 
     phases *p = mem_calloc(1, sizeof *p);

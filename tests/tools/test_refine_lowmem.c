@@ -377,7 +377,9 @@ Test(tools_refine_lowmem, refuses_wrong_usage_with_2)
 {
     static const refusal REFUSALS[] = {
         { 2, "", "-m PACK" },
-        { 2, "-m @ -o @o.png -p x", "-i INPUT" },
+        { 2, "-m @ -o @o.png -p x", "a refiner needs an image or a base's latents: give -i INPUT" },
+        { 2, "-m @ -i @in.png -o @o.png -p x --size 64x64", "leave out -i INPUT" },
+        { 2, "-m @ -o @o.png -p x --size 64x65", "multiple of 8" },
         { 2, "-m @ -i @in.png -p x", "-o OUT.png" },
         { 2, "-m @ -i @in.png -o @o.png", "-p TEXT" },
         { 2, JOB "-o @o.png stray", "'stray'" },

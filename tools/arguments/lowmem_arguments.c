@@ -20,6 +20,8 @@ static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8",
 static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
 static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
 
+enum { SIDE_MIN = 64, SIDE_MAX = 16384, SIDE_UNIT = 8 };
+
 static bool append_input(void *arguments, const char *v)
 {
     lowmem_arguments *a = arguments;
@@ -47,6 +49,14 @@ static bool read_device(void *arguments, const char *v)
     return true;
 }
 
+/* Not below what the VAE halves three times. */
+static bool read_size(void *arguments, const char *v)
+{
+    lowmem_arguments *a = arguments;
+    return numbers_pair(v, SIDE_MAX, &a->j.width, &a->j.height) && a->j.width >= SIDE_MIN &&
+           a->j.height >= SIDE_MIN && a->j.width % SIDE_UNIT == 0 && a->j.height % SIDE_UNIT == 0;
+}
+
 /* There is one: it is looked at, and kept nowhere. */
 static bool read_scheduler(void *arguments, const char *v)
 {
@@ -72,7 +82,12 @@ static const option_row ROWS[] = {
         .argument = "INPUT",
         OPTION_CALLS(append_input),
         .help = "PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy, .latent); a "
-                "directory: all that is in it; may be repeated",
+                "directory: all that is in it; may be repeated. Without it a base model makes an "
+                "image from the prompt alone",
+        .man =
+            "PNG or JPEG,\n.B \\-\nfor standard input, or latents (.safetensors, .npy, .latent); a "
+            "directory: all that is in it. May be repeated.\nWithout it a base model makes an "
+            "image from the prompt alone.",
     },
     {
         .name = "manifest",
@@ -123,6 +138,31 @@ static const option_row ROWS[] = {
         .argument = "TEXT",
         OPTION_TEXT_AT(lowmem_arguments, j.negative),
         .help = "what it should not show",
+        .man = "what it should not show. Where it is left out, a base model is given zeros, as it "
+               "was trained; an\nempty text is read as any other.",
+    },
+    {
+        .name = "prompt-2",
+        .argument = "TEXT",
+        OPTION_TEXT_AT(lowmem_arguments, j.prompt_2),
+        .help = "for the larger text encoder alone (as the prompt)",
+        .man = "a prompt for OpenCLIP bigG alone, the larger of a base model's two text encoders. "
+               "Default: the prompt.",
+    },
+    {
+        .name = "negative-2",
+        .argument = "TEXT",
+        OPTION_TEXT_AT(lowmem_arguments, j.negative_2),
+        .help = "likewise, for what the image should not show",
+        .man = "likewise, of what the image should not show.",
+    },
+    {
+        .name = "size",
+        .argument = "WxH",
+        OPTION_CALLS(read_size),
+        .takes = "a size such as 1024x768, each side a multiple of 8 from 64 to 16384",
+        .help = "of an image made from text alone (1024x1024)",
+        .man = "the size of an image made from text alone. Default 1024x1024.",
     },
     {
         .name = "strength",
@@ -150,6 +190,17 @@ static const option_row ROWS[] = {
         .man = ".I INPUT\n"
                "is partly denoised already, up to this share of the schedule; no noise is added.\n"
                "Give the value that the base model was stopped at.",
+    },
+    {
+        .name = "denoising-end",
+        .argument = "F",
+        OPTION_REAL_AT(lowmem_arguments, j.denoising_end, 0, 0x1.fffffffffffffp-1),
+        .takes = "a number from 0 to less than 1",
+        .help = "stop there and leave partly denoised latents, for --output-latents and a refiner "
+                "with --denoising-start F",
+        .man = "stop at this share of the schedule and leave partly denoised latents, for\n"
+               ".B \\-\\-output\\-latents\nand a refiner that goes on with\n"
+               ".B \\-\\-denoising\\-start\nof the same value.",
     },
     {
         .name = "guidance",
@@ -321,11 +372,13 @@ const options_program LOWMEM_OPTIONS = {
     .name = "refine-lowmem",
     .head = "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE]\n"
             "                     [options]\n"
+            "       refine-lowmem -m BASE.pack -o OUT.png -p PROMPT [options]\n"
             "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT\n"
             "                     [options]\n"
             "       refine-lowmem -m PACK -i INPUT -p PROMPT --compare REF.pack [options]\n"
             "\n"
-            "Refines an image with the Stable Diffusion XL refiner, inside a memory budget.\n",
+            "Refines an image with the Stable Diffusion XL refiner, or makes one with the\n"
+            "base model, inside a memory budget.\n",
     .rows = ROWS,
     .n_rows = sizeof ROWS / sizeof ROWS[0],
     .tail = "TMPDIR names the directory of the scratch file (/var/tmp), which is made (and\n"
@@ -352,8 +405,8 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
     const bool to_stdout = a->output && strcmp(a->output, "-") == 0;
     if (!a->o.pack_path)
         return options_report(p, "no model: give -m PACK");
-    if (a->n_inputs == 0 && !a->manifest)
-        return options_report(p, "no input: give -i INPUT");
+    if (a->sized && (a->n_inputs > 0 || a->manifest))
+        return options_report(p, "--size is of an image from text alone: leave out -i INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
         return options_report(p, "no output: give -o OUT.png");
     if (!a->plan && !a->j.prompt && !a->manifest)
@@ -382,6 +435,7 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     if (parsed.rest < argc)
         return options_report(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
     a->seeded = options_has(&parsed, "seed");
+    a->sized = options_has(&parsed, "size");
     a->o.trace = a->trace != NULL;
     code = lowmem_check_arguments(a);
     return code == EXIT_DONE ? -1 : code;

@@ -13,6 +13,7 @@ typedef struct lowmem_arguments {
     int n_inputs;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     bool plan, json, quiet, seeded;
+    bool sized; /* --size was given */
 } lowmem_arguments;
 
 extern const options_program LOWMEM_OPTIONS;

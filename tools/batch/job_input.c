@@ -55,7 +55,8 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
                              bool want_latents, float scaling_factor, refine_error *err)
 {
     *in = (job_input){ 0 };
-    TRY(load_input(in, j, path, scaling_factor, err));
+    if (path)
+        TRY(load_input(in, j, path, scaling_factor, err));
     if (want_picture) {
         in->out = (image){ j->width, j->height,
                            mem_alloc((size_t)j->width * (size_t)j->height * 3) };

@@ -13,8 +13,9 @@ typedef struct job_input {
     int from_width, from_height; /* of the image before it was resized */
 } job_input;
 
-/* Reads an image or latents, resizes an image to multiples of 8 downwards as diffusers
- * does (Lanczos), and points the job's inputs and outputs at what `in` holds. */
+/* Reads an image or latents (path NULL: nothing, the job has a size), resizes an image to multiples
+ * of 8 downwards as diffusers does (Lanczos), and points the job's inputs and outputs at what `in`
+ * holds. */
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
                              bool want_latents, float scaling_factor, refine_error *err);
 /* Memory that writing the result takes beyond `in`: a PNG is made whole before it is written. */

@@ -1,41 +1,62 @@
 /* tools/batch/output.c -- parameters as texts, written and compared. */
 #include "tools/batch/output.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 7, LEN = 64, TEXTS = 11 };
+enum { VALUES = 8, LEN = 64, TEXTS_MAX = 16 };
 
 typedef struct texts {
     char v[VALUES][LEN];
-    image_text t[TEXTS];
+    image_text t[TEXTS_MAX];
+    int n;
 } texts;
+
+static void add_image_text(texts *x, const char *key, const char *value)
+{
+    assert(x->n < TEXTS_MAX);
+    x->t[x->n++] = (image_text){ key, value };
+}
+
+/* What part of the schedule was run, on what. */
+static void add_flow_texts(texts *x, const refine_job *j)
+{
+    snprintf(x->v[3], LEN, "%g", j->denoising_start > 0 ? j->denoising_start : j->strength);
+    if (!j->rgb_in && !j->latents_in)
+        add_image_text(x, "flow", "text to image");
+    else
+        add_image_text(x, j->denoising_start > 0 ? "denoising_start" : "strength", x->v[3]);
+    snprintf(x->v[7], LEN, "%g", j->denoising_end);
+    if (j->denoising_end > 0)
+        add_image_text(x, "denoising_end", x->v[7]);
+}
 
 static void fill_image_texts(texts *x, const refine_job *j, const refine_report *r)
 {
-    const bool partly = j->denoising_start > 0;
     snprintf(x->v[0], LEN, "refine-lowmem %s", refine_version());
     snprintf(x->v[1], LEN, "%llu", (unsigned long long)j->seed);
     snprintf(x->v[2], LEN, "%d", j->steps);
-    snprintf(x->v[3], LEN, "%g", partly ? j->denoising_start : j->strength);
     snprintf(x->v[4], LEN, "%g", (double)j->guidance);
     snprintf(x->v[5], LEN, "%g, %g", (double)j->aesthetic_score,
              (double)j->negative_aesthetic_score);
     snprintf(x->v[6], LEN, "%s, source %016llx", r->precision, (unsigned long long)r->source_hash);
-    const image_text t[TEXTS] = {
-        { "Software", x->v[0] },
-        { "prompt", j->prompt ? j->prompt : "" },
-        { "negative_prompt", j->negative ? j->negative : "" },
-        { "seed", x->v[1] },
-        { "steps", x->v[2] },
-        { partly ? "denoising_start" : "strength", x->v[3] },
-        { "guidance", x->v[4] },
-        { "aesthetic_scores", x->v[5] },
-        { "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch" },
-        { "scheduler", "euler" },
-        { "model", x->v[6] },
-    };
-    memcpy(x->t, t, sizeof t);
+    x->n = 0;
+    add_image_text(x, "Software", x->v[0]);
+    add_image_text(x, "prompt", j->prompt ? j->prompt : "");
+    add_image_text(x, "negative_prompt", j->negative ? j->negative : "");
+    if (j->prompt_2)
+        add_image_text(x, "prompt_2", j->prompt_2);
+    if (j->negative_2)
+        add_image_text(x, "negative_prompt_2", j->negative_2);
+    add_image_text(x, "seed", x->v[1]);
+    add_image_text(x, "steps", x->v[2]);
+    add_flow_texts(x, j);
+    add_image_text(x, "guidance", x->v[4]);
+    add_image_text(x, "aesthetic_scores", x->v[5]);
+    add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
+    add_image_text(x, "scheduler", "euler");
+    add_image_text(x, "model", x->v[6]);
 }
 
 refine_status output_save(const char *path, const image *im, const refine_job *j,
@@ -43,15 +64,15 @@ refine_status output_save(const char *path, const image *im, const refine_job *j
 {
     texts x;
     fill_image_texts(&x, j, r);
-    return image_save_png(path, im, x.t, TEXTS, err);
+    return image_save_png(path, im, x.t, x.n, err);
 }
 
 bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded)
 {
     texts x;
     fill_image_texts(&x, j, r);
-    for (int i = 0; i < TEXTS && !seeded; i++)
+    for (int i = 0; i < x.n && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;
-    return image_png_has(path, x.t, TEXTS);
+    return image_png_has(path, x.t, x.n);
 }
