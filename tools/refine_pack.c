@@ -16,6 +16,7 @@
 #include "tools/packer/pack_write.h"
 #include "tools/source/checkpoint.h"
 #include "tools/source/checkpoint_files.h"
+#include "tools/source/recognise.h"
 #include "tools/source/synthetic.h"
 
 #include <inttypes.h>
@@ -105,10 +106,19 @@ static refine_status packer_load_tokenizer(const packer_arguments *a, char **tex
     return REFINE_OK;
 }
 
-static refine_status open_source(weight_source **out, const char *input, refine_error *err)
+static refine_status open_source(weight_source **out, const packer_arguments *a, refine_error *err)
 {
-    return synthetic_named(input) ? synthetic_open(out, input, err)
-                                  : checkpoint_open(out, input, err);
+    if (synthetic_named(a->input) && a->vae)
+        return refine_fail(err, REFINE_EINVAL, "%s: has a VAE of its own: leave out --vae",
+                           a->input);
+    if (synthetic_named(a->input))
+        TRY(synthetic_open(out, a->input, err));
+    else
+        TRY(checkpoint_open(out, a->input, a->vae, err));
+    if (!a->quiet)
+        (void)fprintf(stderr, "refine-pack: %s: %s (%s)\n", (*out)->name,
+                      recognise_config(&(*out)->list.config), (*out)->kind);
+    return REFINE_OK;
 }
 
 /* A raw pack is not advised: there is nothing to decode, and whoever asked for it knows. */
@@ -152,15 +162,16 @@ static void packer_print_json(const packer_arguments *a, const weight_source *s,
     (void)getrusage(RUSAGE_SELF, &usage);
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, w->source_hash);
     json_t *root = json_pack(
-        "{s:s, s:s, s:{s:s, s:s, s:I}, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, s:i, s:f, s:I, "
+        "{s:s, s:s, s:{s:s, s:s, s:I, s:s*}, s:s, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, s:i, s:f, s:I, "
         "s:o}",
         "version", REFINE_VERSION, "output", a->output, "source", "name", s->name, "layout",
-        s->kind, "bytes", (json_int_t)s->bytes, "source_hash", hash, "weights",
-        weights_name(a->weights), "int8_matrices", w->n_int8, "codec",
-        a->codec == PACKER_RAW ? "raw" : "zstd", "tokenizer", tokenizer, "file_bytes",
-        (json_int_t)w->file_bytes, "weight_bytes", (json_int_t)w->weight_bytes, "tensors",
-        w->n_tensors, "chunks", w->n_chunks, "threads", w->threads, "seconds", seconds, "rss_peak",
-        (json_int_t)usage.ru_maxrss * 1024, "disk", disk ? disk_object(disk) : json_null());
+        s->kind, "bytes", (json_int_t)s->bytes, "vae", s->vae, "model",
+        recognise_config(&s->list.config), "source_hash", hash, "weights", weights_name(a->weights),
+        "int8_matrices", w->n_int8, "codec", a->codec == PACKER_RAW ? "raw" : "zstd", "tokenizer",
+        tokenizer, "file_bytes", (json_int_t)w->file_bytes, "weight_bytes",
+        (json_int_t)w->weight_bytes, "tensors", w->n_tensors, "chunks", w->n_chunks, "threads",
+        w->threads, "seconds", seconds, "rss_peak", (json_int_t)usage.ru_maxrss * 1024, "disk",
+        disk ? disk_object(disk) : json_null());
     (void)json_dumpf(root, stdout, JSON_INDENT(2));
     (void)putchar('\n');
     json_decref(root);
@@ -214,6 +225,8 @@ static refine_status packer_check_places(const packer_arguments *a, refine_error
 
     if (!synthetic_named(a->input))
         checkpoint_files(&p, "the source", a->input);
+    if (a->vae)
+        checkpoint_files(&p, "the VAE (--vae)", a->vae);
     if (a->tokenizer && merges_files(file, beside, a->tokenizer)) {
         places_add(&p, PLACE_READ, ROLE, file);
         places_add(&p, PLACE_READ, ROLE, beside);
@@ -236,7 +249,7 @@ static int run_pack(const packer_arguments *a)
     interrupt_hold();
     refine_status st = packer_check_places(a, &err);
     if (st == REFINE_OK)
-        st = open_source(&s, a->input, &err);
+        st = open_source(&s, a, &err);
     if (st == REFINE_OK)
         st = packer_load_tokenizer(a, &merges, &merges_len, &err);
     if (st == REFINE_OK) {

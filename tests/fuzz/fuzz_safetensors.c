@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     safetensors_close(f);
 
     err = (refine_error){ 0 };
-    st = checkpoint_open(&s, name, &err);
+    st = checkpoint_open(&s, name, NULL, &err);
     if (st == REFINE_OK) {
         check_source(s);
         s->close(s);

@@ -5,6 +5,7 @@
 #include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,10 +108,19 @@ static void set_shape(fixture_piece *p, const weight_entry *e)
     p->dim[3] = (uint64_t)e->kw;
 }
 
-static void each_piece(dtype type, visitor *visit, void *context)
+/* The two models, and what their names and files differ in. */
+typedef struct fixture_model {
+    const char *source; /* synthetic:... */
+    bool base;
+} fixture_model;
+
+static const fixture_model REFINER = { "synthetic:tiny", false };
+static const fixture_model BASE = { "synthetic:tiny-base", true };
+
+static void each_piece(const fixture_model *m, dtype type, visitor *visit, void *context)
 {
     weight_source *s;
-    cr_assert_eq(synthetic_open(&s, "synthetic:tiny", NULL), REFINE_OK);
+    cr_assert_eq(synthetic_open(&s, m->source, NULL), REFINE_OK);
     for (int i = 0; i < s->list.n; i++)
         for (int k = 0; k < s->list.entry[i].n_sources; k++) {
             fixture_piece p = { .name = s->list.entry[i].source[k] };
@@ -124,21 +134,54 @@ static void each_piece(dtype type, visitor *visit, void *context)
     s->close(s);
 }
 
+/* What published files hold and the model does without: the end of CLIP ViT-L. */
+static void each_unneeded_piece(dtype type, visitor *visit, void *context)
+{
+#define AT "text_l.text_model."
+    static const struct {
+        const char *name;
+        uint64_t rows, columns; /* 0: a vector */
+    } PIECES[] = {
+        { AT "encoder.layers.2.layer_norm1.weight", 64, 0 },
+        { AT "encoder.layers.2.self_attn.q_proj.weight", 64, 64 },
+        { AT "encoder.layers.2.mlp.fc1.weight", 128, 64 },
+        { AT "final_layer_norm.weight", 64, 0 },
+        { AT "final_layer_norm.bias", 64, 0 },
+    };
+#undef AT
+    static const float zeros[128 * 64];
+    for (size_t i = 0; i < sizeof PIECES / sizeof PIECES[0]; i++) {
+        fixture_piece p = { .name = PIECES[i].name, .n_dims = 1, .data = zeros };
+        p.dim[0] = p.elements = PIECES[i].rows;
+        if (PIECES[i].columns) {
+            p.n_dims = 2;
+            p.dim[1] = PIECES[i].columns;
+            p.elements *= PIECES[i].columns;
+        }
+        cr_assert_leq(p.elements * dtype_bytes(type), sizeof zeros);
+        visit(context, &p);
+    }
+}
+
 /* ---- diffusers ---- */
 
 typedef struct fixture_parts {
     dtype type;
-    file unet, vae, text;
+    bool bare; /* text_encoder as newer transformers write it */
+    file unet, vae, text_l, text;
 } fixture_parts;
 
 static void to_part(void *context, const fixture_piece *p)
 {
     fixture_parts *q = context;
-    file *f = strncmp(p->name, "unet.", 5) == 0  ? &q->unet
-              : strncmp(p->name, "vae.", 4) == 0 ? &q->vae
-                                                 : &q->text;
-    add_checkpoint_entry(f, strchr(p->name, '.') + 1, p->n_dims, p->dim, p->data,
-                         p->elements * dtype_bytes(q->type));
+    const char *own = strchr(p->name, '.') + 1;
+    file *f = strncmp(p->name, "unet.", 5) == 0     ? &q->unet
+              : strncmp(p->name, "vae.", 4) == 0    ? &q->vae
+              : strncmp(p->name, "text_l.", 7) == 0 ? &q->text_l
+                                                    : &q->text;
+    if (f == &q->text_l && q->bare)
+        own += strlen("text_model.");
+    add_checkpoint_entry(f, own, p->n_dims, p->dim, p->data, p->elements * dtype_bytes(q->type));
 }
 
 static void write_checkpoint_text(const char *dir, const char *name, const char *text)
@@ -200,6 +243,38 @@ static void write_checkpoint_configs(const char *dir)
                           "\"timestep_spacing\":\"leading\",\"steps_offset\":1}");
 }
 
+/* In the place of the refiner's.  Heads are 64 wide, as a single file's are taken to be. */
+static void write_base_configs(const char *dir)
+{
+    write_checkpoint_text(dir, "model_index.json",
+                          "{\"_class_name\":\"StableDiffusionXLPipeline\","
+                          "\"force_zeros_for_empty_prompt\":true}");
+    write_checkpoint_text(
+        dir, "unet/config.json",
+        "{\"_class_name\":\"UNet2DConditionModel\",\"addition_embed_type\":\"text_time\","
+        "\"addition_time_embed_dim\":32,\"attention_head_dim\":[1,1,2],"
+        "\"block_out_channels\":[32,64,128],\"cross_attention_dim\":128,"
+        "\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\","
+        "\"CrossAttnDownBlock2D\"],\"in_channels\":4,\"out_channels\":4,"
+        "\"layers_per_block\":2,\"norm_num_groups\":32,"
+        "\"projection_class_embeddings_input_dim\":256,"
+        "\"transformer_layers_per_block\":[1,1,2],"
+        "\"up_block_types\":[\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\","
+        "\"UpBlock2D\"],\"use_linear_projection\":true}");
+    write_checkpoint_text(
+        dir, "text_encoder/config.json",
+        "{\"architectures\":[\"CLIPTextModel\"],\"hidden_act\":\"quick_gelu\","
+        "\"hidden_size\":64,\"intermediate_size\":128,\"max_position_embeddings\":77,"
+        "\"num_attention_heads\":1,\"num_hidden_layers\":3,\"projection_dim\":768,"
+        "\"layer_norm_eps\":1e-05,\"vocab_size\":49408}");
+    write_checkpoint_text(
+        dir, "text_encoder_2/config.json",
+        "{\"architectures\":[\"CLIPTextModelWithProjection\"],\"hidden_act\":\"gelu\","
+        "\"hidden_size\":64,\"intermediate_size\":128,\"max_position_embeddings\":77,"
+        "\"num_attention_heads\":1,\"num_hidden_layers\":3,\"projection_dim\":64,"
+        "\"layer_norm_eps\":1e-05,\"vocab_size\":49408}");
+}
+
 static void save_in(const file *f, const char *dir, const char *name, const char *type, int part,
                     int of)
 {
@@ -226,28 +301,55 @@ static void save_shards(const file *f, const char *dir, const char *type, int sh
     free(index);
 }
 
-void fixture_directory(const char *dir, int f32, int shards)
+/* Writes what was gathered, and frees it. */
+static void save_parts(fixture_parts *q, const char *dir, int shards)
 {
-    fixture_parts q = { .type = f32 ? DT_F32 : DT_F16 };
+    const bool f32 = q->type == DT_F32;
     const char *type = f32 ? "F32" : "F16", *fp16 = f32 ? "" : ".fp16";
     char name[100];
 
-    make_directories(dir);
-    write_checkpoint_configs(dir);
-    each_piece(q.type, to_part, &q);
     if (shards > 1) {
-        save_shards(&q.unet, dir, type, shards);
+        save_shards(&q->unet, dir, type, shards);
     } else {
         snprintf(name, sizeof name, "unet/diffusion_pytorch_model%s.safetensors", fp16);
-        save_in(&q.unet, dir, name, type, 0, 1);
+        save_in(&q->unet, dir, name, type, 0, 1);
     }
     snprintf(name, sizeof name, "vae/diffusion_pytorch_model%s.safetensors", fp16);
-    save_in(&q.vae, dir, name, type, 0, 1);
+    save_in(&q->vae, dir, name, type, 0, 1);
     snprintf(name, sizeof name, "text_encoder_2/model%s.safetensors", fp16);
-    save_in(&q.text, dir, name, type, 0, 1);
-    free_checkpoint_entries(&q.unet);
-    free_checkpoint_entries(&q.vae);
-    free_checkpoint_entries(&q.text);
+    save_in(&q->text, dir, name, type, 0, 1);
+    snprintf(name, sizeof name, "text_encoder/model%s.safetensors", fp16);
+    if (q->text_l.n > 0)
+        save_in(&q->text_l, dir, name, type, 0, 1);
+    free_checkpoint_entries(&q->unet);
+    free_checkpoint_entries(&q->vae);
+    free_checkpoint_entries(&q->text_l);
+    free_checkpoint_entries(&q->text);
+}
+
+void fixture_directory(const char *dir, int f32, int shards)
+{
+    fixture_parts q = { .type = f32 ? DT_F32 : DT_F16 };
+
+    make_directories(dir);
+    write_checkpoint_configs(dir);
+    each_piece(&REFINER, q.type, to_part, &q);
+    save_parts(&q, dir, shards);
+}
+
+void fixture_base_directory(const char *dir, int f32, int bare)
+{
+    fixture_parts q = { .type = f32 ? DT_F32 : DT_F16, .bare = bare != 0 };
+    char path[600];
+
+    make_directories(dir);
+    snprintf(path, sizeof path, "%s/text_encoder", dir);
+    (void)mkdir(path, 0700);
+    write_checkpoint_configs(dir);
+    write_base_configs(dir);
+    each_piece(&BASE, q.type, to_part, &q);
+    each_unneeded_piece(q.type, to_part, &q);
+    save_parts(&q, dir, f32 ? 2 : 1);
 }
 
 /* ---- single file ---- */
@@ -275,7 +377,7 @@ static void resnet_name(char *s, size_t size)
 
 /* Blocks of three entries a level: two resnets and a downsampler, or three resnets of which
  * the last carries the upsampler. */
-static void unet_name(char *out, size_t size, const char *name)
+static void unet_name(char *out, size_t size, const char *name, bool base)
 {
     char rest[120];
     int b, j;
@@ -293,7 +395,7 @@ static void unet_name(char *out, size_t size, const char *name)
         snprintf(out, size, "model.diffusion_model.output_blocks.%d.1.%s", 3 * b + j, rest);
     } else if (sscanf(name, "up_blocks.%d.upsamplers.0.conv.%119s", &b, rest) == 2) {
         snprintf(out, size, "model.diffusion_model.output_blocks.%d.%d.conv.%s", 3 * b + 2,
-                 b == 0 ? 1 : 2, rest);
+                 b == 0 && !base ? 1 : 2, rest);
     } else {
         snprintf(out, size, "model.diffusion_model.%s", name);
         if (strstr(name, "mid_block.resnets"))
@@ -341,9 +443,9 @@ static void vae_name(char *out, size_t size, const char *name)
     replace_first(out, size, "mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out");
 }
 
-static void text_name(char *out, size_t size, const char *name)
+static void text_name(char *out, size_t size, const char *name, bool base)
 {
-    snprintf(out, size, "conditioner.embedders.0.model.%s", name);
+    snprintf(out, size, "conditioner.embedders.%d.model.%s", base ? 1 : 0, name);
     replace_first(out, size, "text_model.", "");
     replace_first(out, size, "embeddings.token_embedding", "token_embedding");
     replace_first(out, size, "embeddings.position_embedding.weight", "positional_embedding");
@@ -359,61 +461,114 @@ static void text_name(char *out, size_t size, const char *name)
     replace_first(out, size, "self_attn.q_proj.bias", "attn.in_proj_bias");
 }
 
+typedef struct single_file {
+    file f;
+    dtype type;
+    bool base;
+} single_file;
+
 /* q, k and v arrive one behind the other and are one tensor in this layout. */
-static void append_to_last(file *f, const fixture_piece *p)
+static void append_to_last(file *f, const fixture_piece *p, size_t bytes)
 {
     entry *e = &f->e[f->n - 1];
-    const size_t bytes = p->elements * 2;
     e->data = realloc(e->data, e->bytes + bytes);
     memcpy((char *)e->data + e->bytes, p->data, bytes);
     e->bytes += bytes;
     e->dim[0] += p->dim[0];
 }
 
-static void transpose_weight(uint16_t *out, const uint16_t *in, size_t rows, size_t columns)
+static void transpose_weight(char *out, const char *in, size_t rows, size_t columns, size_t bytes)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < columns; c++)
-            out[c * rows + r] = in[r * columns + c];
+            memcpy(out + (c * rows + r) * bytes, in + (r * columns + c) * bytes, bytes);
 }
 
 static void to_single(void *context, const fixture_piece *p)
 {
-    file *f = context;
+    single_file *s = context;
+    file *f = &s->f;
     char name[200];
     const char *own = strchr(p->name, '.') + 1;
+    const size_t each = dtype_bytes(s->type), bytes = p->elements * each;
     fixture_piece q = *p;
 
     if (strncmp(p->name, "unet.", 5) == 0)
-        unet_name(name, sizeof name, own);
+        unet_name(name, sizeof name, own, s->base);
     else if (strncmp(p->name, "vae.", 4) == 0)
         vae_name(name, sizeof name, own);
+    else if (strncmp(p->name, "text_l.", 7) == 0)
+        snprintf(name, sizeof name, "conditioner.embedders.0.transformer.%s", own);
     else
-        text_name(name, sizeof name, own);
+        text_name(name, sizeof name, own, s->base);
     if (strncmp(p->name, "text.", 5) == 0 && (strstr(own, "k_proj") || strstr(own, "v_proj"))) {
-        append_to_last(f, p);
+        append_to_last(f, p, bytes);
         return;
     }
     if (strstr(name, "attn_1") && q.n_dims == 2) {
         q.n_dims = 4;
         q.dim[2] = q.dim[3] = 1;
     }
-    add_checkpoint_entry(f, name, q.n_dims, q.dim, q.data, q.elements * 2);
+    add_checkpoint_entry(f, name, q.n_dims, q.dim, q.data, bytes);
     if (strstr(name, "text_projection"))
-        transpose_weight(f->e[f->n - 1].data, p->data, p->dim[0], p->dim[1]);
+        transpose_weight(f->e[f->n - 1].data, p->data, p->dim[0], p->dim[1], each);
+}
+
+static void add_ignored_entry(single_file *s, const char *name, uint64_t n)
+{
+    static const float zeros[1000];
+    cr_assert_leq(n, 1000u);
+    add_checkpoint_entry(&s->f, name, 1, &n, zeros, n * dtype_bytes(s->type));
 }
 
 void fixture_single_file(const char *path, int extra)
 {
-    file f = { 0 };
-    const uint64_t one = 1, many = 1000;
-    const uint16_t zeros[1000] = { 0 };
-    each_piece(DT_F16, to_single, &f);
+    single_file s = { .type = DT_F16 };
+    each_piece(&REFINER, s.type, to_single, &s);
     if (extra) {
-        add_checkpoint_entry(&f, "conditioner.embedders.0.model.logit_scale", 1, &one, zeros, 2);
-        add_checkpoint_entry(&f, "denoiser.sigmas", 1, &many, zeros, sizeof zeros);
-        add_checkpoint_entry(&f, "model_ema.decay", 1, &one, zeros, 2);
+        add_ignored_entry(&s, "conditioner.embedders.0.model.logit_scale", 1);
+        add_ignored_entry(&s, "denoiser.sigmas", 1000);
+        add_ignored_entry(&s, "model_ema.decay", 1);
     }
-    save_safetensors(&f, path, "F16", 0, 1, 5);
-    free_checkpoint_entries(&f);
+    save_safetensors(&s.f, path, "F16", 0, 1, 5);
+    free_checkpoint_entries(&s.f);
+}
+
+void fixture_base_file(const char *path, int f32, const char *mark)
+{
+#define L "conditioner.embedders.0.transformer."
+    single_file s = { .type = f32 ? DT_F32 : DT_F16, .base = true };
+    each_piece(&BASE, s.type, to_single, &s);
+    each_unneeded_piece(s.type, to_single, &s);
+    add_ignored_entry(&s, L "text_model.embeddings.position_ids", 77);
+    add_ignored_entry(&s, L "text_projection.weight", 64);
+    add_ignored_entry(&s, "conditioner.embedders.1.model.logit_scale", 1);
+    add_ignored_entry(&s,
+                      "conditioner.embedders.1.model.transformer.text_model.embeddings."
+                      "position_ids",
+                      77);
+    if (mark)
+        add_ignored_entry(&s, mark, 0);
+    save_safetensors(&s.f, path, f32 ? "F32" : "F16", 0, 1, 5);
+    free_checkpoint_entries(&s.f);
+#undef L
+}
+
+/* Of the names of a whole single file's VAE those of a file of its own. */
+static void to_vae_file(void *context, const fixture_piece *p)
+{
+    single_file *s = context;
+    if (strncmp(p->name, "vae.", 4) != 0)
+        return;
+    to_single(s, p);
+    entry *e = &s->f.e[s->f.n - 1];
+    replace_first(e->name, sizeof e->name, "first_stage_model.", "");
+}
+
+void fixture_vae_file(const char *path)
+{
+    single_file s = { .type = DT_F16 };
+    each_piece(&(fixture_model){ "synthetic:tiny:7", false }, s.type, to_vae_file, &s);
+    save_safetensors(&s.f, path, "F16", 0, 1, 5);
+    free_checkpoint_entries(&s.f);
 }

@@ -12,6 +12,7 @@
 #include "tools/source/synthetic.h"
 
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +29,17 @@ static void write_source_pack(weight_source *s, const char *path)
     s->close(s);
 }
 
-static void pack_checkpoint(const char *from, const char *path)
+static void pack_checkpoint_vae(const char *from, const char *vae, const char *path)
 {
     weight_source *s;
     refine_error err = { 0 };
-    cr_assert_eq(checkpoint_open(&s, from, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(checkpoint_open(&s, from, vae, &err), REFINE_OK, "%s", err.text);
     write_source_pack(s, path);
+}
+
+static void pack_checkpoint(const char *from, const char *path)
+{
+    pack_checkpoint_vae(from, NULL, path);
 }
 
 /* Chunk by chunk, and by the hash over all weights. */
@@ -92,12 +98,85 @@ Test(tools_checkpoint, every_layout_of_the_same_weights_makes_the_same_pack)
     (void)unlink(single);
 }
 
-static void expect_checkpoint_refused(const char *path, const char *because)
+/* The configuration in a pack's meta data, as text. */
+static json_t *pack_model(const char *path)
+{
+    size_t len;
+    pack *p;
+    cr_assert_eq(pack_open(&p, path, NULL), REFINE_OK);
+    const char *text = pack_meta(p, &len);
+    json_t *meta = json_loadb(text, len, 0, NULL);
+    json_t *model = json_incref(json_object_get(meta, "model"));
+    json_decref(meta);
+    pack_close(p);
+    cr_assert_not_null(model);
+    return model;
+}
+
+static void same_model(const char *a, const char *b)
+{
+    json_t *x = pack_model(a), *y = pack_model(b);
+    cr_assert(json_equal(x, y));
+    json_decref(x);
+    json_decref(y);
+}
+
+Test(tools_checkpoint, every_layout_of_the_base_makes_the_same_pack)
+{
+    char want[TEMP_NAME], first[TEMP_NAME], got[TEMP_NAME], single[TEMP_NAME], dir[TEMP_NAME];
+    weight_source *s;
+    temp_file(want, ".pack");
+    temp_file(first, ".pack");
+    temp_file(got, ".pack");
+    temp_file(single, ".safetensors");
+    cr_assert_eq(synthetic_open(&s, "synthetic:tiny-base", NULL), REFINE_OK);
+    write_source_pack(s, want);
+
+    for (int f32 = 0; f32 < 2; f32++) {
+        fixture_base_file(single, f32, NULL);
+        pack_checkpoint(single, f32 ? got : first);
+        same_weights(f32 ? got : first, want);
+    }
+    same_model(got, first);
+    for (int i = 0; i < 3; i++) {
+        temp_directory(dir);
+        fixture_base_directory(dir, i & 1, i >> 1);
+        pack_checkpoint(dir, got);
+        same_weights(got, want);
+        same_model(got, first);
+        remove_checkpoint_tree(dir);
+    }
+    (void)unlink(want);
+    (void)unlink(first);
+    (void)unlink(got);
+    (void)unlink(single);
+}
+
+static void expect_vae_refused(const char *path, const char *vae, const char *because)
 {
     weight_source *s;
     refine_error err = { 0 };
-    cr_assert_eq(checkpoint_open(&s, path, &err), REFINE_EFORMAT, "%s", because);
+    cr_assert_eq(checkpoint_open(&s, path, vae, &err), REFINE_EFORMAT, "%s", because);
     cr_assert_not_null(strstr(err.text, because), "'%s' in: %s", because, err.text);
+}
+
+static void expect_checkpoint_refused(const char *path, const char *because)
+{
+    expect_vae_refused(path, NULL, because);
+}
+
+Test(tools_checkpoint, a_base_that_wants_another_schedule_is_told_by_its_mark)
+{
+    char single[TEMP_NAME];
+    weight_source *s;
+    temp_file(single, ".safetensors");
+    fixture_base_file(single, 0, "v_pred");
+    cr_assert_eq(checkpoint_open(&s, single, NULL, NULL), REFINE_OK);
+    cr_expect_eq(s->list.config.schedule.prediction, PREDICTS_V);
+    s->close(s);
+    fixture_base_file(single, 0, "ztsnr");
+    expect_checkpoint_refused(single, "zero terminal SNR");
+    (void)unlink(single);
 }
 
 /* A safetensors file of one tensor of four numbers. */
@@ -113,12 +192,12 @@ static void one_tensor(const char *path, const char *name)
     temp_write(path, file, 8 + (size_t)n + 16);
 }
 
-Test(tools_checkpoint, says_what_a_file_is_that_is_no_refiner)
+Test(tools_checkpoint, says_what_a_file_is_that_cannot_be_packed)
 {
     static const struct {
         const char *tensor, *is;
     } FILES[] = {
-        { "conditioner.embedders.1.model.ln_final.weight", "the SDXL base model" },
+        { "conditioner.embedders.1.model.ln_final.weight", "a text encoder alone" },
         { "cond_stage_model.transformer.text_model.x", "Stable Diffusion 1" },
         { "lora_unet_down_blocks_0.lora_up.weight", "a LoRA" },
         { "decoder.conv_in.weight", "a VAE alone" },
@@ -146,7 +225,7 @@ Test(tools_checkpoint, a_download_cut_short_is_named_so)
         weight_source *s;
         refine_error err = { 0 };
         temp_write(path, whole, cuts[i]);
-        cr_assert_eq(checkpoint_open(&s, path, &err), REFINE_EFORMAT, "cut at %zu", cuts[i]);
+        cr_assert_eq(checkpoint_open(&s, path, NULL, &err), REFINE_EFORMAT, "cut at %zu", cuts[i]);
         cr_assert_gt(strlen(err.text), 0u);
     }
     free(whole);
@@ -162,20 +241,138 @@ Test(tools_checkpoint, a_missing_weight_is_named)
     one_tensor(path, "decoder.conv_in.weight");
     weight_source *s;
     refine_error err = { 0 };
-    cr_assert_eq(checkpoint_open(&s, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "vae"), "%s", err.text);
     remove_checkpoint_tree(dir);
+}
+
+/* `from` and `to` are of one length. */
+static void replace_in_file(const char *path, const char *from, const char *to)
+{
+    const size_t n = strlen(from);
+    size_t len;
+    unsigned char *bytes = temp_read(path, &len);
+    for (size_t i = 0; i + n <= len; i++)
+        if (memcmp(bytes + i, from, n) == 0)
+            memcpy(bytes + i, to, n);
+    temp_write(path, bytes, len);
+    free(bytes);
+}
+
+static void vae_file(char path[400], const char *dir)
+{
+    (void)snprintf(path, 400, "%s/vae/diffusion_pytorch_model.fp16.safetensors", dir);
+}
+
+/* ---- a VAE from elsewhere ---- */
+
+/* A weight of the VAE, and one of the UNet, are those of these seeds. */
+static void check_seeds(const char *path, const char *vae, const char *model, int unet, int other)
+{
+    static const char *const NAMES[] = { "unet.conv_in.weight", "vae.decoder.conv_in.weight" };
+    const int seeds[] = { unet, other };
+    weight_source *s, *want;
+    refine_error err = { 0 };
+    cr_assert_eq(checkpoint_open(&s, path, vae, &err), REFINE_OK, "%s", err.text);
+    for (int i = 0; i < 2; i++) {
+        char spec[64];
+        float have[100], expected[100];
+        (void)snprintf(spec, sizeof spec, "%s:%d", model, seeds[i]);
+        cr_assert_eq(synthetic_open(&want, spec, NULL), REFINE_OK);
+        const int e = weight_list_find(&s->list, NAMES[i]);
+        cr_assert_eq(s->read(s, e, 0, 0, 100, DT_F32, have, NULL), REFINE_OK);
+        cr_assert_eq(want->read(want, e, 0, 0, 100, DT_F32, expected, NULL), REFINE_OK);
+        cr_assert_arr_eq(have, expected, sizeof have, "%s", NAMES[i]);
+        want->close(want);
+    }
+    s->close(s);
+}
+
+Test(tools_checkpoint, a_vae_of_its_own_takes_the_place_of_the_models)
+{
+    char single[TEMP_NAME], vae[TEMP_NAME], dir[TEMP_NAME], path[400];
+    temp_file(single, ".safetensors");
+    temp_file(vae, ".safetensors");
+    temp_directory(dir);
+    fixture_base_file(single, 0, NULL);
+    fixture_vae_file(vae);
+    fixture_directory(dir, 0, 1);
+    check_seeds(single, vae, "synthetic:tiny-base", 0, 7);
+    check_seeds(dir, vae, "synthetic:tiny", 0, 7);
+    check_seeds(single, single, "synthetic:tiny-base", 0, 0);
+    /* Diffusers' directories, and the file in one. */
+    check_seeds(single, dir, "synthetic:tiny-base", 0, 0);
+    (void)snprintf(path, sizeof path, "%s/vae", dir);
+    check_seeds(single, path, "synthetic:tiny-base", 0, 0);
+    vae_file(path, dir);
+    check_seeds(single, path, "synthetic:tiny-base", 0, 0);
+    /* Where it has none. */
+    replace_in_file(single, "\"first_stage_model.", "\"other_stage_model.");
+    expect_checkpoint_refused(single, "give one with --vae");
+    check_seeds(single, vae, "synthetic:tiny-base", 0, 7);
+    remove_checkpoint_tree(dir);
+    (void)unlink(single);
+    (void)unlink(vae);
+}
+
+Test(tools_checkpoint, the_pack_says_whose_vae_it_has)
+{
+    char single[TEMP_NAME], vae[TEMP_NAME], path[TEMP_NAME];
+    size_t len;
+    pack *p;
+    temp_file(single, ".safetensors");
+    temp_file(vae, ".safetensors");
+    temp_file(path, ".pack");
+    fixture_single_file(single, 0);
+    fixture_vae_file(vae);
+    pack_checkpoint_vae(single, vae, path);
+    cr_assert_eq(pack_open(&p, path, NULL), REFINE_OK);
+    const char *text = pack_meta(p, &len);
+    json_t *meta = json_loadb(text, len, 0, NULL);
+    const json_t *name = json_object_get(json_object_get(meta, "source"), "vae");
+    cr_assert_str_eq(json_string_value(name), strrchr(vae, '/') + 1);
+    json_decref(meta);
+    pack_close(p);
+    (void)unlink(single);
+    (void)unlink(vae);
+    (void)unlink(path);
+}
+
+Test(tools_checkpoint, a_vae_that_does_not_fit_is_refused_in_words)
+{
+    char single[TEMP_NAME], other[TEMP_NAME], dir[TEMP_NAME], config[400];
+    tensors_file t = { 0 };
+    temp_file(single, ".safetensors");
+    temp_file(other, ".safetensors");
+    fixture_base_file(single, 0, NULL);
+    one_tensor(other, "lora_unet.lora_up.weight");
+    expect_vae_refused(single, other, "holds no complete VAE");
+
+    tensors_file_add(&t, "encoder.conv_in.weight", "F16", 2, "2");
+    tensors_file_add(&t, "decoder.conv_in.weight", "F16", 2, "2");
+    tensors_file_write(&t, other);
+    expect_vae_refused(single, other, "it has no quant_conv");
+
+    tensors_file_add(&t, "encoder.conv_in.weight", "F16", 2, "32, 3, 3, 4");
+    tensors_file_add(&t, "decoder.conv_in.weight", "F16", 2, "2");
+    tensors_file_add(&t, "quant_conv.weight", "F16", 2, "2");
+    tensors_file_write(&t, other);
+    expect_vae_refused(single, other, "is missing");
+
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    (void)snprintf(config, sizeof config, "%s/vae/config.json", dir);
+    replace_in_file(config, "0.13025", "0.18215");
+    expect_vae_refused(single, dir, "scaling_factor is 0.18215");
+    remove_checkpoint_tree(dir);
+    (void)unlink(single);
+    (void)unlink(other);
 }
 
 /* ---- numbers ---- */
 
 enum { TYPES = 4 };
 static const st_dtype TYPE[TYPES] = { ST_BF16, ST_F64, ST_F32, ST_F16 };
-
-static void vae_file(char path[400], const char *dir)
-{
-    (void)snprintf(path, 400, "%s/vae/diffusion_pytorch_model.fp16.safetensors", dir);
-}
 
 /* A number of the fp16 file, in between two fp16 numbers where its new type can tell. */
 static double read_perturbed_number(const safetensors *f, const safetensor *t, uint64_t i)
@@ -270,10 +467,63 @@ Test(tools_checkpoint, numbers_of_every_type_are_rounded_to_the_nearest)
     temp_directory(dir);
     fixture_directory(dir, 0, 1);
     safetensors *was = mix_types(dir);
-    cr_assert_eq(checkpoint_open(&s, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, &err), REFINE_OK, "%s", err.text);
     for (int i = 0; i < was->n; i++)
         if (was->tensor[i].elements < 20000)
             check_source_tensor(s, was, i);
+    s->close(s);
+    safetensors_close(was);
+    remove_checkpoint_tree(dir);
+}
+
+static void poke_byte(const char *path, uint64_t at, uint8_t byte)
+{
+    FILE *f = fopen(path, "r+b");
+    cr_assert_not_null(f);
+    cr_assert(fseek(f, (long)at, SEEK_SET) == 0 && fputc(byte, f) == byte);
+    cr_assert_eq(fclose(f), 0);
+}
+
+Test(tools_checkpoint, eight_bits_are_read_as_sign_exponent_and_mantissa)
+{
+    static const struct {
+        uint8_t byte;
+        float value;
+    } SAID[] = { { 0x00, 0.0f }, { 0x01, 0x1p-9f }, { 0x07, 0x1.cp-7f }, { 0x08, 0x1p-6f },
+                 { 0x38, 1.0f }, { 0xb9, -1.125f }, { 0x7e, 448.0f },    { 0xfe, -448.0f } };
+    char dir[TEMP_NAME], path[400], dims[64];
+    safetensors *was;
+    weight_source *s;
+    tensors_file t = { 0 };
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    vae_file(path, dir);
+    cr_assert_eq(safetensors_open(&was, path, NULL), REFINE_OK);
+    for (int i = 0; i < was->n; i++) {
+        size_t at = 0;
+        for (int d = 0; d < was->tensor[i].n_dims; d++)
+            at += (size_t)snprintf(dims + at, sizeof dims - at, "%s%llu", d ? ", " : "",
+                                   (unsigned long long)was->tensor[i].dim[d]);
+        tensors_file_add(&t, was->tensor[i].name, "F8_E4M3", 1, dims);
+    }
+    safetensors_close(was);
+    tensors_file_write(&t, path);
+    cr_assert_eq(safetensors_open(&was, path, NULL), REFINE_OK);
+    const safetensor *conv = safetensors_find(was, "decoder.conv_in.weight");
+    for (size_t i = 0; i < sizeof SAID / sizeof SAID[0]; i++)
+        poke_byte(path, conv->at + i, SAID[i].byte);
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, NULL), REFINE_OK);
+    const int e = weight_list_find(&s->list, "vae.decoder.conv_in.weight");
+    float wide[8];
+    uint16_t half[8];
+    cr_assert_eq(s->read(s, e, 0, 0, 8, DT_F32, wide, NULL), REFINE_OK);
+    cr_assert_eq(s->read(s, e, 0, 0, 8, DT_F16, half, NULL), REFINE_OK);
+    for (int i = 0; i < 8; i++) {
+        cr_expect_eq(wide[i], SAID[i].value, "%02x: %a", SAID[i].byte, (double)wide[i]);
+        cr_expect_eq(f16_to_f32(half[i]), SAID[i].value);
+    }
+    poke_byte(path, conv->at + 3, 0x7f);
+    cr_assert_eq(s->read(s, e, 0, 0, 8, DT_F32, wide, NULL), REFINE_EFORMAT);
     s->close(s);
     safetensors_close(was);
     remove_checkpoint_tree(dir);
@@ -300,7 +550,7 @@ static refine_status pack_with(const char *dir, int f32, const char *name, const
 
     temp_file(pack_name, ".pack");
     const pack_write_options o = { .path = pack_name, .replace = true, .raw = true };
-    cr_assert_eq(checkpoint_open(&s, dir, err), REFINE_OK, "%s", err->text);
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, err), REFINE_OK, "%s", err->text);
     const refine_status st = pack_write(&w, s, &o, err);
     s->close(s);
     (void)unlink(pack_name);
@@ -401,7 +651,7 @@ Test(tools_checkpoint, survives_the_failure_of_any_allocation)
     for (;; k += step) {
         refine_error err = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
-        const refine_status st = checkpoint_open(&s, dir, &err);
+        const refine_status st = checkpoint_open(&s, dir, NULL, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         if (st == REFINE_OK)
             break;

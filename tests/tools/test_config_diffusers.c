@@ -167,6 +167,7 @@ Test(tools_config_diffusers, what_the_engine_does_not_do_is_refused_by_name)
         { 0, "layers_per_block", "1e300" },
         { 0, "attention_head_dim", "[6, 12]" },
         { 0, "in_channels", "9" },
+        { 0, "in_channels", "5" },
         { 0, "cross_attention_dim", NULL },
         { 1, "hidden_act", "\"quick_gelu\"" },
         { 1, "hidden_act", NULL },
@@ -177,7 +178,17 @@ Test(tools_config_diffusers, what_the_engine_does_not_do_is_refused_by_name)
         { 2, "use_quant_conv", "false" },
         { 2, "shift_factor", "0.1" },
         { 2, "down_block_types", "[]" },
-        { 3, "prediction_type", "\"v_prediction\"" },
+        { 3, "prediction_type", "\"sample\"" },
+        { 3, "_class_name", "\"DPMSolverMultistepScheduler\"" },
+        { 3, "timestep_spacing", "\"even\"" },
+        { 3, "use_karras_sigmas", "true" },
+        { 3, "use_exponential_sigmas", "true" },
+        { 3, "use_beta_sigmas", "true" },
+        { 3, "rescale_betas_zero_snr", "true" },
+        { 3, "final_sigmas_type", "\"sigma_min\"" },
+        { 3, "interpolation_type", "\"log_linear\"" },
+        { 3, "timestep_type", "\"continuous\"" },
+        { 3, "sigma_max", "14.6" },
         { 3, "beta_schedule", "\"linear\"" },
         { 3, "beta_schedule", NULL },
     };
@@ -278,5 +289,172 @@ Test(tools_config_diffusers, damaged_json_is_named_with_its_line)
     cr_assert_not_null(strstr(err.text, "no JSON object"), "%s", err.text);
     write_part(dir, &PARTS[2], "");
     cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, a_scheduler_says_how_the_model_is_sampled)
+{
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_model(dir);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_expect(c.schedule.sampler == SAMPLER_EULER && c.schedule.spacing == SPACING_LEADING &&
+              c.schedule.prediction == PREDICTS_EPSILON);
+    cr_assert_eq(parse_with_member(dir, 3, "timestep_spacing", "\"trailing\"", &c, &err),
+                 REFINE_OK);
+    cr_expect_eq(c.schedule.spacing, SPACING_TRAILING);
+    cr_assert_eq(parse_with_member(dir, 3, "timestep_spacing", "\"linspace\"", &c, &err),
+                 REFINE_OK);
+    cr_expect_eq(c.schedule.spacing, SPACING_LINSPACE);
+    cr_assert_eq(parse_with_member(dir, 3, "timestep_spacing", NULL, &c, &err), REFINE_OK);
+    cr_expect_eq(c.schedule.spacing, SPACING_LINSPACE, "diffusers' default");
+    cr_assert_eq(parse_with_member(dir, 3, "prediction_type", "\"v_prediction\"", &c, &err),
+                 REFINE_OK);
+    cr_expect_eq(c.schedule.prediction, PREDICTS_V);
+    cr_assert_eq(
+        parse_with_member(dir, 3, "_class_name", "\"EulerAncestralDiscreteScheduler\"", &c, &err),
+        REFINE_OK);
+    cr_expect_eq(c.schedule.sampler, SAMPLER_EULER_ANCESTRAL);
+    cr_assert_eq(parse_with_member(dir, 3, "use_karras_sigmas", "false", &c, &err), REFINE_OK);
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, relatives_are_told_by_the_member_that_gives_them_away)
+{
+    static const struct {
+        const char *member, *value, *is;
+    } UNETS[] = {
+        { "in_channels", "9", "an inpainting model" },
+        { "in_channels", "8", "an instruct-pix2pix model" },
+        { "time_cond_proj_dim", "256", "LCM-distilled" },
+        { "transformer_layers_per_block", "[[4, 4], [4, 10], [1, 1], 1]", "SSD-1B" },
+    };
+    char dir[TEMP_NAME];
+    model_config c;
+    make_model(dir);
+    for (size_t i = 0; i < sizeof UNETS / sizeof UNETS[0]; i++) {
+        refine_error err = { 0 };
+        cr_assert_eq(parse_with_member(dir, 0, UNETS[i].member, UNETS[i].value, &c, &err),
+                     REFINE_EFORMAT);
+        cr_expect(strstr(err.text, UNETS[i].is) && strstr(err.text, UNETS[i].member), "%s",
+                  err.text);
+    }
+    remove_model(dir);
+}
+
+/* ---- the base ---- */
+
+static const char BASE_UNET[] =
+    "{\"_class_name\": \"UNet2DConditionModel\", \"act_fn\": \"silu\","
+    "\"addition_embed_type\": \"text_time\", \"addition_embed_type_num_heads\": 64,"
+    "\"addition_time_embed_dim\": 256, \"attention_head_dim\": [5, 10, 20],"
+    "\"block_out_channels\": [320, 640, 1280], \"cross_attention_dim\": 2048,"
+    "\"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\","
+    " \"CrossAttnDownBlock2D\"], \"in_channels\": 4, \"layers_per_block\": 2,"
+    "\"mid_block_type\": \"UNetMidBlock2DCrossAttn\", \"norm_num_groups\": 32,"
+    "\"num_attention_heads\": null, \"out_channels\": 4,"
+    "\"projection_class_embeddings_input_dim\": 2816, \"time_cond_proj_dim\": null,"
+    "\"transformer_layers_per_block\": [1, 2, 10],"
+    "\"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"],"
+    "\"upcast_attention\": null, \"use_linear_projection\": true}";
+static const char BASE_TEXT_L[] =
+    "{\"architectures\": [\"CLIPTextModel\"], \"hidden_act\": \"quick_gelu\","
+    "\"hidden_size\": 768, \"intermediate_size\": 3072, \"layer_norm_eps\": 1e-05,"
+    "\"max_position_embeddings\": 77, \"num_attention_heads\": 12, \"num_hidden_layers\": 12,"
+    "\"projection_dim\": 768, \"vocab_size\": 49408}";
+static const char BASE_INDEX[] = "{\"_class_name\": \"StableDiffusionXLPipeline\","
+                                 "\"force_zeros_for_empty_prompt\": true}";
+
+static const config_part CLIP_L = { "text_encoder", "text_encoder/config.json", BASE_TEXT_L };
+static const config_part PIPELINE = { ".", "model_index.json", BASE_INDEX };
+
+static void make_base(char dir[TEMP_NAME])
+{
+    make_model(dir);
+    write_part(dir, &PARTS[0], BASE_UNET);
+    write_part(dir, &CLIP_L, CLIP_L.text);
+    write_part(dir, &PIPELINE, PIPELINE.text);
+}
+
+static void remove_base(const char *dir)
+{
+    char path[PATH];
+    remove_part(dir, &CLIP_L);
+    (void)snprintf(path, sizeof path, "%s/model_index.json", dir);
+    (void)unlink(path);
+    remove_model(dir);
+}
+
+Test(tools_config_diffusers, the_published_files_of_the_base_are_the_base)
+{
+    char dir[TEMP_NAME], path[PATH];
+    model_config c;
+    refine_error err = { 0 };
+    make_base(dir);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert(same_config(&c, &MODEL_BASE));
+    (void)snprintf(path, sizeof path, "%s/model_index.json", dir);
+    (void)unlink(path);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert(same_config(&c, &MODEL_BASE), "without the pipeline's file");
+    remove_part(dir, &CLIP_L);
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_not_null(strstr(err.text, "without its text_encoder/"), "%s", err.text);
+    remove_base(dir);
+}
+
+Test(tools_config_diffusers, the_pipeline_says_what_becomes_of_an_absent_negative_prompt)
+{
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_base(dir);
+    write_part(dir, &PIPELINE, "{\"force_zeros_for_empty_prompt\": false}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(c.prompt.zero_negative, 0);
+    write_part(dir, &PIPELINE, "{}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(c.prompt.zero_negative, 1);
+    write_part(dir, &PIPELINE, "{\"force_zeros_for_empty_prompt\": \"no\"}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    write_part(dir, &PIPELINE, "{\"requires_aesthetics_score\": true}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_expect(strstr(err.text, "requires_aesthetics_score is true"), "%s", err.text);
+    remove_base(dir);
+}
+
+Test(tools_config_diffusers, clip_l_says_its_activation)
+{
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_base(dir);
+    write_part(dir, &CLIP_L,
+               "{\"hidden_act\": \"gelu\", \"hidden_size\": 768, \"num_attention_heads\": 12,"
+               "\"intermediate_size\": 3072}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(c.text_l.quick_gelu, 0);
+    write_part(dir, &CLIP_L, "{\"hidden_act\": \"relu\"}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_expect(strstr(err.text, "text_encoder/config.json: hidden_act is \"relu\""), "%s", err.text);
+    remove_base(dir);
+}
+
+Test(tools_config_diffusers, a_vae_of_another_scale_is_refused)
+{
+    char dir[TEMP_NAME], vae[PATH];
+    refine_error err = { 0 };
+    make_model(dir);
+    (void)snprintf(vae, sizeof vae, "%s/vae", dir);
+    cr_assert_eq(config_check_vae(vae, &MODEL_BASE.vae, &err), REFINE_OK, "%s", err.text);
+    vae_config other = MODEL_BASE.vae;
+    other.scaling_factor = 0.18215f;
+    cr_assert_eq(config_check_vae(vae, &other, &err), REFINE_EFORMAT);
+    cr_expect(strstr(err.text, "scaling_factor is 0.13025"), "%s", err.text);
+    other = MODEL_BASE.vae;
+    other.groups = 16;
+    cr_assert_eq(config_check_vae(vae, &other, &err), REFINE_EFORMAT);
+    cr_expect(strstr(err.text, "norm_num_groups"), "%s", err.text);
     remove_model(dir);
 }

@@ -40,14 +40,19 @@ static bool next_row(listed *l)
     return true;
 }
 
-/* The published file's header; without the tensor `without`, with `other` as its shape. */
-static bool write_published(const char *path, const char *without, const char *other)
+static const char REFINER_LIST[] = "spec/refiner_tensors_ldm.tsv";
+static const char BASE_LIST[] = "spec/base_tensors_ldm.tsv";
+
+/* The published file's header; without the tensor `without`, with `other` as its shape, and with
+ * an empty tensor `mark`. */
+static bool write_published(const char *path, const char *of, const char *without,
+                            const char *other, const char *mark)
 {
     char list[VECTORS_PATH], dims[64];
     listed l = { 0 };
     tensors_file t = { 0 };
 
-    if (!vectors_path("spec/refiner_tensors_ldm.tsv", list))
+    if (!vectors_path(of, list))
         return false;
     l.f = fopen(list, "r");
     cr_assert(next_row(&l));
@@ -59,6 +64,8 @@ static bool write_published(const char *path, const char *without, const char *o
         dims[strcspn(dims, "]")] = 0;
         tensors_file_add(&t, l.column[NAME], "F16", 2, it ? other : dims);
     }
+    if (mark)
+        tensors_file_add(&t, mark, "F16", 2, "0");
     (void)fclose(l.f);
     free(l.line);
     tensors_file_write(&t, path);
@@ -71,11 +78,11 @@ Test(tools_config_shapes, the_published_single_file_is_the_refiner)
     weight_source *s;
     refine_error err = { 0 };
     temp_file(path, ".safetensors");
-    if (!write_published(path, NULL, NULL)) {
+    if (!write_published(path, REFINER_LIST, NULL, NULL, NULL)) {
         (void)unlink(path);
         cr_skip_test("no list of tensors");
     }
-    cr_assert_eq(checkpoint_open(&s, path, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(checkpoint_open(&s, path, NULL, &err), REFINE_OK, "%s", err.text);
     char *have = model_config_dump(&s->list.config), *want = model_config_dump(&MODEL_REFINER);
     cr_assert_str_eq(have, want);
     cr_assert_gt(s->bytes, UINT64_C(6075680726));
@@ -113,11 +120,11 @@ Test(tools_config_shapes, what_is_missing_or_misshapen_is_named)
     for (size_t i = 0; i < sizeof CHANGES / sizeof CHANGES[0]; i++) {
         weight_source *s;
         refine_error err = { 0 };
-        if (!write_published(path, CHANGES[i].tensor, CHANGES[i].shape)) {
+        if (!write_published(path, REFINER_LIST, CHANGES[i].tensor, CHANGES[i].shape, NULL)) {
             (void)unlink(path);
             cr_skip_test("no list of tensors");
         }
-        cr_assert_eq(checkpoint_open(&s, path, &err), REFINE_EFORMAT, "%s", CHANGES[i].says);
+        cr_assert_eq(checkpoint_open(&s, path, NULL, &err), REFINE_EFORMAT, "%s", CHANGES[i].says);
         cr_assert_not_null(strstr(err.text, CHANGES[i].says), "'%s' in: %s", CHANGES[i].says,
                            err.text);
         cr_assert_eq(mem_used().now, 0u);
@@ -131,12 +138,69 @@ Test(tools_config_shapes, projections_stored_as_1x1_convolutions_will_do)
     weight_source *s;
     refine_error err = { 0 };
     temp_file(path, ".safetensors");
-    if (!write_published(path, "model.diffusion_model.middle_block.1.proj_in.weight",
-                         "1536, 1536, 1, 1")) {
+    if (!write_published(path, REFINER_LIST, "model.diffusion_model.middle_block.1.proj_in.weight",
+                         "1536, 1536, 1, 1", NULL)) {
         (void)unlink(path);
         cr_skip_test("no list of tensors");
     }
-    cr_assert_eq(checkpoint_open(&s, path, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(checkpoint_open(&s, path, NULL, &err), REFINE_OK, "%s", err.text);
     s->close(s);
     (void)unlink(path);
+}
+
+/* Opens the published base, changed, and compares its configuration. */
+static void check_base(const char *without, const char *other, const char *mark,
+                       const model_config *want, const char *says)
+{
+    char path[TEMP_NAME];
+    weight_source *s;
+    refine_error err = { 0 };
+    temp_file(path, ".safetensors");
+    if (!write_published(path, BASE_LIST, without, other, mark)) {
+        (void)unlink(path);
+        cr_skip_test("no list of tensors");
+    }
+    const refine_status st = checkpoint_open(&s, path, NULL, &err);
+    (void)unlink(path);
+    if (!want) {
+        cr_assert_eq(st, REFINE_EFORMAT, "%s", says);
+        cr_assert_not_null(strstr(err.text, says), "'%s' in: %s", says, err.text);
+        return;
+    }
+    cr_assert_eq(st, REFINE_OK, "%s", err.text);
+    char *have = model_config_dump(&s->list.config), *all = model_config_dump(want);
+    cr_assert_str_eq(have, all);
+    mem_free(have);
+    mem_free(all);
+    s->close(s);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
+Test(tools_config_shapes, the_published_base_is_the_base)
+{
+    check_base(NULL, NULL, NULL, &MODEL_BASE, NULL);
+}
+
+Test(tools_config_shapes, a_mark_says_that_the_unet_predicts_v)
+{
+    model_config c = MODEL_BASE;
+    c.schedule.prediction = PREDICTS_V;
+    check_base(NULL, NULL, "v_pred", &c, NULL);
+    check_base(NULL, NULL, "ztsnr", NULL, "zero terminal SNR");
+}
+
+Test(tools_config_shapes, what_a_base_lacks_is_named)
+{
+#define L "conditioner.embedders.0.transformer.text_model."
+    check_base(L "final_layer_norm.weight", NULL, NULL, NULL,
+               "text_l.text_model.final_layer_norm.weight is missing");
+    check_base(L "encoder.layers.10.mlp.fc2.bias", NULL, NULL, NULL,
+               "text_l.text_model.encoder.layers.10.mlp.fc2.bias is missing");
+    check_base(L "encoder.layers.11.mlp.fc2.bias", NULL, NULL, &MODEL_BASE, NULL);
+    check_base(L "encoder.layers.3.mlp.fc2.bias", "769", NULL, NULL, "[769]");
+    check_base("model.diffusion_model.label_emb.0.0.weight", "1280, 2817", NULL, NULL,
+               "add_embed_dim");
+    check_base("model.diffusion_model.input_blocks.0.0.weight", "320, 9, 3, 3", NULL, NULL,
+               "an inpainting model");
+#undef L
 }

@@ -28,6 +28,8 @@ Test(tools_packer_arguments, a_source_becomes_an_output)
     cr_expect_str_eq(a.input, "in");
     cr_assert_eq(READ(&a, "--weights", "fp16", "--codec", "zstd", "in", "-o", "out"), -1);
     cr_expect(a.weights == WEIGHTS_FP16 && a.codec == PACKER_ZSTD && a.chunk_bytes == 0);
+    cr_assert_eq(READ(&a, "in", "-o", "out", "--vae", "fix.safetensors"), -1);
+    cr_expect_str_eq(a.vae, "fix.safetensors");
     cr_expect_eq(READ(&a, "in", "-o", ""), EXIT_USAGE);
     cr_expect_eq(READ(&a, "in"), EXIT_USAGE);
     cr_expect_eq(READ(&a, "-o", "out"), EXIT_USAGE);

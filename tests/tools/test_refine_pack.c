@@ -152,6 +152,27 @@ Test(tools_refine_pack, int8_packs_say_what_they_hold_and_whose_weights)
     close_packing_dir(&w);
 }
 
+Test(tools_refine_pack, says_which_model_it_packs_and_what_a_pack_holds)
+{
+    const packing_dir w = open_packing_dir();
+    char arguments[COMMAND];
+    cr_assert_eq(pack_tiny(&w, "", "--json"), 0);
+    cr_assert(has_printed(&w, "refine-pack: synthetic:tiny: sdxl-refiner (synthetic)\n"));
+    cr_assert(has_printed(&w, "\"model\": \"sdxl-refiner\""));
+    cr_assert_eq(read_mode(&w, "--inspect"), 0);
+    cr_assert(has_printed(&w, "model      sdxl-refiner\n"));
+    (void)snprintf(arguments, sizeof arguments,
+                   "synthetic:tiny-base --force --quiet --weights int8 --json -o '%s'", w.pack);
+    cr_assert_eq(run_refine_pack(&w, "", arguments), 0);
+    cr_assert_not(has_printed(&w, "(synthetic)"));
+    cr_assert(has_printed(&w, "\"model\": \"sdxl-base\""));
+    cr_assert_eq(read_mode(&w, "--json --inspect"), 0);
+    cr_assert(has_printed(&w, "\"model\": \"sdxl-base\""));
+    cr_assert(has_printed(&w, "\"text_l.text_model.embeddings.token_embedding.weight\""));
+    cr_assert_eq(read_mode(&w, "--verify"), 0);
+    close_packing_dir(&w);
+}
+
 Test(tools_refine_pack, verify_finds_a_flipped_bit_in_any_chunk)
 {
     const packing_dir w = open_packing_dir();
@@ -221,7 +242,8 @@ static void expect_source_kept(const packing_dir *w, const char *source, const c
     char path[COMMAND], options[COMMAND];
     size_t before, after;
     (void)snprintf(path, sizeof path, "%s/%s", w->dir, output);
-    (void)snprintf(options, sizeof options, "--tokenizer '%s/merges.txt'", w->dir);
+    (void)snprintf(options, sizeof options,
+                   "--tokenizer '%s/merges.txt' --vae '%s/vae.safetensors'", w->dir, w->dir);
     unsigned char *was = temp_read(path, &before);
     cr_expect_eq(pack_into(w, source, output, options), 2, "%s to %s", source, output);
     cr_expect(has_printed(w, "refine-pack: the pack (-o) ") && has_printed(w, role), "%s to %s",
@@ -253,6 +275,8 @@ Test(tools_refine_pack, never_replaces_what_it_packs)
     char command[2 * COMMAND], path[COMMAND];
     (void)snprintf(path, sizeof path, "%s/one.safetensors", w.dir);
     fixture_single_file(path, 0);
+    (void)snprintf(path, sizeof path, "%s/vae.safetensors", w.dir);
+    fixture_vae_file(path);
     (void)snprintf(path, sizeof path, "%s/d", w.dir);
     fixture_directory(path, 1, 2);
     (void)snprintf(command, sizeof command,
@@ -268,12 +292,22 @@ Test(tools_refine_pack, never_replaces_what_it_packs)
     expect_source_kept(&w, "soft", "one.safetensors", " would replace the source ");
     expect_source_kept(&w, "one.safetensors", "merges.txt",
                        " would replace the tokenizer (--tokenizer) ");
+    expect_source_kept(&w, "d", "vae.safetensors", " would replace the VAE (--vae) ");
     for (size_t i = 0; i < sizeof OF_DIRECTORY / sizeof OF_DIRECTORY[0]; i++)
         expect_source_kept(&w, "d", OF_DIRECTORY[i], " would replace the source ");
 
     /* A pack that was put beside its source is no part of it. */
     cr_assert_eq(pack_into(&w, "d", "d/m.pack", ""), 0);
     cr_assert_eq(pack_into(&w, "d", "d/m.pack", ""), 0);
+
+    (void)snprintf(command, sizeof command, "--json --vae '%s/vae.safetensors'", w.dir);
+    cr_assert_eq(pack_into(&w, "d", "d/m.pack", command), 0);
+    cr_assert(has_printed(&w, "\"vae\": \"vae.safetensors\""));
+    (void)snprintf(command, sizeof command, "--inspect '%s/d/m.pack'", w.dir);
+    cr_assert_eq(run_refine_pack(&w, "", command), 0);
+    cr_assert(has_printed(&w, ", VAE vae.safetensors), hash "));
+    cr_assert_eq(pack_tiny(&w, "", "--vae x"), 2);
+    cr_assert(has_printed(&w, "leave out --vae"));
     close_packing_dir(&w);
 }
 

@@ -7,15 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
-static weight_source *open_seed(uint64_t seed)
+static weight_source *open_model_seed(const char *model, uint64_t seed)
 {
     weight_source *s;
     char spec[64];
     refine_error err = { 0 };
-    (void)snprintf(spec, sizeof spec, "synthetic:tiny:%llu", (unsigned long long)seed);
+    (void)snprintf(spec, sizeof spec, "synthetic:%s:%llu", model, (unsigned long long)seed);
     cr_assert_eq(synthetic_open(&s, spec, &err), REFINE_OK, "%s", err.text);
     return s;
 }
+
+static weight_source *open_seed(uint64_t seed) { return open_model_seed("tiny", seed); }
 
 /* Which entry and part a canonical name is. */
 static int find_source(const weight_list *l, const char *name, int *part)
@@ -28,14 +30,30 @@ static int find_source(const weight_list *l, const char *name, int *part)
     return -1;
 }
 
+typedef struct defined_value {
+    const char *name;
+    uint64_t at, seed;
+    uint16_t value;
+} defined_value;
+
+static void check_defined(const char *model, const defined_value *want)
+{
+    weight_source *s = open_model_seed(model, want->seed);
+    uint16_t half;
+    float wide;
+    int part;
+    const int e = find_source(&s->list, want->name, &part);
+    cr_assert_eq(s->read(s, e, part, want->at, 1, DT_F16, &half, NULL), REFINE_OK);
+    cr_assert_eq(half, want->value, "%s: %04x", want->name, half);
+    cr_assert_eq(s->read(s, e, part, want->at, 1, DT_F32, &wide, NULL), REFINE_OK);
+    cr_assert_eq(wide, f16_to_f32(half));
+    s->close(s);
+}
+
 Test(tools_synthetic, values_are_those_of_the_definition)
 {
     /* Computed from the comment at the head of tools/source/synthetic.c in Python's integers. */
-    static const struct {
-        const char *name;
-        uint64_t at, seed;
-        uint16_t value;
-    } WANT[] = {
+    static const defined_value WANT[] = {
         { "unet.conv_in.weight", 0, 0, 0x298f },
         { "unet.conv_in.weight", 1151, 0, 0xaf1a },
         { "unet.conv_in.bias", 7, 0, 0xae70 },
@@ -48,19 +66,39 @@ Test(tools_synthetic, values_are_those_of_the_definition)
         { "unet.conv_norm_out.weight", 3, 0, 0x3c18 },
         { "vae.encoder.mid_block.attentions.0.group_norm.bias", 63, 0, 0x2c7f },
     };
-    for (size_t i = 0; i < sizeof WANT / sizeof WANT[0]; i++) {
-        weight_source *s = open_seed(WANT[i].seed);
-        uint16_t half;
-        float wide;
-        int part;
-        const int e = find_source(&s->list, WANT[i].name, &part);
-        cr_assert_eq(s->read(s, e, part, WANT[i].at, 1, DT_F16, &half, NULL), REFINE_OK);
-        cr_assert_eq(half, WANT[i].value, "%s: %04x", WANT[i].name, half);
-        cr_assert_eq(s->read(s, e, part, WANT[i].at, 1, DT_F32, &wide, NULL), REFINE_OK);
-        cr_assert_eq(wide, f16_to_f32(half));
+    static const defined_value BASE[] = {
+        { "text_l.text_model.embeddings.token_embedding.weight", 77, 0, 0x2496 },
+        { "text_l.text_model.embeddings.position_embedding.weight", 4927, 0, 0xa73f },
+        { "text_l.text_model.encoder.layers.1.mlp.fc2.weight", 8191, 0, 0x17e0 },
+        { "unet.conv_in.weight", 0, 0, 0x298f },
+    };
+    for (size_t i = 0; i < sizeof WANT / sizeof WANT[0]; i++)
+        check_defined("tiny", &WANT[i]);
+    for (size_t i = 0; i < sizeof BASE / sizeof BASE[0]; i++)
+        check_defined("tiny-base", &BASE[i]);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
+Test(tools_synthetic, each_name_is_its_model)
+{
+    static const struct {
+        const char *spec;
+        const model_config *config;
+    } MODELS[] = { { "synthetic:full", &MODEL_REFINER },
+                   { "synthetic:tiny", &MODEL_TINY },
+                   { "synthetic:base", &MODEL_BASE },
+                   { "synthetic:tiny-base:3", &MODEL_TINY_BASE } };
+    for (size_t i = 0; i < sizeof MODELS / sizeof MODELS[0]; i++) {
+        weight_source *s;
+        cr_assert_eq(synthetic_open(&s, MODELS[i].spec, NULL), REFINE_OK);
+        char *have = model_config_dump(&s->list.config);
+        char *want = model_config_dump(MODELS[i].config);
+        cr_expect_str_eq(have, want);
+        cr_expect_str_eq(s->name, MODELS[i].spec);
+        mem_free(have);
+        mem_free(want);
         s->close(s);
     }
-    cr_assert_eq(mem_used().now, 0u);
 }
 
 Test(tools_synthetic, a_piece_is_the_same_as_in_the_whole)
@@ -107,7 +145,8 @@ Test(tools_synthetic, other_specifications_are_refused)
     static const char *const BAD[] = { "synthetic:",        "synthetic:huge",
                                        "synthetic:tiny:",   "synthetic:tiny:x",
                                        "synthetic:tiny:1x", "synthetic:tiny:-1",
-                                       "synthetic:tinyx",   "synthetic:full:18446744073709551616" };
+                                       "synthetic:tinyx",   "synthetic:full:18446744073709551616",
+                                       "synthetic:basex",   "synthetic:tiny-base:" };
     weight_source *s;
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         refine_error err = { 0 };

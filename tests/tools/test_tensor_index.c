@@ -137,3 +137,50 @@ Test(tools_tensor_index, views_of_the_single_file_have_their_own_shapes)
     tensor_index_free(&ix);
     safetensors_close(f);
 }
+
+Test(tools_tensor_index, clip_l_with_and_without_its_prefix_is_one)
+{
+    static const char *const NAMES[] = { "embeddings.token_embedding.weight",
+                                         "8, 4",
+                                         "text_model.final_layer_norm.bias",
+                                         "4",
+                                         "encoder.layers.0.mlp.fc1.bias",
+                                         "4",
+                                         NULL };
+    safetensors *f = open_indexed_file(NAMES);
+    tensor_index ix = { 0 };
+    cr_assert_eq(tensor_index_diffusers(&ix, f, "text_l.", NULL), REFINE_OK);
+    cr_assert_eq(tensor_index_seal(&ix, NULL), REFINE_OK);
+    expect_index_entry(&ix, "text_l.text_model.embeddings.token_embedding.weight", NAMES[0]);
+    expect_index_entry(&ix, "text_l.text_model.final_layer_norm.bias", NAMES[2]);
+    expect_index_entry(&ix, "text_l.text_model.encoder.layers.0.mlp.fc1.bias", NAMES[4]);
+    tensor_index_free(&ix);
+    safetensors_close(f);
+}
+
+Test(tools_tensor_index, a_vae_is_found_in_a_checkpoint_alone_and_in_either_layout)
+{
+    static const char *const FILES[3][7] = {
+        { "first_stage_model.encoder.down.0.block.0.conv1.weight", "2, 2, 3, 3",
+          "first_stage_model.decoder.up.0.block.0.conv1.weight", "2, 2, 3, 3",
+          "model.diffusion_model.out.0.weight", "2", NULL },
+        { "encoder.down.0.block.0.conv1.weight", "2, 2, 3, 3", "decoder.up.0.block.0.conv1.weight",
+          "2, 2, 3, 3", "loss.logvar", "1", NULL },
+        { "encoder.down_blocks.0.resnets.0.conv1.weight", "2, 2, 3, 3",
+          "decoder.up_blocks.0.resnets.0.conv1.weight", "2, 2, 3, 3", NULL },
+    };
+    for (int i = 0; i < 3; i++) {
+        safetensors *f = open_indexed_file(FILES[i]);
+        tensor_index ix = { 0 };
+        cr_assert_eq(tensor_index_vae(&ix, f, NULL), REFINE_OK);
+        cr_assert_eq(tensor_index_seal(&ix, NULL), REFINE_OK);
+        cr_expect_eq(ix.n, 2, "%d", i);
+        expect_index_entry(&ix, "vae.encoder.down_blocks.0.resnets.0.conv1.weight", FILES[i][0]);
+        expect_index_entry(&ix, "vae.decoder.up_blocks.0.resnets.0.conv1.weight", FILES[i][2]);
+        cr_expect(tensor_index_has(&ix, "vae.decoder."));
+        tensor_index_drop(&ix, "vae.decoder.");
+        cr_expect(ix.n == 1 && !tensor_index_has(&ix, "vae.decoder."));
+        tensor_index_free(&ix);
+        safetensors_close(f);
+    }
+}

@@ -105,3 +105,19 @@ Test(tools_weights_policy, int8_is_never_larger)
     e.c_in = 64;
     cr_expect_eq(weights_type(WEIGHTS_INT8, &e), DT_F16);
 }
+
+Test(tools_weights_policy, both_token_tables_of_the_base_stay_in_16_bits)
+{
+    weight_list l = build_policy_list(&MODEL_BASE);
+    int tables = 0;
+    for (int i = 0; i < l.n; i++)
+        if (l.entry[i].seg == SEG_TOKENS) {
+            cr_expect_eq(weights_type(WEIGHTS_INT8, &l.entry[i]), DT_F16, "%s", l.entry[i].name);
+            tables++;
+        }
+    cr_expect_eq(tables, 2);
+    cr_expect_eq(
+        find_weight_type(&l, WEIGHTS_INT8, "text_l.text_model.encoder.layers.10.mlp.fc1.weight"),
+        DT_I8G64);
+    weight_list_free(&l);
+}

@@ -64,6 +64,17 @@ static const option_row ROWS[] = {
                "one.",
     },
     {
+        .name = "vae",
+        .argument = "PATH",
+        OPTION_TEXT_AT(packer_arguments, vae),
+        .help = "another VAE than SOURCE's: a file in either layout's names, a checkpoint, or a "
+                "diffusers directory",
+        .man = "a VAE that takes the place of the one in\n.IR SOURCE ,\n"
+               "such as one made for fp16: a .safetensors file with the names of either layout (of "
+               "a whole\ncheckpoint only the VAE is taken), or a diffusers directory. It has to "
+               "have the shapes of SDXL's.",
+    },
+    {
         .name = "chunk",
         .argument = "SIZE",
         OPTION_SIZE_FROM(packer_arguments, chunk_bytes, PACK_CHUNK_MIN, PACK_CHUNK_MAX),
@@ -79,10 +90,10 @@ static const option_row ROWS[] = {
     {
         .name = "force",
         OPTION_FLAG_AT(packer_arguments, force),
-        .help = "replace OUT.pack, unless it is a file of SOURCE or --tokenizer",
+        .help = "replace OUT.pack, unless it is a file of SOURCE, --vae or --tokenizer",
         .man = "overwrite\n.I OUT.pack\nif it exists. Never a file of\n.IR SOURCE ,\n"
-               "which in a directory is all that is no pack, or one that\n.B \\-\\-tokenizer\n"
-               "names: that is refused, through links too.",
+               "which in a directory is all that is no pack, or one that\n.B \\-\\-vae\nor\n"
+               ".B \\-\\-tokenizer\nnames: that is refused, through links too.",
     },
     {
         .name = "inspect",
@@ -117,22 +128,26 @@ static const option_row ROWS[] = {
 const options_program PACKER_OPTIONS = {
     .name = "refine-pack",
     .head = "usage: refine-pack SOURCE -o OUT.pack [--weights fp16|int8] [--codec zstd|raw]\n"
-            "                   [--tokenizer PATH] [--chunk SIZE] [--threads N] [--force]\n"
-            "                   [--json]\n"
+            "                   [--tokenizer PATH] [--vae PATH] [--chunk SIZE] [--threads N]\n"
+            "                   [--force] [--json]\n"
             "       refine-pack --inspect PACK [--json]\n"
             "       refine-pack --verify PACK [--json]\n"
             "\n"
-            "Turns a checkpoint of the SDXL refiner into a pack: its weights in the order a\n"
-            "run touches them, in checksummed and compressed chunks, with all that\n"
-            "refine-lowmem needs.\n"
+            "Turns a checkpoint of the SDXL base or refiner, or of a model of the same shapes\n"
+            "(a fine-tune, Turbo, Lightning), into a pack: its weights in the order a run\n"
+            "touches them, in checksummed and compressed chunks, with all that refine-lowmem\n"
+            "needs.\n"
             "\n"
             "SOURCE:\n"
-            "  FILE.safetensors         the single file, sd_xl_refiner_1.0.safetensors\n"
+            "  FILE.safetensors         the single file, such as sd_xl_base_1.0.safetensors\n"
             "  DIRECTORY                the same model as diffusers keeps it (unet/, vae/,\n"
-            "                           text_encoder_2/, tokenizer_2/), fp16 or fp32, sharded\n"
-            "                           or not\n"
+            "                           text_encoder_2/, tokenizer_2/, of a base also\n"
+            "                           text_encoder/), fp16 or fp32, sharded or not\n"
             "  synthetic:full[:SEED]    random weights in the refiner's shapes, for measuring\n"
-            "  synthetic:tiny[:SEED]    random weights in a tiny model's shapes, for testing\n"
+            "  synthetic:base[:SEED]    the same in the base's shapes\n"
+            "  synthetic:tiny[:SEED]    random weights in a tiny refiner's, for testing\n"
+            "  synthetic:tiny-base[:SEED]\n"
+            "                           the same in a tiny base's\n"
             "  synthetic:demo           a tiny model set by hand, whose image survives\n",
     .rows = ROWS,
     .n_rows = sizeof ROWS / sizeof ROWS[0],

@@ -12,10 +12,12 @@
 #include "tools/cli/progress.h"
 #include "tools/cli/sizes.h"
 #include "tools/files/json_values.h"
+#include "tools/source/recognise.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const SEGMENT_NAMES[N_SEGMENTS] = {
@@ -74,6 +76,18 @@ static const char *meta_member(const json_t *o, const char *key)
     return s ? s : "?";
 }
 
+/* "sdxl-base" or "sdxl-refiner"; NULL when the pack says nothing that can be understood. */
+static const char *model_name(const json_t *meta)
+{
+    const char *name = NULL;
+    model_config c;
+    char *text = json_dumps(json_object_get(meta, "model"), 0);
+    if (text && model_config_parse(&c, text, strlen(text), NULL) == REFINE_OK)
+        name = recognise_config(&c);
+    free(text);
+    return name;
+}
+
 /* ---- for people ---- */
 
 /* "45.2 dB", "" for what is not int8. */
@@ -122,16 +136,25 @@ static const char *source_size(char out[SIZES_TEXT + 2], const json_t *source)
     return bytes > 0 ? out : "";
 }
 
+/* ", VAE fix.safetensors"; of a checkpoint with its own "". */
+static void print_source(FILE *out, const pack *p, const json_t *source)
+{
+    const char *vae = json_string_value(json_object_get(source, "vae"));
+    char from[SIZES_TEXT + 2];
+    fprintf(out, "source     %s (%s%s%s%s), hash %016" PRIx64 "\n", meta_member(source, "name"),
+            meta_member(source, "layout"), source_size(from, source), vae ? ", VAE " : "",
+            vae ? vae : "", pack_super(p)->source_hash);
+}
+
 static void print_pack_text(FILE *out, const pack *p, const json_t *meta)
 {
     const pack_superblock *s = pack_super(p);
-    const json_t *source = json_object_get(meta, "source");
-    char size[SIZES_TEXT], from[SIZES_TEXT + 2];
+    char size[SIZES_TEXT];
     size_t merges;
     fprintf(out, "%s: pack version %" PRIu32 ", %s\n", pack_path(p), s->version,
             sizes_text(size, (double)s->file_bytes));
-    fprintf(out, "source     %s (%s%s), hash %016" PRIx64 "\n", meta_member(source, "name"),
-            meta_member(source, "layout"), source_size(from, source), s->source_hash);
+    print_source(out, p, json_object_get(meta, "source"));
+    fprintf(out, "model      %s\n", model_name(meta) ? model_name(meta) : "?");
     fprintf(out, "weights    %s in %" PRIu32 " tensors, codec %s\n", meta_member(meta, "weights"),
             s->n_tensors, meta_member(meta, "codec"));
     fprintf(out, "tokenizer  %s\n", pack_merges(p, &merges) ? "inside" : "none: give --tokenizer");
@@ -190,11 +213,11 @@ static refine_status print_pack_json(FILE *out, const pack *p, const json_t *met
     size_t merges;
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, s->source_hash);
     json_t *copy = json_deep_copy(meta);
-    json_t *o = json_pack("{s:s, s:i, s:I, s:s, s:b, s:o, s:o, s:o}", "pack", pack_path(p),
+    json_t *o = json_pack("{s:s, s:i, s:I, s:s, s:s?, s:b, s:o, s:o, s:o}", "pack", pack_path(p),
                           "version", (int)s->version, "bytes", (json_int_t)s->file_bytes,
-                          "source_hash", hash, "tokenizer", pack_merges(p, &merges) != NULL, "meta",
-                          copy ? copy : json_null(), "segments", segments_object(p), "tensors",
-                          tensors_array(p));
+                          "source_hash", hash, "model", model_name(meta), "tokenizer",
+                          pack_merges(p, &merges) != NULL, "meta", copy ? copy : json_null(),
+                          "segments", segments_object(p), "tensors", tensors_array(p));
     return print_json_object(out, o, 0, err);
 }
 

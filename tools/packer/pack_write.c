@@ -406,8 +406,8 @@ static refine_status run_workers(packer *p, int *threads)
 static json_t *source_object(const packer *p)
 {
     const weight_source *s = p->source;
-    return json_pack("{s:s, s:s, s:I}", "name", s->name, "layout", s->kind, "bytes",
-                     (json_int_t)s->bytes);
+    return json_pack("{s:s, s:s, s:I, s:s*}", "name", s->name, "layout", s->kind, "bytes",
+                     (json_int_t)s->bytes, "vae", s->vae);
 }
 
 static refine_status build_meta(packer *p)

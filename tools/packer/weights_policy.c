@@ -11,7 +11,7 @@
  * UNet, text encoder and VAE becomes int8.  Vectors (norms, biases, positions) are always f32. */
 static const char *const SIXTEEN_BITS[] = {
     /* Read a row at a time, and each row is the whole meaning of a word. */
-    "text.*.token_embedding.weight",
+    "text*.token_embedding.weight",
     /* Latents in, noise out: small, and what they lose nothing averages out any more. */
     "unet.conv_in.weight",
     "unet.conv_out.weight",

@@ -26,6 +26,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define VAE_STEM "diffusion_pytorch_model"
+
 enum { FILES_MAX = 256, PATH_BYTES = 4096, NAME_BYTES = 256 };
 
 /* Numbers converted at a time, on the stack. */
@@ -35,7 +37,8 @@ typedef const tensor_part *binding[WEIGHT_SOURCES];
 
 typedef struct checkpoint {
     weight_source source;
-    char name[NAME_BYTES];
+    char name[NAME_BYTES], vae_name[NAME_BYTES];
+    const char *vae_path; /* borrowed, while opening; NULL: the checkpoint's own */
     safetensors *file[FILES_MAX];
     int n_files;
     tensor_index index;
@@ -56,12 +59,24 @@ static refine_status not_finite(const tensor_part *p, double value, refine_error
                        p->file->path, p->tensor->name);
 }
 
+/* s eeee mmm, with a bias of 7; no infinities, and all ones is NaN. */
+static void f8_decode(float *dst, const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int exponent = src[i] >> 3 & 15, mantissa = src[i] & 7;
+        const float size = exponent == 0 ? ldexpf((float)mantissa, -9)
+                                         : ldexpf((float)(8 + mantissa), exponent - 10);
+        dst[i] = (src[i] & 127) == 127 ? NAN : src[i] & 128 ? -size : size;
+    }
+}
+
 static void widen_to_f32(float *dst, const void *src, st_dtype from, size_t n)
 {
     switch (from) {
     case ST_F32: memcpy(dst, src, n * sizeof *dst); break;
     case ST_BF16: bf16_decode(dst, src, n); break;
     case ST_F16: f16_decode(dst, src, n); break;
+    case ST_F8_E4M3: f8_decode(dst, src, n); break;
     default: /* ST_F64; bind_one() lets no other through */
         for (size_t i = 0; i < n; i++)
             dst[i] = (float)((const double *)src)[i];
@@ -181,9 +196,10 @@ static refine_status wrong_shape(const tensor_part *p, const char *want, refine_
     for (int i = 0; i < p->n_dims && at < sizeof have; i++)
         at += (size_t)snprintf(have + at, sizeof have - at, "%s%llu", i ? ", " : "",
                                (unsigned long long)p->dim[i]);
-    return refine_fail(err, REFINE_EFORMAT,
-                       "%s: %s has the shape [%s] where the refiner has [%s]; is it another model?",
-                       p->file->path, p->tensor->name, have, want);
+    return refine_fail(
+        err, REFINE_EFORMAT,
+        "%s: %s has the shape [%s] where the model has [%s]; is it of another model?",
+        p->file->path, p->tensor->name, have, want);
 }
 
 /* A 1x1 convolution and a linear differ in trailing ones only. */
@@ -221,13 +237,16 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
     const tensor_part *p = tensor_index_find(&c->index, e->source[part]);
 
     if (!p)
-        return refine_fail(err, REFINE_EFORMAT, "%s: incomplete: %s is missing", path,
+        return refine_fail(err, REFINE_EFORMAT, "%s: incomplete: %s is missing",
+                           c->vae_path && strncmp(e->source[part], "vae.", 4) == 0 ? c->vae_path
+                                                                                   : path,
                            e->source[part]);
     switch (p->tensor->type) {
     case ST_F16:
     case ST_BF16:
     case ST_F32:
-    case ST_F64: break;
+    case ST_F64:
+    case ST_F8_E4M3: break;
     default:
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: %s is %s; get a checkpoint in F16, BF16 or F32", p->file->path,
@@ -255,6 +274,22 @@ static refine_status bind_entries(checkpoint *c, const char *path, const model_c
 
 /* ---- files ---- */
 
+/* The last part of the path, in ASCII: it goes into the pack's JSON. */
+static const char *keep_name(char out[NAME_BYTES], const char *path)
+{
+    size_t end = strlen(path), begin;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    const size_t n = num_min(end - begin, NAME_BYTES - 1);
+    for (size_t i = 0; i < n; i++)
+        out[i] = path[begin + i] > 31 && path[begin + i] < 127 ? path[begin + i] : '?';
+    out[n] = 0;
+    return out;
+}
+
 static refine_status add_checkpoint_file(checkpoint *c, const char *path, refine_error *err)
 {
     if (c->n_files == FILES_MAX)
@@ -263,19 +298,6 @@ static refine_status add_checkpoint_file(checkpoint *c, const char *path, refine
     c->source.bytes += c->file[c->n_files]->file_bytes;
     c->n_files++;
     return REFINE_OK;
-}
-
-static refine_status open_single(checkpoint *c, const char *path, refine_error *err)
-{
-    model_config config;
-
-    c->source.kind = "single-file";
-    TRY(add_checkpoint_file(c, path, err));
-    TRY(recognise_refiner(c->file[0], err));
-    TRY(tensor_index_ldm(&c->index, c->file[0], err));
-    TRY(tensor_index_seal(&c->index, err));
-    TRY(config_from_shapes(&config, &c->index, path, err));
-    return bind_entries(c, path, &config, err);
 }
 
 static refine_status join_component_path(char out[PATH_BYTES], const char *dir, const char *name,
@@ -362,11 +384,103 @@ static refine_status add_component(checkpoint *c, const char *dir, const char *s
     return refine_fail(err, REFINE_EFORMAT, "%s: has no %s.safetensors", dir, stem);
 }
 
-static refine_status open_directory(checkpoint *c, const char *path, refine_error *err)
+/* The files of a component in diffusers' layout, and their tensors. */
+static refine_status index_component(checkpoint *c, const char *dir, const char *stem,
+                                     const char *prefix, refine_error *err)
+{
+    const int first = c->n_files;
+    TRY(add_component(c, dir, stem, err));
+    for (int i = first; i < c->n_files; i++)
+        TRY(tensor_index_diffusers(&c->index, c->file[i], prefix, err));
+    return REFINE_OK;
+}
+
+/* ---- a VAE from elsewhere ---- */
+
+static bool is_directory(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+/* A VAE's directory, or a model's with one in it.  Its configuration, if there is one, has to be
+ * that of the model's own, since no shape tells the scaling factor. */
+static refine_status index_vae_directory(checkpoint *c, const char *path, const vae_config *want,
+                                         refine_error *err)
+{
+    char inner[PATH_BYTES];
+    TRY(join_component_path(inner, path, "vae", err));
+    const char *dir = is_directory(inner) ? inner : path;
+    if (has_component_file(dir, "config.json"))
+        TRY(config_check_vae(dir, want, err));
+    return index_component(c, dir, VAE_STEM, "vae.", err);
+}
+
+static refine_status index_vae_file(checkpoint *c, const char *path, refine_error *err)
+{
+    TRY(add_checkpoint_file(c, path, err));
+    return tensor_index_vae(&c->index, c->file[c->n_files - 1], err);
+}
+
+/* These two tell a VAE from others' best. */
+static refine_status check_vae_kind(const checkpoint *c, const char *path, refine_error *err)
+{
+    if (!tensor_index_has(&c->index, "vae.encoder.conv_in.") ||
+        !tensor_index_has(&c->index, "vae.decoder.conv_in."))
+        return refine_fail(err, REFINE_EFORMAT, "%s: holds no complete VAE", path);
+    if (!tensor_index_has(&c->index, "vae.quant_conv."))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: this is no VAE of SDXL: it has no quant_conv, as those of Stable "
+                           "Diffusion 3 and FLUX",
+                           path);
+    return REFINE_OK;
+}
+
+/* Puts the VAE at `path` in the place of the index's own. */
+static refine_status replace_vae(checkpoint *c, const char *path, const vae_config *want,
+                                 refine_error *err)
+{
+    tensor_index_drop(&c->index, "vae.");
+    c->vae_path = path;
+    c->source.vae = keep_name(c->vae_name, path);
+    if (is_directory(path))
+        TRY(index_vae_directory(c, path, want, err));
+    else
+        TRY(index_vae_file(c, path, err));
+    TRY(tensor_index_seal(&c->index, err));
+    return check_vae_kind(c, path, err);
+}
+
+/* ---- the two layouts ---- */
+
+static refine_status open_single(checkpoint *c, const char *path, const char *vae,
+                                 refine_error *err)
+{
+    model_config config;
+
+    c->source.kind = "single-file";
+    TRY(add_checkpoint_file(c, path, err));
+    TRY(recognise_checkpoint(c->file[0], vae != NULL, err));
+    TRY(tensor_index_ldm(&c->index, c->file[0], err));
+    TRY(tensor_index_seal(&c->index, err));
+    TRY(recognise_relative(&c->index, path, err));
+    /* The model's own VAE, if it has one, says what shape another has to have. */
+    const bool own = tensor_index_has(&c->index, "vae.");
+    if (vae && !own)
+        TRY(replace_vae(c, vae, &MODEL_REFINER.vae, err));
+    TRY(config_from_shapes(&config, &c->index, path, err));
+    if (vae && own)
+        TRY(replace_vae(c, vae, &config.vae, err));
+    return bind_entries(c, path, &config, err);
+}
+
+static refine_status open_directory(checkpoint *c, const char *path, const char *vae,
+                                    refine_error *err)
 {
     static const char *const PARTS[][3] = {
         { "unet", "diffusion_pytorch_model", "unet." },
-        { "vae", "diffusion_pytorch_model", "vae." },
+        { "vae", VAE_STEM, "vae." },
+        { "text_encoder", "model", "text_l." },
         { "text_encoder_2", "model", "text." },
     };
     model_config config;
@@ -374,33 +488,22 @@ static refine_status open_directory(checkpoint *c, const char *path, refine_erro
 
     c->source.kind = "diffusers";
     TRY(config_from_diffusers(&config, path, err));
-    for (size_t i = 0; i < 3; i++) {
-        const int first = c->n_files;
+    for (size_t i = 0; i < sizeof PARTS / sizeof PARTS[0]; i++) {
+        const char *prefix = PARTS[i][2];
+        if ((config.text_l.layers == 0 && strcmp(prefix, "text_l.") == 0) ||
+            (vae && strcmp(prefix, "vae.") == 0))
+            continue;
         TRY(join_component_path(dir, path, PARTS[i][0], err));
-        TRY(add_component(c, dir, PARTS[i][1], err));
-        for (int j = first; j < c->n_files; j++)
-            TRY(tensor_index_diffusers(&c->index, c->file[j], PARTS[i][2], err));
+        TRY(index_component(c, dir, PARTS[i][1], prefix, err));
     }
-    TRY(tensor_index_seal(&c->index, err));
+    if (vae)
+        TRY(replace_vae(c, vae, &config.vae, err));
+    else
+        TRY(tensor_index_seal(&c->index, err));
     return bind_entries(c, path, &config, err);
 }
 
 /* ---- open and close ---- */
-
-/* The last part of the path, in ASCII: it goes into the pack's JSON. */
-static void keep_name(checkpoint *c, const char *path)
-{
-    size_t end = strlen(path), begin;
-    while (end > 1 && path[end - 1] == '/')
-        end--;
-    begin = end;
-    while (begin > 0 && path[begin - 1] != '/')
-        begin--;
-    const size_t n = num_min(end - begin, sizeof c->name - 1);
-    for (size_t i = 0; i < n; i++)
-        c->name[i] = path[begin + i] > 31 && path[begin + i] < 127 ? path[begin + i] : '?';
-    c->name[n] = 0;
-}
 
 static void checkpoint_close(weight_source *s)
 {
@@ -413,7 +516,8 @@ static void checkpoint_close(weight_source *s)
     mem_free(c);
 }
 
-refine_status checkpoint_open(weight_source **out, const char *path, refine_error *err)
+refine_status checkpoint_open(weight_source **out, const char *path, const char *vae,
+                              refine_error *err)
 {
     struct stat s;
 
@@ -423,13 +527,12 @@ refine_status checkpoint_open(weight_source **out, const char *path, refine_erro
     checkpoint *c = mem_calloc(1, sizeof *c);
     if (!c)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    keep_name(c, path);
-    c->source = (weight_source){ .name = c->name,
+    c->source = (weight_source){ .name = keep_name(c->name, path),
                                  .read = checkpoint_read,
                                  .expect = checkpoint_expect,
                                  .close = checkpoint_close };
-    const refine_status st = S_ISDIR(s.st_mode) ? open_directory(c, path, err)
-                                                : open_single(c, path, err);
+    const refine_status st = S_ISDIR(s.st_mode) ? open_directory(c, path, vae, err)
+                                                : open_single(c, path, vae, err);
     if (st != REFINE_OK) {
         checkpoint_close(&c->source);
         return st;

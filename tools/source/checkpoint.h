@@ -1,10 +1,11 @@
 /* tools/source/checkpoint.h -- a published checkpoint as a source of weights.
  *
- *   single file   sd_xl_refiner_1.0.safetensors: sgm's names; configuration from the shapes
- *   directory     as diffusers keeps it: unet/ vae/ text_encoder_2/, each with config.json and
- *                 fp16 or fp32 weights in one file or in shards
+ *   single file   sd_xl_base_1.0.safetensors, sd_xl_refiner_1.0.safetensors and what has their
+ *                 shapes: sgm's names; configuration from the shapes
+ *   directory     as diffusers keeps it: unet/ vae/ text_encoder_2/ and of a base text_encoder/,
+ *                 each with config.json and fp16 or fp32 weights in one file or in shards
  *
- * Weights may be F16, F32, BF16 or F64, mixed, at any alignment.  After checkpoint_open
+ * Weights may be F16, F32, BF16, F64 or F8_E4M3, mixed, at any alignment.  After checkpoint_open
  * every tensor of the layout was found and has the right shape.
  */
 #ifndef REFINE_CHECKPOINT_H
@@ -12,8 +13,10 @@
 
 #include "tools/source/weight_source.h"
 
-/* REFINE_EFORMAT: no refiner, or a damaged one: the text says what it is.  REFINE_EIO: not
- * readable.  Free with s->close(s). */
-refine_status checkpoint_open(weight_source **out, const char *path, refine_error *err);
+/* vae: a file or directory whose VAE takes the place of the checkpoint's, or NULL.
+ * REFINE_EFORMAT: no base and no refiner, or a damaged one: the text says what it is.
+ * REFINE_EIO: not readable.  Free with s->close(s). */
+refine_status checkpoint_open(weight_source **out, const char *path, const char *vae,
+                              refine_error *err);
 
 #endif

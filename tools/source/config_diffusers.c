@@ -33,9 +33,8 @@ static refine_status report_unsupported(const reading *r, const char *name, cons
         const size_t n = json_dumpb(v, text, sizeof text - 1, JSON_ENCODE_ANY | JSON_COMPACT);
         text[n < sizeof text ? n : sizeof text - 1] = 0;
     }
-    return refine_fail(r->err, REFINE_EFORMAT,
-                       "%s: %s is %s: this is no model the refiner's engine can run", r->path, name,
-                       text);
+    return refine_fail(r->err, REFINE_EFORMAT, "%s: %s is %s: this program cannot run such a model",
+                       r->path, name, text);
 }
 
 /* ---- values that vary ---- */
@@ -203,12 +202,49 @@ static const granted TEXT_GRANTED[] = {
     { "layer_norm_eps", "1e-5", NULL },
 };
 
+static const granted TEXT_L_GRANTED[] = { { "layer_norm_eps", "1e-5", NULL } };
+
 static const granted SCHEDULE_GRANTED[] = {
-    { "prediction_type", "epsilon", NULL },
     { "beta_schedule", "scaled_linear", "linear" },
     { "trained_betas", "null", NULL },
     { "rescale_betas_zero_snr", "false", NULL },
+    { "use_karras_sigmas", "false", NULL },
+    { "use_exponential_sigmas", "false", NULL },
+    { "use_beta_sigmas", "false", NULL },
+    { "final_sigmas_type", "zero", NULL },
+    { "interpolation_type", "linear", NULL },
+    { "timestep_type", "discrete", NULL },
+    { "sigma_min", "null", NULL },
+    { "sigma_max", "null", NULL },
 };
+
+/* ---- values that are words ---- */
+
+/* words: in the order of the values they stand for, NULL behind the last. */
+static refine_status read_word(const reading *r, const char *name, const char *const words[],
+                               int fallback, int *out)
+{
+    const json_t *v = json_object_get(r->root, name);
+    if (!v || json_is_null(v)) {
+        *out = fallback;
+        return REFINE_OK;
+    }
+    for (int i = 0; words[i]; i++)
+        if (is_value(v, words[i])) {
+            *out = i;
+            return REFINE_OK;
+        }
+    return report_unsupported(r, name, v);
+}
+
+static refine_status read_bool(const reading *r, const char *name, bool fallback, bool *out)
+{
+    static const char *const WORDS[] = { "false", "true", NULL };
+    int v = fallback;
+    TRY(read_word(r, name, WORDS, fallback, &v));
+    *out = v != 0;
+    return REFINE_OK;
+}
 
 /* ---- the files ---- */
 
@@ -229,22 +265,43 @@ static refine_status read_unet_blocks(const reading *r, unet_config *c)
     return REFINE_OK;
 }
 
-/* What people mistake for the refiner. */
+/* A model that looks like one of SDXL's, by the member that gives it away. */
+static refine_status report_relative(const reading *r, const char *name, const char *is)
+{
+    return refine_fail(r->err, REFINE_EFORMAT,
+                       "%s: by its %s this is neither an SDXL base model nor the refiner but %s",
+                       r->path, name, is);
+}
+
+static bool is_integer_value(const json_t *v, int want)
+{
+    return json_is_integer(v) && json_integer_value(v) == want;
+}
+
+/* What people mistake for a base or a refiner. */
 static refine_status recognise_unet(const reading *r, int context_dim)
 {
     const json_t *add = json_object_get(r->root, "addition_embed_type");
-    const char *other = NULL;
+    const json_t *in = json_object_get(r->root, "in_channels");
+    const json_t *guidance = json_object_get(r->root, "time_cond_proj_dim");
 
-    if (context_dim == 2048)
-        other = "the SDXL base model";
-    else if (context_dim == 768 && !json_is_string(add))
-        other = "a Stable Diffusion 1 model";
-    else if (context_dim == 1024 && !json_is_string(add))
-        other = "a Stable Diffusion 2 model";
-    if (!other)
-        return REFINE_OK;
-    return refine_fail(r->err, REFINE_EFORMAT,
-                       "%s: this is the UNet of %s, not of the SDXL refiner", r->path, other);
+    if (context_dim == 768 && !json_is_string(add))
+        return report_relative(r, "cross_attention_dim", "a Stable Diffusion 1 model");
+    if (context_dim == 1024 && !json_is_string(add))
+        return report_relative(r, "cross_attention_dim", "a Stable Diffusion 2 model");
+    if (is_integer_value(in, 9))
+        return report_relative(r, "in_channels", "an inpainting model");
+    if (is_integer_value(in, 8))
+        return report_relative(r, "in_channels", "an instruct-pix2pix model");
+    if (guidance && !json_is_null(guidance))
+        return report_relative(r, "time_cond_proj_dim", "an LCM-distilled UNet");
+    if (json_is_array(json_array_get(json_object_get(r->root, "transformer_layers_per_block"), 0)))
+        return report_relative(r, "transformer_layers_per_block",
+                               "a distilled one, such as SSD-1B or Segmind Vega");
+    if (is_integer_value(json_object_get(r->root, "layers_per_block"), 1) &&
+        context_dim == MODEL_BASE.unet.context_dim)
+        return report_relative(r, "layers_per_block", "a KOALA model");
+    return REFINE_OK;
 }
 
 static refine_status read_unet(const reading *r, unet_config *c)
@@ -276,16 +333,31 @@ static refine_status read_unet(const reading *r, unet_config *c)
     return read_int(r, "projection_class_embeddings_input_dim", -1, &c->add_embed_dim);
 }
 
-static refine_status read_text_encoder(const reading *r, text_config *c)
+static refine_status read_text_sizes(const reading *r, text_config *c)
 {
-    TRY(check_granted(r, TEXT_GRANTED, COUNT(TEXT_GRANTED)));
     TRY(read_int(r, "vocab_size", 49408, &c->vocab));
     TRY(read_int(r, "max_position_embeddings", 77, &c->context));
     TRY(read_int(r, "hidden_size", 512, &c->width));
     TRY(read_int(r, "num_hidden_layers", 12, &c->layers));
     TRY(read_int(r, "num_attention_heads", 8, &c->heads));
-    TRY(read_int(r, "intermediate_size", 2048, &c->mlp));
+    return read_int(r, "intermediate_size", 2048, &c->mlp);
+}
+
+/* OpenCLIP bigG, of both models. */
+static refine_status read_text_encoder(const reading *r, text_config *c)
+{
+    TRY(check_granted(r, TEXT_GRANTED, COUNT(TEXT_GRANTED)));
+    TRY(read_text_sizes(r, c));
     return read_int(r, "projection_dim", 512, &c->projection);
+}
+
+/* CLIP ViT-L, of the base; its file names a projection, which nobody uses. */
+static refine_status read_text_l_encoder(const reading *r, text_config *c)
+{
+    static const char *const ACTIVATIONS[] = { "gelu", "quick_gelu", NULL };
+    TRY(check_granted(r, TEXT_L_GRANTED, COUNT(TEXT_L_GRANTED)));
+    TRY(read_word(r, "hidden_act", ACTIVATIONS, 1, &c->quick_gelu));
+    return read_text_sizes(r, c);
 }
 
 static refine_status read_vae(const reading *r, vae_config *c)
@@ -303,16 +375,46 @@ static refine_status read_vae(const reading *r, vae_config *c)
     return read_real(r, "scaling_factor", NAN, &c->scaling_factor);
 }
 
+/* Each list in the order of its enumeration (engine/sampling/noise_schedule.h). */
 static refine_status read_schedule(const reading *r, schedule_config *c)
 {
+    static const char *const CLASSES[] = { "EulerDiscreteScheduler",
+                                           "EulerAncestralDiscreteScheduler", NULL };
+    static const char *const SPACINGS[] = { "leading", "trailing", "linspace", NULL };
+    static const char *const PREDICTIONS[] = { "epsilon", "v_prediction", NULL };
+    int sampler, spacing, prediction;
+
+    TRY(read_word(r, "_class_name", CLASSES, SAMPLER_EULER, &sampler));
+    TRY(read_word(r, "timestep_spacing", SPACINGS, SPACING_LINSPACE, &spacing));
+    TRY(read_word(r, "prediction_type", PREDICTIONS, PREDICTS_EPSILON, &prediction));
     TRY(check_granted(r, SCHEDULE_GRANTED, COUNT(SCHEDULE_GRANTED)));
+    c->sampler = (sampler_kind)sampler;
+    c->spacing = (timestep_spacing)spacing;
+    c->prediction = (prediction_type)prediction;
     TRY(read_real(r, "beta_start", 0.0001, &c->beta_start));
     TRY(read_real(r, "beta_end", 0.02, &c->beta_end));
     TRY(read_int(r, "num_train_timesteps", 1000, &c->train_steps));
     return read_int(r, "steps_offset", 0, &c->steps_offset);
 }
 
-typedef enum component { UNET, TEXT, VAE, SCHEDULE } component;
+/* The pipeline's own members.  They are about the base: the refiner always scores, and always
+ * encodes what is negative. */
+static refine_status read_pipeline(const reading *r, model_config *c)
+{
+    bool zeros, scores;
+
+    if (c->text_l.layers == 0)
+        return REFINE_OK;
+    TRY(read_bool(r, "force_zeros_for_empty_prompt", true, &zeros));
+    TRY(read_bool(r, "requires_aesthetics_score", false, &scores));
+    c->prompt.zero_negative = zeros;
+    if (scores == (model_config_ids(c) == model_config_ids(&MODEL_REFINER)))
+        return REFINE_OK;
+    return report_unsupported(r, "requires_aesthetics_score",
+                              json_object_get(r->root, "requires_aesthetics_score"));
+}
+
+typedef enum component { UNET, TEXT_L, TEXT, VAE, SCHEDULE, PIPELINE } component;
 
 static refine_status read_component(model_config *c, component which, const char *path,
                                     refine_error *err)
@@ -324,9 +426,11 @@ static refine_status read_component(model_config *c, component which, const char
     const reading r = { path, root, err };
     switch (which) {
     case UNET: st = read_unet(&r, &c->unet); break;
+    case TEXT_L: st = read_text_l_encoder(&r, &c->text_l); break;
     case TEXT: st = read_text_encoder(&r, &c->text); break;
     case VAE: st = read_vae(&r, &c->vae); break;
     case SCHEDULE: st = read_schedule(&r, &c->schedule); break;
+    case PIPELINE: st = read_pipeline(&r, c); break;
     }
     json_decref(root);
     return st;
@@ -340,7 +444,7 @@ static bool has_config_file(const char *dir, const char *name)
            stat(path, &s) == 0;
 }
 
-/* A directory without the three components: what is it? */
+/* A directory without the components: what is it? */
 static refine_status check_directory(const char *dir, refine_error *err)
 {
     static const char *const NEEDED[] = { "unet/config.json", "text_encoder_2/config.json",
@@ -355,7 +459,8 @@ static refine_status check_directory(const char *dir, refine_error *err)
     if (has_config_file(dir, "unet") && has_config_file(dir, "text_encoder") &&
         !has_config_file(dir, "text_encoder_2"))
         return refine_fail(err, REFINE_EFORMAT,
-                           "%s: this is a Stable Diffusion 1 or 2 model, not the SDXL refiner",
+                           "%s: this is a Stable Diffusion 1 or 2 model, neither an SDXL base "
+                           "model nor the refiner",
                            dir);
     if (has_config_file(dir, "config.json") && !has_config_file(dir, "unet"))
         return refine_fail(err, REFINE_EFORMAT,
@@ -368,27 +473,62 @@ static refine_status check_directory(const char *dir, refine_error *err)
                        dir, missing);
 }
 
+/* The UNet of a base, whose context is wider than bigG's states, beside bigG alone. */
+static refine_status check_encoders(const model_config *c, const char *dir, refine_error *err)
+{
+    if (c->text_l.layers > 0 || c->unet.context_dim != MODEL_BASE.unet.context_dim ||
+        c->text.width == c->unet.context_dim)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EFORMAT,
+                       "%s: this is the SDXL base model without its text_encoder/", dir);
+}
+
 refine_status config_from_diffusers(model_config *out, const char *dir, refine_error *err)
 {
     static const struct {
         component which;
         const char *name;
-    } FILES[] = { { UNET, "unet/config.json" },
-                  { TEXT, "text_encoder_2/config.json" },
-                  { VAE, "vae/config.json" },
-                  { SCHEDULE, "scheduler/scheduler_config.json" } };
+        bool optional;
+    } FILES[] = { { UNET, "unet/config.json", false },
+                  { TEXT_L, "text_encoder/config.json", true },
+                  { TEXT, "text_encoder_2/config.json", false },
+                  { VAE, "vae/config.json", false },
+                  { SCHEDULE, "scheduler/scheduler_config.json", true },
+                  { PIPELINE, "model_index.json", true } };
     char path[PATH_BYTES];
 
     TRY(check_directory(dir, err));
     *out = (model_config){ .schedule = MODEL_REFINER.schedule };
     for (size_t i = 0; i < COUNT(FILES); i++) {
-        if (FILES[i].which == SCHEDULE && !has_config_file(dir, FILES[i].name))
-            break;
+        if (FILES[i].optional && !has_config_file(dir, FILES[i].name))
+            continue;
         if (snprintf(path, sizeof path, "%s/%s", dir, FILES[i].name) >= (int)sizeof path)
             return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
         TRY(read_component(out, FILES[i].which, path, err));
+        if (FILES[i].which == TEXT_L)
+            out->prompt = MODEL_BASE.prompt; /* unless the pipeline says otherwise */
     }
+    TRY(check_encoders(out, dir, err));
     refine_error why = { 0 };
     const refine_status st = model_config_check(out, &why);
     return st == REFINE_OK ? st : refine_fail(err, st, "%s: %s", dir, why.text);
+}
+
+refine_status config_check_vae(const char *dir, const vae_config *want, refine_error *err)
+{
+    model_config c = { 0 };
+    char path[PATH_BYTES];
+
+    if (snprintf(path, sizeof path, "%s/config.json", dir) >= (int)sizeof path)
+        return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
+    TRY(read_component(&c, VAE, path, err));
+    if (c.vae.scaling_factor != want->scaling_factor)
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: scaling_factor is %g where the model has %g: this is no VAE of "
+                           "SDXL",
+                           path, (double)c.vae.scaling_factor, (double)want->scaling_factor);
+    if (c.vae.groups != want->groups)
+        return refine_fail(err, REFINE_EFORMAT, "%s: norm_num_groups is %d where the model has %d",
+                           path, c.vae.groups, want->groups);
+    return REFINE_OK;
 }

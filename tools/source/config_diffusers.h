@@ -5,9 +5,13 @@
 
 #include "engine/model/model_config.h"
 
-/* Reads dir/unet/config.json, text_encoder_2/config.json, vae/config.json and, if there is
- * one, scheduler/scheduler_config.json.  REFINE_EFORMAT when the directory is another
- * model (the text says which) or asks for something this engine does not do. */
+/* Reads dir/unet/config.json, text_encoder_2/config.json, vae/config.json and, where they are,
+ * text_encoder/config.json (of a base), scheduler/scheduler_config.json and model_index.json.
+ * REFINE_EFORMAT when the directory is another model (the text says which) or asks for something
+ * this engine does not do. */
 refine_status config_from_diffusers(model_config *out, const char *dir, refine_error *err);
+
+/* Does what dir/config.json says of a VAE, beyond its shapes, fit a model of this configuration? */
+refine_status config_check_vae(const char *dir, const vae_config *want, refine_error *err);
 
 #endif

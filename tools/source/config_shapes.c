@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { HEAD = 64, COUNT_MAX = 256, DIM_MAX = 1 << 24, N_IDS = 5 };
+enum { HEAD = 64, COUNT_MAX = 256, DIM_MAX = 1 << 24, REFINER_IDS = 5, BASE_IDS = 6 };
 
 typedef struct shapes {
     const tensor_index *ix;
@@ -100,24 +100,53 @@ static refine_status unet_shapes(const shapes *s, unet_config *c)
     TRY(read_dim(s, &out_channels, 0, "unet.conv_out.weight"));
     if (c->in_channels != out_channels)
         return refine_fail(s->err, REFINE_EFORMAT,
-                           "%s: its UNet takes %d channels and gives %d: an inpainting or another "
-                           "special model, not the refiner",
+                           "%s: its UNet takes %d channels and gives %d: a special model, which "
+                           "this program does not run",
                            s->path, c->in_channels, out_channels);
     return REFINE_OK;
 }
 
-static refine_status text_shapes(const shapes *s, text_config *c)
+/* component: "text" or "text_l". */
+static refine_status text_shapes(const shapes *s, const char *component, text_config *c)
 {
-    TRY(read_dim(s, &c->vocab, 0, "text.text_model.embeddings.token_embedding.weight"));
-    TRY(read_dim(s, &c->width, 1, "text.text_model.embeddings.token_embedding.weight"));
-    TRY(read_dim(s, &c->context, 0, "text.text_model.embeddings.position_embedding.weight"));
-    TRY(read_dim(s, &c->mlp, 0, "text.text_model.encoder.layers.0.mlp.fc1.weight"));
-    TRY(read_dim(s, &c->projection, 0, "text.text_projection.weight"));
+    char at[WEIGHT_NAME];
+    (void)snprintf(at, sizeof at, "%s.text_model", component);
+    TRY(read_dim(s, &c->vocab, 0, "%s.embeddings.token_embedding.weight", at));
+    TRY(read_dim(s, &c->width, 1, "%s.embeddings.token_embedding.weight", at));
+    TRY(read_dim(s, &c->context, 0, "%s.embeddings.position_embedding.weight", at));
+    TRY(read_dim(s, &c->mlp, 0, "%s.encoder.layers.0.mlp.fc1.weight", at));
     while (c->layers < COUNT_MAX &&
-           has_part(s, "text.text_model.encoder.layers.%d.mlp.fc1.weight", c->layers))
+           has_part(s, "%s.encoder.layers.%d.mlp.fc1.weight", at, c->layers))
         c->layers++;
     c->heads = attention_heads(c->width);
     return REFINE_OK;
+}
+
+/* The refiner has bigG alone; in the base CLIP ViT-L stands before it. */
+static refine_status encoders_shapes(const shapes *s, model_config *c)
+{
+    int width;
+
+    TRY(text_shapes(s, "text", &c->text));
+    TRY(read_dim(s, &c->text.projection, 0, "text.text_projection.weight"));
+    if (!has_part(s, "text_l.text_model.embeddings.token_embedding.weight"))
+        return REFINE_OK;
+    TRY(text_shapes(s, "text_l", &c->text_l));
+    /* The last layer is counted though it is not used: without the end the count would be off. */
+    TRY(read_dim(s, &width, 0, "text_l.text_model.final_layer_norm.weight"));
+    c->text_l.quick_gelu = MODEL_BASE.text_l.quick_gelu;
+    c->prompt = MODEL_BASE.prompt;
+    return REFINE_OK;
+}
+
+/* What the pooled prompt leaves of the embedding's input belongs to 6 numbers in the base and to
+ * 5 in the refiner; where it cannot be, to as many as it can. */
+static int id_dim(const model_config *c)
+{
+    const int rest = c->unet.add_embed_dim - c->text.projection;
+    const int usual = c->text_l.layers > 0 ? BASE_IDS : REFINER_IDS;
+    const int other = BASE_IDS + REFINER_IDS - usual;
+    return rest % usual != 0 && rest % other == 0 ? rest / other : rest / usual;
 }
 
 static refine_status vae_shapes(const shapes *s, vae_config *c)
@@ -145,10 +174,12 @@ refine_status config_from_shapes(model_config *out, const tensor_index *ix, cons
     const shapes s = { ix, path, err };
 
     *out = (model_config){ .schedule = MODEL_REFINER.schedule };
-    TRY(text_shapes(&s, &out->text));
+    TRY(encoders_shapes(&s, out));
     TRY(unet_shapes(&s, &out->unet));
     TRY(vae_shapes(&s, &out->vae));
-    out->unet.id_embed_dim = (out->unet.add_embed_dim - out->text.projection) / N_IDS;
+    out->unet.id_embed_dim = id_dim(out);
+    if (has_part(&s, "v_pred"))
+        out->schedule.prediction = PREDICTS_V;
     refine_error why = { 0 };
     const refine_status st = model_config_check(out, &why);
     return st == REFINE_OK ? st : refine_fail(err, st, "%s: %s", path, why.text);

@@ -6,9 +6,10 @@
 #include "tools/source/tensor_index.h"
 
 /* For a single file, which carries no configuration.  What no shape tells is assumed to be
- * the refiner's: 32 groups, the VAE's scale, the noise schedule, and heads 64 wide (one head
- * where there are fewer than 64 channels).  `path` is for the error: REFINE_EFORMAT names
- * the first tensor that is missing. */
+ * as published: 32 groups, the VAE's scale, the noise schedule, heads 64 wide (one head
+ * where there are fewer than 64 channels) and, with a CLIP ViT-L, its activation and the base's
+ * zeros for an absent negative prompt.  A tensor v_pred says that the UNet predicts v.  `path` is
+ * for the error: REFINE_EFORMAT names the first tensor that is missing. */
 refine_status config_from_shapes(model_config *out, const tensor_index *ix, const char *path,
                                  refine_error *err);
 

@@ -74,6 +74,7 @@ static const respelling UNET_RESNET[] = {
 static const respelling UNET_ENDS[] = {
     { "time_embed.0.", "unet.time_embedding.linear_1." },
     { "time_embed.2.", "unet.time_embedding.linear_2." },
+    { "time_embed.cond_proj.", "unet.time_embedding.cond_proj." },
     { "label_emb.0.0.", "unet.add_embedding.linear_1." },
     { "label_emb.0.2.", "unet.add_embedding.linear_2." },
     { "input_blocks.0.0.", "unet.conv_in." },
@@ -228,7 +229,7 @@ static bool vae_translate(char out[WEIGHT_NAME], const char *s, int levels)
     return false;
 }
 
-/* ---- text encoder ---- */
+/* ---- text encoders ---- */
 
 static const respelling TEXT_LAYER[] = {
     { "ln_1.", "layer_norm1." },   { "ln_2.", "layer_norm2." }, { "mlp.c_fc.", "mlp.fc1." },
@@ -263,13 +264,42 @@ static bool text_translate(ldm_name *out, const char *s)
     if ((rest = match_pattern(s, "transformer.resblocks.#.", n)))
         return format_ldm_name(at, "text.text_model.encoder.layers.%d.", n[0]) &&
                format_renamed(out->name[0], at, rest, TEXT_LAYER, COUNT(TEXT_LAYER));
-    if (strcmp(s, "text_projection") == 0) {
-        out->view = LDM_TRANSPOSED;
+    /* open_clip multiplies by the parameter from the right; a linear's weight is its transpose. */
+    const bool parameter = strcmp(s, "text_projection") == 0;
+    if (parameter || strcmp(s, "text_projection.weight") == 0) {
+        out->view = parameter ? LDM_TRANSPOSED : LDM_WHOLE;
         return format_ldm_name(out->name[0], "text.text_projection.weight");
     }
     for (size_t i = 0; i < COUNT(TEXT_ENDS); i++)
         if ((rest = match_pattern(s, TEXT_ENDS[i].from, n)))
             return format_ldm_name(out->name[0], "%s%s", TEXT_ENDS[i].to, rest);
+    return false;
+}
+
+/* CLIP ViT-L has transformers' names.  Beside its weights lie position_ids. */
+static bool text_l_translate(char out[WEIGHT_NAME], const char *s)
+{
+    static const char *const WEIGHTS[] = { "embeddings.token_embedding.",
+                                           "embeddings.position_embedding.", "encoder.layers.#.",
+                                           "final_layer_norm." };
+    int n[2];
+    for (size_t i = 0; i < COUNT(WEIGHTS); i++)
+        if (match_pattern(s, WEIGHTS[i], n))
+            return format_ldm_name(out, "text_l.text_model.%s", s);
+    return false;
+}
+
+/* ---- */
+
+/* No weights: with them somebody tells how the model was trained. */
+static const char *const MARKS[] = { "v_pred", "ztsnr", "edm_mean", "edm_std",
+                                     "edm_vpred.sigma_max" };
+
+static bool translate_mark(char out[WEIGHT_NAME], const char *s)
+{
+    for (size_t i = 0; i < COUNT(MARKS); i++)
+        if (strcmp(s, MARKS[i]) == 0)
+            return format_ldm_name(out, "%s", s);
     return false;
 }
 
@@ -283,7 +313,11 @@ bool ldm_translate(ldm_name *out, const char *ldm, const ldm_shape *shape)
         return unet_translate(out->name[0], rest, shape->unet_resnets);
     if ((rest = match_pattern(ldm, "first_stage_model.", n)))
         return vae_translate(out->name[0], rest, shape->vae_levels);
-    if ((rest = match_pattern(ldm, "conditioner.embedders.0.model.", n)))
+    if ((rest = match_pattern(ldm, "conditioner.embedders.0.transformer.text_model.", n)))
+        return text_l_translate(out->name[0], rest);
+    /* bigG stands alone in the refiner, and behind CLIP ViT-L in the base. */
+    if ((rest = match_pattern(ldm, "conditioner.embedders.0.model.", n)) ||
+        (rest = match_pattern(ldm, "conditioner.embedders.1.model.", n)))
         return text_translate(out, rest);
-    return false;
+    return translate_mark(out->name[0], ldm);
 }

@@ -1,6 +1,8 @@
 /* tools/source/ldm_names.h -- from the single file's tensor names to the canonical ones.
  *
- * Canonical names are diffusers' behind "unet.", "vae." or "text." (engine/model/weight_list.h).
+ * Canonical names are diffusers' behind "unet.", "vae.", "text." (OpenCLIP bigG) or "text_l."
+ * (CLIP ViT-L; engine/model/weight_list.h).  The few tensors that hold no weight and mark how a
+ * model was trained ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max") keep theirs.
  */
 #ifndef REFINE_LDM_NAMES_H
 #define REFINE_LDM_NAMES_H
@@ -26,7 +28,7 @@ typedef struct ldm_name {
     char name[3][WEIGHT_NAME];
 } ldm_name;
 
-/* False: no weight of the refiner's UNet, text encoder or VAE. */
+/* False: no weight of a UNet, a text encoder or a VAE, and no mark. */
 bool ldm_translate(ldm_name *out, const char *ldm, const ldm_shape *shape);
 
 #endif

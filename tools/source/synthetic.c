@@ -213,18 +213,27 @@ static bool parse_seed(const char *s, uint64_t *seed)
 
 refine_status synthetic_open(weight_source **out, const char *spec, refine_error *err)
 {
+    static const struct {
+        const char *name;
+        const model_config *config;
+    } MODELS[] = { { "full", &MODEL_REFINER },
+                   { "tiny", &MODEL_TINY },
+                   { "base", &MODEL_BASE },
+                   { "tiny-base", &MODEL_TINY_BASE } };
     const char *which = synthetic_named(spec) ? spec + strlen(PREFIX) : "";
-    const char *full = match_variant(which, "full"), *tiny = match_variant(which, "tiny");
     uint64_t seed = 0;
 
     *out = NULL;
     if (strcmp(which, "demo") == 0)
         return demo_model_open(out, err);
-    if ((!full && !tiny) || !parse_seed(full ? full : tiny, &seed))
-        return refine_fail(
-            err, REFINE_EINVAL,
-            "%s: write synthetic:demo, synthetic:full or synthetic:tiny, the last two "
-            "with a seed if wanted, as in synthetic:tiny:42",
-            spec);
-    return synthetic_open_config(out, full ? &MODEL_REFINER : &MODEL_TINY, seed, spec, err);
+    for (size_t i = 0; i < sizeof MODELS / sizeof MODELS[0]; i++) {
+        const char *rest = match_variant(which, MODELS[i].name);
+        if (rest && parse_seed(rest, &seed))
+            return synthetic_open_config(out, MODELS[i].config, seed, spec, err);
+    }
+    return refine_fail(err, REFINE_EINVAL,
+                       "%s: write synthetic:demo, or synthetic:full, synthetic:tiny, "
+                       "synthetic:base or synthetic:tiny-base, these with a seed if wanted, as "
+                       "in synthetic:tiny:42",
+                       spec);
 }

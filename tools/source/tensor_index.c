@@ -67,11 +67,28 @@ static refine_status add_ldm(tensor_index *ix, const safetensors *f, const safet
     return append_part(ix, &p, err);
 }
 
-/* Resnets per level: the first downsampler's number less one.  Levels of the VAE: counted. */
+static const char VAE[] = "first_stage_model.";
+
+/* Levels of the VAE whose tensors' names begin with `prefix`: counted. */
+static int count_vae_levels(const safetensors *f, const char *prefix)
+{
+    char name[WEIGHT_NAME];
+    int levels = 0;
+
+    while (levels < LEVELS_MAX) {
+        (void)snprintf(name, sizeof name, "%sencoder.down.%d.block.0.conv1.weight", prefix, levels);
+        if (!safetensors_find(f, name))
+            break;
+        levels++;
+    }
+    return levels;
+}
+
+/* Resnets per level: the first downsampler's number less one. */
 static ldm_shape shape_of(const safetensors *f)
 {
     char name[WEIGHT_NAME];
-    ldm_shape s = { 1, 0 };
+    ldm_shape s = { 1, count_vae_levels(f, VAE) };
 
     for (int i = 1; i < 64; i++) {
         (void)snprintf(name, sizeof name, "model.diffusion_model.input_blocks.%d.0.op.weight", i);
@@ -79,13 +96,6 @@ static ldm_shape shape_of(const safetensors *f)
             s.unet_resnets = i - 1;
             break;
         }
-    }
-    while (s.vae_levels < LEVELS_MAX) {
-        (void)snprintf(name, sizeof name, "first_stage_model.encoder.down.%d.block.0.conv1.weight",
-                       s.vae_levels);
-        if (!safetensors_find(f, name))
-            break;
-        s.vae_levels++;
     }
     return s;
 }
@@ -120,7 +130,7 @@ static int format_canonical_name(char out[WEIGHT_NAME], const char *prefix, cons
                             OLD_NAMES[i][1], at + strlen(OLD_NAMES[i][0]));
     }
     /* Newer transformers leave "text_model." out. */
-    const bool bare = strcmp(prefix, "text.") == 0 && strncmp(name, "text_", 5) != 0;
+    const bool bare = strncmp(prefix, "text", 4) == 0 && strncmp(name, "text_", 5) != 0;
     return snprintf(out, WEIGHT_NAME, "%s%s%s", prefix, bare ? "text_model." : "", name);
 }
 
@@ -135,6 +145,25 @@ refine_status tensor_index_diffusers(tensor_index *ix, const safetensors *f, con
             continue;
         TRY(append_part(ix, &p, err));
     }
+    return REFINE_OK;
+}
+
+/* ---- a VAE alone ---- */
+
+/* Of a checkpoint its VAE; in a file of its own the single file's names lack their prefix. */
+refine_status tensor_index_vae(tensor_index *ix, const safetensors *f, refine_error *err)
+{
+    const bool bare = count_vae_levels(f, "") > 0;
+    const ldm_shape shape = { 1, count_vae_levels(f, bare ? "" : VAE) };
+    char full[WEIGHT_NAME];
+    ldm_name name;
+
+    if (shape.vae_levels == 0)
+        return tensor_index_diffusers(ix, f, "vae.", err);
+    for (int i = 0; i < f->n; i++)
+        if (snprintf(full, sizeof full, "%s%s", bare ? VAE : "", f->tensor[i].name) < WEIGHT_NAME &&
+            strncmp(full, VAE, strlen(VAE)) == 0 && ldm_translate(&name, full, &shape))
+            TRY(add_ldm(ix, f, &f->tensor[i], &name, err));
     return REFINE_OK;
 }
 
@@ -155,6 +184,28 @@ refine_status tensor_index_seal(tensor_index *ix, refine_error *err)
                                ix->part[i].file->path, ix->part[i].name,
                                ix->part[i - 1].tensor->name, ix->part[i].tensor->name);
     return REFINE_OK;
+}
+
+static bool part_begins(const tensor_part *p, const char *prefix)
+{
+    return strncmp(p->name, prefix, strlen(prefix)) == 0;
+}
+
+bool tensor_index_has(const tensor_index *ix, const char *prefix)
+{
+    for (int i = 0; i < ix->n; i++)
+        if (part_begins(&ix->part[i], prefix))
+            return true;
+    return false;
+}
+
+void tensor_index_drop(tensor_index *ix, const char *prefix)
+{
+    int kept = 0;
+    for (int i = 0; i < ix->n; i++)
+        if (!part_begins(&ix->part[i], prefix))
+            ix->part[kept++] = ix->part[i];
+    ix->n = kept;
 }
 
 void tensor_index_free(tensor_index *ix)

@@ -17,6 +17,7 @@ typedef struct weight_source weight_source;
 
 struct weight_source {
     const char *name; /* what the user gave, without its directory */
+    const char *vae;  /* the same of its VAE, where that was given by itself; else NULL */
     const char *kind; /* "single-file", "diffusers", "synthetic" */
     uint64_t bytes;   /* of the source's files; 0 when it has none */
     weight_list list;      /* of its model; the source's */
