@@ -162,8 +162,8 @@ static void packer_print_json(const packer_arguments *a, const weight_source *s,
     (void)getrusage(RUSAGE_SELF, &usage);
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, w->source_hash);
     json_t *root = json_pack(
-        "{s:s, s:s, s:{s:s, s:s, s:I, s:s*}, s:s, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, s:i, s:f, s:I, "
-        "s:o}",
+        "{s:s, s:s, s:{s:s, s:s, s:I, s:s*}, s:s, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, "
+        "s:i, s:f, s:I, s:o}",
         "version", REFINE_VERSION, "output", a->output, "source", "name", s->name, "layout",
         s->kind, "bytes", (json_int_t)s->bytes, "vae", s->vae, "model",
         recognise_config(&s->list.config), "source_hash", hash, "weights", weights_name(a->weights),

@@ -1,7 +1,7 @@
 /* tests/support/checkpoint_fixture.h -- the tiny models as published checkpoints are laid out.
  *
- * Weights come from synthetic:tiny and synthetic:tiny-base; names are made here by rules of their own (the
- * reverse of the packer's), so that a mistake in one shows in the other.
+ * Weights come from synthetic:tiny and synthetic:tiny-base; names are made here by rules of
+ * their own (the reverse of the packer's), so that a mistake in one shows in the other.
  */
 #ifndef CHECKPOINT_FIXTURE_H
 #define CHECKPOINT_FIXTURE_H

@@ -340,6 +340,12 @@ Test(tools_config_diffusers, relatives_are_told_by_the_member_that_gives_them_aw
         cr_expect(strstr(err.text, UNETS[i].is) && strstr(err.text, UNETS[i].member), "%s",
                   err.text);
     }
+    refine_error err = { 0 };
+    write_part(dir, &PARTS[0],
+               "{\"block_out_channels\": [320, 640, 1280], \"cross_attention_dim\": 2048,"
+               "\"addition_embed_type\": \"text_time\", \"layers_per_block\": 1}");
+    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_expect(strstr(err.text, "a KOALA model"), "%s", err.text);
     remove_model(dir);
 }
 

@@ -181,6 +181,15 @@ Test(tools_config_shapes, the_published_base_is_the_base)
     check_base(NULL, NULL, NULL, &MODEL_BASE, NULL);
 }
 
+/* 1920 is 6 * 320 and 5 * 384. */
+Test(tools_config_shapes, the_bases_numbers_are_six_where_five_would_do_as_well)
+{
+    model_config c = MODEL_BASE;
+    c.unet.add_embed_dim = 1280 + 1920;
+    c.unet.id_embed_dim = 320;
+    check_base("model.diffusion_model.label_emb.0.0.weight", "1280, 3200", NULL, &c, NULL);
+}
+
 Test(tools_config_shapes, a_mark_says_that_the_unet_predicts_v)
 {
     model_config c = MODEL_BASE;

@@ -149,12 +149,13 @@ static void print_source(FILE *out, const pack *p, const json_t *source)
 static void print_pack_text(FILE *out, const pack *p, const json_t *meta)
 {
     const pack_superblock *s = pack_super(p);
+    const char *model = model_name(meta);
     char size[SIZES_TEXT];
     size_t merges;
     fprintf(out, "%s: pack version %" PRIu32 ", %s\n", pack_path(p), s->version,
             sizes_text(size, (double)s->file_bytes));
     print_source(out, p, json_object_get(meta, "source"));
-    fprintf(out, "model      %s\n", model_name(meta) ? model_name(meta) : "?");
+    fprintf(out, "model      %s\n", model ? model : "?");
     fprintf(out, "weights    %s in %" PRIu32 " tensors, codec %s\n", meta_member(meta, "weights"),
             s->n_tensors, meta_member(meta, "codec"));
     fprintf(out, "tokenizer  %s\n", pack_merges(p, &merges) ? "inside" : "none: give --tokenizer");

@@ -9,9 +9,9 @@
 /* Does `spec` begin with "synthetic:"? */
 bool synthetic_named(const char *spec);
 
-/* "synthetic:full[:SEED]" or "synthetic:tiny[:SEED]", the refiner's structure, "synthetic:base[:SEED]"
- * or "synthetic:tiny-base[:SEED]", the base's; the seed is 0 unless given.  Or "synthetic:demo"
- * (tools/source/demo_model.h).
+/* "synthetic:full[:SEED]" or "synthetic:tiny[:SEED]", of the refiner's structure,
+ * "synthetic:base[:SEED]" or "synthetic:tiny-base[:SEED]", of the base's; the seed is 0 unless
+ * given.  Or "synthetic:demo" (tools/source/demo_model.h).
  * REFINE_EINVAL: anything else.  Free with s->close(s). */
 refine_status synthetic_open(weight_source **out, const char *spec, refine_error *err);
 
