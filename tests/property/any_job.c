@@ -11,24 +11,37 @@
 /* Sides in eighths. */
 enum { LEAST_SIDE = 8, MOST_SIDE = 200, CARD_PIXELS = 4096 };
 
-enum { FP16_PACK, INT8_PACK, CUT_FP16_PACK, CUT_INT8_PACK, N_PACKS };
+static const char REFINER[] = "synthetic:tiny", BASE[] = "synthetic:tiny-base";
+static const char FP16[] = "--weights fp16", INT8[] = "--weights int8",
+                  CUT_FP16[] = "--codec raw --chunk 64K",
+                  CUT_INT8[] = "--codec zstd --chunk 64K --weights int8";
 
-static const char *const PACK_OPTIONS[N_PACKS] = { "--weights fp16", "--weights int8",
-                                                   "--codec raw --chunk 64K",
-                                                   "--codec zstd --chunk 64K --weights int8" };
-static const char *const PACK_NAMES[N_PACKS] = { "fp16", "int8", "fp16 in small chunks, raw,",
-                                                 "int8 in small chunks" };
-/* The other one of the same weights. */
-static const int OTHER_PACK[N_PACKS] = { CUT_FP16_PACK, CUT_INT8_PACK, FP16_PACK, INT8_PACK };
+static const struct {
+    const char *source, *options, *name;
+    bool int8;
+    int other; /* of the same weights, cut and stored in another way */
+} PACKS[] = {
+    { REFINER, FP16, "fp16", false, 2 },
+    { REFINER, INT8, "int8", true, 3 },
+    { REFINER, CUT_FP16, "fp16 in small chunks, raw,", false, 0 },
+    { REFINER, CUT_INT8, "int8 in small chunks", true, 1 },
+    { BASE, FP16, "base fp16", false, 6 },
+    { BASE, INT8, "base int8", true, 7 },
+    { BASE, CUT_FP16, "base fp16 in small chunks, raw,", false, 4 },
+    { BASE, CUT_INT8, "base int8 in small chunks", true, 5 },
+};
+
+enum { N_PACKS = sizeof PACKS / sizeof PACKS[0] };
+
 static char packs[N_PACKS][512];
 
 void any_job_packs(void)
 {
     for (int i = 0; i < N_PACKS; i++)
-        kept_pack(packs[i], sizeof packs[i], PACK_OPTIONS[i]);
+        kept_pack_of(packs[i], sizeof packs[i], PACKS[i].source, PACKS[i].options);
 }
 
-const char *any_job_other_pack(const any_job *a) { return packs[OTHER_PACK[a->pack]]; }
+const char *any_job_other_pack(const any_job *a) { return packs[PACKS[a->pack].other]; }
 
 /* ---- what is asked for ---- */
 
@@ -45,8 +58,13 @@ static void draw_size(draws *d, refine_job *j, int pixels)
     j->height = 8 * h;
 }
 
-static void fill_inputs(refine_job *j, bool latents, uint64_t seed)
+typedef enum drawn_flow { FROM_PHOTO, FROM_LATENTS, FROM_TEXT } drawn_flow;
+
+static void fill_inputs(refine_job *j, drawn_flow flow, uint64_t seed)
 {
+    const bool latents = flow == FROM_LATENTS;
+    if (flow == FROM_TEXT)
+        return;
     const size_t pixels = (size_t)j->width * (size_t)j->height, values = pixels / 16;
     uint8_t *rgb = malloc(pixels * 3);
     float *z = malloc(values * sizeof *z);
@@ -86,20 +104,20 @@ static refine_precision draw_precision(draws *d, refine_device device, int pack)
 {
     static const refine_precision CPU[] = { REFINE_F32, REFINE_BF16, REFINE_INT8 },
                                   CARD[] = { REFINE_FP16, REFINE_F32, REFINE_INT8 };
-    const int n = pack == INT8_PACK || pack == CUT_INT8_PACK ? 3 : 2;
+    const int n = PACKS[pack].int8 ? 3 : 2;
     return device == REFINE_DEVICE_CUDA ? CARD[draw_below(d, n)] : CPU[draw_below(d, n)];
 }
 
 /* The first one is as all others but for prompt, seed, guidance and input. */
-static void draw_one(draws *d, refine_job *j, int i, bool latents)
+static void draw_one(draws *d, refine_job *j, int i, drawn_flow flow)
 {
     static const char *const PROMPTS[] = { "", "a cat", "a dog on a lawn, in the rain" };
     j->prompt = PROMPTS[draw_below(d, 3)];
-    j->negative = PROMPTS[draw_below(d, 2)];
+    j->negative = draw_once_in(d, 3) ? NULL : PROMPTS[draw_below(d, 2)];
     j->seed = (uint64_t)draw_integer(d, 0, 9);
     if (j->guidance > 1)
         j->guidance = 4 + (float)i;
-    fill_inputs(j, latents, j->seed + 77);
+    fill_inputs(j, flow, j->seed + 77);
 }
 
 void draw_job(draws *d, any_job *a, int images, int pixels)
@@ -108,7 +126,11 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
     const int which = a->pack = draw_below(d, N_PACKS);
     const refine_device device = draw_device(d);
     const bool card = device == REFINE_DEVICE_CUDA;
-    const bool latents = draw_once_in(d, 3), guided = draw_once_in(d, 2);
+    static const char *const FLOWS[] = { "photo", "latents", "text" };
+    const drawn_flow flow = draw_once_in(d, 3)                                  ? FROM_LATENTS
+                            : PACKS[which].source == BASE && draw_once_in(d, 2) ? FROM_TEXT
+                                                                                : FROM_PHOTO;
+    const bool guided = draw_once_in(d, 2);
     const int steps = draw_integer(d, 1, card ? 1 : SANITIZED ? 2 : 3);
 
     a->o = picture_options(packs[which], device, draw_precision(d, device, which));
@@ -119,20 +141,20 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
     a->again = false;
     refine_job j = REFINE_JOB_INIT;
     draw_size(d, &j, (card && pixels > CARD_PIXELS ? CARD_PIXELS : pixels) / images);
-    j.steps = 10;
+    j.steps = flow == FROM_TEXT ? steps : 10;
     j.strength = 0.1 * steps;
     j.guidance = guided ? 5 : 1;
-    if (latents && draw_once_in(d, 2))
+    if (flow == FROM_LATENTS && draw_once_in(d, 2))
         j.denoising_start = 1 - 0.1 * steps;
     for (int i = 0; i < a->n; i++) {
         a->j[i] = j;
-        draw_one(d, &a->j[i], i, latents);
+        draw_one(d, &a->j[i], i, flow);
     }
-    (void)snprintf(
-        a->text, sizeof a->text, "%d of %dx%d, %d steps, %s%s, %s, %s pack, %s%s, seed %d", a->n,
-        j.width, j.height, steps, latents ? "latents" : "photo",
-        j.denoising_start > 0 ? " partly denoised" : "", guided ? "guided" : "not guided",
-        PACK_NAMES[which], card ? "card in " : "", PRECISIONS[a->o.precision], (int)a->j[0].seed);
+    (void)snprintf(a->text, sizeof a->text,
+                   "%d of %dx%d, %d steps, %s%s, %s, %s pack, %s%s, seed %d", a->n, j.width,
+                   j.height, steps, FLOWS[flow], j.denoising_start > 0 ? " partly denoised" : "",
+                   guided ? "guided" : "not guided", PACKS[which].name, card ? "card in " : "",
+                   PRECISIONS[a->o.precision], (int)a->j[0].seed);
 }
 
 void any_job_close(any_job *a)

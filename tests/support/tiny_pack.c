@@ -90,12 +90,17 @@ static void ensure_kept_pack(char *kept, const char *source, const char *options
         make_kept_pack(kept, source, options);
 }
 
-void kept_pack(char *path, size_t size, const char *options)
+void kept_pack_of(char *path, size_t size, const char *source, const char *options)
 {
     char kept[PATH];
-    ensure_kept_pack(kept, "synthetic:tiny", options);
+    ensure_kept_pack(kept, source, options);
     cr_assert_lt(strlen(kept), size);
     memcpy(path, kept, strlen(kept) + 1);
+}
+
+void kept_pack(char *path, size_t size, const char *options)
+{
+    kept_pack_of(path, size, "synthetic:tiny", options);
 }
 
 void made_pack(char *path, size_t size, const char *source, const char *options)

@@ -13,6 +13,7 @@ void tiny_pack(char *path, size_t size, const char *options);
 
 /* The kept one itself, which must stay as it is. */
 void kept_pack(char *path, size_t size, const char *options);
+void kept_pack_of(char *path, size_t size, const char *source, const char *options);
 
 /* The same as tiny_pack of another source than synthetic:tiny. */
 void made_pack(char *path, size_t size, const char *source, const char *options);
