@@ -14,7 +14,7 @@ small=56M large=256M
 build=build/cpu-only # the demo's model is too small for a GPU to be of use
 bin=$build/bin
 pack=demo/demo.pack
-image=demo/refined.png
+refined=demo/refined.png
 threads=$(nproc)
 [ "$threads" -le 4 ] || threads=4
 
@@ -36,7 +36,7 @@ if [ ! -s "$pack" ] || [ "$bin/refine-pack" -nt "$pack" ]; then
     "$bin/refine-pack" synthetic:demo -o "$pack" --tokenizer docs/sample/demo_merges.txt --force
 fi
 
-# refine BUDGET PICTURE OPTION...
+# refine BUDGET OUTPUT OPTION...
 refine() {
     "$bin/refine-lowmem" -m "$pack" -i "$image" -o "$2" --device cpu --threads "$threads" \
         -p "a detailed photo of a cup of coffee on a wooden table" \
@@ -44,12 +44,12 @@ refine() {
 }
 
 step "the plan for $small, before anything is allocated"
-refine "$small" "$image" --plan | tee demo/plan.txt
+refine "$small" "$refined" --plan | tee demo/plan.txt
 
 step "refining $image in $small, then in $large"
-refine "$small" "$image" --json >demo/result.json
+refine "$small" "$refined" --json >demo/result.json
 refine "$large" demo/refined-large.png --json --quiet >demo/result-large.json
-cmp "$image" demo/refined-large.png || die "the two images differ: that is a bug"
+cmp "$refined" demo/refined-large.png || die "the two images differ: that is a bug"
 
 # figure NAME FILE: one number of a result
 figure() {
@@ -69,7 +69,7 @@ account() {
 }
 
 step "done"
-say "image: $image (the same, to the bit, in both budgets)"
+say "image:   $refined (the same, to the bit, in both budgets)"
 say "plan:    demo/plan.txt"
 say "result:  demo/result.json"
 account "$small" demo/result.json

@@ -18,6 +18,9 @@ _Static_assert((int)SEG_VECTORS == PACK_SEGMENT_VECTORS && (int)SEG_TOKENS == PA
 /* The walk over the model, in the order of a run. */
 static refine_status declare_model(model *m, const model_config *config)
 {
+    m->unet = mem_calloc(1, sizeof *m->unet);
+    if (!m->unet)
+        return REFINE_ENOMEM;
     weight_builder b = weight_list_begin(&m->l, config);
     const model_config *c = &m->l.config;
 
@@ -25,7 +28,7 @@ static refine_status declare_model(model *m, const model_config *config)
         text_declare(&b, &m->text_l, "text_l", &c->text_l);
     text_declare(&b, &m->text, "text", &c->text);
     vae_declare_encoder(&b, &m->vae, &c->vae);
-    unet_declare(&b, &m->unet, &c->unet);
+    unet_declare(&b, m->unet, &c->unet);
     vae_declare_decoder(&b, &m->vae, &c->vae);
     return weight_list_end(&b);
 }
@@ -38,6 +41,7 @@ refine_status weight_list_build(weight_list *out, const model_config *c)
         return REFINE_ENOMEM;
     const refine_status st = declare_model(m, c);
     *out = m->l;
+    mem_free(m->unet);
     mem_free(m);
     return st;
 }
@@ -122,6 +126,7 @@ fail:
 void model_close(model *m)
 {
     weight_list_free(&m->l);
+    mem_free(m->unet);
     pack_close(m->p);
     memset(m, 0, sizeof *m);
 }

@@ -16,7 +16,7 @@ typedef struct model {
     pack *p;       /* owned */
     weight_list l; /* owned */
     text_encoder text, text_l; /* the latter of a base alone */
-    unet unet;
+    unet *unet; /* owned; its transformers hold the prompt of a run */
     vae vae;
     char source_name[256];
     size_t vector_bytes; /* of all vector chunks, each at a multiple of PACK_VECTOR_ALIGN */

@@ -18,6 +18,8 @@ enum { SIDE_MAX = 16384, PIXEL_ROWS = 8 };
 
 /* ---- opening ---- */
 
+static bool starts_from_noise(const refine_job *j) { return !j->rgb_in && !j->latents_in; }
+
 static bool has_bad_size(const refine_job *j)
 {
     enum { SIZE_LIMIT = 65536 };
@@ -48,8 +50,8 @@ static refine_status check_job(const refine_job *j, refine_error *err)
         bad = "denoising start must be between 0 and 1";
     else if (!(j->denoising_end >= 0 && j->denoising_end < 1))
         bad = "denoising end must be between 0 and 1";
-    else if (j->denoising_start > 0 && !j->latents_in)
-        bad = "a denoising start needs latents";
+    else if (j->denoising_start > 0 && starts_from_noise(j))
+        bad = "a denoising start needs pixels or latents";
     else if (has_bad_size(j))
         bad = "original and target sizes and crops must be between 0 and 65536";
     else if (!isfinite(j->guidance) || !isfinite(j->aesthetic_score) ||
@@ -101,8 +103,6 @@ static bool take_buffers(phases *p)
            p->sinusoids && p->latents && p->noise && p->unet_in && p->unet_out && p->moments &&
            p->pixel_rows;
 }
-
-static bool starts_from_noise(const refine_job *j) { return !j->rgb_in && !j->latents_in; }
 
 static int first_step(const euler *s, const refine_job *j)
 {
@@ -316,7 +316,7 @@ static float size_or(int own, int image) { return (float)(own ? own : image); }
 /* The negative branch differs in the refiner's score alone. */
 static void set_vectors(phases *p, const refine_job *jobs)
 {
-    const unet_config *c = p->unet.c;
+    const unet_config *c = p->unet->c;
     const int n_ids = model_config_ids(&p->m->l.config);
     for (int n = 0; n < p->batch; n++) {
         const refine_job *j = &jobs[n / p->branches];
@@ -372,7 +372,7 @@ static tensor encode_context(phases *p, forward_ctx *r)
     if (p->n_encoders == 1)
         return encode_prompts_by(p, r, &p->encoder[0]);
     tensor context = scratch_alloc(&r->mem, DT_F32, p->batch, 1, TEXT_TOKENS,
-                                   p->unet.c->context_dim);
+                                   p->unet->c->context_dim);
     for (int i = 0, at = 0; i < p->n_encoders; i++) {
         const tensor part = encode_prompts_by(p, r, &p->encoder[i]);
         op_convert(r->d, tensor_channels(context, at, part.c), part);
@@ -389,7 +389,7 @@ void phases_text(phases *p, forward_ctx *r, const refine_job *j)
         zero_absent_prompts(p, r, context);
         set_vectors(p, j);
     }
-    p->table = conditioning_forward(r, &p->unet, context, p->vectors, p->sinusoids, p->steps);
+    p->table = conditioning_forward(r, p->unet, context, p->vectors, p->sinusoids, p->steps);
     scratch_free(&r->mem, context);
 }
 
@@ -407,7 +407,7 @@ void phases_pass(phases *p, forward_ctx *r, int step, int pass)
 
     r->batch0 = first;
     dev_put(r->d, x.data, p->unet_in + at, tensor_bytes(x));
-    unet_forward(r, &p->unet, eps, x, tensor_images(conditioning_step(p->table, step), first, n));
+    unet_forward(r, p->unet, eps, x, tensor_images(conditioning_step(p->table, step), first, n));
     dev_get(r->d, p->unet_out + at, eps.data, tensor_bytes(eps));
     scratch_free(&r->mem, eps);
     scratch_free(&r->mem, x);

@@ -34,7 +34,7 @@ typedef struct phases {
     const model *m;
     prompt_encoder encoder[ENCODERS_MAX];
     int n_encoders;
-    unet unet; /* the model's; its transformers also hold the prompt */
+    unet *unet; /* the model's; its transformers hold the prompt of the run */
     vae vae;
     euler sampler;
 

@@ -8,7 +8,7 @@ static matrix_job linear_job(const cpu_dev *c, const linear_args *a)
 {
     const int images = tensor_present(a->e.per_image) ? a->y.n : 1;
     const int pixels = (int)tensor_pixels(a->y) * (a->y.n / images);
-    const operand x = operand_of(c, &a->x.in);
+    const gemm_operand x = operand_of(c, &a->x.in);
     matrix_job j = {
         .y = a->y,
         .w = a->w.all,

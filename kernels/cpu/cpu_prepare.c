@@ -23,7 +23,7 @@ plane_layout prepare_layout(const cpu_dev *c, const matrix_input *in, conv_geome
 }
 
 /* Each of two begins with a group of its own. */
-static bool is_ready(operand x, const matrix_input *in)
+static bool is_ready(gemm_operand x, const matrix_input *in)
 {
     return operand_is(x, in->a) &&
            (!tensor_present(in->b) || (in->a.c % I8_GROUP == 0 && operand_is(x, in->b)));

@@ -66,7 +66,7 @@ static int panels_of(int rows) { return (rows + GEMM_PANEL - 1) / GEMM_PANEL; }
 
 static size_t panel_bytes(const matrix_state *s, const matrix_part *p)
 {
-    const operand x = s->j->x;
+    const gemm_operand x = s->j->x;
     return x.int8_math ? int8_panel_bytes(s->c->int8, p->k / I8_GROUP)
                        : gemm_panel_bytes(x.gemm->element, p->k);
 }
@@ -187,7 +187,7 @@ static char *packed_at(const matrix_state *s, int tile, int part)
 
 static void pack_one(const matrix_state *s, int tile, int panel, int part)
 {
-    const operand x = s->j->x;
+    const gemm_operand x = s->j->x;
     const matrix_part *p = &s->j->part[part];
     const pack_source from = pack_source_of(tile_of(s, tile), p->tap, p->c0, p->channels);
     char *to = packed_at(s, tile, part) + (size_t)panel * panel_bytes(s, p);

@@ -32,7 +32,7 @@ typedef struct matrix_job {
     int unit_rows;
     int row0, rows; /* of y, to compute; row0 a multiple of unit_rows */
 
-    operand x; /* what is multiplied */
+    gemm_operand x; /* what is multiplied */
     int parts;
     matrix_part part[MATRIX_PARTS];
 } matrix_job;

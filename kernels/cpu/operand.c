@@ -17,20 +17,21 @@ const gemm *operand_gemm(const cpu_dev *c, dtype input)
     return input == DT_BF16 ? c->bf16 : c->f32;
 }
 
-operand operand_of(const cpu_dev *c, const matrix_input *in)
+gemm_operand operand_of(const cpu_dev *c, const matrix_input *in)
 {
     const gemm *g = operand_gemm(c, in->a.type);
     const int channels = in->a.c + in->b.c;
     if (c->int8_math && in->quantised && in->a.type == c->compute) {
         const int k = padded_channels(channels, I8_GROUP);
-        return (
-            operand){ .int8_math = true, .k = k, .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
+        return (gemm_operand){ .int8_math = true,
+                               .k = k,
+                               .bytes = int8_pixel_bytes(c->int8, k / I8_GROUP) };
     }
     const int k = padded_channels(channels, GEMM_ALIGN);
-    return (operand){ .gemm = g, .k = k, .bytes = (size_t)k * dtype_bytes(g->element) };
+    return (gemm_operand){ .gemm = g, .k = k, .bytes = (size_t)k * dtype_bytes(g->element) };
 }
 
-bool operand_is(operand o, tensor t)
+bool operand_is(gemm_operand o, tensor t)
 {
     return !o.int8_math && gemm_takes(o.gemm, t.type) && t.exp2 == 0 && t.stride == t.c &&
            gemm_padded(t.c) == t.c;
@@ -60,7 +61,8 @@ static void normalise_channels(const cpu_dev *c, float *v, const matrix_input *i
         c->v->silu(v, (size_t)n);
 }
 
-static void quantise_channels(const cpu_dev *c, operand o, char *pixel, int c0, float *v, int n)
+static void quantise_channels(const cpu_dev *c, gemm_operand o, char *pixel, int c0, float *v,
+                              int n)
 {
     const int8_variant *i8 = c->int8;
     const size_t group_bytes = (size_t)(I8_GROUP * i8->element);
@@ -75,14 +77,14 @@ static void quantise_channels(const cpu_dev *c, operand o, char *pixel, int c0, 
 }
 
 /* Nothing has to be done to it. */
-static bool is_plain(operand o, const matrix_input *in)
+static bool is_plain(gemm_operand o, const matrix_input *in)
 {
     return gemm_takes(o.gemm, in->a.type) && in->a.exp2 == 0 && !tensor_present(in->b) &&
            !tensor_present(in->affine) && !in->silu;
 }
 
-static void fill_floats(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
-                        size_t pixel)
+static void fill_floats(const cpu_dev *c, gemm_operand o, char *to, const matrix_input *in,
+                        size_t image, size_t pixel)
 {
     const size_t size = dtype_bytes(o.gemm->element);
     const int channels = in->a.c + in->b.c;
@@ -103,8 +105,8 @@ static void fill_floats(const cpu_dev *c, operand o, char *to, const matrix_inpu
     memset(to + (size_t)channels * size, 0, (size_t)(o.k - channels) * size);
 }
 
-static void fill_ints(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
-                      size_t pixel)
+static void fill_ints(const cpu_dev *c, gemm_operand o, char *to, const matrix_input *in,
+                      size_t image, size_t pixel)
 {
     const int channels = in->a.c + in->b.c;
     float wide[PART];
@@ -117,7 +119,7 @@ static void fill_ints(const cpu_dev *c, operand o, char *to, const matrix_input 
     }
 }
 
-void operand_fill(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
+void operand_fill(const cpu_dev *c, gemm_operand o, char *to, const matrix_input *in, size_t image,
                   size_t pixel)
 {
     if (o.int8_math)

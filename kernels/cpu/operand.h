@@ -9,24 +9,24 @@
 
 #include "kernels/cpu/cpu.h"
 
-typedef struct operand {
+typedef struct gemm_operand {
     bool int8_math;
     const gemm *gemm; /* of floats */
     int k;            /* channels, padded */
     size_t bytes;     /* of a pixel */
-} operand;
+} gemm_operand;
 
 /* What the pixels of `in` become. */
-operand operand_of(const cpu_dev *c, const matrix_input *in);
+gemm_operand operand_of(const cpu_dev *c, const matrix_input *in);
 
 const gemm *operand_gemm(const cpu_dev *c, dtype input);
 
 /* Do the pixels of t lie as the operand wants them? */
-bool operand_is(operand o, tensor t);
+bool operand_is(gemm_operand o, tensor t);
 
 /* Pixel `pixel` of image `image` of an input (images flattened; its resampling is the caller's
  * business). */
-void operand_fill(const cpu_dev *c, operand o, char *to, const matrix_input *in, size_t image,
+void operand_fill(const cpu_dev *c, gemm_operand o, char *to, const matrix_input *in, size_t image,
                   size_t pixel);
 
 #endif

@@ -21,7 +21,7 @@
 typedef struct plane_layout {
     int stride, pad;
     int rows, pitch; /* of a plane */
-    operand x;
+    gemm_operand x;
     size_t plane_pixels, image_bytes;
 } plane_layout;
 

@@ -28,13 +28,13 @@ enum {
 #define FLASH_BOUNDS __launch_bounds__(THREADS, 2)
 #endif
 
-typedef operand<__half, KEYS, HEAD_VECTORS> tile;
+typedef operand<__half, KEYS, HEAD_VECTORS> flash_tile;
 
 union flash_shared {
-    tile kv[2][2]; /* [which][keys, values] */
+    flash_tile kv[2][2]; /* [which][keys, values] */
     struct {
-        tile first[2]; /* kv[0] */
-        tile q;
+        flash_tile first[2]; /* kv[0] */
+        flash_tile q;
     } begin;
     outputs<16, HEAD> out[WARPS];
 };
@@ -54,7 +54,7 @@ template <bool HALVES> struct tile_copy {
     vector_copies<EACH> copies;
 
     __device__ __forceinline__ void fetch(const flash_args &a, const view &t, int tokens,
-                                          const flash_place &at, int token0, tile &to)
+                                          const flash_place &at, int token0, flash_tile &to)
     {
         const int c = tile_vector() * VECTOR;
         const __half *from = static_cast<const __half *>(t.data) + at.head * a.hd + c;
@@ -67,7 +67,7 @@ template <bool HALVES> struct tile_copy {
         }
     }
 
-    __device__ __forceinline__ void keep(tile &to) const
+    __device__ __forceinline__ void keep(flash_tile &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
@@ -80,14 +80,14 @@ template <> struct tile_copy<false> {
     half8 have[EACH];
 
     __device__ __forceinline__ void fetch(const flash_args &a, const view &t, int tokens,
-                                          const flash_place &at, int token0, tile &)
+                                          const flash_place &at, int token0, flash_tile &)
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
             have[i] = flash_fetch(a, t, tokens, at, token0 + tile_row(i), tile_vector());
     }
 
-    __device__ __forceinline__ void keep(tile &to) const
+    __device__ __forceinline__ void keep(flash_tile &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++)
@@ -100,13 +100,13 @@ template <bool HALVES> struct pair_copy {
     tile_copy<HALVES> k, v;
 
     __device__ __forceinline__ void fetch(const flash_args &a, const flash_place &at, int key0,
-                                          tile (&to)[2])
+                                          flash_tile (&to)[2])
     {
         k.fetch(a, a.k, a.tk, at, key0, to[0]);
         v.fetch(a, a.v, a.tk, at, key0, to[1]);
     }
 
-    __device__ __forceinline__ void keep(tile (&to)[2]) const
+    __device__ __forceinline__ void keep(flash_tile (&to)[2]) const
     {
         k.keep(to[0]);
         v.keep(to[1]);
@@ -189,7 +189,7 @@ __device__ __forceinline__ uint32_t pack_halves(float low, float high)
 
 __device__ __forceinline__ void attend_key_tile(const flash_args &a, flash_state &f,
                                                 const uint32_t (&q)[HEAD / 16][1][4],
-                                                const tile (&kv)[2], int query, int key0,
+                                                const flash_tile (&kv)[2], int query, int key0,
                                                 bool whole)
 {
     float s[1][J][4] = {};

@@ -24,11 +24,11 @@ enum {
     PER_QUERY = THREADS / QUERIES /* threads that soften the scores of one query */
 };
 
-typedef operand<__half, KEYS, HEAD_VECTORS> key_tile;
+typedef operand<__half, KEYS, HEAD_VECTORS> wide_key_tile;
 
 struct wide_tiles {
     operand<__half, QUERIES, HEAD_VECTORS> q;
-    key_tile kv;
+    wide_key_tile kv;
 };
 
 struct wide_shared {
@@ -55,7 +55,7 @@ struct tokens {
         }
     }
 
-    __device__ __forceinline__ void keep(key_tile &to) const
+    __device__ __forceinline__ void keep(wide_key_tile &to) const
     {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {

@@ -70,12 +70,12 @@ Test(base_carve, blocks_are_aligned_apart_and_writable_to_the_last_byte)
 #ifdef REFINE_GUARDS
 
 /* As code does that no sanitizer sees. */
-__attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p = 0; }
+__attribute__((no_sanitize("address"))) static void spoil_carved_byte(volatile char *p) { *p = 0; }
 
 static carve_fault after_spoiling(carved_room *r, int block, ptrdiff_t at)
 {
     carve_cut(carve_test_room, r, region);
-    spoil((block == 0 ? r->first : carved_thread_room(r, block - 1)) + at);
+    spoil_carved_byte((block == 0 ? r->first : carved_thread_room(r, block - 1)) + at);
     return carve_check(carve_test_room, r, region);
 }
 
@@ -111,8 +111,8 @@ Test(base_carve, of_several_the_first_is_named)
 {
     carved_room r = { .bytes = 100 };
     carve_cut(carve_test_room, &r, region);
-    spoil(carved_thread_room(&r, 1) + 30);
-    spoil(carved_thread_room(&r, 0) + 40);
+    spoil_carved_byte(carved_thread_room(&r, 1) + 30);
+    spoil_carved_byte(carved_thread_room(&r, 0) + 40);
     const carve_fault f = carve_check(carve_test_room, &r, region);
     cr_expect(f.block == 1 && f.at == 40);
 }

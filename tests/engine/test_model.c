@@ -29,7 +29,7 @@ Test(engine_model, takes_matrices_in_16_bits_and_in_int8)
         cr_expect_eq(count_tensors_of_type(&m, DT_I8G64) > 0, i == 1);
         cr_expect_gt(count_tensors_of_type(&m, DT_F16), 0);
 
-        const wref w = m.unet.level[m.l.config.unet.levels].block[0].res.conv1.weight;
+        const wref w = m.unet->level[m.l.config.unet.levels].block[0].res.conv1.weight;
         const pack_tensor *t = model_tensor(&m, w);
         cr_expect_str_eq(model_entry(&m, w)->name, "unet.mid_block.resnets.0.conv1.weight");
         const tensor rows = model_rows(&m, (int)t->first_chunk, "somewhere");

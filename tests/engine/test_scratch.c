@@ -163,7 +163,7 @@ static void scratch_rig_close(scratch_rig *k)
 }
 
 /* As code does that no sanitizer sees. */
-__attribute__((no_sanitize("address"))) static void spoil(volatile char *p) { *p = 0; }
+__attribute__((no_sanitize("address"))) static void spoil_scratch_byte(volatile char *p) { *p = 0; }
 
 static void expect_fine(const scratch_rig *k) { cr_expect_eq(dev_status(k->d), REFINE_OK); }
 
@@ -179,7 +179,7 @@ Test(engine_scratch, a_byte_written_behind_a_block_is_found_when_it_is_given)
 {
     scratch_rig k;
     scratch_rig_open(&k);
-    spoil(k.block[2] + BYTES);
+    spoil_scratch_byte(k.block[2] + BYTES);
     scratch_free_bytes(&k.s, k.block[0]);
     scratch_free_bytes(&k.s, k.block[1]);
     expect_fine(&k);
@@ -193,7 +193,7 @@ Test(engine_scratch, a_byte_written_before_a_block_is_found_where_nothing_is_len
     scratch_rig k;
     scratch_rig_open(&k);
     scratch_free_bytes(&k.s, k.block[1]);
-    spoil(k.block[2] - 1);
+    spoil_scratch_byte(k.block[2] - 1);
     scratch_free_bytes(&k.s, k.block[2]);
     expect_scratch_fault(&k, "activations: byte -1 " OF_THE_LAST);
     scratch_rig_close(&k);
@@ -203,7 +203,7 @@ Test(engine_scratch, a_byte_written_before_the_first_block_is_found)
 {
     scratch_rig k;
     scratch_rig_open(&k);
-    spoil(k.region);
+    spoil_scratch_byte(k.region);
     scratch_free_bytes(&k.s, k.block[0]);
     expect_scratch_fault(
         &k, "activations: byte -256 of the block of 512 bytes at 0 was written, which is "
@@ -219,7 +219,7 @@ Test(engine_scratch, trimming_looks_at_the_old_end_and_guards_the_new_one)
         if (late)
             scratch_trim(&k.s, k.block[2], 100);
         expect_fine(&k);
-        spoil(k.block[2] + (late ? 100 : BYTES));
+        spoil_scratch_byte(k.block[2] + (late ? 100 : BYTES));
         if (late)
             scratch_free_bytes(&k.s, k.block[2]);
         else
@@ -233,7 +233,7 @@ Test(engine_scratch, what_is_lent_out_to_the_end_is_looked_at_then)
 {
     scratch_rig k;
     scratch_rig_open(&k);
-    spoil(k.block[1] + 3);
+    spoil_scratch_byte(k.block[1] + 3);
     scratch_close(&k.s);
     expect_scratch_fault(
         &k, "activations: byte 3 of the block of 3 bytes at 1024 was written, which is "

@@ -13,6 +13,8 @@ reader_open_uring      offload/uring_absent.c answers where there is no io_uring
 operator_begins        a bench says what it does with an operator (tests/bench/operators.h)
 operator_ended         likewise
 operators_of           likewise
+vf                     lanes of floats, as wide as the body that is compiled (kernels/cpu/*_body.h)
+vi                     likewise, of integers
 opened_cpu             a hook that a test program may define (tests/support/opened_cpu.h)
 LLVMFuzzerTestOneInput libFuzzer names it
 '
@@ -31,11 +33,17 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
     function define(what, name) {
         if (FILENAME ~ twins)
             return
+        if ((name in first && first[name] == FILENAME ":" FNR) || name ~ /^[A-Z_]+$/ || name ~ /^(float|int)$/)
+            return
         count[what]++
         if (name in excused || name ~ /^cuda[A-Z]/) # CUDA names its own
             return
-        if (what == "function" && name !~ /_/ && name !~ /^[A-Z]/) {
+        if (what == "function" && name !~ /[a-zA-Z0-9]_[a-zA-Z0-9]/) {
             print FILENAME ":" FNR ": " name "() is a name of one word"
+            bad = 1
+        }
+        if (what == "function" && name ~ /^(do|my|the)_|_(impl|helper|internal|func)$/) {
+            print FILENAME ":" FNR ": " name "() has a filler in its name"
             bad = 1
         }
         if (name in first) {
@@ -54,6 +62,7 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
     function name_of(head,    name) {
         gsub(/__launch_bounds__\([^()]*(\([^()]*\)[^()]*)*\)/, "", head)
         gsub(/__attribute__\(\([^()]*(\([^()]*\)[^()]*)*\)\)/, "", head)
+        gsub(/extern "C" /, "", head)
         gsub(/[A-Z_]+\([A-Z"][^()]*\) */, "", head)
         gsub(/[A-Z_]+\(T\) */, "", head)
         if (!match(head, /[A-Za-z_][A-Za-z0-9_]* ?\(/))
@@ -73,6 +82,8 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
         if (sub(/\/\*.*/, "", text)) inside = 1
         sub(/[ \t]+$/, "", text)
     }
+    { sub(/^template ?<[^{}()]*> */, "", text) }
+    text ~ /^typedef/ { gsub(/ *__attribute__\(\([^;]*\)\)/, "", text) }
     # Types: `typedef struct name {`, `struct name {`, `enum name {`, `} name;`, `typedef ... name;`.
     text ~ /^(typedef )?(struct|enum|union) [A-Za-z_0-9]+( :[^;{]*)? ?\{/ {
         name = text
@@ -84,6 +95,18 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
     text ~ /^\{/ && tag != "" { define("type", tag) }
     text !~ /^(typedef )?(struct|enum|union) [A-Za-z_0-9]+$/ { tag = "" }
     text ~ /^typedef (struct|enum|union) ?\{/ && text !~ /\}/ { type_open = 1 }
+    text ~ /^typedef .*[a-zA-Z0-9_}*)] ?[a-zA-Z_0-9]+;$/ && text !~ /^typedef (struct|enum|union) [A-Za-z_0-9]+ [A-Za-z_0-9]+;$/ {
+        name = text
+        sub(/;$/, "", name)
+        sub(/^.*[^A-Za-z_0-9]/, "", name)
+        define("type", name)
+    }
+    text ~ /^typedef .*\(\*?[a-z_0-9]+\)\(.*;$/ || text ~ /^typedef [a-z].* \*?[a-z_0-9]+\(.*\);$/ {
+        name = text
+        sub(/\)?\([^(]*$/, "", name)
+        sub(/^.*[^A-Za-z_0-9]/, "", name)
+        define("type", name)
+    }
     type_open && text ~ /^\} [A-Za-z_0-9]+;/ {
         name = text
         sub(/^\} /, "", name)
@@ -102,7 +125,7 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
         head = ""
         next
     }
-    text ~ /^[A-Za-z].*\) ?\{.*\}$/ && text !~ /^(enum|struct|union|typedef)/ && text !~ /^[^(]*=/ {
+    text ~ /^[A-Za-z_].*\) ?\{.*\}$/ && text !~ /^(enum|struct|union|typedef)/ && text !~ /^[^(]*=/ {
         sub(/ ?\{.*/, "", text)
         name = name_of(head " " text)
         if (name != "" && name !~ /^[A-Z][A-Za-z]*$/)
@@ -111,7 +134,7 @@ awk -v allowed="$ALLOWED" -v twins="$TWINS" '
         next
     }
     text == "" || text ~ /^[#}]/ || text ~ /;$/ { head = ""; next }
-    text ~ /^template/ { next }
+    text == "" { next }
     text !~ /^ / || head != "" { head = head " " text; sub(/^ /, "", head) }
     END {
         if (count["function"] < 3000 || count["type"] < 300) {

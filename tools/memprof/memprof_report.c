@@ -45,15 +45,22 @@ static refine_rates best_rates(const refine_rates *m, const refine_rates *a)
 }
 
 /* A plan asks which of the images there are, and looks at none of them. */
-static void stand_in(refine_job *j, uint8_t *pixel)
+static void stand_in(refine_job *j, uint8_t *pixel, bool from_text)
 {
-    if (!j->rgb_in && !j->latents_in)
+    if (!from_text && !j->rgb_in && !j->latents_in)
         j->rgb_in = pixel;
     if (!j->rgb_out && !j->latents_out)
         j->rgb_out = pixel;
 }
 
 /* ---- the job of a trace, to be planned again ---- */
+
+static bool is_from_text(const recording *t)
+{
+    const char *input = json_string_value(
+        json_object_get(json_object_get(t->result, "run"), "input"));
+    return input && !*input;
+}
 
 static int small_member(const json_t *o, const char *key, int otherwise)
 {
@@ -108,7 +115,7 @@ static void predict_run(memprof *m, const memprof_wish *w)
     refine_error err = { 0 };
     uint8_t pixel;
     job_from_recording(&o, &j, m->run);
-    stand_in(&j, &pixel);
+    stand_in(&j, &pixel, is_from_text(m->run));
     m->pack = o.pack_path ? o.pack_path : "";
     if (!is_recorded_pack_file(o.pack_path)) {
         (void)snprintf(m->note, sizeof m->note,
@@ -153,7 +160,7 @@ refine_status memprof_of_plan(memprof *m, const refine_options *o, const refine_
     uint8_t pixel;
     refine_job job = *j;
     *m = (memprof){ .r = REFINE_REPORT_INIT, .pack = o->pack_path };
-    stand_in(&job, &pixel);
+    stand_in(&job, &pixel, false);
     TRY(refine_plan(&m->r, o, &job, err));
     refine_options at = *o;
     at.rates = m->r.rates;

@@ -106,7 +106,7 @@ void result_print_plan(FILE *out, const refine_report *r)
     fputc('\n', out);
     if (r->note[0])
         fprintf(out, "         %s\n", r->note);
-    fprintf(out, "image  %d x %d, %d steps\n", r->width, r->height, r->steps_run);
+    fprintf(out, "image    %d x %d, %d steps\n", r->width, r->height, r->steps_run);
     fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             bytes_to_mib(m->device_planned), bytes_to_mib(m->device_limit),
             bytes_to_mib(m->smallest_device));
