@@ -15,7 +15,6 @@
 #include "offload/pack_format.h"
 #include <refine/status.h>
 
-#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct pack pack;
@@ -34,10 +33,6 @@ const char *pack_tensor_name(const pack *p, int i);
 int n_pack_chunks(const pack *p);
 const pack_chunk *pack_chunk_at(const pack *p, int i);
 const pack_frame *pack_frame_at(const pack *p, int i);
-
-/* Decoded bytes of `rows` rows of a matrix: of whole tiles, or of a part of its last one.
- * False: of a number type unknown, or too many to count.  Packer and reader ask it alike. */
-bool pack_rows_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out);
 
 /* Chunks [*first, *end) of a segment. */
 void pack_segment(const pack *p, int segment, int *first, int *end);

@@ -18,6 +18,7 @@
 #define REFINE_PACK_FORMAT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PACK_MAGIC "RFNPACK\n"
@@ -88,5 +89,9 @@ static_assert(sizeof(pack_superblock) == 4096, "on-disk layout");
 static_assert(sizeof(pack_tensor) == 48, "on-disk layout");
 static_assert(sizeof(pack_chunk) == 40, "on-disk layout");
 static_assert(sizeof(pack_frame) == 24, "on-disk layout");
+
+/* Decoded bytes of `rows` rows of a matrix: of whole tiles, or of a part of its last one.
+ * False: of a number type unknown, or too many to count.  Packer and reader ask it alike. */
+bool pack_rows_bytes(const pack_tensor *t, uint64_t rows, uint64_t *out);
 
 #endif
