@@ -1,0 +1,180 @@
+/* tests/tools/test_refine_lowmem_failures.c -- the program when it fails: its exit codes, the one
+ * line that says why, nothing made. */
+#define _XOPEN_SOURCE 700
+#include "tests/support/lowmem_bench.h"
+#include "tests/support/pack_fixture.h"
+#include "tests/support/tiny_pack.h"
+#include "tools/image/image_io.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Whatever this build and machine lack of a GPU: a GPU of this number they do not have. */
+Test(tools_refine_lowmem_failures, says_in_one_line_that_there_is_no_such_gpu)
+{
+    const refusal r = { 1, JOB "-o @o.png --device cuda:63", "" };
+    lowmem_bench b = lowmem_bench_open();
+    expect_lowmem_refusal(&b, &r);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem_failures, refuses_wrong_usage_with_2)
+{
+    static const refusal REFUSALS[] = {
+        { 2, "", "-m PACK" },
+        { 2, "-m @ -o @o.png -p x", "a refiner needs an image or a base's latents: give -i INPUT" },
+        { 2, "-m @ -i @in.png -o @o.png -p x --size 64x64", "leave out -i INPUT" },
+        { 2, "-m @ -o @o.png -p x --size 64x65", "multiple of 8" },
+        { 2, "-m @ -i @in.png -p x", "-o OUT.png" },
+        { 2, "-m @ -i @in.png -o @o.png", "-p TEXT" },
+        { 2, JOB "-o @o.png stray", "'stray'" },
+        { 2, JOB "-o @o.png --bogus", "--bogus" },
+        { 2, JOB "-o @o.png --steps", "--steps" },
+        { 2, JOB "-o @o.png --steps x", "--steps: give a number from 1 to 1000, not \"x\"" },
+        { 2, JOB "-o @o.png --steps 0", "steps" },
+        { 2, JOB "-o @o.png --steps 1001", "--steps" },
+        { 2, JOB "-o @o.png --strength nan", "--strength" },
+        { 2, JOB "-o @o.png --strength 1.5", "from 0 to 1" },
+        { 2, JOB "-o @o.png --strength 0", "no step" },
+        { 2, JOB "-o @o.png --denoising-start 1", "less than 1, not" },
+        { 2, JOB "-o @o.png --seed -1", "not \"-1\"" },
+        { 2, JOB "-o @o.png --vram 12Q", "--vram" },
+        { 2, JOB "-o @o.png --threads 257", "--threads: give a number from 0 to 256" },
+        { 2, JOB "-o @o.png --vram 0", "--vram" },
+        { 2, JOB "-o @o.png --rng numpy", "--rng" },
+        { 2, JOB "-o @o.png --scheduler ddim", "--scheduler" },
+        { 2, JOB "-o @o.png --device tpu", "--device" },
+        { 2, JOB "-o @o.png --device cuda:", "not \"cuda:\"" },
+        { 2, JOB "-o @o.png --device cuda:-1", "--device" },
+        { 2, JOB "-o @o.png --device cpu --precision fp16", "fp16 is for CUDA devices" },
+        { 2, JOB "-o @o.png --precision f64", "--precision" },
+        { 2, JOB "-o - --json", "stdout" },
+        { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
+        { 2, JOB "-o /dev/null", "no regular file" },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem_failures, refuses_bad_files_with_4_and_says_which)
+{
+    static const refusal REFUSALS[] = {
+        { 4, "-m @none.pack -i @in.png -o @o.png -p x", "none.pack" },
+        { 4, "-m @in.png -i @in.png -o @o.png -p x", "not a pack" },
+        { 4, "-m @ -i @none.png -o @o.png -p x", "none.png" },
+        { 4, "-m @ -i @cut.png -o @o.png -p x", "cut.png" },
+        { 4, "-m @ -i @small.png -o @o.png -p x", "at least 64 x 64" },
+        { 4, "-m @ -i tests/fuzz/corpora/latents/torch.pt -o @o.png -p x", "PyTorch" },
+        { 4, "-m @ -i tests/fuzz/corpora/npy/nan.npy -o @o.png -p x", "not finite" },
+        { 4, "-m @ -i @ -o @o.png -p x", "no image" },
+        { 4, "-m @ -i - -o @o.png -p x", "standard input: is empty" },
+        { 4, "-m @ -i @in.png -o @o.png -p x --tokenizer @none.txt", "none.txt" },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    uint8_t rgb[8 * 8 * 3] = { 0 };
+    size_t n;
+    unsigned char *whole = temp_read(b.picture, &n);
+    temp_write(bench_path(&b, "cut.png"), whole, n / 2);
+    free(whole);
+    cr_assert_eq(image_save_png(bench_path(&b, "small.png"), &(image){ 8, 8, rgb }, NULL, 0, NULL),
+                 REFINE_OK);
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 2);
+}
+
+Test(tools_refine_lowmem_failures, writes_no_picture_of_numbers_that_are_not_finite)
+{
+    static const refusal FAILURES[] = {
+        { 1, JOB "-o @o.png --precision f32", "the decoded image is not finite" },
+        { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded image is not finite" },
+        { 1, JOB "-o - --precision bf16", "try --precision f32" },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    pack_fixture f = { 0 };
+    (void)unlink(b.pack);
+    tiny_pack(b.pack, sizeof b.pack, "--codec raw");
+    f.file = temp_read(b.pack, &f.bytes);
+    fixture_set_weight(&f, "vae.decoder.conv_in.weight", NAN);
+    temp_write(b.pack, f.file, f.bytes);
+    free(f.file);
+    for (size_t i = 0; i < sizeof FAILURES / sizeof FAILURES[0]; i++)
+        expect_lowmem_refusal(&b, &FAILURES[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem_failures, refuses_a_budget_with_3_and_names_one_that_will_do)
+{
+    lowmem_bench b = lowmem_bench_open();
+    char retry[256];
+    const char *const kinds[] = { "--vram", "--ram" };
+    for (int i = 0; i < 2; i++) {
+        char words[256];
+        (void)snprintf(words, sizeof words, JOB "-o @out.png %s 64K", kinds[i]);
+        expect_lowmem_refusal(&b, &(refusal){ 3, words, kinds[i] });
+        lowmem_outcome o = run_refine_lowmem(&b, words);
+        const char *named = strstr(o.err, kinds[i]);
+        char size[32];
+        cr_assert_eq(sscanf(named + strlen(kinds[i]), " %31[0-9KMGi]", size), 1, "%s", o.err);
+        outcome_free(&o);
+        (void)snprintf(retry, sizeof retry, JOB "-o @out.png %s %s", kinds[i], size);
+        expect_lowmem_success(&b, retry);
+        (void)unlink(bench_path(&b, "out.png"));
+    }
+    cr_assert_eq(lowmem_bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem_failures, finds_out_before_the_run_that_it_cannot_write)
+{
+    /* A run that began would have printed its seed, which makes two lines. */
+    static const refusal REFUSALS[] = {
+        { 1, UNSEEDED "-o @none/o.png", "none/o.png" },
+        { 1, UNSEEDED "-o @o.png --output-latents @none/l.npy", "none/l.npy" },
+        { 1, UNSEEDED "-o @o.png --trace @none/t.json", "none/t.json" },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
+        expect_lowmem_refusal(&b, &REFUSALS[i]);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
+{
+    lowmem_bench b = lowmem_bench_open();
+    const struct timespec nap = { 0, 20000000 };
+    temp_write(bench_path(&b, "out.png"), "old", 3);
+    const pid_t pid = start_refine_lowmem(
+        &b,
+        "-m @ -i @in.png -o @out.png -p cat --steps 1000 --strength 1 "
+        "--threads 1",
+        NULL);
+    /* The seed is printed when everything is open and the run begins. */
+    for (int i = 0; i < 3000; i++) {
+        size_t n;
+        char *err = read_terminated_text(bench_path(&b, "stderr"), &n);
+        const bool begun = strstr(err, "seed ");
+        free(err);
+        if (begun)
+            break;
+        (void)nanosleep(&nap, NULL);
+    }
+    cr_assert_eq(kill(pid, SIGINT), 0);
+    lowmem_outcome o = wait_refine_lowmem(&b, pid);
+    cr_assert_eq(o.code, 1, "%d: %s", o.code, o.err);
+    cr_assert_not_null(strstr(o.err, "interrupted"), "%s", o.err);
+    cr_assert_str_eq(o.out, "");
+    outcome_free(&o);
+    size_t n;
+    char *kept = read_terminated_text(bench_path(&b, "out.png"), &n);
+    cr_assert_str_eq(kept, "old");
+    free(kept);
+    cr_assert_eq(lowmem_bench_close(&b), 1);
+}

@@ -1,0 +1,312 @@
+/* tests/tools/test_refine_lowmem_files.c -- several images in one run, and files that must stay as
+ * they are: no output replaces what is read, or another output. */
+#define _XOPEN_SOURCE 700
+#include "tests/support/lowmem_bench.h"
+#include "tools/image/image_io.h"
+
+#include <criterion/criterion.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- several images ---- */
+
+#define MANY "-m @ -p cat --steps 10 --threads 1 --seed 7 "
+
+static void add_picture(const lowmem_bench *b, const char *name, int w, int h)
+{
+    static uint8_t rgb[96 * 64 * 3];
+    cr_assert_leq((size_t)(w * h * 3), sizeof rgb);
+    for (int i = 0; i < w * h * 3; i++)
+        rgb[i] = (uint8_t)(i * (name[0] - '0' + 3));
+    cr_assert_eq(image_save_png(bench_path(b, name), &(image){ w, h, rgb }, NULL, 0, NULL),
+                 REFINE_OK);
+}
+
+static void write_bench_text(const lowmem_bench *b, const char *name, const char *text)
+{
+    temp_write(bench_path(b, name), text, strlen(text));
+}
+
+Test(tools_refine_lowmem_files, refines_many_as_it_would_each)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 96, 64);
+    add_picture(&b, "2.png", 96, 64);
+    add_picture(&b, "3.png", 64, 64);
+    lowmem_outcome o = run_refine_lowmem(&b,
+                                         MANY "-i @1.png -i @2.png -i @3.png -o @out --batch 2");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect(strstr(o.err, "3 made, 0 there already, 0 failed"), "%s", o.err);
+    outcome_free(&o);
+    expect_lowmem_success(&b, MANY "-i @1.png -o @a.png");
+    expect_lowmem_success(&b, MANY "-i @2.png -o @b.png");
+    expect_lowmem_success(&b, MANY "-i @3.png -o @c.png");
+    cr_expect(same_picture(&b, "out/1.png", "a.png"));
+    cr_expect(same_picture(&b, "out/2.png", "b.png"));
+    cr_expect(same_picture(&b, "out/3.png", "c.png"));
+
+    /* Repeated, it makes only what is missing or was made otherwise. */
+    cr_assert_eq(unlink(bench_path(&b, "out/2.png")), 0);
+    o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -i @3.png -o @out");
+    cr_expect(o.code == 0 && strstr(o.err, "1 made, 2 there already, 0 failed"), "%s", o.err);
+    outcome_free(&o);
+    cr_expect(same_picture(&b, "out/2.png", "b.png"));
+    o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -o @out --strength 0.5");
+    cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
+    outcome_free(&o);
+    for (int i = 1; i <= 3; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "out/%d.png", i);
+        cr_assert_eq(unlink(bench_path(&b, name)), 0);
+    }
+    cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
+    lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_files, one_bad_picture_does_not_lose_the_others)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 64, 64);
+    add_picture(&b, "3.png", 64, 64);
+    write_bench_text(&b, "2.png", "no image");
+    write_bench_text(&b, "list",
+                     "{\"input\": \"1.png\", \"output\": \"a.png\", \"prompt\": \"a dog\"}\n"
+                     "\n"
+                     "{\"input\": \"2.png\", \"output\": \"b.png\"}\n"
+                     "{\"input\": \"3.png\", \"output\": \"c.png\", \"seed\": 12}\n");
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list --json");
+    cr_expect_eq(o.code, 4, "%s", o.err);
+    cr_expect(strstr(o.err, "2.png: is no image") && strstr(o.err, "2 made"), "%s", o.err);
+    cr_expect(strstr(o.out, "a.png") && strstr(o.out, "c.png") && strstr(o.out, "\"seed\": 12"));
+    outcome_free(&o);
+    char *prompt = png_text_of(bench_path(&b, "a.png"), "prompt");
+    char *seed = png_text_of(bench_path(&b, "c.png"), "seed");
+    cr_expect_str_eq(prompt, "a dog");
+    cr_expect_str_eq(seed, "12");
+    free(prompt);
+    free(seed);
+    cr_expect_eq(access(bench_path(&b, "b.png"), F_OK), -1);
+    lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_files, refuses_lists_that_make_no_sense)
+{
+    static const struct {
+        const char *words, *list;
+        int code;
+    } CASES[] = {
+        { MANY "--manifest @list -o @", "[1]\n", 4 },
+        { MANY "--manifest @list -o @", "{\"prompt\": \"x\"}\n", 4 },
+        { MANY "--manifest @list -o @", "{\"input\": 3}\n", 4 },
+        { MANY "--manifest @list -o @", "{\"input\": \"in.png\", \"seed\": -1}\n", 4 },
+        { MANY "--manifest @list -o @", "\n", 4 },
+        { MANY "--manifest @none -o @", "", 4 },
+        { MANY "--manifest @list", "{\"input\": \"in.png\"}\n", 2 },
+        { MANY "-i @in.png -i @in.png -o @out", "", 2 },
+        { MANY "-i @in.png -i @list -o @in.png", "", 2 },
+        { MANY "-i @in.png -i @list -o @out --trace @t", "", 2 },
+        { MANY "-i @in.png --batch 0 -o @out.png", "", 2 },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        write_bench_text(&b, "list", CASES[i].list);
+        lowmem_outcome o = run_refine_lowmem(&b, CASES[i].words);
+        cr_expect_eq(o.code, CASES[i].code, "%zu: %d: %s", i, o.code, o.err);
+        cr_expect(o.err[0] && !strchr(o.err, '\n')[1], "%zu: one line: %s", i, o.err);
+        outcome_free(&o);
+        (void)rmdir(bench_path(&b, "out"));
+    }
+    lowmem_bench_close(&b);
+}
+
+/* ---- originals ---- */
+
+enum { ORIGINALS_MAX = 8 };
+
+/* Files of a bench, as they were. */
+typedef struct originals {
+    const char *const *names;
+    int n;
+    unsigned char *bytes[ORIGINALS_MAX];
+    size_t len[ORIGINALS_MAX];
+} originals;
+
+static originals originals_of(const lowmem_bench *b, const char *const *names, int n)
+{
+    originals o = { .names = names, .n = n };
+    cr_assert_leq(n, ORIGINALS_MAX);
+    for (int i = 0; i < n; i++)
+        o.bytes[i] = temp_read(bench_path(b, names[i]), &o.len[i]);
+    return o;
+}
+
+static void are_as_they_were(const lowmem_bench *b, const originals *o, const char *words)
+{
+    for (int i = 0; i < o->n; i++) {
+        size_t len;
+        unsigned char *now = temp_read(bench_path(b, o->names[i]), &len);
+        cr_expect(len == o->len[i] && memcmp(now, o->bytes[i], len) == 0, "%s: %s was replaced",
+                  words, o->names[i]);
+        free(now);
+    }
+}
+
+static void originals_free(originals *o)
+{
+    for (int i = 0; i < o->n; i++)
+        free(o->bytes[i]);
+}
+
+static void copy_file(const lowmem_bench *b, const char *from, const char *to)
+{
+    size_t len;
+    unsigned char *bytes = temp_read(from, &len);
+    temp_write(bench_path(b, to), bytes, len);
+    free(bytes);
+}
+
+/* `input`: what standard input comes from; `says`: both roles. */
+typedef struct clash {
+    const char *words, *input, *says[2];
+} clash;
+
+static void leaves_alone(const lowmem_bench *b, const originals *o, const clash *c)
+{
+    lowmem_outcome got = wait_refine_lowmem(b, start_refine_lowmem(b, c->words, c->input));
+    cr_expect_eq(got.code, 2, "%s: %d: %s", c->words, got.code, got.err);
+    const char *line = strchr(got.err, '\n');
+    cr_expect(line && line[1] == 0, "%s: not one line: %s", c->words, got.err);
+    for (int i = 0; i < 2; i++)
+        cr_expect(strstr(got.err, c->says[i]), "%s: no '%s' in %s", c->words, c->says[i], got.err);
+    outcome_free(&got);
+    are_as_they_were(b, o, c->words);
+}
+
+/* in.png has two more names; the pack is called m.png. */
+Test(tools_refine_lowmem_files, replaces_nothing_that_it_reads)
+{
+    static const char *const NAMES[] = { "in.png", "m.png", "r.png", "merges.txt", "l.npy" };
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert(link(b.picture, bench_path(&b, "hard.png")) == 0 &&
+              symlink("in.png", bench_path(&b, "soft.png")) == 0);
+    copy_file(&b, b.pack, "m.png");
+    copy_file(&b, b.pack, "r.png");
+    copy_file(&b, "docs/sample/demo_merges.txt", "merges.txt");
+    expect_lowmem_success(&b, JOB "--output-latents @l.npy");
+    const clash CLASHES[] = {
+        { JOB "-o @in.png", NULL, { "the image (-o) ", "the input (-i) " } },
+        { JOB "-o @./in.png", NULL, { "the image (-o) ", "the input (-i) " } },
+        { JOB "-o @hard.png", NULL, { "hard.png would replace", "in.png" } },
+        { JOB "-o @soft.png", NULL, { "soft.png would replace", "in.png" } },
+        { JOB "-o @in.png --plan", NULL, { "the image (-o) ", "the input (-i) " } },
+        { "-m @ -i @soft.png -p cat --steps 10 -o @in.png",
+          NULL,
+          { "in.png would replace", "soft.png" } },
+        { "-m @ -i - -p cat --steps 10 -o @in.png",
+          b.picture,
+          { "the image (-o) ", "would replace standard input" } },
+        { "-m @m.png -i @in.png -p cat --steps 10 -o @m.png",
+          NULL,
+          { "the image (-o) ", "the model (-m) " } },
+        { JOB "-o @r.png --compare @r.png", NULL, { "the image (-o) ", "(--compare) " } },
+        { JOB "-o @merges.txt --tokenizer @merges.txt", NULL, { "(-o) ", "(--tokenizer) " } },
+        { JOB "-o @merges.txt --tokenizer @.", NULL, { "(-o) ", "(--tokenizer) " } },
+        { JOB "-o @o.png --trace @in.png", NULL, { "the trace (--trace) ", "(-i) " } },
+        { "-m @ -i @l.npy -p cat --steps 10 --denoising-start 0.8 --output-latents @./l.npy",
+          NULL,
+          { "the latents (--output-latents) ", "the input (-i) " } },
+    };
+    originals o = originals_of(&b, NAMES, 5);
+    for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
+        leaves_alone(&b, &o, &CLASHES[i]);
+    originals_free(&o);
+    cr_expect_eq(lowmem_bench_close(&b), 6, "something was made");
+}
+
+Test(tools_refine_lowmem_files, writes_every_output_to_a_file_of_its_own)
+{
+    static const clash CLASHES[] = {
+        { JOB "-o @o.png --trace @./o.png", NULL, { "(-o) ", "(--trace) " } },
+        { JOB "-o @o.png --trace @new.png", NULL, { "(-o) ", "(--trace) " } },
+        { JOB "-o @l.npy --output-latents @l.npy", NULL, { "(-o) ", "(--output-latents) " } },
+        { JOB "--output-latents @l.npy --trace @l.npy",
+          NULL,
+          { "(--output-latents)", "(--trace)" } },
+        { JOB "-o @stdout", NULL, { "(-o) ", "standard output" } },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    const originals none = { 0 };
+    cr_assert_eq(symlink("o.png", bench_path(&b, "new.png")), 0);
+    for (size_t i = 0; i < sizeof CLASHES / sizeof CLASHES[0]; i++)
+        leaves_alone(&b, &none, &CLASHES[i]);
+    cr_expect_eq(lowmem_bench_close(&b), 1, "something was made");
+}
+
+/* The images lie in d, which is also e. */
+Test(tools_refine_lowmem_files, replaces_nothing_that_a_list_names)
+{
+    static const char *const NAMES[] = { "in.png", "d/1.png", "d/2.png", "m.png" };
+    static const struct {
+        clash c;
+        const char *list;
+    } CASES[] = {
+        { { MANY "-i @d -o @d", NULL, { "the directory (-o) ", "the input (-i) " } }, "" },
+        { { MANY "-i @d -o @e", NULL, { "the directory (-o) ", "the input (-i) " } }, "" },
+        { { MANY "-i @d/1.png -i @d/2.png -o @e", NULL, { "e/1.png would replace", "(-i) " } },
+          "" },
+        { { MANY "-i @links -o @d", NULL, { "d/1.png would replace", "links/1.png" } }, "" },
+        { { MANY "-i @in.png -i @d -o @in.png", NULL, { "the directory (-o) ", "(-i) " } }, "" },
+        { { MANY "--manifest @list", NULL, { "d/./2.png would replace", "the input " } },
+          "{\"input\": \"d/1.png\", \"output\": \"o.png\"}\n"
+          "{\"input\": \"in.png\", \"output\": \"d/./2.png\"}\n"
+          "{\"input\": \"d/2.png\", \"output\": \"p.png\"}\n" },
+        { { "-p cat --steps 10 -m @m.png --manifest @list", NULL, { "the image ", "(-m) " } },
+          "{\"input\": \"in.png\", \"output\": \"d/../m.png\"}\n" },
+        { { MANY "--manifest @list", NULL, { "the image ", "the manifest (--manifest) " } },
+          "{\"input\": \"in.png\", \"output\": \"list\"}\n" },
+        { { MANY "--manifest @list", NULL, { "d/o.png and", "e/o.png are one file" } },
+          "{\"input\": \"in.png\", \"output\": \"d/o.png\"}\n"
+          "{\"input\": \"d/1.png\", \"output\": \"e/o.png\"}\n" },
+        { { MANY "-i @d --manifest @list -o @new", NULL, { "new/2.png and", "new/../new/2.png" } },
+          "{\"input\": \"in.png\", \"output\": \"new/../new/2.png\"}\n" },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert(mkdir(bench_path(&b, "d"), 0700) == 0 && symlink("d", bench_path(&b, "e")) == 0 &&
+              mkdir(bench_path(&b, "links"), 0700) == 0 &&
+              symlink("../d/1.png", bench_path(&b, "links/1.png")) == 0);
+    add_picture(&b, "d/1.png", 64, 64);
+    add_picture(&b, "d/2.png", 64, 64);
+    copy_file(&b, b.pack, "m.png");
+    originals o = originals_of(&b, NAMES, 4);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        write_bench_text(&b, "list", CASES[i].list);
+        leaves_alone(&b, &o, &CASES[i].c);
+        cr_expect_eq(access(bench_path(&b, "new"), F_OK), -1, "a directory was made");
+    }
+    originals_free(&o);
+    (void)unlink(bench_path(&b, "links/1.png"));
+    (void)unlink(bench_path(&b, "d/1.png"));
+    (void)unlink(bench_path(&b, "d/2.png"));
+    cr_expect(rmdir(bench_path(&b, "links")) == 0 && rmdir(bench_path(&b, "d")) == 0,
+              "something was made");
+    cr_expect_eq(lowmem_bench_close(&b), 3, "something was made");
+}
+
+/* Named one by one, what was made is not taken for an input when the command is repeated. */
+Test(tools_refine_lowmem_files, refines_beside_the_originals_when_they_are_named)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.jpg", 64, 64);
+    add_picture(&b, "2.jpg", 64, 64);
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, MANY "-i @1.jpg -i @2.jpg -o @.");
+    cr_expect(o.code == 0 && strstr(o.err, "0 made, 2 there already"), "%s", o.err);
+    outcome_free(&o);
+    cr_expect_eq(lowmem_bench_close(&b), 4);
+}
