@@ -100,7 +100,7 @@ void observer_start(observer *o, const refine_job *j)
     forecast_run(o->forecast, o->started);
 }
 
-void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int visits)
+void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int uses)
 {
     int first = 0, end = 0, ignored;
     if (seg >= 0) {
@@ -109,10 +109,10 @@ void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, in
     }
     o->phase = phase;
     o->image = 0;
-    o->phase_chunks = (end - first) * visits;
+    o->phase_chunks = (end - first) * uses;
     o->chunks_done = 0;
     o->phase_started = clock_seconds();
-    forecast_phase(o->forecast, phase, first, end, visits, o->phase_started);
+    forecast_phase(o->forecast, phase, first, end, uses, o->phase_started);
     report_progress(o, 0.0);
 }
 

@@ -44,7 +44,7 @@ void observer_start(observer *o, const refine_job *j);
 void observer_finish(observer *o);
 
 /* uses: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */
-void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int visits);
+void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int uses);
 void observer_end_phase(observer *o);
 void observer_begin_step(observer *o, int step);
 void observer_end_step(observer *o);

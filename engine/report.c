@@ -117,7 +117,7 @@ static void fill_verdict(refine_engine *e)
     const forecast *f = &e->forecast;
     forecast_rates(f, &r->measured);
     r->mispredicted_rate = forecast_wrong(f, r->step_median);
-    r->replayed_step = f->replayed;
+    r->replayed_step = f->resimulated;
     r->slow_step = f->slowest.by;
     r->slow_part = f->slowest.part;
     r->slow_part_by = f->slowest.part_by;

@@ -105,7 +105,7 @@ struct dev {
     char why[256], note[256];
     char model[96];
     int threads;
-    int pieces; /* of a matrix that it multiplies together; 0: 1 */
+    int blocks; /* of a matrix that it multiplies together; 0: 1 */
     size_t overhead; /* device memory it took for itself */
     void *workspace;
     size_t workspace_bytes;

@@ -153,15 +153,15 @@ static bool is_linear_input(const matrix_input *in)
            !in->silu && in->h == in->a.h && in->w == in->a.w;
 }
 
-int dev_max_blocks(const dev *d) { return d->pieces > 0 ? d->pieces : 1; }
+int dev_max_blocks(const dev *d) { return d->blocks > 0 ? d->blocks : 1; }
 
 /* In pieces that the device takes, of whole tiles. */
 static bool has_valid_blocks(const dev *d, const matrix_rows *w)
 {
     const tensor all = w->all;
-    if (w->pieces < 1 || w->pieces > dev_max_blocks(d) || w->row0[0] != 0 || w->data[0] != all.data)
+    if (w->blocks < 1 || w->blocks > dev_max_blocks(d) || w->row0[0] != 0 || w->data[0] != all.data)
         return false;
-    for (int i = 1; i < w->pieces; i++)
+    for (int i = 1; i < w->blocks; i++)
         if (w->row0[i] <= w->row0[i - 1] || w->row0[i] >= all.n ||
             w->row0[i] % tile_rows(all.h, all.w) != 0)
             return false;

@@ -135,7 +135,7 @@ enum { MATRIX_BLOCKS_MAX = 8 };
 
 typedef struct matrix_rows {
     tensor all; /* (rows, kh, kw, channels of the input); its data is that of the first piece */
-    int pieces;
+    int blocks;
     int row0[MATRIX_BLOCKS_MAX]; /* of all, the first of each piece */
     const void *data[MATRIX_BLOCKS_MAX];
 } matrix_rows;
@@ -143,7 +143,7 @@ typedef struct matrix_rows {
 int dev_max_blocks(const dev *d);
 
 /* Rows that lie together. */
-static inline matrix_rows one_piece(tensor w)
+static inline matrix_rows one_block(tensor w)
 {
     const matrix_rows m = { w, 1, { 0 }, { w.data } };
     return m;

@@ -246,8 +246,8 @@ static uint16_t encode_group(const group_ops *ops, int8_t *q, const float *w, i8
         memset(q, 0, I8_GROUP);
         return 0;
     }
-    const uint16_t stored = how == I8_LEAST ? least_scale(ops, w, most)
-                                            : stored_scale(most / LARGEST_CODE[0]);
+    const uint16_t stored = how == I8_MIN ? least_scale(ops, w, most)
+                                          : stored_scale(most / LARGEST_CODE[0]);
     const float scale = f16_to_f32(stored);
     lost->signal += (double)ops->codes(q, w, scale);
     lost->noise += (double)ops->noise(w, scale);

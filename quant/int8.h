@@ -60,7 +60,7 @@ void i8_decode_group(float *dst, const int8_t *q, uint16_t scale);
 
 typedef enum i8_search {
     I8_ABSMAX, /* scale = largest magnitude / 127 */
-    I8_LEAST   /* the scale that leaves the least squared error of the group */
+    I8_MIN   /* the scale that leaves the least squared error of the group */
 } i8_search;
 
 /* What coding lost: sums of squares. */

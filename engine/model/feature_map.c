@@ -68,7 +68,7 @@ tensor feature_map_view(const feature_map *p, void *window, int row0)
 
 /* Where a row of a view is, and where in the spill. */
 static void *row_of(tensor view, int row) { return tensor_row_band(view, row, 1).data; }
-static size_t picture_row_offset(const feature_map *p, int row)
+static size_t row_offset_of(const feature_map *p, int row)
 {
     return p->at + (size_t)row * row_bytes(p->t);
 }
@@ -77,7 +77,7 @@ tensor feature_map_load(forward_ctx *r, const feature_map *p, void *window, int 
 {
     const tensor v = feature_map_view(p, window, row0);
     if (p->spilled && r->spill)
-        spill_load(r->spill, row_of(v, row0), picture_row_offset(p, row0),
+        spill_load(r->spill, row_of(v, row0), row_offset_of(p, row0),
                    (size_t)rows * row_bytes(p->t));
     return v;
 }
@@ -87,7 +87,7 @@ void feature_map_store(forward_ctx *r, feature_map *p, tensor view, int row0, in
     if (tensor_present(p->sums))
         op_groupnorm_sums(r->d, p->sums, view, (tensor){ 0 }, row0, rows);
     if (p->spilled && r->spill)
-        spill_store(r->spill, picture_row_offset(p, row0), row_of(view, row0),
+        spill_store(r->spill, row_offset_of(p, row0), row_of(view, row0),
                     (size_t)rows * row_bytes(p->t));
 }
 

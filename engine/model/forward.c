@@ -112,13 +112,13 @@ static matrix_rows chunk_matrix_rows(const forward_ctx *r, int first, int end,
                                      const void *const *at)
 {
     const uint32_t row0 = pack_chunk_at(r->m->p, first)->row0;
-    matrix_rows w = one_piece(model_rows(r->m, first, at[0]));
+    matrix_rows w = one_block(model_rows(r->m, first, at[0]));
     for (int i = 1; first + i < end; i++) {
         const pack_chunk *k = pack_chunk_at(r->m->p, first + i);
         w.all.n += (int)k->rows;
         w.row0[i] = (int)(k->row0 - row0);
         w.data[i] = at[i];
-        w.pieces++;
+        w.blocks++;
     }
     return w;
 }

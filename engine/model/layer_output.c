@@ -20,10 +20,10 @@ layer_outputs *layer_outputs_open(void) { return mem_alloc(sizeof(layer_outputs)
 void layer_outputs_close(layer_outputs *s) { mem_free(s); }
 size_t layer_outputs_bytes(void) { return sizeof(layer_outputs); }
 
-static void report_output_block(const refine_job *j, dev *d, const refine_layer_output *piece)
+static void report_output_block(const refine_job *j, dev *d, const refine_layer_output *block)
 {
     const bool allowed = mem_allow(true);
-    const bool stop = j->layer_output(j->layer_output_context, piece) != 0;
+    const bool stop = j->layer_output(j->layer_output_context, block) != 0;
     (void)mem_allow(allowed);
     if (stop)
         dev_fail(d, REFINE_ECANCELLED, "interrupted");

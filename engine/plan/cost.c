@@ -1,7 +1,7 @@
 /* engine/plan/cost.c -- the job's operators, cut down to a few milliseconds and timed.
  *
  * Every kind is tried at each level of the model where much of its work lies, with the level's
- * channels, pixels, types, norms and epilogues.  What a trial does beyond LEAST_PIXELS, and then
+ * channels, pixels, types, norms and epilogues.  What a trial does beyond PIXELS_MIN, and then
  * beyond a few tiles of output, is cut off first: the rate hardly depends on it.  Where a ceiling
  * leaves no room for that, channels go too: so are then the model and the image that fit below
  * it.  Such trials end before a GPU has reached its clocks, so it is given larger ones.
@@ -17,8 +17,8 @@ enum {
     LIST = 6,
     RUNS = 3,
     GROUPS = 32,
-    LEAST_PIXELS = 256,
-    LEAST_CHANNELS = 64,
+    PIXELS_MIN = 256,
+    CHANNELS_MIN = 64,
     REFILL = 32 << 20 /* bytes */
 };
 
@@ -80,14 +80,14 @@ static matrix_input trial_input(const cost_trial *t)
 /* A layer, and one whose outputs gate each other. */
 static void run_linear_trial(dev *d, const cost_trial *t)
 {
-    const matrix_rows w = one_piece(t->t[W]);
+    const matrix_rows w = one_block(t->t[W]);
     op_linear(d, t->t[Y], &t->ready, &w, &PLAIN);
     op_linear(d, tensor_channels(t->t[Y], 0, t->out / 2), &t->ready, &w, &GATED);
 }
 
 static void run_conv_trial(dev *d, const cost_trial *t)
 {
-    const matrix_rows w = one_piece(t->t[W]);
+    const matrix_rows w = one_block(t->t[W]);
     op_conv2d(d, t->t[Y], &t->ready, &w, trial_geometry(t), &PLAIN);
 }
 
@@ -253,7 +253,7 @@ static bool halve_heads(cost_trial *t, int least)
 
 static bool halve_channels(cost_trial *t)
 {
-    if (t->kind == DEV_ATTENTION || !halve_dimension(&t->at.channels, LEAST_CHANNELS))
+    if (t->kind == DEV_ATTENTION || !halve_dimension(&t->at.channels, CHANNELS_MIN))
         return false;
     t->out = t->out < t->at.channels ? t->out : t->at.channels;
     return true;
@@ -273,9 +273,9 @@ static bool shrink_trial(cost_trial *t)
         t->at.n = 1;
         return true;
     }
-    return halve_heads(t, 4) || halve_pixels(&t->at, 2 * LEAST_PIXELS) || halve_outputs(t, 512) ||
-           halve_pixels(&t->at, LEAST_PIXELS) || halve_outputs(t, 256) || halve_heads(t, 1) ||
-           halve_pixels(&t->at, 128) || halve_outputs(t, LEAST_CHANNELS) ||
+    return halve_heads(t, 4) || halve_pixels(&t->at, 2 * PIXELS_MIN) || halve_outputs(t, 512) ||
+           halve_pixels(&t->at, PIXELS_MIN) || halve_outputs(t, 256) || halve_heads(t, 1) ||
+           halve_pixels(&t->at, 128) || halve_outputs(t, CHANNELS_MIN) ||
            halve_pixels(&t->at, 64) || halve_channels(t) || halve_pixels(&t->at, 16);
 }
 

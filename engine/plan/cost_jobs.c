@@ -36,10 +36,10 @@ cost_job cost_job_text(const phases *p, dtype stored)
 }
 
 /* Its levels go from the image's size down to the latents'. */
-cost_job cost_job_vae(const phases *p, dtype pictures, dtype stored)
+cost_job cost_job_vae(const phases *p, dtype maps, dtype stored)
 {
     const vae_config *c = &p->m->l.config.vae;
-    cost_job j = { .act = pictures, .weights = stored, .levels = c->levels };
+    cost_job j = { .act = maps, .weights = stored, .levels = c->levels };
     int h = p->height, w = p->width;
     for (int i = 0; i < c->levels; i++, h = half_rounded_up(h), w = half_rounded_up(w))
         j.level[i] = (cost_level){

@@ -12,7 +12,7 @@
 /* stored: of the pack's matrices. */
 cost_job cost_job_unet(const phases *p, int per_pass, dtype stored);
 cost_job cost_job_text(const phases *p, dtype stored);
-cost_job cost_job_vae(const phases *p, dtype pictures, dtype stored);
+cost_job cost_job_vae(const phases *p, dtype maps, dtype stored);
 cost_job cost_job_vae_attention(const phases *p, dtype stored);
 
 #endif

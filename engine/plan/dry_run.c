@@ -58,21 +58,21 @@ static void open_dry_region(dry_run *h)
 }
 
 /* Each returns the peak of what it replays. */
-static size_t replay_encoding(dry_run *h)
+static size_t dry_run_encode(dry_run *h)
 {
     open_dry_region(h);
     phases_encode(&h->p, &h->r, NULL);
     return h->r.mem.peak;
 }
 
-static size_t replay_decoding(dry_run *h)
+static size_t dry_run_decode(dry_run *h)
 {
     open_dry_region(h);
     phases_decode(&h->p, &h->r, 0, NULL);
     return h->r.mem.peak;
 }
 
-static size_t replay_pass(dry_run *h)
+static size_t dry_run_step(dry_run *h)
 {
     h->r.mem.peak = 0;
     phases_pass(&h->p, &h->r, 0, 0);
@@ -82,7 +82,7 @@ static size_t replay_pass(dry_run *h)
 /* Writes out the norms that lie within so many bytes, and then those below the peak which that
  * makes.  They raise it no further: what is prepared is given back before anything else is
  * taken. */
-static size_t replay_twice(dry_run *h, size_t (*phase)(dry_run *), size_t norms_within)
+static size_t dry_run_twice(dry_run *h, size_t (*phase)(dry_run *), size_t norms_within)
 {
     h->r.norms_within = norms_within;
     h->r.norms_within = phase(h);
@@ -100,9 +100,9 @@ refine_status dry_run_vae(phase_sizes *out, const dry_run_job *j, vae_way way, d
     h->r.spill_from = way.spill_from;
     scratch_open(&h->r.spilled, h->r.d, SCRATCH_TOKEN, SIZE_MAX, 0);
     if (h->p.encodes)
-        out->encode = replay_twice(h, replay_encoding, 0);
+        out->encode = dry_run_twice(h, dry_run_encode, 0);
     if (h->p.decodes)
-        out->decode = replay_twice(h, replay_decoding, 0);
+        out->decode = dry_run_twice(h, dry_run_decode, 0);
     out->spill = h->r.spilled.peak;
     return dry_run_end(h, out, err);
 }
@@ -119,7 +119,7 @@ refine_status dry_run_unet(phase_sizes *out, const dry_run_job *j, unet_way way,
     phases_text(&h->p, &h->r, NULL);
     out->text = h->r.mem.peak;
     out->prompt = scratch_live(&h->r.mem);
-    out->unet = replay_twice(h, replay_pass, way.norms_anywhere ? SIZE_MAX : 0);
+    out->unet = dry_run_twice(h, dry_run_step, way.norms_anywhere ? SIZE_MAX : 0);
     return dry_run_end(h, out, err);
 }
 

@@ -14,13 +14,13 @@ static const double PRIOR = 0.1, SLOW = 1.5;
 /* ---- before a run ---- */
 
 /* One use after the other of the chunks [first, end), none of which stays. */
-static simulate_result simulate_fresh(const forecast *f, int first, int end, int visits)
+static simulate_result simulate_fresh(const forecast *f, int first, int end, int uses)
 {
     const plan *p = f->plan;
     const simulate_config c = { .p = f->m->p,
                                 .first = first,
                                 .end = end,
-                                .passes = visits,
+                                .passes = uses,
                                 .seconds = p->seconds,
                                 .together = p->together,
                                 .ring_bytes = p->arena.ring,
@@ -31,12 +31,12 @@ static simulate_result simulate_fresh(const forecast *f, int first, int end, int
     return first < end ? simulate_step(&c) : (simulate_result){ 0 };
 }
 
-static double simulate_segments(const forecast *f, int seg, int last, int visits)
+static double simulate_segments(const forecast *f, int seg, int last, int uses)
 {
     int first, end, ignored;
     pack_segment(f->m->p, seg, &first, &ignored);
     pack_segment(f->m->p, last, &ignored, &end);
-    return simulate_fresh(f, first, end, visits).step;
+    return simulate_fresh(f, first, end, uses).step;
 }
 
 static dev_work work_of_step(const forecast *f)
@@ -117,22 +117,22 @@ void forecast_run(forecast *f, double now)
 {
     f->now = REFINE_OPENING;
     f->phase_began = now;
-    f->taken = f->predicted = f->replayed = 0;
+    f->taken = f->predicted = f->resimulated = 0;
     f->done = f->all = 0;
     f->steps = (parts){ 0 };
     f->slowest = (slow_step){ .part = "" };
 }
 
-static void begin_chunks(forecast *f, int first, int end, int visits)
+static void begin_chunks(forecast *f, int first, int end, int uses)
 {
     f->first = f->next = first;
     f->end = end;
     f->done = f->all = 0;
     for (int i = first; i < end; i++)
-        f->all += f->plan->seconds[i] * visits;
+        f->all += f->plan->seconds[i] * uses;
 }
 
-void forecast_phase(forecast *f, refine_phase p, int first, int end, int visits, double now)
+void forecast_phase(forecast *f, refine_phase p, int first, int end, int uses, double now)
 {
     f->taken += now - f->phase_began;
     f->predicted += f->phase[f->now];
@@ -140,7 +140,7 @@ void forecast_phase(forecast *f, refine_phase p, int first, int end, int visits,
     f->phase_began = f->step_began = now;
     f->step = 0;
     f->steps_taken = f->steps_predicted = 0;
-    begin_chunks(f, first, end, visits);
+    begin_chunks(f, first, end, uses);
 }
 
 /* Chunks come in order, and from the first again in the next use. */
@@ -178,7 +178,7 @@ static double expected_step(const forecast *f, const double *steps)
     if (f->step == 0)
         return slowdown_factor(f) * f->plan->predicted.step;
     if (f->step == 1)
-        return f->replayed > 0 ? f->replayed : steps[0];
+        return f->resimulated > 0 ? f->resimulated : steps[0];
     for (int i = 1; i < f->step; i++)
         sum += steps[i];
     return sum / (f->step - 1);
@@ -289,7 +289,7 @@ static void update_prediction(forecast *f, stream *s)
     const refine_rates r = transfer_rates(f, s);
     for (int i = f->first; i < f->end; i++)
         f->plan->seconds[i] = stream_compute_seconds(s, i);
-    f->replayed = plan_simulate(f->plan, f->m, &r, f->plan->seconds).step;
+    f->resimulated = plan_simulate(f->plan, f->m, &r, f->plan->seconds).step;
 }
 
 void forecast_step(forecast *f, stream *s, int step, double now)

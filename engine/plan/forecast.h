@@ -44,7 +44,7 @@ typedef struct forecast {
     double disk_limit, copy_limit;
     bool known;                    /* all rates are; else every prediction is 0 */
     double phase[REFINE_FINISHED]; /* predicted seconds */
-    double first_step, replayed;   /* replayed: of a step, from what the first one measured */
+    double first_step, resimulated;   /* replayed: of a step, from what the first one measured */
     parts first_parts, step_parts; /* predicted */
     /* During a run: */
     parts before, steps; /* what the stream had counted before this step; of all steps */
@@ -66,7 +66,7 @@ double forecast_total(const forecast *f);
 /* A run, a phase (which ends the one before) or a step begins now; uses of each of the chunks
  * [first, end) are to come in it. */
 void forecast_run(forecast *f, double now);
-void forecast_phase(forecast *f, refine_phase p, int first, int end, int visits, double now);
+void forecast_phase(forecast *f, refine_phase p, int first, int end, int uses, double now);
 void forecast_step(forecast *f, stream *s, int step, double now);
 void forecast_tick(forecast *f, int chunk); /* it has been computed with; < 0: nothing has */
 

@@ -66,7 +66,7 @@ static void probe_compute(plan_rates *out, const phases *p, dev *target, uint64_
                           int per_pass)
 {
     const dtype stored = stored_as(p);
-    const bool pictures = p->encodes || p->decodes;
+    const bool maps = p->encodes || p->decodes;
     forward_ctx r;
     phases_precision(&r, target, p->act);
     const struct {
@@ -76,8 +76,8 @@ static void probe_compute(plan_rates *out, const phases *p, dev *target, uint64_
     } jobs[] = {
         { true, &out->unet, cost_job_unet(p, per_pass, stored) },
         { true, &out->text, cost_job_text(p, stored) },
-        { pictures, &out->vae, cost_job_vae(p, r.vae_act, stored) },
-        { pictures, &out->vae, cost_job_vae_attention(p, stored) },
+        { maps, &out->vae, cost_job_vae(p, r.vae_act, stored) },
+        { maps, &out->vae, cost_job_vae_attention(p, stored) },
     };
     for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
         if (jobs[i].runs)

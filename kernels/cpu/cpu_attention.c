@@ -82,7 +82,7 @@ static void carve_attention_worker(carver *at, void *context)
     const attention_state *s = w->s;
     const size_t size = dtype_bytes(s->g->element), k = (size_t)s->k, tile = (size_t)s->tile;
     const size_t queries = num_min((size_t)s->super, (size_t)s->tq);
-    const size_t piece = num_min(PIECE, queries);
+    const size_t block = num_min(PIECE, queries);
 
     w->q = carve_block(at, queries * k * size);
     w->o = carve_block(at, queries * k * sizeof *w->o);
@@ -90,8 +90,8 @@ static void carve_attention_worker(carver *at, void *context)
     w->sum = carve_block(at, queries * sizeof *w->sum);
     w->keys = carve_block(at, tile * k * size);
     w->vals = carve_block(at, tile * k * size);
-    w->scores = carve_block(at, piece * tile * sizeof *w->scores);
-    w->weights = size == sizeof(float) ? (char *)w->scores : carve_block(at, piece * tile * size);
+    w->scores = carve_block(at, block * tile * sizeof *w->scores);
+    w->weights = size == sizeof(float) ? (char *)w->scores : carve_block(at, block * tile * size);
     w->row = carve_block(at, k * sizeof *w->row);
 }
 
@@ -209,7 +209,7 @@ static int seen_by(const attention_worker *w, int i, key_tile t)
     return before > 0 ? before : 0;
 }
 
-static void attend_piece(attention_worker *w, int first, int count, key_tile t)
+static void attend_block(attention_worker *w, int first, int count, key_tile t)
 {
     const attention_state *s = w->s;
     const size_t size = dtype_bytes(s->g->element), k = (size_t)s->k, tile = (size_t)s->tile;
@@ -230,7 +230,7 @@ static void attend_tile(attention_worker *w, key_tile t)
 {
     load_keys(w, t);
     for (int first = 0; first < w->queries; first += PIECE)
-        attend_piece(w, first, w->queries - first < PIECE ? w->queries - first : PIECE, t);
+        attend_block(w, first, w->queries - first < PIECE ? w->queries - first : PIECE, t);
 }
 
 static void store_result(attention_worker *w)

@@ -12,14 +12,14 @@
 #include "engine/base/num.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/panels.h"
-#include "kernels/cpu/pieces.h"
+#include "kernels/cpu/blocks.h"
 
 #include <assert.h>
 
 enum {
-    PIECE = 128,      /* pixels of a piece, about, */
-    LEAST_PIECE = 32, /* and where there are few */
-    MANY_TASKS = 96,  /* so many leave none of eight threads idle for long */
+    PIECE = 128,     /* pixels of a piece, about, */
+    BLOCK_MIN = 32,  /* and where there are few */
+    MANY_TASKS = 96, /* so many leave none of eight threads idle for long */
     PACKED_BYTES = 8 << 20,
     PACK_ELEMENTS = 32 << 10 /* of one packing task, about */
 };
@@ -31,9 +31,9 @@ typedef struct matrix_state {
     const cpu_dev *c;
     const matrix_job *j;
 
-    pieces split[2]; /* of a full unit and of the image's last */
+    blocks split[2]; /* of a full unit and of the image's last */
     int units;
-    int most_pieces, most_pixels; /* of a unit; of a piece */
+    int most_blocks, most_pixels; /* of a unit; of a piece */
     int tile, tiles, last_rows;
     int panels, panels_each, groups; /* of a tile; of a task; tasks of a tile and a piece */
     size_t part_at[MATRIX_PARTS], tile_bytes; /* packed, of a full tile */
@@ -76,9 +76,9 @@ static void split_pixels(matrix_state *s, int about)
     const matrix_job *j = s->j;
     const int tail_rows = j->height % j->unit_rows;
     const int full_rows = j->height < j->unit_rows ? tail_rows : j->unit_rows;
-    s->split[FULL] = pieces_of(unit_pixels(j, full_rows), about);
-    s->split[TAIL] = pieces_of(unit_pixels(j, tail_rows ? tail_rows : full_rows), about);
-    s->most_pieces = max_int(s->split[FULL].n, s->split[TAIL].n);
+    s->split[FULL] = split_blocks(unit_pixels(j, full_rows), about);
+    s->split[TAIL] = split_blocks(unit_pixels(j, tail_rows ? tail_rows : full_rows), about);
+    s->most_blocks = max_int(s->split[FULL].n, s->split[TAIL].n);
 }
 
 static void split_panels(matrix_state *s, int each)
@@ -90,7 +90,7 @@ static void split_panels(matrix_state *s, int each)
 /* False: it is enough. */
 static bool has_few_tasks(const matrix_state *s)
 {
-    return (int64_t)s->j->y.n * s->units * s->most_pieces * s->tiles_at_once * s->groups <
+    return (int64_t)s->j->y.n * s->units * s->most_blocks * s->tiles_at_once * s->groups <
            MANY_TASKS;
 }
 
@@ -98,7 +98,7 @@ static void split_more(matrix_state *s)
 {
     while (has_few_tasks(s) && s->panels_each > 1)
         split_panels(s, (s->panels_each + 1) / 2);
-    for (int about = PIECE / 2; has_few_tasks(s) && about >= LEAST_PIECE; about /= 2)
+    for (int about = PIECE / 2; has_few_tasks(s) && about >= BLOCK_MIN; about /= 2)
         split_pixels(s, about);
 }
 
@@ -252,21 +252,21 @@ static void store_pixels(const matrix_state *s, const unit_place *at, float *res
 static bool locate_task(const matrix_state *s, int task, unit_place *at)
 {
     const int group = task % s->groups, tile = task / s->groups % s->n_tiles;
-    const int spot = task / s->groups / s->n_tiles, piece = spot % s->most_pieces;
-    const int unit = spot / s->most_pieces % s->units;
+    const int spot = task / s->groups / s->n_tiles, block = spot % s->most_blocks;
+    const int unit = spot / s->most_blocks % s->units;
     const bool tail = rows_of_unit(s->j, unit) < s->j->unit_rows;
-    const pieces p = s->split[tail ? TAIL : FULL];
+    const blocks p = s->split[tail ? TAIL : FULL];
 
     at->tile = s->tile0 + tile;
     at->panel = group * s->panels_each;
     at->panels = panels_of_tile(s, at->tile) - at->panel;
     if (at->panels > s->panels_each)
         at->panels = s->panels_each;
-    at->n = spot / s->most_pieces / s->units;
+    at->n = spot / s->most_blocks / s->units;
     at->row = s->j->row0 + unit * s->j->unit_rows;
-    at->first = piece * p.size;
-    at->count = piece == p.n - 1 ? p.last : p.size;
-    return piece < p.n && at->panels > 0;
+    at->first = block * p.size;
+    at->count = block == p.n - 1 ? p.last : p.size;
+    return block < p.n && at->panels > 0;
 }
 
 /* D (+)= the piece's pixels times one part of the tile. */
@@ -310,7 +310,7 @@ static void multiply_task(void *context, int task, int thread)
 
 static void multiply_tiles(matrix_state *s)
 {
-    const int spots = s->j->y.n * s->units * s->most_pieces;
+    const int spots = s->j->y.n * s->units * s->most_blocks;
     pool_run(s->c->pool, spots * s->n_tiles * s->groups, multiply_task, s);
 }
 

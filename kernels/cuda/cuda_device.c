@@ -264,7 +264,7 @@ static void open_streams(cuda_dev *c)
 }
 
 /* No context is smaller: where others give memory back meanwhile, the difference may be. */
-static const size_t LEAST_CONTEXT = (size_t)64 << 20;
+static const size_t CONTEXT_MIN = (size_t)64 << 20;
 
 /* What opening took.  The driver's list of processes says it, less what this one had; under WDDM
  * and in most containers it does not: then what is in use now that was not before; where that is
@@ -274,9 +274,9 @@ static size_t measure_overhead(cuda_dev *c, const struct cudaDeviceProp *p, bool
 {
     size_t own = 0, after = 0, total = 0, free_bytes = 0;
     if (cuda_memory_own(&own, p->pciDomainID, p->pciBusID, p->pciDeviceID))
-        return num_max(own > own_before ? own - own_before : 0, LEAST_CONTEXT);
+        return num_max(own > own_before ? own - own_before : 0, CONTEXT_MIN);
     if (known && cuda_memory_used(&after, p->pciDomainID, p->pciBusID, p->pciDeviceID))
-        return num_max(after > before ? after - before : 0, LEAST_CONTEXT);
+        return num_max(after > before ? after - before : 0, CONTEXT_MIN);
     if (!cuda_check(&c->base, cudaMemGetInfo(&free_bytes, &total), "asking for the free memory"))
         return 0;
     return total - free_bytes;
@@ -330,7 +330,7 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     }
     c->base.ops = &CUDA_OPS;
     c->base.threads = 1;
-    c->base.pieces = MATRIX_BLOCKS_MAX;
+    c->base.blocks = MATRIX_BLOCKS_MAX;
     c->ordinal = ordinal;
     c->compute = o->compute;
     c->int8_math = o->int8_math && o->compute == DT_F16;

@@ -67,7 +67,7 @@ static void self_test_linear(dev *d, const tensor *t, void *prepared)
     const conv_geometry g = linear_geometry(t[A]);
     assert(op_prepare_bytes(d, &in, g) <= PREPARED);
     const prepared_input x = op_prepare(d, prepared, &in, g);
-    const matrix_rows w = one_piece(t[W]);
+    const matrix_rows w = one_block(t[W]);
     op_linear(d, t[Y], &x, &w, &e);
 }
 
@@ -88,7 +88,7 @@ static void self_test_conv2d(dev *d, const tensor *t, void *prepared)
                               .rows = t[Y].h };
     assert(op_prepare_bytes(d, &in, g) <= PREPARED);
     const prepared_input s = op_prepare(d, prepared, &in, g);
-    const matrix_rows w = one_piece(t[W]);
+    const matrix_rows w = one_block(t[W]);
     op_conv2d(d, t[Y], &s, &w, g, &e);
 }
 

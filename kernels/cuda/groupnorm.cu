@@ -176,10 +176,10 @@ __global__ void __launch_bounds__(32) affine_kernel(const affine_args a)
 /* ---- launching ---- */
 
 /* May channels be taken V at a time? */
-static bool can_load_vectors(const view &v, int pieces)
+static bool can_load_vectors(const view &v, int blocks)
 {
-    const size_t bytes = static_cast<size_t>(pieces) * dtype_bytes(static_cast<dtype>(v.type));
-    return !v.data || (v.c % pieces == 0 && v.stride % static_cast<size_t>(pieces) == 0 &&
+    const size_t bytes = static_cast<size_t>(blocks) * dtype_bytes(static_cast<dtype>(v.type));
+    return !v.data || (v.c % blocks == 0 && v.stride % static_cast<size_t>(blocks) == 0 &&
                        reinterpret_cast<uintptr_t>(v.data) % bytes == 0 && v.type != DT_BF16);
 }
 
@@ -199,13 +199,13 @@ extern "C" void cuda_groupnorm_sums(dev *d, tensor sums, tensor a, tensor b, int
     s.groups = sums.w;
     s.size = (a.c + b.c) / sums.w;
     s.together = s.size < CHANNELS ? min(sums.w, (CHANNELS + s.size - 1) / s.size) : 1;
-    const int pieces =
+    const int blocks =
         s.size % 4 == 0 && can_load_vectors(s.a, 4) && can_load_vectors(s.b, 4) ? 4 : 1;
-    s.threads = min(s.together * s.size / pieces, static_cast<int>(THREADS));
+    s.threads = min(s.together * s.size / blocks, static_cast<int>(THREADS));
     s.pixels = THREADS / s.threads;
     const dim3 grid(blocks_of(static_cast<size_t>(s.groups), static_cast<size_t>(s.together)),
                     blocks_of(static_cast<size_t>(rows), BAND_UNIT), static_cast<unsigned>(a.n));
-    launch_kernel(d, pieces == 4 ? sums_kernel<4> : sums_kernel<1>, grid, THREADS,
+    launch_kernel(d, blocks == 4 ? sums_kernel<4> : sums_kernel<1>, grid, THREADS,
                   sizeof(sums_shared), s);
 }
 

@@ -11,7 +11,7 @@
 /* One or two blocks for every multiprocessor. */
 enum { PIXELS_EACH = 128, CHANNELS = 512, ROWS = 128, RUNS = 3 };
 
-static const float LEAST_GAIN = 1.4f;
+static const float GAIN_MIN = 1.4f;
 
 /* Where the product lies. */
 struct product_trial {
@@ -40,7 +40,7 @@ static void run_probe_product(dev *d, const product_trial *t, cuda_math math)
     linear_args a = {};
     a.y = t->y;
     a.x.in = linear_input(t->x, false);
-    a.w = one_piece(t->w);
+    a.w = one_block(t->w);
     cuda_of(d)->math = math;
     cuda_linear(d, &a);
 }
@@ -68,7 +68,7 @@ static cuda_math choose_faster_math(dev *d, const product_trial *t, cudaEvent_t 
 {
     const float without = measure_probe_ms(d, t, CUDA_HALF2, begin, end);
     const float with = measure_probe_ms(d, t, CUDA_TENSOR_CORES, begin, end);
-    return with * LEAST_GAIN < without ? CUDA_TENSOR_CORES : CUDA_HALF2;
+    return with * GAIN_MIN < without ? CUDA_TENSOR_CORES : CUDA_HALF2;
 }
 
 extern "C" void cuda_probe(cuda_dev *c)

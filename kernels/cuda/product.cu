@@ -13,7 +13,7 @@
 
 static bool in_half_vectors(const matrix_rows *rows)
 {
-    for (int i = 0; i < rows->pieces; i++)
+    for (int i = 0; i < rows->blocks; i++)
         if (reinterpret_cast<uintptr_t>(rows->data[i]) % 16)
             return false;
     return rows->all.type == DT_F16 && rows->all.c % 8 == 0;
@@ -23,10 +23,10 @@ product_args product_begin(tensor y, const matrix_rows *rows, const epilogue *e)
 {
     const tensor w = rows->all;
     product_args p = {};
-    p.pieces = rows->pieces;
-    for (int i = 0; i < rows->pieces; i++) {
-        p.piece[i] = rows->data[i];
-        p.piece_row0[i] = rows->row0[i];
+    p.blocks = rows->blocks;
+    for (int i = 0; i < rows->blocks; i++) {
+        p.block[i] = rows->data[i];
+        p.block_row0[i] = rows->row0[i];
     }
     p.w_type = w.type;
     p.half_vectors = in_half_vectors(rows);

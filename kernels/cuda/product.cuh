@@ -309,19 +309,19 @@ template <int ROWS, int THREADS> struct int8_pixels {
 /* ---- the matrix: ROWS rows per block ---- */
 
 /* The piece that a row is in. */
-struct piece_place {
+struct block_place_of {
     const void *data;
     int row0;
 
-    __device__ __forceinline__ piece_place(const product_args &p, int row)
+    __device__ __forceinline__ block_place_of(const product_args &p, int row)
     {
-        data = p.piece[0];
+        data = p.block[0];
         row0 = 0;
 #pragma unroll
         for (int i = 1; i < MATRIX_BLOCKS_MAX; i++)
-            if (i < p.pieces && row >= p.piece_row0[i]) {
-                data = p.piece[i];
-                row0 = p.piece_row0[i];
+            if (i < p.blocks && row >= p.block_row0[i]) {
+                data = p.block[i];
+                row0 = p.block_row0[i];
             }
     }
 };
@@ -357,7 +357,7 @@ template <int ROWS, int THREADS> struct half_rows {
         row = n0 + of::first();
 #pragma unroll
         for (int u = 0; u < of::UNITS; u++) {
-            const piece_place at(p, n0 + u * UNIT_ROWS);
+            const block_place_of at(p, n0 + u * UNIT_ROWS);
             from[u] = static_cast<const __half *>(at.data) +
                       static_cast<ptrdiff_t>(row - at.row0) * p.k;
         }
@@ -439,11 +439,11 @@ template <int ROWS, int THREADS> struct slab_place {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int r = n0 + this->first() + i * APART;
-            const piece_place piece(p, r);
-            const int tile = (r - piece.row0) / p.tile, first = piece.row0 + tile * p.tile;
+            const block_place_of block(p, r);
+            const int tile = (r - block.row0) / p.tile, first = block.row0 + tile * p.tile;
             const int rows = p.n - first < p.tile ? p.n - first : p.tile;
             const int stored = (rows + I8_ROW_ALIGN - 1) / I8_ROW_ALIGN * I8_ROW_ALIGN;
-            const int8_t *at = static_cast<const int8_t *>(piece.data) +
+            const int8_t *at = static_cast<const int8_t *>(block.data) +
                                static_cast<size_t>(tile) * p.tile_bytes;
             slab_bytes[i] = r < p.n ? stored * (I8_GROUP + 2) : 0;
             group[i] = at + (r - first) * I8_GROUP + vector() * 16;
@@ -552,7 +552,7 @@ template <class E, int ROWS, int THREADS> struct any_rows {
     enum { EACH = of::EACH };
 
     vec8<E> have[EACH];
-    const void *piece[of::UNITS];
+    const void *block[of::UNITS];
     int row, row0[of::UNITS];
 
     __device__ __forceinline__ void begin(const product_args &p, int n0)
@@ -560,8 +560,8 @@ template <class E, int ROWS, int THREADS> struct any_rows {
         row = n0 + of::first();
 #pragma unroll
         for (int u = 0; u < of::UNITS; u++) {
-            const piece_place at(p, n0 + u * UNIT_ROWS);
-            piece[u] = at.data;
+            const block_place_of at(p, n0 + u * UNIT_ROWS);
+            block[u] = at.data;
             row0[u] = at.row0;
         }
     }
@@ -578,7 +578,7 @@ template <class E, int ROWS, int THREADS> struct any_rows {
             if (p.half_vectors) {
                 have[i] = zero_vector8<E>();
                 if (r < p.n && c < p.in.c)
-                    widen_half8(have[i], half8_load(static_cast<const __half *>(piece[u]) + at +
+                    widen_half8(have[i], half8_load(static_cast<const __half *>(block[u]) + at +
                                                     static_cast<size_t>(c)));
                 continue;
             }
@@ -586,7 +586,7 @@ template <class E, int ROWS, int THREADS> struct any_rows {
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 x[j] = r < p.n && c + j < p.in.c
-                           ? load_element(piece[u], p.w_type, at + static_cast<size_t>(c + j))
+                           ? load_element(block[u], p.w_type, at + static_cast<size_t>(c + j))
                            : 0.0f;
             encode_vector8(have[i], x);
         }

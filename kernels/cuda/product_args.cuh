@@ -18,8 +18,8 @@ struct product_args {
     int source_h, source_w, held_h, first, in_h, in_w;
 
     /* The matrix: n rows of k = taps * c, in pieces, each with its first row. */
-    const void *piece[MATRIX_BLOCKS_MAX];
-    int piece_row0[MATRIX_BLOCKS_MAX], pieces;
+    const void *block[MATRIX_BLOCKS_MAX];
+    int block_row0[MATRIX_BLOCKS_MAX], blocks;
     int w_type, n, k, kh, kw;
     bool half_vectors; /* the rows are F16 in whole vectors */
     int tile;          /* rows of a tile of DT_I8G64, */

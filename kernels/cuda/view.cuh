@@ -45,9 +45,9 @@ static inline view view_of(tensor t)
     v.c = t.c;
     v.scale = ldexpf(1.0f, t.exp2);
     v.inverse = ldexpf(1.0f, -t.exp2);
-    const size_t piece = 8 * dtype_bytes(t.type) < 16 ? 8 * dtype_bytes(t.type) : 16;
+    const size_t block = 8 * dtype_bytes(t.type) < 16 ? 8 * dtype_bytes(t.type) : 16;
     v.vectors =
-        t.c % 8 == 0 && t.stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % piece == 0;
+        t.c % 8 == 0 && t.stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % block == 0;
     return v;
 }
 

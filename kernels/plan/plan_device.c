@@ -196,7 +196,7 @@ dev *dev_open_plan(const dev *target, refine_error *err)
     p->target = target;
     p->next = FIRST_TOKEN;
     p->base.overhead = target->overhead;
-    p->base.pieces = target->pieces;
+    p->base.blocks = target->blocks;
     (void)snprintf(p->base.model, sizeof p->base.model, "%s", target->model);
     return &p->base;
 }

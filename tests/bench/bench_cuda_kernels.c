@@ -158,7 +158,7 @@ static bool run_problem_conv(dev *d, const problem *p)
                               .affine = p->way.norm ? p->affine : (tensor){ 0 },
                               .quantised = p->way.int8 };
     const prepared_input src = op_prepare(d, NULL, &in, g);
-    const matrix_rows w = one_piece(p->w);
+    const matrix_rows w = one_block(p->w);
     op_conv2d(d, p->y, &src, &w, g, &plain);
     return true;
 }
@@ -299,7 +299,7 @@ static double work_of(const problem *p, size_t *workspace)
     return gflop;
 }
 
-static void print_problem_rates(const problem *p, int picture, double gflop, double ours,
+static void print_problem_rates(const problem *p, int input_image, double gflop, double ours,
                                 double theirs)
 {
     static const char *const KINDS[] = { "linear", "geglu", "conv3", "conv1", "self", "cross" };
@@ -307,7 +307,7 @@ static void print_problem_rates(const problem *p, int picture, double gflop, dou
         "{\"stage\":\"kernel\",\"picture\":%d,\"name\":\"%s\",\"kind\":\"%s\",\"weights\":\"%s\","
         "\"norm\":%s,\"times\":%d,\"chunk_mib\":%d,\"rows\":%d,\"gflop\":%.3f,\"large\":%s,"
         "\"us\":%.2f,\"tflops\":%.2f",
-        picture, p->s->name, KINDS[p->s->kind],
+        input_image, p->s->name, KINDS[p->s->kind],
         is_attention_shape(p->s) ? "none"
         : p->way.int8            ? "int8"
                                  : "fp16",
@@ -332,13 +332,13 @@ static double time_beside(const problem *p)
     return seconds;
 }
 
-static bool measure_problem(kernels_bench *b, const unet_shape *s, int picture, kernel_way w)
+static bool measure_problem(kernels_bench *b, const unet_shape *s, int input_image, kernel_way w)
 {
     const bool vae = s == &VAE_SELF;
     problem p = { .b = b,
                   .s = s,
                   .way = w,
-                  .size = s->size * picture / BASE,
+                  .size = s->size * input_image / BASE,
                   .images = vae ? 1 : 2,
                   .heads = vae ? 1 : s->c_in / 64 };
     size_t bytes = 0;
@@ -352,7 +352,7 @@ static bool measure_problem(kernels_bench *b, const unet_shape *s, int picture, 
         const double ours = median_run_time(b, run_ours, &p);
         done = ours > 0;
         if (done)
-            print_problem_rates(&p, picture, gflop, ours, time_beside(&p));
+            print_problem_rates(&p, input_image, gflop, ours, time_beside(&p));
         dev_workspace_set(b->d, NULL, 0);
         dev_free(b->d, workspace, bytes, DEV_VRAM);
     }
@@ -371,13 +371,13 @@ static int rows_of_chunk(const kernels_bench *b, const unet_shape *s, bool int8)
     return rows < (size_t)s->c_out ? (int)rows : s->c_out;
 }
 
-static bool measure_cut(kernels_bench *b, const unet_shape *s, int picture, kernel_way w)
+static bool measure_cut(kernels_bench *b, const unet_shape *s, int input_image, kernel_way w)
 {
     unet_shape cut = *s;
     if (b->chunk == 0 || is_attention_shape(s))
-        return measure_problem(b, s, picture, w);
+        return measure_problem(b, s, input_image, w);
     cut.c_out = rows_of_chunk(b, s, w.int8);
-    return measure_problem(b, &cut, picture, w);
+    return measure_problem(b, &cut, input_image, w);
 }
 
 /* As a pack has it: the first and the last convolution are never int8. */
@@ -391,16 +391,16 @@ static bool is_kernel_selected(const kernels_bench *b, const char *name)
     return b->only[0] == '\0' || strcmp(b->only, name) == 0;
 }
 
-static bool measure_ways(kernels_bench *b, const unet_shape *s, int picture)
+static bool measure_ways(kernels_bench *b, const unet_shape *s, int input_image)
 {
     const bool norm = s->kind == UNET_CONV && s->stride == 1;
     bool done = true;
     if (is_kernel_selected(b, "plain"))
-        done = measure_cut(b, s, picture, (kernel_way){ false, false });
+        done = measure_cut(b, s, input_image, (kernel_way){ false, false });
     if (done && norm && is_kernel_selected(b, "norm"))
-        done = measure_cut(b, s, picture, (kernel_way){ false, true });
+        done = measure_cut(b, s, input_image, (kernel_way){ false, true });
     if (done && may_be_int8(s) && is_kernel_selected(b, "int8"))
-        done = measure_cut(b, s, picture, (kernel_way){ true, norm });
+        done = measure_cut(b, s, input_image, (kernel_way){ true, norm });
     return done;
 }
 
@@ -448,7 +448,7 @@ static int parse_int_argument(int argc, char **argv, int i, int otherwise)
 
 int main(int argc, char **argv)
 {
-    const int picture = parse_int_argument(argc, argv, 1, 1024),
+    const int input_image = parse_int_argument(argc, argv, 1, 1024),
               runs = parse_int_argument(argc, argv, 2, 15);
     const char *only = argc > 3 ? argv[3] : "";
     kernels_bench b = { .runs = runs < 1          ? 1
@@ -461,8 +461,9 @@ int main(int argc, char **argv)
 
     for (int i = 0; done && i <= N_UNET_SHAPES; i++) {
         const unet_shape *s = i < N_UNET_SHAPES ? &UNET_SHAPES[i] : &VAE_SELF;
-        if (strstr(s->name, only) && (s->times > 0 || s == &VAE_SELF) && s->size * picture >= BASE)
-            done = measure_ways(&b, s, picture);
+        if (strstr(s->name, only) && (s->times > 0 || s == &VAE_SELF) &&
+            s->size * input_image >= BASE)
+            done = measure_ways(&b, s, input_image);
     }
     if (!done)
         fprintf(stderr, "bench_cuda_kernels: %s\n",

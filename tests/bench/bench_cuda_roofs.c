@@ -115,19 +115,19 @@ static cudaError_t read_only(roofs_bench *b, int size)
 }
 
 /* In pieces of so many bytes. */
-static cudaError_t copy_host_to_card(roofs_bench *b, int piece)
+static cudaError_t copy_host_to_card(roofs_bench *b, int block)
 {
     cudaError_t e = cudaSuccess;
-    for (int at = 0; at < BLOCK && e == cudaSuccess; at += piece)
-        e = cudaMemcpyAsync(b->a + at, b->host + at, (size_t)piece, cudaMemcpyHostToDevice, b->s);
+    for (int at = 0; at < BLOCK && e == cudaSuccess; at += block)
+        e = cudaMemcpyAsync(b->a + at, b->host + at, (size_t)block, cudaMemcpyHostToDevice, b->s);
     return e;
 }
 
-static cudaError_t copy_card_to_host(roofs_bench *b, int piece)
+static cudaError_t copy_card_to_host(roofs_bench *b, int block)
 {
     cudaError_t e = cudaSuccess;
-    for (int at = 0; at < BLOCK && e == cudaSuccess; at += piece)
-        e = cudaMemcpyAsync(b->host + BLOCK + at, b->b + at, (size_t)piece, cudaMemcpyDeviceToHost,
+    for (int at = 0; at < BLOCK && e == cudaSuccess; at += block)
+        e = cudaMemcpyAsync(b->host + BLOCK + at, b->b + at, (size_t)block, cudaMemcpyDeviceToHost,
                             b->s);
     return e;
 }

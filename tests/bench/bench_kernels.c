@@ -71,7 +71,7 @@ static void run_operands(const operands *o, const unet_shape *s)
     const matrix_input in = operands_input(o, s);
     const conv_geometry g = geometry_of(o, s);
     const prepared_input x = op_prepare(o->d, o->space, &in, g);
-    const matrix_rows w = one_piece(o->w);
+    const matrix_rows w = one_block(o->w);
     if (unet_shape_is_conv(s))
         op_conv2d(o->d, o->y, &x, &w, g, &plain);
     else

@@ -158,7 +158,7 @@ static void report_distribution(const char *name, double (*draw)(uint64_t *),
         w->f16[i] = f32_to_f16((float)(0.02 * draw(&seed)));
     f16_decode(w->f32, w->f16, w->n);
     const double quick = measure_encode(w, I8_ABSMAX, &absmax),
-                 slow = measure_encode(w, I8_LEAST, &least);
+                 slow = measure_encode(w, I8_MIN, &least);
     const double wide = measure_decode(w);
     const double z16 = measure_zstd((const char *)w->f16, w->n * 2, PACK_SPLIT, &ratio16);
     const double z8 = measure_zstd(w->int8, w->int8_bytes, PACK_ZSTD, &ratio8);

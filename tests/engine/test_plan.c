@@ -70,20 +70,21 @@ static void expect_step_predicted(double disk, double copy, uint64_t cached, con
 {
     enum { ATTEMPTS = 3 };
     refine_report r;
-    bool foretold = false, replayed = false, blamed = true;
+    bool foretold = false, resimulated = false, blamed = true;
     refine_options o = streaming_options();
 
     o.cached_bytes = cached;
     o.disk_limit = disk;
     o.copy_limit = copy;
-    for (int i = 0; i < ATTEMPTS && !(foretold && replayed && !blamed); i++) {
+    for (int i = 0; i < ATTEMPTS && !(foretold && resimulated && !blamed); i++) {
         r = run_streaming_job(&o);
         foretold = r.predicted_step > 0 && is_within_share(r.step_median, r.predicted_step, 0.1);
-        replayed = is_within_share(r.step_median, r.replayed_step, 0.1);
+        resimulated = is_within_share(r.step_median, r.replayed_step, 0.1);
         blamed = strcmp(r.mispredicted_rate, "") != 0;
     }
     cr_expect(foretold, "%s: %.3f s a step, foretold %.3f", what, r.step_median, r.predicted_step);
-    cr_expect(replayed, "%s: %.3f s a step, replayed %.3f", what, r.step_median, r.replayed_step);
+    cr_expect(resimulated, "%s: %.3f s a step, replayed %.3f", what, r.step_median,
+              r.replayed_step);
     cr_expect(!blamed && r.predicted_stall > 0.3, "%s: %s", what, r.mispredicted_rate);
 }
 

@@ -208,7 +208,7 @@ static void run_over_input(dev *d, const tensor *t, const void *context)
         void *space = dev_alloc(d, bytes, DEV_VRAM);
         const prepared_input src = op_prepare(d, space, &in, g);
         const epilogue none = { .act = ACT_NONE };
-        const matrix_rows w = one_piece(t[1]);
+        const matrix_rows w = one_block(t[1]);
         op_conv2d(d, y, &src, &w, g, &none);
         dev_free(d, space, bytes, DEV_VRAM);
     }

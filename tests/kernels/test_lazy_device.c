@@ -104,7 +104,7 @@ static void convolve_and_multiply(dev *d, const tensor *t, const void *context)
 {
     (void)context;
     const epilogue none = { .act = ACT_NONE };
-    const matrix_rows w3 = one_piece(t[2]), w1 = one_piece(t[3]);
+    const matrix_rows w3 = one_block(t[2]), w1 = one_block(t[3]);
     for (int row = 0; row < t[0].h; row += BAND_UNIT) {
         const conv_geometry g = { 3, 3, 1, 1, row, t[0].h - row < 8 ? t[0].h - row : 8 };
         const matrix_input in = {

@@ -71,7 +71,7 @@ Test(kernels_ops, groups_divide_the_channels, .signal = SIGABRT)
 static void run_plain_conv(dev *d, tensor y, int h, conv_geometry g)
 {
     const prepared_input x = { .in = { .a = f32_tensor(1, h, 16, 8), .h = h, .w = 16 } };
-    const matrix_rows w = one_piece(f32_tensor(y.c, g.kh, g.kw, 8));
+    const matrix_rows w = one_block(f32_tensor(y.c, g.kh, g.kw, 8));
     op_conv2d(d, y, &x, &w, g, &NONE);
 }
 
@@ -131,7 +131,7 @@ static void whole_pass(dev *d, const tensor *t, void *const space[2])
         .a = t[X], .affine = t[AFFINE], .silu = true, .h = t[X].h, .w = t[X].w
     };
     const prepared_input src = op_prepare(d, space[0], &in, g);
-    const matrix_rows w3 = one_piece(t[W3]), w1 = one_piece(t[W1]);
+    const matrix_rows w3 = one_block(t[W3]), w1 = one_block(t[W1]);
     op_conv2d(d, t[Y], &src, &w3, g, &NONE);
     const matrix_input all = linear_input(t[Y], false);
     const prepared_input x = op_prepare(d, space[1], &all, linear_geometry(t[Y]));
@@ -211,7 +211,7 @@ Test(kernels_ops, changes_of_kind_are_told_before_the_operator)
     dev *target = field_ref(), *d = open_plan_for(target);
     const prepared_input x = { .in = linear_input(tensor_make((void *)1, DT_F32, 1, 16, 16, 8),
                                                   false) };
-    const matrix_rows w = one_piece(f32_tensor(8, 1, 1, 8));
+    const matrix_rows w = one_block(f32_tensor(8, 1, 1, 8));
     operator_ear e = { 0 };
     dev_listen(d, record_operator_kind, &e);
     op_linear(d, t, &x, &w, &NONE);

@@ -1,11 +1,11 @@
 /* tests/kernels/test_pieces.c -- pixels as pieces, for every length there may be. */
-#include "kernels/cpu/pieces.h"
+#include "kernels/cpu/blocks.h"
 
 #include <criterion/criterion.h>
 
 static void expect_whole(int length, int about)
 {
-    const pieces p = pieces_of(length, about);
+    const blocks p = split_blocks(length, about);
     cr_assert(p.n > 0 && p.last > 0 && p.last <= p.size, "%d about %d: %d of %d, %d", length, about,
               p.n, p.size, p.last);
     cr_assert((p.n - 1) * p.size + p.last == length, "%d about %d", length, about);

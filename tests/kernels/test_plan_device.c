@@ -66,7 +66,7 @@ Test(kernels_plan_device, counts_multiply_adds)
     const matrix_input in = { .a = x, .h = 8, .w = 8 };
     const conv_geometry g = { 3, 3, 1, 1, 0, 8 };
     const prepared_input src = op_prepare(plan, NULL, &in, g);
-    const matrix_rows w = one_piece(tensor_make(NULL, DT_F16, 48, 3, 3, 32));
+    const matrix_rows w = one_block(tensor_make(NULL, DT_F16, 48, 3, 3, 32));
     op_conv2d(plan, y, &src, &w, g, &none);
     macs += 2 * 64 * 48 * 9 * 32;
     cr_expect(dev_work_macs(dev_plan_work(plan)) == macs);

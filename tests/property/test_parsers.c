@@ -385,10 +385,10 @@ static void page_append_pixels(draws *d, page *p, int w, int h, int depth, int c
     for (size_t i = 0; i < n; i++)
         rows[i] = i % row == 0 ? (uint8_t)draw_number(d, i / row % 5) : (uint8_t)(i * 37);
     cr_assert(compress2(packed, &bytes, rows, n, 1) == Z_OK);
-    const int pieces = draw_integer(d, 1, 3);
-    for (int i = 0; i < pieces; i++) {
-        const size_t from = bytes * (size_t)i / (size_t)pieces,
-                     to = bytes * (size_t)(i + 1) / (size_t)pieces;
+    const int blocks = draw_integer(d, 1, 3);
+    for (int i = 0; i < blocks; i++) {
+        const size_t from = bytes * (size_t)i / (size_t)blocks,
+                     to = bytes * (size_t)(i + 1) / (size_t)blocks;
         body.n = 0;
         page_append_bytes(&body, packed + from, to - from);
         page_append_chunk(p, "IDAT", &body);

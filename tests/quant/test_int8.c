@@ -95,7 +95,7 @@ Test(quant_int8, what_it_can_represent_comes_back)
         for (int i = 0; i < I8_GROUP; i++)
             weight[i] = s * (float)(int)(uniform_variate(&seed) * 255 - 127);
         weight[17] = s * -127;
-        for (int how = I8_ABSMAX; how <= I8_LEAST; how++) {
+        for (int how = I8_ABSMAX; how <= I8_MIN; how++) {
             i8_error lost = { 0 };
             i8_encode_tile(tile, weight, 1, 1, I8_GROUP, (i8_search)how, &lost);
             decode_tile(tile, 1, 1, I8_GROUP);
@@ -143,11 +143,11 @@ Test(quant_int8, groups_of_zeros_have_scale_zero)
     i8_error lost = { 0 };
     memset(weight, 0, sizeof weight);
     weight[64] = 1;
-    for (int how = I8_ABSMAX; how <= I8_LEAST; how++) {
+    for (int how = I8_ABSMAX; how <= I8_MIN; how++) {
         memset(tile, 0xa5, sizeof tile);
         i8_encode_tile(tile, weight, 1, 1, 192, (i8_search)how, &lost);
         cr_expect(i8_scales(tile, 1, 0)[0] == 0 && i8_scales(tile, 1, 2)[0] == 0);
-        cr_expect(i8_scales(tile, 1, 1)[0] == f32_to_f16(1.0f / 127) || how == I8_LEAST);
+        cr_expect(i8_scales(tile, 1, 1)[0] == f32_to_f16(1.0f / 127) || how == I8_MIN);
         decode_tile(tile, 1, 1, 192);
         cr_expect_float_eq(decoded[64], 1, 0x1p-11f);
         decoded[64] = 0;
@@ -162,7 +162,7 @@ Test(quant_int8, ends_of_the_range)
     static const float most[] = { 0x1p-24f, 0x1p-20f, 0x1p-14f, 65504, 65504, 3 };
     uint64_t seed = 9;
     for (int k = 0; k < 6; k++)
-        for (int how = I8_ABSMAX; how <= I8_LEAST; how++) {
+        for (int how = I8_ABSMAX; how <= I8_MIN; how++) {
             i8_error lost = { 0 };
             for (int i = 0; i < I8_GROUP; i++)
                 weight[i] = f16_to_f32(
@@ -179,12 +179,12 @@ Test(quant_int8, ends_of_the_range)
     /* weights that are themselves multiples of the smallest scale are kept */
     weight[0] = 0x1p-24f;
     i8_error lost = { 0 };
-    i8_encode_tile(tile, weight, 1, 1, 1, I8_LEAST, &lost);
+    i8_encode_tile(tile, weight, 1, 1, 1, I8_MIN, &lost);
     decode_tile(tile, 1, 1, 1);
     cr_expect_eq(decoded[0], 0x1p-24f);
     /* and what no scale can hold is lost without harm */
     weight[0] = 0x1p-30f;
-    i8_encode_tile(tile, weight, 1, 1, 1, I8_LEAST, &lost);
+    i8_encode_tile(tile, weight, 1, 1, 1, I8_MIN, &lost);
     decode_tile(tile, 1, 1, 1);
     cr_expect_eq(decoded[0], 0);
 }
@@ -206,11 +206,11 @@ static double measure_tile_sqnr(double (*draw)(uint64_t *), i8_search how)
 Test(quant_int8, signal_to_noise_is_what_theory_says)
 {
     const double g = measure_tile_sqnr(gaussian_variate, I8_ABSMAX),
-                 g_least = measure_tile_sqnr(gaussian_variate, I8_LEAST);
+                 g_least = measure_tile_sqnr(gaussian_variate, I8_MIN);
     const double t = measure_tile_sqnr(student5_variate, I8_ABSMAX),
-                 t_least = measure_tile_sqnr(student5_variate, I8_LEAST);
+                 t_least = measure_tile_sqnr(student5_variate, I8_MIN);
     const double l = measure_tile_sqnr(laplace_variate, I8_ABSMAX),
-                 l_least = measure_tile_sqnr(laplace_variate, I8_LEAST);
+                 l_least = measure_tile_sqnr(laplace_variate, I8_MIN);
     cr_expect_float_eq(g, 44.5, 0.3);
     cr_expect_float_eq(t, 41.9, 0.7);
     cr_expect_float_eq(l, 42.1, 0.5);
@@ -232,7 +232,7 @@ Test(quant_int8, least_never_loses_more_than_absmax)
         decode_tile(tile, rows, 1, channels);
         for (size_t g = 0; g < WEIGHTS / I8_GROUP; g++)
             absmax[g] = squared_error(g * I8_GROUP, I8_GROUP);
-        i8_encode_tile(tile, weight, rows, 1, channels, I8_LEAST, &lost);
+        i8_encode_tile(tile, weight, rows, 1, channels, I8_MIN, &lost);
         decode_tile(tile, rows, 1, channels);
         for (size_t g = 0; g < WEIGHTS / I8_GROUP; g++)
             cr_assert_leq(squared_error(g * I8_GROUP, I8_GROUP), absmax[g] * (1 + 1e-5),
@@ -249,7 +249,7 @@ Test(quant_int8, encoding_gives_the_bits_of_plain_c)
     for (int d = 0; d < 3; d++)
         for (int exponent = -24; exponent <= 10; exponent++) {
             i8_error a = { 0 }, b = { 0 };
-            const i8_search how = exponent % 2 ? I8_ABSMAX : I8_LEAST;
+            const i8_search how = exponent % 2 ? I8_ABSMAX : I8_MIN;
             fill_int8_weights(draw[d], 33 * CHANNELS, ldexp(1, exponent), (uint64_t)exponent);
             i8_encode_tile(tile, weight, 11, 3, CHANNELS, how, &a);
             i8_encode_tile_plain(other, weight, 11, 3, CHANNELS, how, &b);

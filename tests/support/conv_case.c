@@ -55,10 +55,10 @@ static void convolve_chunks(dev *d, const tensor *t, const prepared_input *src, 
     const tensor residual = k->in_place ? t[CONV_Y] : t[CONV_RESIDUAL];
     const int all = t[CONV_W].n, chunk = k->chunk ? k->chunk : all;
     for (int row = 0, rows; row < all; row += rows) {
-        int piece[MATRIX_BLOCKS_MAX], n = 0;
-        for (rows = 0; row + rows < all && n < clamp_blocks(d, k->together); rows += piece[n++])
-            piece[n] = all - row - rows < chunk ? all - row - rows : chunk;
-        field_blocks w = field_blocks_of(d, t[CONV_W], row, piece, n);
+        int block[MATRIX_BLOCKS_MAX], n = 0;
+        for (rows = 0; row + rows < all && n < clamp_blocks(d, k->together); rows += block[n++])
+            block[n] = all - row - rows < chunk ? all - row - rows : chunk;
+        field_blocks w = field_blocks_of(d, t[CONV_W], row, block, n);
         epilogue e = { .bias = tensor_channels(t[CONV_BIAS], row, rows) };
         if (tensor_present(t[CONV_PER_IMAGE]))
             e.per_image = tensor_channels(t[CONV_PER_IMAGE], row, rows);

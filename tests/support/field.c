@@ -86,20 +86,20 @@ static void copy_piece(dev *d, void *to, tensor from)
 field_blocks field_blocks_of(dev *d, tensor w, int row, const int *rows, int n)
 {
     enum { APART = 512 };
-    field_blocks p = { .w = { .all = w, .pieces = n } };
+    field_blocks p = { .w = { .all = w, .blocks = n } };
     size_t at[MATRIX_BLOCKS_MAX] = { 0 };
-    tensor piece[MATRIX_BLOCKS_MAX];
+    tensor block[MATRIX_BLOCKS_MAX];
 
     assert(n <= MATRIX_BLOCKS_MAX);
     p.w.all.n = 0;
     for (int i = 0; i < n; i++) {
         p.w.row0[i] = p.w.all.n;
-        piece[i] = field_matrix_rows(w, row + p.w.all.n, rows[i]);
+        block[i] = field_matrix_rows(w, row + p.w.all.n, rows[i]);
         p.w.all.n += rows[i];
     }
     for (int i = n - 1; i >= 0; i--) {
         at[i] = p.bytes;
-        p.bytes += num_align(tensor_bytes(piece[i]), APART) + APART;
+        p.bytes += num_align(tensor_bytes(block[i]), APART) + APART;
     }
     p.space = dev_alloc(d, p.bytes, DEV_VRAM);
     if (w.data)
@@ -107,7 +107,7 @@ field_blocks field_blocks_of(dev *d, tensor w, int row, const int *rows, int n)
     for (int i = 0; i < n; i++) {
         p.w.data[i] = (char *)p.space + at[i];
         if (w.data)
-            copy_piece(d, (char *)p.space + at[i], piece[i]);
+            copy_piece(d, (char *)p.space + at[i], block[i]);
     }
     p.w.all.data = (char *)p.space + at[0];
     return p;

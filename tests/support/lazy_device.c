@@ -418,7 +418,7 @@ dev *lazy_open(dev *real, lazy_schedule s, uint32_t seed)
     if (!l)
         return NULL;
     l->base.ops = &LAZY_OPS;
-    l->base.pieces = real->pieces;
+    l->base.blocks = real->blocks;
     l->real = real;
     l->schedule = s;
     l->random = seed;

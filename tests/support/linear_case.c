@@ -25,7 +25,7 @@ static prepared prepare_linear_input(dev *d, tensor x, tensor w, bool poisoned)
 void linear_once(dev *d, tensor y, tensor x, tensor w, const epilogue *e)
 {
     const prepared p = prepare_linear_input(d, x, w, x.data != NULL);
-    const matrix_rows rows = one_piece(w);
+    const matrix_rows rows = one_block(w);
     op_linear(d, y, &p.x, &rows, e);
     dev_free(d, p.space, p.bytes, DEV_VRAM);
 }

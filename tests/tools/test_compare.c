@@ -103,7 +103,8 @@ static void expect_the_same(const refine_options *reference, const refine_option
     }
     cr_expect_eq(count_compared_outputs(c, true), STEPS);
     cr_expect_geq(count_compared_outputs(c, false), 40);
-    cr_expect(isinf(c->picture.psnr) && c->picture.apart == 0 && c->picture.ssim > 1 - 1e-12);
+    cr_expect(isinf(c->image_error.psnr) && c->image_error.apart == 0 &&
+              c->image_error.ssim > 1 - 1e-12);
     cr_expect_eq(find_compared_output(c, "unet.out", 0)->of.n,
                  (uint64_t)(2 * 4 * (W / 8) * (H / 8)), "both halves of guidance");
     compare_close(c);
@@ -136,7 +137,7 @@ Test(tools_compare, leaves_out_what_one_run_does_not_tell)
 /* ---- differences ---- */
 
 typedef struct compare_outcome {
-    double latents, picture, ssim, layer;
+    double latents, image_error, ssim, layer;
 } compare_outcome;
 
 static compare_outcome outcome_of(const char *pack, refine_precision precision)
@@ -145,7 +146,7 @@ static compare_outcome outcome_of(const char *pack, refine_precision precision)
     refine_report r;
     compare *c = run_compared_job(&o, &o, &r);
     const compare_outcome v = { quality_psnr(&find_compared_output(c, "latents", STEPS - 1)->of),
-                                c->picture.psnr, c->picture.ssim,
+                                c->image_error.psnr, c->image_error.ssim,
                                 quality_sqnr(&find_compared_output(c, "unet.out", 0)->of) };
     cr_expect(compare_same_source(c, &r), "both are made of the same 16-bit weights");
     for (int i = 0; i < c->n; i++) {
@@ -153,7 +154,7 @@ static compare_outcome outcome_of(const char *pack, refine_precision precision)
         cr_expect(db > 15 && !isnan(db), "%s: %g dB", c->layers[i].name, db);
     }
     fprintf(stderr, "latents %.1f dB, image %.1f dB, SSIM %.5f, noise prediction %.1f dB\n",
-            v.latents, v.picture, v.ssim, v.layer);
+            v.latents, v.image_error, v.ssim, v.layer);
     compare_close(c);
     return v;
 }
@@ -163,11 +164,11 @@ Test(tools_compare, int8_costs_a_little_and_rounded_activations_more)
     const compare_outcome weights = outcome_of(int8, REFINE_F32),
                           both = outcome_of(int8, REFINE_INT8);
     cr_expect(weights.latents > 50 && weights.latents < 90);
-    cr_expect(weights.picture > 40 && weights.picture < 70);
+    cr_expect(weights.image_error > 40 && weights.image_error < 70);
     cr_expect(weights.ssim > 0.99 && weights.ssim < 1);
     cr_expect(weights.layer > 30 && weights.layer < 60);
     cr_expect(both.latents < weights.latents - 3 && both.latents > 40);
-    cr_expect(both.picture < weights.picture && both.picture > 30);
+    cr_expect(both.image_error < weights.image_error && both.image_error > 30);
     cr_expect(both.ssim < weights.ssim);
     cr_expect(both.layer < weights.layer - 3);
 }

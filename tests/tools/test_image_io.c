@@ -326,7 +326,7 @@ static const char PICTURES[] = "tests/tools/pictures", CORPORA[] = "tests/fuzz/c
 /* `name` is "grey8.png.ppm"; the image itself is in the corpus of its kind. */
 static void reads_as_pillow(const char *name)
 {
-    char ppm[TEMP_NAME], picture[TEMP_NAME];
+    char ppm[TEMP_NAME], input_image[TEMP_NAME];
     const int stem = (int)(strlen(name) - strlen(".ppm"));
     const char *corpus = strstr(name, ".png.") ? "png" : "jpeg";
     int w, h, start;
@@ -335,11 +335,11 @@ static void reads_as_pillow(const char *name)
     refine_error err = { 0 };
 
     snprintf(ppm, sizeof ppm, "%s/%s", PICTURES, name);
-    snprintf(picture, sizeof picture, "%s/%s/%.*s", CORPORA, corpus, stem, name);
+    snprintf(input_image, sizeof input_image, "%s/%s/%.*s", CORPORA, corpus, stem, name);
     unsigned char *want = temp_read(ppm, &len);
     cr_assert_eq(sscanf((char *)want, "P6 %d %d 255%n", &w, &h, &start), 2);
     cr_assert_eq((size_t)start + 1 + (size_t)(w * h * 3), len);
-    cr_assert_eq(image_load(&im, picture, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(image_load(&im, input_image, &err), REFINE_OK, "%s", err.text);
     cr_assert(im.width == w && im.height == h, "%s: %d x %d", name, im.width, im.height);
     for (int i = 0; i < w * h * 3; i++)
         cr_assert_eq(im.rgb[i], want[start + 1 + i], "%s: byte %d is %d, not %d", name, i,

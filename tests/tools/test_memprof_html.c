@@ -157,24 +157,24 @@ Test(tools_memprof_html, says_when_it_cannot_be_written)
 
 Test(tools_memprof_html, is_drawn_by_a_browser_without_complaint)
 {
-    char name[TEMP_NAME], picture[TEMP_NAME + 8], command[8 * TEMP_NAME], line[1024];
+    char name[TEMP_NAME], input_image[TEMP_NAME + 8], command[8 * TEMP_NAME], line[1024];
     if (system("command -v chromium >/dev/null 2>&1") != 0)
         cr_skip_test("SKIP chromium is not installed");
     recording t = trace_fixture();
     free(page_of(&t, name));
     trace_free(&t);
-    (void)snprintf(picture, sizeof picture, "%s.png", name);
+    (void)snprintf(input_image, sizeof input_image, "%s.png", name);
     (void)snprintf(command, sizeof command,
                    "timeout 60 chromium --headless --no-sandbox --disable-gpu "
                    "--enable-logging=stderr --user-data-dir=%s.profile --screenshot=%s "
                    "--window-size=800,600 file://%s 2>&1; rm -rf %s.profile",
-                   name, picture, name, name);
+                   name, input_image, name, name);
     FILE *f = popen(command, "r");
     cr_assert_not_null(f);
     while (fgets(line, sizeof line, f))
         cr_assert_null(strstr(line, "CONSOLE"), "%s", line);
     (void)pclose(f);
-    cr_assert_eq(access(picture, R_OK), 0, "no screenshot was made");
-    (void)unlink(picture);
+    cr_assert_eq(access(input_image, R_OK), 0, "no screenshot was made");
+    (void)unlink(input_image);
     (void)unlink(name);
 }

@@ -12,7 +12,7 @@ Test(tools_memprof_layers, adds_up_what_events_say)
     layers l;
     cr_assert_eq(layers_of(&l, &t, NULL), REFINE_OK);
     cr_assert_eq(l.n, 3);
-    cr_assert_eq(l.v[1].visits, 2);
+    cr_assert_eq(l.v[1].uses, 2);
     cr_assert_float_eq(l.v[1].seconds, 1.5, 1e-9);
     cr_assert_float_eq(l.v[1].stall[0], 0.5, 1e-9);
     cr_assert_float_eq(l.v[2].stall[2], 1.0, 1e-9);

@@ -40,7 +40,7 @@ static void to_int8(char *out, const uint16_t *rows, const pack_tensor *t, uint3
     for (int done = 0; done < (int)n; done += tile) {
         const int some = (int)n - done < tile ? (int)n - done : tile;
         f16_decode(wide, rows + (size_t)done * row, (size_t)some * row);
-        i8_encode_tile_plain(out, wide, some, taps, (int)t->c_in, I8_LEAST, &lost);
+        i8_encode_tile_plain(out, wide, some, taps, (int)t->c_in, I8_MIN, &lost);
         out += i8_bytes(some, taps, (int)t->c_in);
     }
     free(wide);

@@ -98,7 +98,7 @@ Test(tools_quality, of_a_picture_with_itself_is_perfect)
 {
     static uint8_t rgb[PIXELS];
     fill_edge_image(rgb);
-    const quality_picture q = quality_of_pictures(rgb, rgb, W, H);
+    const image_quality q = compare_image_quality(rgb, rgb, W, H);
     cr_expect(isinf(q.psnr) && q.psnr > 0 && q.apart == 0);
     expect_quality_near(q.ssim, 1.0, "SSIM");
 }
@@ -110,7 +110,7 @@ Test(tools_quality, of_a_picture_one_level_brighter_is_48_dB)
     for (int i = 0; i < PIXELS; i++)
         b[i] = (uint8_t)(a[i] + 1);
     b[17] = (uint8_t)(a[17] - 6);
-    quality_picture q = quality_of_pictures(a, b, W, H);
+    image_quality q = compare_image_quality(a, b, W, H);
     cr_expect_eq(q.apart, 6);
     expect_quality_near(q.psnr, 10 * log10(255.0 * 255.0 * PIXELS / (PIXELS - 1 + 36)), "PSNR");
     cr_expect(fabs(q.psnr - 48.1308) < 0.1);
@@ -126,7 +126,7 @@ Test(tools_quality, ssim_of_flat_pictures_compares_their_luma)
     for (int i = 0; i < 3; i++) {
         fill_solid_colour(b, 90 + 50 * (i == 0), 120 + 50 * (i == 1), 60 + 50 * (i == 2));
         const double to = from + shift[i];
-        const double got = quality_of_pictures(a, b, W, H).ssim;
+        const double got = compare_image_quality(a, b, W, H).ssim;
         const double want = (2 * from * to + c1) / (from * from + to * to + c1);
         cr_expect(fabs(got - want) < 1e-9, "channel %d: %.12g, not %.12g", i, got, want);
     }
@@ -171,7 +171,7 @@ Test(tools_quality, ssim_is_its_definition)
     fill_edge_image(a);
     for (int by = 1; by <= 32; by *= 2) {
         add_image_noise(b, a, by);
-        const double got = quality_of_pictures(a, b, W, H).ssim;
+        const double got = compare_image_quality(a, b, W, H).ssim;
         cr_expect(fabs(got - written_out(a, b)) < 1e-9, "%.12g, not %.12g", got, written_out(a, b));
         cr_expect_lt(got, last);
         last = got;

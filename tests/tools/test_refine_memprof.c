@@ -177,14 +177,14 @@ Test(tools_refine_memprof, plans_without_running)
 Test(tools_refine_memprof, runs_a_job_and_reports_it)
 {
     memprof_bench b;
-    char words[LINE], picture[TEMP_NAME];
+    char words[LINE], input_image[TEMP_NAME];
     memprof_bench_open(&b);
-    temp_file(picture, ".png");
+    temp_file(input_image, ".png");
     (void)unlink(b.trace);
     (void)snprintf(words, sizeof words,
                    "--html %s --trace %s --json -- refine-lowmem -m %s -i docs/sample/coffee.jpg "
                    "-o %s -p cup --strength 0.1 --steps 20 --quiet",
-                   b.html, b.trace, b.pack, picture);
+                   b.html, b.trace, b.pack, input_image);
     cr_assert_eq(run_refine_memprof(&b, words), 0);
     json_t *o = json_load_file(b.out, 0, NULL);
     cr_assert_not_null(o);
@@ -194,7 +194,7 @@ Test(tools_refine_memprof, runs_a_job_and_reports_it)
     json_decref(o);
     cr_assert_eq(access(b.trace, R_OK), 0);
     cr_assert_eq(access(b.html, R_OK), 0);
-    (void)unlink(picture);
+    (void)unlink(input_image);
     memprof_bench_close(&b);
 }
 

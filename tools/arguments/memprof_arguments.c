@@ -8,8 +8,8 @@
 
 enum { SIDE_READ = 1 << 16 }; /* of an image; the engine knows which it can do */
 
-#define RATE_LEAST 1e-6
-#define RATE_MOST  1e9
+#define RATE_MIN 1e-6
+#define RATE_MAX 1e9
 
 /* In the order of refine_precision. */
 static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
@@ -111,21 +111,21 @@ static const option_row ROWS[] = {
     {
         .name = "link",
         .argument = "F",
-        OPTION_REAL_AT(memprof_arguments, wish.with.link, RATE_LEAST, RATE_MOST),
+        OPTION_REAL_AT(memprof_arguments, wish.with.link, RATE_MIN, RATE_MAX),
         .help = "GB/s from host to card (the card's)",
         .man = "GB/s from host to card, instead of the card's own.",
     },
     {
         .name = "disk",
         .argument = "F",
-        OPTION_REAL_AT(memprof_arguments, wish.with.disk, RATE_LEAST, RATE_MOST),
+        OPTION_REAL_AT(memprof_arguments, wish.with.disk, RATE_MIN, RATE_MAX),
         .help = "GB/s from disk (3.5)",
         .man = "GB/s from disk. Default 3.5.",
     },
     {
         .name = "tflops",
         .argument = "F",
-        OPTION_REAL_AT(memprof_arguments, wish.with.tflops, RATE_LEAST, RATE_MOST),
+        OPTION_REAL_AT(memprof_arguments, wish.with.tflops, RATE_MIN, RATE_MAX),
         .help = "TFLOP/s of matrix products that the card really does",
     },
     OPTIONS_HELP,

@@ -9,9 +9,9 @@
 
 enum { MULTIPLE = 8, SMALLEST = 64 };
 
-static refine_status fit_picture(job_input *in, const char *path, refine_error *err)
+static refine_status fit_image(job_input *in, const char *path, refine_error *err)
 {
-    image *im = &in->picture;
+    image *im = &in->input_image;
     const int w = im->width / MULTIPLE * MULTIPLE, h = im->height / MULTIPLE * MULTIPLE;
     in->from_width = im->width;
     in->from_height = im->height;
@@ -43,21 +43,21 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
         j->latents_in = in->l.v;
         return REFINE_OK;
     }
-    TRY(image_load(&in->picture, path, err));
-    TRY(fit_picture(in, path, err));
-    j->width = in->picture.width;
-    j->height = in->picture.height;
-    j->rgb_in = in->picture.rgb;
+    TRY(image_load(&in->input_image, path, err));
+    TRY(fit_image(in, path, err));
+    j->width = in->input_image.width;
+    j->height = in->input_image.height;
+    j->rgb_in = in->input_image.rgb;
     return REFINE_OK;
 }
 
-refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
+refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,
                              bool want_latents, float scaling_factor, refine_error *err)
 {
     *in = (job_input){ 0 };
     if (path)
         TRY(load_input(in, j, path, scaling_factor, err));
-    if (want_picture) {
+    if (want_image) {
         in->out = (image){ j->width, j->height,
                            mem_alloc((size_t)j->width * (size_t)j->height * 3) };
         if (!in->out.rgb)
@@ -84,7 +84,7 @@ size_t job_input_later(const job_input *in)
 
 void job_input_free(job_input *in)
 {
-    image_free(&in->picture);
+    image_free(&in->input_image);
     image_free(&in->out);
     latents_free(&in->l);
 }

@@ -7,7 +7,7 @@
 #include <refine/refine.h>
 
 typedef struct job_input {
-    image picture;               /* of the job's size; unless latents were given */
+    image input_image;               /* of the job's size; unless latents were given */
     latents l;                   /* the input's, or room for those wanted */
     image out;                   /* room for the result, unless only latents are wanted */
     int from_width, from_height; /* of the image before it was resized */
@@ -16,7 +16,7 @@ typedef struct job_input {
 /* Reads an image or latents (path NULL: nothing, the job has a size), resizes an image to multiples
  * of 8 downwards as diffusers does (Lanczos), and points the job's inputs and outputs at what `in`
  * holds. */
-refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_picture,
+refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,
                              bool want_latents, float scaling_factor, refine_error *err);
 /* Memory that writing the result takes beyond `in`: a PNG is made whole before it is written. */
 size_t job_input_later(const job_input *in);

@@ -2,7 +2,7 @@
  * goes, and what --help and the man page say of it.
  *
  *     static const option_row ROWS[] = {
- *         { .name = "steps", .argument = "N", OPTION_WHOLE_AT(arguments, j.steps, 1, 1000),
+ *         { .name = "steps", .argument = "N", OPTION_INT_AT(arguments, j.steps, 1, 1000),
  *           .group = "The image", .help = "steps of the whole schedule (50)" },
  *         OPTIONS_HELP,
  *     };

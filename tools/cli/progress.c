@@ -14,7 +14,7 @@ static const double REDRAW = 0.1, RELOG = 10.0; /* seconds */
 static const double MEMORY = 3.0;               /* seconds a rate looks back; */
 static const double GUESS = 0.3;                /* and so many that a guess is worth */
 
-enum { WIDTH_DEFAULT = 80, BAR_MAX = 30, BAR_LEAST = 8, LINE = 256, ETA_TEXT = 64 };
+enum { WIDTH_DEFAULT = 80, BAR_MAX = 30, BAR_MIN = 8, LINE = 256, ETA_TEXT = 64 };
 
 void progress_open(progress *p, FILE *out, const char *what, bool quiet)
 {
@@ -76,7 +76,7 @@ void progress_show(progress *p, double done, double eta, const char *fmt, ...)
 
     const int rest = (int)(strlen(p->what) + strlen(details) + strlen(left)) + 12;
     const int room = terminal_columns(p) - rest;
-    if (p->terminal && room >= BAR_LEAST)
+    if (p->terminal && room >= BAR_MIN)
         bar_text(bar, done, room < BAR_MAX ? room : BAR_MAX);
     (void)fprintf(p->out, "%s%s %s%3.0f %%  %s%s%s", p->terminal ? "\r" : "", p->what, bar,
                   floor(100.0 * done), details, left, p->terminal ? "\033[K" : "\n");

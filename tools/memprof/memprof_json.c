@@ -21,7 +21,7 @@ static json_t *layer_list(const layers *l, bool *failed)
         append_json(list,
                     json_pack("{s:s%, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}",
                               "name", v->name, v->name_len, "phase", trace_phases[v->phase],
-                              "chunks", v->chunks, "visits", v->visits, "bytes",
+                              "chunks", v->chunks, "visits", v->uses, "bytes",
                               saturate_json_integer(v->bytes), "stored_bytes",
                               saturate_json_integer(v->stored_bytes), "disk",
                               saturate_json_integer(v->tier[REFINE_TIER_DISK]), "host",

@@ -26,7 +26,7 @@ static void add_event(layer *at, const refine_event *v)
     const double seconds = v->end - v->begin;
     if (v->lane == REFINE_LANE_COMPUTE) {
         at->seconds += seconds;
-        at->visits++;
+        at->uses++;
     } else {
         at->stall[v->lane - REFINE_LANE_STALL_DISK] += seconds;
     }
@@ -103,7 +103,7 @@ refine_status layers_blocks(layers *out, const layers *l, refine_error *err)
         const layer *from = &l->v[i];
         layer *to = add_layer(out, from->name, block_len(from->name, from->name_len), from->phase);
         to->chunks += from->chunks;
-        to->visits += from->visits;
+        to->uses += from->uses;
         to->bytes += from->bytes;
         to->stored_bytes += from->stored_bytes;
         to->flops += from->flops;

@@ -12,7 +12,7 @@ typedef struct layer {
     const char *name; /* name_len bytes of it; the trace's */
     int name_len;
     refine_phase phase;
-    int chunks, visits;  /* chunks entered, over the whole run */
+    int chunks, uses;  /* chunks entered, over the whole run */
     uint64_t bytes, stored_bytes;
     uint64_t tier[3];    /* of the bytes, by refine_tier */
     double flops;        /* of one visit */

@@ -246,7 +246,7 @@ static void quantise_chunk(encode_worker *w, int chunk)
         rows = left < tile ? left : tile;
         const size_t n = (size_t)rows * row_elements(t);
         f16_decode(wide, from, n);
-        i8_encode_tile(to, wide, rows, taps, channels, I8_LEAST, &p->lost[chunk]);
+        i8_encode_tile(to, wide, rows, taps, channels, I8_MIN, &p->lost[chunk]);
         from += n;
         to += i8_bytes(rows, taps, channels);
     }

@@ -200,7 +200,7 @@ refine_status compare_why(const compare *c, refine_status st, refine_error *err)
 
 void compare_finish(compare *c, const uint8_t *rgb)
 {
-    c->picture = quality_of_pictures(c->rgb, rgb, c->j.width, c->j.height);
+    c->image_error = compare_image_quality(c->rgb, rgb, c->j.width, c->j.height);
 }
 
 bool compare_same_source(const compare *c, const refine_report *other)

@@ -39,7 +39,7 @@ typedef struct compare {
     refine_options o; /* of the reference's run */
     refine_job j;
     refine_report reference; /* its plan */
-    quality_picture picture;
+    image_quality image_error;
     compare_layer *layers; /* in the order they were told; owned */
     int n;
     size_t room;

@@ -53,8 +53,9 @@ refine_status compare_print(FILE *out, const compare *c, const char *pack, const
         fprintf(out,
                 "The packs were made from different weights: more than their storage differs.\n");
     fprintf(out, "\nimage  PSNR ");
-    print_decibels(out, 0, c->picture.psnr);
-    fprintf(out, ", SSIM %.5f, at most %d grey levels apart\n", c->picture.ssim, c->picture.apart);
+    print_decibels(out, 0, c->image_error.psnr);
+    fprintf(out, ", SSIM %.5f, at most %d grey levels apart\n", c->image_error.ssim,
+            c->image_error.apart);
     print_steps(out, c);
     print_layer_sqnr(out, c);
     return fflush(out) == 0 && !ferror(out)
@@ -99,12 +100,12 @@ json_t *compare_json(const compare *c, const refine_report *r)
 {
     char hash[17];
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, c->reference.source_hash);
-    json_t *picture = json_pack("{s:o, s:o, s:i}", "psnr", finite_or_null(c->picture.psnr), "ssim",
-                                finite_or_null(c->picture.ssim), "largest_difference",
-                                c->picture.apart);
+    json_t *image_error = json_pack("{s:o, s:o, s:i}", "psnr", finite_or_null(c->image_error.psnr),
+                                    "ssim", finite_or_null(c->image_error.ssim),
+                                    "largest_difference", c->image_error.apart);
     return json_pack("{s:o, s:s, s:s, s:b, s:o, s:o, s:o}", "reference",
                      clean_json_text(c->o.pack_path), "reference_source_hash", hash,
                      "reference_precision", c->reference.precision, "same_source",
-                     compare_same_source(c, r), "picture", picture, "steps", layers_array(c, true),
-                     "layers", layers_array(c, false));
+                     compare_same_source(c, r), "picture", image_error, "steps",
+                     layers_array(c, true), "layers", layers_array(c, false));
 }

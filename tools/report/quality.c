@@ -107,10 +107,10 @@ static double mean_ssim(const uint8_t *reference, const uint8_t *got, int w, int
     return sum / ((double)(w - WINDOW + 1) * (double)(h - WINDOW + 1));
 }
 
-quality_picture quality_of_pictures(const uint8_t *reference, const uint8_t *got, int w, int h)
+image_quality compare_image_quality(const uint8_t *reference, const uint8_t *got, int w, int h)
 {
     const size_t n = (size_t)w * (size_t)h * 3;
-    quality_picture q = { 0 };
+    image_quality q = { 0 };
     double noise = 0;
 
     assert(w >= WINDOW && h >= WINDOW);

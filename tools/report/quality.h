@@ -31,12 +31,12 @@ double quality_relative(const quality *q);
 double quality_sqnr(const quality *q);
 double quality_psnr(const quality *q);
 
-typedef struct quality_picture {
+typedef struct image_quality {
     double psnr, ssim;
     int apart; /* grey levels, of the value that differs most */
-} quality_picture;
+} image_quality;
 
 /* Both have w * h * 3 bytes; no side is shorter than 11. */
-quality_picture quality_of_pictures(const uint8_t *reference, const uint8_t *got, int w, int h);
+image_quality compare_image_quality(const uint8_t *reference, const uint8_t *got, int w, int h);
 
 #endif
