@@ -10,9 +10,9 @@
 #include "kernels/cpu/matrix.h"
 
 #include "engine/base/num.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/panels.h"
-#include "kernels/cpu/blocks.h"
 
 #include <assert.h>
 
