@@ -376,5 +376,6 @@ int refine_steps_to_run(const refine_job *j)
     const schedule_config *c = &MODEL_REFINER.schedule;
     if (j->steps < 1 || j->steps > 1000 || euler_open(&s, c, j->steps) != REFINE_OK)
         return 0;
-    return s.steps - euler_first(&s, j->strength, j->denoising_start);
+    const step_range steps = phases_steps(&s, j);
+    return steps.end > steps.first ? steps.end - steps.first : 0;
 }

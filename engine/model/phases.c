@@ -104,15 +104,19 @@ static bool take_buffers(phases *p)
            p->pixel_rows;
 }
 
-static int first_step(const euler *s, const refine_job *j)
+step_range phases_steps(const euler *s, const refine_job *j)
 {
-    return starts_from_noise(j) ? 0 : euler_first(s, j->strength, j->denoising_start);
+    return (step_range){
+        starts_from_noise(j) ? 0 : euler_first(s, j->strength, j->denoising_start),
+        euler_end(s, j->denoising_end),
+    };
 }
 
 static void set_schedule(phases *p, const refine_job *j)
 {
-    p->first = first_step(&p->sampler, j);
-    p->steps = euler_end(&p->sampler, j->denoising_end) - p->first;
+    const step_range steps = phases_steps(&p->sampler, j);
+    p->first = steps.first;
+    p->steps = steps.end - steps.first;
 }
 
 static void set_encoders(phases *p, const model *m)
@@ -212,12 +216,17 @@ void phases_close(phases *p)
     mem_free(p);
 }
 
+static bool has_steps(const phases *p, const refine_job *j)
+{
+    const step_range steps = phases_steps(&p->sampler, j);
+    return steps.first == p->first && steps.end == p->first + p->steps;
+}
+
 bool phases_fits(const phases *p, const refine_job *j)
 {
     return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
            j->steps == p->sampler.steps && cfg_branches(j) == p->branches &&
-           first_step(&p->sampler, j) == p->first &&
-           euler_end(&p->sampler, j->denoising_end) == p->first + p->steps &&
+           has_steps(p, j) &&
            starts_from_noise(j) == p->from_noise && (j->rgb_in != NULL) == p->encodes &&
            (j->rgb_out != NULL) == p->decodes;
 }

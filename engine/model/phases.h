@@ -68,6 +68,14 @@ typedef struct phases {
 
 enum { IMAGES_MAX = 64 };
 
+/* Steps [first, end) of a schedule. */
+typedef struct step_range {
+    int first, end;
+} step_range;
+
+/* Those that a job runs; none where end is not behind first. */
+step_range phases_steps(const euler *s, const refine_job *j);
+
 /* Takes every host buffer; `m` must outlive the pipeline.  `j` is checked: REFINE_EINVAL. */
 refine_status phases_open(phases **out, const model *m, const refine_job *j, int images,
                           refine_error *err);
