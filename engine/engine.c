@@ -60,6 +60,18 @@ static refine_status check_options(const refine_options *o, refine_error *err)
     return REFINE_OK;
 }
 
+static refine_status check_model(const model *m, const refine_options *o, refine_error *err)
+{
+    const bool base = model_config_ids(&m->l.config) == MICRO_IDS_MAX;
+    if (o->model == REFINE_MODEL_BASE && !base)
+        return refine_fail(err, REFINE_EINVAL, "%s: is a refiner, where a base is wanted",
+                           o->pack_path);
+    if (o->model == REFINE_MODEL_REFINER && base)
+        return refine_fail(err, REFINE_EINVAL, "%s: is a base, where a refiner is wanted",
+                           o->pack_path);
+    return REFINE_OK;
+}
+
 /* Everything that plan and open have in common; takes nothing large. */
 static refine_status prepare_engine(refine_engine *e, const refine_options *o, const refine_job *j,
                                     refine_error *err)
@@ -68,6 +80,7 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     if (j->struct_bytes != sizeof *j)
         return refine_fail(err, REFINE_EINVAL, "a job of another version of the library");
     TRY(model_open(&e->m, o->pack_path, err));
+    TRY(check_model(&e->m, o, err));
     TRY(open_device(e, o, err));
     TRY(open_tokenizer(e, o, err));
     TRY(phases_open(&e->p, &e->m, j, o->images ? o->images : 1, err));

@@ -225,8 +225,7 @@ static bool has_steps(const phases *p, const refine_job *j)
 bool phases_fits(const phases *p, const refine_job *j)
 {
     return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
-           j->steps == p->sampler.steps && cfg_branches(j) == p->branches &&
-           has_steps(p, j) &&
+           j->steps == p->sampler.steps && cfg_branches(j) == p->branches && has_steps(p, j) &&
            starts_from_noise(j) == p->from_noise && (j->rgb_in != NULL) == p->encodes &&
            (j->rgb_out != NULL) == p->decodes;
 }

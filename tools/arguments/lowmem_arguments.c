@@ -20,6 +20,9 @@ static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8",
 static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
 static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
 
+#define HANDOFF_MIN 0x1p-52
+#define HANDOFF_MAX 0x1.fffffffffffffp-1
+
 enum { SIDE_MIN = 64, SIDE_MAX = 16384, SIDE_UNIT = 8 };
 
 static bool append_input(void *arguments, const char *v)
@@ -75,6 +78,16 @@ static const option_row ROWS[] = {
         .group = "Input and output",
         .help = "the model, made by refine-pack",
         .man = "the model, made by\n.BR refine\\-pack (1).",
+    },
+    {
+        .name = "base",
+        .argument = "BASE.pack",
+        OPTION_TEXT_AT(lowmem_arguments, base),
+        .help = "a base model that makes the first part of an image from the prompt; PACK, a "
+                "refiner, finishes it",
+        .man = "a base model that makes the first part of an image from the prompt, up to\n"
+               ".BR \\-\\-handoff .\n.I PACK\nis a refiner and finishes it. One after the other "
+               "they keep the same ceilings.",
     },
     {
         .name = "input",
@@ -201,6 +214,15 @@ static const option_row ROWS[] = {
         .man = "stop at this share of the schedule and leave partly denoised latents, for\n"
                ".B \\-\\-output\\-latents\nand a refiner that goes on with\n"
                ".B \\-\\-denoising\\-start\nof the same value.",
+    },
+    {
+        .name = "handoff",
+        .argument = "F",
+        OPTION_REAL_AT(lowmem_arguments, handoff, HANDOFF_MIN, HANDOFF_MAX),
+        .takes = "a number above 0 and below 1",
+        .help = "where the refiner takes over from --base (0.8)",
+        .man = "the share of the schedule after which the refiner takes over from\n"
+               ".BR \\-\\-base .\nDefault 0.8.",
     },
     {
         .name = "guidance",
@@ -373,6 +395,8 @@ const options_program LOWMEM_OPTIONS = {
     .head = "usage: refine-lowmem -m PACK -i INPUT -o OUT.png -p PROMPT [-n NEGATIVE]\n"
             "                     [options]\n"
             "       refine-lowmem -m BASE.pack -o OUT.png -p PROMPT [options]\n"
+            "       refine-lowmem --base BASE.pack -m REFINER.pack -o OUT.png -p PROMPT\n"
+            "                     [options]\n"
             "       refine-lowmem -m PACK -i INPUT -i INPUT... -o DIRECTORY -p PROMPT\n"
             "                     [options]\n"
             "       refine-lowmem -m PACK -i INPUT -p PROMPT --compare REF.pack [options]\n"
@@ -393,6 +417,8 @@ const options_program LOWMEM_OPTIONS = {
             "                --vram 2G\n"
             "  refine-lowmem -m refiner.pack -i base.safetensors -o out.png \\\n"
             "                -p \"a castle at dawn\" --denoising-start 0.8 --steps 40\n"
+            "  refine-lowmem --base base.pack -m refiner.pack -o out.png -p \"a castle\" \\\n"
+            "                --size 1024x1024 --vram 2G\n"
             "  refine-lowmem -m refiner.pack -i holiday/ -o refined/ -p \"a photo\" --vram 4G\n"
             "  refine-lowmem -m refiner.pack -i photo.jpg --plan --vram 512M\n"
             "  refine-lowmem -m int8.pack -i photo.jpg -p \"a photo\" --compare fp16.pack\n",
@@ -405,6 +431,13 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
     const bool to_stdout = a->output && strcmp(a->output, "-") == 0;
     if (!a->o.pack_path)
         return options_report(p, "no model: give -m PACK");
+    if (a->base && (a->n_inputs > 0 || a->manifest))
+        return options_report(p, "--base begins from text alone: leave out -i INPUT");
+    if (a->base && (a->j.denoising_start > 0 || a->j.denoising_end > 0))
+        return options_report(p, "--base and -m divide the schedule by --handoff");
+    if (a->base && (a->reference || a->trace))
+        return options_report(p, "%s is for one model: leave out --base",
+                              a->reference ? "--compare" : "--trace");
     if (a->sized && (a->n_inputs > 0 || a->manifest))
         return options_report(p, "--size is of an image from text alone: leave out -i INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)

@@ -11,6 +11,8 @@ typedef struct lowmem_arguments {
     refine_job j;
     const char **inputs; /* owned; as many as -i was given */
     int n_inputs;
+    const char *base; /* NULL: one model */
+    double handoff;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     bool plan, json, quiet, seeded;
     bool sized; /* --size was given */

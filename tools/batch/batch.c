@@ -172,7 +172,7 @@ static void save_group(batch *b, const refine_report *r)
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
-        const refine_status st = output_save(m->item->output, &m->in.out, &m->j, r, &err);
+        const refine_status st = output_save(m->item->output, &m->in.out, &m->j, NULL, r, &err);
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
             continue;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 8, LEN = 64, TEXTS_MAX = 16 };
+enum { VALUES = 9, LEN = 64, TEXTS_MAX = 16 };
 
 typedef struct texts {
     char v[VALUES][LEN];
@@ -32,6 +32,11 @@ static void add_flow_texts(texts *x, const refine_job *j)
         add_image_text(x, "denoising_end", x->v[7]);
 }
 
+static void describe_model(char text[LEN], const refine_report *r)
+{
+    snprintf(text, LEN, "%s, source %016llx", r->precision, (unsigned long long)r->source_hash);
+}
+
 static void fill_image_texts(texts *x, const refine_job *j, const refine_report *r)
 {
     snprintf(x->v[0], LEN, "refine-lowmem %s", refine_version());
@@ -40,7 +45,7 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     snprintf(x->v[4], LEN, "%g", (double)j->guidance);
     snprintf(x->v[5], LEN, "%g, %g", (double)j->aesthetic_score,
              (double)j->negative_aesthetic_score);
-    snprintf(x->v[6], LEN, "%s, source %016llx", r->precision, (unsigned long long)r->source_hash);
+    describe_model(x->v[6], r);
     x->n = 0;
     add_image_text(x, "Software", x->v[0]);
     add_image_text(x, "prompt", j->prompt ? j->prompt : "");
@@ -60,10 +65,14 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
 }
 
 refine_status output_save(const char *path, const image *im, const refine_job *j,
-                          const refine_report *r, refine_error *err)
+                          const refine_report *base, const refine_report *r, refine_error *err)
 {
     texts x;
     fill_image_texts(&x, j, r);
+    if (base) {
+        describe_model(x.v[8], base);
+        add_image_text(&x, "base_model", x.v[8]);
+    }
     return image_save_png(path, im, x.t, x.n, err);
 }
 

@@ -98,6 +98,7 @@ static void job_from_recording(refine_options *o, refine_job *j, const recording
     j->steps = small_member(run, "steps", j->steps);
     j->strength = real_member(run, "strength", j->strength);
     j->denoising_start = real_member(run, "denoising_start", 0);
+    j->denoising_end = real_member(run, "denoising_end", 0);
     j->guidance = (float)real_member(run, "guidance", (double)j->guidance);
 }
 

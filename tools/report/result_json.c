@@ -38,13 +38,25 @@ static json_t *seed_value(uint64_t seed)
     return seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits);
 }
 
+/* What only some jobs have. */
+static json_t *add_rare_members(json_t *o, const refine_job *j)
+{
+    if (j->denoising_end > 0)
+        o = merge_json_objects(o, json_pack("{s:f}", "denoising_end", j->denoising_end));
+    if (j->prompt_2)
+        o = merge_json_objects(o, json_pack("{s:o}", "prompt_2", clean_json_text(j->prompt_2)));
+    if (j->negative_2)
+        o = merge_json_objects(o, json_pack("{s:o}", "negative_2", clean_json_text(j->negative_2)));
+    return o;
+}
+
 static json_t *run_object(const refine_report *r, const run_record *run, unsigned known)
 {
     const refine_job *j = run->job;
     const bool partly = j->denoising_start > 0;
     json_t *o = json_pack("{s:o}", "pack", clean_json_text(run->pack));
     o = report_fields_write(o, report_source, r, known);
-    return merge_json_objects(
+    o = merge_json_objects(
         o, json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "input",
                      clean_json_text(run->input), "prompt", clean_json_text(run->prompt),
                      "negative", clean_json_text(run->negative), "seed", seed_value(j->seed), "rng",
@@ -54,6 +66,7 @@ static json_t *run_object(const refine_report *r, const run_record *run, unsigne
                      shortest_decimal(j->guidance), "aesthetic_score",
                      shortest_decimal(j->aesthetic_score), "negative_aesthetic_score",
                      shortest_decimal(j->negative_aesthetic_score)));
+    return add_rare_members(o, j);
 }
 
 json_t *result_object(const refine_report *r, const run_record *run)

@@ -74,6 +74,14 @@ typedef enum refine_rng { REFINE_RNG_TORCH, REFINE_RNG_PHILOX } refine_rng;
 /* How "!" in a prompt is read: diffusers' SDXL tokenizer turns it into padding. */
 typedef enum refine_flavour { REFINE_TOKENS_DIFFUSERS, REFINE_TOKENS_OPENCLIP } refine_flavour;
 
+/* What the pack must hold.  A base makes images of text, and begins those that a refiner
+ * finishes. */
+typedef enum refine_model {
+    REFINE_MODEL_ANY,
+    REFINE_MODEL_BASE,
+    REFINE_MODEL_REFINER
+} refine_model;
+
 /* Rates of a machine, in bytes per second or floating-point operations per second (a multiply-add
  * counts as two).  0: unknown. */
 typedef struct refine_rates {
@@ -87,6 +95,7 @@ typedef struct refine_rates {
 typedef struct refine_options {
     size_t struct_bytes; /* set by REFINE_OPTIONS_INIT; lets the struct grow */
     const char *pack_path;
+    refine_model model;
     const char *merges; /* tokenizer text, "a b" per line; NULL: the pack's own */
     size_t merges_len;
     uint64_t vram_bytes;   /* ceiling on device memory; 0: what is free, less a margin */

@@ -1,0 +1,102 @@
+/* tests/tools/test_refine_lowmem_base.c -- images from text, and a base before the refiner. */
+#include "tests/support/lowmem_bench.h"
+#include "tests/support/tiny_pack.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FROM_TEXT "-p cat --size 96x64 --steps 5 --threads 1 --seed 7 "
+#define ENSEMBLE  "--base @base.pack -m @ " FROM_TEXT
+
+/* With base.pack beside the refiner's. */
+static lowmem_bench open_base_bench(void)
+{
+    lowmem_bench b = lowmem_bench_open();
+    char made[TEMP_NAME];
+    made_pack(made, sizeof made, "synthetic:tiny-base", "");
+    cr_assert_eq(rename(made, bench_path(&b, "base.pack")), 0);
+    return b;
+}
+
+Test(tools_refine_lowmem_base, makes_an_image_of_text_in_every_budget)
+{
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, "-m @base.pack -o @a.png " FROM_TEXT);
+    expect_lowmem_success(&b, "-m @base.pack -o @b.png --vram 6M --ram 32M " FROM_TEXT);
+    cr_expect(same_picture(&b, "a.png", "b.png"));
+    char *flow = png_text_of(bench_path(&b, "a.png"), "flow");
+    cr_expect_str_eq(flow, "text to image");
+    free(flow);
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_base, tells_no_negative_prompt_from_an_empty_one)
+{
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, "-m @base.pack -o @none.png " FROM_TEXT);
+    expect_lowmem_success(&b, "-m @base.pack -o @empty.png --negative= " FROM_TEXT);
+    expect_lowmem_success(&b, "-m @base.pack -o @second.png --prompt-2 dog " FROM_TEXT);
+    expect_lowmem_success(&b, "-m @base.pack -o @same.png --prompt-2 cat " FROM_TEXT);
+    cr_expect_not(same_picture(&b, "none.png", "empty.png"));
+    cr_expect_not(same_picture(&b, "none.png", "second.png"));
+    cr_expect(same_picture(&b, "none.png", "same.png"));
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_base, and_a_refiner_in_one_command_are_the_two_one_after_the_other)
+{
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, ENSEMBLE "-o @one.png --output-latents @one.npy");
+    expect_lowmem_success(&b,
+                          "-m @base.pack --denoising-end 0.8 --output-latents @z.npy " FROM_TEXT);
+    expect_lowmem_success(&b, "-m @ -i @z.npy -p cat --steps 5 --threads 1 --seed 7 "
+                              "--denoising-start 0.8 -o @two.png --output-latents @two.npy");
+    cr_expect(same_picture(&b, "one.png", "two.png"));
+    cr_expect(is_bench_file_equal(&b, "one.npy", "two.npy"));
+    char *base = png_text_of(bench_path(&b, "one.png"), "base_model");
+    cr_expect_not_null(base);
+    free(base);
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_base, reports_both_parts)
+{
+    lowmem_bench b = open_base_bench();
+    lowmem_outcome o = run_refine_lowmem(&b, ENSEMBLE "-o @one.png --json --quiet --handoff 0.6");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    json_t *whole = json_loads(o.out, 0, NULL), *base = json_object_get(whole, "base");
+    cr_expect_eq(json_integer_value(json_object_get(whole, "steps_run")), 2);
+    cr_expect_eq(json_integer_value(json_object_get(base, "steps_run")), 3);
+    cr_expect_eq(json_real_value(json_object_get(json_object_get(base, "run"), "denoising_end")),
+                 0.6);
+    json_decref(whole);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, ENSEMBLE "--plan");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect_not_null(strstr(o.out, "both, one after the other"), "%s", o.out);
+    outcome_free(&o);
+    cr_expect_eq(lowmem_bench_close(&b), 2, "a plan made a file");
+}
+
+Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work)
+{
+    static const refusal CASES[] = {
+        { 2, "--base @ -m @ -o @o.png " FROM_TEXT, "is a refiner, where a base is wanted" },
+        { 2, "--base @base.pack -m @base.pack -o @o.png " FROM_TEXT,
+          "is a base, where a refiner is wanted" },
+        { 2, ENSEMBLE "-o @o.png -i @in.png", "leave out -i INPUT" },
+        { 2, ENSEMBLE "-o @o.png --denoising-end 0.5", "--handoff" },
+        { 2, ENSEMBLE "-o @o.png --trace @t.json", "--trace is for one model" },
+        { 2, ENSEMBLE "-o @o.png --handoff 1", "above 0 and below 1" },
+        { 2, ENSEMBLE "-o @base.pack", "the base (--base)" },
+        { 3, ENSEMBLE "-o @o.png --vram 1M", "--vram" },
+    };
+    lowmem_bench b = open_base_bench();
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++)
+        expect_lowmem_refusal(&b, &CASES[i]);
+    cr_expect_eq(lowmem_bench_close(&b), 1, "a refused run made a file");
+}
