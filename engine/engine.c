@@ -265,6 +265,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     const double t0 = clock_seconds();
 
     *out = NULL;
+    mem_reset_peak();
     refine_engine *e = engine_alloc(err);
     if (!e)
         return REFINE_ENOMEM;

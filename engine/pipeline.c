@@ -54,7 +54,8 @@ static const char *prompt_of(const refine_job *j, bool negative, bool pooling)
     return first ? first : "";
 }
 
-/* As tokenizer and tokenizer_2 of diffusers: they differ in their padding, and in "!". */
+/* As tokenizer and tokenizer_2 of diffusers: they differ in their padding, and in "!".  *count: of
+ * the longest text so far. */
 static refine_status tokenize_prompt(pipeline_context *c, const refine_job *j, prompt_encoder *e,
                                      bool negative, int batch_index, int *count, refine_error *err)
 {
@@ -63,9 +64,10 @@ static refine_status tokenize_prompt(pipeline_context *c, const refine_job *j, p
     const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
                                       : pooling                            ? TOKENIZER_DIFFUSERS
                                                                            : TOKENIZER_PLAIN;
-    int ids[TEXT_TOKENS];
+    int ids[TEXT_TOKENS], n;
     TRY(tokenizer_encode(c->tok, text, strlen(text), flavour,
-                         pooling ? TOKENIZER_PAD : TOKENIZER_END, ids, count, err));
+                         pooling ? TOKENIZER_PAD : TOKENIZER_END, ids, &n, err));
+    *count = n > *count ? n : *count;
     return phases_set_prompt(c->p, e, batch_index, ids, err);
 }
 

@@ -289,12 +289,32 @@ static void split_schedule(lowmem_arguments *a, base_part *base, job_input *in)
     a->j.latents_out = a->output_latents ? in->l.v : NULL;
 }
 
-/* Both, before either takes an hour. */
+/* Whether the second refusal asks for more of what the first asks for. */
+static bool asks_for_more(const refine_error *first, const refine_error *second,
+                          const refine_memory *a, const refine_memory *b)
+{
+    const bool device = strstr(first->text, "--vram") != NULL;
+    if (device != (strstr(second->text, "--vram") != NULL))
+        return false;
+    return device ? b->smallest_device > a->smallest_device : b->smallest_host > a->smallest_host;
+}
+
+/* Both, before either takes an hour.  Of two budgets that would do, the larger does for both. */
 static refine_status plan_parts(const lowmem_arguments *a, base_part *base, refine_report *r,
                                 refine_error *err)
 {
-    TRY(refine_plan(&base->r, &base->a.o, &base->a.j, err));
-    return refine_plan(r, &a->o, &a->j, err);
+    refine_error second = { 0 };
+    const refine_status st = refine_plan(&base->r, &base->a.o, &base->a.j, err);
+    if (st != REFINE_OK && st != REFINE_EBUDGET)
+        return st;
+    const refine_status of_second = refine_plan(r, &a->o, &a->j, &second);
+    if (st == REFINE_EBUDGET && of_second == REFINE_EBUDGET &&
+        !asks_for_more(err, &second, &base->r.memory, &r->memory))
+        return st;
+    if (of_second == REFINE_OK)
+        return st;
+    *err = second;
+    return of_second;
 }
 
 static json_t *run_object_of(const base_part *base)

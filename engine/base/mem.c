@@ -144,6 +144,8 @@ void mem_unmap(void *p, size_t bytes)
     munmap(p, bytes);
 }
 
+void mem_reset_peak(void) { atomic_store(&peak_bytes, atomic_load(&now_bytes)); }
+
 mem_usage mem_used(void)
 {
     return (mem_usage){ atomic_load(&now_bytes), atomic_load(&peak_bytes), atomic_load(&n_calls) };

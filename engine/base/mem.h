@@ -41,6 +41,9 @@ typedef struct mem_usage {
 
 mem_usage mem_used(void);
 
+/* The peak begins anew, from what is in use now. */
+void mem_reset_peak(void);
+
 /* Tests: let the next `n` allocations succeed, then fail one (once) or all
  * (forever).  n < 0 switches the fault off.  Says whether a fault set before, to fail one, was
  * still to come. */

@@ -137,6 +137,24 @@ static void fill_sinusoids(phases *p)
                            p->sampler.timestep[p->first + s], base);
 }
 
+static refine_status fail_without_steps(const refine_job *j, refine_error *err)
+{
+    const double end = j->denoising_end > 0 ? j->denoising_end : 1;
+    if (j->denoising_start > 0 || starts_from_noise(j))
+        return refine_fail(err, REFINE_EINVAL,
+                           "none of %d steps lies between %g and %g of the schedule; take more "
+                           "steps, or another share",
+                           j->steps, j->denoising_start, end);
+    if (j->denoising_end > 0)
+        return refine_fail(err, REFINE_EINVAL,
+                           "strength %g of %d steps begins after %g of the schedule; raise one of "
+                           "them",
+                           j->strength, j->steps, end);
+    return refine_fail(err, REFINE_EINVAL,
+                       "strength %g of %d steps runs no step at all; raise one of them",
+                       j->strength, j->steps);
+}
+
 refine_status phases_open(phases **out, const model *m, const refine_job *j, int images,
                           refine_error *err)
 {
@@ -176,9 +194,7 @@ refine_status phases_open(phases **out, const model *m, const refine_job *j, int
     }
     set_schedule(p, j);
     if (p->steps < 1) {
-        st = refine_fail(err, REFINE_EINVAL,
-                         "strength %g of %d steps runs no step at all; raise one of them",
-                         j->strength, j->steps);
+        st = fail_without_steps(j, err);
         goto fail;
     }
     set_encoders(p, m);

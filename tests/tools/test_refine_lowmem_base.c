@@ -100,3 +100,52 @@ Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work
         expect_lowmem_refusal(&b, &CASES[i]);
     cr_expect_eq(lowmem_bench_close(&b), 1, "a refused run made a file");
 }
+
+/* What it says of an image that is there, made with `made` and asked for with `asked`. */
+static bool is_taken_for_done(const lowmem_bench *b, const char *made, const char *asked)
+{
+    static const char JOBS[] = "-m @base.pack -i @in.png -i @in2.png -o @dir -p cat --seed 7 "
+                               "--steps 5 --strength 0.4 --threads 1 ";
+    char words[512];
+    (void)snprintf(words, sizeof words, "%s%s", JOBS, made);
+    lowmem_outcome o = run_refine_lowmem(b, words);
+    cr_assert_eq(o.code, 0, "%s: %s", words, o.err);
+    outcome_free(&o);
+    (void)snprintf(words, sizeof words, "%s%s", JOBS, asked);
+    o = run_refine_lowmem(b, words);
+    cr_assert_eq(o.code, 0, "%s: %s", words, o.err);
+    const bool done = strstr(o.err, "2 there already") != NULL;
+    outcome_free(&o);
+    (void)unlink(bench_path(b, "dir/in.png"));
+    (void)unlink(bench_path(b, "dir/in2.png"));
+    return done;
+}
+
+Test(tools_refine_lowmem_base, takes_no_image_for_another_that_is_there_already)
+{
+    static const char *const OTHERS[] = { "--negative=", "--prompt-2 dog", "--denoising-end 0.9",
+                                          "-n bad --negative-2 ugly" };
+    lowmem_bench b = open_base_bench();
+    cr_assert_eq(link(bench_path(&b, "in.png"), bench_path(&b, "in2.png")), 0);
+    cr_expect(is_taken_for_done(&b, "--quiet", ""));
+    for (size_t i = 0; i < sizeof OTHERS / sizeof OTHERS[0]; i++) {
+        cr_expect(is_taken_for_done(&b, OTHERS[i], OTHERS[i]), "%s", OTHERS[i]);
+        cr_expect_not(is_taken_for_done(&b, OTHERS[i], ""), "made with %s", OTHERS[i]);
+        cr_expect_not(is_taken_for_done(&b, "--quiet", OTHERS[i]), "asked for %s", OTHERS[i]);
+    }
+    (void)rmdir(bench_path(&b, "dir"));
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_base, warns_of_whichever_prompt_was_cut)
+{
+    lowmem_bench b = open_base_bench();
+    char words[2048] = "-m @base.pack -o @o.png --size 64x64 --steps 2 --prompt-2 hi -p cat";
+    for (int i = 0; i < 90; i++)
+        strcat(words, ",cat");
+    lowmem_outcome o = run_refine_lowmem(&b, words);
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect_not_null(strstr(o.err, "was cut"), "%s", o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}

@@ -19,6 +19,12 @@ static void add_image_text(texts *x, const char *key, const char *value)
     x->t[x->n++] = (image_text){ key, value };
 }
 
+/* What few images have: the others must not, to be taken for the same. */
+static void add_rare_text(texts *x, const char *key, const char *value)
+{
+    add_image_text(x, key, value ? value : IMAGE_TEXT_ABSENT);
+}
+
 /* What part of the schedule was run, on what. */
 static void add_flow_texts(texts *x, const refine_job *j)
 {
@@ -28,8 +34,7 @@ static void add_flow_texts(texts *x, const refine_job *j)
     else
         add_image_text(x, j->denoising_start > 0 ? "denoising_start" : "strength", x->v[3]);
     snprintf(x->v[7], LEN, "%g", j->denoising_end);
-    if (j->denoising_end > 0)
-        add_image_text(x, "denoising_end", x->v[7]);
+    add_rare_text(x, "denoising_end", j->denoising_end > 0 ? x->v[7] : NULL);
 }
 
 static void describe_model(char text[LEN], const refine_report *r)
@@ -50,10 +55,9 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_image_text(x, "Software", x->v[0]);
     add_image_text(x, "prompt", j->prompt ? j->prompt : "");
     add_image_text(x, "negative_prompt", j->negative ? j->negative : "");
-    if (j->prompt_2)
-        add_image_text(x, "prompt_2", j->prompt_2);
-    if (j->negative_2)
-        add_image_text(x, "negative_prompt_2", j->negative_2);
+    add_rare_text(x, "negative_prompt_empty", j->negative && !*j->negative ? "yes" : NULL);
+    add_rare_text(x, "prompt_2", j->prompt_2);
+    add_rare_text(x, "negative_prompt_2", j->negative_2);
     add_image_text(x, "seed", x->v[1]);
     add_image_text(x, "steps", x->v[2]);
     add_flow_texts(x, j);
@@ -64,11 +68,21 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_image_text(x, "model", x->v[6]);
 }
 
+static void drop_absent_texts(texts *x)
+{
+    int n = 0;
+    for (int i = 0; i < x->n; i++)
+        if (x->t[i].value != IMAGE_TEXT_ABSENT)
+            x->t[n++] = x->t[i];
+    x->n = n;
+}
+
 refine_status output_save(const char *path, const image *im, const refine_job *j,
                           const refine_report *base, const refine_report *r, refine_error *err)
 {
     texts x;
     fill_image_texts(&x, j, r);
+    drop_absent_texts(&x);
     if (base) {
         describe_model(x.v[8], base);
         add_image_text(&x, "base_model", x.v[8]);
@@ -80,6 +94,7 @@ bool output_is_done(const char *path, const refine_job *j, const refine_report *
 {
     texts x;
     fill_image_texts(&x, j, r);
+    add_rare_text(&x, "base_model", NULL);
     for (int i = 0; i < x.n && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;

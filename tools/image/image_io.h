@@ -28,6 +28,9 @@ typedef struct image_text {
     const char *key, *value;
 } image_text;
 
+/* A value that no text has: the key must not be there. */
+extern const char IMAGE_TEXT_ABSENT[];
+
 /* Whether the file is a PNG that carries all these texts before its pixels; a value of NULL stands
  * for any. */
 bool image_png_has(const char *path, const image_text *text, int n_text);

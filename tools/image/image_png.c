@@ -187,12 +187,16 @@ static void read_from_file(png_structp png, png_bytep out, size_t n)
         png_error(png, "the file ends");
 }
 
-static bool has_text(const png_text *have, int n_have, const image_text *want)
+const char IMAGE_TEXT_ABSENT[] = "";
+
+static bool has_text(const png_text *have, int n, const image_text *want)
 {
-    for (int i = 0; i < n_have; i++)
+    const bool absent = want->value == IMAGE_TEXT_ABSENT;
+    for (int i = 0; i < n; i++)
         if (strcmp(have[i].key, want->key) == 0)
-            return !want->value || (have[i].text && strcmp(have[i].text, want->value) == 0);
-    return false;
+            return !absent &&
+                   (!want->value || (have[i].text && strcmp(have[i].text, want->value) == 0));
+    return absent;
 }
 
 static bool has_texts(png_in *p, const image_text *text, int n_text)
