@@ -40,16 +40,18 @@ Test(offload_pace, a_line_that_was_idle_owes_nothing)
     cr_expect_geq(p.free_at, then + BYTES / RATE);
 }
 
-/* Time is that of the line, not of the sleeper: what it slept too long it sleeps less later. */
+/* Time is that of the line, not of the sleeper: what it slept too long it sleeps less later.  Where
+ * the machine is so busy that the line was idle meanwhile, that time is lost. */
 Test(offload_pace, waking_up_late_is_made_up_for)
 {
     pace p = { .rate = RATE };
+    int made_up = 0;
     pace_send(&p, BYTES);
-    const double first = p.free_at;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 20; i++) {
+        const double next = p.free_at + BYTES / RATE;
         pace_send(&p, BYTES);
-        if (p.free_at > first + (i + 1.5) * BYTES / RATE)
-            cr_skip_test("the machine is too busy: the line was idle");
+        cr_assert_geq(p.free_at, next - 1e-9);
+        made_up += p.free_at <= next + 1e-9;
     }
-    cr_expect_float_eq(p.free_at, first + 4 * BYTES / RATE, 1e-9);
+    cr_expect_gt(made_up, 0);
 }
