@@ -289,14 +289,12 @@ static void split_schedule(lowmem_arguments *a, base_part *base, job_input *in)
     a->j.latents_out = a->output_latents ? in->l.v : NULL;
 }
 
-/* Whether the second refusal asks for more of what the first asks for. */
-static bool asks_for_more(const refine_error *first, const refine_error *second,
-                          const refine_memory *a, const refine_memory *b)
+/* Whether a second refused plan needs more than the first of what the first has too little of. */
+static bool needs_more(const refine_memory *first, const refine_memory *second)
 {
-    const bool device = strstr(first->text, "--vram") != NULL;
-    if (device != (strstr(second->text, "--vram") != NULL))
-        return false;
-    return device ? b->smallest_device > a->smallest_device : b->smallest_host > a->smallest_host;
+    return first->smallest_device > first->device_limit
+               ? second->smallest_device > first->smallest_device
+               : second->smallest_host > first->smallest_host;
 }
 
 /* Both, before either takes an hour.  Of two budgets that would do, the larger does for both. */
@@ -309,7 +307,7 @@ static refine_status plan_parts(const lowmem_arguments *a, base_part *base, refi
         return st;
     const refine_status of_second = refine_plan(r, &a->o, &a->j, &second);
     if (st == REFINE_EBUDGET && of_second == REFINE_EBUDGET &&
-        !asks_for_more(err, &second, &base->r.memory, &r->memory))
+        !needs_more(&base->r.memory, &r->memory))
         return st;
     if (of_second == REFINE_OK)
         return st;

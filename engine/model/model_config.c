@@ -8,6 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What several models have alike. */
+#define SDXL_SCHEDULE                                                                              \
+    {                                                                                              \
+        .beta_start = 0.00085f, .beta_end = 0.012f, .train_steps = 1000, .steps_offset = 1         \
+    }
+#define BIGG                                                                                       \
+    {                                                                                              \
+        .vocab = 49408, .context = 77, .width = 1280, .layers = 32, .heads = 20, .mlp = 5120,      \
+        .projection = 1280                                                                         \
+    }
+#define TINY_TEXT                                                                                  \
+    {                                                                                              \
+        .vocab = 49408, .context = 77, .width = 64, .layers = 3, .heads = 2, .mlp = 128,           \
+        .projection = 64                                                                           \
+    }
+#define TINY_VAE                                                                                   \
+    {                                                                                              \
+        .levels = 4, .channels = { 32, 32, 64, 64 }, .resnets = 1, .latent_channels = 4,           \
+        .groups = 32, .scaling_factor = 0.13025f                                                   \
+    }
 #define SDXL_VAE                                                                                   \
     {                                                                                              \
         .levels = 4, .channels = { 128, 256, 512, 512 }, .resnets = 2, .latent_channels = 4,       \
@@ -28,18 +48,9 @@ const model_config MODEL_REFINER = {
               .id_embed_dim = 256,
               .groups = 32,
               .in_channels = 4 },
-    .text = { .vocab = 49408,
-              .context = 77,
-              .width = 1280,
-              .layers = 32,
-              .heads = 20,
-              .mlp = 5120,
-              .projection = 1280 },
+    .text = BIGG,
     .vae = SDXL_VAE,
-    .schedule = { .beta_start = 0.00085f,
-                  .beta_end = 0.012f,
-                  .train_steps = 1000,
-                  .steps_offset = 1 },
+    .schedule = SDXL_SCHEDULE,
 };
 
 const model_config MODEL_TINY = {
@@ -56,23 +67,9 @@ const model_config MODEL_TINY = {
               .id_embed_dim = 32,
               .groups = 32,
               .in_channels = 4 },
-    .text = { .vocab = 49408,
-              .context = 77,
-              .width = 64,
-              .layers = 3,
-              .heads = 2,
-              .mlp = 128,
-              .projection = 64 },
-    .vae = { .levels = 4,
-             .channels = { 32, 32, 64, 64 },
-             .resnets = 1,
-             .latent_channels = 4,
-             .groups = 32,
-             .scaling_factor = 0.13025f },
-    .schedule = { .beta_start = 0.00085f,
-                  .beta_end = 0.012f,
-                  .train_steps = 1000,
-                  .steps_offset = 1 },
+    .text = TINY_TEXT,
+    .vae = TINY_VAE,
+    .schedule = SDXL_SCHEDULE,
 };
 
 const model_config MODEL_BASE = {
@@ -89,13 +86,7 @@ const model_config MODEL_BASE = {
               .id_embed_dim = 256,
               .groups = 32,
               .in_channels = 4 },
-    .text = { .vocab = 49408,
-              .context = 77,
-              .width = 1280,
-              .layers = 32,
-              .heads = 20,
-              .mlp = 5120,
-              .projection = 1280 },
+    .text = BIGG,
     .text_l = { .vocab = 49408,
                 .context = 77,
                 .width = 768,
@@ -105,10 +96,7 @@ const model_config MODEL_BASE = {
                 .quick_gelu = 1 },
     .prompt = { .zero_negative = 1 },
     .vae = SDXL_VAE,
-    .schedule = { .beta_start = 0.00085f,
-                  .beta_end = 0.012f,
-                  .train_steps = 1000,
-                  .steps_offset = 1 },
+    .schedule = SDXL_SCHEDULE,
 };
 
 const model_config MODEL_TINY_BASE = {
@@ -125,13 +113,7 @@ const model_config MODEL_TINY_BASE = {
               .id_embed_dim = 32,
               .groups = 32,
               .in_channels = 4 },
-    .text = { .vocab = 49408,
-              .context = 77,
-              .width = 64,
-              .layers = 3,
-              .heads = 2,
-              .mlp = 128,
-              .projection = 64 },
+    .text = TINY_TEXT,
     .text_l = { .vocab = 49408,
                 .context = 77,
                 .width = 64,
@@ -140,16 +122,8 @@ const model_config MODEL_TINY_BASE = {
                 .mlp = 128,
                 .quick_gelu = 1 },
     .prompt = { .zero_negative = 1 },
-    .vae = { .levels = 4,
-             .channels = { 32, 32, 64, 64 },
-             .resnets = 1,
-             .latent_channels = 4,
-             .groups = 32,
-             .scaling_factor = 0.13025f },
-    .schedule = { .beta_start = 0.00085f,
-                  .beta_end = 0.012f,
-                  .train_steps = 1000,
-                  .steps_offset = 1 },
+    .vae = TINY_VAE,
+    .schedule = SDXL_SCHEDULE,
 };
 
 /* Every scalar of the configuration: its place in the JSON, in the struct, and its bounds.  One

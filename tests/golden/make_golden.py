@@ -360,10 +360,10 @@ def call(pipe, job, prompts, **kw):
                 negative_aesthetic_score=SCORES[1], output_type="pt", **prompts, **kw).images
 
 
-def put_picture(gold, flow, image):
+def put_picture(gold, flow, image, whole=True):
     """As VaeImageProcessor makes it: round(255 * picture), halves to even."""
     gold.put(f"{flow}.image", image)
-    gold.put(f"{flow}.image_u8", (255 * image).round(), whole=True)
+    gold.put(f"{flow}.image_u8", (255 * image).round(), whole=whole)
 
 
 def img2img(gold, pipe, job, prompts):
@@ -470,7 +470,7 @@ def ensemble(gold, c, parts, job, prompts):
         image = call(refiner, job, own_prompts, image=latents, num_inference_steps=steps,
                      denoising_start=handoff,
                      generator=torch.Generator("cpu").manual_seed(job["seed"]))
-    put_picture(gold, "ensemble", image)
+    put_picture(gold, "ensemble", image, whole=False)
 
 
 def base_img2img(gold, c, parts, job, prompts):
@@ -481,7 +481,7 @@ def base_img2img(gold, c, parts, job, prompts):
         image = pipe(**prompts, image=as_tensor(rgb), strength=job["strength"], output_type="pt",
                      **base_job(gold, "img2img", job, 2 * job["steps"], job["guidance"],
                                 strength=job["strength"])).images
-    put_picture(gold, "img2img", image)
+    put_picture(gold, "img2img", image, whole=False)
 
 
 def make_base_gold(name):
@@ -502,7 +502,7 @@ def make_base_gold(name):
             pipe = make_base(c, StableDiffusionXLPipeline, scheduler, **parts)
             image = text_to_image(gold, flow, pipe, job, prompts, steps, guidance,
                                   tapped=flow == "txt2img")
-            put_picture(gold, flow, image)
+            put_picture(gold, flow, image, whole=False)
         base_img2img(gold, c, parts, job, prompts)
         ensemble(gold, c, parts, job, prompts)
     path = HERE / f"{name}.gold"

@@ -63,6 +63,34 @@ Test(tools_refine_lowmem_base, and_a_refiner_in_one_command_are_the_two_one_afte
     (void)lowmem_bench_close(&b);
 }
 
+/* Whether the heap's peak was this part's own, and within what was planned. */
+static bool is_host_kept(const json_t *part)
+{
+    const json_t *m = json_object_get(part, "memory");
+    const json_int_t peak = json_integer_value(json_object_get(m, "host_peak"));
+    return peak > 0 && peak <= json_integer_value(json_object_get(m, "host_planned"));
+}
+
+/* The budget that a refusal names does for both parts. */
+Test(tools_refine_lowmem_base, names_a_budget_that_both_parts_can_keep)
+{
+    static const char *const CEILINGS[] = { "--vram", "--ram" };
+    lowmem_bench b = open_base_bench();
+    char words[512];
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(words, sizeof words, ENSEMBLE "--plan --threads 1 %s 1M", CEILINGS[i]);
+        lowmem_outcome o = run_refine_lowmem(&b, words);
+        cr_assert_eq(o.code, 3, "%s", o.err);
+        const char *named = strstr(o.err, CEILINGS[i]);
+        cr_assert_not_null(named, "%s", o.err);
+        (void)snprintf(words, sizeof words, ENSEMBLE "--plan --threads 1 %.*s",
+                       (int)strcspn(named, "M") + 1, named);
+        outcome_free(&o);
+        expect_lowmem_success(&b, words);
+    }
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, reports_both_parts)
 {
     lowmem_bench b = open_base_bench();
@@ -70,6 +98,7 @@ Test(tools_refine_lowmem_base, reports_both_parts)
     cr_assert_eq(o.code, 0, "%s", o.err);
     json_t *whole = json_loads(o.out, 0, NULL), *base = json_object_get(whole, "base");
     cr_expect_eq(json_integer_value(json_object_get(whole, "steps_run")), 2);
+    cr_expect(is_host_kept(whole) && is_host_kept(base));
     cr_expect_eq(json_integer_value(json_object_get(base, "steps_run")), 3);
     cr_expect_eq(json_real_value(json_object_get(json_object_get(base, "run"), "denoising_end")),
                  0.6);
