@@ -134,7 +134,7 @@ Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work
           "is a base, where a refiner is wanted" },
         { 2, ENSEMBLE "-o @o.png -i @in.png", "leave out -i INPUT" },
         { 2, ENSEMBLE "-o @o.png --denoising-end 0.5", "--handoff" },
-        { 2, ENSEMBLE "-o @o.png --trace @t.json", "--trace is for one model" },
+        { 2, ENSEMBLE "-o @o.png --trace @t.json", "is for one model: leave out --base" },
         { 2, ENSEMBLE "-o @o.png --handoff 1", "above 0 and below 1" },
         { 2, ENSEMBLE "-o @base.pack", "the base (--base)" },
         { 3, ENSEMBLE "-o @o.png --vram 1M", "--vram" },

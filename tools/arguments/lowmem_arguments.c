@@ -437,7 +437,7 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
         return options_report(p, "--base and -m divide the schedule by --handoff");
     if (a->base && (a->reference || a->trace))
         return options_report(p, "%s is for one model: leave out --base",
-                              a->reference ? "--compare" : "--trace");
+                              a->reference ? "--compare" : "--trace (refine-memprof gives it)");
     if (a->sized && (a->n_inputs > 0 || a->manifest))
         return options_report(p, "--size is of an image from text alone: leave out -i INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
