@@ -15,8 +15,8 @@ enum { PARTS = 4 };
 static void find_parts(const arena_layout *a, arena_part out[PARTS])
 {
     out[0] = (arena_part){ "the vectors", a->vectors };
-    out[1] = (arena_part){ "the workspace", arena_workspace_at(a) + a->workspace };
-    out[2] = (arena_part){ "the ring", arena_ring_at(a) + a->ring };
+    out[1] = (arena_part){ "the ring", arena_ring_at(a) + a->ring };
+    out[2] = (arena_part){ "the workspace", arena_workspace_at(a) + a->workspace };
     out[3] = (arena_part){ "the region", arena_region_at(a) + a->region };
 }
 

@@ -32,31 +32,22 @@ static refine_status check_precision(bool cuda, refine_precision p, refine_error
     return REFINE_OK;
 }
 
-static dev *open_kind(const model *m, bool cuda, const refine_options *o, dev_options *want,
-                      refine_error *err)
+static dev *open_kind(bool cuda, const refine_options *o, dev_options *want, refine_error *err)
 {
     want->compute = compute_type(cuda, o->device, o->precision);
     if (check_precision(cuda, o->precision, err) != REFINE_OK)
         return NULL;
-    if (want->int8_math && !model_quantised(m)) {
-        refine_fail(err, REFINE_EINVAL,
-                    "%s holds 16-bit weights: precision int8 needs a pack made with "
-                    "refine-pack --weights int8",
-                    o->pack_path);
-        return NULL;
-    }
     if (cuda)
         return dev_open_cuda(want, o->device_index, err);
     return o->device == REFINE_DEVICE_REF ? dev_open_ref(want, err) : dev_open_cpu(want, err);
 }
 
-static dev *open_best(device_choice *c, const model *m, const refine_options *o, dev_options *want,
+static dev *open_best(device_choice *c, const refine_options *o, dev_options *want,
                       refine_error *err)
 {
     refine_error why = { 0 };
-    dev *d = check_precision(true, o->precision, NULL) == REFINE_OK
-                 ? open_kind(m, true, o, want, &why)
-                 : NULL;
+    dev *d = check_precision(true, o->precision, NULL) == REFINE_OK ? open_kind(true, o, want, &why)
+                                                                    : NULL;
     if (d)
         return d;
     if (o->precision == REFINE_FP16) {
@@ -65,11 +56,10 @@ static dev *open_best(device_choice *c, const model *m, const refine_options *o,
     }
     if (why.text[0])
         (void)snprintf(c->note, sizeof c->note, "on the CPU: %.180s", why.text);
-    return open_kind(m, false, o, want, err);
+    return open_kind(false, o, want, err);
 }
 
-refine_status device_choose(device_choice *out, const model *m, const refine_options *o,
-                            refine_error *err)
+refine_status device_choose(device_choice *out, const refine_options *o, refine_error *err)
 {
     refine_error mine = { 0 };
     dev_options want = { .int8_math = o->precision == REFINE_INT8, .threads = o->threads };
@@ -78,8 +68,8 @@ refine_status device_choose(device_choice *out, const model *m, const refine_opt
         err = &mine;
     out->note[0] = '\0';
     out->d = o->device == REFINE_DEVICE_AUTO
-                 ? open_best(out, m, o, &want, err)
-                 : open_kind(m, o->device == REFINE_DEVICE_CUDA, o, &want, err);
+                 ? open_best(out, o, &want, err)
+                 : open_kind(o->device == REFINE_DEVICE_CUDA, o, &want, err);
     if (!out->d)
         return err->status != REFINE_OK ? err->status : REFINE_EDEVICE;
     out->compute = want.compute;

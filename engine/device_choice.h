@@ -2,7 +2,6 @@
 #ifndef REFINE_DEVICE_CHOICE_H
 #define REFINE_DEVICE_CHOICE_H
 
-#include "engine/model/model.h"
 #include "kernels/device.h"
 #include <refine/refine.h>
 
@@ -15,7 +14,6 @@ typedef struct device_choice {
 
 /* `auto` takes the first GPU, unless a precision is asked for that only the CPU has; where there
  * is none that can be used it takes the CPU, and notes why. */
-refine_status device_choose(device_choice *out, const model *m, const refine_options *o,
-                            refine_error *err);
+refine_status device_choose(device_choice *out, const refine_options *o, refine_error *err);
 
 #endif

@@ -1,8 +1,12 @@
 /* engine/engine.c -- the public API: plan, open, run, close.
  *
- * The composition root.  What refine_open takes, in order: the pack's index, the device, host
- * buffers (pipeline), the plan, the arena, the stream with its staging.  Closing goes backwards.
- * refine_run allocates nothing.
+ * The composition root.  What refine_open takes, in order: of each model the pack's index, the
+ * device, host buffers (phases), the plans, the arena, the stream with its staging.  Closing goes
+ * backwards.  refine_run allocates nothing.
+ *
+ * A run goes through its parts (engine/engine_state.h) one after the other.  They share what is
+ * named there; a part hands its latents over by host memory, and what it leaves in the arena is
+ * gone.
  */
 #include "engine/engine_state.h"
 
@@ -14,9 +18,10 @@
 #include "engine/pipeline.h"
 #include "refine_version.h"
 
+#include <math.h>
 #include <string.h>
 
-enum { PASSES_MAX = 5 };
+enum { PASSES_MAX = 5 }; /* of a part */
 
 const char *refine_version(void) { return REFINE_VERSION; }
 
@@ -24,20 +29,151 @@ const char *refine_version(void) { return REFINE_VERSION; }
 _Static_assert(SAME_READER(AUTO) && SAME_READER(URING) && SAME_READER(PREAD),
                "what the API calls a reader is what offload/reader.h calls one");
 
+/* ---- parts ---- */
+
+static bool has_base(const refine_engine *e) { return e->n_parts > 1; }
+
+static bool is_base(const model *m) { return model_config_ids(&m->l.config) == MICRO_IDS_MAX; }
+
+static refine_status check_model(const engine_part *p, const refine_options *o, bool before,
+                                 refine_error *err)
+{
+    if (before && !is_base(&p->m))
+        return refine_fail(err, REFINE_EINVAL, "%s: is a refiner, where a base is wanted", p->path);
+    if (o->base_path && !before && is_base(&p->m))
+        return refine_fail(err, REFINE_EINVAL, "%s: is a base, where a refiner is wanted", p->path);
+    if (o->precision == REFINE_INT8 && !model_quantised(&p->m))
+        return refine_fail(err, REFINE_EINVAL,
+                           "%s holds 16-bit weights: precision int8 needs a pack made with "
+                           "refine-pack --weights int8",
+                           p->path);
+    return REFINE_OK;
+}
+
+/* Latents are handed over as they are. */
+static refine_status check_latent_space(const refine_engine *e, refine_error *err)
+{
+    const engine_part *base = &e->part[0], *refiner = &e->part[e->n_parts - 1];
+    const float a = base->m.l.config.vae.scaling_factor, b = refiner->m.l.config.vae.scaling_factor;
+    return a == b ? REFINE_OK
+                  : refine_fail(err, REFINE_EINVAL,
+                                "%s scales latents by %g and %s by %g: they do not belong together",
+                                base->path, (double)a, refiner->path, (double)b);
+}
+
+static refine_status open_models(refine_engine *e, const refine_options *o, refine_error *err)
+{
+    const char *const paths[] = { o->base_path, o->pack_path };
+    for (int i = 0; i < 2; i++) {
+        if (!paths[i])
+            continue;
+        engine_part *p = &e->part[e->n_parts++];
+        p->path = paths[i];
+        TRY(model_open(&p->m, p->path, err));
+        TRY(check_model(p, o, i == 0, err));
+    }
+    return check_latent_space(e, err);
+}
+
+/* The job as a part sees it.  between: what lies there is handed over, or as good as that. */
+static refine_job job_of_part(const refine_engine *e, int k, const refine_job *j, float *between)
+{
+    refine_job own = *j;
+    if (!has_base(e))
+        return own;
+    if (k == 0) {
+        own.denoising_end = j->handoff;
+        own.rgb_out = j->via_pixels ? j->rgb_out : NULL;
+        own.latents_out = j->via_pixels ? NULL : between;
+    } else {
+        own.denoising_start = j->handoff;
+        own.rgb_in = j->via_pixels ? j->rgb_out : NULL;
+        own.latents_in = j->via_pixels ? NULL : between;
+    }
+    return own;
+}
+
+static refine_status check_handoff(const refine_job *j, refine_error *err)
+{
+    const bool partly = j->denoising_start > 0 || j->denoising_end > 0;
+    const char *bad = NULL;
+    if (!(j->handoff >= 0 && j->handoff < 1))
+        bad = "the handoff must be between 0 and 1";
+    else if (partly)
+        bad = "a base and a refiner divide the schedule by the handoff alone";
+    else if (j->handoff == 0 && (j->rgb_in || j->latents_in))
+        bad = "two stages begin with text: leave out the input, or hand over before the end";
+    else if (j->via_pixels && j->handoff > 0)
+        bad = "latents that are partly denoised cannot be handed over as pixels";
+    else if (j->via_pixels && !j->rgb_out)
+        bad = "to be handed over as pixels, pixels must be wanted";
+    return bad ? refine_fail(err, REFINE_EINVAL, "%s", bad) : REFINE_OK;
+}
+
+static refine_status open_phases(refine_engine *e, const refine_options *o, const refine_job *j,
+                                 refine_error *err)
+{
+    static float marker; /* only that there are latents matters here */
+    const int images = o->images ? o->images : 1;
+    if (has_base(e))
+        TRY(check_handoff(j, err));
+    for (int k = 0; k < e->n_parts; k++) {
+        engine_part *p = &e->part[k];
+        const refine_job own = job_of_part(e, k, j, &marker);
+        TRY(phases_open(&p->p, &p->m, &own, images, err));
+        p->p->act = e->r.act;
+        p->jobs = mem_calloc((size_t)images, sizeof *p->jobs);
+        p->step_seconds = mem_calloc(2 * (size_t)p->p->steps, sizeof *p->step_seconds);
+        if (!p->jobs || !p->step_seconds)
+            return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    }
+    return REFINE_OK;
+}
+
+static refine_status make_plans(refine_engine *e, const refine_options *o, const refine_job *j,
+                                refine_error *err)
+{
+    const phases *of[PACKS_MAX];
+    plan plans[PACKS_MAX];
+    size_t chunks = 1;
+
+    for (int k = 0; k < e->n_parts; k++) {
+        of[k] = e->part[k].p;
+        chunks += (size_t)n_pack_chunks(e->part[k].m.p);
+    }
+    e->is_resident = mem_calloc(chunks, sizeof *e->is_resident);
+    e->is_cached = mem_calloc(chunks, sizeof *e->is_cached);
+    if (!e->is_resident || !e->is_cached)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    const refine_status st = plan_make(plans, of, e->n_parts, e->d, o, j, err);
+    for (int k = 0; k < e->n_parts; k++) {
+        engine_part *p = &e->part[k];
+        p->plan = plans[k];
+        p->p->per_pass = p->plan.unet.per_pass;
+        e->arena_bytes = num_max(e->arena_bytes, p->plan.arena.bytes);
+        if (st == REFINE_OK)
+            forecast_open(&p->forecast, &p->plan, &p->m, p->p, o);
+    }
+    return st;
+}
+
 /* ---- opening ---- */
 
 static refine_status open_device(refine_engine *e, const refine_options *o, refine_error *err)
 {
-    TRY(device_choose(&e->device, &e->m, o, err));
+    TRY(device_choose(&e->device, o, err));
     e->d = e->device.d;
     phases_precision(&e->r, e->d, e->device.compute);
     return REFINE_OK;
 }
 
+/* All packs have the one vocabulary there is of CLIP. */
 static refine_status open_tokenizer(refine_engine *e, const refine_options *o, refine_error *err)
 {
     size_t len = o->merges_len;
-    const char *merges = o->merges ? o->merges : pack_merges(e->m.p, &len);
+    const char *merges = o->merges;
+    for (int k = 0; k < e->n_parts && !merges; k++)
+        merges = pack_merges(e->part[k].m.p, &len);
     if (!merges)
         return refine_fail(err, REFINE_EINVAL,
                            "%s holds no tokenizer: give --tokenizer, or pack again with it",
@@ -60,18 +196,6 @@ static refine_status check_options(const refine_options *o, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status check_model(const model *m, const refine_options *o, refine_error *err)
-{
-    const bool base = model_config_ids(&m->l.config) == MICRO_IDS_MAX;
-    if (o->model == REFINE_MODEL_BASE && !base)
-        return refine_fail(err, REFINE_EINVAL, "%s: is a refiner, where a base is wanted",
-                           o->pack_path);
-    if (o->model == REFINE_MODEL_REFINER && base)
-        return refine_fail(err, REFINE_EINVAL, "%s: is a base, where a refiner is wanted",
-                           o->pack_path);
-    return REFINE_OK;
-}
-
 /* Everything that plan and open have in common; takes nothing large. */
 static refine_status prepare_engine(refine_engine *e, const refine_options *o, const refine_job *j,
                                     refine_error *err)
@@ -79,18 +203,11 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     TRY(check_options(o, err));
     if (j->struct_bytes != sizeof *j)
         return refine_fail(err, REFINE_EINVAL, "a job of another version of the library");
-    TRY(model_open(&e->m, o->pack_path, err));
-    TRY(check_model(&e->m, o, err));
+    TRY(open_models(e, o, err));
     TRY(open_device(e, o, err));
     TRY(open_tokenizer(e, o, err));
-    TRY(phases_open(&e->p, &e->m, j, o->images ? o->images : 1, err));
-    e->p->act = e->r.act;
-    e->step_seconds = mem_calloc(2 * (size_t)e->p->steps, sizeof *e->step_seconds);
-    if (!e->step_seconds)
-        return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    TRY(plan_make(&e->plan, &e->m, e->p, e->d, o, j, err));
-    e->p->per_pass = e->plan.unet.per_pass;
-    forecast_open(&e->forecast, &e->plan, &e->m, e->p, o);
+    TRY(open_phases(e, o, j, err));
+    TRY(make_plans(e, o, j, err));
     mem_trim(); /* or what is freed already would be taken again, and planned for twice */
     e->rss_before = engine_process_memory("VmRSS");
     e->heap_before = mem_used().now;
@@ -98,9 +215,9 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
 }
 
 /* Vectors go to the device one chunk at a time; the text towers' positions stay here too. */
-static refine_status load_vectors(refine_engine *e, refine_error *err)
+static refine_status load_vectors(refine_engine *e, engine_part *part, refine_error *err)
 {
-    const pack *p = e->m.p;
+    const pack *p = part->m.p;
     refine_status st = REFINE_OK;
     size_t biggest = 0, at = 0;
     int first, end;
@@ -115,8 +232,8 @@ static refine_status load_vectors(refine_engine *e, refine_error *err)
     for (int i = first; i < end; i++) {
         const size_t bytes = pack_chunk_at(p, i)->bytes;
         TRY_OR(out, pack_read_chunk(p, i, host, err));
-        dev_put(e->d, e->r.vectors + at, host, bytes);
-        phases_keep_vectors(e->p, i, host);
+        dev_put(e->d, part->vectors + at, host, bytes);
+        phases_keep_vectors(part->p, i, host);
         at += num_align(bytes, PACK_VECTOR_ALIGN);
     }
 out:
@@ -124,36 +241,60 @@ out:
     return st;
 }
 
-static void add_pass(stream_pass *list, int *n, const pack *p, segment seg, int times)
+static void add_pass(stream_pass *list, int *n, const chunk_list *l, int k, segment seg, int times)
 {
     int first, end;
-    pack_segment(p, seg, &first, &end);
-    list[(*n)++] = (stream_pass){ first, end, times };
+    pack_segment(l->pack[k], seg, &first, &end);
+    list[(*n)++] = (stream_pass){ l->first[k] + first, l->first[k] + end, times };
+}
+
+static void add_passes(stream_pass *list, int *n, const chunk_list *l, int k, const phases *p)
+{
+    if (p->encodes)
+        add_pass(list, n, l, k, SEG_VAE_ENCODE, p->images);
+    add_pass(list, n, l, k, SEG_TEXT, 1);
+    add_pass(list, n, l, k, SEG_ONCE, 1);
+    add_pass(list, n, l, k, SEG_UNET, p->steps * phases_passes(p));
+    if (p->decodes)
+        add_pass(list, n, l, k, SEG_VAE_DECODE, p->images);
+}
+
+static char *part_residents(const refine_engine *e, const engine_part *p)
+{
+    return e->arena + arena_region_at(&p->plan.arena) + p->plan.arena.residents_at;
+}
+
+/* The plans' notes on chunks, one part's behind the other's. */
+static void join_notes(refine_engine *e, const chunk_list *l)
+{
+    for (int k = 0; k < e->n_parts; k++) {
+        const plan *p = &e->part[k].plan;
+        const size_t n = (size_t)n_pack_chunks(l->pack[k]);
+        memcpy(e->is_resident + l->first[k], p->is_resident, n * sizeof *p->is_resident);
+        memcpy(e->is_cached + l->first[k], p->is_cached, n * sizeof *p->is_cached);
+    }
 }
 
 static refine_status open_stream(refine_engine *e, const refine_options *o, refine_error *err)
 {
-    const plan *pl = &e->plan;
-    stream_pass passes[PASSES_MAX];
+    const plan *pl = &e->part[0].plan;
+    const pack *packs[PACKS_MAX];
+    stream_pass passes[PACKS_MAX * PASSES_MAX];
     int n = 0;
 
-    if (e->p->encodes)
-        add_pass(passes, &n, e->m.p, SEG_VAE_ENCODE, e->p->images);
-    add_pass(passes, &n, e->m.p, SEG_TEXT, 1);
-    add_pass(passes, &n, e->m.p, SEG_ONCE, 1);
-    add_pass(passes, &n, e->m.p, SEG_UNET, e->p->steps * phases_passes(e->p));
-    if (e->p->decodes)
-        add_pass(passes, &n, e->m.p, SEG_VAE_DECODE, e->p->images);
-
-    char *ring = e->arena + arena_ring_at(&pl->arena);
-    const stream_config c = {
+    for (int k = 0; k < e->n_parts; k++)
+        packs[k] = e->part[k].m.p;
+    const chunk_list l = chunk_list_make(packs, e->n_parts);
+    for (int k = 0; k < e->n_parts; k++)
+        add_passes(passes, &n, &l, k, e->part[k].p);
+    join_notes(e, &l);
+    stream_config c = {
         .d = e->d,
-        .p = e->m.p,
-        .ring = ring,
+        .chunks = l,
+        .ring = e->arena + arena_ring_at(&pl->arena),
         .ring_bytes = pl->arena.ring,
-        .residents = e->arena + arena_region_at(&pl->arena) + pl->arena.residents_at,
-        .resident = pl->is_resident,
-        .cached = pl->is_cached,
+        .resident = e->is_resident,
+        .cached = e->is_cached,
         .schedule = passes,
         .n_passes = n,
         .slots = pl->host.slots,
@@ -164,27 +305,31 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
         .t = e->t,
         .guards = pl->arena.zone > 0,
     };
+    for (int k = 0; k < e->n_parts; k++)
+        c.residents[k] = part_residents(e, &e->part[k]);
     return stream_open(&e->s, &c, err);
 }
 
 static refine_status take_arena(refine_engine *e, refine_error *err)
 {
-    const arena_layout *a = &e->plan.arena;
-    e->arena = dev_alloc(e->d, a->bytes, DEV_VRAM);
+    e->arena = dev_alloc(e->d, e->arena_bytes, DEV_VRAM);
     if (!e->arena)
         return refine_fail(err, REFINE_EBUDGET,
                            "the device refuses %.0f MiB although its ceiling allows them; "
                            "lower --vram",
-                           (double)a->bytes / (double)(1 << 20));
-    e->r.vectors = e->arena;
-    dev_workspace_set(e->d, e->arena + arena_workspace_at(a), a->workspace);
-    arena_guard(e->d, a, e->arena);
+                           (double)e->arena_bytes / (double)(1 << 20));
+    char *at = e->arena;
+    for (int k = 0; k < e->n_parts; k++) {
+        e->part[k].vectors = at;
+        at += num_align(e->part[k].m.vector_bytes, SCRATCH_ALIGN);
+        TRY(load_vectors(e, &e->part[k], err));
+    }
     return REFINE_OK;
 }
 
 static refine_status open_spill(refine_engine *e, const refine_options *o, refine_error *err)
 {
-    const host_memory *h = &e->plan.host;
+    const host_memory *h = &e->part[0].plan.host;
     const spill_config c = {
         .d = e->d, .host_bytes = h->spill_host, .file_bytes = h->spill_file, .dir = o->spill_dir
     };
@@ -197,9 +342,10 @@ static refine_status open_spill(refine_engine *e, const refine_options *o, refin
 
 static refine_status open_trace(refine_engine *e, refine_error *err)
 {
-    if (e->plan.trace_events == 0)
+    const size_t events = e->part[0].plan.trace_events;
+    if (events == 0)
         return REFINE_OK;
-    e->t = trace_open(e->plan.trace_events);
+    e->t = trace_open(events);
     return e->t ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
@@ -219,15 +365,14 @@ static void open_observer(refine_engine *e)
     const bool narrow = e->r.act != DT_F32 || e->device.int8_math;
     observer *o = &e->o;
     o->d = e->d;
-    o->p = e->p;
     o->r = &e->r;
     o->s = e->s;
     o->t = e->t;
     o->layer_outputs = e->layer_outputs;
-    o->forecast = &e->forecast;
     o->arena = e->arena;
     o->advice = narrow ? TRY_F32 : NULL;
-    o->step_seconds = e->step_seconds;
+    for (int k = 0; k < e->n_parts; k++)
+        o->steps += e->part[k].p->steps;
     o->open_ended = clock_seconds();
 }
 
@@ -241,6 +386,13 @@ static refine_engine *engine_alloc(refine_error *err)
     return e;
 }
 
+/* What is the engine's does not outlive it. */
+static void forget_engine(refine_report *r)
+{
+    r->step = NULL;
+    r->device_model = r->source_name = "";
+}
+
 refine_status refine_plan(refine_report *out, const refine_options *o, const refine_job *j,
                           refine_error *err)
 {
@@ -248,11 +400,12 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
     if (!e)
         return REFINE_ENOMEM;
     const refine_status st = prepare_engine(e, o, j, err);
-    if (e->plan.arena.bytes) {
+    if (e->arena_bytes) {
         engine_report_plan(e);
         refine_get_report(e, out);
-        out->step = NULL;
-        out->device_model = out->source_name = "";
+        forget_engine(out);
+        if (out->base)
+            forget_engine(out->base);
     }
     refine_close(e);
     return st;
@@ -275,16 +428,11 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->o.open_began = clock_seconds();
     TRY_OR(fail, open_spill(e, o, err));
     TRY_OR(fail, take_arena(e, err));
-    TRY_OR(fail, load_vectors(e, err));
     TRY_OR(fail, open_stream(e, o, err));
-    e->r.m = &e->m;
     e->r.w = stream_weights(e->s);
-    e->r.together = e->plan.together;
-    e->r.band_rows = e->plan.vae.band_rows;
-    e->r.spill_from = e->plan.vae.spill_from;
-    engine_report_plan(e);
     open_observer(e);
-    e->report.open = e->o.open_ended - t0;
+    e->open_seconds = e->o.open_ended - t0;
+    engine_report_plan(e);
     *out = e;
     return REFINE_OK;
 
@@ -299,16 +447,23 @@ void refine_close(refine_engine *e)
         return;
     stream_close(e->s);
     if (e->d)
-        dev_free(e->d, e->arena, e->plan.arena.bytes, DEV_VRAM);
+        dev_free(e->d, e->arena, e->arena_bytes, DEV_VRAM);
+    mem_free(e->is_resident);
+    mem_free(e->is_cached);
     spill_close(e->spill);
     trace_close(e->t);
     layer_outputs_close(e->layer_outputs);
-    plan_close(&e->plan);
-    phases_close(e->p);
+    for (int k = 0; k < e->n_parts; k++) {
+        plan_close(&e->part[k].plan);
+        phases_close(e->part[k].p);
+    }
     tokenizer_close(e->tok);
     dev_close(e->d);
-    model_close(&e->m);
-    mem_free(e->step_seconds);
+    for (int k = 0; k < e->n_parts; k++) {
+        model_close(&e->part[k].m);
+        mem_free(e->part[k].jobs);
+        mem_free(e->part[k].step_seconds);
+    }
     mem_free(e);
 }
 
@@ -317,15 +472,22 @@ void refine_close(refine_engine *e)
 static refine_status check_jobs(const refine_engine *e, const refine_job *j, int n,
                                 refine_error *err)
 {
-    if (n != e->p->images)
+    const phases *first = e->part[0].p;
+    if (n != first->images)
         return refine_fail(err, REFINE_EINVAL, "%d jobs were given to an engine of %d", n,
-                           e->p->images);
-    for (int i = 0; i < n; i++)
-        if (j[i].struct_bytes != sizeof *j || !phases_fits(e->p, &j[i]))
+                           first->images);
+    for (int i = 0; i < n; i++) {
+        bool fits = j[i].struct_bytes == sizeof *j;
+        for (int k = 0; k < e->n_parts && fits; k++) {
+            const refine_job own = job_of_part(e, k, &j[i], phases_latents(e->part[k].p, 0));
+            fits = phases_fits(e->part[k].p, &own);
+        }
+        if (!fits)
             return refine_fail(err, REFINE_EINVAL,
                                "the job differs from the one the engine was opened for");
+    }
     for (int i = 0; i < n; i++)
-        TRY(pipeline_check_latents(e->p, &j[i], err));
+        TRY(pipeline_check_latents(first, &j[i], err));
     if (j[0].layer_output && !e->layer_outputs)
         return refine_fail(err, REFINE_EINVAL, "the engine was opened without a layer callback");
     return REFINE_OK;
@@ -341,19 +503,67 @@ static refine_status restart_stream(refine_engine *e)
     return dev_status(e->d);
 }
 
-static refine_status run_pipeline(refine_engine *e, const refine_job *j, refine_error *err)
+/* Latents are handed over into the next part's own. */
+static void set_part_jobs(refine_engine *e, const refine_job *j)
 {
-    pipeline_context c = { .p = e->p,
+    const phases *next = engine_last_part(e)->p;
+    for (int k = 0; k < e->n_parts; k++)
+        for (int i = 0; i < next->images; i++)
+            e->part[k].jobs[i] = job_of_part(e, k, &j[i], phases_latents((phases *)next, i));
+}
+
+/* Predicted seconds of all parts behind this one; < 0: not known. */
+static double predict_later_parts(const refine_engine *e, int k)
+{
+    double sum = 0;
+    for (k++; k < e->n_parts; k++) {
+        if (!e->part[k].forecast.known)
+            return -1.0;
+        sum += forecast_total(&e->part[k].forecast);
+    }
+    return sum;
+}
+
+/* The arena becomes this part's; nothing of the one before is in use any more. */
+static void enter_part(refine_engine *e, int k)
+{
+    engine_part *p = &e->part[k];
+    const arena_layout *a = &p->plan.arena;
+    const observed_part seen = { .p = p->p,
+                                 .forecast = &p->forecast,
+                                 .step_seconds = p->step_seconds,
+                                 .of_base = k + 1 < e->n_parts,
+                                 .later = predict_later_parts(e, k) };
+    stream_enter_pack(e->s, k);
+    e->r.m = &p->m;
+    e->r.vectors = p->vectors;
+    e->r.together = p->plan.together;
+    e->r.band_rows = p->plan.vae.band_rows;
+    e->r.spill_from = p->plan.vae.spill_from;
+    dev_workspace_set(e->d, e->arena + arena_workspace_at(a), a->workspace);
+    arena_guard(e->d, a, e->arena);
+    observer_enter_part(&e->o, &seen);
+}
+
+static refine_status run_part(refine_engine *e, int k, refine_error *err)
+{
+    engine_part *p = &e->part[k];
+    enter_part(e, k);
+    pipeline_context c = { .p = p->p,
                            .r = &e->r,
                            .s = e->s,
                            .tok = e->tok,
                            .o = &e->o,
-                           .plan = &e->plan,
-                           .arena = e->arena };
-    const refine_status st = pipeline_run(&c, j, err);
-    e->report.tokens = c.tokens;
-    e->report.negative_tokens = c.negative_tokens;
-    return st;
+                           .plan = &p->plan,
+                           .arena = e->arena,
+                           .before = k > 0 ? e->part[k - 1].p : NULL };
+    const refine_status st = pipeline_run(&c, p->jobs, err);
+    scratch_close(&e->r.mem); /* of a failed run too: other residents come where it lay */
+    TRY(st);
+    p->report.tokens = c.tokens;
+    p->report.negative_tokens = c.negative_tokens;
+    engine_report_part(e, p);
+    return REFINE_OK;
 }
 
 static refine_status run_jobs(refine_engine *e, const refine_job *j, refine_error *err)
@@ -361,10 +571,10 @@ static refine_status run_jobs(refine_engine *e, const refine_job *j, refine_erro
     TRY(dev_result(e->d, err));
     if (restart_stream(e) != REFINE_OK)
         return dev_result(e->d, err);
+    set_part_jobs(e, j);
     observer_start(&e->o, j);
-    const refine_status st = run_pipeline(e, j, err);
-    scratch_close(&e->r.mem); /* of a failed run too: the next one's residents come where it lay */
-    TRY(st);
+    for (int k = 0; k < e->n_parts; k++)
+        TRY(run_part(e, k, err));
     engine_report_run(e);
     observer_finish(&e->o);
     return dev_result(e->d, err);

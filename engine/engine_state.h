@@ -7,15 +7,28 @@
 #include "engine/text/tokenizer.h"
 #include "offload/spill.h"
 
-struct refine_engine {
+/* A model's share of a run: one, or a base's and then a refiner's. */
+typedef struct engine_part {
+    const char *path; /* the options' */
     model m;
+    phases *p;
+    plan plan;
+    forecast forecast;    /* of the plan */
+    char *vectors;        /* in the arena */
+    refine_job *jobs;     /* of a run: p->images of them, as this part sees them */
+    double *step_seconds; /* p->steps of them, and as many to sort */
+    refine_report report; /* of it alone */
+} engine_part;
+
+struct refine_engine {
+    engine_part part[PACKS_MAX];
+    int n_parts;
     device_choice device;
     dev *d; /* device.d */
-    phases *p;
     tokenizer *tok;
-    plan plan;
-    forecast forecast; /* of the plan */
     char *arena;
+    size_t arena_bytes;            /* the largest part's */
+    bool *is_resident, *is_cached; /* per chunk of the stream */
     stream *s;
     spill *spill;
     trace *t;
@@ -25,13 +38,17 @@ struct refine_engine {
     bool used; /* a run has consumed the stream's schedule */
 
     uint64_t rss_before, heap_before; /* when the plan was made */
-    double *step_seconds;             /* p->steps of them, and as many to sort */
-    refine_report report;
+    double open_seconds;
+    refine_report report; /* of all parts */
     char device_model[96];
 };
 
-/* engine/report.c: `report` as the plan has it, before a run; as a run left it. */
+static inline engine_part *engine_last_part(refine_engine *e) { return &e->part[e->n_parts - 1]; }
+
+/* engine/report.c: reports as the plan has them, before a run; of a part that has just run; and of
+ * a run whose last part has. */
 void engine_report_plan(refine_engine *e);
+void engine_report_part(refine_engine *e, engine_part *p);
 void engine_report_run(refine_engine *e);
 
 /* A line of /proc/self/status in bytes: "VmRSS" or "VmHWM", its peak.  0: it is not known. */

@@ -7,6 +7,7 @@
 #include "engine/model/finite.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double REPORT_EVERY = 0.2; /* seconds over which the disk's rate is taken */
 
@@ -15,6 +16,13 @@ static const double REPORT_EVERY = 0.2; /* seconds over which the disk's rate is
 static double total_stall(const stream_stats *s)
 {
     return s->stall_disk + s->stall_decode + s->stall_copy;
+}
+
+/* Seconds until the run is over; < 0: not known. */
+static double predict_end(const observer *o, double now)
+{
+    const double left = forecast_left(o->part.forecast, o->part.step_seconds, now);
+    return left >= 0 && o->part.later >= 0 ? left + o->part.later : -1.0;
 }
 
 /* done: the share of the phase or step. */
@@ -31,11 +39,12 @@ static void report_progress(observer *o, double done)
     }
     const refine_progress p = {
         .phase = o->phase,
-        .step = o->step,
-        .steps = o->p->steps,
+        .step = o->steps_before + o->step,
+        .steps = o->steps,
+        .of_base = o->part.of_base,
         .done = done,
         .elapsed = now - o->started,
-        .eta = forecast_left(o->forecast, o->step_seconds, now),
+        .eta = predict_end(o, now),
         .disk_rate = o->disk_rate,
         .stall_share = (total_stall(&s) - total_stall(&o->at_start)) / (now - o->started + 1e-9),
     };
@@ -51,9 +60,9 @@ static void count_chunk(forward_ctx *r)
     observer *o = r->chunk_done_context;
     const double now = clock_seconds();
     o->chunks_done++;
-    forecast_tick(o->forecast, stream_position(o->s));
+    forecast_tick(o->part.forecast, stream_position(o->s));
     trace_add(o->t, REFINE_LANE_ACTIVATIONS, (int)o->phase, now, now, scratch_high(&r->mem));
-    const double share = forecast_share(o->forecast);
+    const double share = forecast_share(o->part.forecast);
     const double chunks = (double)o->chunks_done / o->phase_chunks;
     report_progress(o, share >= 0 ? share : fmin(chunks, 1.0));
 }
@@ -67,6 +76,7 @@ static void show_layer(forward_ctx *r, const char *name, tensor t)
     const bool denoising = o->phase == REFINE_DENOISING;
     const refine_layer_output first = { .name = name,
                                         .phase = o->phase,
+                                        .of_base = o->part.of_base,
                                         .step = denoising ? o->step : 0,
                                         .batch_index = denoising ? r->batch0 : o->image };
     layer_outputs_report(o->layer_outputs, o->job, o->d, first, t);
@@ -76,6 +86,7 @@ void observer_show_latents(observer *o, int image)
 {
     const refine_layer_output s = { .name = "latents",
                                     .phase = o->phase,
+                                    .of_base = o->part.of_base,
                                     .step = o->step,
                                     .batch_index = image,
                                     .h = o->p->h,
@@ -96,8 +107,20 @@ void observer_start(observer *o, const refine_job *j)
     trace_add(o->t, REFINE_LANE_PHASE, REFINE_OPENING, o->open_began, o->open_ended, 0);
     o->started = o->last_report = clock_seconds();
     o->reported = o->at_start = stream_get_stats(o->s);
+    o->steps_before = 0;
+    o->p = NULL;
+}
+
+void observer_enter_part(observer *o, const observed_part *part)
+{
+    o->steps_before += o->p ? o->p->steps : 0;
+    o->part = *part;
+    o->p = part->p;
     o->step = 0;
-    forecast_run(o->forecast, o->started);
+    o->part_started = clock_seconds();
+    o->at_part = stream_get_stats(o->s);
+    memset(o->seconds, 0, sizeof o->seconds);
+    forecast_run(part->forecast, o->part_started);
 }
 
 void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, int uses)
@@ -112,14 +135,14 @@ void observer_begin_phase(observer *o, refine_phase phase, int seg, int last, in
     o->phase_chunks = (end - first) * uses;
     o->chunks_done = 0;
     o->phase_started = clock_seconds();
-    forecast_phase(o->forecast, phase, first, end, uses, o->phase_started);
+    forecast_phase(o->part.forecast, phase, first, end, uses, o->phase_started);
     report_progress(o, 0.0);
 }
 
 void observer_end_phase(observer *o)
 {
     stream_settle_times(o->s);
-    arena_check(o->d, &o->forecast->plan->arena, o->arena);
+    arena_check(o->d, &o->part.forecast->plan->arena, o->arena);
     const double now = clock_seconds();
     trace_add(o->t, REFINE_LANE_PHASE, (int)o->phase, o->phase_started, now, 0);
     o->seconds[o->phase] = now - o->phase_started;
@@ -130,16 +153,16 @@ void observer_begin_step(observer *o, int step)
     o->step = step;
     o->chunks_done = 0;
     o->step_started = clock_seconds();
-    forecast_step(o->forecast, o->s, step, o->step_started);
+    forecast_step(o->part.forecast, o->s, step, o->step_started);
 }
 
 void observer_end_step(observer *o)
 {
     stream_settle_times(o->s);
     const double now = clock_seconds(), seconds = now - o->step_started;
-    o->step_seconds[o->step] = seconds;
-    forecast_step_over(o->forecast, o->s, seconds);
-    trace_add(o->t, REFINE_LANE_STEP, o->step, o->step_started, now, 0);
+    o->part.step_seconds[o->step] = seconds;
+    forecast_step_over(o->part.forecast, o->s, seconds);
+    trace_add(o->t, REFINE_LANE_STEP, o->steps_before + o->step, o->step_started, now, 0);
 }
 
 void observer_finish(observer *o) { observer_begin_phase(o, REFINE_FINISHED, -1, -1, 0); }

@@ -1,6 +1,7 @@
 /* engine/observer.h -- what a run tells its caller while it goes on, and what it notes of itself.
  *
- *     start -> begin phase -> [begin step -> ... -> end step] -> end phase -> ... -> finish
+ *     start -> enter part -> begin phase -> [begin step -> ... -> end step] -> end phase -> ...
+ *           -> enter part -> ... -> finish
  *
  * Progress and time left, the layer outputs (engine/model/layer_output.h), spans of the trace, the
  * seconds of phases and steps; and whether what a phase hands to the host is made of numbers
@@ -14,19 +15,34 @@
 #include "engine/plan/forecast.h"
 #include <refine/refine.h>
 
+/* What belongs to one model of a run, the engine's. */
+typedef struct observed_part {
+    phases *p;
+    forecast *forecast;
+    double *step_seconds; /* p->steps of them */
+    bool of_base;         /* before a refiner */
+    double later;         /* predicted seconds of the parts behind it; < 0: not known */
+} observed_part;
+
 typedef struct observer {
     /* The engine's, from before the first run on. */
     dev *d;
-    phases *p;
     forward_ctx *r;
     stream *s;
     trace *t;
     layer_outputs *layer_outputs; /* NULL: layer outputs are off */
-    forecast *forecast;
-    const char *arena;  /* of forecast->plan */
+    const char *arena;
     const char *advice; /* where numbers are not finite, past the text */
     double open_began, open_ended;
-    double *step_seconds; /* p->steps of them */
+    int steps; /* of all parts */
+
+    /* Of a part. */
+    observed_part part;
+    phases *p;       /* part.p */
+    int steps_before; /* of the parts before it */
+    double part_started;
+    stream_stats at_part;            /* at its start */
+    double seconds[REFINE_FINISHED]; /* of the phases that are over */
 
     /* Of a run. */
     const refine_job *job; /* the first one */
@@ -37,10 +53,10 @@ typedef struct observer {
     stream_stats reported;           /* at the last report, */
     stream_stats at_start;           /* at the start of the run */
     double disk_rate;                /* between reports */
-    double seconds[REFINE_FINISHED]; /* of the phases that are over */
 } observer;
 
 void observer_start(observer *o, const refine_job *j);
+void observer_enter_part(observer *o, const observed_part *part);
 void observer_finish(observer *o);
 
 /* uses: of the chunks from segment `seg` to segment `last` (in each step, for the UNet). */

@@ -1,4 +1,4 @@
-/* engine/pipeline.c -- text to image, SDEdit, and either half of an ensemble of experts.
+/* engine/pipeline.c -- text to image, SDEdit, and either part of an ensemble of experts.
  *
  *     z = VAE(image) + sigma[first] noise       SDEdit; clean latents may stand for VAE(image)
  *       = latents                               as a base left them, from denoising_start on
@@ -146,7 +146,10 @@ static refine_status start_latents(pipeline_context *c, const refine_job *j, int
     float *latents = phases_latents(p, image);
     rng *g = &p->generator[image];
 
-    rng_open(g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
+    if (c->before)
+        *g = c->before->generator[image];
+    else
+        rng_open(g, j->rng == REFINE_RNG_PHILOX ? RNG_PHILOX : RNG_TORCH, j->seed);
     if (p->from_noise) {
         rng_randn(g, latents, n);
         for (size_t i = 0; i < n; i++)
@@ -156,7 +159,7 @@ static refine_status start_latents(pipeline_context *c, const refine_job *j, int
     if (j->rgb_in)
         TRY(encode_image(c, j, image, err));
     else
-        memcpy(latents, j->latents_in, n * sizeof *latents);
+        memmove(latents, j->latents_in, n * sizeof *latents); /* they may lie there already */
     if (!(j->denoising_start > 0)) {
         rng_randn(g, p->noise, n);
         euler_add_noise(&p->sampler, p->first, latents, p->noise, n);

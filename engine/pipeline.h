@@ -1,4 +1,5 @@
-/* engine/pipeline.h -- images from prompts and pixels or latents: a run, from end to end. */
+/* engine/pipeline.h -- images from prompts and pixels or latents: one model's part of a run, from
+ * end to end. */
 #ifndef REFINE_PIPELINE_H
 #define REFINE_PIPELINE_H
 
@@ -14,6 +15,7 @@ typedef struct pipeline_context {
     observer *o;
     const plan *plan;
     char *arena;
+    const phases *before; /* the part whose noise this one's goes on from; NULL: none */
     int tokens, negative_tokens; /* left behind: of the first image's prompts */
 } pipeline_context;
 

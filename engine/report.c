@@ -45,76 +45,123 @@ static double median_step_seconds(double *sorted, const double *v, int n)
     return n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
 }
 
-void engine_report_plan(refine_engine *e)
+static void report_part_memory(const refine_engine *e, engine_part *part)
 {
-    static const char *const PRECISION[] = { "f32", "fp16", "bf16" };
-    const plan *p = &e->plan;
+    const plan *p = &part->plan;
     const memory_limits *l = &p->limits;
     const phase_sizes *s = &p->phases;
     const arena_layout *a = &p->arena;
     const host_memory *h = &p->host;
-    refine_report *r = &e->report;
+    refine_memory *m = &part->report.memory;
+
+    m->device_overhead = l->overhead;
+    m->device_planned = l->overhead + a->bytes;
+    m->device_limit = l->overhead + l->device;
+    m->host_planned = h->bytes;
+    m->host_limit = l->host;
+    m->rss_planned = e->rss_before + (h->bytes - h->caller - e->heap_before) +
+                     (dev_is_discrete(e->d) ? 0 : e->arena_bytes) + LIBRARY_BYTES;
+    m->ring = a->ring;
+    m->resident = a->residents;
+    m->activations = num_max(num_max(s->encode, s->text), num_max(s->unet, s->decode));
+    m->prompt = s->prompt;
+    m->cached = h->cached;
+    m->spill_host = h->spill_host;
+    m->spill_file = h->spill_file;
+    m->workspace = a->workspace;
+    m->vectors = a->vectors;
+    m->staging = h->staging;
+    m->smallest_device = l->overhead + p->smallest_device;
+    m->smallest_host = h->smallest;
+}
+
+static void report_part_plan(const refine_engine *e, engine_part *part)
+{
+    static const char *const PRECISION[] = { "f32", "fp16", "bf16" };
+    const plan *p = &part->plan;
+    refine_report *r = &part->report;
 
     r->struct_bytes = sizeof *r;
-    r->memory.device_overhead = l->overhead;
-    r->memory.device_planned = l->overhead + a->bytes;
-    r->memory.device_limit = l->overhead + l->device;
-    r->memory.host_planned = h->bytes;
-    r->memory.host_limit = l->host;
-    r->memory.rss_planned = e->rss_before + (h->bytes - h->caller - e->heap_before) +
-                            (dev_is_discrete(e->d) ? 0 : a->bytes) + LIBRARY_BYTES;
-    r->memory.ring = a->ring;
-    r->memory.resident = a->residents;
-    r->memory.activations = num_max(num_max(s->encode, s->text), num_max(s->unet, s->decode));
-    r->memory.prompt = s->prompt;
-    r->memory.cached = h->cached;
-    r->memory.spill_host = h->spill_host;
-    r->memory.spill_file = h->spill_file;
-    r->memory.workspace = a->workspace;
-    r->memory.vectors = a->vectors;
-    r->memory.staging = h->staging;
-    r->memory.smallest_device = l->overhead + p->smallest_device;
-    r->memory.smallest_host = h->smallest;
+    report_part_memory(e, part);
     r->device = dev_name(e->d);
-    snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
     r->device_model = e->device_model;
     r->precision = e->device.int8_math ? "int8" : PRECISION[e->r.act];
     r->reader = e->s ? stream_reader_name(e->s) : "";
-    r->width = e->p->width;
-    r->height = e->p->height;
-    r->steps_run = e->p->steps;
-    r->decode_threads = h->workers;
+    r->width = part->p->width;
+    r->height = part->p->height;
+    r->steps_run = part->p->steps;
+    r->decode_threads = p->host.workers;
     r->threads = dev_threads(e->d);
-    r->step = e->step_seconds;
+    r->step = part->step_seconds;
     r->disk_bytes_per_step = p->step_read;
     r->copy_bytes_per_step = p->step_copied;
-    r->images = e->p->images;
+    r->images = part->p->images;
     r->per_pass = p->unet.per_pass;
     r->passes_per_step = p->passes;
     r->band_rows = p->vae.band_rows;
     r->together = p->together;
     r->rates = p->rates.unet;
     r->predicted_step = p->predicted.step;
-    r->predicted_unet = p->predicted.step * e->p->steps;
+    r->predicted_unet = p->predicted.step * part->p->steps;
     if (p->predicted.step > p->predicted.compute)
         r->predicted_stall = 1.0 - p->predicted.compute / p->predicted.step;
-    r->predicted_text = e->forecast.phase[REFINE_TEXT];
-    r->predicted_encode = e->forecast.phase[REFINE_ENCODING];
-    r->predicted_decode = e->forecast.phase[REFINE_DECODING];
-    r->predicted_total = forecast_total(&e->forecast);
+    r->predicted_text = part->forecast.phase[REFINE_TEXT];
+    r->predicted_encode = part->forecast.phase[REFINE_ENCODING];
+    r->predicted_decode = part->forecast.phase[REFINE_DECODING];
+    r->predicted_total = forecast_total(&part->forecast);
     r->mispredicted_rate = r->slow_part = "";
-    r->source_hash = pack_super(e->m.p)->source_hash;
-    r->source_name = e->m.source_name;
-    r->note[0] = '\0';
+    r->source_hash = pack_super(part->m.p)->source_hash;
+    r->source_name = part->m.source_name;
+}
+
+/* The part that needs most of the arena says what it is made of. */
+static const refine_memory *most_memory(const refine_engine *e)
+{
+    const refine_memory *most = &e->part[0].report.memory;
+    for (int k = 1; k < e->n_parts; k++)
+        if (e->part[k].report.memory.device_planned >= most->device_planned)
+            most = &e->part[k].report.memory;
+    return most;
+}
+
+/* The last part's, but for what is of all. */
+static void join_reports(refine_engine *e)
+{
+    refine_report *r = &e->report;
+    *r = engine_last_part(e)->report;
+    r->memory = *most_memory(e);
+    r->open = e->open_seconds;
+    for (int k = 0; k + 1 < e->n_parts; k++) {
+        const refine_report *of = &e->part[k].report;
+        r->predicted_total = r->predicted_total > 0 && of->predicted_total > 0
+                                 ? r->predicted_total + of->predicted_total
+                                 : 0;
+        r->total += of->total;
+        r->disk_bytes += of->disk_bytes;
+        r->stall_disk += of->stall_disk;
+        r->stall_decode += of->stall_decode;
+        r->stall_copy += of->stall_copy;
+        r->tokens = of->tokens > r->tokens ? of->tokens : r->tokens;
+        r->negative_tokens = of->negative_tokens > r->negative_tokens ? of->negative_tokens
+                                                                      : r->negative_tokens;
+    }
     add_note(r, e->device.note);
     add_note(r, dev_note(e->d));
     add_note(r, e->s ? stream_note(e->s) : "");
 }
 
-static void fill_verdict(refine_engine *e)
+void engine_report_plan(refine_engine *e)
 {
-    refine_report *r = &e->report;
-    const forecast *f = &e->forecast;
+    snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
+    for (int k = 0; k < e->n_parts; k++)
+        report_part_plan(e, &e->part[k]);
+    join_reports(e);
+}
+
+static void fill_verdict(engine_part *p)
+{
+    refine_report *r = &p->report;
+    const forecast *f = &p->forecast;
     forecast_rates(f, &r->measured);
     r->mispredicted_rate = forecast_wrong(f, r->step_median);
     r->replayed_step = f->resimulated;
@@ -123,24 +170,28 @@ static void fill_verdict(refine_engine *e)
     r->slow_part_by = f->slowest.part_by;
 }
 
-void engine_report_run(refine_engine *e)
+static void report_peaks(const refine_engine *e, refine_memory *m)
 {
-    refine_report *r = &e->report;
-    const stream_stats s = stream_stats_since(e->o.at_start, stream_get_stats(e->s));
-    const uint64_t heap = mem_used().peak,
-                   on_host = dev_is_discrete(e->d) ? 0 : e->plan.arena.bytes;
+    const uint64_t heap = mem_used().peak, on_host = dev_is_discrete(e->d) ? 0 : e->arena_bytes;
+    m->device_peak = e->part[0].plan.limits.overhead + e->arena_bytes;
+    m->host_peak = heap > on_host ? heap - on_host : heap;
+    m->rss_peak = engine_process_memory("VmHWM");
+}
 
-    r->total = clock_seconds() - e->o.started;
+void engine_report_part(refine_engine *e, engine_part *p)
+{
+    refine_report *r = &p->report;
+    const stream_stats s = stream_stats_since(e->o.at_part, stream_get_stats(e->s));
+
+    r->total = clock_seconds() - e->o.part_started;
     r->vae_encode = e->o.seconds[REFINE_ENCODING];
     r->text = e->o.seconds[REFINE_TEXT];
     r->unet = e->o.seconds[REFINE_DENOISING];
     r->vae_decode = e->o.seconds[REFINE_DECODING];
-    r->first_step = e->step_seconds[0];
-    r->step_median = median_step_seconds(e->step_seconds + e->p->steps, e->step_seconds,
-                                         e->p->steps);
-    r->memory.device_peak = e->plan.limits.overhead + e->plan.arena.bytes;
-    r->memory.host_peak = heap > on_host ? heap - on_host : heap;
-    r->memory.rss_peak = engine_process_memory("VmHWM");
+    r->first_step = p->step_seconds[0];
+    r->step_median = median_step_seconds(p->step_seconds + p->p->steps, p->step_seconds,
+                                         p->p->steps);
+    report_peaks(e, &r->memory);
     r->disk_bytes = s.disk_bytes;
     r->disk_rate = s.disk_busy > 0 ? (double)s.disk_bytes / s.disk_busy : 0;
     r->copy_rate = s.copy_busy > 0 ? (double)s.copied_bytes / s.copy_busy : 0;
@@ -150,13 +201,33 @@ void engine_report_run(refine_engine *e)
     r->measured.disk = r->disk_rate;
     r->measured.copy = r->copy_rate;
     if (s.decode_busy > 0)
-        r->measured.decode = (double)s.decoded_bytes / s.decode_busy * e->plan.host.workers;
-    fill_verdict(e);
+        r->measured.decode = (double)s.decoded_bytes / s.decode_busy * p->plan.host.workers;
+    fill_verdict(p);
 }
 
-void refine_get_report(const refine_engine *e, refine_report *out) { *out = e->report; }
+void engine_report_run(refine_engine *e)
+{
+    join_reports(e);
+    e->report.total = clock_seconds() - e->o.started;
+    report_peaks(e, &e->report.memory);
+}
 
-int refine_chunks(const refine_engine *e) { return n_pack_chunks(e->m.p); }
+void refine_get_report(const refine_engine *e, refine_report *out)
+{
+    refine_report *base = out->base;
+    *out = e->report;
+    out->base = e->n_parts > 1 ? base : NULL;
+    if (out->base)
+        *out->base = e->part[0].report;
+}
+
+int refine_chunks(const refine_engine *e)
+{
+    int n = 0;
+    for (int k = 0; k < e->n_parts; k++)
+        n += n_pack_chunks(e->part[k].m.p);
+    return n;
+}
 
 refine_status refine_get_chunk(const refine_engine *e, int i, refine_chunk *out)
 {
@@ -166,18 +237,23 @@ refine_status refine_get_chunk(const refine_engine *e, int i, refine_chunk *out)
         [SEG_UNET] = REFINE_DENOISING,  [SEG_VAE_DECODE] = REFINE_DECODING,
         [SEG_TOKENS] = REFINE_TEXT,
     };
-    if (i < 0 || i >= n_pack_chunks(e->m.p))
+    const engine_part *part = e->part;
+    if (i < 0 || i >= refine_chunks(e))
         return REFINE_EINVAL;
-    const pack_chunk *c = pack_chunk_at(e->m.p, i);
-    *out = (refine_chunk){ .name = pack_tensor_name(e->m.p, (int)c->tensor),
+    while (i >= n_pack_chunks(part->m.p))
+        i -= n_pack_chunks((part++)->m.p);
+    const pack *p = part->m.p;
+    const pack_chunk *c = pack_chunk_at(p, i);
+    *out = (refine_chunk){ .name = pack_tensor_name(p, (int)c->tensor),
+                           .of_base = part + 1 < e->part + e->n_parts,
                            .phase = PHASES[c->segment],
                            .bytes = c->bytes,
                            .stored_bytes = c->stored_bytes,
-                           .flops = 2.0 * (double)dev_work_macs(e->plan.work[i]),
-                           .seconds = e->plan.seconds[i] };
-    if (e->plan.is_resident[i] || c->segment == SEG_VECTORS)
+                           .flops = 2.0 * (double)dev_work_macs(part->plan.work[i]),
+                           .seconds = part->plan.seconds[i] };
+    if (part->plan.is_resident[i] || c->segment == SEG_VECTORS)
         out->tier = REFINE_TIER_DEVICE;
-    else if (e->plan.is_cached[i])
+    else if (part->plan.is_cached[i])
         out->tier = REFINE_TIER_HOST;
     return REFINE_OK;
 }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { RETRIES_MAX = 1000 };
 
@@ -40,19 +41,32 @@ bool extent_advance(extent *e, ssize_t result, read_done *out)
     return false;
 }
 
-static int call_open(const reader_config *c, int flags)
+static int call_open(const reader_config *c, const char *path, int flags)
 {
     if (c->calls && c->calls->open)
-        return c->calls->open(c->calls->context, c->path, flags);
-    return open(c->path, flags);
+        return c->calls->open(c->calls->context, path, flags);
+    return open(path, flags);
 }
 
-refine_status extent_open_file(int *fd, const reader_config *c, bool direct, refine_error *err)
+refine_status extent_open_files(int fd[READER_FILES_MAX], const reader_config *c, bool direct,
+                                refine_error *err)
 {
-    *fd = call_open(c, O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
-    if (*fd < 0)
-        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", c->path, strerror(errno));
-    if (!direct)
-        (void)posix_fadvise(*fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    for (int i = 0; i < c->n_files; i++) {
+        fd[i] = call_open(c, c->paths[i], O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
+        if (fd[i] < 0)
+            return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", c->paths[i],
+                               strerror(errno));
+        if (!direct)
+            (void)posix_fadvise(fd[i], 0, 0, POSIX_FADV_SEQUENTIAL);
+    }
     return REFINE_OK;
+}
+
+void extent_close_files(int fd[READER_FILES_MAX])
+{
+    for (int i = 0; i < READER_FILES_MAX; i++) {
+        if (fd[i] >= 0)
+            (void)close(fd[i]);
+        fd[i] = -1;
+    }
 }

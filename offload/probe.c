@@ -38,7 +38,9 @@ size_t probe_device_memory(size_t request) { return DEPTH * request; }
 
 static refine_status open_probe_reader(transfer_probe *b, reader_kind kind)
 {
-    const reader_config c = { .path = pack_path(b->p),
+    const char *const path = pack_path(b->p);
+    const reader_config c = { .paths = &path,
+                              .n_files = 1,
                               .buffer = b->buffer,
                               .buffer_bytes = DEPTH * b->request,
                               .depth = DEPTH };
@@ -56,7 +58,7 @@ static double read_rate(transfer_probe *b, uint64_t at, uint64_t end)
         while (asked < READS && asked - come < DEPTH && at + b->request <= end &&
                clock_seconds() - t0 < LONGEST) {
             char *dst = b->buffer + (size_t)(asked % DEPTH) * b->request;
-            if (b->rd->submit(b->rd, (uint64_t)asked++, dst, at, b->request) != REFINE_OK)
+            if (b->rd->submit(b->rd, (uint64_t)asked++, 0, dst, at, b->request) != REFINE_OK)
                 return 0;
             at += b->request;
         }
@@ -93,7 +95,7 @@ static double decode_rate(transfer_probe *b, int chunk)
                              num_max(b->request, PACK_FRAME));
     read_done done;
 
-    if (b->rd->submit(b->rd, 0, b->buffer, k->file_at, n) != REFINE_OK ||
+    if (b->rd->submit(b->rd, 0, 0, b->buffer, k->file_at, n) != REFINE_OK ||
         b->rd->reap(b->rd, &done, 1, 1) != 1 || done.status != REFINE_OK)
         return 0;
     /* The best of a few: the first touches fresh memory, and others run here too. */

@@ -1,4 +1,4 @@
-/* offload/reader.h -- asynchronous reads of whole aligned extents of one file.
+/* offload/reader.h -- asynchronous reads of whole aligned extents of one file, or of a few.
  *
  * A reader belongs to one thread.  Requests complete in any order; a request is
  * known by its ticket.  Short reads and EINTR are the reader's business: a
@@ -24,7 +24,7 @@ typedef struct reader reader;
 
 typedef enum reader_kind { READER_AUTO, READER_URING, READER_PREAD } reader_kind;
 
-enum { READER_NOTE = 256 };
+enum { READER_NOTE = 256, READER_FILES_MAX = 2 };
 
 /* What a test can get between a reader and the system; NULL members are the system's own. */
 typedef struct reader_calls {
@@ -36,7 +36,8 @@ typedef struct reader_calls {
 } reader_calls;
 
 typedef struct reader_config {
-    const char *path;
+    const char *const *paths; /* n_files of them: the first is file 0 */
+    int n_files;
     void *buffer; /* where all destinations lie; page-aligned */
     size_t buffer_bytes;
     int depth;                 /* requests in flight at most; >= 1 */
@@ -53,14 +54,15 @@ struct reader {
     const char *name; /* "io_uring+O_DIRECT", "io_uring", "pread+O_DIRECT", "pread" */
     /* `at`, `bytes` and `dst` are multiples of PACK_ALIGN, dst inside the buffer.  At
      * most `depth` requests may be unfinished. */
-    refine_status (*submit)(reader *r, uint64_t ticket, void *dst, uint64_t at, size_t bytes);
+    refine_status (*submit)(reader *r, uint64_t ticket, int file, void *dst, uint64_t at,
+                            size_t bytes);
     /* Takes finished requests, at most `max`; waits for one if `wait` and any is
      * outstanding.  Returns how many. */
     int (*reap)(reader *r, read_done *out, int max, int wait);
     void (*close)(reader *r); /* waits for what is outstanding */
 };
 
-/* REFINE_EIO: the file cannot be opened, or the system has no such thing.  note: READER_NOTE bytes
+/* REFINE_EIO: a file cannot be opened, or the system has no such thing.  note: READER_NOTE bytes
  * for what the user should know of how it reads, "" if nothing; NULL: not wanted. */
 refine_status reader_open(reader **out, reader_kind kind, const reader_config *c, char *note,
                           refine_error *err);

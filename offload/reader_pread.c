@@ -28,7 +28,7 @@ typedef struct fifo {
 
 typedef struct pread_reader {
     reader base;
-    int fd, depth, n_threads;
+    int fd[READER_FILES_MAX], depth, n_threads;
     const reader_calls *calls;
     thread threads[THREADS_MAX];
     bool has_lock, has_work, has_done;
@@ -58,11 +58,12 @@ static int fifo_pop(const pread_reader *r, fifo *q)
 static ssize_t pread_once(const pread_reader *r, const extent *e)
 {
     const reader_calls *c = r->calls;
+    const int fd = r->fd[e->file];
     char *dst = e->dst + e->done;
     const size_t left = e->bytes - e->done;
     const off_t at = (off_t)(e->at + e->done);
-    const ssize_t n = c && c->pread ? c->pread(c->context, r->fd, dst, left, at)
-                                    : pread(r->fd, dst, left, at);
+    const ssize_t n = c && c->pread ? c->pread(c->context, fd, dst, left, at)
+                                    : pread(fd, dst, left, at);
     return n < 0 ? -errno : n;
 }
 
@@ -91,7 +92,7 @@ static void run_pread_thread(void *context)
     pthread_mutex_unlock(&r->lock);
 }
 
-static refine_status pread_submit(reader *base, uint64_t ticket, void *dst, uint64_t at,
+static refine_status pread_submit(reader *base, uint64_t ticket, int file, void *dst, uint64_t at,
                                   size_t bytes)
 {
     pread_reader *r = (pread_reader *)base;
@@ -100,7 +101,9 @@ static refine_status pread_submit(reader *base, uint64_t ticket, void *dst, uint
     pthread_mutex_lock(&r->lock);
     assert(r->outstanding < r->depth);
     const int i = r->free[--r->n_free];
-    r->request[i] = (extent){ .ticket = ticket, .at = at, .dst = dst, .bytes = bytes };
+    r->request[i] = (extent){
+        .ticket = ticket, .file = file, .at = at, .dst = dst, .bytes = bytes
+    };
     r->outstanding++;
     fifo_push(r, &r->waiting, i);
     pthread_cond_broadcast(&r->work);
@@ -145,32 +148,33 @@ static void pread_close(reader *base)
         pthread_cond_destroy(&r->work);
     if (r->has_lock)
         pthread_mutex_destroy(&r->lock);
-    if (r->fd >= 0)
-        (void)close(r->fd);
+    extent_close_files(r->fd);
     mem_free(r);
 }
 
-/* Does a read around the page cache work?  Some file systems let the file be opened that way
+/* Do reads around the page cache work?  Some file systems let a file be opened that way
  * and then refuse to read, and some memory cannot be read into. */
-static bool can_read_direct(const pread_reader *r, void *buffer)
+static bool can_read_direct(const pread_reader *r, const reader_config *c)
 {
-    const extent probe = { .dst = buffer, .bytes = PACK_ALIGN };
-    const ssize_t n = pread_once(r, &probe);
-    return n >= 0 || n == -EINTR || n == -EAGAIN;
+    for (int i = 0; i < c->n_files; i++) {
+        const extent probe = { .file = i, .dst = c->buffer, .bytes = PACK_ALIGN };
+        const ssize_t n = pread_once(r, &probe);
+        if (n < 0 && n != -EINTR && n != -EAGAIN)
+            return false;
+    }
+    return true;
 }
 
-static refine_status open_pread_file(pread_reader *r, const reader_config *c, refine_error *err)
+static refine_status open_pread_files(pread_reader *r, const reader_config *c, refine_error *err)
 {
     refine_error ignored;
-    if (extent_open_file(&r->fd, c, true, &ignored) == REFINE_OK) {
-        if (can_read_direct(r, c->buffer)) {
-            r->base.name = "pread+O_DIRECT";
-            return REFINE_OK;
-        }
-        (void)close(r->fd);
+    if (extent_open_files(r->fd, c, true, &ignored) == REFINE_OK && can_read_direct(r, c)) {
+        r->base.name = "pread+O_DIRECT";
+        return REFINE_OK;
     }
+    extent_close_files(r->fd);
     r->base.name = "pread";
-    return extent_open_file(&r->fd, c, false, err);
+    return extent_open_files(r->fd, c, false, err);
 }
 
 static refine_status start_read_threads(pread_reader *r, refine_error *err)
@@ -210,7 +214,8 @@ refine_status reader_open_pread(reader **out, const reader_config *c, refine_err
     r->base.submit = pread_submit;
     r->base.reap = pread_reap;
     r->base.close = pread_close;
-    r->fd = -1;
+    for (int i = 0; i < READER_FILES_MAX; i++)
+        r->fd[i] = -1;
     r->depth = r->n_free = c->depth;
     r->calls = c->calls;
     r->request = (extent *)(r + 1);
@@ -220,7 +225,7 @@ refine_status reader_open_pread(reader **out, const reader_config *c, refine_err
     r->free = r->finished.ring + depth;
     for (int i = 0; i < c->depth; i++)
         r->free[i] = i;
-    TRY_OR(fail, open_pread_file(r, c, err));
+    TRY_OR(fail, open_pread_files(r, c, err));
     TRY_OR(fail, start_read_threads(r, err));
     *out = &r->base;
     return REFINE_OK;

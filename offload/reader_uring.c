@@ -4,7 +4,7 @@
  * address travels as the user data of its entry.  There are as many entries in the
  * submission queue as requests, so an entry can always be had.
  *
- * Registering file and buffer saves the kernel work for every read; where the limit on
+ * Registering files and buffer saves the kernel work for every read; where the limit on
  * locked memory forbids it, reads go on without.
  */
 #define _GNU_SOURCE /* off_t in liburing.h */
@@ -25,8 +25,8 @@ static const size_t BUFFER_MAX = (size_t)1 << 30;
 typedef struct uring_reader {
     reader base;
     struct io_uring ring;
-    bool has_ring, fixed_file, fixed_buffer;
-    int fd, depth;
+    bool has_ring, fixed_files, fixed_buffer;
+    int fd[READER_FILES_MAX], depth;
     const reader_calls *calls;
     int broken;      /* errno of a ring that no longer works */
     int outstanding; /* requests that are not free */
@@ -41,13 +41,14 @@ static void enqueue_extent(uring_reader *r, extent *e)
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
     char *dst = e->dst + e->done;
     const unsigned left = (unsigned)(e->bytes - e->done);
+    const int file = r->fixed_files ? e->file : r->fd[e->file];
 
     assert(sqe);
     if (r->fixed_buffer)
-        io_uring_prep_read_fixed(sqe, r->fixed_file ? 0 : r->fd, dst, left, e->at + e->done, 0);
+        io_uring_prep_read_fixed(sqe, file, dst, left, e->at + e->done, 0);
     else
-        io_uring_prep_read(sqe, r->fixed_file ? 0 : r->fd, dst, left, e->at + e->done);
-    if (r->fixed_file)
+        io_uring_prep_read(sqe, file, dst, left, e->at + e->done);
+    if (r->fixed_files)
         sqe->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data(sqe, e);
 }
@@ -61,7 +62,7 @@ static void note_trouble(uring_reader *r, int result)
         r->broken = -result;
 }
 
-static refine_status uring_submit(reader *base, uint64_t ticket, void *dst, uint64_t at,
+static refine_status uring_submit(reader *base, uint64_t ticket, int file, void *dst, uint64_t at,
                                   size_t bytes)
 {
     uring_reader *r = (uring_reader *)base;
@@ -70,7 +71,7 @@ static refine_status uring_submit(reader *base, uint64_t ticket, void *dst, uint
     if (r->broken)
         return REFINE_EIO;
     extent *e = r->free[--r->n_free];
-    *e = (extent){ .ticket = ticket, .at = at, .dst = dst, .bytes = bytes };
+    *e = (extent){ .ticket = ticket, .file = file, .at = at, .dst = dst, .bytes = bytes };
     r->outstanding++;
     enqueue_extent(r, e);
     note_trouble(r, io_uring_submit(&r->ring));
@@ -141,43 +142,41 @@ static void uring_close(reader *base)
         (void)uring_reap(base, &ignored, 1, 1);
     if (r->has_ring)
         io_uring_queue_exit(&r->ring);
-    if (r->fd >= 0)
-        (void)close(r->fd);
+    extent_close_files(r->fd);
     mem_free(r);
 }
 
 /* One read to see whether the kernel takes them this way.  The end of the file is fine. */
-static bool can_read_uring(uring_reader *r, void *buffer)
+static bool can_read_uring(uring_reader *r, int file, void *buffer)
 {
     const reader_calls *calls = r->calls;
     read_done d;
 
     r->calls = NULL;
-    bool ok = uring_submit(&r->base, 0, buffer, 0, PACK_ALIGN) == REFINE_OK &&
+    bool ok = uring_submit(&r->base, 0, file, buffer, 0, PACK_ALIGN) == REFINE_OK &&
               uring_reap(&r->base, &d, 1, 1) == 1 && (d.status == REFINE_OK || d.error == 0);
     r->calls = calls;
     return ok;
 }
 
-static void drop_file(uring_reader *r)
+static void drop_files(uring_reader *r)
 {
-    if (r->fixed_file)
+    if (r->fixed_files)
         (void)io_uring_unregister_files(&r->ring);
-    r->fixed_file = false;
-    if (r->fd >= 0)
-        (void)close(r->fd);
-    r->fd = -1;
+    r->fixed_files = false;
+    extent_close_files(r->fd);
 }
 
-static refine_status open_uring_file(uring_reader *r, const reader_config *c, bool direct,
-                                     refine_error *err)
+static refine_status open_uring_files(uring_reader *r, const reader_config *c, bool direct,
+                                      refine_error *err)
 {
-    TRY(extent_open_file(&r->fd, c, direct, err));
-    r->fixed_file = io_uring_register_files(&r->ring, &r->fd, 1) == 0;
+    TRY(extent_open_files(r->fd, c, direct, err));
+    r->fixed_files = io_uring_register_files(&r->ring, r->fd, (unsigned)c->n_files) == 0;
     r->base.name = direct ? "io_uring+O_DIRECT" : "io_uring";
-    if (can_read_uring(r, c->buffer))
-        return REFINE_OK;
-    return refine_fail(err, REFINE_EIO, "%s: cannot be read with io_uring", c->path);
+    for (int i = 0; i < c->n_files; i++)
+        if (!can_read_uring(r, i, c->buffer))
+            return refine_fail(err, REFINE_EIO, "%s: cannot be read with io_uring", c->paths[i]);
+    return REFINE_OK;
 }
 
 static refine_status open_ring(uring_reader *r, const reader_config *c, refine_error *err)
@@ -204,7 +203,8 @@ refine_status reader_open_uring(reader **out, const reader_config *c, refine_err
     if (!r)
         return refine_fail(err, REFINE_ENOMEM, "reader: out of memory");
     r->base = (reader){ NULL, uring_submit, uring_reap, uring_close };
-    r->fd = -1;
+    for (int i = 0; i < READER_FILES_MAX; i++)
+        r->fd[i] = -1;
     r->depth = r->n_free = c->depth;
     r->calls = c->calls;
     r->request = (extent *)(r + 1);
@@ -212,9 +212,9 @@ refine_status reader_open_uring(reader **out, const reader_config *c, refine_err
     for (size_t i = 0; i < depth; i++)
         r->free[i] = &r->request[i];
     TRY_OR(fail, open_ring(r, c, err));
-    if (open_uring_file(r, c, true, &ignored) != REFINE_OK) {
-        drop_file(r);
-        TRY_OR(fail, open_uring_file(r, c, false, err));
+    if (open_uring_files(r, c, true, &ignored) != REFINE_OK) {
+        drop_files(r);
+        TRY_OR(fail, open_uring_files(r, c, false, err));
     }
     *out = &r->base;
     return REFINE_OK;

@@ -119,13 +119,15 @@ void schedule_hold_before(schedule *s, const cursor *c)
     }
 }
 
-bool schedule_needs_residents(const schedule *s, const cursor *c)
+void schedule_hold_none(schedule *s) { memset(s->held, 0, (size_t)s->n_chunks * sizeof *s->held); }
+
+bool schedule_needs_residents(const schedule *s, const cursor *c, int below)
 {
     for (int p = c->pass; p < s->n; p++) {
         const stream_pass *pass = &s->pass[p];
         const bool last_round = p == c->pass && c->round + 1 == pass->passes;
         for (int i = last_round ? c->chunk : pass->first; i < pass->end && !is_empty(pass); i++)
-            if (s->resident[i])
+            if (s->resident[i] && i < below)
                 return true;
     }
     return false;

@@ -38,8 +38,12 @@
  *                          (compute queue waits on `ready`, in acquire_transferred)
  *  (8) a run is reset only when every thread stands still
  *                          (compute thread waits for n_paused, in stream_restart)
- *  (9) a place in the cache is filled by one transfer, and not read before
- *                          (I/O thread waits for kept, in begin_transfer)
+ *  (9) a place in the cache is filled by one transfer, and not read before, nor filled before
+ *      compute has come to the chunk's pack
+ *                          (I/O thread waits for kept and entered, in begin_transfer)
+ * (10) a place for residents is written to after compute has come to the chunk's pack, and after
+ *      all the compute before
+ *                          (copy thread waits for entered, in make_room, then as in (5))
  *
  * A resident chunk needs no wait after its first use: (7) then made the compute queue
  * wait, and the queue keeps its order.
@@ -55,8 +59,15 @@
 #include "engine/base/try.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* ---- the compute thread ---- */
+
+/* A chunk of the pack that compute has come to, by its number. */
+static int chunk_number(const stream *s, int chunk)
+{
+    return s->chunks.first[s->compute.pack] + chunk;
+}
 
 /* What compute waits for when it waits for transfer t. */
 static refine_lane cause_of_stall(const stream *s, uint64_t t)
@@ -156,7 +167,7 @@ static const void *acquire_resident(stream *s, int chunk)
     pthread_mutex_lock(&s->lock);
     s->shared.stats.resident_hits++;
     pthread_mutex_unlock(&s->lock);
-    return s->residents + s->place[chunk];
+    return s->residents[s->compute.pack] + s->place[chunk];
 }
 
 /* The time up to now was the compute of the chunk acquired last. */
@@ -175,17 +186,21 @@ void stream_settle_times(stream *s)
 
 double stream_compute_seconds(const stream *s, int chunk)
 {
-    const use_time *v = &s->compute.times[chunk];
+    const use_time *v = &s->compute.times[chunk_number(s, chunk)];
     return v->uses ? v->seconds / (double)v->uses : 0.0;
 }
 
 double stream_kind_seconds(const stream *s, dev_kind k) { return s->compute.kinds[k]; }
 
-int stream_position(const stream *s) { return s->compute.inside; }
+int stream_position(const stream *s)
+{
+    return s->compute.inside < 0 ? -1 : s->compute.inside - s->chunks.first[s->compute.pack];
+}
 
-const void *stream_acquire(weights *w, int chunk)
+const void *stream_acquire(weights *w, int of_pack)
 {
     stream *s = (stream *)w;
+    const int chunk = chunk_number(s, of_pack);
     end_use(s);
     if (dev_status(s->d) != REFINE_OK)
         return NULL;
@@ -201,9 +216,10 @@ const void *stream_acquire(weights *w, int chunk)
     return dev_status(s->d) == REFINE_OK ? at : NULL;
 }
 
-void stream_release(weights *w, int chunk)
+void stream_release(weights *w, int of_pack)
 {
     stream *s = (stream *)w;
+    const int chunk = chunk_number(s, of_pack);
     if (dev_status(s->d) != REFINE_OK)
         return;
     assert(s->compute.releasing.use < s->compute.acquiring.use &&
@@ -212,7 +228,7 @@ void stream_release(weights *w, int chunk)
     if (schedule_is_transfer(&s->schedule, &s->compute.releasing)) {
         const transfer_slot *f = stream_slot_of(s, s->compute.releasing.transfer);
         if (f->ring_end)
-            stream_shut_out(s, f->at, pack_chunk_at(s->p, chunk)->bytes);
+            stream_shut_out(s, f->at, stream_chunk(s, chunk)->bytes);
         dev_record(s->d, f->done, DEV_COMPUTE);
         pthread_mutex_lock(&s->lock);
         s->shared.n_released++;
@@ -230,6 +246,7 @@ void stream_reset(stream *s)
         &s->schedule);
     s->shared.n_begun = s->shared.n_copied = s->shared.n_retired = s->shared.n_released =
         s->shared.n_reclaimed = 0;
+    s->compute.pack = s->shared.entered = 0;
     s->io.filling = NULL;
     ring_open(&s->copy.ring, s->ring_bytes);
     stream_shut_out(s, s->ring_base, s->ring_bytes);
@@ -248,7 +265,10 @@ refine_status stream_restart(stream *s)
     stream_signal_all(s);
     while (s->shared.n_paused < 2 + s->decode.n_workers) /* (8) */
         stream_wait(s, COMPUTE);
-    if (!s->compute.dropped)
+    if (s->chunks.n_packs > 1) { /* places are the first pack's again, which finds nothing there */
+        schedule_hold_none(&s->schedule);
+        memset(s->shared.kept, 0, (size_t)n_listed_chunks(&s->chunks) * sizeof *s->shared.kept);
+    } else if (!s->compute.dropped)
         schedule_hold_before(&s->schedule, &s->copy.next);
     s->compute.dropped = false;
     stream_reset(s);
@@ -259,10 +279,28 @@ refine_status stream_restart(stream *s)
     return dev_status(s->d);
 }
 
+void stream_enter_pack(stream *s, int next)
+{
+    assert(s->compute.acquiring.use == s->compute.releasing.use &&
+           "left a pack with chunks inside");
+    if (next == s->compute.pack)
+        return;
+    assert(next > s->compute.pack && next < s->chunks.n_packs);
+    dev_record(s->d, s->compute.epoch, DEV_COMPUTE);
+    s->compute.pack = next;
+    pthread_mutex_lock(&s->lock);
+    s->copy.fence = s->compute.epoch; /* (10), and in the place of every earlier fence */
+    s->shared.entered = next;
+    stream_signal(s, IO);
+    stream_signal(s, COPY);
+    pthread_mutex_unlock(&s->lock);
+}
+
 void stream_drop_residents(stream *s)
 {
     assert((dev_status(s->d) != REFINE_OK ||
-            !schedule_needs_residents(&s->schedule, &s->compute.acquiring)) &&
+            !schedule_needs_residents(&s->schedule, &s->compute.acquiring,
+                                      s->chunks.first[s->compute.pack + 1])) &&
            "dropped residents that are still needed");
     s->compute.dropped = true;
 }

@@ -4,10 +4,15 @@
  *
  * Which chunks, in which order, is known before the first one: the schedule, a list
  * of segment passes (text once, UNet n times, ...).  The stream runs ahead of the
- * compute as far as staging and ring allow, across passes and phases.
+ * compute as far as staging and ring allow, across passes, phases and packs.
  *
  * Resident chunks have a place of their own on the device: they travel on their
  * first use and are there on every later one (until stream_drop_residents).
+ *
+ * Packs.  A run may use the chunks of several, one pack after the other; the compute thread says
+ * when it comes to the next (stream_enter_pack), and speaks of chunks as that pack numbers them.
+ * Resident and cached chunks of a pack have their places to themselves from then on, where those of
+ * the pack before lay; what goes through the ring may come earlier.
  *
  * Why two slots are not enough.  Double buffering overlaps two stages that take turns; a transfer
  * has four behind one another, disk, decoding, link and compute, and each takes now longer, now
@@ -27,7 +32,7 @@
 
 #include "engine/base/trace.h"
 #include "kernels/device.h"
-#include "offload/pack.h"
+#include "offload/chunk_list.h"
 #include "offload/reader.h"
 #include "offload/schedule.h"
 #include "offload/weights.h"
@@ -42,13 +47,13 @@ enum { STREAM_IN_FLIGHT_MAX = 256 };
 
 typedef struct stream_config {
     dev *d;
-    const pack *p;
-    void *ring;           /* device memory, the caller's */
+    chunk_list chunks; /* in the order of the packs they are used; all arrays are by number */
+    void *ring;        /* device memory, the caller's */
     size_t ring_bytes;    /* >= stream_ring_min() for the biggest set of chunks
                                        that is ever inside at once */
-    void *residents;      /* device memory for resident chunks, one behind the other
-                                       in the order of `resident`, each aligned to DEV_ALIGN */
-    const bool *resident; /* per chunk of the pack; NULL: none */
+    void *residents[PACKS_MAX]; /* device memory for a pack's resident chunks, one behind the
+                                       other in the order of `resident`, each at DEV_ALIGN */
+    const bool *resident; /* per chunk; NULL: none */
     const bool *cached;   /* kept decoded in host memory after their first transfer; NULL: none */
     const stream_pass *schedule;
     int n_passes;
@@ -74,9 +79,9 @@ typedef struct stream_stats {
 } stream_stats;
 
 /* Host memory (staging, threads' contexts) a stream of this shape takes. */
-size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards);
-size_t stream_staging_bytes(const pack *p, int slots, bool guards);
-size_t stream_cached_bytes(const pack *p, int chunk); /* host memory of a cached chunk */
+size_t stream_host_bytes(const chunk_list *l, int slots, int workers, bool guards);
+size_t stream_staging_bytes(const chunk_list *l, int slots, bool guards);
+size_t stream_cached_bytes(const pack_chunk *c); /* host memory of a cached chunk */
 
 /* Bytes that a chunk takes of the ring: in guarded builds with a zone (engine/base/guard.h). */
 size_t stream_span(size_t chunk_bytes);
@@ -87,10 +92,13 @@ size_t stream_ring_min(const pack *p, size_t inside_bytes);
 /* Starts the threads, which begin to read at once.  The schedule is copied. */
 refine_status stream_open(stream **out, const stream_config *c, refine_error *err);
 /* Starts the schedule over, for the next image; nothing may be inside.  Allocates nothing.
- * Residents stay.  Fails when the device has failed, as it does. */
+ * Residents stay, of a single pack.  Fails when the device has failed, as it does. */
 refine_status stream_restart(stream *s);
-/* Their memory is the caller's until stream_restart.  What is left of the schedule must not
- * use a resident chunk. */
+/* The compute so far is done with all packs before this one, and begins with it.  Of the first pack
+ * none has to be told. */
+void stream_enter_pack(stream *s, int next);
+/* Their memory is the caller's until stream_restart or stream_enter_pack.  What is left of the
+ * pack's schedule must not use a resident chunk. */
 void stream_drop_residents(stream *s);
 /* Stops early if need be, and drains what it copies.  NULL is fine. */
 void stream_close(stream *s);

@@ -25,14 +25,16 @@ static bool make_room(stream *s, int chunk, transfer_slot *f)
 {
     const bool resident = s->schedule.resident[chunk];
     size_t at;
+    if (resident && !stream_may_settle(s, chunk)) /* (10) */
+        return false;
     for (;;) {
         if (s->shared.n_copied - s->shared.n_reclaimed < STREAM_IN_FLIGHT_MAX) {
             if (resident) {
-                f->at = s->residents + s->place[chunk];
+                f->at = s->residents[chunk_list_pack(&s->chunks, chunk)] + s->place[chunk];
                 f->ring_end = 0;
                 return true;
             }
-            if (ring_alloc(&s->copy.ring, stream_span(pack_chunk_at(s->p, chunk)->bytes), &at,
+            if (ring_alloc(&s->copy.ring, stream_span(stream_chunk(s, chunk)->bytes), &at,
                            &f->ring_end)) {
                 f->at = s->ring_base + at;
                 return true;
@@ -49,7 +51,7 @@ static bool make_room(stream *s, int chunk, transfer_slot *f)
 
 static void enqueue_copy(stream *s, slot *sl, const transfer_slot *f)
 {
-    const size_t bytes = pack_chunk_at(s->p, sl->chunk)->bytes;
+    const size_t bytes = stream_chunk(s, sl->chunk)->bytes;
     dev_event *fence = s->copy.fence;
 
     s->copy.fence = NULL;
@@ -84,7 +86,7 @@ static void retire_copy(stream *s)
     assert(sl->state == COPYING && sl->transfer == s->shared.n_retired);
     sl->state = FREE;
     trace_add(s->t, REFINE_LANE_COPY, sl->chunk, sl->since, clock_seconds(),
-              pack_chunk_at(s->p, sl->chunk)->bytes);
+              stream_chunk(s, sl->chunk)->bytes);
     if (++s->shared.n_retired == s->shared.n_copied)
         s->shared.stats.copy_busy += clock_seconds() - s->copy.busy_since;
     stream_signal(s, IO);
@@ -98,8 +100,7 @@ static void check_ring(stream *s)
         stream_fail(s, REFINE_EINVAL,
                     "a ring of %zu bytes is too small for the chunks that are inside at once "
                     "(chunk %d has %" PRIu32 "): a bug in the plan, please report it",
-                    s->ring_bytes, s->copy.next.chunk,
-                    pack_chunk_at(s->p, s->copy.next.chunk)->bytes);
+                    s->ring_bytes, s->copy.next.chunk, stream_chunk(s, s->copy.next.chunk)->bytes);
 }
 
 /* True if it enqueued one. */

@@ -24,7 +24,7 @@ static slot *next_to_decode(stream *s)
     for (slot *sl = s->slots; sl < s->slots + s->n_slots; sl++) {
         if (sl->state != READ) /* (2) */
             continue;
-        if (sl->taken == (int)pack_chunk_at(s->p, sl->chunk)->n_frames)
+        if (sl->taken == (int)stream_chunk(s, sl->chunk)->n_frames)
             continue;
         if (!best || sl->transfer < best->transfer)
             best = sl;
@@ -37,8 +37,7 @@ static bool take_frame(stream *s, job *j)
     slot *sl = s->shared.failed || s->shared.pause ? NULL : next_to_decode(s);
     if (!sl)
         return false;
-    const pack_chunk *c = pack_chunk_at(s->p, sl->chunk);
-    const pack_frame *f = pack_frame_at(s->p, (int)c->first_frame + sl->taken);
+    const pack_frame *f = chunk_list_frame(&s->chunks, sl->chunk, sl->taken);
     *j = (job){ sl, f, sl->taken, sl->out + sl->plain_at, sl->in + sl->in_at };
     sl->taken++;
     sl->plain_at += f->bytes;
@@ -52,7 +51,7 @@ static void finish_frame(stream *s, const job *j, refine_status st)
     assert(sl->state == READ);
     if (st != REFINE_OK) {
         stream_fail(s, st, "%.40s: chunk %d ('%.96s') is damaged; run refine-pack --verify",
-                    stream_file_name(s), sl->chunk, stream_weight_name(s, sl->chunk));
+                    stream_file_name(s, sl->chunk), sl->chunk, stream_weight_name(s, sl->chunk));
         return;
     }
     s->shared.stats.decoded_bytes += j->frame->bytes;
@@ -64,7 +63,7 @@ static void finish_frame(stream *s, const job *j, refine_status st)
         stream_signal(s, IO);
     }
     trace_add(s->t, REFINE_LANE_DECODE, sl->chunk, sl->since, clock_seconds(),
-              pack_chunk_at(s->p, sl->chunk)->bytes);
+              stream_chunk(s, sl->chunk)->bytes);
     stream_signal(s, COPY);
     stream_signal_compute(s, sl->transfer);
 }

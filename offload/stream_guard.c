@@ -15,7 +15,7 @@
 
 static char *slot_zone(const stream *s, int i)
 {
-    const size_t each = stream_staging_bytes(s->p, 1, s->guards);
+    const size_t each = stream_staging_bytes(&s->chunks, 1, s->guards);
     return s->staging + (size_t)(i + 1) * each - guard_zone(s->guards);
 }
 

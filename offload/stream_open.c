@@ -10,37 +10,40 @@
 
 /* ---- sizes ---- */
 
-static bool is_coded(const pack *p)
+static bool is_coded(const chunk_list *l)
 {
-    for (int i = 0; i < n_pack_chunks(p); i++) {
-        const pack_chunk *c = pack_chunk_at(p, i);
+    for (int i = 0; i < n_listed_chunks(l); i++) {
+        const pack_chunk *c = chunk_list_at(l, i);
         for (uint32_t k = 0; k < c->n_frames && c->segment != PACK_SEGMENT_TOKENS; k++)
-            if (pack_frame_at(p, (int)(c->first_frame + k))->codec != PACK_RAW)
+            if (chunk_list_frame(l, i, (int)k)->codec != PACK_RAW)
                 return true;
     }
     return false;
 }
 
-static size_t plain_part(const pack *p) { return num_align(pack_biggest(p), PACK_ALIGN); }
+static size_t plain_part(const chunk_list *l)
+{
+    return num_align(chunk_list_biggest(l), PACK_ALIGN);
+}
 
 /* A zone behind it keeps the next one aligned. */
-static size_t slot_bytes(const pack *p, bool guards)
+static size_t slot_bytes(const chunk_list *l, bool guards)
 {
-    return plain_part(p) + (is_coded(p) ? pack_biggest_stored(p) : 0) +
+    return plain_part(l) + (is_coded(l) ? chunk_list_biggest_stored(l) : 0) +
            num_align(guard_zone(guards), PACK_ALIGN);
 }
 
-size_t stream_staging_bytes(const pack *p, int slots, bool guards)
+size_t stream_staging_bytes(const chunk_list *l, int slots, bool guards)
 {
-    return (size_t)slots * slot_bytes(p, guards);
+    return (size_t)slots * slot_bytes(l, guards);
 }
 
-size_t stream_host_bytes(const pack *p, int slots, int workers, bool guards)
+size_t stream_host_bytes(const chunk_list *l, int slots, int workers, bool guards)
 {
-    const size_t chunks = (size_t)n_pack_chunks(p);
+    const size_t chunks = (size_t)n_listed_chunks(l);
     const size_t each = sizeof(size_t) + sizeof(bool) + sizeof(use_time);
-    return stream_staging_bytes(p, slots, guards) + sizeof(stream) + (size_t)slots * sizeof(slot) +
-           (size_t)workers * (sizeof(decode_worker) + codec_memory(pack_biggest_split(p))) +
+    return stream_staging_bytes(l, slots, guards) + sizeof(stream) + (size_t)slots * sizeof(slot) +
+           (size_t)workers * (sizeof(decode_worker) + codec_memory(chunk_list_biggest_split(l))) +
            (chunks + 1) * each + schedule_memory(PASSES, (int)chunks) + reader_memory(DEPTH) +
            (2 * STREAM_IN_FLIGHT_MAX + 1 + QUEUE_CLOCK_MARKS) * EVENT;
 }
@@ -64,7 +67,7 @@ static refine_status check_config(const stream_config *c, refine_error *err)
     assert(c->slots >= 2 && c->workers >= 1);
     for (int i = 0; i < c->n_passes; i++)
         for (int k = c->schedule[i].first; k < c->schedule[i].end; k++) {
-            const pack_chunk *chunk = pack_chunk_at(c->p, k);
+            const pack_chunk *chunk = chunk_list_at(&c->chunks, k);
             assert(chunk->segment != PACK_SEGMENT_TOKENS && "the token table does not travel");
             if (stream_span(chunk->bytes) > c->ring_bytes && !(c->resident && c->resident[k]))
                 return refine_fail(err, REFINE_EBUDGET,
@@ -77,16 +80,16 @@ static refine_status check_config(const stream_config *c, refine_error *err)
 
 static refine_status open_staging(stream *s, refine_error *err)
 {
-    const size_t each = slot_bytes(s->p, s->guards);
+    const size_t each = slot_bytes(&s->chunks, s->guards);
 
     s->slots = mem_calloc((size_t)s->n_slots, sizeof *s->slots);
     s->staging = dev_alloc(s->d, s->staging_bytes, DEV_PINNED);
     if (!s->slots || !s->staging)
         return fail_stream_memory(err);
-    s->cache = s->staging + stream_staging_bytes(s->p, s->n_slots, s->guards);
+    s->cache = s->staging + stream_staging_bytes(&s->chunks, s->n_slots, s->guards);
     for (int i = 0; i < s->n_slots; i++) {
         s->slots[i].plain = s->staging + (size_t)i * each;
-        s->slots[i].coded = s->slots[i].plain + plain_part(s->p);
+        s->slots[i].coded = s->slots[i].plain + plain_part(&s->chunks);
     }
     stream_lay_zones(s);
     return REFINE_OK;
@@ -107,39 +110,53 @@ static refine_status open_transfer_slots(stream *s, refine_error *err)
     return ok ? REFINE_OK : fail_stream_memory(err);
 }
 
-size_t stream_cached_bytes(const pack *p, int chunk)
+size_t stream_cached_bytes(const pack_chunk *c)
 {
-    const pack_chunk *c = pack_chunk_at(p, chunk);
     return num_align(num_max(c->bytes, stream_padded(c)), PACK_ALIGN);
 }
 
-/* Residents lie one behind the other in the order of chunks, and so do the cached, behind the
- * staging. */
+/* A pack's residents lie one behind the other in the order of chunks, and so do its cached chunks.
+ * Returns the bytes of the latter. */
+static size_t place_chunks(stream *s, int k)
+{
+    size_t at = 0, cached = 0;
+    for (int i = s->chunks.first[k]; i < s->chunks.first[k + 1]; i++) {
+        assert(!(s->schedule.resident[i] && stream_is_cached(s, i)));
+        s->place[i] = stream_is_cached(s, i) ? cached : at;
+        if (s->schedule.resident[i])
+            at += num_align(stream_chunk(s, i)->bytes, DEV_ALIGN);
+        else if (stream_is_cached(s, i))
+            cached += stream_cached_bytes(stream_chunk(s, i));
+    }
+    return cached;
+}
+
+/* The cache lies behind the staging; all packs have the same. */
 static refine_status find_places(stream *s, refine_error *err)
 {
-    const size_t n = (size_t)n_pack_chunks(s->p) + 1;
-    size_t at = 0, cached = 0;
+    const size_t n = (size_t)n_listed_chunks(&s->chunks) + 1;
+    size_t cached = 0;
 
     s->place = mem_calloc(n, sizeof *s->place);
     s->shared.kept = mem_calloc(n, sizeof *s->shared.kept);
     s->compute.times = mem_calloc(n, sizeof *s->compute.times);
     if (!s->place || !s->shared.kept || !s->compute.times)
         return fail_stream_memory(err);
-    for (int i = 0; i < n_pack_chunks(s->p); i++) {
-        assert(!(s->schedule.resident[i] && stream_is_cached(s, i)));
-        s->place[i] = stream_is_cached(s, i) ? cached : at;
-        if (s->schedule.resident[i])
-            at += num_align(pack_chunk_at(s->p, i)->bytes, DEV_ALIGN);
-        else if (stream_is_cached(s, i))
-            cached += stream_cached_bytes(s->p, i);
-    }
-    s->staging_bytes = stream_staging_bytes(s->p, s->n_slots, s->guards) + cached;
+    for (int k = 0; k < s->chunks.n_packs; k++)
+        cached = num_max(cached, place_chunks(s, k));
+    s->staging_bytes = stream_staging_bytes(&s->chunks, s->n_slots, s->guards) + cached;
     return REFINE_OK;
 }
 
+_Static_assert((int)PACKS_MAX <= (int)READER_FILES_MAX, "a reader reads all packs of a stream");
+
 static refine_status open_stream_reader(stream *s, const stream_config *c, refine_error *err)
 {
-    const reader_config rc = { .path = pack_path(s->p),
+    const char *paths[PACKS_MAX];
+    for (int k = 0; k < s->chunks.n_packs; k++)
+        paths[k] = pack_path(s->chunks.pack[k]);
+    const reader_config rc = { .paths = paths,
+                               .n_files = s->chunks.n_packs,
                                .buffer = s->staging,
                                .buffer_bytes = s->staging_bytes,
                                .depth = DEPTH,
@@ -166,7 +183,7 @@ static refine_status open_workers(stream *s, int n, refine_error *err)
     for (; s->decode.n_workers < n; s->decode.n_workers++) {
         decode_worker *w = &s->decode.workers[s->decode.n_workers];
         w->s = s;
-        w->c = codec_open(pack_biggest_split(s->p));
+        w->c = codec_open(chunk_list_biggest_split(&s->chunks));
         if (!w->c)
             return fail_stream_memory(err);
     }
@@ -198,10 +215,11 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
         return fail_stream_memory(err);
     s->w = (weights){ stream_acquire, stream_release };
     s->d = c->d;
-    s->p = c->p;
+    s->chunks = c->chunks;
     s->ring_base = c->ring;
     s->ring_bytes = c->ring_bytes;
-    s->residents = c->residents;
+    for (int k = 0; k < PACKS_MAX; k++)
+        s->residents[k] = c->residents[k];
     s->cached = c->cached;
     s->t = c->t;
     s->guards = GUARDED || c->guards;
@@ -210,7 +228,7 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
     s->compute.inside = -1;
     s->n_slots = c->slots;
     st = open_locks(s) && schedule_open(&s->schedule, c->schedule, c->n_passes, c->resident,
-                                        n_pack_chunks(c->p))
+                                        n_listed_chunks(&c->chunks))
              ? REFINE_OK
              : fail_stream_memory(err);
     if (st != REFINE_OK)

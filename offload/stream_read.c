@@ -13,14 +13,15 @@
 
 typedef struct request {
     uint64_t slot, at;
+    int file;
     char *dst;
     size_t bytes;
 } request;
 
-static bool is_raw(const stream *s, const pack_chunk *c)
+static bool is_raw(const stream *s, int chunk)
 {
-    for (uint32_t i = 0; i < c->n_frames; i++)
-        if (pack_frame_at(s->p, (int)(c->first_frame + i))->codec != PACK_RAW)
+    for (uint32_t i = 0; i < stream_chunk(s, chunk)->n_frames; i++)
+        if (chunk_list_frame(&s->chunks, chunk, (int)i)->codec != PACK_RAW)
             return false;
     return true;
 }
@@ -51,14 +52,15 @@ static bool begin_transfer(stream *s)
     slot *sl = &s->slots[s->shared.n_begun % (uint64_t)s->n_slots];
     if (sl->state != FREE)
         return false;
-    if (stream_is_cached(s, s->io.next.chunk) && is_arriving(s, s->io.next.chunk)) /* (9) */
+    if (stream_is_cached(s, s->io.next.chunk) &&
+        (is_arriving(s, s->io.next.chunk) || !stream_may_settle(s, s->io.next.chunk))) /* (9) */
         return false;
-    const pack_chunk *c = pack_chunk_at(s->p, s->io.next.chunk);
+    const pack_chunk *c = stream_chunk(s, s->io.next.chunk);
     sl->state = READING;
     sl->transfer = s->shared.n_begun++;
     sl->chunk = s->io.next.chunk;
     sl->out = stream_is_cached(s, sl->chunk) ? s->cache + s->place[sl->chunk] : sl->plain;
-    sl->in = is_raw(s, c) ? sl->out : sl->coded;
+    sl->in = is_raw(s, sl->chunk) ? sl->out : sl->coded;
     sl->requests = (int)((stream_padded(c) + REQUEST - 1) / REQUEST);
     sl->taken = 0;
     sl->undecoded = (int)c->n_frames;
@@ -83,10 +85,13 @@ static bool next_request(stream *s, request *q)
         if (!begin_transfer(s))
             return false;
     slot *sl = s->io.filling;
-    const pack_chunk *c = pack_chunk_at(s->p, sl->chunk);
+    const pack_chunk *c = stream_chunk(s, sl->chunk);
     const size_t n = num_min(REQUEST, stream_padded(c) - s->io.filled);
-    *q = (request){ (uint64_t)(sl - s->slots), c->file_at + s->io.filled, sl->in + s->io.filled,
-                    n };
+    *q = (request){ .slot = (uint64_t)(sl - s->slots),
+                    .file = chunk_list_pack(&s->chunks, sl->chunk),
+                    .at = c->file_at + s->io.filled,
+                    .dst = sl->in + s->io.filled,
+                    .bytes = n };
     s->io.filled += n;
     if (s->io.filled == stream_padded(c))
         s->io.filling = NULL;
@@ -98,7 +103,7 @@ static bool next_request(stream *s, request *q)
 static void read_failed(stream *s, int chunk, int error)
 {
     stream_fail(s, REFINE_EIO, "%.40s: chunk %d ('%.96s') cannot be read: %s; check the disk",
-                stream_file_name(s), chunk, stream_weight_name(s, chunk),
+                stream_file_name(s, chunk), chunk, stream_weight_name(s, chunk),
                 error ? strerror(error) : "the file ended");
 }
 
@@ -112,9 +117,9 @@ static void finish_request(stream *s, slot *sl)
         return;
     sl->state = READ;
     trace_add(s->t, REFINE_LANE_DISK, sl->chunk, sl->since, now,
-              stream_padded(pack_chunk_at(s->p, sl->chunk)));
+              stream_padded(stream_chunk(s, sl->chunk)));
     sl->since = now;
-    s->shared.stats.disk_bytes += stream_padded(pack_chunk_at(s->p, sl->chunk));
+    s->shared.stats.disk_bytes += stream_padded(stream_chunk(s, sl->chunk));
     stream_signal(s, DECODE);
     stream_signal_compute(s, sl->transfer);
 }
@@ -125,7 +130,7 @@ static void submit_all(stream *s)
     while (!s->shared.failed && next_request(s, &q)) {
         pthread_mutex_unlock(&s->lock);
         pace_send(&s->io.pace, q.bytes);
-        const refine_status st = s->io.rd->submit(s->io.rd, q.slot, q.dst, q.at, q.bytes);
+        const refine_status st = s->io.rd->submit(s->io.rd, q.slot, q.file, q.dst, q.at, q.bytes);
         pthread_mutex_lock(&s->lock);
         if (st != REFINE_OK) {
             s->io.in_flight--;

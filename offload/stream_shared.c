@@ -17,15 +17,16 @@ void stream_fail(stream *s, refine_status st, const char *fmt, ...)
     stream_signal_all(s);
 }
 
-const char *stream_file_name(const stream *s)
+const char *stream_file_name(const stream *s, int chunk)
 {
-    const char *slash = strrchr(pack_path(s->p), '/');
-    return slash ? slash + 1 : pack_path(s->p);
+    const char *path = pack_path(s->chunks.pack[chunk_list_pack(&s->chunks, chunk)]);
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
 }
 
 const char *stream_weight_name(const stream *s, int chunk)
 {
-    return pack_tensor_name(s->p, (int)pack_chunk_at(s->p, chunk)->tensor);
+    return chunk_list_name(&s->chunks, chunk);
 }
 
 void stream_wait_paused(stream *s, stream_thread who)

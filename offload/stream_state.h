@@ -69,14 +69,14 @@ struct stream {
     /* As it was opened.  Only the states of slots and what the schedule holds change, under the
      * lock. */
     dev *d;
-    const pack *p;
+    chunk_list chunks;
     trace *t;
     bool guards;
     schedule schedule;
     const bool *cached; /* the caller's; or NULL */
-    char *ring_base, *residents, *staging, *cache;
+    char *ring_base, *residents[PACKS_MAX], *staging, *cache;
     size_t ring_bytes, staging_bytes;
-    size_t *place; /* of a resident chunk, in `residents`; of a cached one, in `cache` */
+    size_t *place; /* of a resident chunk, in its pack's `residents`; of a cached one, in `cache` */
     slot *slots;
     int n_slots;
     transfer_slot transfer_slots[STREAM_IN_FLIGHT_MAX];
@@ -119,6 +119,7 @@ struct stream {
         double use_began;        /* of the stretches told last; < 0: they were all of a use */
         int inside;              /* the chunk acquired last; -1: its compute has ended */
         bool dropped;            /* the residents, since the run began */
+        int pack;                /* that compute has come to */
         dev_event *epoch;        /* all compute before this run */
     } compute;
 
@@ -131,6 +132,7 @@ struct stream {
         bool stop, pause, failed;
         int n_paused;                                                   /* threads */
         uint64_t n_begun, n_copied, n_retired, n_released, n_reclaimed; /* transfers */
+        int entered;  /* the pack that compute has come to, for the other threads */
         bool *kept;   /* cached chunks that are in their place */
         bool waiting; /* compute waits for transfer `awaited` */
         uint64_t awaited;
@@ -149,7 +151,7 @@ void stream_run_copy(void *s);   /* offload/stream_copy.c */
 __attribute__((format(printf, 3, 4))) void stream_fail(stream *s, refine_status st, const char *fmt,
                                                        ...);
 void stream_wait_paused(stream *s, stream_thread who); /* until the run has been reset */
-const char *stream_file_name(const stream *s);
+const char *stream_file_name(const stream *s, int chunk);
 const char *stream_weight_name(const stream *s, int chunk);
 
 /* ---- the compute thread, in offload/stream.c ---- */
@@ -178,9 +180,20 @@ static inline transfer_slot *stream_slot_of(stream *s, uint64_t transfer)
     return &s->transfer_slots[transfer % STREAM_IN_FLIGHT_MAX];
 }
 
+static inline const pack_chunk *stream_chunk(const stream *s, int chunk)
+{
+    return chunk_list_at(&s->chunks, chunk);
+}
+
 static inline bool stream_is_cached(const stream *s, int chunk)
 {
     return s->cached && s->cached[chunk];
+}
+
+/* The lock held: may a chunk go to a place that a pack before its own has used? */
+static inline bool stream_may_settle(const stream *s, int chunk)
+{
+    return chunk_list_pack(&s->chunks, chunk) <= s->shared.entered;
 }
 
 /* Bytes of a chunk in the file. */

@@ -43,15 +43,12 @@ static int lowmem_print_error(const refine_error *err, int code)
 
 /* ---- progress ---- */
 
-/* Whose run it is, of a command's two. */
-typedef enum shown_run { OWN_RUN, REFERENCE_RUN, BASE_RUN } shown_run;
-
 typedef struct display {
     progress bar;
-    shown_run of;
+    bool of_reference; /* the run that another is compared with */
 } display;
 
-static const char *phase_name(const display *d, refine_phase phase)
+static const char *phase_name(const display *d, const refine_progress *p)
 {
     static const char *const NAMES[][3] = {
         { "opening", "reference: opening", "base: opening" },
@@ -61,7 +58,7 @@ static const char *phase_name(const display *d, refine_phase phase)
         { "decoding image", "reference: decoding image", "base: decoding image" },
         { "finished", "reference: finished", "base: finished" },
     };
-    return NAMES[phase][d->of];
+    return NAMES[p->phase][p->of_base ? 2 : d->of_reference];
 }
 
 static int on_run_progress(void *context, const refine_progress *p)
@@ -73,7 +70,7 @@ static int on_run_progress(void *context, const refine_progress *p)
         progress_clear(&d->bar);
         return 0;
     }
-    d->bar.what = phase_name(d, p->phase);
+    d->bar.what = phase_name(d, p);
     if (!progress_due(&d->bar))
         return 0;
     if (p->phase == REFINE_DENOISING)
@@ -124,21 +121,13 @@ static run_record record_of(const lowmem_arguments *a)
                          .job = &a->j };
 }
 
-/* What a base made of the prompt before the refiner went on, and its report. */
-typedef struct base_part {
-    lowmem_arguments a; /* as the command's, for the base */
-    refine_report r;
-    json_t *result; /* owned; of a run whose result is wanted as JSON */
-} base_part;
-
 static refine_status save_outputs(const lowmem_arguments *a, const refine_engine *e,
-                                  const base_part *base, const job_input *in,
-                                  const refine_report *r, refine_error *err)
+                                  const job_input *in, const refine_report *r, refine_error *err)
 {
     const run_record record = record_of(a);
     refine_status st = REFINE_OK;
     if (a->output)
-        st = output_save(a->output, &in->out, &a->j, base ? &base->r : NULL, r, err);
+        st = output_save(a->output, &in->out, &a->j, r, err);
     if (st == REFINE_OK && a->output_latents)
         st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
     if (st == REFINE_OK && a->trace)
@@ -156,24 +145,22 @@ static json_t *add_member(json_t *o, const char *key, json_t *member)
 }
 
 static refine_status print_whole_json(const lowmem_arguments *a, const refine_report *r,
-                                      const base_part *base, const compare *c, refine_error *err)
+                                      const compare *c, refine_error *err)
 {
     const run_record record = record_of(a);
     json_t *o = result_object(r, &record);
     if (c)
         o = add_member(o, "comparison", compare_json(c, r));
-    if (base)
-        o = add_member(o, "base", json_incref(base->result));
     return result_write(stdout, o, err);
 }
 
-/* base, c: NULL, there was no base, nothing was compared. */
-static int show_result(const lowmem_arguments *a, const refine_report *r, const base_part *base,
-                       const compare *c, refine_error *err)
+/* c: NULL, nothing was compared. */
+static int show_result(const lowmem_arguments *a, const refine_report *r, const compare *c,
+                       refine_error *err)
 {
     refine_status st = REFINE_OK;
     if (a->json)
-        st = print_whole_json(a, r, base, c, err);
+        st = print_whole_json(a, r, c, err);
     else if (c) /* peaks would be those of both runs */
         st = compare_print(stdout, c, a->o.pack_path, r, err);
     else if (!a->quiet)
@@ -201,18 +188,18 @@ static void print_warnings(const lowmem_arguments *a, const refine_report *r)
                     prompts[i].name, prompts[i].tokens, TOKENS_READ);
 }
 
-/* base: what the latents come from, or NULL; c: what the result is compared with, or NULL. */
-static int run_and_save(lowmem_arguments *a, job_input *in, const base_part *base, compare *c,
-                        display *d)
+/* c: what the result is compared with, or NULL. */
+static int run_and_save(lowmem_arguments *a, job_input *in, compare *c, display *d)
 {
     refine_engine *e;
     refine_error err = { 0 };
-    refine_report r = REFINE_REPORT_INIT;
+    refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
 
     refine_status st = refine_open(&e, &a->o, &a->j, &err);
     if (st != REFINE_OK)
         return lowmem_print_error(&err, exit_code(st, true));
-    if (!a->seeded && !a->quiet && !base)
+    r.base = &base;
+    if (!a->seeded && !a->quiet)
         fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
     st = refine_run(e, &a->j, &err);
     if (c)
@@ -224,13 +211,13 @@ static int run_and_save(lowmem_arguments *a, job_input *in, const base_part *bas
         print_warnings(a, &r);
         if (c)
             compare_finish(c, in->out.rgb);
-        st = save_outputs(a, e, base, in, &r, &err);
+        st = save_outputs(a, e, in, &r, &err);
         code = st == REFINE_OK ? EXIT_DONE : EXIT_FAILED;
     }
     if (st != REFINE_OK)
         (void)lowmem_print_error(&err, code);
     else
-        code = show_result(a, &r, base, c, &err);
+        code = show_result(a, &r, c, &err);
     refine_close(e);
     return code;
 }
@@ -260,114 +247,15 @@ static int run_reference(lowmem_arguments *a, compare **c, display *d)
     st = plan_comparison(a, *c, &err);
     if (st == REFINE_OK) {
         reading = false;
-        d->of = REFERENCE_RUN;
+        d->of_reference = true;
         st = compare_record(*c, &err);
-        d->of = OWN_RUN;
+        d->of_reference = false;
         progress_clear(&d->bar);
     }
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(&err, exit_code(st, reading));
 }
 
-/* ---- a base before the refiner ---- */
-
-/* The same prompt, size, seed and ceilings: the base runs the first part of the schedule and leaves
- * its latents where the refiner finds them. */
-static void split_schedule(lowmem_arguments *a, base_part *base, job_input *in)
-{
-    base->a = *a;
-    base->a.o.pack_path = a->base;
-    base->a.o.model = REFINE_MODEL_BASE;
-    base->a.j.denoising_end = a->handoff;
-    base->a.j.rgb_out = NULL;
-    base->a.j.latents_out = in->l.v;
-    base->a.output = base->a.output_latents = NULL;
-    base->r = (refine_report)REFINE_REPORT_INIT;
-    base->result = NULL;
-    a->o.model = REFINE_MODEL_REFINER;
-    a->j.denoising_start = a->handoff;
-    a->j.latents_in = in->l.v;
-    a->j.latents_out = a->output_latents ? in->l.v : NULL;
-}
-
-/* Whether a second refused plan needs more than the first of what the first has too little of. */
-static bool needs_more(const refine_memory *first, const refine_memory *second)
-{
-    return first->smallest_device > first->device_limit
-               ? second->smallest_device > first->smallest_device
-               : second->smallest_host > first->smallest_host;
-}
-
-/* Both, before either takes an hour.  Of two budgets that would do, the larger does for both. */
-static refine_status plan_parts(const lowmem_arguments *a, base_part *base, refine_report *r,
-                                refine_error *err)
-{
-    refine_error second = { 0 };
-    const refine_status st = refine_plan(&base->r, &base->a.o, &base->a.j, err);
-    if (st != REFINE_OK && st != REFINE_EBUDGET)
-        return st;
-    const refine_status of_second = refine_plan(r, &a->o, &a->j, &second);
-    if (st == REFINE_EBUDGET && of_second == REFINE_EBUDGET &&
-        !needs_more(&base->r.memory, &r->memory))
-        return st;
-    if (of_second == REFINE_OK)
-        return st;
-    *err = second;
-    return of_second;
-}
-
-static json_t *run_object_of(const base_part *base)
-{
-    const run_record record = record_of(&base->a);
-    return result_object(&base->r, &record);
-}
-
-static json_t *plan_object_of(const lowmem_arguments *a, const refine_report *r)
-{
-    run_record record = record_of(a);
-    record.output = NULL;
-    return result_object(r, &record);
-}
-
-static refine_status run_base(base_part *base, display *d, refine_error *err)
-{
-    lowmem_arguments *a = &base->a;
-    refine_engine *e;
-
-    TRY(refine_open(&e, &a->o, &a->j, err));
-    d->of = BASE_RUN;
-    const refine_status st = refine_run(e, &a->j, err);
-    d->of = OWN_RUN;
-    progress_clear(&d->bar);
-    if (st == REFINE_OK) {
-        refine_get_report(e, &base->r);
-        print_warnings(a, &base->r);
-        if (a->json)
-            base->result = run_object_of(base);
-        else if (!a->quiet)
-            result_print_run(stderr, &base->r);
-        base->r.step = NULL; /* the engine's, as these are */
-        base->r.device_model = base->r.source_name = "";
-    }
-    refine_close(e);
-    return st;
-}
-
-static int run_parts(lowmem_arguments *a, job_input *in, base_part *base, display *d)
-{
-    refine_error err = { 0 };
-    refine_report r = REFINE_REPORT_INIT;
-    refine_status st = plan_parts(a, base, &r, &err);
-    if (st != REFINE_OK)
-        return lowmem_print_error(&err, exit_code(st, true));
-    if (!a->seeded && !a->quiet)
-        fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
-    st = run_base(base, d, &err);
-    if (st != REFINE_OK)
-        return lowmem_print_error(&err, exit_code(st, false));
-    return run_and_save(a, in, base, NULL, d);
-}
-
-static int run_one(lowmem_arguments *a, job_input *in, base_part *base)
+static int run_one(lowmem_arguments *a, job_input *in)
 {
     refine_error err = { 0 };
     compare *c = NULL;
@@ -380,53 +268,33 @@ static int run_one(lowmem_arguments *a, job_input *in, base_part *base)
     progress_open(&d.bar, stderr, "opening", a->quiet);
     a->j.progress = on_run_progress;
     a->j.progress_context = &d;
-    if (base) {
-        base->a.j.progress = on_run_progress;
-        base->a.j.progress_context = &d;
-        return run_parts(a, in, base, &d);
-    }
     int code = a->reference ? run_reference(a, &c, &d) : EXIT_DONE;
     if (code == EXIT_DONE)
-        code = run_and_save(a, in, NULL, c, &d);
+        code = run_and_save(a, in, c, &d);
     compare_close(c);
     return code;
 }
 
-static refine_status print_plans(const lowmem_arguments *a, const base_part *base,
-                                 const refine_report *r, refine_error *err)
+static refine_status print_plan(const lowmem_arguments *a, const refine_report *r,
+                                refine_error *err)
 {
-    if (a->json) {
-        json_t *o = plan_object_of(a, r);
-        if (base)
-            o = add_member(o, "base", plan_object_of(&base->a, &base->r));
-        return result_write(stdout, o, err);
-    }
-    if (base) {
-        printf("%s, up to %g:\n", base->a.o.pack_path, a->handoff);
-        result_print_plan(stdout, &base->r);
-        printf("\n%s, from there on:\n", a->o.pack_path);
-    }
+    run_record record = record_of(a);
+    record.output = NULL;
+    if (a->json)
+        return result_print_json(stdout, r, &record, err);
     result_print_plan(stdout, r);
-    if (base) {
-        const double seconds = base->r.predicted_total + r->predicted_total;
-        printf("\nboth, one after the other: %.1f MiB of the device at most",
-               (double)num_max(base->r.memory.device_planned, r->memory.device_planned) /
-                   (double)(1 << 20));
-        if (base->r.predicted_total > 0 && r->predicted_total > 0)
-            printf(", about %.0f s", seconds);
-        printf("\n");
-    }
     return REFINE_OK;
 }
 
-static int plan_one(const lowmem_arguments *a, base_part *base)
+static int plan_one(const lowmem_arguments *a)
 {
     refine_error err = { 0 };
-    refine_report r = REFINE_REPORT_INIT;
-    refine_status st = base ? plan_parts(a, base, &r, &err) : refine_plan(&r, &a->o, &a->j, &err);
+    refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
+    r.base = &base;
+    refine_status st = refine_plan(&r, &a->o, &a->j, &err);
     if (st != REFINE_OK)
         return lowmem_print_error(&err, exit_code(st, true));
-    st = print_plans(a, base, &r, &err);
+    st = print_plan(a, &r, &err);
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(&err, EXIT_FAILED);
 }
 
@@ -482,7 +350,7 @@ static refine_status lowmem_check_places(const lowmem_arguments *a, const work_l
 {
     places p = { 0 };
     places_add(&p, PLACE_READ, "the model (-m)", a->o.pack_path);
-    places_add(&p, PLACE_READ, "the base (--base)", a->base);
+    places_add(&p, PLACE_READ, "the base (--base)", a->o.base_path);
     places_add(&p, PLACE_READ, "the reference (--compare)", a->reference);
     places_add(&p, PLACE_READ, "the manifest (--manifest)", a->manifest);
     add_tokenizer(&p, a->tokenizer);
@@ -597,24 +465,18 @@ static int refine_several(lowmem_arguments *a, work_list *l)
 static int refine_one(lowmem_arguments *a, const work_list *l)
 {
     job_input in = { 0 };
-    base_part base = { .result = NULL };
     refine_error err = { 0 };
     if (!a->seeded)
         a->j.seed = batch_draw_seed();
     refine_status st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
         st = job_input_load(&in, &a->j, l->n > 0 ? l->item[0].input : NULL,
-                            a->plan || a->output || a->reference, a->output_latents || a->base,
-                            SCALING_FACTOR, &err);
+                            a->plan || a->output || a->reference, a->output_latents, SCALING_FACTOR,
+                            &err);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
-    if (st == REFINE_OK && a->base)
-        split_schedule(a, &base, &in);
-    base_part *const first = a->base ? &base : NULL;
     const int code = st != REFINE_OK ? lowmem_print_error(&err, exit_code(st, true))
-                     : a->plan       ? plan_one(a, first)
-                                     : run_one(a, &in, first);
-    if (first)
-        json_decref(first->result);
+                     : a->plan       ? plan_one(a)
+                                     : run_one(a, &in);
     job_input_free(&in);
     return code;
 }
@@ -647,7 +509,7 @@ static int refine_inputs(lowmem_arguments *a)
 
 int main(int argc, char **argv)
 {
-    lowmem_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT, .handoff = 0.8 };
+    lowmem_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
 
     const char *scratch = getenv("TMPDIR"), *guards = getenv("REFINE_GUARDS");
     a.o.spill_dir = scratch && *scratch ? scratch : NULL;

@@ -1,8 +1,11 @@
 /* engine/plan/arena_layout.h -- the parts of the device arena, and where each begins.
  *
- *     vectors | workspace | ring | region
+ *     vectors | ring | workspace | region
  *
  * (each with a zone behind it where zones are asked for, engine/base/guard.h).
+ *
+ * The models of a run have one arena, one after the other: vectors and ring are the same for all,
+ * and what lies behind is each model's while it runs.
  *
  * The region is shared by the phases.  Text, once and UNet use it from its start, with
  * the resident weights behind the largest of them; the VAE decoder, which comes after
@@ -33,14 +36,14 @@ arena_layout arena_layout_make(size_t vectors, size_t zone, const phase_sizes *s
  * fits. */
 uint64_t arena_layout_room(const arena_layout *bare, uint64_t limit);
 
-static inline size_t arena_workspace_at(const arena_layout *a) { return a->vectors + a->zone; }
-static inline size_t arena_ring_at(const arena_layout *a)
+static inline size_t arena_ring_at(const arena_layout *a) { return a->vectors + a->zone; }
+static inline size_t arena_workspace_at(const arena_layout *a)
 {
-    return arena_workspace_at(a) + a->workspace + a->zone;
+    return arena_ring_at(a) + a->ring + a->zone;
 }
 static inline size_t arena_region_at(const arena_layout *a)
 {
-    return arena_ring_at(a) + a->ring + a->zone;
+    return arena_workspace_at(a) + a->workspace + a->zone;
 }
 
 #endif

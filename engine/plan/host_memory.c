@@ -12,23 +12,23 @@ int host_memory_workers(const refine_options *o)
     return o->decode_threads > 0 ? o->decode_threads : DEFAULT_WORKERS;
 }
 
-host_memory host_memory_fit(const pack *p, const refine_options *o, size_t taken, uint64_t limit,
-                            bool guards)
+host_memory host_memory_fit(const chunk_list *l, const refine_options *o, size_t taken,
+                            uint64_t limit, bool guards)
 {
     const bool asked = o->decode_threads > 0;
     const size_t caller = (size_t)o->caller_bytes, fixed = taken + caller;
     int slots = DEFAULT_SLOTS, workers = host_memory_workers(o);
 
-    while (slots > SMALLEST_SLOTS && fixed + stream_host_bytes(p, slots, workers, guards) > limit)
+    while (slots > SMALLEST_SLOTS && fixed + stream_host_bytes(l, slots, workers, guards) > limit)
         slots--;
-    if (!asked && fixed + stream_host_bytes(p, slots, workers, guards) > limit)
+    if (!asked && fixed + stream_host_bytes(l, slots, workers, guards) > limit)
         workers = 1;
     const int fewest = asked ? workers : 1;
     return (host_memory){
-        .bytes = fixed + stream_host_bytes(p, slots, workers, guards),
-        .staging = stream_staging_bytes(p, slots, guards),
+        .bytes = fixed + stream_host_bytes(l, slots, workers, guards),
+        .staging = stream_staging_bytes(l, slots, guards),
         .caller = caller,
-        .smallest = fixed + stream_host_bytes(p, SMALLEST_SLOTS, fewest, guards),
+        .smallest = fixed + stream_host_bytes(l, SMALLEST_SLOTS, fewest, guards),
         .slots = slots,
         .workers = workers,
     };

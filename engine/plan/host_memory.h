@@ -7,7 +7,7 @@
 #ifndef REFINE_HOST_MEMORY_H
 #define REFINE_HOST_MEMORY_H
 
-#include "offload/pack.h"
+#include "offload/chunk_list.h"
 #include <refine/refine.h>
 
 typedef struct host_memory {
@@ -24,8 +24,8 @@ int host_memory_workers(const refine_options *o);
 /* The stream beside the caller's memory and what is `taken` by others: as many slots as fit, then
  * fewer workers if their number was not asked for.  The smallest stream may still be too large:
  * then `bytes` is above `limit`. */
-host_memory host_memory_fit(const pack *p, const refine_options *o, size_t taken, uint64_t limit,
-                            bool guards);
+host_memory host_memory_fit(const chunk_list *l, const refine_options *o, size_t taken,
+                            uint64_t limit, bool guards);
 
 /* So many bytes of feature maps go to host memory as far as it reaches, then to a file. */
 host_memory host_memory_with_spill(host_memory h, size_t bytes, uint64_t limit);

@@ -16,16 +16,13 @@ static int compare_ranked(const void *pa, const void *pb)
     return (a->chunk > b->chunk) - (a->chunk < b->chunk);
 }
 
-static size_t resident_bytes(const pack *p, int chunk)
-{
-    return num_align(pack_chunk_at(p, chunk)->bytes, SCRATCH_ALIGN);
-}
+static size_t resident_bytes(const pack_chunk *c) { return num_align(c->bytes, SCRATCH_ALIGN); }
 
 void placement_rank(ranked_chunk *out, const chunk_range *step, const dev_work *work)
 {
     for (int i = step->first; i < step->end; i++)
         out[i - step->first] = (ranked_chunk){ i, dev_work_macs(work[i]),
-                                               resident_bytes(step->p, i) };
+                                               resident_bytes(pack_chunk_at(step->p, i)) };
     qsort(out, (size_t)(step->end - step->first), sizeof *out, compare_ranked);
 }
 
@@ -43,15 +40,15 @@ static size_t take_ranked(bool *chosen, const chunk_range *step, const ranked_ch
 
 /* Those that are not in `without` (NULL: all), evenly (Bresenham). */
 static size_t take_spread(bool *chosen, const chunk_range *step, const bool *without, uint64_t room,
-                          size_t (*bytes_of)(const pack *, int))
+                          size_t (*bytes_of)(const pack_chunk *))
 {
     double all = 0, due = 0;
     size_t sum = 0;
 
     for (int i = step->first; i < step->end; i++)
-        all += without && without[i] ? 0.0 : (double)bytes_of(step->p, i);
+        all += without && without[i] ? 0.0 : (double)bytes_of(pack_chunk_at(step->p, i));
     for (int i = step->first; i < step->end; i++) {
-        const size_t bytes = bytes_of(step->p, i);
+        const size_t bytes = bytes_of(pack_chunk_at(step->p, i));
         chosen[i] = false;
         if (without && without[i])
             continue;

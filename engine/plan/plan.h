@@ -1,4 +1,7 @@
-/* engine/plan/plan.h -- what a run will take, computed by running the model on nothing.
+/* engine/plan/plan.h -- what a run will take, computed by running its models on nothing.
+ *
+ * A run has a part for each model, one after the other in one arena, each with a plan of its own.
+ * They agree in what outlives a part: vectors, ring and staging.
  *
  * Sizes are exact (engine/plan/dry_run.h, arena_layout.h).  Times are predicted: the work of each
  * chunk by the rates (engine/plan/rates.h, cost.h), through the queues (offload/simulate.h).
@@ -16,7 +19,7 @@
 typedef struct plan {
     memory_limits limits;
     plan_rates rates;       /* as assumed */
-    size_t smallest_device; /* an arena that would do; of the host: host.smallest */
+    size_t smallest_device; /* an arena that would do for all parts; of the host: host.smallest */
     /* How it is run: */
     vae_way vae;
     unet_way unet;
@@ -27,7 +30,7 @@ typedef struct plan {
     phase_sizes phases;
     arena_layout arena;
     host_memory host;
-    size_t trace_events;
+    size_t trace_events; /* of all parts */
     uint64_t step_bytes;       /* decoded weights touched in a step */
     uint64_t step_copied;      /* of them, those that travel */
     uint64_t step_read;        /* stored bytes of those that are read from the pack */
@@ -36,10 +39,10 @@ typedef struct plan {
     simulate_result predicted; /* all 0 where a rate is not known */
 } plan;
 
-/* `d` is the device that will run; p->per_pass is the opener's to set, to unet.per_pass.
- * REFINE_EBUDGET: the ceilings cannot be met; `out` then describes the smallest run there is and is
- * still to be closed. */
-refine_status plan_make(plan *out, const model *m, const phases *p, dev *d, const refine_options *o,
+/* Of n parts, in their order.  `d` is the device that will run; p->per_pass is the opener's to set,
+ * to unet.per_pass.  REFINE_EBUDGET: the ceilings cannot be met; `out` then describes the smallest
+ * run there is and is still to be closed. */
+refine_status plan_make(plan *out, const phases *const *p, int n, dev *d, const refine_options *o,
                         const refine_job *j, refine_error *err);
 void plan_close(plan *p); /* a zeroed plan is fine */
 

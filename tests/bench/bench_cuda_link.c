@@ -117,7 +117,7 @@ static bool open_link_stream(link_bench *b, refine_error *err)
 {
     b->cached = mem_calloc((size_t)n_pack_chunks(b->p), sizeof *b->cached);
     const stream_config c = { .d = b->d,
-                              .p = b->p,
+                              .chunks = chunk_list_make((const pack *const[]){ b->p }, 1),
                               .ring = b->ring,
                               .ring_bytes = RING,
                               .cached = b->cached,

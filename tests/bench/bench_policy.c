@@ -96,7 +96,8 @@ static refine_status make_policy_plan(policy_bench *b, const char *path, int siz
     if (!b->d)
         return REFINE_EDEVICE;
     b->p->act = DT_F32;
-    st = plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
+    const phases *p = b->p;
+    st = plan_make(&b->plan, &p, 1, b->d, &o, &j, err);
     b->p->per_pass = b->plan.unet.per_pass;
     return st;
 }

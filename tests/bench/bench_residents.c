@@ -86,8 +86,9 @@ static refine_status open_parts(residents_bench *b, const char *path, int size, 
     if (!b->d)
         return REFINE_EDEVICE;
     b->p->act = type;
+    const phases *p = b->p;
     phases_precision(&b->r, b->d, type);
-    st = plan_make(&b->plan, &b->m, b->p, b->d, &o, &j, err);
+    st = plan_make(&b->plan, &p, 1, b->d, &o, &j, err);
     b->p->per_pass = b->plan.unet.per_pass;
     b->chunks = (step_chunks){ .p = b->m.p, .work = b->plan.work };
     pack_segment(b->m.p, SEG_UNET, &b->chunks.first, &b->chunks.end);
@@ -160,11 +161,11 @@ static refine_status start_stream(stream **out, const residents_bench *b, const 
                                    pass_of(b, SEG_UNET, (1 + b->steps) * phases_passes(b->p)) };
     char *ring = b->arena + arena_ring_at(&b->plan.arena);
     const stream_config c = { .d = b->d,
-                              .p = b->m.p,
+                              .chunks = chunk_list_make((const pack *const[]){ b->m.p }, 1),
                               .ring = ring,
                               .ring_bytes = b->plan.arena.ring,
-                              .residents = b->arena + arena_region_at(&b->plan.arena) +
-                                           b->plan.arena.residents_at,
+                              .residents = { b->arena + arena_region_at(&b->plan.arena) +
+                                             b->plan.arena.residents_at },
                               .resident = w->resident,
                               .schedule = passes,
                               .n_passes = sizeof passes / sizeof passes[0],

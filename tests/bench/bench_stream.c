@@ -89,7 +89,7 @@ int main(int argc, char **argv)
     if (!memory)
         goto out;
     const stream_config c = { .d = d,
-                              .p = p,
+                              .chunks = chunk_list_make((const pack *const[]){ p }, 1),
                               .ring = memory,
                               .ring_bytes = ring,
                               .schedule = &pass,

@@ -152,7 +152,7 @@ Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
     tiny_pack(cut, sizeof cut, "--chunk 64K");
     for (int i = 0; i < 3; i++) {
         refine_options o = cuda_run_options(REFINE_FP16);
-        refine_report r;
+        refine_report r = REFINE_REPORT_INIT;
         const refine_job j = cuda_latents_job(i ? out : want);
         o.pack_path = cut;
         o.together = MOST[i];
@@ -173,7 +173,7 @@ Test(cuda_run, chunks_of_a_matrix_share_a_launch_where_the_ring_has_room)
 Test(cuda_run, norms_are_written_out_where_there_is_room)
 {
     refine_options o = cuda_run_options(REFINE_FP16);
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     o.together = 1;
     o.per_pass = 2;
     const int roomy = launches_of(&o, &r);

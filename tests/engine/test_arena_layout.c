@@ -17,9 +17,9 @@ static arena_layout layout_with(size_t residents, size_t zone)
 Test(engine_arena_layout, a_part_begins_where_the_one_before_it_and_its_zone_end)
 {
     const arena_layout a = layout_with(0, ZONE);
-    cr_expect_eq(arena_workspace_at(&a), 1024 + ZONE);
-    cr_expect_eq(arena_ring_at(&a), arena_workspace_at(&a) + 768 + ZONE);
-    cr_expect_eq(arena_region_at(&a), arena_ring_at(&a) + RING + ZONE);
+    cr_expect_eq(arena_ring_at(&a), 1024 + ZONE);
+    cr_expect_eq(arena_workspace_at(&a), arena_ring_at(&a) + RING + ZONE);
+    cr_expect_eq(arena_region_at(&a), arena_workspace_at(&a) + 768 + ZONE);
     cr_expect_eq(a.bytes, arena_region_at(&a) + a.region + ZONE);
     cr_expect_eq(layout_with(0, 0).bytes, a.bytes - 4 * ZONE);
 }

@@ -237,8 +237,8 @@ static void take_plan(golden_rig *k)
     o.vram_bytes = 512u << 20;
     o.resident_bytes = UINT64_MAX;
     o.band_rows = 16; /* several bands even of these images */
-    cr_assert_eq(plan_make(&k->plan, &k->m, k->p, k->d, &o, &k->job, &err), REFINE_OK, "%s",
-                 err.text);
+    const phases *p = k->p;
+    cr_assert_eq(plan_make(&k->plan, &p, 1, k->d, &o, &k->job, &err), REFINE_OK, "%s", err.text);
     k->p->per_pass = k->plan.unet.per_pass;
     k->arena = dev_alloc(k->d, k->plan.arena.bytes, DEV_VRAM);
     cr_assert_not_null(k->arena);

@@ -12,6 +12,7 @@ enum { TAKEN = 12345, ALIGN = 256 };
 
 static pack_fixture fixture;
 static pack *host_pack;
+static chunk_list host_chunks;
 
 static void open_host_pack(void)
 {
@@ -20,6 +21,7 @@ static void open_host_pack(void)
     pack_fixture_make(&fixture, &t, 1, FIXTURE_RAW, NULL);
     pack_fixture_write(&fixture);
     cr_assert_eq(pack_open(&host_pack, fixture.path, &err), REFINE_OK, "%s", err.text);
+    host_chunks = chunk_list_make((const pack *const[]){ host_pack }, 1);
 }
 
 static void close_host_pack(void)
@@ -32,7 +34,7 @@ TestSuite(engine_host_memory, .init = open_host_pack, .fini = close_host_pack);
 
 static host_memory fit_host(const refine_options *o, uint64_t limit)
 {
-    return host_memory_fit(host_pack, o, TAKEN, limit, false);
+    return host_memory_fit(&host_chunks, o, TAKEN, limit, false);
 }
 
 Test(engine_host_memory, the_smallest_ceiling_does_and_a_byte_less_does_not)
@@ -77,7 +79,7 @@ Test(engine_host_memory, the_callers_memory_and_what_is_taken_count)
     const host_memory with = fit_host(&o, UINT64_MAX);
     cr_expect(with.caller == 1000 && with.bytes == without.bytes + 1000);
     cr_expect_eq(with.smallest, without.smallest + 1000);
-    cr_expect_eq(host_memory_fit(host_pack, &o, TAKEN + 7, UINT64_MAX, false).bytes,
+    cr_expect_eq(host_memory_fit(&host_chunks, &o, TAKEN + 7, UINT64_MAX, false).bytes,
                  with.bytes + 7);
 }
 

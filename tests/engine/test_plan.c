@@ -69,7 +69,7 @@ static bool is_within_share(double a, double b, double share) { return fabs(a / 
 static void expect_step_predicted(double disk, double copy, uint64_t cached, const char *what)
 {
     enum { ATTEMPTS = 3 };
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     bool foretold = false, resimulated = false, blamed = true;
     refine_options o = streaming_options();
 

@@ -71,8 +71,9 @@ static bool has_uring(probe_rig *r)
 {
     reader *rd = NULL;
     static char buffer[4096] __attribute__((aligned(4096)));
+    const char *const path = r->f.path;
     const reader_config c = {
-        .path = r->f.path, .buffer = buffer, .buffer_bytes = sizeof buffer, .depth = 1
+        .paths = &path, .n_files = 1, .buffer = buffer, .buffer_bytes = sizeof buffer, .depth = 1
     };
     const bool has = reader_open(&rd, READER_URING, &c, NULL, NULL) == REFINE_OK;
     if (has)

@@ -23,6 +23,7 @@ typedef struct reader_rig {
     char name[TEMP_NAME];
     uint8_t *want;
     char *buffer;
+    const char *path;
     reader_config c;
     reader *r;
     refine_error err;
@@ -37,9 +38,12 @@ static void open_reader_rig(reader_rig *g)
     temp_file(g->name, ".bin");
     temp_write(g->name, g->want, FILE_BYTES);
     g->buffer = aligned_alloc(PACK_ALIGN, FILE_BYTES);
-    g->c = (reader_config){
-        .path = g->name, .buffer = g->buffer, .buffer_bytes = FILE_BYTES, .depth = DEPTH
-    };
+    g->path = g->name;
+    g->c = (reader_config){ .paths = &g->path,
+                            .n_files = 1,
+                            .buffer = g->buffer,
+                            .buffer_bytes = FILE_BYTES,
+                            .depth = DEPTH };
 }
 
 static void close_reader_rig(reader_rig *g)
@@ -73,7 +77,7 @@ static void read_rig_file(reader_rig *g, int most)
         while (at < BLOCKS && outstanding < DEPTH) {
             const int left = BLOCKS - at, n = 1 + at % most < left ? 1 + at % most : left;
             const size_t byte = (size_t)at * PACK_ALIGN;
-            cr_assert_eq(g->r->submit(g->r, (uint64_t)at << 16 | (uint64_t)n, g->buffer + byte,
+            cr_assert_eq(g->r->submit(g->r, (uint64_t)at << 16 | (uint64_t)n, 0, g->buffer + byte,
                                       byte, (size_t)n * PACK_ALIGN),
                          REFINE_OK);
             at += n;
@@ -125,7 +129,7 @@ Test(offload_reader, a_file_that_is_not_there_is_named)
     for (int kind = READER_AUTO; kind <= READER_PREAD; kind++) {
         reader_rig g;
         open_reader_rig(&g);
-        g.c.path = "no/such/file";
+        g.path = "no/such/file";
         cr_assert_eq(reader_open(&g.r, (reader_kind)kind, &g.c, NULL, &g.err), REFINE_EIO);
         cr_assert_null(g.r);
         if (kind != READER_URING)
@@ -259,7 +263,7 @@ Test(offload_reader, a_failure_names_its_request_and_its_errno)
         g.c.calls = &calls;
         if (open_rig_reader(&g, which)) {
             read_done d;
-            cr_assert_eq(g.r->submit(g.r, 77, g.buffer, PACK_ALIGN, PACK_ALIGN), REFINE_OK);
+            cr_assert_eq(g.r->submit(g.r, 77, 0, g.buffer, PACK_ALIGN, PACK_ALIGN), REFINE_OK);
             cr_assert_eq(g.r->reap(g.r, &d, 1, 1), 1);
             cr_assert_eq(d.ticket, 77);
             cr_assert_eq(d.status, REFINE_EIO);
@@ -276,7 +280,7 @@ Test(offload_reader, reading_behind_the_end_says_that_the_file_ended)
         open_reader_rig(&g);
         if (open_rig_reader(&g, which)) {
             read_done d;
-            cr_assert_eq(g.r->submit(g.r, 1, g.buffer, FILE_BYTES - PACK_ALIGN, 3 * PACK_ALIGN),
+            cr_assert_eq(g.r->submit(g.r, 1, 0, g.buffer, FILE_BYTES - PACK_ALIGN, 3 * PACK_ALIGN),
                          REFINE_OK);
             cr_assert_eq(g.r->reap(g.r, &d, 1, 1), 1);
             cr_assert_eq(d.status, REFINE_EIO);
@@ -294,7 +298,7 @@ Test(offload_reader, it_closes_with_reads_outstanding)
             open_reader_rig(&g);
             if (open_rig_reader(&g, which))
                 for (int i = 0; i < n; i++)
-                    cr_assert_eq(g.r->submit(g.r, 1, g.buffer + i * 100 * PACK_ALIGN,
+                    cr_assert_eq(g.r->submit(g.r, 1, 0, g.buffer + i * 100 * PACK_ALIGN,
                                              (uint64_t)i * 100 * PACK_ALIGN, 100 * PACK_ALIGN),
                                  REFINE_OK);
             close_reader_rig(&g);

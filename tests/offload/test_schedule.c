@@ -93,10 +93,10 @@ Test(offload_schedule, it_knows_whether_residents_are_still_to_come)
     schedule s = open_schedule(resident);
     cursor c = schedule_begin(&s);
     for (int i = 0; i < VISITS; i++) {
-        cr_assert_eq(schedule_needs_residents(&s, &c), i <= 9, "visit %d", i);
+        cr_assert_eq(schedule_needs_residents(&s, &c, CHUNKS), i <= 9, "visit %d", i);
         schedule_next(&s, &c);
     }
-    cr_assert_not(schedule_needs_residents(&s, &c));
+    cr_assert_not(schedule_needs_residents(&s, &c, CHUNKS));
     schedule_close(&s);
 }
 

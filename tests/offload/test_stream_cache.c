@@ -200,12 +200,12 @@ Test(offload_stream_cache, a_cache_takes_what_it_said)
     rig_make_cached(&r);
     size_t cache = 0;
     for (int i = 0; i < n_pack_chunks(r.p); i++)
-        cache += r.cached[i] ? stream_cached_bytes(r.p, i) : 0;
+        cache += r.cached[i] ? stream_cached_bytes(pack_chunk_at(r.p, i)) : 0;
     const uint64_t before = mem_used().now;
     rig_open_stream(&r);
     const uint64_t taken = mem_used().now - before;
-    cr_assert_leq(taken, stream_host_bytes(r.p, r.c.slots, r.c.workers, false) + cache);
-    cr_assert_geq(taken, stream_staging_bytes(r.p, r.c.slots, false) + cache);
+    cr_assert_leq(taken, stream_host_bytes(&r.c.chunks, r.c.slots, r.c.workers, false) + cache);
+    cr_assert_geq(taken, stream_staging_bytes(&r.c.chunks, r.c.slots, false) + cache);
     const uint64_t calls = mem_used().calls;
     rig_compare_in_place(&r);
     cr_assert_eq(stream_restart(r.s), REFINE_OK);

@@ -205,8 +205,9 @@ Test(offload_stream_failure, it_takes_what_it_said_and_nothing_after_opening)
         const uint64_t before = mem_used().now;
         rig_open_stream(&r);
         const mem_usage after = mem_used();
-        cr_assert_leq(after.now - before, stream_host_bytes(r.p, r.c.slots, r.c.workers, false));
-        cr_assert_geq(after.now - before, stream_staging_bytes(r.p, r.c.slots, false));
+        cr_assert_leq(after.now - before,
+                      stream_host_bytes(&r.c.chunks, r.c.slots, r.c.workers, false));
+        cr_assert_geq(after.now - before, stream_staging_bytes(&r.c.chunks, r.c.slots, false));
         weights *w = stream_weights(r.s);
         for (int c = r.schedule[0].first; c < r.schedule[0].end; c++) {
             (void)w->acquire(w, c);

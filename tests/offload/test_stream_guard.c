@@ -19,7 +19,7 @@ static void open_guarded(rig *r, dev *d)
 /* Byte `at` behind the last slot. */
 static void spoil_behind_slots(rig *r, size_t at)
 {
-    char *const end = r->s->staging + stream_staging_bytes(r->p, r->c.slots, true);
+    char *const end = r->s->staging + stream_staging_bytes(&r->c.chunks, r->c.slots, true);
     char *const byte = end - GUARD_MAX + at;
     guard_open(byte, 1);
     *byte ^= 1;
@@ -48,8 +48,10 @@ Test(offload_stream_guard, slots_take_a_page_more_where_zones_are_asked_for)
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
     const size_t more = GUARDED ? 0 : 3 * PACK_ALIGN;
-    cr_expect_eq(stream_staging_bytes(r.p, 3, true), stream_staging_bytes(r.p, 3, false) + more);
-    cr_expect_eq(stream_host_bytes(r.p, 3, 1, true), stream_host_bytes(r.p, 3, 1, false) + more);
+    cr_expect_eq(stream_staging_bytes(&r.c.chunks, 3, true),
+                 stream_staging_bytes(&r.c.chunks, 3, false) + more);
+    cr_expect_eq(stream_host_bytes(&r.c.chunks, 3, 1, true),
+                 stream_host_bytes(&r.c.chunks, 3, 1, false) + more);
     rig_close(&r);
 }
 

@@ -31,7 +31,7 @@ static const struct {
     { BASE, CUT_INT8, "base int8 in small chunks", true, 5 },
 };
 
-enum { N_PACKS = sizeof PACKS / sizeof PACKS[0] };
+enum { N_PACKS = sizeof PACKS / sizeof PACKS[0], FIRST_BASE = 4, N_BASES = N_PACKS - FIRST_BASE };
 
 static char packs[N_PACKS][512];
 
@@ -41,7 +41,12 @@ void any_job_packs(void)
         kept_pack_of(packs[i], sizeof packs[i], PACKS[i].source, PACKS[i].options);
 }
 
-const char *any_job_other_pack(const any_job *a) { return packs[PACKS[a->pack].other]; }
+void any_job_use_other_packs(any_job *a)
+{
+    a->o.pack_path = packs[PACKS[a->pack].other];
+    if (a->o.base_path)
+        a->o.base_path = packs[PACKS[a->base].other];
+}
 
 /* ---- what is asked for ---- */
 
@@ -108,6 +113,33 @@ static refine_precision draw_precision(draws *d, refine_device device, int pack)
     return device == REFINE_DEVICE_CUDA ? CARD[draw_below(d, n)] : CPU[draw_below(d, n)];
 }
 
+/* A base before the refiner, which has at least one step left; and the other way round. */
+static void draw_base(draws *d, any_job *a, drawn_flow flow, refine_job *j)
+{
+    const bool int8 = a->o.precision == REFINE_INT8;
+    do
+        a->base = FIRST_BASE + draw_below(d, N_BASES);
+    while (int8 && !PACKS[a->base].int8);
+    a->o.base_path = packs[a->base];
+    j->denoising_start = 0;
+    if (flow == FROM_TEXT && draw_once_in(d, 2)) { /* two stages */
+        j->handoff = 0;
+        j->strength = 0.5;
+        j->steps = draw_integer(d, 2, 3);
+        j->via_pixels = draw_once_in(d, 2);
+    } else if (flow == FROM_TEXT) {
+        j->handoff = 0.1 * draw_integer(d, 4, 6);
+        j->steps = draw_integer(d, 2, 3);
+    } else {
+        j->strength = 0.1 * draw_integer(d, 2, 3);
+        j->handoff = 0.9;
+    }
+    const size_t n = strlen(a->text);
+    (void)snprintf(a->text + n, sizeof a->text - n,
+                   ", behind %s: %d steps, handoff %g, strength %g%s", PACKS[a->base].name,
+                   j->steps, j->handoff, j->strength, j->via_pixels ? ", by pixels" : "");
+}
+
 /* The first one is as all others but for prompt, seed, guidance and input. */
 static void draw_one(draws *d, refine_job *j, int i, drawn_flow flow)
 {
@@ -127,9 +159,11 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
     const refine_device device = draw_device(d);
     const bool card = device == REFINE_DEVICE_CUDA;
     static const char *const FLOWS[] = { "photo", "latents", "text" };
-    const drawn_flow flow = draw_once_in(d, 3)                                  ? FROM_LATENTS
-                            : PACKS[which].source == BASE && draw_once_in(d, 2) ? FROM_TEXT
-                                                                                : FROM_PHOTO;
+    const bool ensemble = PACKS[which].source == REFINER && draw_once_in(d, 3);
+    const drawn_flow flow = draw_once_in(d, 3) ? FROM_LATENTS
+                            : (ensemble || PACKS[which].source == BASE) && draw_once_in(d, 2)
+                                ? FROM_TEXT
+                                : FROM_PHOTO;
     const bool guided = draw_once_in(d, 2);
     const int steps = draw_integer(d, 1, card ? 1 : SANITIZED ? 2 : 3);
 
@@ -146,15 +180,17 @@ void draw_job(draws *d, any_job *a, int images, int pixels)
     j.guidance = guided ? 5 : 1;
     if (flow == FROM_LATENTS && draw_once_in(d, 2))
         j.denoising_start = 1 - 0.1 * steps;
+    (void)snprintf(a->text, sizeof a->text, "%d of %dx%d, %d steps, %s%s, %s, %s pack, %s%s", a->n,
+                   j.width, j.height, steps, FLOWS[flow],
+                   j.denoising_start > 0 ? " partly denoised" : "",
+                   guided ? "guided" : "not guided", PACKS[which].name, card ? "card in " : "",
+                   PRECISIONS[a->o.precision]);
+    if (ensemble)
+        draw_base(d, a, flow, &j);
     for (int i = 0; i < a->n; i++) {
         a->j[i] = j;
         draw_one(d, &a->j[i], i, flow);
     }
-    (void)snprintf(a->text, sizeof a->text,
-                   "%d of %dx%d, %d steps, %s%s, %s, %s pack, %s%s, seed %d", a->n, j.width,
-                   j.height, steps, FLOWS[flow], j.denoising_start > 0 ? " partly denoised" : "",
-                   guided ? "guided" : "not guided", PACKS[which].name, card ? "card in " : "",
-                   PRECISIONS[a->o.precision], (int)a->j[0].seed);
 }
 
 void any_job_close(any_job *a)

@@ -19,6 +19,7 @@ typedef struct any_job {
     refine_job j[ANY_JOB_IMAGES];
     int n;      /* images of one run */
     int pack;   /* which of the packs */
+    int base;   /* likewise, where o.base_path is one */
     bool again; /* the engine runs it twice; the second result counts */
     char text[512];
 } any_job;
@@ -34,8 +35,8 @@ typedef struct any_result {
 /* Finds the packs, which are made when they are not there; before the first case. */
 void any_job_packs(void);
 
-/* A pack of the same weights, cut into other chunks and stored in another way. */
-const char *any_job_other_pack(const any_job *a);
+/* The same weights, cut into other chunks and stored in another way. */
+void any_job_use_other_packs(any_job *a);
 
 /* So many images with no more pixels in all; one thread, as much memory as anybody wants, rates
  * given.  Inputs are the job's own. */

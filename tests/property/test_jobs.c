@@ -23,7 +23,7 @@ static uint64_t draw_ceiling(draws *d, uint64_t smallest)
 /* What the ways leave of the ceilings; false: no memory will do. */
 static bool draw_ceilings(draws *d, any_job *a, refine_options *o)
 {
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     if (any_job_plan(a, o, &r, &err) != REFINE_OK)
         return false;
@@ -60,7 +60,7 @@ CostlyProperty(any_image_has_the_same_bits_whatever_the_way)
     refine_options o = a.o;
     simple = a;
     if (draw_once_in(d, 2))
-        simple.o.pack_path = any_job_other_pack(&a);
+        any_job_use_other_packs(&simple);
     draw_ways(d, &a, &o);
     describe_case(d, "%s", a.text);
     if (!draw_ceilings(d, &a, &o)) {

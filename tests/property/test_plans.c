@@ -51,7 +51,7 @@ static void expect_planned_run(draws *d, const any_job *a, const refine_options 
 /* A plan that is made keeps to its ceilings. */
 static bool is_planned(draws *d, const any_job *a, const refine_options *o)
 {
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     const refine_memory *m = &r.memory;
     if (any_job_plan(a, o, &r, &err) != REFINE_OK)
@@ -100,7 +100,7 @@ static void expect_less(draws *d, const any_job *a, const refine_options *o,
 CostlyProperty(any_plan_is_kept)
 {
     any_job a;
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     draw_job(d, &a, draw_once_in(d, 4) ? 2 : 1, ANY_JOB_PIXELS);
     draw_ways(d, &a, &a.o);
@@ -121,7 +121,7 @@ CostlyProperty(any_plan_is_kept)
 Property(any_plan_names_the_smallest_ceilings)
 {
     any_job a;
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     refine_error err = { 0 };
     draw_job(d, &a, draw_once_in(d, 4) ? 2 : 1, ANY_JOB_PIXELS * 4);
     draw_ways(d, &a, &a.o);

@@ -53,10 +53,10 @@ void rig_configure(rig *r, dev *d, size_t ring_bytes)
     r->residents = dev_alloc(d, r->residents_bytes, DEV_VRAM);
     cr_assert(r->ring && r->residents);
     r->c = (stream_config){ .d = d,
-                            .p = r->p,
+                            .chunks = chunk_list_make((const pack *const[]){ r->p }, 1),
                             .ring = r->ring,
                             .ring_bytes = r->ring_bytes,
-                            .residents = r->residents,
+                            .residents = { r->residents },
                             .resident = r->resident,
                             .cached = r->cached,
                             .schedule = r->schedule,

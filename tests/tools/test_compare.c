@@ -90,7 +90,7 @@ static int count_compared_outputs(const compare *c, bool latents)
 
 static void expect_the_same(const refine_options *reference, const refine_options *o, bool all)
 {
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     compare *c = run_compared_job(reference, o, &r);
     cr_expect(compare_same_source(c, &r));
     for (int i = 0; i < c->n; i++) {
@@ -143,7 +143,7 @@ typedef struct compare_outcome {
 static compare_outcome outcome_of(const char *pack, refine_precision precision)
 {
     const refine_options o = picture_probed_options(pack, precision);
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     compare *c = run_compared_job(&o, &o, &r);
     const compare_outcome v = { quality_psnr(&find_compared_output(c, "latents", STEPS - 1)->of),
                                 c->image_error.psnr, c->image_error.ssim,
@@ -184,7 +184,7 @@ Test(tools_compare, the_reference_is_in_f32)
 Test(tools_compare, is_json_whatever_is_found)
 {
     const refine_options o = picture_probed_options(fp16, REFINE_F32);
-    refine_report r;
+    refine_report r = REFINE_REPORT_INIT;
     compare *c = run_compared_job(&o, &o, &r);
     c->layers[0].of.noise = (double)NAN;
     c->reference.source_hash ^= 1;

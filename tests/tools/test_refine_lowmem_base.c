@@ -69,6 +69,36 @@ Test(tools_refine_lowmem_base, and_a_refiner_in_one_command_are_the_two_one_afte
     (void)lowmem_bench_close(&b);
 }
 
+/* The base's latents go on clean, with noise that goes on where the base's ended; or by way of
+ * pixels. */
+Test(tools_refine_lowmem_base, and_a_refiner_in_two_stages)
+{
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, ENSEMBLE "--flow two-stage --strength 0.4 -o @one.png");
+    expect_lowmem_success(&b, ENSEMBLE "--flow two-stage --strength 0.4 -o @small.png --vram 6M");
+    expect_lowmem_success(&b, ENSEMBLE "--flow two-stage --strength 0.4 --via-pixels -o @px.png");
+    cr_expect(same_picture(&b, "one.png", "small.png"));
+    cr_expect_not(same_picture(&b, "one.png", "px.png"));
+    char *strength = png_text_of(bench_path(&b, "one.png"), "second_stage_strength");
+    cr_expect_str_eq(strength, "0.4");
+    free(strength);
+    (void)lowmem_bench_close(&b);
+}
+
+/* SDEdit whose last part is the refiner's. */
+Test(tools_refine_lowmem_base, and_a_refiner_refine_a_photo)
+{
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, "--base @base.pack -m @ -i @in.png -p cat --steps 5 --strength 0.8 "
+                              "--handoff 0.6 --threads 1 --seed 7 -o @one.png");
+    expect_lowmem_success(&b, "-m @base.pack -i @in.png -p cat --steps 5 --strength 0.8 "
+                              "--denoising-end 0.6 --threads 1 --seed 7 --output-latents @z.npy");
+    expect_lowmem_success(&b, "-m @ -i @z.npy -p cat --steps 5 --threads 1 --seed 7 "
+                              "--denoising-start 0.6 -o @two.png");
+    cr_expect(same_picture(&b, "one.png", "two.png"));
+    (void)lowmem_bench_close(&b);
+}
+
 /* Of an int8 base, which needs less than the refiner does. */
 Test(tools_refine_lowmem_base, names_a_budget_that_both_parts_can_keep)
 {
@@ -91,13 +121,13 @@ Test(tools_refine_lowmem_base, names_a_budget_that_both_parts_can_keep)
     (void)lowmem_bench_close(&b);
 }
 
-/* An int8 refiner needs less than the base has had before it. */
-Test(tools_refine_lowmem_base, says_of_the_second_part_what_that_one_took)
+/* An int8 refiner needs less than the base does before it. */
+Test(tools_refine_lowmem_base, keeps_the_larger_parts_plan)
 {
     lowmem_bench b = open_base_bench();
     add_bench_pack(&b, "small.pack", "synthetic:tiny", "--weights int8");
     lowmem_outcome o = run_refine_lowmem(&b, "--base @base.pack -m @small.pack -o @o.png --json "
-                                             "--quiet --vram 90M --ram 8M " FROM_TEXT);
+                                             "--quiet --vram 90M --ram 16M " FROM_TEXT);
     cr_assert_eq(o.code, 0, "%s", o.err);
     json_t *whole = json_loads(o.out, 0, NULL), *memory = json_object_get(whole, "memory");
     const json_int_t peak = json_integer_value(json_object_get(memory, "host_peak"));
@@ -115,13 +145,13 @@ Test(tools_refine_lowmem_base, reports_both_parts)
     json_t *whole = json_loads(o.out, 0, NULL), *base = json_object_get(whole, "base");
     cr_expect_eq(json_integer_value(json_object_get(whole, "steps_run")), 2);
     cr_expect_eq(json_integer_value(json_object_get(base, "steps_run")), 3);
-    cr_expect_eq(json_real_value(json_object_get(json_object_get(base, "run"), "denoising_end")),
-                 0.6);
+    cr_expect_eq(json_real_value(json_object_get(json_object_get(whole, "run"), "handoff")), 0.6);
     json_decref(whole);
     outcome_free(&o);
-    o = run_refine_lowmem(&b, ENSEMBLE "--plan");
+    o = run_refine_lowmem(&b, ENSEMBLE "--plan --handoff 0.6");
     cr_assert_eq(o.code, 0, "%s", o.err);
-    cr_expect_not_null(strstr(o.out, "both, one after the other"), "%s", o.out);
+    cr_expect_not_null(strstr(o.out, "3 steps of the base and 2 steps of the refiner"), "%s",
+                       o.out);
     outcome_free(&o);
     cr_expect_eq(lowmem_bench_close(&b), 2, "a plan made a file");
 }
@@ -132,9 +162,12 @@ Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work
         { 2, "--base @ -m @ -o @o.png " FROM_TEXT, "is a refiner, where a base is wanted" },
         { 2, "--base @base.pack -m @base.pack -o @o.png " FROM_TEXT,
           "is a base, where a refiner is wanted" },
-        { 2, ENSEMBLE "-o @o.png -i @in.png", "leave out -i INPUT" },
+        { 2, ENSEMBLE "-o @o.png -i @in.png --flow two-stage", "leave out -i INPUT" },
+        { 2, "-m @base.pack -o @o.png --flow two-stage " FROM_TEXT, "give --base" },
+        { 2, ENSEMBLE "-o @o.png --flow two-stage --handoff 0.5", "--flow ensemble" },
+        { 2, ENSEMBLE "-o @o.png --via-pixels", "--flow two-stage" },
         { 2, ENSEMBLE "-o @o.png --denoising-end 0.5", "--handoff" },
-        { 2, ENSEMBLE "-o @o.png --trace @t.json", "is for one model: leave out --base" },
+        { 2, ENSEMBLE "-o @o.png --compare @", "is for one model: leave out --base" },
         { 2, ENSEMBLE "-o @o.png --handoff 1", "above 0 and below 1" },
         { 2, ENSEMBLE "-o @base.pack", "the base (--base)" },
         { 3, ENSEMBLE "-o @o.png --vram 1M", "--vram" },

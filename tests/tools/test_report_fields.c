@@ -101,6 +101,7 @@ Test(tools_report_fields, hold_every_member_once)
         NOT_WRITTEN(tokens),          /* for a warning on the terminal */
         NOT_WRITTEN(negative_tokens), /* likewise */
         NOT_WRITTEN(note),            /* for the terminal */
+        NOT_WRITTEN(base),            /* a report of its own */
     };
     coverage c = { 0 };
     visit_report(cover_field, &c);

@@ -20,6 +20,8 @@ static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8",
 static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
 static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
 
+static const char *const FLOWS[] = { "ensemble", "two-stage", NULL };
+
 #define HANDOFF_MIN 0x1p-52
 #define HANDOFF_MAX 0x1.fffffffffffffp-1
 
@@ -82,7 +84,7 @@ static const option_row ROWS[] = {
     {
         .name = "base",
         .argument = "BASE.pack",
-        OPTION_TEXT_AT(lowmem_arguments, base),
+        OPTION_TEXT_AT(lowmem_arguments, o.base_path),
         .help = "a base model that makes the first part of an image from the prompt; PACK, a "
                 "refiner, finishes it",
         .man = "a base model that makes the first part of an image from the prompt, up to\n"
@@ -218,11 +220,30 @@ static const option_row ROWS[] = {
     {
         .name = "handoff",
         .argument = "F",
-        OPTION_REAL_AT(lowmem_arguments, handoff, HANDOFF_MIN, HANDOFF_MAX),
+        OPTION_REAL_AT(lowmem_arguments, j.handoff, HANDOFF_MIN, HANDOFF_MAX),
         .takes = "a number above 0 and below 1",
         .help = "where the refiner takes over from --base (0.8)",
         .man = "the share of the schedule after which the refiner takes over from\n"
                ".BR \\-\\-base .\nDefault 0.8.",
+    },
+    {
+        .name = "flow",
+        .argument = "KIND",
+        OPTION_WORD_AT(lowmem_arguments, flow, FLOWS),
+        .help = "with --base: ensemble (the refiner takes over at --handoff) or two-stage (the "
+                "base makes a whole image, which the refiner refines at --strength) (ensemble)",
+        .man = "with\n.BR \\-\\-base :\n"
+               ".B ensemble\n(the refiner takes over from the base at\n.BR \\-\\-handoff )\nor\n"
+               ".B two\\-stage\n(the base makes a whole image from the prompt, which the refiner "
+               "then refines at\n.BR \\-\\-strength ).\nDefault ensemble.",
+    },
+    {
+        .name = "via-pixels",
+        OPTION_FLAG_AT(lowmem_arguments, j.via_pixels),
+        .help = "with --flow two-stage: decode and encode the image in between",
+        .man =
+            "with\n.BR \\-\\-flow\\ two\\-stage :\nthe image is decoded and encoded in between, as "
+            "it would be by way of a file; else its latents go on as they are.",
     },
     {
         .name = "guidance",
@@ -431,13 +452,17 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
     const bool to_stdout = a->output && strcmp(a->output, "-") == 0;
     if (!a->o.pack_path)
         return options_report(p, "no model: give -m PACK");
-    if (a->base && (a->n_inputs > 0 || a->manifest))
-        return options_report(p, "--base begins from text alone: leave out -i INPUT");
-    if (a->base && (a->j.denoising_start > 0 || a->j.denoising_end > 0))
+    const bool two_stage = a->flow == FLOW_TWO_STAGE;
+    if (a->o.base_path && (a->j.denoising_start > 0 || a->j.denoising_end > 0))
         return options_report(p, "--base and -m divide the schedule by --handoff");
-    if (a->base && (a->reference || a->trace))
-        return options_report(p, "%s is for one model: leave out --base",
-                              a->reference ? "--compare" : "--trace (refine-memprof gives it)");
+    if (a->o.base_path && a->reference)
+        return options_report(p, "--compare is for one model: leave out --base");
+    if (two_stage && !a->o.base_path)
+        return options_report(p, "--flow two-stage goes through two models: give --base BASE.pack");
+    if (two_stage && (a->n_inputs > 0 || a->manifest))
+        return options_report(p, "--flow two-stage begins with text: leave out -i INPUT");
+    if (a->j.via_pixels && !two_stage)
+        return options_report(p, "--via-pixels is for --flow two-stage");
     if (a->sized && (a->n_inputs > 0 || a->manifest))
         return options_report(p, "--size is of an image from text alone: leave out -i INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
@@ -470,6 +495,10 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     a->seeded = options_has(&parsed, "seed");
     a->sized = options_has(&parsed, "size");
     a->o.trace = a->trace != NULL;
+    if (a->flow == FLOW_TWO_STAGE && options_has(&parsed, "handoff"))
+        return options_report(&LOWMEM_OPTIONS, "--handoff is for --flow ensemble");
+    if (a->flow == FLOW_TWO_STAGE)
+        a->j.handoff = 0;
     code = lowmem_check_arguments(a);
     return code == EXIT_DONE ? -1 : code;
 }

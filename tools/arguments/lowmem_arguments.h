@@ -6,14 +6,16 @@
 
 #include <refine/refine.h>
 
+/* How a base and a refiner share the work. */
+typedef enum flow_kind { FLOW_ENSEMBLE, FLOW_TWO_STAGE } flow_kind;
+
 typedef struct lowmem_arguments {
     refine_options o;
     refine_job j;
     const char **inputs; /* owned; as many as -i was given */
     int n_inputs;
-    const char *base; /* NULL: one model */
-    double handoff;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
+    flow_kind flow;
     bool plan, json, quiet, seeded;
     bool sized; /* --size was given */
 } lowmem_arguments;

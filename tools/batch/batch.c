@@ -49,7 +49,8 @@ static bool same_latent_shape(const refine_job *a, const refine_job *b)
 static refine_status choose_images(batch *b, const refine_job *j, int most, refine_error *err)
 {
     double cost[BATCH_MAX + 1] = { 0 }, best = 0;
-    refine_report r = REFINE_REPORT_INIT;
+    refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
+    r.base = &base;
 
     b->o.images = 1;
     TRY(refine_plan(&r, &b->o, j, err));
@@ -151,7 +152,8 @@ static refine_status fill_group(batch *b, const refine_report *plan, refine_erro
 
 static refine_status open_engine(batch *b, const refine_job *j, refine_error *err)
 {
-    refine_report r = REFINE_REPORT_INIT;
+    refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
+    r.base = &base;
     if (b->e) {
         refine_get_report(b->e, &r);
         if (r.images == b->n && same_latent_shape(&b->shape, j))
@@ -172,7 +174,7 @@ static void save_group(batch *b, const refine_report *r)
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
-        const refine_status st = output_save(m->item->output, &m->in.out, &m->j, NULL, r, &err);
+        const refine_status st = output_save(m->item->output, &m->in.out, &m->j, r, &err);
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
             continue;
@@ -189,7 +191,8 @@ static void save_group(batch *b, const refine_report *r)
 static refine_status run_group(batch *b, refine_error *err)
 {
     refine_job jobs[BATCH_MAX];
-    refine_report r = REFINE_REPORT_INIT;
+    refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
+    r.base = &base;
 
     for (int i = 0; i < b->n; i++)
         jobs[i] = b->m[i].j;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 9, LEN = 64, TEXTS_MAX = 16 };
+enum { VALUES = 10, LEN = 64, TEXTS_MAX = 20 };
 
 typedef struct texts {
     char v[VALUES][LEN];
@@ -25,6 +25,24 @@ static void add_rare_text(texts *x, const char *key, const char *value)
     add_image_text(x, key, value ? value : IMAGE_TEXT_ABSENT);
 }
 
+static void describe_model(char text[LEN], const refine_report *r)
+{
+    snprintf(text, LEN, "%s, source %016llx", r->precision, (unsigned long long)r->source_hash);
+}
+
+/* Of two models: where the second took over, or how much of the schedule it went through again. */
+static void add_base_texts(texts *x, const refine_job *j, const refine_report *base)
+{
+    const bool stages = j->handoff == 0;
+    snprintf(x->v[9], LEN, "%g", stages ? j->strength : j->handoff);
+    if (base)
+        describe_model(x->v[8], base);
+    add_rare_text(x, "base_model", base ? x->v[8] : NULL);
+    add_rare_text(x, "handoff", base && !stages ? x->v[9] : NULL);
+    add_rare_text(x, "second_stage_strength", base && stages ? x->v[9] : NULL);
+    add_rare_text(x, "via_pixels", base && j->via_pixels ? "yes" : NULL);
+}
+
 /* What part of the schedule was run, on what. */
 static void add_flow_texts(texts *x, const refine_job *j)
 {
@@ -35,11 +53,6 @@ static void add_flow_texts(texts *x, const refine_job *j)
         add_image_text(x, j->denoising_start > 0 ? "denoising_start" : "strength", x->v[3]);
     snprintf(x->v[7], LEN, "%g", j->denoising_end);
     add_rare_text(x, "denoising_end", j->denoising_end > 0 ? x->v[7] : NULL);
-}
-
-static void describe_model(char text[LEN], const refine_report *r)
-{
-    snprintf(text, LEN, "%s, source %016llx", r->precision, (unsigned long long)r->source_hash);
 }
 
 static void fill_image_texts(texts *x, const refine_job *j, const refine_report *r)
@@ -61,6 +74,7 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_image_text(x, "seed", x->v[1]);
     add_image_text(x, "steps", x->v[2]);
     add_flow_texts(x, j);
+    add_base_texts(x, j, r->base);
     add_image_text(x, "guidance", x->v[4]);
     add_image_text(x, "aesthetic_scores", x->v[5]);
     add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
@@ -78,15 +92,11 @@ static void drop_absent_texts(texts *x)
 }
 
 refine_status output_save(const char *path, const image *im, const refine_job *j,
-                          const refine_report *base, const refine_report *r, refine_error *err)
+                          const refine_report *r, refine_error *err)
 {
     texts x;
     fill_image_texts(&x, j, r);
     drop_absent_texts(&x);
-    if (base) {
-        describe_model(x.v[8], base);
-        add_image_text(&x, "base_model", x.v[8]);
-    }
     return image_save_png(path, im, x.t, x.n, err);
 }
 
@@ -94,7 +104,6 @@ bool output_is_done(const char *path, const refine_job *j, const refine_report *
 {
     texts x;
     fill_image_texts(&x, j, r);
-    add_rare_text(&x, "base_model", NULL);
     for (int i = 0; i < x.n && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;

@@ -7,10 +7,9 @@
 
 #include <stdbool.h>
 
-/* A PNG with the parameters as text chunks.  base: the report of the model that made the first part
- * of it, or NULL. */
+/* A PNG with the parameters as text chunks. */
 refine_status output_save(const char *path, const image *im, const refine_job *j,
-                          const refine_report *base, const refine_report *r, refine_error *err);
+                          const refine_report *r, refine_error *err);
 
 /* Whether `path` is an image made with these parameters; without `seeded`, of any seed. */
 bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded);

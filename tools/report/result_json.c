@@ -39,8 +39,12 @@ static json_t *seed_value(uint64_t seed)
 }
 
 /* What only some jobs have. */
-static json_t *add_rare_members(json_t *o, const refine_job *j)
+static json_t *add_rare_members(json_t *o, const refine_job *j, bool of_base)
 {
+    if (of_base && j->handoff > 0)
+        o = merge_json_objects(o, json_pack("{s:f}", "handoff", j->handoff));
+    if (of_base && j->via_pixels)
+        o = merge_json_objects(o, json_pack("{s:b}", "via_pixels", true));
     if (j->denoising_end > 0)
         o = merge_json_objects(o, json_pack("{s:f}", "denoising_end", j->denoising_end));
     if (j->prompt_2)
@@ -66,7 +70,16 @@ static json_t *run_object(const refine_report *r, const run_record *run, unsigne
                      shortest_decimal(j->guidance), "aesthetic_score",
                      shortest_decimal(j->aesthetic_score), "negative_aesthetic_score",
                      shortest_decimal(j->negative_aesthetic_score)));
-    return add_rare_members(o, j);
+    return add_rare_members(o, j, r->base != NULL);
+}
+
+/* What is the base's own. */
+static json_t *base_object(const refine_report *base, bool ran)
+{
+    const unsigned known = report_known(base, ran);
+    json_t *o = report_fields_write(json_object(), report_head, base, known);
+    o = report_fields_write(o, report_parts, base, known);
+    return report_fields_write(o, report_source, base, known);
 }
 
 json_t *result_object(const refine_report *r, const run_record *run)
@@ -78,6 +91,8 @@ json_t *result_object(const refine_report *r, const run_record *run)
     if (ran)
         o = merge_json_objects(o, json_pack("{s:o}", "output", clean_json_text(run->output)));
     o = report_fields_write(o, report_parts, r, known);
+    if (r->base)
+        o = merge_json_objects(o, json_pack("{s:o}", "base", base_object(r->base, ran)));
     return merge_json_objects(o, json_pack("{s:o}", "run", run_object(r, run, known)));
 }
 
@@ -107,6 +122,21 @@ static void print_where(FILE *out, const refine_report *r)
                 bytes_to_mib(m->spill_host), bytes_to_mib(m->spill_file));
 }
 
+static void print_steps_plan(FILE *out, const char *whose, const refine_report *r)
+{
+    if (whose[0])
+        fprintf(out, "%s\n", whose);
+    print_where(out, r);
+    fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
+            bytes_to_mib(r->copy_bytes_per_step), bytes_to_mib(r->disk_bytes_per_step));
+    if (r->predicted_step > 0)
+        fprintf(out,
+                "predicted       %8.3g s a step, stalled %.1f %%; %d steps %.3g s\n"
+                "                encode %.3g s, text %.3g, decode %.3g\n",
+                r->predicted_step, 100.0 * r->predicted_stall, r->steps_run, r->predicted_unet,
+                r->predicted_encode, r->predicted_text, r->predicted_decode);
+}
+
 void result_print_plan(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
@@ -119,7 +149,10 @@ void result_print_plan(FILE *out, const refine_report *r)
     fputc('\n', out);
     if (r->note[0])
         fprintf(out, "         %s\n", r->note);
-    fprintf(out, "image    %d x %d, %d steps\n", r->width, r->height, r->steps_run);
+    fprintf(out, "image    %d x %d, ", r->width, r->height);
+    if (r->base)
+        fprintf(out, "%d steps of the base and ", r->base->steps_run);
+    fprintf(out, "%d steps%s\n", r->steps_run, r->base ? " of the refiner" : "");
     fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
             bytes_to_mib(m->device_planned), bytes_to_mib(m->device_limit),
             bytes_to_mib(m->smallest_device));
@@ -136,15 +169,11 @@ void result_print_plan(FILE *out, const refine_report *r)
     if (m->cached > 0)
         fprintf(out, "  cached weights   %9.1f\n", bytes_to_mib(m->cached));
     fprintf(out, "whole process   %8.1f MiB\n", bytes_to_mib(m->rss_planned));
-    print_where(out, r);
-    fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
-            bytes_to_mib(r->copy_bytes_per_step), bytes_to_mib(r->disk_bytes_per_step));
-    if (r->predicted_step > 0)
-        fprintf(out,
-                "predicted       %8.3g s a step, stalled %.1f %%; all steps %.3g s\n"
-                "                %8.3g s in all; encode %.3g, text %.3g, decode %.3g\n",
-                r->predicted_step, 100.0 * r->predicted_stall, r->predicted_unet,
-                r->predicted_total, r->predicted_encode, r->predicted_text, r->predicted_decode);
+    if (r->base)
+        print_steps_plan(out, "the base", r->base);
+    print_steps_plan(out, r->base ? "the refiner" : "", r);
+    if (r->predicted_total > 0)
+        fprintf(out, "in all          %8.3g s\n", r->predicted_total);
 }
 
 /* Predicted against measured; which rate was wrong, if the prediction was. */
@@ -173,16 +202,25 @@ void result_print_slow(FILE *out, const refine_report *r)
         fprintf(out, "most of the difference is %s\n", r->slow_part);
 }
 
+static void print_steps_run(FILE *out, const char *whose, const refine_report *r)
+{
+    fprintf(out, "%s%d steps in %.1f s, %.2f s a step; text %.1f, encode %.1f, decode %.1f\n",
+            whose, r->steps_run, r->unet, r->step_median, r->text, r->vae_encode, r->vae_decode);
+    print_forecast(out, r);
+}
+
 void result_print_run(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
     const double stalled = r->stall_disk + r->stall_decode + r->stall_copy;
+    if (r->base)
+        print_steps_run(out, "base: ", r->base);
+    print_steps_run(out, r->base ? "refiner: " : "", r);
     fprintf(out,
-            "%d steps in %.1f s, %.2f s a step; text %.1f, encode %.1f, decode %.1f; in all "
-            "%.1f s\n",
-            r->steps_run, r->unet, r->step_median, r->text, r->vae_encode, r->vae_decode,
-            r->open + r->total);
-    print_forecast(out, r);
+            "in all %.1f s; compute waited %.1f %% of the time: %.1f s for disk, %.1f decoding, "
+            "%.1f copying\n",
+            r->open + r->total, r->total > 0 ? 100.0 * stalled / r->total : 0.0, r->stall_disk,
+            r->stall_decode, r->stall_copy);
     fprintf(out,
             "device memory: planned %.1f MiB, peak %.1f; host: planned %.1f, peak %.1f; "
             "process: planned %.1f, peak %.1f\n",
@@ -192,8 +230,4 @@ void result_print_run(FILE *out, const refine_report *r)
     fprintf(out, "read %.2f GB: disk %.2f GB/s (%s), decoding %.2f, copying %.2f\n",
             (double)r->disk_bytes / 1e9, r->disk_rate / 1e9, r->reader, r->measured.decode / 1e9,
             r->copy_rate / 1e9);
-    fprintf(out,
-            "compute waited %.1f %% of the time: %.1f s for disk, %.1f decoding, %.1f copying\n",
-            r->total > 0 ? 100.0 * stalled / r->total : 0.0, r->stall_disk, r->stall_decode,
-            r->stall_copy);
 }

@@ -221,9 +221,10 @@ refine_status trace_json_save(const char *path, const refine_engine *e, const ru
 {
     text_out o;
     size_t n, lost;
-    refine_report r = REFINE_REPORT_INIT;
+    refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
     const refine_event *v = refine_trace(e, &n, &lost);
 
+    r.base = &base;
     refine_get_report(e, &r);
     TRY(text_out_open(&o, path, err));
     text_out_put(&o, "{\"displayTimeUnit\":\"ms\",\n");

@@ -20,6 +20,9 @@
  * Threads.  Use an engine from one thread at a time; engines share nothing.
  * Memory.  refine_open takes all of it and refine_run takes none.  An engine may run any number of
  * jobs of the size, steps and flow that it was opened for.
+ * Two models.  With options.base_path a base begins what the refiner of pack_path finishes, inside
+ * the same ceilings: one arena serves first the one, then the other, and the refiner's first
+ * weights are read while the base still computes.
  */
 #ifndef REFINE_H
 #define REFINE_H
@@ -74,14 +77,6 @@ typedef enum refine_rng { REFINE_RNG_TORCH, REFINE_RNG_PHILOX } refine_rng;
 /* How "!" in a prompt is read: diffusers' SDXL tokenizer turns it into padding. */
 typedef enum refine_flavour { REFINE_TOKENS_DIFFUSERS, REFINE_TOKENS_OPENCLIP } refine_flavour;
 
-/* What the pack must hold.  A base makes images of text, and begins those that a refiner
- * finishes. */
-typedef enum refine_model {
-    REFINE_MODEL_ANY,
-    REFINE_MODEL_BASE,
-    REFINE_MODEL_REFINER
-} refine_model;
-
 /* Rates of a machine, in bytes per second or floating-point operations per second (a multiply-add
  * counts as two).  0: unknown. */
 typedef struct refine_rates {
@@ -94,8 +89,8 @@ typedef struct refine_rates {
 
 typedef struct refine_options {
     size_t struct_bytes; /* set by REFINE_OPTIONS_INIT; lets the struct grow */
-    const char *pack_path;
-    refine_model model;
+    const char *pack_path; /* a refiner's, or a base's, which then is all there is */
+    const char *base_path; /* of a base that begins what a refiner finishes; NULL: none */
     const char *merges; /* tokenizer text, "a b" per line; NULL: the pack's own */
     size_t merges_len;
     uint64_t vram_bytes;   /* ceiling on device memory; 0: what is free, less a margin */
@@ -142,7 +137,8 @@ typedef enum refine_phase {
 /* Reported when a phase begins and as it advances. */
 typedef struct refine_progress {
     refine_phase phase;
-    int step, steps;     /* UNet steps finished, and in all */
+    int step, steps;     /* UNet steps finished, and in all, of both models */
+    bool of_base;        /* it is the base that runs, before a refiner */
     double done;         /* fraction of the phase (of the step, while denoising), 0..1 */
     double elapsed, eta; /* seconds; eta: until the run ends; < 0: unknown */
     double disk_rate;    /* bytes per second, recently */
@@ -155,7 +151,8 @@ typedef struct refine_progress {
 typedef struct refine_layer_output {
     const char *name; /* "unet.mid_block.resnets.0", "vae.moments", "latents" */
     refine_phase phase;
-    int step;        /* of the UNet, from 0; 0 in other phases */
+    bool of_base;    /* as in refine_progress */
+    int step;        /* of this model's UNet, from 0; 0 in other phases */
     int batch_index; /* the image; in the UNet and the text encoder with guidance 2 * image
                         (negative prompt) and 2 * image + 1 (prompt) */
     int h, w, c;
@@ -183,6 +180,12 @@ typedef struct refine_job {
     double denoising_start; /* in (0,1): the input is partly denoised latents; no noise is
                                added and strength is ignored; 0: off */
     double denoising_end;   /* in (0,1): stop there and leave partly denoised latents; 0: off */
+    /* With a base: in (0,1), the refiner takes over its latents so far into the schedule (an
+     * ensemble of experts).  0: the base goes through all of it, from text, and the refiner through
+     * the last `strength` of it again, with noise that goes on where the base's ended (two stages);
+     * from the base's latents, or by way of rgb_out, which then must be there. */
+    double handoff;
+    bool via_pixels;
     float guidance;         /* <= 1: off, and the negative prompt is not used */
     float aesthetic_score, negative_aesthetic_score;
     /* Micro-conditioning, in pixels: sizes of 0 are the image's own. */
@@ -202,7 +205,7 @@ typedef struct refine_job {
 #define REFINE_JOB_INIT                                                                            \
     {                                                                                              \
         .struct_bytes = sizeof(refine_job), .width = 1024, .height = 1024, .steps = 50,            \
-        .strength = 0.3, .guidance = 5.0f, .aesthetic_score = 6.0f,                                \
+        .strength = 0.3, .guidance = 5.0f, .handoff = 0.8, .aesthetic_score = 6.0f,                \
         .negative_aesthetic_score = 2.5f                                                           \
     }
 
@@ -219,7 +222,9 @@ typedef struct refine_memory {
     uint64_t smallest_device, smallest_host; /* the lowest ceilings that work */
 } refine_memory;
 
-/* A run as planned, or as it was.  Seconds and bytes; zero: not yet known. */
+/* A run as planned, or as it was.  Seconds and bytes; zero: not yet known.  Where a base ran before
+ * a refiner, memory, open, total, predicted_total, disk_bytes, stalls, tokens and note are of both,
+ * all else of the refiner alone; *base is of the base alone. */
 typedef struct refine_report {
     size_t struct_bytes;
     refine_memory memory;
@@ -255,6 +260,8 @@ typedef struct refine_report {
     double slow_step;
     const char *slow_part;
     double slow_part_by;
+    struct refine_report *base; /* the caller's, filled in too, or NULL: not wanted; afterwards NULL
+                                   where there is no base */
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \
@@ -262,7 +269,8 @@ typedef struct refine_report {
         .struct_bytes = sizeof(refine_report)                                                      \
     }
 
-/* Plans a run without taking memory for it.  REFINE_EBUDGET: the ceilings cannot be met; `out`
+/* `out` begins as REFINE_REPORT_INIT has it, here and in refine_get_report.
+ * Plans a run without taking memory for it.  REFINE_EBUDGET: the ceilings cannot be met; `out`
  * then holds the smallest plan there is. */
 REFINE_API refine_status refine_plan(refine_report *out, const refine_options *o,
                                      const refine_job *j, refine_error *err);
@@ -280,10 +288,11 @@ REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, 
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);
 REFINE_API void refine_close(refine_engine *e); /* NULL is fine */
 
-/* One chunk of weights, as planned. */
+/* One chunk of weights, as planned.  A base's come before the refiner's. */
 typedef enum refine_tier { REFINE_TIER_DISK, REFINE_TIER_HOST, REFINE_TIER_DEVICE } refine_tier;
 typedef struct refine_chunk {
     const char *name; /* of its tensor; the engine's */
+    bool of_base;     /* before a refiner */
     refine_phase phase;
     refine_tier tier;
     uint64_t bytes, stored_bytes;
