@@ -12,10 +12,21 @@ enum { SIDE = 256, PIXELS = SIDE * SIDE * 3 };
 
 static char pack_file[256];
 
-static void make_demo_pack(void) { made_pack(pack_file, sizeof pack_file, "synthetic:demo", ""); }
-static void remove_demo_pack(void) { (void)unlink(pack_file); }
+static char base_file[256];
 
-TestSuite(tools_demo_model, .init = make_demo_pack, .fini = remove_demo_pack, .timeout = 300);
+static void make_demo_packs(void)
+{
+    made_pack(pack_file, sizeof pack_file, "synthetic:demo", "");
+    made_pack(base_file, sizeof base_file, "synthetic:demo-base", "");
+}
+
+static void remove_demo_packs(void)
+{
+    (void)unlink(pack_file);
+    (void)unlink(base_file);
+}
+
+TestSuite(tools_demo_model, .init = make_demo_packs, .fini = remove_demo_packs, .timeout = 300);
 
 /* A disc on a slope: flat parts, an edge, three different channels. */
 static void render_disc_image(uint8_t *rgb)
@@ -31,6 +42,7 @@ static void render_disc_image(uint8_t *rgb)
         }
 }
 
+/* in: NULL, a base begins. */
 static void refine_demo_image(uint8_t *out, const uint8_t *in, uint64_t seed, double strength)
 {
     refine_options o = REFINE_OPTIONS_INIT;
@@ -39,6 +51,7 @@ static void refine_demo_image(uint8_t *out, const uint8_t *in, uint64_t seed, do
     refine_error err;
 
     o.pack_path = pack_file;
+    o.base_path = in ? NULL : base_file;
     o.precision = REFINE_F32;
     o.device = REFINE_DEVICE_CPU;
     o.vram_bytes = o.ram_bytes = 256u << 20;
@@ -89,4 +102,24 @@ Test(tools_demo_model, shows_what_seed_and_strength_do)
     cr_expect_gt(mean_grey_distance(weak, other), 0.1, "%g", mean_grey_distance(weak, other));
     cr_expect_gt(mean_grey_distance(strong, in), mean_grey_distance(weak, in) * 1.5,
                  "%g against %g", mean_grey_distance(strong, in), mean_grey_distance(weak, in));
+}
+
+/* Neighbours are alike, and what lies apart is not. */
+Test(tools_demo_model, makes_clouds_of_noise)
+{
+    enum { APART = 64 };
+    uint8_t out[PIXELS], other[PIXELS];
+    double near = 0, far = 0;
+    int n = 0;
+
+    refine_demo_image(out, NULL, 1, 0.3);
+    refine_demo_image(other, NULL, 2, 0.3);
+    for (int y = 0; y < SIDE; y++)
+        for (int i = y * SIDE * 3; i < (y * SIDE + SIDE - APART) * 3; i++, n++) {
+            near += abs(out[i] - out[i + 3]);
+            far += abs(out[i] - out[i + 3 * APART]);
+        }
+    cr_expect_lt(near / n, 8, "%.1f grey levels", near / n);
+    cr_expect_gt(far / n, 30, "%.1f grey levels", far / n);
+    cr_expect_gt(mean_grey_distance(out, other), 30, "%g", mean_grey_distance(out, other));
 }

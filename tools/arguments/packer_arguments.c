@@ -148,7 +148,8 @@ const options_program PACKER_OPTIONS = {
             "  synthetic:tiny[:SEED]    random weights in a tiny refiner's, for testing\n"
             "  synthetic:tiny-base[:SEED]\n"
             "                           the same in a tiny base's\n"
-            "  synthetic:demo           a tiny model set by hand, whose image survives\n",
+            "  synthetic:demo           a tiny refiner set by hand, whose image survives\n"
+            "  synthetic:demo-base      likewise a base, which makes clouds of colour\n",
     .rows = ROWS,
     .n_rows = sizeof ROWS / sizeof ROWS[0],
     .tail = "Exit status: 0 done, 1 failed while running, 2 usage, 4 bad input file.\n"

@@ -1,6 +1,7 @@
-/* tools/source/demo_model.c -- a refiner of MODEL_TINY's size whose image survives.
+/* tools/source/demo_model.c -- a refiner of MODEL_TINY's size whose image survives, and a base of
+ * MODEL_TINY_BASE's that makes one.
  *
- * Nothing here was trained.  Most weights are those of synthetic:tiny; a few are set so that
+ * Nothing here was trained.  Most weights are random; a few are set so that
  * what the random ones compute is ignored at the end and the rest is linear:
  *
  *     encode   latent j = LOUDNESS * mean of colour j over 8x8 pixels; latent 3 is 0;
@@ -8,7 +9,9 @@
  *     UNet     eps = EAGERNESS * (x - x smoothed over 3x3)
  *     decode   colour j = latent j / LOUDNESS, smoothly enlarged
  *
- * so that refining gives a soft copy of the image with some of the noise taken out again.
+ * so that refining gives a soft copy of the image with some of the noise taken out again; and from
+ * noise alone, in which every scale is alike, steps take away the fine ones and leave clouds of
+ * colour.
  *
  * A signal s travels as the pair of channels 4j = s, 4j + 1 = -s.  Residual branches add
  * nothing (conv2 = 0).  In front of the last norm of each network channels 4j + 2 and
@@ -24,6 +27,7 @@
 #include "quant/f16.h"
 #include "tools/source/synthetic.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { BLOCK = 1024, GROUPS = 8, PAIR = 4, COLOURS = 3, LATENTS = 4 };
@@ -33,6 +37,7 @@ static const float LOUD = 64, LOUDNESS = 48, EAGERNESS = 1.5f, SURE = -20;
 typedef struct demo {
     weight_source source;
     weight_source *random;
+    char last_block[32]; /* of the UNet: what its names begin with */
 } demo;
 
 /* One element of a tensor: output o, input i, tap (y, x) of a k x k kernel. */
@@ -130,27 +135,38 @@ static const demo_rule RULES[] = {
     { "vae.decoder.conv_out.", "bias", zero_value },
     { "unet.conv_in.", "weight", sharpness_weight },
     { "unet.conv_in.", "bias", zero_value },
-    { "unet.up_blocks.3.resnets.2.", "conv_shortcut.weight", pass_skip },
-    { "unet.up_blocks.3.resnets.2.", "conv_shortcut.bias", zero_value },
-    { "unet.up_blocks.3.resnets.2.", "conv2.weight", zero_value },
-    { "unet.up_blocks.3.resnets.2.", "conv2.bias", loud_pair_bias },
     { "unet.conv_norm_out.", "weight", norm_deviation },
     { "unet.conv_norm_out.", "bias", zero_value },
     { "unet.conv_out.", "weight", to_noise },
     { "unet.conv_out.", "bias", zero_value },
 };
 
-static value_at *find_value_rule(const char *name)
+/* Of the UNet's last block, the names that go on from there. */
+static const demo_rule LAST_BLOCK[] = {
+    { "resnets.2.", "conv_shortcut.weight", pass_skip },
+    { "resnets.2.", "conv_shortcut.bias", zero_value },
+    { "resnets.2.", "conv2.weight", zero_value },
+    { "resnets.2.", "conv2.bias", loud_pair_bias },
+};
+
+static value_at *match_rules(const demo_rule *rules, size_t n, const char *name)
 {
     const size_t len = strlen(name);
-
-    for (size_t i = 0; i < sizeof RULES / sizeof *RULES; i++) {
-        const size_t begin = strlen(RULES[i].begin), end = strlen(RULES[i].end);
-        if (begin + end <= len && strncmp(name, RULES[i].begin, begin) == 0 &&
-            strcmp(name + len - end, RULES[i].end) == 0)
-            return RULES[i].value;
+    for (size_t i = 0; i < n; i++) {
+        const size_t begin = strlen(rules[i].begin), end = strlen(rules[i].end);
+        if (begin + end <= len && strncmp(name, rules[i].begin, begin) == 0 &&
+            strcmp(name + len - end, rules[i].end) == 0)
+            return rules[i].value;
     }
     return NULL;
+}
+
+static value_at *find_value_rule(const demo *y, const char *name)
+{
+    const size_t len = strlen(y->last_block);
+    if (strncmp(name, y->last_block, len) == 0)
+        return match_rules(LAST_BLOCK, sizeof LAST_BLOCK / sizeof *LAST_BLOCK, name + len);
+    return match_rules(RULES, sizeof RULES / sizeof *RULES, name);
 }
 
 /* ---- the source ---- */
@@ -173,7 +189,7 @@ static refine_status demo_read(const weight_source *s, int entry, int part, uint
 {
     const demo *y = (const demo *)s;
     const weight_entry *e = &s->list.entry[entry];
-    value_at *value = find_value_rule(e->source[part]);
+    value_at *value = find_value_rule(y, e->source[part]);
     float block[BLOCK];
 
     if (!value)
@@ -205,9 +221,9 @@ static void demo_close(weight_source *s)
     mem_free(y);
 }
 
-refine_status demo_model_open(weight_source **out, refine_error *err)
+refine_status demo_model_open(weight_source **out, bool base, refine_error *err)
 {
-    model_config c = MODEL_TINY;
+    model_config c = base ? MODEL_TINY_BASE : MODEL_TINY;
     refine_status st;
 
     *out = NULL;
@@ -215,11 +231,12 @@ refine_status demo_model_open(weight_source **out, refine_error *err)
     demo *y = mem_calloc(1, sizeof *y);
     if (!y)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    y->source = (weight_source){ .name = "synthetic:demo",
+    y->source = (weight_source){ .name = base ? "synthetic:demo-base" : "synthetic:demo",
                                  .kind = "synthetic",
                                  .read = demo_read,
                                  .expect = demo_expect,
                                  .close = demo_close };
+    (void)snprintf(y->last_block, sizeof y->last_block, "unet.up_blocks.%d.", c.unet.levels - 1);
     TRY_OR(fail, synthetic_open_config(&y->random, &c, 0, "demo", err));
     TRY_OR(fail, weight_list_build(&y->source.list, &c));
     *out = &y->source;

@@ -224,15 +224,15 @@ refine_status synthetic_open(weight_source **out, const char *spec, refine_error
     uint64_t seed = 0;
 
     *out = NULL;
-    if (strcmp(which, "demo") == 0)
-        return demo_model_open(out, err);
+    if (strcmp(which, "demo") == 0 || strcmp(which, "demo-base") == 0)
+        return demo_model_open(out, strcmp(which, "demo-base") == 0, err);
     for (size_t i = 0; i < sizeof MODELS / sizeof MODELS[0]; i++) {
         const char *rest = match_variant(which, MODELS[i].name);
         if (rest && parse_seed(rest, &seed))
             return synthetic_open_config(out, MODELS[i].config, seed, spec, err);
     }
     return refine_fail(err, REFINE_EINVAL,
-                       "%s: write synthetic:demo, or synthetic:full, synthetic:tiny, "
+                       "%s: write synthetic:demo or synthetic:demo-base, or synthetic:full, synthetic:tiny, "
                        "synthetic:base or synthetic:tiny-base, these with a seed if wanted, as "
                        "in synthetic:tiny:42",
                        spec);

@@ -11,7 +11,7 @@ bool synthetic_named(const char *spec);
 
 /* "synthetic:full[:SEED]" or "synthetic:tiny[:SEED]", of the refiner's structure,
  * "synthetic:base[:SEED]" or "synthetic:tiny-base[:SEED]", of the base's; the seed is 0 unless
- * given.  Or "synthetic:demo" (tools/source/demo_model.h).
+ * given.  Or "synthetic:demo", "synthetic:demo-base" (tools/source/demo_model.h).
  * REFINE_EINVAL: anything else.  Free with s->close(s). */
 refine_status synthetic_open(weight_source **out, const char *spec, refine_error *err);
 
