@@ -231,9 +231,10 @@ refine_status synthetic_open(weight_source **out, const char *spec, refine_error
         if (rest && parse_seed(rest, &seed))
             return synthetic_open_config(out, MODELS[i].config, seed, spec, err);
     }
-    return refine_fail(err, REFINE_EINVAL,
-                       "%s: write synthetic:demo or synthetic:demo-base, or synthetic:full, "
-                       "synthetic:tiny, synthetic:base or synthetic:tiny-base, these with a seed if "
-                       "wanted, as in synthetic:tiny:42",
-                       spec);
+    return refine_fail(
+        err, REFINE_EINVAL,
+        "%s: write synthetic:demo or synthetic:demo-base, or synthetic:full, "
+        "synthetic:tiny, synthetic:base or synthetic:tiny-base, these with a seed if "
+        "wanted, as in synthetic:tiny:42",
+        spec);
 }
