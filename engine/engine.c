@@ -176,8 +176,7 @@ static refine_status open_tokenizer(refine_engine *e, const refine_options *o, r
         merges = pack_merges(e->part[k].m.p, &len);
     if (!merges)
         return refine_fail(err, REFINE_EINVAL,
-                           "%s holds no tokenizer: give --tokenizer, or pack again with it",
-                           o->pack_path);
+                           "%s holds no tokenizer: give --tokenizer, or pack again", o->pack_path);
     return tokenizer_open(&e->tok, merges, len, err);
 }
 

@@ -35,7 +35,7 @@ fi
 # make_pack PACK SOURCE
 make_pack() {
     if [ ! -s "$1" ] || [ "$bin/refine-pack" -nt "$1" ]; then
-        "$bin/refine-pack" "$2" -o "$1" --tokenizer docs/sample/demo_merges.txt --force
+        "$bin/refine-pack" "$2" -o "$1" --force
     fi
 }
 

@@ -18,6 +18,7 @@
 #include "tools/source/checkpoint_files.h"
 #include "tools/source/recognise.h"
 #include "tools/source/synthetic.h"
+#include "tools/vocabulary/clip_vocabulary.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -27,8 +28,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { PATH_BYTES = 4096 };
 
 static int packer_print_error(int code, const char *text)
 {
@@ -78,32 +77,17 @@ static bool is_source_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The directory of the source that holds its tokenizer, or NULL. */
-static const char *own_tokenizer(const char *source, char path[PATH_BYTES])
-{
-    static const char *const DIRS[] = { "tokenizer_2", "tokenizer" };
-    for (size_t i = 0; i < 2; i++)
-        if (snprintf(path, PATH_BYTES, "%s/%s", source, DIRS[i]) < PATH_BYTES &&
-            is_source_directory(path))
-            return path;
-    return NULL;
-}
-
+/* A source that holds a tokenizer knows best; CLIP's is the one that all published models have. */
 static refine_status packer_load_tokenizer(const packer_arguments *a, char **text, size_t *len,
                                            refine_error *err)
 {
-    char path[PATH_BYTES];
-    const char *from = a->tokenizer;
+    char file[MERGES_PATH], beside[MERGES_PATH];
 
-    if (!from && !synthetic_named(a->input))
-        from = own_tokenizer(a->input, path);
-    if (from)
-        return merges_load(from, text, len, err);
-    (void)fprintf(stderr,
-                  "refine-pack: note: no tokenizer in %s; give one with --tokenizer "
-                  "PATH here, or to refine-lowmem on every run\n",
-                  a->input);
-    return REFINE_OK;
+    if (a->tokenizer)
+        return merges_load(a->tokenizer, text, len, err);
+    if (is_source_directory(a->input) && merges_files(file, beside, a->input))
+        return merges_load(file, text, len, err);
+    return merges_unpack(clip_vocabulary, clip_vocabulary_bytes, text, len, err);
 }
 
 static refine_status open_source(weight_source **out, const packer_arguments *a, refine_error *err)

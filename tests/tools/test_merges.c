@@ -5,16 +5,19 @@
 #define _XOPEN_SOURCE 700 /* mkdtemp */
 #include "engine/base/mem.h"
 #include "engine/text/tokenizer.h"
-#include "tests/support/vectors.h"
 #include "tools/files/merges.h"
+#include "tools/vocabulary/clip_vocabulary.h"
 
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#define PUBLISHED "tools/vocabulary/bpe_simple_vocab_16e6.txt.gz"
 
 enum { TEXT_ROOM = 1 << 20 };
 
@@ -259,19 +262,18 @@ Test(tools_merges, refuses_damaged_and_endless_gzip)
     mem_free(text);
 }
 
-Test(tools_merges, survives_every_failed_allocation)
+/* path: NULL for the built-in list. */
+static void expect_failures_survived(const char *path)
 {
-    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
-    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
-    open_merges_dir(dir);
-    write_gzip("list.gz", text, len);
     for (long k = 0;; k++) {
         const uint64_t before = mem_used().now;
         char *got;
-        size_t got_len;
+        size_t len;
         refine_error err = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
-        const refine_status st = merges_load("list.gz", &got, &got_len, &err);
+        const refine_status st = path ? merges_load(path, &got, &len, &err)
+                                      : merges_unpack(clip_vocabulary, clip_vocabulary_bytes, &got,
+                                                      &len, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         if (st == REFINE_OK) {
             mem_free(got);
@@ -281,6 +283,16 @@ Test(tools_merges, survives_every_failed_allocation)
         cr_assert_eq(st, REFINE_ENOMEM, "allocation %ld: %s", k, err.text);
         cr_assert_eq(mem_used().now, before);
     }
+}
+
+Test(tools_merges, survives_every_failed_allocation)
+{
+    char dir[64], *text = mem_calloc(1, TEXT_ROOM);
+    const size_t len = make_merges_text(text, TOKENIZER_MERGES);
+    open_merges_dir(dir);
+    write_gzip("list.gz", text, len);
+    expect_failures_survived("list.gz");
+    expect_failures_survived(NULL);
     close_merges_dir(dir);
     mem_free(text);
 }
@@ -302,18 +314,25 @@ Test(tools_merges, says_which_files_it_would_read)
     close_merges_dir(dir);
 }
 
-Test(tools_merges, reads_the_published_vocabulary)
+/* What prompts become rests on it. */
+Test(tools_merges, has_the_published_vocabulary_built_in)
 {
-    char path[VECTORS_PATH], *text;
-    size_t len;
-    refine_error err;
-    if (!vectors_path("clip/bpe_simple_vocab_16e6.txt.gz", path))
-        cr_skip_test("no shared vocabulary");
-    cr_assert_eq(merges_load(path, &text, &len, &err), REFINE_OK, "%s", err.text);
-    cr_expect_eq(strncmp(text, "i n\nt h\n", 8), 0);
-    size_t lines = 0;
+    char *built_in, *read;
+    size_t len, read_len, lines = 0;
+    refine_error err = { 0 };
+    const uint64_t before = mem_used().now;
+    cr_assert_eq(merges_unpack(clip_vocabulary, clip_vocabulary_bytes, &built_in, &len, &err),
+                 REFINE_OK, "%s", err.text);
+    cr_expect_eq(strncmp(built_in, "i n\nt h\n", 8), 0);
     for (size_t i = 0; i < len; i++)
-        lines += text[i] == '\n';
+        lines += built_in[i] == '\n';
     cr_expect_eq(lines, TOKENIZER_MERGES);
-    mem_free(text);
+    cr_assert_eq(merges_load(PUBLISHED, &read, &read_len, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(read_len, len);
+    cr_expect_eq(memcmp(read, built_in, len), 0);
+    mem_free(read);
+    mem_free(built_in);
+    cr_expect_eq(merges_unpack(clip_vocabulary, clip_vocabulary_bytes / 2, &read, &len, &err),
+                 REFINE_EFORMAT);
+    cr_expect_eq(mem_used().now, before);
 }

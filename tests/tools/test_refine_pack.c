@@ -1,9 +1,11 @@
 /* tests/tools/test_refine_pack.c -- the packer as a script sees it: exit codes, reproducible
  * packs, nothing left behind by a run that failed. */
 #define _XOPEN_SOURCE 700
+#include "engine/base/mem.h"
 #include "offload/pack.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temp_file.h"
+#include "tools/files/merges.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -15,6 +17,8 @@
 #include <unistd.h>
 
 TestSuite(tools_refine_pack, .timeout = 100);
+
+#define PUBLISHED "tools/vocabulary/bpe_simple_vocab_16e6.txt.gz"
 
 enum { COMMAND = 1024 };
 
@@ -121,6 +125,37 @@ Test(tools_refine_pack, inspects_and_verifies)
     cr_assert(has_printed(&w, "\"unet.mid_block.resnets.0.conv1.weight\""));
     cr_assert_eq(read_mode(&w, "--verify"), 0);
     cr_assert(has_printed(&w, "as they were written"));
+    close_packing_dir(&w);
+}
+
+/* Its own directory's, else CLIP's: no pack is without one. */
+Test(tools_refine_pack, every_pack_carries_a_tokenizer)
+{
+    const packing_dir w = open_packing_dir();
+    char arguments[COMMAND], command[COMMAND], *published;
+    size_t len, packed;
+    pack *p;
+    cr_assert_eq(merges_load(PUBLISHED, &published, &len, NULL), REFINE_OK);
+    cr_assert_eq(pack_tiny(&w, "", ""), 0);
+    cr_assert_eq(pack_open(&p, w.pack, NULL), REFINE_OK);
+    cr_assert_eq(memcmp(pack_merges(p, &packed), published, len), 0);
+    cr_assert_eq(packed, len);
+    pack_close(p);
+
+    (void)snprintf(arguments, sizeof arguments, "%s/d", w.dir);
+    fixture_directory(arguments, 0, 1);
+    (void)snprintf(command, sizeof command,
+                   "mkdir '%s/d/tokenizer' && cp docs/sample/demo_merges.txt "
+                   "'%s/d/tokenizer/merges.txt'",
+                   w.dir, w.dir);
+    cr_assert_eq(system(command), 0);
+    (void)snprintf(arguments, sizeof arguments, "--force -o '%s' '%s/d'", w.pack, w.dir);
+    cr_assert_eq(run_refine_pack(&w, "", arguments), 0);
+    cr_assert_eq(pack_open(&p, w.pack, NULL), REFINE_OK);
+    cr_assert_not_null(pack_merges(p, &packed));
+    cr_assert_lt(packed, len);
+    pack_close(p);
+    mem_free(published);
     close_packing_dir(&w);
 }
 

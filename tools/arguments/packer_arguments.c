@@ -56,12 +56,12 @@ static const option_row ROWS[] = {
         .argument = "PATH",
         OPTION_TEXT_AT(packer_arguments, tokenizer),
         .help = "merges.txt, vocab.json, tokenizer.json, bpe_simple_vocab_16e6.txt.gz or a "
-                "directory with one of them. Default: the source directory's own; a single file "
-                "has none",
-        .man = "the list of byte-pair merges to put into the pack: merges.txt, vocab.json, "
+                "directory with one of them. Default: the source directory's own, else CLIP's, "
+                "which is built in",
+        .man = "another list of byte-pair merges for the pack: merges.txt, vocab.json, "
                "tokenizer.json,\nbpe_simple_vocab_16e6.txt[.gz] or a directory with one of them.\n"
-               "A diffusers directory carries its own. A single file does not, and prompts need "
-               "one.",
+               "Default: what a diffusers directory carries, and else CLIP's vocabulary, which "
+               "is built in\nand which all published models have.",
     },
     {
         .name = "vae",
@@ -155,8 +155,7 @@ const options_program PACKER_OPTIONS = {
     .tail = "Exit status: 0 done, 1 failed while running, 2 usage, 4 bad input file.\n"
             "\n"
             "Examples:\n"
-            "  refine-pack sd_xl_refiner_1.0.safetensors --tokenizer merges.txt \\\n"
-            "              -o refiner.pack\n"
+            "  refine-pack sd_xl_refiner_1.0.safetensors -o refiner.pack\n"
             "  refine-pack stable-diffusion-xl-refiner-1.0/ -o refiner.pack\n"
             "  refine-pack --verify refiner.pack\n",
 };

@@ -6,6 +6,7 @@
  * Everything read is bounded by FILE_BYTES_MAX, unpacked as well as packed.
  */
 #define _POSIX_C_SOURCE 200809L /* stat */
+#define ZLIB_CONST              /* zlib's input may be constant */
 #include "tools/files/merges.h"
 
 #include "engine/base/mem.h"
@@ -96,8 +97,8 @@ static void zlib_free(voidpf unused, voidpf p)
     mem_free(p);
 }
 
-static refine_status gunzip_buffer(const char *path, const buffer *in, buffer *out,
-                                   refine_error *err)
+static refine_status gunzip_bytes(const char *path, const void *in, size_t len, buffer *out,
+                                  refine_error *err)
 {
     enum { CHUNK = 65536, GZIP_WINDOW = 15 + 16 };
     z_stream z = { .zalloc = zlib_alloc, .zfree = zlib_free };
@@ -105,8 +106,8 @@ static refine_status gunzip_buffer(const char *path, const buffer *in, buffer *o
 
     if (inflateInit2(&z, GZIP_WINDOW) != Z_OK)
         return refine_fail(err, REFINE_ENOMEM, "%s: cannot start zlib: out of memory", path);
-    z.next_in = (Bytef *)in->at;
-    z.avail_in = (uInt)in->len;
+    z.next_in = in;
+    z.avail_in = (uInt)len;
     for (int rc = Z_OK; rc != Z_STREAM_END;) {
         TRY_OR(done, buffer_grow(out, CHUNK, err));
         z.next_out = (Bytef *)out->at + out->len;
@@ -273,7 +274,7 @@ static refine_status read_plain(const char *path, buffer *out, refine_error *err
     refine_status st;
     TRY_OR(done, read_file(path, &raw, err));
     if (raw.len >= 2 && memcmp(raw.at, "\x1f\x8b", 2) == 0) {
-        st = gunzip_buffer(path, &raw, out, err);
+        st = gunzip_bytes(path, raw.at, raw.len, out, err);
     } else {
         *out = raw;
         raw.at = NULL;
@@ -335,11 +336,22 @@ static bool find_in(const char *dir, char out[MERGES_PATH])
     return false;
 }
 
+/* Checks the list, and moves it to *text. */
+static refine_status move_merges(buffer *list, char **text, size_t *len, refine_error *err)
+{
+    tokenizer *check = NULL;
+    TRY(tokenizer_open(&check, list->at, list->len, err));
+    tokenizer_close(check);
+    *text = list->at;
+    *len = list->len;
+    list->at = NULL;
+    return REFINE_OK;
+}
+
 refine_status merges_load(const char *path, char **text, size_t *len, refine_error *err)
 {
     char found[MERGES_PATH];
     buffer out = { 0 };
-    tokenizer *check = NULL;
     refine_status st;
 
     *text = NULL;
@@ -353,12 +365,26 @@ refine_status merges_load(const char *path, char **text, size_t *len, refine_err
         path = found;
     }
     TRY_OR(done, load_file(path, &out, err));
-    TRY_OR(done, tokenizer_open(&check, out.at, out.len, err));
-    tokenizer_close(check);
-    *text = out.at;
-    *len = out.len;
-    out.at = NULL;
+    st = move_merges(&out, text, len, err);
 done:
+    mem_free(out.at);
+    return st;
+}
+
+refine_status merges_unpack(const void *gzip, size_t bytes, char **text, size_t *len,
+                            refine_error *err)
+{
+    static const char NAME[] = "the built-in vocabulary";
+    buffer lines = { 0 }, out = { 0 };
+    refine_status st;
+
+    *text = NULL;
+    *len = 0;
+    TRY_OR(done, gunzip_bytes(NAME, gzip, bytes, &lines, err));
+    TRY_OR(done, from_text(NAME, &lines, &out, err));
+    st = move_merges(&out, text, len, err);
+done:
+    mem_free(lines.at);
     mem_free(out.at);
     return st;
 }

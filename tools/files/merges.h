@@ -21,6 +21,10 @@
  * trained; nothing else may. */
 refine_status merges_load(const char *path, char **text, size_t *len, refine_error *err);
 
+/* The same of a gzipped text that is part of the program (tools/vocabulary/). */
+refine_status merges_unpack(const void *gzip, size_t bytes, char **text, size_t *len,
+                            refine_error *err);
+
 /* The files that merges_load may read: what it finds at `path`, and merges.txt beside that.
  * False: there is nothing to find. */
 enum { MERGES_PATH = 4096 };
