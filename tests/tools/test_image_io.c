@@ -362,21 +362,7 @@ Test(tools_image_io, reads_every_sample_as_pillow_does)
     cr_assert_geq(n, 30);
 }
 
-/* ---- pipes ---- */
-
-Test(tools_image_io, reads_a_picture_from_standard_input)
-{
-    image file, pipe;
-    cr_assert_eq(image_load(&file, "tests/fuzz/corpora/jpeg/turned6.jpg", NULL), REFINE_OK);
-    const int fd = open("tests/fuzz/corpora/jpeg/turned6.jpg", O_RDONLY);
-    cr_assert_eq(dup2(fd, STDIN_FILENO), STDIN_FILENO);
-    cr_assert_eq(image_load(&pipe, "-", NULL), REFINE_OK);
-    cr_assert(pipe.width == file.width && pipe.height == file.height);
-    cr_assert_eq(memcmp(pipe.rgb, file.rgb, (size_t)(file.width * file.height * 3)), 0);
-    image_free(&file);
-    image_free(&pipe);
-    (void)close(fd);
-}
+/* ---- writing ---- */
 
 static image small_picture(uint8_t rgb[W * H * 3])
 {

@@ -96,13 +96,12 @@ static const option_row ROWS[] = {
         .letter = 'i',
         .argument = "INPUT",
         OPTION_CALLS(append_input),
-        .help = "PNG or JPEG, '-' for stdin, or latents (.safetensors, .npy, .latent); a "
-                "directory: all that is in it; may be repeated. Without it a base model makes an "
-                "image from the prompt alone",
-        .man =
-            "PNG or JPEG,\n.B \\-\nfor standard input, or latents (.safetensors, .npy, .latent); a "
-            "directory: all that is in it. May be repeated.\nWithout it a base model makes an "
-            "image from the prompt alone.",
+        .help = "PNG, JPEG or latents (.safetensors, .npy, .latent), '-' for stdin; a directory: "
+                "all that is in it; may be repeated. Without it a base model makes an image from "
+                "the prompt alone",
+        .man = "PNG, JPEG or latents (.safetensors, .npy, .latent),\n.B \\-\nfor standard input; "
+               "a directory: all that is in it. A pipe will do. May be repeated.\nWithout it a "
+               "base model makes an image from the prompt alone.",
     },
     {
         .name = "manifest",

@@ -3,6 +3,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/files/input_file.h"
 #include "tools/image/resample.h"
 
 #include <string.h>
@@ -33,8 +34,8 @@ static refine_status fit_image(job_input *in, const char *path, refine_error *er
     return REFINE_OK;
 }
 
-static refine_status load_input(job_input *in, refine_job *j, const char *path,
-                                float scaling_factor, refine_error *err)
+static refine_status load_opened(job_input *in, refine_job *j, const char *path,
+                                 float scaling_factor, refine_error *err)
 {
     if (latents_recognise(path)) {
         TRY(latents_load(&in->l, path, scaling_factor, err));
@@ -49,6 +50,18 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
     j->height = in->input_image.height;
     j->rgb_in = in->input_image.rgb;
     return REFINE_OK;
+}
+
+static refine_status load_input(job_input *in, refine_job *j, const char *path,
+                                float scaling_factor, refine_error *err)
+{
+    input_file f;
+    TRY(input_file_open(&f, path, err));
+    const refine_status st = load_opened(in, j, f.path, scaling_factor, err);
+    if (st != REFINE_OK)
+        input_file_name_error(&f, err);
+    input_file_close(&f);
+    return st;
 }
 
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,

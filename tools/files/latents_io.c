@@ -68,7 +68,7 @@ static bool is_torch(const unsigned char *head, size_t n)
 bool latents_recognise(const char *path)
 {
     unsigned char head[HEAD];
-    const size_t n = strcmp(path, "-") == 0 ? 0 : read_head(path, head);
+    const size_t n = read_head(path, head);
     return is_npy(head, n) || is_safetensors(head, n) || is_torch(head, n);
 }
 

@@ -82,21 +82,18 @@ static refine_status decode_by_magic(image *out, const uint8_t *p, size_t len, c
 
 refine_status image_load(image *out, const char *path, refine_error *err)
 {
-    const bool from_stdin = strcmp(path, "-") == 0;
-    const char *name = from_stdin ? "standard input" : path;
-    const int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *data;
     size_t len;
 
     *out = (image){ 0 };
     if (fd < 0)
-        return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", name, strerror(errno));
+        return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", path, strerror(errno));
     const int error = io_read_whole(&data, &len, fd, FILE_BYTES_MAX) ? 0 : errno;
-    if (!from_stdin)
-        (void)close(fd);
+    (void)close(fd);
     if (error != 0)
-        return fail_image_reading(name, error, err);
-    const refine_status st = decode_by_magic(out, (const uint8_t *)data, len, name, err);
+        return fail_image_reading(path, error, err);
+    const refine_status st = decode_by_magic(out, (const uint8_t *)data, len, path, err);
     mem_free(data);
     return st;
 }

@@ -16,8 +16,8 @@ typedef struct image {
 } image;
 
 /* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK; turned
- * as its EXIF orientation says) from a file, or from standard input for "-".  As Pillow's
- * convert("RGB") does, alpha is dropped and grey repeated; 16 bits are rounded to 8.
+ * as its EXIF orientation says).  As Pillow's convert("RGB") does, alpha is dropped and grey
+ * repeated; 16 bits are rounded to 8.
  * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
  * which the text names. */
 refine_status image_load(image *out, const char *path, refine_error *err);
