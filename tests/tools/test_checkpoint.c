@@ -179,6 +179,54 @@ Test(tools_checkpoint, a_base_that_wants_another_schedule_is_told_by_its_mark)
     (void)unlink(single);
 }
 
+/* Gives a fixture's file another __metadata__. */
+static void write_metadata(const char *path, const char *metadata)
+{
+    static const char OLD[] = "{\"format\":\"pt\"}";
+    const size_t at = 8 + strlen("{\"__metadata__\":"), end = at + strlen(OLD);
+    const size_t n = strlen(metadata);
+    uint64_t length;
+    size_t len;
+    unsigned char *bytes = temp_read(path, &len), *made = malloc(len + n);
+    cr_assert_eq(memcmp(bytes + at, OLD, strlen(OLD)), 0);
+    memcpy(&length, bytes, sizeof length);
+    length += n - strlen(OLD);
+    memcpy(made, bytes, at);
+    memcpy(made, &length, sizeof length);
+    memcpy(made + at, metadata, n);
+    memcpy(made + at + n, bytes + end, len - end);
+    temp_write(path, made, len - end + at + n);
+    free(bytes);
+    free(made);
+}
+
+Test(tools_checkpoint, what_a_single_file_says_of_its_prediction_is_honoured)
+{
+    static const struct {
+        const char *metadata;
+        prediction_type is;
+    } FILES[] = {
+        { "{\"modelspec.prediction_type\":\"v\"}", PREDICTS_V },
+        { "{\"modelspec.prediction_type\":\"v_prediction\",\"x\":1}", PREDICTS_V },
+        { "{\"modelspec.prediction_type\":\"epsilon\"}", PREDICTS_EPSILON },
+        { "{\"modelspec.prediction_type\":7,\"a\":\"\\u0000\"}", PREDICTS_EPSILON },
+    };
+    char single[TEMP_NAME];
+    weight_source *s;
+    temp_file(single, ".safetensors");
+    for (size_t i = 0; i < sizeof FILES / sizeof FILES[0]; i++) {
+        fixture_base_file(single, 0, NULL);
+        write_metadata(single, FILES[i].metadata);
+        cr_assert_eq(checkpoint_open(&s, single, NULL, NULL), REFINE_OK);
+        cr_expect_eq(s->list.config.schedule.prediction, FILES[i].is, "%s", FILES[i].metadata);
+        s->close(s);
+    }
+    fixture_base_file(single, 0, NULL);
+    write_metadata(single, "{\"modelspec.prediction_type\":\"sample\"}");
+    expect_checkpoint_refused(single, "modelspec.prediction_type is sample");
+    (void)unlink(single);
+}
+
 /* A safetensors file of one tensor of four numbers. */
 static void one_tensor(const char *path, const char *name)
 {
@@ -210,6 +258,18 @@ Test(tools_checkpoint, says_what_a_file_is_that_cannot_be_packed)
         one_tensor(path, FILES[i].tensor);
         expect_checkpoint_refused(path, FILES[i].is);
     }
+    (void)unlink(path);
+}
+
+Test(tools_checkpoint, a_file_that_nobody_knows_is_called_what_it_calls_itself)
+{
+    static const char HEADER[] =
+        "{\"__metadata__\":{\"modelspec.architecture\":\"newest-1-dev\"},"
+        "\"blocks.0.w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
+    char path[TEMP_NAME];
+    temp_file(path, ".safetensors");
+    tensors_file_raw(path, HEADER, sizeof HEADER - 1, 4);
+    expect_checkpoint_refused(path, "nor the refiner: it calls itself newest-1-dev, and none of");
     (void)unlink(path);
 }
 
@@ -373,6 +433,7 @@ Test(tools_checkpoint, a_vae_that_does_not_fit_is_refused_in_words)
 
 enum { TYPES = 4 };
 static const st_dtype TYPE[TYPES] = { ST_BF16, ST_F64, ST_F32, ST_F16 };
+static const char *const TYPE_NAME[TYPES] = { "BF16", "F64", "F32", "F16" };
 
 /* A number of the fp16 file, in between two fp16 numbers where its new type can tell. */
 static double read_perturbed_number(const safetensors *f, const safetensor *t, uint64_t i)
@@ -401,14 +462,14 @@ static safetensors *mix_types(const char *dir)
     safetensors *was;
     vae_file(path, dir);
     cr_assert_eq(safetensors_open(&was, path, NULL), REFINE_OK);
-    (void)unlink(path); /* still open */
-    tensors_file_add(&t, "first", "U8", 1, "1");
+    (void)unlink(path);                               /* still open */
+    tensors_file_add(&t, "first", "F8_E8M0", 1, "1"); /* nobody needs it */
     for (int i = 0; i < was->n; i++) {
         size_t at = 0;
         for (int d = 0; d < was->tensor[i].n_dims; d++)
             at += (size_t)snprintf(dims + at, sizeof dims - at, "%s%llu", d ? ", " : "",
                                    (unsigned long long)was->tensor[i].dim[d]);
-        tensors_file_add(&t, was->tensor[i].name, st_dtype_name(TYPE[i % TYPES]),
+        tensors_file_add(&t, was->tensor[i].name, TYPE_NAME[i % TYPES],
                          st_dtype_bytes(TYPE[i % TYPES]), dims);
     }
     const uint64_t data = t.data;
@@ -638,6 +699,22 @@ Test(tools_checkpoint, weights_of_another_kind_are_refused)
     temp_write(path, "PK", 2);
     expect_checkpoint_refused(dir, "pickled");
     remove_checkpoint_tree(dir);
+}
+
+/* "BOM" is no type of today. */
+Test(tools_checkpoint, a_weight_of_a_type_that_is_not_read_is_refused_by_it)
+{
+    char single[TEMP_NAME];
+    temp_file(single, ".safetensors");
+    fixture_single_file(single, 0);
+    replace_in_file(single, "input_blocks.0.0.weight\":{\"dtype\":\"F16",
+                    "input_blocks.0.0.weight\":{\"dtype\":\"BOM");
+    expect_checkpoint_refused(single, "input_blocks.0.0.weight is BOM; get a checkpoint in F16");
+    fixture_single_file(single, 0);
+    replace_in_file(single, "quant_conv.weight\":{\"dtype\":\"F16",
+                    "quant_conv.weight\":{\"dtype\":\"I16");
+    expect_checkpoint_refused(single, "quant_conv.weight is I16; get a checkpoint in F16");
+    (void)unlink(single);
 }
 
 Test(tools_checkpoint, survives_the_failure_of_any_allocation)

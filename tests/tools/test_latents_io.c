@@ -115,7 +115,7 @@ Test(tools_latents_io, refuses_what_it_cannot_use)
 {
     char file[512];
     float data[8] = { 0 };
-    expect_latents_refused("PK\3\4xxxxxxxx", 12, "a PyTorch file");
+    expect_latents_refused("PK\3\4xxxxxxxx", 12, "a ZIP archive");
     expect_latents_refused("", 0, "nothing");
     size_t n = safetensors_file(
         file, "{\"x\":{\"dtype\":\"F32\",\"shape\":[2,4,1,1],\"data_offsets\":[0,32]}}", data, 32);
@@ -225,6 +225,62 @@ Test(tools_latents_io, reads_what_other_programs_write)
         reads_sample(AS_THEY_ARE[i], 1.0f);
     reads_sample("tests/fuzz/corpora/latents/comfy.latent", FACTOR);
     reads_sample("tests/fuzz/corpora/latents/comfy_old.latent", FACTOR / 0.18215f);
+}
+
+/* An archive as np.savez writes one: `before` and `after` stand around the array of f2.npy. */
+static size_t make_npz(unsigned char *file, unsigned method, const char *after, size_t n_after)
+{
+    static const char NAME[] = "latents.npy";
+    enum { HEADER = 30, EXTRA = 20, NAME_LEN = sizeof NAME - 1 };
+    size_t n;
+    unsigned char *array = temp_read("tests/fuzz/corpora/npy/f2.npy", &n);
+    memset(file, 0, HEADER + NAME_LEN + EXTRA);
+    memcpy(file, "PK\3\4", 4);
+    file[8] = (unsigned char)method;
+    file[26] = NAME_LEN;
+    file[28] = EXTRA;
+    memcpy(file + HEADER, NAME, NAME_LEN);
+    memcpy(file + HEADER + NAME_LEN + EXTRA, array, n);
+    memcpy(file + HEADER + NAME_LEN + EXTRA + n, after, n_after);
+    free(array);
+    return HEADER + NAME_LEN + EXTRA + n + n_after;
+}
+
+static refine_status load_npz(unsigned char *file, size_t n, latents *l, refine_error *err)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".npz");
+    temp_write(name, file, n);
+    cr_assert(latents_recognise(name));
+    *err = (refine_error){ 0 };
+    const refine_status st = latents_load(l, name, FACTOR, err);
+    (void)unlink(name);
+    return st;
+}
+
+Test(tools_latents_io, reads_one_array_of_an_archive_of_numpy)
+{
+    unsigned char file[1 << 14];
+    latents l, want;
+    refine_error err;
+    size_t n = make_npz(file, 0, "PK\1\2", 4);
+    cr_assert_eq(load_npz(file, n, &l, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(latents_load(&want, "tests/fuzz/corpora/npy/f2.npy", FACTOR, &err), REFINE_OK);
+    cr_assert(l.h == want.h && l.w == want.w);
+    cr_assert_eq(memcmp(l.v, want.v, 4 * sizeof(float) * (size_t)l.h * (size_t)l.w), 0);
+    latents_free(&l);
+    latents_free(&want);
+
+    n = make_npz(file, 0, "PK\3\4", 4);
+    cr_assert_eq(load_npz(file, n, &l, &err), REFINE_EFORMAT);
+    cr_assert(strstr(err.text, "several NumPy arrays"), "%s", err.text);
+    n = make_npz(file, 8, "PK\1\2", 4);
+    cr_assert_eq(load_npz(file, n, &l, &err), REFINE_EFORMAT);
+    cr_assert(strstr(err.text, "compressed"), "%s", err.text);
+    n = make_npz(file, 0, "", 0);
+    for (size_t cut = 50; cut < n; cut += 7)
+        cr_assert_eq(load_npz(file, cut, &l, &err), REFINE_EFORMAT, "cut to %zu bytes", cut);
+    cr_assert_eq(mem_used().now, 0u);
 }
 
 Test(tools_latents_io, says_why_it_refuses)

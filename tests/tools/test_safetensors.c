@@ -73,7 +73,7 @@ Test(tools_safetensors, every_lie_in_a_header_is_named)
     static const struct {
         const char *header, *because;
     } LIES[] = {
-        { "{\"a\":{\"dtype\":\"F17\",\"shape\":[2],\"data_offsets\":[0,4]}}", "unknown dtype" },
+        { "{\"a\":{\"dtype\":\"F17\",\"shape\":[2],\"data_offsets\":[0,40]}}", "incomplete" },
         { "{\"a\":{\"dtype\":3,\"shape\":[2],\"data_offsets\":[0,4]}}", "no dtype" },
         { "{\"a\":{\"dtype\":\"F16\",\"data_offsets\":[0,4]}}", "no shape" },
         { "{\"a\":{\"dtype\":\"F16\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,4]}}",
@@ -112,6 +112,49 @@ Test(tools_safetensors, every_lie_in_a_header_is_named)
     (void)unlink(path);
 }
 
+/* What is in a file and not used does not make it damaged. */
+Test(tools_safetensors, types_and_notes_of_others_are_kept_as_they_are)
+{
+    static const char HEADER[] =
+        "{\"__metadata__\":{\"modelspec.title\":\"A\\u001b\\u0000B\",\"n\":7,\"o\":{\"p\":[null]},"
+        "\"modelspec.architecture\":\"stable-diffusion-xl-v1-base\"},"
+        "\"four\":{\"dtype\":\"F4\",\"shape\":[3,2],\"data_offsets\":[0,3]},"
+        "\"scale\":{\"dtype\":\"F8_E8M0\",\"shape\":[1],\"data_offsets\":[3,4]},"
+        "\"long\":{\"dtype\":\"\\u001bSOMETHING_NEW_AND_LONG\",\"shape\":[],"
+        "\"data_offsets\":[4,5]},"
+        "\"half\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[5,7]}}";
+    char path[TEMP_NAME], note[SAFETENSORS_NOTE];
+    safetensors *f;
+    refine_error err = { 0 };
+
+    temp_file(path, ".safetensors");
+    tensors_file_raw(path, HEADER, sizeof HEADER - 1, 7);
+    cr_assert_eq(safetensors_open(&f, path, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(f->n, 4);
+    const safetensor *four = safetensors_find(f, "four");
+    cr_assert_eq(four->type, ST_OTHER);
+    cr_assert_str_eq(four->dtype, "F4");
+    cr_assert_eq(four->bytes, 3u);
+    cr_assert_eq(st_dtype_bytes(four->type), 0u);
+    cr_assert_str_eq(safetensors_find(f, "scale")->dtype, "F8_E8M0");
+    cr_assert_str_eq(safetensors_find(f, "long")->dtype, "?SOMETHING_NEW_");
+    cr_assert_eq(safetensors_find(f, "half")->type, ST_F16);
+    cr_assert_str_eq(safetensors_note(note, f, "modelspec.architecture"),
+                     "stable-diffusion-xl-v1-base");
+    cr_assert_str_eq(safetensors_note(note, f, "modelspec.title"), "A?");
+    cr_assert_null(safetensors_note(note, f, "n"));
+    cr_assert_null(safetensors_note(note, f, "none"));
+    safetensors_close(f);
+
+    static const char ODD[] = "{\"__metadata__\":[1,2]}";
+    tensors_file_raw(path, ODD, sizeof ODD - 1, 0);
+    cr_assert_eq(safetensors_open(&f, path, &err), REFINE_OK, "%s", err.text);
+    cr_assert_null(safetensors_note(note, f, "modelspec.title"));
+    safetensors_close(f);
+    cr_assert_eq(mem_used().now, 0u);
+    (void)unlink(path);
+}
+
 Test(tools_safetensors, says_what_people_have_instead)
 {
     static const struct {
@@ -120,7 +163,11 @@ Test(tools_safetensors, says_what_people_have_instead)
         const char *is;
     } OTHERS[] = {
         { "version https://git-lfs.github.com/spec/v1\noid sha256:0", 54, "Git LFS pointer" },
-        { "PK\003\004archive/data.pkl.....", 24, "pickled" },
+        { "PK\003\004....................................", 40, "ZIP archive" },
+        { "\200\002\212\nl\374\234", 7, "pickled" },
+        { "\037\213\010.........", 12, "an archive" },
+        { "\211HDF\r\n\032\n", 8, "HDF5" },
+        { "\223NUMPY\001.......", 14, "NumPy array" },
         { "<!DOCTYPE html><html></html>", 28, "web page" },
         { "GGUF\003\0\0\0\0\0\0\0", 12, "GGUF" },
         { "RFNPACK\n\1\0\0\0", 12, "a pack already" },

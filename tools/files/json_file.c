@@ -5,6 +5,7 @@
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/files/file_kind.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +54,7 @@ refine_status json_file_text(char **out, size_t *len, const char *path, size_t m
     *out = NULL;
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+        return fail_to_open(path, err);
     const refine_status st = read_json_text(out, len, fd, path, most, err);
     (void)close(fd);
     return st;

@@ -10,6 +10,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "quant/f16.h"
+#include "tools/files/file_kind.h"
 #include "tools/files/new_file.h"
 #include "tools/files/safetensors.h"
 
@@ -24,7 +25,7 @@
 static const float OLD_COMFY_FACTOR = 0.18215f;
 static const char COMFY_TENSOR[] = "latent_tensor", COMFY_MARKER[] = "latent_format_version_0";
 
-enum { NPY_HEADER_MAX = 4096, HEAD = 10 };
+enum { NPY_HEADER_MAX = 4096 };
 
 void latents_free(latents *l)
 {
@@ -37,39 +38,29 @@ static size_t latents_count(const latents *l)
     return LATENT_CHANNELS * (size_t)l->h * (size_t)l->w;
 }
 
-/* The first bytes of a file; 0 when it cannot be read. */
-static size_t read_head(const char *path, unsigned char head[HEAD])
+/* FILE_OTHER also when it cannot be read. */
+static file_kind read_kind(const char *path)
 {
+    unsigned char head[FILE_KIND_HEAD];
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return 0;
-    const ssize_t n = read(fd, head, HEAD);
+        return FILE_OTHER;
+    const ssize_t n = read(fd, head, sizeof head);
     (void)close(fd);
-    return n < 0 ? 0 : (size_t)n;
+    return n < 0 ? FILE_OTHER : file_kind_find(head, (size_t)n);
 }
 
-static bool is_npy(const unsigned char *head, size_t n)
-{
-    return n >= 6 && memcmp(head, "\x93NUMPY", 6) == 0;
-}
-
-/* A header is less than 4 GB; without that a JPEG whose comment holds a brace would do. */
-static bool is_safetensors(const unsigned char *head, size_t n)
-{
-    return n > 8 && head[8] == '{' && memcmp(head + 4, "\0\0\0", 4) == 0;
-}
-
-static bool is_torch(const unsigned char *head, size_t n)
-{
-    const bool zip = n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
-    return zip || (n >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5); /* a pickle */
-}
-
+/* Files that others hand latents over in and that are refused in words belong to them too. */
 bool latents_recognise(const char *path)
 {
-    unsigned char head[HEAD];
-    const size_t n = read_head(path, head);
-    return is_npy(head, n) || is_safetensors(head, n) || is_torch(head, n);
+    switch (read_kind(path)) {
+    case FILE_SAFETENSORS:
+    case FILE_NPY:
+    case FILE_NPZ:
+    case FILE_TORCH:
+    case FILE_ZIP: return true;
+    default: return false;
+    }
 }
 
 /* [1,4,h,w] or [4,h,w]: takes the memory. */
@@ -116,7 +107,7 @@ static refine_status read_values(latents *l, const safetensors *f, const safeten
         return safetensors_read(f, t, 0, n * sizeof(float), l->v, err);
     if (t->type != ST_F16 && t->type != ST_BF16)
         return refine_fail(err, REFINE_EFORMAT, "%s: latents of type %s; give F32, F16 or BF16",
-                           f->path, st_dtype_name(t->type));
+                           f->path, t->dtype);
     uint16_t *half = mem_alloc(n * sizeof *half);
     if (!half)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", f->path);
@@ -253,19 +244,44 @@ static refine_status read_npy_values(latents *l, const npy *h, FILE *f, const ch
     return whole ? REFINE_OK : bad_npy(path, "the NumPy file ends in the middle", err);
 }
 
-static refine_status load_npy(latents *l, const char *path, refine_error *err)
+/* An array from here on. */
+static refine_status read_npy(latents *l, FILE *f, const char *path, refine_error *err)
 {
     npy h = { .n_dims = 0 };
+    TRY(read_npy_header(&h, f, path, err));
+    TRY(parse_npy_header(&h, path, err));
+    TRY(take_shape(l, h.dim, h.n_dims, path, err));
+    return read_npy_values(l, &h, f, path, err);
+}
+
+/* A ZIP archive: each array is a member behind a header of its own; np.savez stores the members as
+ * they are. */
+static refine_status read_npz(latents *l, FILE *f, const char *path, refine_error *err)
+{
+    enum { HEADER = 30, FLAGS = 6, METHOD = 8, NAME_BYTES = 26 };
+    enum { STREAMED = 8, ENCRYPTED = 1 };
+    unsigned char h[HEADER], next[4] = { 0 };
+
+    if (fread(h, 1, HEADER, f) != HEADER)
+        return bad_npy(path, "the NumPy archive ends in its header", err);
+    if (h[METHOD] != 0 || h[METHOD + 1] != 0 || h[FLAGS] & (STREAMED | ENCRYPTED))
+        return bad_npy(path, "is a compressed NumPy archive; save the array with np.save", err);
+    const long name = h[NAME_BYTES] | h[NAME_BYTES + 1] << 8;
+    const long more = h[NAME_BYTES + 2] | h[NAME_BYTES + 3] << 8;
+    if (fseek(f, name + more, SEEK_CUR) != 0)
+        return bad_npy(path, "the NumPy archive ends in its header", err);
+    TRY(read_npy(l, f, path, err));
+    if (fread(next, 1, sizeof next, f) == sizeof next && memcmp(next, "PK\3\4", 4) == 0)
+        return bad_npy(path, "holds several NumPy arrays; save the latents with np.save", err);
+    return REFINE_OK;
+}
+
+static refine_status load_numpy(latents *l, const char *path, bool archive, refine_error *err)
+{
     FILE *f = fopen(path, "rbe");
     if (!f)
-        return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", path, strerror(errno));
-    refine_status st = read_npy_header(&h, f, path, err);
-    if (st == REFINE_OK)
-        st = parse_npy_header(&h, path, err);
-    if (st == REFINE_OK)
-        st = take_shape(l, h.dim, h.n_dims, path, err);
-    if (st == REFINE_OK)
-        st = read_npy_values(l, &h, f, path, err);
+        return fail_to_open(path, err);
+    const refine_status st = archive ? read_npz(l, f, path, err) : read_npy(l, f, path, err);
     (void)fclose(f);
     return st;
 }
@@ -274,18 +290,23 @@ static refine_status load_npy(latents *l, const char *path, refine_error *err)
 
 refine_status latents_load(latents *out, const char *path, float scaling_factor, refine_error *err)
 {
-    unsigned char head[HEAD];
-    const size_t n = read_head(path, head);
     refine_status st;
 
     *out = (latents){ 0 };
-    if (is_npy(head, n))
-        st = load_npy(out, path, err);
-    else if (is_torch(head, n))
+    switch (read_kind(path)) {
+    case FILE_NPY: st = load_numpy(out, path, false, err); break;
+    case FILE_NPZ: st = load_numpy(out, path, true, err); break;
+    case FILE_TORCH:
         st = refine_fail(err, REFINE_EFORMAT,
                          "%s: is a PyTorch file; save it with safetensors.torch.save_file", path);
-    else
-        st = load_safetensors(out, path, scaling_factor, err);
+        break;
+    case FILE_ZIP:
+        st = refine_fail(err, REFINE_EFORMAT,
+                         "%s: is a ZIP archive; give the .safetensors or .npy file that is in it",
+                         path);
+        break;
+    default: st = load_safetensors(out, path, scaling_factor, err);
+    }
     if (st == REFINE_OK)
         st = check_latents_finite(out, path, err);
     if (st != REFINE_OK)

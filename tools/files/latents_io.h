@@ -2,6 +2,7 @@
  *
  *     .safetensors   one tensor [1,4,h,w] or [4,h,w], or the one named "latents"
  *     .npy           the same shapes, little-endian float32 or float16
+ *     .npz           one such array, not compressed, as np.savez writes it; read only
  *     .latent        ComfyUI's: safetensors with "latent_tensor", not yet scaled
  *
  * Told apart by their content when reading, by the name's ending when writing.  Here

@@ -13,6 +13,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "engine/text/tokenizer.h"
+#include "tools/files/file_kind.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -67,7 +68,7 @@ static refine_status read_file(const char *path, buffer *b, refine_error *err)
     refine_status st = REFINE_OK;
     FILE *f = fopen(path, "rb");
     if (!f)
-        return refine_fail(err, REFINE_EIO, "%s: %s", path, strerror(errno));
+        return fail_to_open(path, err);
     for (size_t got = 1; got > 0;) {
         TRY_OR(done, buffer_grow(b, CHUNK, err));
         got = fread(b->at + b->len, 1, CHUNK, f);

@@ -6,6 +6,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "tools/files/file_kind.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,9 +29,9 @@ static const struct {
     [ST_I16] = { "I16", 2 },   [ST_I8] = { "I8", 1 },           [ST_U8] = { "U8", 1 },
     [ST_BOOL] = { "BOOL", 1 }, [ST_F8_E4M3] = { "F8_E4M3", 1 }, [ST_F8_E5M2] = { "F8_E5M2", 1 },
     [ST_U16] = { "U16", 2 },   [ST_U32] = { "U32", 4 },         [ST_U64] = { "U64", 8 },
+    [ST_OTHER] = { NULL, 0 },
 };
 
-const char *st_dtype_name(st_dtype t) { return DTYPES[t].name; }
 size_t st_dtype_bytes(st_dtype t) { return DTYPES[t].bytes; }
 
 /* ---- bytes ---- */
@@ -53,6 +54,16 @@ refine_status safetensors_read(const safetensors *f, const safetensor *t, uint64
     return read_file_range(f, t->at + at, bytes, dst, err);
 }
 
+/* What fits, '?' for all that is not printable ASCII. */
+static const char *copy_printable(char *out, size_t room, const char *text)
+{
+    size_t n = 0;
+    for (; text[n] && n < room - 1; n++)
+        out[n] = text[n] > 31 && text[n] < 127 ? text[n] : '?';
+    out[n] = 0;
+    return out;
+}
+
 /* ---- one entry of the header ---- */
 
 static refine_status bad_tensor(const safetensors *f, const char *name, const char *what,
@@ -66,12 +77,14 @@ static refine_status parse_dtype(const safetensors *f, safetensor *t, const json
                                  refine_error *err)
 {
     const char *name = json_string_value(v);
-    for (int i = 0; name && i < N_ST_DTYPES; i++)
-        if (strcmp(name, DTYPES[i].name) == 0) {
-            t->type = (st_dtype)i;
-            return REFINE_OK;
-        }
-    return bad_tensor(f, t->name, name ? "unknown dtype" : "no dtype", err);
+
+    if (!name)
+        return bad_tensor(f, t->name, "no dtype", err);
+    (void)copy_printable(t->dtype, sizeof t->dtype, name);
+    t->type = 0;
+    while (t->type < ST_OTHER && strcmp(name, DTYPES[t->type].name) != 0)
+        t->type++;
+    return REFINE_OK;
 }
 
 static refine_status parse_tensor_shape(const safetensors *f, safetensor *t, const json_t *v,
@@ -103,7 +116,8 @@ static refine_status parse_offsets(const safetensors *f, safetensor *t, const js
         json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
         return bad_tensor(f, t->name, "no data_offsets, or backward ones", err);
     t->bytes = (uint64_t)(json_integer_value(end) - json_integer_value(begin));
-    if (!num_mul(t->elements, DTYPES[t->type].bytes, &bytes) || bytes != t->bytes)
+    if (t->type != ST_OTHER &&
+        (!num_mul(t->elements, DTYPES[t->type].bytes, &bytes) || bytes != t->bytes))
         return bad_tensor(f, t->name, "its shape and its data_offsets disagree", err);
     if (!num_add(data_at, (uint64_t)json_integer_value(begin), &t->at))
         return bad_tensor(f, t->name, "an offset too large for any file", err);
@@ -161,8 +175,10 @@ static refine_status parse_tensors(safetensors *f, json_t *root, uint64_t data_a
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     json_object_foreach(root, name, v)
     {
-        if (strcmp(name, "__metadata__") == 0)
+        if (strcmp(name, "__metadata__") == 0) {
+            f->metadata = json_incref(v);
             continue;
+        }
         safetensor *t = &f->tensor[f->n];
         t->name = mem_strdup(name);
         if (!t->name)
@@ -182,7 +198,7 @@ static refine_status parse_tensors(safetensors *f, json_t *root, uint64_t data_a
 static refine_status parse_header(safetensors *f, char *json, size_t len, refine_error *err)
 {
     json_error_t where;
-    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     refine_status st;
 
     if (!root && json_error_code(&where) == json_error_out_of_memory)
@@ -199,31 +215,27 @@ static refine_status parse_header(safetensors *f, char *json, size_t len, refine
 }
 
 /* What people have instead of a .safetensors file. */
-static refine_status not_safetensors(const safetensors *f, const unsigned char *b, size_t n,
-                                     refine_error *err)
-{
-    static const struct {
-        const char *begin, *is;
-    } KNOWN[] = {
-        { "version https://git-lfs", "is a Git LFS pointer, not the file: run git lfs pull" },
-        { "PK\003\004", "is a pickled checkpoint (.ckpt, .bin); get the .safetensors version" },
-        { "\200\002", "is a pickled checkpoint (.ckpt, .bin); get the .safetensors version" },
-        { "GGUF", "is a GGUF file; get the .safetensors version" },
-        { "RFNPACK\n", "is a pack already; give it to refine-lowmem -m" },
-        { "<", "is a web page, not the file: download it again" },
-        { "{", "is JSON, not a checkpoint; give the model's directory or .safetensors file" },
-    };
-    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++) {
-        const size_t len = strlen(KNOWN[i].begin);
-        if (n >= len && memcmp(b, KNOWN[i].begin, len) == 0)
-            return refine_fail(err, REFINE_EFORMAT, "%s: %s", f->path, KNOWN[i].is);
-    }
-    return refine_fail(err, REFINE_EFORMAT, "%s: is no .safetensors file", f->path);
-}
+static const char *const INSTEAD[N_FILE_KINDS] = {
+    [FILE_OTHER] = "is no .safetensors file",
+    [FILE_SAFETENSORS] = "is no .safetensors file: its header is too large for one",
+    [FILE_NPY] = "is a NumPy array, not a .safetensors file",
+    [FILE_NPZ] = "is a NumPy archive (.npz); get the .safetensors version",
+    [FILE_TORCH] =
+        "is a pickled PyTorch file (.ckpt, .pt, .pth, .bin); get the .safetensors version",
+    [FILE_ZIP] = "is a ZIP archive; give the .safetensors file or the directory that is in it",
+    [FILE_ARCHIVE] = "is an archive; give the .safetensors file or the directory that is in it",
+    [FILE_GGUF] = "is a GGUF file; get the .safetensors version",
+    [FILE_HDF5] = "is an HDF5 file (.h5); get the .safetensors version",
+    [FILE_PACK] = "is a pack already; give it to refine-lowmem -m",
+    [FILE_LFS_POINTER] = "is a Git LFS pointer, not the file: run git lfs pull",
+    [FILE_HTML] = "is a web page, not the file: download it again",
+    [FILE_JSON] = "is JSON, not a checkpoint; give the model's directory or .safetensors file",
+    [FILE_IMAGE] = "is an image, not a .safetensors file",
+};
 
 static refine_status read_header(safetensors *f, refine_error *err)
 {
-    unsigned char begin[64] = { 0 };
+    unsigned char begin[FILE_KIND_HEAD] = { 0 };
     const size_t n = (size_t)num_min(sizeof begin, f->file_bytes);
     uint64_t len = 0;
 
@@ -231,7 +243,8 @@ static refine_status read_header(safetensors *f, refine_error *err)
     for (int i = LENGTH - 1; i >= 0; i--)
         len = len << 8 | begin[i];
     if (n < LENGTH + 2 || begin[LENGTH] != '{' || len > SAFETENSORS_HEADER_MAX)
-        return not_safetensors(f, begin, n, err);
+        return refine_fail(err, REFINE_EFORMAT, "%s: %s", f->path,
+                           INSTEAD[file_kind_find(begin, n)]);
     if (!num_within(LENGTH, len, f->file_bytes))
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: incomplete: %" PRIu64
@@ -253,7 +266,7 @@ static refine_status open_safetensors_file(safetensors *f, refine_error *err)
     struct stat st;
     f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
     if (f->fd < 0 || fstat(f->fd, &st) != 0)
-        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", f->path, strerror(errno));
+        return fail_to_open(f->path, err);
     if (!S_ISREG(st.st_mode))
         return refine_fail(err, REFINE_EFORMAT, "%s: is no regular file", f->path);
     f->file_bytes = (uint64_t)st.st_size;
@@ -293,6 +306,7 @@ void safetensors_close(safetensors *f)
     for (int i = 0; i < f->n; i++)
         mem_free(f->tensor[i].name);
     mem_free(f->tensor);
+    json_decref(f->metadata);
     mem_free(f->path);
     mem_free(f);
 }
@@ -310,4 +324,10 @@ const safetensor *safetensors_find(const safetensors *f, const char *name)
             low = mid + 1;
     }
     return NULL;
+}
+
+const char *safetensors_note(char out[SAFETENSORS_NOTE], const safetensors *f, const char *key)
+{
+    const char *text = json_string_value(json_object_get(f->metadata, key));
+    return text ? copy_printable(out, SAFETENSORS_NOTE, text) : NULL;
 }

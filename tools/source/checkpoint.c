@@ -10,6 +10,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "quant/f16.h"
+#include "tools/files/file_kind.h"
 #include "tools/files/json_file.h"
 #include "tools/files/safetensors.h"
 #include "tools/source/config_diffusers.h"
@@ -18,7 +19,6 @@
 #include "tools/source/tensor_index.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -241,17 +241,7 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
                            c->vae_path && strncmp(e->source[part], "vae.", 4) == 0 ? c->vae_path
                                                                                    : path,
                            e->source[part]);
-    switch (p->tensor->type) {
-    case ST_F16:
-    case ST_BF16:
-    case ST_F32:
-    case ST_F64:
-    case ST_F8_E4M3: break;
-    default:
-        return refine_fail(err, REFINE_EFORMAT,
-                           "%s: %s is %s; get a checkpoint in F16, BF16 or F32", p->file->path,
-                           p->tensor->name, st_dtype_name(p->tensor->type));
-    }
+    TRY(tensor_part_check_type(p, err));
     c->bound[entry][part] = p;
     return e->seg == SEG_VECTORS ? check_vector_part(p, e, err) : check_matrix_part(p, e, err);
 }
@@ -453,6 +443,23 @@ static refine_status replace_vae(checkpoint *c, const char *path, const vae_conf
 
 /* ---- the two layouts ---- */
 
+/* What no shape tells and some files say.  An empty tensor v_pred says it too. */
+static refine_status read_notes(model_config *config, const safetensors *f, refine_error *err)
+{
+    char note[SAFETENSORS_NOTE];
+    const char *predicts = safetensors_note(note, f, "modelspec.prediction_type");
+
+    if (!predicts || strcmp(predicts, "epsilon") == 0)
+        return REFINE_OK;
+    if (strcmp(predicts, "v") != 0 && strcmp(predicts, "v_prediction") != 0)
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: its modelspec.prediction_type is %s: this program cannot run such "
+                           "a model",
+                           f->path, predicts);
+    config->schedule.prediction = PREDICTS_V;
+    return REFINE_OK;
+}
+
 static refine_status open_single(checkpoint *c, const char *path, const char *vae,
                                  refine_error *err)
 {
@@ -469,6 +476,7 @@ static refine_status open_single(checkpoint *c, const char *path, const char *va
     if (vae && !own)
         TRY(replace_vae(c, vae, &MODEL_REFINER.vae, err));
     TRY(config_from_shapes(&config, &c->index, path, err));
+    TRY(read_notes(&config, c->file[0], err));
     if (vae && own)
         TRY(replace_vae(c, vae, &config.vae, err));
     return bind_entries(c, path, &config, err);
@@ -523,7 +531,7 @@ refine_status checkpoint_open(weight_source **out, const char *path, const char 
 
     *out = NULL;
     if (stat(path, &s) != 0)
-        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+        return fail_to_open(path, err);
     checkpoint *c = mem_calloc(1, sizeof *c);
     if (!c)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");

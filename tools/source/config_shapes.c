@@ -50,6 +50,7 @@ read_dim(const shapes *s, int *out, int axis, const char *fmt, ...)
     const tensor_part *p = tensor_index_find(s->ix, name);
     if (!p)
         return refine_fail(s->err, REFINE_EFORMAT, "%s: incomplete: %s is missing", s->path, name);
+    TRY(tensor_part_check_type(p, s->err)); /* one that packs numbers has another shape */
     if (axis >= p->n_dims || p->dim[axis] > DIM_MAX)
         return refine_fail(s->err, REFINE_EFORMAT, "%s: %s has an impossible shape", s->path, name);
     *out = (int)p->dim[axis];

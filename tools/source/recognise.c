@@ -131,6 +131,7 @@ static const char *missing_component(const safetensors *f)
 
 refine_status recognise_checkpoint(const safetensors *f, bool with_vae, refine_error *err)
 {
+    char note[SAFETENSORS_NOTE];
     const char *is = name_by(f, PATCHES, COUNT(PATCHES));
     if (!is)
         is = name_by(f, WHOLES, COUNT(WHOLES));
@@ -147,10 +148,13 @@ refine_status recognise_checkpoint(const safetensors *f, bool with_vae, refine_e
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: this is neither an SDXL base model nor the refiner but %s", f->path,
                            is);
+    const char *called = safetensors_note(note, f, "modelspec.architecture");
     return refine_fail(err, REFINE_EFORMAT,
-                       "%s: this is neither an SDXL base model nor the refiner: none of its %d "
-                       "tensors is known%s%.100s",
-                       f->path, f->n, f->n ? ", such as " : "", f->n ? f->tensor[0].name : "");
+                       "%s: this is neither an SDXL base model nor the refiner: %s%s%snone of its "
+                       "%d tensors is known%s%.100s",
+                       f->path, called ? "it calls itself " : "", called ? called : "",
+                       called ? ", and " : "", f->n, f->n ? ", such as " : "",
+                       f->n ? f->tensor[0].name : "");
 }
 
 /* ---- relatives ---- */

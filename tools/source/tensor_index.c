@@ -19,6 +19,21 @@ static refine_status append_part(tensor_index *ix, const tensor_part *part, refi
     return REFINE_OK;
 }
 
+refine_status tensor_part_check_type(const tensor_part *p, refine_error *err)
+{
+    switch (p->tensor->type) {
+    case ST_F16:
+    case ST_BF16:
+    case ST_F32:
+    case ST_F64:
+    case ST_F8_E4M3: return REFINE_OK;
+    default:
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: %s is %s; get a checkpoint in F16, BF16 or F32", p->file->path,
+                           p->tensor->name, p->tensor->dtype);
+    }
+}
+
 /* Tensors of more than four dimensions are no weights of ours. */
 static bool part_of_tensor(tensor_part *p, const safetensors *f, const safetensor *t)
 {

@@ -48,6 +48,9 @@ void tensor_index_drop(tensor_index *ix, const char *prefix);
 refine_status tensor_index_seal(tensor_index *ix, refine_error *err);
 void tensor_index_free(tensor_index *ix);
 
+/* REFINE_EFORMAT: of a type that no weight is read from; the text names it. */
+refine_status tensor_part_check_type(const tensor_part *p, refine_error *err);
+
 /* NULL: no such part. */
 const tensor_part *tensor_index_find(const tensor_index *ix, const char *name);
 
