@@ -16,6 +16,7 @@
 #include "tools/packer/pack_write.h"
 #include "tools/source/checkpoint.h"
 #include "tools/source/checkpoint_files.h"
+#include "tools/source/hub_cache.h"
 #include "tools/source/recognise.h"
 #include "tools/source/synthetic.h"
 #include "tools/vocabulary/clip_vocabulary.h"
@@ -81,24 +82,27 @@ static bool is_source_directory(const char *path)
 static refine_status packer_load_tokenizer(const packer_arguments *a, char **text, size_t *len,
                                            refine_error *err)
 {
-    char file[MERGES_PATH], beside[MERGES_PATH];
+    char source[HUB_PATH], file[MERGES_PATH], beside[MERGES_PATH];
 
     if (a->tokenizer)
         return merges_load(a->tokenizer, text, len, err);
-    if (is_source_directory(a->input) && merges_files(file, beside, a->input))
+    TRY(hub_find_snapshot(source, a->input, err));
+    if (is_source_directory(source) && merges_files(file, beside, source))
         return merges_load(file, text, len, err);
     return merges_unpack(clip_vocabulary, clip_vocabulary_bytes, text, len, err);
 }
 
 static refine_status open_source(weight_source **out, const packer_arguments *a, refine_error *err)
 {
-    if (synthetic_named(a->input) && a->vae)
-        return refine_fail(err, REFINE_EINVAL, "%s: has a VAE of its own: leave out --vae",
+    const checkpoint_choices choices = { .vae = a->vae, .variant = a->variant };
+
+    if (synthetic_named(a->input) && (a->vae || a->variant))
+        return refine_fail(err, REFINE_EINVAL, "%s: is made up: leave out --vae and --variant",
                            a->input);
     if (synthetic_named(a->input))
         TRY(synthetic_open(out, a->input, err));
     else
-        TRY(checkpoint_open(out, a->input, a->vae, err));
+        TRY(checkpoint_open(out, a->input, &choices, err));
     if (!a->quiet)
         (void)fprintf(stderr, "refine-pack: %s: %s (%s)\n", (*out)->name,
                       recognise_config(&(*out)->list.config), (*out)->kind);

@@ -33,7 +33,8 @@ static void pack_checkpoint_vae(const char *from, const char *vae, const char *p
 {
     weight_source *s;
     refine_error err = { 0 };
-    cr_assert_eq(checkpoint_open(&s, from, vae, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(checkpoint_open(&s, from, &(checkpoint_choices){ .vae = vae }, &err), REFINE_OK,
+                 "%s", err.text);
     write_source_pack(s, path);
 }
 
@@ -156,7 +157,8 @@ static void expect_vae_refused(const char *path, const char *vae, const char *be
 {
     weight_source *s;
     refine_error err = { 0 };
-    cr_assert_eq(checkpoint_open(&s, path, vae, &err), REFINE_EFORMAT, "%s", because);
+    cr_assert_eq(checkpoint_open(&s, path, &(checkpoint_choices){ .vae = vae }, &err),
+                 REFINE_EFORMAT, "%s", because);
     cr_assert_not_null(strstr(err.text, because), "'%s' in: %s", because, err.text);
 }
 
@@ -333,7 +335,8 @@ static void check_seeds(const char *path, const char *vae, const char *model, in
     const int seeds[] = { unet, other };
     weight_source *s, *want;
     refine_error err = { 0 };
-    cr_assert_eq(checkpoint_open(&s, path, vae, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(checkpoint_open(&s, path, &(checkpoint_choices){ .vae = vae }, &err), REFINE_OK,
+                 "%s", err.text);
     for (int i = 0; i < 2; i++) {
         char spec[64];
         float have[100], expected[100];
@@ -702,6 +705,60 @@ Test(tools_checkpoint, weights_of_another_kind_are_refused)
 }
 
 /* "BOM" is no type of today. */
+Test(tools_checkpoint, a_variant_is_read_where_a_component_has_it)
+{
+    char dir[TEMP_NAME], plain[400], fp16[400];
+    refine_error err = { 0 };
+    weight_source *s;
+    temp_directory(dir);
+    fixture_directory(dir, 0, 1);
+    vae_file(fp16, dir);
+    (void)snprintf(plain, sizeof plain, "%s/vae/diffusion_pytorch_model.safetensors", dir);
+    cr_assert_eq(rename(fp16, plain), 0);
+    cr_assert_eq(checkpoint_open(&s, dir, &(checkpoint_choices){ .variant = "fp16" }, &err),
+                 REFINE_OK, "%s", err.text);
+    s->close(s);
+    cr_assert_eq(checkpoint_open(&s, dir, &(checkpoint_choices){ .variant = "bf16" }, &err),
+                 REFINE_EFORMAT);
+    cr_assert(strstr(err.text, "no weights of a variant bf16"), "%s", err.text);
+    cr_assert_eq(symlink("../../blobs/x", fp16), 0);
+    (void)unlink(plain);
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, &err), REFINE_EIO);
+    cr_expect(strstr(err.text, "points to nothing"), "%s", err.text);
+    remove_checkpoint_tree(dir);
+}
+
+/* Files as the hub's cache keeps them: links to blobs. */
+Test(tools_checkpoint, a_model_is_found_in_the_cache_of_the_hub)
+{
+    char dir[TEMP_NAME], inner[400], command[1200];
+    refine_error err = { 0 };
+    weight_source *s;
+    temp_directory(dir);
+    (void)snprintf(command, sizeof command, "mkdir -p '%s/snapshots/0a1b'", dir);
+    cr_assert_eq(system(command), 0);
+    (void)snprintf(inner, sizeof inner, "%s/snapshots/0a1b", dir);
+    fixture_directory(inner, 0, 1);
+    (void)snprintf(command, sizeof command,
+                   "cd '%s' && mkdir blobs && mv snapshots/0a1b/vae/diffusion* blobs/ff && "
+                   "ln -s ../../../blobs/ff snapshots/0a1b/vae/diffusion_pytorch_model.safetensors",
+                   dir);
+    cr_assert_eq(system(command), 0);
+    cr_assert_eq(checkpoint_open(&s, dir, &(checkpoint_choices){ .vae = dir }, &err), REFINE_OK,
+                 "%s", err.text);
+    cr_expect_str_eq(s->name, strrchr(dir, '/') + 1);
+    s->close(s);
+    (void)snprintf(command, sizeof command, "rm '%s/blobs/ff'", dir);
+    cr_assert_eq(system(command), 0);
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, &err), REFINE_EIO);
+    cr_expect(strstr(err.text, "points to nothing"), "%s", err.text);
+    (void)snprintf(command, sizeof command,
+                   "rm -r '%s/snapshots/0a1b/unet' && touch '%s/x.safetensors'", dir, inner);
+    cr_assert_eq(system(command), 0);
+    expect_checkpoint_refused(dir, "/x.safetensors");
+    remove_checkpoint_tree(dir);
+}
+
 Test(tools_checkpoint, a_weight_of_a_type_that_is_not_read_is_refused_by_it)
 {
     char single[TEMP_NAME];

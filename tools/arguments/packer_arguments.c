@@ -75,6 +75,17 @@ static const option_row ROWS[] = {
                "have the shapes of SDXL's.",
     },
     {
+        .name = "variant",
+        .argument = "NAME",
+        OPTION_TEXT_AT(packer_arguments, variant),
+        .help = "of a directory's weights, such as fp16 or non_ema, where it has them. Default: "
+                "those of no variant, else the only variant",
+        .man = "which of the variants in a diffusers directory to read, such as\n.BR fp16 ,\n"
+               "in those of its parts that have it.\n"
+               "Default: the weights of no variant, as diffusers does, and where there are none "
+               "the only variant.\nThe fp16 variant of weights in fp32 is half the reading.",
+    },
+    {
         .name = "chunk",
         .argument = "SIZE",
         OPTION_SIZE_FROM(packer_arguments, chunk_bytes, PACK_CHUNK_MIN, PACK_CHUNK_MAX),
@@ -128,8 +139,8 @@ static const option_row ROWS[] = {
 const options_program PACKER_OPTIONS = {
     .name = "refine-pack",
     .head = "usage: refine-pack SOURCE -o OUT.pack [--weights fp16|int8] [--codec zstd|raw]\n"
-            "                   [--tokenizer PATH] [--vae PATH] [--chunk SIZE] [--threads N]\n"
-            "                   [--force] [--json]\n"
+            "                   [--tokenizer PATH] [--vae PATH] [--variant NAME]\n"
+            "                   [--chunk SIZE] [--threads N] [--force] [--json]\n"
             "       refine-pack --inspect PACK [--json]\n"
             "       refine-pack --verify PACK [--json]\n"
             "\n"
@@ -142,7 +153,8 @@ const options_program PACKER_OPTIONS = {
             "  FILE.safetensors         the single file, such as sd_xl_base_1.0.safetensors\n"
             "  DIRECTORY                the same model as diffusers keeps it (unet/, vae/,\n"
             "                           text_encoder_2/, tokenizer_2/, of a base also\n"
-            "                           text_encoder/), fp16 or fp32, sharded or not\n"
+            "                           text_encoder/), fp16 or fp32, sharded or not; or the\n"
+            "                           hub's models--OWNER--NAME with that in it\n"
             "  synthetic:full[:SEED]    random weights in the refiner's shapes, for measuring\n"
             "  synthetic:base[:SEED]    the same in the base's shapes\n"
             "  synthetic:tiny[:SEED]    random weights in a tiny refiner's, for testing\n"

@@ -12,7 +12,7 @@ typedef struct packer_arguments {
     packer_mode mode;
     int n_packs;       /* that are to be read */
     const char *input; /* the source, or the pack that is read */
-    const char *output, *tokenizer, *vae;
+    const char *output, *tokenizer, *vae, *variant;
     weights_kind weights;
     packer_codec codec;
     uint64_t chunk_bytes; /* 0: as pack_write chooses */

@@ -13,8 +13,10 @@
 #include "tools/files/file_kind.h"
 #include "tools/files/json_file.h"
 #include "tools/files/safetensors.h"
+#include "tools/source/component_files.h"
 #include "tools/source/config_diffusers.h"
 #include "tools/source/config_shapes.h"
+#include "tools/source/hub_cache.h"
 #include "tools/source/recognise.h"
 #include "tools/source/tensor_index.h"
 
@@ -38,7 +40,8 @@ typedef const tensor_part *binding[WEIGHT_SOURCES];
 typedef struct checkpoint {
     weight_source source;
     char name[NAME_BYTES], vae_name[NAME_BYTES];
-    const char *vae_path; /* borrowed, while opening; NULL: the checkpoint's own */
+    checkpoint_choices choices; /* borrowed, while opening */
+    bool has_variant;           /* of choices.variant a file was found */
     safetensors *file[FILES_MAX];
     int n_files;
     tensor_index index;
@@ -237,10 +240,10 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
     const tensor_part *p = tensor_index_find(&c->index, e->source[part]);
 
     if (!p)
-        return refine_fail(err, REFINE_EFORMAT, "%s: incomplete: %s is missing",
-                           c->vae_path && strncmp(e->source[part], "vae.", 4) == 0 ? c->vae_path
-                                                                                   : path,
-                           e->source[part]);
+        return refine_fail(
+            err, REFINE_EFORMAT, "%s: incomplete: %s is missing",
+            c->choices.vae && strncmp(e->source[part], "vae.", 4) == 0 ? c->choices.vae : path,
+            e->source[part]);
     TRY(tensor_part_check_type(p, err));
     c->bound[entry][part] = p;
     return e->seg == SEG_VECTORS ? check_vector_part(p, e, err) : check_matrix_part(p, e, err);
@@ -344,34 +347,19 @@ static refine_status add_shards(checkpoint *c, const char *dir, const char *inde
     return st;
 }
 
-/* Half-precision files first: the pack holds no more, and they are half the reading. */
 static refine_status add_component(checkpoint *c, const char *dir, const char *stem,
                                    refine_error *err)
 {
-    static const char *const WHOLE[] = { "%s.fp16.safetensors", "%s.safetensors" };
-    static const char *const SHARDED[] = { "%s.safetensors.index.fp16.json",
-                                           "%s.fp16.safetensors.index.json",
-                                           "%s.safetensors.index.json" };
-    char name[NAME_BYTES], path[PATH_BYTES];
+    const char *variant = c->choices.variant;
+    component_file file;
+    char path[PATH_BYTES];
 
-    for (size_t i = 0; i < 2; i++) {
-        (void)snprintf(name, sizeof name, WHOLE[i], stem);
-        if (has_component_file(dir, name)) {
-            TRY(join_component_path(path, dir, name, err));
-            return add_checkpoint_file(c, path, err);
-        }
-        for (size_t j = 2 * i; j < 2 + i; j++) {
-            (void)snprintf(name, sizeof name, SHARDED[j], stem);
-            if (has_component_file(dir, name))
-                return add_shards(c, dir, name, err);
-        }
-    }
-    (void)snprintf(name, sizeof name, "%s.bin", stem);
-    if (has_component_file(dir, name))
-        return refine_fail(err, REFINE_EFORMAT,
-                           "%s: has pickled weights (%s) only; get the .safetensors version", dir,
-                           name);
-    return refine_fail(err, REFINE_EFORMAT, "%s: has no %s.safetensors", dir, stem);
+    TRY(component_files_choose(&file, dir, stem, variant, err));
+    c->has_variant |= variant && strcmp(file.variant, variant) == 0;
+    if (file.sharded)
+        return add_shards(c, dir, file.name, err);
+    TRY(join_component_path(path, dir, file.name, err));
+    return add_checkpoint_file(c, path, err);
 }
 
 /* The files of a component in diffusers' layout, and their tensors. */
@@ -426,13 +414,14 @@ static refine_status check_vae_kind(const checkpoint *c, const char *path, refin
     return REFINE_OK;
 }
 
-/* Puts the VAE at `path` in the place of the index's own. */
-static refine_status replace_vae(checkpoint *c, const char *path, const vae_config *want,
-                                 refine_error *err)
+/* Puts the VAE that was chosen in the place of the index's own. */
+static refine_status replace_vae(checkpoint *c, const vae_config *want, refine_error *err)
 {
+    char path[HUB_PATH];
+
+    TRY(hub_find_snapshot(path, c->choices.vae, err));
     tensor_index_drop(&c->index, "vae.");
-    c->vae_path = path;
-    c->source.vae = keep_name(c->vae_name, path);
+    c->source.vae = keep_name(c->vae_name, c->choices.vae);
     if (is_directory(path))
         TRY(index_vae_directory(c, path, want, err));
     else
@@ -442,6 +431,14 @@ static refine_status replace_vae(checkpoint *c, const char *path, const vae_conf
 }
 
 /* ---- the two layouts ---- */
+
+static refine_status check_variant(const checkpoint *c, const char *path, refine_error *err)
+{
+    if (!c->choices.variant || c->has_variant)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EFORMAT, "%s: has no weights of a variant %s (--variant)", path,
+                       c->choices.variant);
+}
 
 /* What no shape tells and some files say.  An empty tensor v_pred says it too. */
 static refine_status read_notes(model_config *config, const safetensors *f, refine_error *err)
@@ -460,9 +457,9 @@ static refine_status read_notes(model_config *config, const safetensors *f, refi
     return REFINE_OK;
 }
 
-static refine_status open_single(checkpoint *c, const char *path, const char *vae,
-                                 refine_error *err)
+static refine_status open_single(checkpoint *c, const char *path, refine_error *err)
 {
+    const char *vae = c->choices.vae;
     model_config config;
 
     c->source.kind = "single-file";
@@ -474,16 +471,16 @@ static refine_status open_single(checkpoint *c, const char *path, const char *va
     /* The model's own VAE, if it has one, says what shape another has to have. */
     const bool own = tensor_index_has(&c->index, "vae.");
     if (vae && !own)
-        TRY(replace_vae(c, vae, &MODEL_REFINER.vae, err));
+        TRY(replace_vae(c, &MODEL_REFINER.vae, err));
     TRY(config_from_shapes(&config, &c->index, path, err));
     TRY(read_notes(&config, c->file[0], err));
     if (vae && own)
-        TRY(replace_vae(c, vae, &config.vae, err));
+        TRY(replace_vae(c, &config.vae, err));
+    TRY(check_variant(c, path, err));
     return bind_entries(c, path, &config, err);
 }
 
-static refine_status open_directory(checkpoint *c, const char *path, const char *vae,
-                                    refine_error *err)
+static refine_status open_directory(checkpoint *c, const char *path, refine_error *err)
 {
     static const char *const PARTS[][3] = {
         { "unet", "diffusion_pytorch_model", "unet." },
@@ -491,6 +488,7 @@ static refine_status open_directory(checkpoint *c, const char *path, const char 
         { "text_encoder", "model", "text_l." },
         { "text_encoder_2", "model", "text." },
     };
+    const char *vae = c->choices.vae;
     model_config config;
     char dir[PATH_BYTES];
 
@@ -505,9 +503,10 @@ static refine_status open_directory(checkpoint *c, const char *path, const char 
         TRY(index_component(c, dir, PARTS[i][1], prefix, err));
     }
     if (vae)
-        TRY(replace_vae(c, vae, &config.vae, err));
+        TRY(replace_vae(c, &config.vae, err));
     else
         TRY(tensor_index_seal(&c->index, err));
+    TRY(check_variant(c, path, err));
     return bind_entries(c, path, &config, err);
 }
 
@@ -524,14 +523,16 @@ static void checkpoint_close(weight_source *s)
     mem_free(c);
 }
 
-refine_status checkpoint_open(weight_source **out, const char *path, const char *vae,
-                              refine_error *err)
+refine_status checkpoint_open(weight_source **out, const char *path,
+                              const checkpoint_choices *choices, refine_error *err)
 {
+    char found[HUB_PATH];
     struct stat s;
 
     *out = NULL;
-    if (stat(path, &s) != 0)
-        return fail_to_open(path, err);
+    TRY(hub_find_snapshot(found, path, err));
+    if (stat(found, &s) != 0)
+        return fail_to_open(found, err);
     checkpoint *c = mem_calloc(1, sizeof *c);
     if (!c)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
@@ -539,8 +540,10 @@ refine_status checkpoint_open(weight_source **out, const char *path, const char 
                                  .read = checkpoint_read,
                                  .expect = checkpoint_expect,
                                  .close = checkpoint_close };
-    const refine_status st = S_ISDIR(s.st_mode) ? open_directory(c, path, vae, err)
-                                                : open_single(c, path, vae, err);
+    if (choices)
+        c->choices = *choices;
+    const refine_status st = S_ISDIR(s.st_mode) ? open_directory(c, found, err)
+                                                : open_single(c, found, err);
     if (st != REFINE_OK) {
         checkpoint_close(&c->source);
         return st;

@@ -3,6 +3,7 @@
 #include "tools/source/checkpoint_files.h"
 
 #include "offload/pack_format.h"
+#include "tools/source/hub_cache.h"
 
 #include <dirent.h>
 #include <stdbool.h>
@@ -55,8 +56,11 @@ static void add_directory_files(places *p, const char *role, const char *path, i
 
 void checkpoint_files(places *p, const char *role, const char *path)
 {
-    if (is_subdirectory(path))
-        add_directory_files(p, role, path, DEPTH);
+    char found[HUB_PATH];
+    if (hub_find_snapshot(found, path, NULL) != REFINE_OK)
+        return; /* nothing will be read */
+    if (is_subdirectory(found))
+        add_directory_files(p, role, found, DEPTH);
     else
-        places_add(p, PLACE_READ, role, path);
+        places_add(p, PLACE_READ, role, found);
 }

@@ -4,11 +4,14 @@
  * that needs something else is refused by name and not run wrongly.  Members that are
  * absent have diffusers' defaults.
  */
+#define _XOPEN_SOURCE 700
 #include "tools/source/config_diffusers.h"
 
 #include "engine/base/try.h"
 #include "tools/files/json_file.h"
 
+#include <dirent.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -436,12 +439,31 @@ static refine_status read_component(model_config *c, component which, const char
     return st;
 }
 
+/* A link to nothing counts: reading it says what it is. */
 static bool has_config_file(const char *dir, const char *name)
 {
     char path[PATH_BYTES];
     struct stat s;
     return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path &&
-           stat(path, &s) == 0;
+           lstat(path, &s) == 0;
+}
+
+/* The first by name of those in a directory that begin and end so; false: there is none. */
+static bool find_entry(char out[NAME_MAX + 1], const char *dir, const char *begin, const char *end)
+{
+    DIR *d = opendir(dir);
+    out[0] = 0;
+    if (!d)
+        return false;
+    for (const struct dirent *e; (e = readdir(d));) {
+        const size_t n = strlen(e->d_name), m = strlen(end);
+        if (n >= m && strcmp(e->d_name + n - m, end) == 0 &&
+            strncmp(e->d_name, begin, strlen(begin)) == 0 &&
+            (!out[0] || strcmp(e->d_name, out) < 0))
+            (void)snprintf(out, NAME_MAX + 1, "%s", e->d_name);
+    }
+    (void)closedir(d);
+    return out[0] != 0;
 }
 
 /* A directory without the components: what is it? */
@@ -449,6 +471,7 @@ static refine_status check_directory(const char *dir, refine_error *err)
 {
     static const char *const NEEDED[] = { "unet/config.json", "text_encoder_2/config.json",
                                           "vae/config.json" };
+    char name[NAME_MAX + 1];
     const char *missing = NULL;
 
     for (size_t i = 0; !missing && i < COUNT(NEEDED); i++)
@@ -467,6 +490,12 @@ static refine_status check_directory(const char *dir, refine_error *err)
                            "%s: this is one component of a model; give the directory above it, "
                            "with unet/, vae/ and text_encoder_2/",
                            dir);
+    if (!has_config_file(dir, "unet") &&
+        (find_entry(name, dir, "", ".safetensors") || find_entry(name, dir, "models--", "")))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: is not one model's directory; give one of what is in it, such as "
+                           "%s/%s",
+                           dir, dir, name);
     return refine_fail(err, REFINE_EFORMAT,
                        "%s: has no %s; give the model's directory, with unet/, vae/ and "
                        "text_encoder_2/",
