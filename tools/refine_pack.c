@@ -92,20 +92,42 @@ static refine_status packer_load_tokenizer(const packer_arguments *a, char **tex
     return merges_unpack(clip_vocabulary, clip_vocabulary_bytes, text, len, err);
 }
 
+/* What was found, before hours of packing are spent on it. */
+static void print_found(const packer_arguments *a, const weight_source *s)
+{
+    const bool quoted = s->title != NULL;
+    char schedule[SCHEDULE_TEXT];
+
+    (void)fprintf(stderr, "refine-pack: %s: %s%s%s%s (%s%s%s)\n", s->name,
+                  recognise_config(&s->list.config), quoted ? " \"" : "", quoted ? s->title : "",
+                  quoted ? "\"" : "", s->kind, s->types ? ", " : "", s->types ? s->types : "");
+    if (s->vae_types)
+        (void)fprintf(stderr, "refine-pack: VAE: %s (%s)\n", s->vae ? s->vae : "its own",
+                      s->vae_types);
+    (void)fprintf(stderr, "refine-pack: sampler: %s%s\n",
+                  schedule_print(schedule, &s->list.config.schedule),
+                  strcmp(s->kind, "single-file") == 0 && !a->schedule.sampler
+                      ? "; a single file does not say: see --sampler and --spacing"
+                      : "");
+}
+
 static refine_status open_source(weight_source **out, const packer_arguments *a, refine_error *err)
 {
-    const checkpoint_choices choices = { .vae = a->vae, .variant = a->variant };
+    const checkpoint_choices choices = { .vae = a->vae,
+                                         .variant = a->variant,
+                                         .schedule = a->schedule };
 
-    if (synthetic_named(a->input) && (a->vae || a->variant))
+    if (!synthetic_named(a->input)) {
+        TRY(checkpoint_open(out, a->input, &choices, err));
+    } else if (a->vae || a->variant) {
         return refine_fail(err, REFINE_EINVAL, "%s: is made up: leave out --vae and --variant",
                            a->input);
-    if (synthetic_named(a->input))
+    } else {
         TRY(synthetic_open(out, a->input, err));
-    else
-        TRY(checkpoint_open(out, a->input, &choices, err));
+        schedule_choices_apply(&(*out)->list.config.schedule, &a->schedule);
+    }
     if (!a->quiet)
-        (void)fprintf(stderr, "refine-pack: %s: %s (%s)\n", (*out)->name,
-                      recognise_config(&(*out)->list.config), (*out)->kind);
+        print_found(a, *out);
     return REFINE_OK;
 }
 
@@ -150,16 +172,17 @@ static void packer_print_json(const packer_arguments *a, const weight_source *s,
     (void)getrusage(RUSAGE_SELF, &usage);
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, w->source_hash);
     json_t *root = json_pack(
-        "{s:s, s:s, s:{s:s, s:s, s:I, s:s*}, s:s, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:i, s:i, "
-        "s:i, s:f, s:I, s:o}",
+        "{s:s, s:s, s:{s:s, s:s, s:I, s:s*, s:s*, s:s*, s:s*}, s:s, s:o, s:s, s:s, s:i, s:s, s:b, "
+        "s:I, s:I, s:i, s:i, s:i, s:f, s:I, s:o}",
         "version", REFINE_VERSION, "output", a->output, "source", "name", s->name, "layout",
-        s->kind, "bytes", (json_int_t)s->bytes, "vae", s->vae, "model",
-        recognise_config(&s->list.config), "source_hash", hash, "weights", weights_name(a->weights),
-        "int8_matrices", w->n_int8, "codec", a->codec == PACKER_RAW ? "raw" : "zstd", "tokenizer",
-        tokenizer, "file_bytes", (json_int_t)w->file_bytes, "weight_bytes",
-        (json_int_t)w->weight_bytes, "tensors", w->n_tensors, "chunks", w->n_chunks, "threads",
-        w->threads, "seconds", seconds, "rss_peak", (json_int_t)usage.ru_maxrss * 1024, "disk",
-        disk ? disk_object(disk) : json_null());
+        s->kind, "bytes", (json_int_t)s->bytes, "vae", s->vae, "title", s->title, "types", s->types,
+        "vae_types", s->vae_types, "model", recognise_config(&s->list.config), "schedule",
+        schedule_object(&s->list.config.schedule), "source_hash", hash, "weights",
+        weights_name(a->weights), "int8_matrices", w->n_int8, "codec",
+        a->codec == PACKER_RAW ? "raw" : "zstd", "tokenizer", tokenizer, "file_bytes",
+        (json_int_t)w->file_bytes, "weight_bytes", (json_int_t)w->weight_bytes, "tensors",
+        w->n_tensors, "chunks", w->n_chunks, "threads", w->threads, "seconds", seconds, "rss_peak",
+        (json_int_t)usage.ru_maxrss * 1024, "disk", disk ? disk_object(disk) : json_null());
     (void)json_dumpf(root, stdout, JSON_INDENT(2));
     (void)putchar('\n');
     json_decref(root);

@@ -223,9 +223,21 @@ Test(tools_checkpoint, what_a_single_file_says_of_its_prediction_is_honoured)
         cr_expect_eq(s->list.config.schedule.prediction, FILES[i].is, "%s", FILES[i].metadata);
         s->close(s);
     }
+    const checkpoint_choices epsilon = { .schedule = { .prediction = 1 + PREDICTS_EPSILON } };
+    fixture_base_file(single, 0, "v_pred");
+    cr_assert_eq(checkpoint_open(&s, single, &epsilon, NULL), REFINE_OK);
+    cr_expect_eq(s->list.config.schedule.prediction, PREDICTS_EPSILON);
+    s->close(s);
+    fixture_base_file(single, 0, NULL);
+    write_metadata(single, "{\"modelspec.title\":\"Coffee \\u001b[2J XL\"}");
+    cr_assert_eq(checkpoint_open(&s, single, NULL, NULL), REFINE_OK);
+    cr_expect_str_eq(s->title, "Coffee ?[2J XL");
+    s->close(s);
     fixture_base_file(single, 0, NULL);
     write_metadata(single, "{\"modelspec.prediction_type\":\"sample\"}");
     expect_checkpoint_refused(single, "modelspec.prediction_type is sample");
+    cr_assert_eq(checkpoint_open(&s, single, &epsilon, NULL), REFINE_OK);
+    s->close(s);
     (void)unlink(single);
 }
 
@@ -532,6 +544,10 @@ Test(tools_checkpoint, numbers_of_every_type_are_rounded_to_the_nearest)
     fixture_directory(dir, 0, 1);
     safetensors *was = mix_types(dir);
     cr_assert_eq(checkpoint_open(&s, dir, NULL, &err), REFINE_OK, "%s", err.text);
+    cr_expect_str_eq(s->types, "F16");
+    cr_expect_eq(strlen(s->vae_types), strlen("BF16, F16, F32, F64"), "%s", s->vae_types);
+    for (int i = 0; i < TYPES; i++)
+        cr_expect(strstr(s->vae_types, TYPE_NAME[i]), "%s", s->vae_types);
     for (int i = 0; i < was->n; i++)
         if (was->tensor[i].elements < 20000)
             check_source_tensor(s, was, i);

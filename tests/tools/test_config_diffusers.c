@@ -113,17 +113,18 @@ Test(tools_config_diffusers, the_published_files_are_the_refiner)
     model_config c;
     refine_error err = { 0 };
     make_model(dir);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_assert(same_config(&c, &MODEL_REFINER));
     remove_part(dir, &PARTS[3]);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_assert(same_config(&c, &MODEL_REFINER));
     remove_model(dir);
 }
 
 /* One member of one file set to a JSON value, or removed (NULL). */
-static refine_status parse_with_member(const char *dir, int which, const char *member,
-                                       const char *value, model_config *c, refine_error *err)
+static refine_status parse_chosen(const char *dir, int which, const char *member, const char *value,
+                                  const schedule_choices *chosen, model_config *c,
+                                  refine_error *err)
 {
     json_t *root = json_loads(PARTS[which].text, 0, NULL);
     if (value)
@@ -134,9 +135,15 @@ static refine_status parse_with_member(const char *dir, int which, const char *m
     write_part(dir, &PARTS[which], text);
     free(text);
     json_decref(root);
-    const refine_status st = config_from_diffusers(c, dir, err);
+    const refine_status st = config_from_diffusers(c, dir, chosen, err);
     write_part(dir, &PARTS[which], PARTS[which].text);
     return st;
+}
+
+static refine_status parse_with_member(const char *dir, int which, const char *member,
+                                       const char *value, model_config *c, refine_error *err)
+{
+    return parse_chosen(dir, which, member, value, NULL, c, err);
 }
 
 Test(tools_config_diffusers, what_the_engine_does_not_do_is_refused_by_name)
@@ -184,6 +191,11 @@ Test(tools_config_diffusers, what_the_engine_does_not_do_is_refused_by_name)
         { 3, "use_karras_sigmas", "true" },
         { 3, "use_exponential_sigmas", "true" },
         { 3, "use_beta_sigmas", "true" },
+        { 3, "use_lu_lambdas", "true" },
+        { 3, "use_flow_sigmas", "true" },
+        { 3, "_class_name", "\"FlowMatchEulerDiscreteScheduler\"" },
+        { 3, "_class_name", "\"EDMEulerScheduler\"" },
+        { 3, "_class_name", "7" },
         { 3, "rescale_betas_zero_snr", "true" },
         { 3, "final_sigmas_type", "\"sigma_min\"" },
         { 3, "interpolation_type", "\"log_linear\"" },
@@ -261,15 +273,15 @@ Test(tools_config_diffusers, other_models_are_called_by_their_names)
 
     /* One component given instead of the whole. */
     (void)snprintf(at, sizeof at, "%s/unet", dir);
-    cr_assert_eq(config_from_diffusers(&c, at, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, at, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "directory above"), "%s", err.text);
 
     remove_part(dir, &PARTS[1]);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "text_encoder_2/config.json"), "%s", err.text);
     (void)snprintf(at, sizeof at, "%s/text_encoder", dir);
     cr_assert_eq(mkdir(at, 0700), 0);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "Stable Diffusion 1 or 2"), "%s", err.text);
     (void)rmdir(at);
     remove_model(dir);
@@ -282,13 +294,13 @@ Test(tools_config_diffusers, damaged_json_is_named_with_its_line)
     refine_error err = { 0 };
     make_model(dir);
     write_part(dir, &PARTS[2], "{\n \"act_fn\": \"silu\",\n oops\n}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "vae/config.json: line 3"), "%s", err.text);
     write_part(dir, &PARTS[2], "[1, 2]");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "no JSON object"), "%s", err.text);
     write_part(dir, &PARTS[2], "");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     remove_model(dir);
 }
 
@@ -298,7 +310,7 @@ Test(tools_config_diffusers, a_scheduler_says_how_the_model_is_sampled)
     model_config c;
     refine_error err = { 0 };
     make_model(dir);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_expect(c.schedule.sampler == SAMPLER_EULER && c.schedule.spacing == SPACING_LEADING &&
               c.schedule.prediction == PREDICTS_EPSILON);
     cr_assert_eq(parse_with_member(dir, 3, "timestep_spacing", "\"trailing\"", &c, &err),
@@ -317,6 +329,50 @@ Test(tools_config_diffusers, a_scheduler_says_how_the_model_is_sampled)
         REFINE_OK);
     cr_expect_eq(c.schedule.sampler, SAMPLER_EULER_ANCESTRAL);
     cr_assert_eq(parse_with_member(dir, 3, "use_karras_sigmas", "false", &c, &err), REFINE_OK);
+    remove_model(dir);
+}
+
+/* What the user says of sampling stands, and what is of the model itself is refused still. */
+Test(tools_config_diffusers, a_sampler_that_was_chosen_takes_the_place_of_the_files)
+{
+    static const schedule_choices TURBO = { 1 + SAMPLER_EULER_ANCESTRAL, 1 + SPACING_TRAILING, 0 };
+    static const schedule_choices EULER = { .sampler = 1 + SAMPLER_EULER };
+    static const struct {
+        const char *member, *value;
+        bool fits;
+    } FILES[] = {
+        { "_class_name", "\"DPMSolverMultistepScheduler\"", true },
+        { "use_karras_sigmas", "true", true },
+        { "use_exponential_sigmas", "true", true },
+        { "_class_name", "\"EDMDPMSolverMultistepScheduler\"", false },
+        { "_class_name", "\"FlowMatchHeunDiscreteScheduler\"", false },
+        { "rescale_betas_zero_snr", "true", false },
+        { "prediction_type", "\"sample\"", false },
+        { "timestep_spacing", "\"even\"", false },
+    };
+    char dir[TEMP_NAME];
+    model_config c;
+    refine_error err = { 0 };
+    make_model(dir);
+    for (size_t i = 0; i < sizeof FILES / sizeof FILES[0]; i++) {
+        err = (refine_error){ 0 };
+        cr_expect_eq(parse_chosen(dir, 3, FILES[i].member, FILES[i].value, &EULER, &c, &err) ==
+                         REFINE_OK,
+                     FILES[i].fits, "%s %s: %s", FILES[i].member, FILES[i].value, err.text);
+        if (!FILES[i].fits)
+            continue;
+        cr_assert_eq(parse_with_member(dir, 3, FILES[i].member, FILES[i].value, &c, &err),
+                     REFINE_EFORMAT);
+        cr_expect(strstr(err.text, "--sampler euler"), "%s", err.text);
+    }
+    cr_assert_eq(parse_chosen(dir, 3, "timestep_spacing", "\"even\"", &TURBO, &c, &err), REFINE_OK,
+                 "%s", err.text);
+    cr_expect(c.schedule.sampler == SAMPLER_EULER_ANCESTRAL &&
+              c.schedule.spacing == SPACING_TRAILING && c.schedule.prediction == PREDICTS_EPSILON);
+    const schedule_choices v = { .prediction = 1 + PREDICTS_V };
+    cr_assert_eq(parse_chosen(dir, 3, "prediction_type", "\"sample\"", &v, &c, &err), REFINE_OK);
+    cr_expect_eq(c.schedule.prediction, PREDICTS_V);
+    cr_expect_eq(c.schedule.spacing, SPACING_LEADING);
     remove_model(dir);
 }
 
@@ -344,7 +400,7 @@ Test(tools_config_diffusers, relatives_are_told_by_the_member_that_gives_them_aw
     write_part(dir, &PARTS[0],
                "{\"block_out_channels\": [320, 640, 1280], \"cross_attention_dim\": 2048,"
                "\"addition_embed_type\": \"text_time\", \"layers_per_block\": 1}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_expect(strstr(err.text, "a KOALA model"), "%s", err.text);
     remove_model(dir);
 }
@@ -398,14 +454,14 @@ Test(tools_config_diffusers, the_published_files_of_the_base_are_the_base)
     model_config c;
     refine_error err = { 0 };
     make_base(dir);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_assert(same_config(&c, &MODEL_BASE));
     (void)snprintf(path, sizeof path, "%s/model_index.json", dir);
     (void)unlink(path);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_assert(same_config(&c, &MODEL_BASE), "without the pipeline's file");
     remove_part(dir, &CLIP_L);
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "without its text_encoder/"), "%s", err.text);
     remove_base(dir);
 }
@@ -417,15 +473,15 @@ Test(tools_config_diffusers, the_pipeline_says_what_becomes_of_an_absent_negativ
     refine_error err = { 0 };
     make_base(dir);
     write_part(dir, &PIPELINE, "{\"force_zeros_for_empty_prompt\": false}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_expect_eq(c.prompt.zero_negative, 0);
     write_part(dir, &PIPELINE, "{}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_expect_eq(c.prompt.zero_negative, 1);
     write_part(dir, &PIPELINE, "{\"force_zeros_for_empty_prompt\": \"no\"}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     write_part(dir, &PIPELINE, "{\"requires_aesthetics_score\": true}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_expect(strstr(err.text, "requires_aesthetics_score is true"), "%s", err.text);
     remove_base(dir);
 }
@@ -439,10 +495,10 @@ Test(tools_config_diffusers, clip_l_says_its_activation)
     write_part(dir, &CLIP_L,
                "{\"hidden_act\": \"gelu\", \"hidden_size\": 768, \"num_attention_heads\": 12,"
                "\"intermediate_size\": 3072}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_OK, "%s", err.text);
     cr_expect_eq(c.text_l.quick_gelu, 0);
     write_part(dir, &CLIP_L, "{\"hidden_act\": \"relu\"}");
-    cr_assert_eq(config_from_diffusers(&c, dir, &err), REFINE_EFORMAT);
+    cr_assert_eq(config_from_diffusers(&c, dir, NULL, &err), REFINE_EFORMAT);
     cr_expect(strstr(err.text, "text_encoder/config.json: hidden_act is \"relu\""), "%s", err.text);
     remove_base(dir);
 }

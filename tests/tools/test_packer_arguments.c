@@ -1,10 +1,12 @@
 /* tests/tools/test_packer_arguments.c -- what the command line of refine-pack comes to. */
 #include "tools/arguments/packer_arguments.h"
 
+#include "engine/model/model_config.h"
 #include "tools/cli/exit_code.h"
 
 #include <criterion/criterion.h>
 #include <stdint.h>
+#include <string.h>
 
 static int read_packer(packer_arguments *a, int n, const char *const words[])
 {
@@ -30,6 +32,19 @@ Test(tools_packer_arguments, a_source_becomes_an_output)
     cr_expect(a.weights == WEIGHTS_FP16 && a.codec == PACKER_ZSTD && a.chunk_bytes == 0);
     cr_assert_eq(READ(&a, "in", "-o", "out", "--vae", "fix.safetensors"), -1);
     cr_expect_str_eq(a.vae, "fix.safetensors");
+    cr_assert_eq(READ(&a, "in", "-o", "out", "--variant", "fp16", "--sampler", "euler-ancestral",
+                      "--spacing", "trailing", "--prediction", "v"),
+                 -1);
+    cr_expect_str_eq(a.variant, "fp16");
+    schedule_config c = MODEL_BASE.schedule;
+    schedule_choices_apply(&c, &a.schedule);
+    cr_expect(c.sampler == SAMPLER_EULER_ANCESTRAL && c.spacing == SPACING_TRAILING &&
+              c.prediction == PREDICTS_V && c.steps_offset == MODEL_BASE.schedule.steps_offset);
+    cr_assert_eq(READ(&a, "in", "-o", "out", "--sampler", "auto"), -1);
+    c = MODEL_BASE.schedule;
+    schedule_choices_apply(&c, &a.schedule);
+    cr_expect_eq(memcmp(&c, &MODEL_BASE.schedule, sizeof c), 0);
+    cr_expect_eq(READ(&a, "in", "-o", "out", "--sampler", "heun"), EXIT_USAGE);
     cr_expect_eq(READ(&a, "in", "-o", ""), EXIT_USAGE);
     cr_expect_eq(READ(&a, "in"), EXIT_USAGE);
     cr_expect_eq(READ(&a, "-o", "out"), EXIT_USAGE);

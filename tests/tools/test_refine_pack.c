@@ -196,6 +196,7 @@ Test(tools_refine_pack, says_which_model_it_packs_and_what_a_pack_holds)
     cr_assert(has_printed(&w, "\"model\": \"sdxl-refiner\""));
     cr_assert_eq(read_mode(&w, "--inspect"), 0);
     cr_assert(has_printed(&w, "model      sdxl-refiner\n"));
+    cr_assert(has_printed(&w, "sampler    euler, leading steps, predicts epsilon\n"));
     (void)snprintf(arguments, sizeof arguments,
                    "synthetic:tiny-base --force --quiet --weights int8 --json -o '%s'", w.pack);
     cr_assert_eq(run_refine_pack(&w, "", arguments), 0);
@@ -205,6 +206,37 @@ Test(tools_refine_pack, says_which_model_it_packs_and_what_a_pack_holds)
     cr_assert(has_printed(&w, "\"model\": \"sdxl-base\""));
     cr_assert(has_printed(&w, "\"text_l.text_model.embeddings.token_embedding.weight\""));
     cr_assert_eq(read_mode(&w, "--verify"), 0);
+    close_packing_dir(&w);
+}
+
+Test(tools_refine_pack, says_what_it_found_in_a_checkpoint)
+{
+    const packing_dir w = open_packing_dir();
+    char path[COMMAND], arguments[COMMAND];
+    (void)snprintf(path, sizeof path, "%s/one.safetensors", w.dir);
+    fixture_base_file(path, 1, NULL);
+    (void)snprintf(path, sizeof path, "%s/vae.safetensors", w.dir);
+    fixture_vae_file(path);
+    (void)snprintf(arguments, sizeof arguments, "'%s/one.safetensors' -o '%s'", w.dir, w.pack);
+    cr_assert_eq(run_refine_pack(&w, "", arguments), 0);
+    cr_assert(has_printed(&w, "refine-pack: one.safetensors: sdxl-base (single-file, F32)\n"
+                              "refine-pack: VAE: its own (F32)\n"
+                              "refine-pack: sampler: euler, leading steps, predicts epsilon; a "
+                              "single file does not say: see --sampler and --spacing\n"));
+    (void)snprintf(arguments, sizeof arguments,
+                   "'%s/one.safetensors' -o '%s' --force --json --sampler euler-ancestral "
+                   "--spacing trailing --vae '%s/vae.safetensors'",
+                   w.dir, w.pack, w.dir);
+    cr_assert_eq(run_refine_pack(&w, "", arguments), 0);
+    cr_assert(has_printed(&w, "refine-pack: VAE: vae.safetensors (F16)\n"
+                              "refine-pack: sampler: euler-ancestral, trailing steps, predicts "
+                              "epsilon\n"));
+    cr_assert(has_printed(&w, "\"types\": \"F32\""));
+    cr_assert(has_printed(&w, "\"spacing\": \"trailing\""));
+    cr_assert_eq(read_mode(&w, "--inspect"), 0);
+    cr_assert(has_printed(&w, "sampler    euler-ancestral, trailing steps, predicts epsilon\n"));
+    cr_assert_eq(read_mode(&w, "--json --inspect"), 0);
+    cr_assert(has_printed(&w, "\"sampler\": \"euler-ancestral\""));
     close_packing_dir(&w);
 }
 

@@ -86,6 +86,32 @@ static const option_row ROWS[] = {
                "the only variant.\nThe fp16 variant of weights in fp32 is half the reading.",
     },
     {
+        .name = "sampler",
+        OPTION_WORD_AT(packer_arguments, schedule.sampler, SAMPLER_WORDS),
+        .help = "that the model is meant for. Default: what a directory's scheduler_config.json "
+                "says, and euler of a single file, which does not say",
+        .man = "the sampler that the model is meant for. Default: what\n.I "
+               "scheduler_config.json\nof a directory says, which is refused if it is neither of "
+               "these two;\nof a single file, which does not say, euler.\n"
+               "SDXL Turbo in a single file is\n"
+               ".BR \"\\-\\-sampler euler-ancestral \\-\\-spacing trailing\" ,\n"
+               "SDXL Lightning\n.BR \"\\-\\-sampler euler \\-\\-spacing trailing\" .",
+    },
+    {
+        .name = "spacing",
+        OPTION_WORD_AT(packer_arguments, schedule.spacing, SPACING_WORDS),
+        .help = "which timesteps are taken. Default: likewise, and leading",
+        .man = "which of the training's timesteps are taken. Default: likewise, and leading of a "
+               "single file.",
+    },
+    {
+        .name = "prediction",
+        OPTION_WORD_AT(packer_arguments, schedule.prediction, PREDICTION_WORDS),
+        .help = "what the UNet predicts. Default: likewise, and epsilon, unless the file says v",
+        .man = "what the UNet predicts: the noise, or v. Default: likewise, and epsilon of a "
+               "single file\nthat does not say v.",
+    },
+    {
         .name = "chunk",
         .argument = "SIZE",
         OPTION_SIZE_FROM(packer_arguments, chunk_bytes, PACK_CHUNK_MIN, PACK_CHUNK_MAX),
@@ -140,6 +166,7 @@ const options_program PACKER_OPTIONS = {
     .name = "refine-pack",
     .head = "usage: refine-pack SOURCE -o OUT.pack [--weights fp16|int8] [--codec zstd|raw]\n"
             "                   [--tokenizer PATH] [--vae PATH] [--variant NAME]\n"
+            "                   [--sampler S] [--spacing S] [--prediction P]\n"
             "                   [--chunk SIZE] [--threads N] [--force] [--json]\n"
             "       refine-pack --inspect PACK [--json]\n"
             "       refine-pack --verify PACK [--json]\n"
@@ -169,6 +196,10 @@ const options_program PACKER_OPTIONS = {
             "Examples:\n"
             "  refine-pack sd_xl_refiner_1.0.safetensors -o refiner.pack\n"
             "  refine-pack stable-diffusion-xl-refiner-1.0/ -o refiner.pack\n"
+            "  refine-pack sd_xl_turbo_1.0_fp16.safetensors -o turbo.pack \\\n"
+            "              --sampler euler-ancestral --spacing trailing\n"
+            "  refine-pack sdxl_lightning_4step.safetensors -o lightning.pack \\\n"
+            "              --sampler euler --spacing trailing\n"
             "  refine-pack --verify refiner.pack\n",
 };
 

@@ -4,6 +4,7 @@
 
 #include "tools/cli/options.h"
 #include "tools/packer/weights_policy.h"
+#include "tools/source/schedule_choices.h"
 
 typedef enum packer_mode { MODE_PACK, MODE_INSPECT, MODE_VERIFY } packer_mode;
 typedef enum packer_codec { PACKER_ZSTD, PACKER_RAW } packer_codec;
@@ -13,6 +14,7 @@ typedef struct packer_arguments {
     int n_packs;       /* that are to be read */
     const char *input; /* the source, or the pack that is read */
     const char *output, *tokenizer, *vae, *variant;
+    schedule_choices schedule;
     weights_kind weights;
     packer_codec codec;
     uint64_t chunk_bytes; /* 0: as pack_write chooses */

@@ -13,6 +13,7 @@
 #include "tools/cli/sizes.h"
 #include "tools/files/json_values.h"
 #include "tools/source/recognise.h"
+#include "tools/source/schedule_choices.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -76,16 +77,13 @@ static const char *meta_member(const json_t *o, const char *key)
     return s ? s : "?";
 }
 
-/* "sdxl-base" or "sdxl-refiner"; NULL when the pack says nothing that can be understood. */
-static const char *model_name(const json_t *meta)
+/* Of what the pack says; false when it says nothing that can be understood. */
+static bool meta_config(model_config *c, const json_t *meta)
 {
-    const char *name = NULL;
-    model_config c;
     char *text = json_dumps(json_object_get(meta, "model"), 0);
-    if (text && model_config_parse(&c, text, strlen(text), NULL) == REFINE_OK)
-        name = recognise_config(&c);
+    const bool known = text && model_config_parse(c, text, strlen(text), NULL) == REFINE_OK;
     free(text);
-    return name;
+    return known;
 }
 
 /* ---- for people ---- */
@@ -149,13 +147,15 @@ static void print_source(FILE *out, const pack *p, const json_t *source)
 static void print_pack_text(FILE *out, const pack *p, const json_t *meta)
 {
     const pack_superblock *s = pack_super(p);
-    const char *model = model_name(meta);
-    char size[SIZES_TEXT];
+    char size[SIZES_TEXT], schedule[SCHEDULE_TEXT];
+    model_config c;
+    const bool known = meta_config(&c, meta);
     size_t merges;
     fprintf(out, "%s: pack version %" PRIu32 ", %s\n", pack_path(p), s->version,
             sizes_text(size, (double)s->file_bytes));
     print_source(out, p, json_object_get(meta, "source"));
-    fprintf(out, "model      %s\n", model ? model : "?");
+    fprintf(out, "model      %s\n", known ? recognise_config(&c) : "?");
+    fprintf(out, "sampler    %s\n", known ? schedule_print(schedule, &c.schedule) : "?");
     fprintf(out, "weights    %s in %" PRIu32 " tensors, codec %s\n", meta_member(meta, "weights"),
             s->n_tensors, meta_member(meta, "codec"));
     fprintf(out, "tokenizer  %s\n", pack_merges(p, &merges) ? "inside" : "none: give --tokenizer");
@@ -212,11 +212,15 @@ static refine_status print_pack_json(FILE *out, const pack *p, const json_t *met
     const pack_superblock *s = pack_super(p);
     char hash[17];
     size_t merges;
+    model_config c;
+    const bool known = meta_config(&c, meta);
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, s->source_hash);
     json_t *copy = json_deep_copy(meta);
-    json_t *o = json_pack("{s:s, s:i, s:I, s:s, s:s?, s:b, s:o, s:o, s:o}", "pack", pack_path(p),
-                          "version", (int)s->version, "bytes", (json_int_t)s->file_bytes,
-                          "source_hash", hash, "model", model_name(meta), "tokenizer",
+    json_t *o = json_pack("{s:s, s:i, s:I, s:s, s:s?, s:o, s:b, s:o, s:o, s:o}", "pack",
+                          pack_path(p), "version", (int)s->version, "bytes",
+                          (json_int_t)s->file_bytes, "source_hash", hash, "model",
+                          known ? recognise_config(&c) : NULL, "schedule",
+                          known ? schedule_object(&c.schedule) : json_null(), "tokenizer",
                           pack_merges(p, &merges) != NULL, "meta", copy ? copy : json_null(),
                           "segments", segments_object(p), "tensors", tensors_array(p));
     return print_json_object(out, o, 0, err);

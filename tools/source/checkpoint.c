@@ -32,6 +32,9 @@
 
 enum { FILES_MAX = 256, PATH_BYTES = 4096, NAME_BYTES = 256 };
 
+/* "F16, F32" of all types that are read, and more than once. */
+enum { TYPES_TEXT = 64 };
+
 /* Numbers converted at a time, on the stack. */
 enum { BLOCK = 8192, COLUMN = 512 };
 
@@ -40,6 +43,7 @@ typedef const tensor_part *binding[WEIGHT_SOURCES];
 typedef struct checkpoint {
     weight_source source;
     char name[NAME_BYTES], vae_name[NAME_BYTES];
+    char title[SAFETENSORS_NOTE], types[TYPES_TEXT], vae_types[TYPES_TEXT];
     checkpoint_choices choices; /* borrowed, while opening */
     bool has_variant;           /* of choices.variant a file was found */
     safetensors *file[FILES_MAX];
@@ -249,6 +253,16 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
     return e->seg == SEG_VECTORS ? check_vector_part(p, e, err) : check_matrix_part(p, e, err);
 }
 
+/* Appends what is not there yet: BF16 is no F16. */
+static void list_type(char list[TYPES_TEXT], const char *type)
+{
+    const size_t n = strlen(list), len = strlen(type);
+    for (const char *at = list; *at; at += strcspn(at, " "), at += *at == ' ')
+        if (strncmp(at, type, len) == 0 && (at[len] == ',' || !at[len]))
+            return;
+    (void)snprintf(list + n, TYPES_TEXT - n, "%s%s", n ? ", " : "", type);
+}
+
 static refine_status bind_entries(checkpoint *c, const char *path, const model_config *config,
                                   refine_error *err)
 {
@@ -260,8 +274,13 @@ static refine_status bind_entries(checkpoint *c, const char *path, const model_c
     if (!c->bound)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     for (int i = 0; i < l->n; i++)
-        for (int j = 0; j < l->entry[i].n_sources; j++)
+        for (int j = 0; j < l->entry[i].n_sources; j++) {
+            const bool vae = strncmp(l->entry[i].source[j], "vae.", 4) == 0;
             TRY(bind_one(c, path, i, j, err));
+            list_type(vae ? c->vae_types : c->types, c->bound[i][j]->tensor->dtype);
+        }
+    c->source.types = c->types;
+    c->source.vae_types = c->vae_types;
     return REFINE_OK;
 }
 
@@ -464,6 +483,7 @@ static refine_status open_single(checkpoint *c, const char *path, refine_error *
 
     c->source.kind = "single-file";
     TRY(add_checkpoint_file(c, path, err));
+    c->source.title = safetensors_note(c->title, c->file[0], "modelspec.title");
     TRY(recognise_checkpoint(c->file[0], vae != NULL, err));
     TRY(tensor_index_ldm(&c->index, c->file[0], err));
     TRY(tensor_index_seal(&c->index, err));
@@ -473,7 +493,9 @@ static refine_status open_single(checkpoint *c, const char *path, refine_error *
     if (vae && !own)
         TRY(replace_vae(c, &MODEL_REFINER.vae, err));
     TRY(config_from_shapes(&config, &c->index, path, err));
-    TRY(read_notes(&config, c->file[0], err));
+    if (!c->choices.schedule.prediction)
+        TRY(read_notes(&config, c->file[0], err));
+    schedule_choices_apply(&config.schedule, &c->choices.schedule);
     if (vae && own)
         TRY(replace_vae(c, &config.vae, err));
     TRY(check_variant(c, path, err));
@@ -493,7 +515,7 @@ static refine_status open_directory(checkpoint *c, const char *path, refine_erro
     char dir[PATH_BYTES];
 
     c->source.kind = "diffusers";
-    TRY(config_from_diffusers(&config, path, err));
+    TRY(config_from_diffusers(&config, path, &c->choices.schedule, err));
     for (size_t i = 0; i < sizeof PARTS / sizeof PARTS[0]; i++) {
         const char *prefix = PARTS[i][2];
         if ((config.text_l.layers == 0 && strcmp(prefix, "text_l.") == 0) ||

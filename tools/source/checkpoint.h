@@ -12,11 +12,13 @@
 #ifndef REFINE_CHECKPOINT_H
 #define REFINE_CHECKPOINT_H
 
+#include "tools/source/schedule_choices.h"
 #include "tools/source/weight_source.h"
 
 typedef struct checkpoint_choices {
     const char *vae;     /* whose VAE takes the place of the checkpoint's; NULL: its own */
     const char *variant; /* of a directory's weights, such as "fp16"; NULL: see component_files.h */
+    schedule_choices schedule;
 } checkpoint_choices;
 
 /* choices: NULL for none.

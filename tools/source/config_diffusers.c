@@ -24,20 +24,28 @@ enum { PATH_BYTES = 4096 };
 typedef struct reading {
     const char *path;
     const json_t *root;
+    const schedule_choices *chosen;
     refine_error *err;
 } reading;
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+/* As JSON, cut where it is long. */
+enum { VALUE_TEXT = 64 };
+static const char *print_value(char text[VALUE_TEXT], const json_t *v)
+{
+    if (!v)
+        return "absent";
+    const size_t n = json_dumpb(v, text, VALUE_TEXT - 1, JSON_ENCODE_ANY | JSON_COMPACT);
+    text[n < VALUE_TEXT ? n : VALUE_TEXT - 1] = 0;
+    return text;
+}
+
 static refine_status report_unsupported(const reading *r, const char *name, const json_t *v)
 {
-    char text[64] = "absent";
-    if (v) {
-        const size_t n = json_dumpb(v, text, sizeof text - 1, JSON_ENCODE_ANY | JSON_COMPACT);
-        text[n < sizeof text ? n : sizeof text - 1] = 0;
-    }
+    char text[VALUE_TEXT];
     return refine_fail(r->err, REFINE_EFORMAT, "%s: %s is %s: this program cannot run such a model",
-                       r->path, name, text);
+                       r->path, name, print_value(text, v));
 }
 
 /* ---- values that vary ---- */
@@ -211,15 +219,17 @@ static const granted SCHEDULE_GRANTED[] = {
     { "beta_schedule", "scaled_linear", "linear" },
     { "trained_betas", "null", NULL },
     { "rescale_betas_zero_snr", "false", NULL },
-    { "use_karras_sigmas", "false", NULL },
-    { "use_exponential_sigmas", "false", NULL },
-    { "use_beta_sigmas", "false", NULL },
+    { "use_flow_sigmas", "false", NULL },
     { "final_sigmas_type", "zero", NULL },
     { "interpolation_type", "linear", NULL },
     { "timestep_type", "discrete", NULL },
     { "sigma_min", "null", NULL },
     { "sigma_max", "null", NULL },
 };
+
+/* Lists of sigmas that go with a sampler, and not with the model. */
+static const char *const SIGMA_LISTS[] = { "use_karras_sigmas", "use_exponential_sigmas",
+                                           "use_beta_sigmas", "use_lu_lambdas" };
 
 /* ---- values that are words ---- */
 
@@ -378,18 +388,59 @@ static refine_status read_vae(const reading *r, vae_config *c)
     return read_real(r, "scaling_factor", NAN, &c->scaling_factor);
 }
 
-/* Each list in the order of its enumeration (engine/sampling/noise_schedule.h). */
-static refine_status read_schedule(const reading *r, schedule_config *c)
+/* A sampler that is not here: another may do as well, which is for the user to say. */
+static refine_status report_sampler(const reading *r, const char *name)
+{
+    char text[VALUE_TEXT];
+    return refine_fail(r->err, REFINE_EFORMAT,
+                       "%s: %s is %s, which is not here; --sampler euler or euler-ancestral takes "
+                       "one that is",
+                       r->path, name, print_value(text, json_object_get(r->root, name)));
+}
+
+/* Models of these are no diffusion models in our sense, whatever samples them. */
+static bool is_of_another_kind(const json_t *class)
+{
+    const char *name = json_string_value(class);
+    return name && (strncmp(name, "FlowMatch", 9) == 0 || strncmp(name, "EDM", 3) == 0);
+}
+
+/* *sampler: as the class says, unless one was chosen. */
+static refine_status read_sampler(const reading *r, int *sampler)
 {
     static const char *const CLASSES[] = { "EulerDiscreteScheduler",
                                            "EulerAncestralDiscreteScheduler", NULL };
+    const json_t *class = json_object_get(r->root, "_class_name");
+    refine_error unknown = { 0 };
+    const reading quiet = { r->path, r->root, r->chosen, &unknown };
+
+    *sampler = SAMPLER_EULER;
+    if (is_of_another_kind(class))
+        return report_unsupported(r, "_class_name", class);
+    if (r->chosen->sampler)
+        return REFINE_OK;
+    if (read_word(&quiet, "_class_name", CLASSES, SAMPLER_EULER, sampler) != REFINE_OK)
+        return report_sampler(r, "_class_name");
+    for (size_t i = 0; i < COUNT(SIGMA_LISTS); i++) {
+        const json_t *v = json_object_get(r->root, SIGMA_LISTS[i]);
+        if (v && !json_is_null(v) && !is_value(v, "false"))
+            return report_sampler(r, SIGMA_LISTS[i]);
+    }
+    return REFINE_OK;
+}
+
+/* Each list in the order of its enumeration (engine/sampling/noise_schedule.h). */
+static refine_status read_schedule(const reading *r, schedule_config *c)
+{
     static const char *const SPACINGS[] = { "leading", "trailing", "linspace", NULL };
     static const char *const PREDICTIONS[] = { "epsilon", "v_prediction", NULL };
-    int sampler, spacing, prediction;
+    int sampler, spacing = 0, prediction = 0;
 
-    TRY(read_word(r, "_class_name", CLASSES, SAMPLER_EULER, &sampler));
-    TRY(read_word(r, "timestep_spacing", SPACINGS, SPACING_LINSPACE, &spacing));
-    TRY(read_word(r, "prediction_type", PREDICTIONS, PREDICTS_EPSILON, &prediction));
+    TRY(read_sampler(r, &sampler));
+    if (!r->chosen->spacing)
+        TRY(read_word(r, "timestep_spacing", SPACINGS, SPACING_LINSPACE, &spacing));
+    if (!r->chosen->prediction)
+        TRY(read_word(r, "prediction_type", PREDICTIONS, PREDICTS_EPSILON, &prediction));
     TRY(check_granted(r, SCHEDULE_GRANTED, COUNT(SCHEDULE_GRANTED)));
     c->sampler = (sampler_kind)sampler;
     c->spacing = (timestep_spacing)spacing;
@@ -420,13 +471,13 @@ static refine_status read_pipeline(const reading *r, model_config *c)
 typedef enum component { UNET, TEXT_L, TEXT, VAE, SCHEDULE, PIPELINE } component;
 
 static refine_status read_component(model_config *c, component which, const char *path,
-                                    refine_error *err)
+                                    const schedule_choices *chosen, refine_error *err)
 {
     json_t *root;
     refine_status st = json_file_load(&root, path, err);
     if (st != REFINE_OK)
         return st;
-    const reading r = { path, root, err };
+    const reading r = { path, root, chosen, err };
     switch (which) {
     case UNET: st = read_unet(&r, &c->unet); break;
     case TEXT_L: st = read_text_l_encoder(&r, &c->text_l); break;
@@ -512,8 +563,10 @@ static refine_status check_encoders(const model_config *c, const char *dir, refi
                        "%s: this is the SDXL base model without its text_encoder/", dir);
 }
 
-refine_status config_from_diffusers(model_config *out, const char *dir, refine_error *err)
+refine_status config_from_diffusers(model_config *out, const char *dir,
+                                    const schedule_choices *chosen, refine_error *err)
 {
+    static const schedule_choices NOTHING = { 0 };
     static const struct {
         component which;
         const char *name;
@@ -533,11 +586,12 @@ refine_status config_from_diffusers(model_config *out, const char *dir, refine_e
             continue;
         if (snprintf(path, sizeof path, "%s/%s", dir, FILES[i].name) >= (int)sizeof path)
             return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
-        TRY(read_component(out, FILES[i].which, path, err));
+        TRY(read_component(out, FILES[i].which, path, chosen ? chosen : &NOTHING, err));
         if (FILES[i].which == TEXT_L)
             out->prompt = MODEL_BASE.prompt; /* unless the pipeline says otherwise */
     }
     TRY(check_encoders(out, dir, err));
+    schedule_choices_apply(&out->schedule, chosen ? chosen : &NOTHING);
     refine_error why = { 0 };
     const refine_status st = model_config_check(out, &why);
     return st == REFINE_OK ? st : refine_fail(err, st, "%s: %s", dir, why.text);
@@ -550,7 +604,7 @@ refine_status config_check_vae(const char *dir, const vae_config *want, refine_e
 
     if (snprintf(path, sizeof path, "%s/config.json", dir) >= (int)sizeof path)
         return refine_fail(err, REFINE_EFORMAT, "%s: its path is too long", dir);
-    TRY(read_component(&c, VAE, path, err));
+    TRY(read_component(&c, VAE, path, NULL, err));
     if (c.vae.scaling_factor != want->scaling_factor)
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: scaling_factor is %g where the model has %g: this is no VAE of "

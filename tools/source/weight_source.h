@@ -19,8 +19,10 @@ struct weight_source {
     const char *name; /* what the user gave, without its directory */
     const char *vae;  /* the same of its VAE, where that was given by itself; else NULL */
     const char *kind; /* "single-file", "diffusers", "synthetic" */
-    uint64_t bytes;   /* of the source's files; 0 when it has none */
-    weight_list list;      /* of its model; the source's */
+    const char *title;             /* what it calls itself; NULL: nothing */
+    const char *types, *vae_types; /* of its numbers, such as "F16, F32"; NULL: it has no files */
+    uint64_t bytes;                /* of the source's files; 0 when it has none */
+    weight_list list;              /* of its model; the source's */
 
     /* Elements [first, first + n) of source tensor `part` of list.entry[entry], flat in
      * diffusers' order, as DT_F16 or DT_F32.  Rounds to nearest; a finite value that
