@@ -564,19 +564,13 @@ static void poke_byte(const char *path, uint64_t at, uint8_t byte)
     cr_assert_eq(fclose(f), 0);
 }
 
-Test(tools_checkpoint, eight_bits_are_read_as_sign_exponent_and_mantissa)
+/* The VAE again, of one type and all zeros; `scale`: with a tensor of this name, type and shape. */
+static void make_typed_vae(const char *dir, char path[400], const char *type, size_t bytes,
+                           const char *const scale[3], size_t scale_bytes)
 {
-    static const struct {
-        uint8_t byte;
-        float value;
-    } SAID[] = { { 0x00, 0.0f }, { 0x01, 0x1p-9f }, { 0x07, 0x1.cp-7f }, { 0x08, 0x1p-6f },
-                 { 0x38, 1.0f }, { 0xb9, -1.125f }, { 0x7e, 448.0f },    { 0xfe, -448.0f } };
-    char dir[TEMP_NAME], path[400], dims[64];
+    char dims[64];
     safetensors *was;
-    weight_source *s;
     tensors_file t = { 0 };
-    temp_directory(dir);
-    fixture_directory(dir, 0, 1);
     vae_file(path, dir);
     cr_assert_eq(safetensors_open(&was, path, NULL), REFINE_OK);
     for (int i = 0; i < was->n; i++) {
@@ -584,29 +578,139 @@ Test(tools_checkpoint, eight_bits_are_read_as_sign_exponent_and_mantissa)
         for (int d = 0; d < was->tensor[i].n_dims; d++)
             at += (size_t)snprintf(dims + at, sizeof dims - at, "%s%llu", d ? ", " : "",
                                    (unsigned long long)was->tensor[i].dim[d]);
-        tensors_file_add(&t, was->tensor[i].name, "F8_E4M3", 1, dims);
+        tensors_file_add(&t, was->tensor[i].name, type, bytes, dims);
     }
     safetensors_close(was);
+    if (scale)
+        tensors_file_add(&t, scale[0], scale[1], scale_bytes, scale[2]);
     tensors_file_write(&t, path);
-    cr_assert_eq(safetensors_open(&was, path, NULL), REFINE_OK);
-    const safetensor *conv = safetensors_find(was, "decoder.conv_in.weight");
-    for (size_t i = 0; i < sizeof SAID / sizeof SAID[0]; i++)
-        poke_byte(path, conv->at + i, SAID[i].byte);
-    cr_assert_eq(checkpoint_open(&s, dir, NULL, NULL), REFINE_OK);
+}
+
+/* Where a tensor of the file begins. */
+static uint64_t tensor_begin(const char *path, const char *name)
+{
+    safetensors *f;
+    cr_assert_eq(safetensors_open(&f, path, NULL), REFINE_OK);
+    const safetensor *t = safetensors_find(f, name);
+    cr_assert_not_null(t);
+    const uint64_t at = t->at;
+    safetensors_close(f);
+    return at;
+}
+
+enum { SAID = 8 };
+
+/* Eight numbers at the beginning of a matrix, whichever way they are read. */
+static void expect_matrix_begins(const char *dir, const float value[SAID])
+{
+    weight_source *s;
+    refine_error err = { 0 };
+    float wide[SAID];
+    uint16_t half[SAID];
+    cr_assert_eq(checkpoint_open(&s, dir, NULL, &err), REFINE_OK, "%s", err.text);
     const int e = weight_list_find(&s->list, "vae.decoder.conv_in.weight");
-    float wide[8];
-    uint16_t half[8];
-    cr_assert_eq(s->read(s, e, 0, 0, 8, DT_F32, wide, NULL), REFINE_OK);
-    cr_assert_eq(s->read(s, e, 0, 0, 8, DT_F16, half, NULL), REFINE_OK);
-    for (int i = 0; i < 8; i++) {
-        cr_expect_eq(wide[i], SAID[i].value, "%02x: %a", SAID[i].byte, (double)wide[i]);
-        cr_expect_eq(f16_to_f32(half[i]), SAID[i].value);
+    cr_assert_eq(s->read(s, e, 0, 0, SAID, DT_F32, wide, NULL), REFINE_OK);
+    cr_assert_eq(s->read(s, e, 0, 0, SAID, DT_F16, half, NULL), REFINE_OK);
+    for (int i = 0; i < SAID; i++) {
+        cr_expect_eq(wide[i], value[i], "%d: %a", i, (double)wide[i]);
+        cr_expect_eq(f16_to_f32(half[i]), value[i]);
     }
-    poke_byte(path, conv->at + 3, 0x7f);
-    cr_assert_eq(s->read(s, e, 0, 0, 8, DT_F32, wide, NULL), REFINE_EFORMAT);
     s->close(s);
-    safetensors_close(was);
-    remove_checkpoint_tree(dir);
+}
+
+Test(tools_checkpoint, eight_bits_are_read_as_sign_exponent_and_mantissa)
+{
+    static const struct {
+        const char *type;
+        uint8_t byte[SAID], nan;
+        float value[SAID];
+    } TYPES_OF_8[] = {
+        { "F8_E4M3",
+          { 0x00, 0x01, 0x07, 0x08, 0x38, 0xb9, 0x7e, 0xfe },
+          0x7f,
+          { 0.0f, 0x1p-9f, 0x1.cp-7f, 0x1p-6f, 1.0f, -1.125f, 448.0f, -448.0f } },
+        { "F8_E5M2",
+          { 0x00, 0x01, 0x03, 0x04, 0x3c, 0xbd, 0x7b, 0xfb },
+          0x7c,
+          { 0.0f, 0x1p-16f, 0x1.8p-15f, 0x1p-14f, 1.0f, -1.25f, 57344.0f, -57344.0f } },
+    };
+    for (int k = 0; k < 2; k++) {
+        char dir[TEMP_NAME], path[400];
+        weight_source *s;
+        float wide[SAID];
+        temp_directory(dir);
+        fixture_directory(dir, 0, 1);
+        make_typed_vae(dir, path, TYPES_OF_8[k].type, 1, NULL, 0);
+        const uint64_t at = tensor_begin(path, "decoder.conv_in.weight");
+        for (uint64_t i = 0; i < SAID; i++)
+            poke_byte(path, at + i, TYPES_OF_8[k].byte[i]);
+        expect_matrix_begins(dir, TYPES_OF_8[k].value);
+        poke_byte(path, at + 3, TYPES_OF_8[k].nan);
+        cr_assert_eq(checkpoint_open(&s, dir, NULL, NULL), REFINE_OK);
+        const int e = weight_list_find(&s->list, "vae.decoder.conv_in.weight");
+        cr_assert_eq(s->read(s, e, 0, 0, SAID, DT_F32, wide, NULL), REFINE_EFORMAT);
+        s->close(s);
+        remove_checkpoint_tree(dir);
+    }
+}
+
+/* As ComfyUI stores them, under its older and its newer name. */
+Test(tools_checkpoint, a_scale_of_a_whole_tensor_is_honoured)
+{
+    static const char *const SCALES[][3] = {
+        { "decoder.conv_in.scale_weight", "F32", "1" },
+        { "decoder.conv_in.weight_scale", "F32", "" },
+    };
+    static const float VALUE[SAID] = { 0.375f, -0.375f, 168.0f };
+    static const uint8_t SCALE_OF_3_8[4] = { 0, 0, 0xc0, 0x3e };
+    static const struct {
+        const char *type;
+        size_t bytes;
+        uint8_t number[6];
+    } WEIGHTS[] = { { "F8_E4M3", 1, { 0x38, 0xb8, 0x7e } },
+                    { "F16", 2, { 0, 0x3c, 0, 0xbc, 0, 0x5f } } };
+    char dir[TEMP_NAME], path[400], single[TEMP_NAME];
+    weight_source *s;
+    temp_file(single, ".safetensors");
+    fixture_base_file(single, 0, "model.diffusion_model.scaled_fp8"); /* marks such a file */
+    cr_assert_eq(checkpoint_open(&s, single, NULL, NULL), REFINE_OK);
+    s->close(s);
+    (void)unlink(single);
+    for (int k = 0; k < 4; k++) {
+        const char *const *of = SCALES[k % 2];
+        temp_directory(dir);
+        fixture_directory(dir, 0, 1);
+        make_typed_vae(dir, path, WEIGHTS[k / 2].type, WEIGHTS[k / 2].bytes, of, 4);
+        const uint64_t scale = tensor_begin(path, of[0]);
+        for (uint64_t i = 0; i < 4; i++)
+            poke_byte(path, scale + i, SCALE_OF_3_8[i]);
+        const uint64_t at = tensor_begin(path, "decoder.conv_in.weight");
+        for (uint64_t i = 0; i < 3 * WEIGHTS[k / 2].bytes; i++)
+            poke_byte(path, at + i, WEIGHTS[k / 2].number[i]);
+        expect_matrix_begins(dir, VALUE);
+        poke_byte(path, scale + 2, 0x80);
+        poke_byte(path, scale + 3, 0x7f);
+        expect_checkpoint_refused(dir, "holds infinity or NaN");
+        remove_checkpoint_tree(dir);
+    }
+}
+
+Test(tools_checkpoint, scales_of_blocks_are_refused_by_name)
+{
+    static const char *const SCALES[][3] = {
+        { "decoder.conv_in.scale_weight", "F32", "64" },
+        { "decoder.conv_in.weight_scale", "F8_E8M0", "1" },
+    };
+    static const char *const BECAUSE[] = { "conv_in.scale_weight holds 64 scales",
+                                           "conv_in.weight_scale is F8_E8M0" };
+    char dir[TEMP_NAME], path[400];
+    for (int k = 0; k < 2; k++) {
+        temp_directory(dir);
+        fixture_directory(dir, 0, 1);
+        make_typed_vae(dir, path, "F8_E4M3", 1, SCALES[k], k == 0 ? 4 : 1);
+        expect_checkpoint_refused(dir, BECAUSE[k]);
+        remove_checkpoint_tree(dir);
+    }
 }
 
 /* Packs a directory after one number of its VAE was overwritten. */

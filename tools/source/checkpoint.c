@@ -38,7 +38,13 @@ enum { TYPES_TEXT = 64 };
 /* Numbers converted at a time, on the stack. */
 enum { BLOCK = 8192, COLUMN = 512 };
 
-typedef const tensor_part *binding[WEIGHT_SOURCES];
+/* A source of a weight.  Numbers of 8 bits come with a scale, which they are multiplied by. */
+typedef struct bound_part {
+    const tensor_part *part;
+    float scale; /* 1: none */
+} bound_part;
+
+typedef bound_part binding[WEIGHT_SOURCES];
 
 typedef struct checkpoint {
     weight_source source;
@@ -67,7 +73,7 @@ static refine_status not_finite(const tensor_part *p, double value, refine_error
 }
 
 /* s eeee mmm, with a bias of 7; no infinities, and all ones is NaN. */
-static void f8_decode(float *dst, const uint8_t *src, size_t n)
+static void f8_e4m3_decode(float *dst, const uint8_t *src, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const int exponent = src[i] >> 3 & 15, mantissa = src[i] & 7;
@@ -77,13 +83,21 @@ static void f8_decode(float *dst, const uint8_t *src, size_t n)
     }
 }
 
+/* The upper half of an fp16 number. */
+static void f8_e5m2_decode(float *dst, const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = f16_to_f32((uint16_t)(src[i] << 8));
+}
+
 static void widen_to_f32(float *dst, const void *src, st_dtype from, size_t n)
 {
     switch (from) {
     case ST_F32: memcpy(dst, src, n * sizeof *dst); break;
     case ST_BF16: bf16_decode(dst, src, n); break;
     case ST_F16: f16_decode(dst, src, n); break;
-    case ST_F8_E4M3: f8_decode(dst, src, n); break;
+    case ST_F8_E4M3: f8_e4m3_decode(dst, src, n); break;
+    case ST_F8_E5M2: f8_e5m2_decode(dst, src, n); break;
     default: /* ST_F64; bind_one() lets no other through */
         for (size_t i = 0; i < n; i++)
             dst[i] = (float)((const double *)src)[i];
@@ -117,43 +131,45 @@ static refine_status check_finite_f32(const tensor_part *p, const float *wide, s
 }
 
 /* n <= BLOCK numbers at element `at` of the stored tensor. */
-static refine_status read_block(const tensor_part *p, uint64_t at, size_t n, dtype to, void *dst,
+static refine_status read_block(const bound_part *b, uint64_t at, size_t n, dtype to, void *dst,
                                 refine_error *err)
 {
+    const tensor_part *p = b->part;
     const size_t bytes = st_dtype_bytes(p->tensor->type);
     double raw[BLOCK];
-    float wide[BLOCK];
+    float narrow_from[BLOCK], *wide = to == DT_F32 ? dst : narrow_from;
 
     TRY(safetensors_read(p->file, p->tensor, at * bytes, n * bytes, raw, err));
-    if (to == DT_F32) {
-        widen_to_f32(dst, raw, p->tensor->type, n);
-        return check_finite_f32(p, dst, n, err);
-    }
     widen_to_f32(wide, raw, p->tensor->type, n);
+    for (size_t i = 0; b->scale != 1.0f && i < n; i++)
+        wide[i] *= b->scale;
+    if (to == DT_F32)
+        return check_finite_f32(p, wide, n, err);
     f16_encode(dst, wide, n);
     return check_finite_f16(p, wide, dst, n, err);
 }
 
-static refine_status read_straight(const tensor_part *p, uint64_t first, size_t n, dtype to,
+static refine_status read_straight(const bound_part *b, uint64_t first, size_t n, dtype to,
                                    void *dst, refine_error *err)
 {
+    const tensor_part *p = b->part;
     const uint64_t at = p->skip + first;
 
-    if (to == DT_F16 && p->tensor->type == ST_F16) {
+    if (to == DT_F16 && p->tensor->type == ST_F16 && b->scale == 1.0f) {
         TRY(safetensors_read(p->file, p->tensor, at * 2, n * 2, dst, err));
         return check_finite_f16(p, NULL, dst, n, err);
     }
     for (size_t i = 0; i < n; i += BLOCK)
-        TRY(read_block(p, at + i, num_min(BLOCK, n - i), to, (char *)dst + i * dtype_bytes(to),
+        TRY(read_block(b, at + i, num_min(BLOCK, n - i), to, (char *)dst + i * dtype_bytes(to),
                        err));
     return REFINE_OK;
 }
 
 /* Whole rows of the view, each a column of what is stored. */
-static refine_status read_transposed(const tensor_part *p, uint64_t first, size_t n, dtype to,
+static refine_status read_transposed(const bound_part *b, uint64_t first, size_t n, dtype to,
                                      void *dst, refine_error *err)
 {
-    const uint64_t stored_cols = p->dim[0], cols = p->dim[1];
+    const uint64_t stored_cols = b->part->dim[0], cols = b->part->dim[1];
     const size_t row0 = (size_t)(first / cols), rows = (size_t)(n / cols);
     float column[COLUMN];
 
@@ -161,7 +177,7 @@ static refine_status read_transposed(const tensor_part *p, uint64_t first, size_
     for (size_t r = 0; r < rows; r += COLUMN)
         for (size_t c = 0; c < cols; c++) {
             const size_t len = num_min(COLUMN, rows - r);
-            TRY(read_straight(p, c * stored_cols + row0 + r, len, to, column, err));
+            TRY(read_straight(b, c * stored_cols + row0 + r, len, to, column, err));
             for (size_t i = 0; i < len; i++) {
                 const size_t at = (r + i) * cols + c;
                 if (to == DT_F16)
@@ -176,16 +192,16 @@ static refine_status read_transposed(const tensor_part *p, uint64_t first, size_
 static refine_status checkpoint_read(const weight_source *s, int entry, int part, uint64_t first,
                                      size_t n, dtype to, void *dst, refine_error *err)
 {
-    const tensor_part *p = ((const checkpoint *)s)->bound[entry][part];
+    const bound_part *b = &((const checkpoint *)s)->bound[entry][part];
 
-    assert(num_within(first, n, p->elements));
-    return p->transposed ? read_transposed(p, first, n, to, dst, err)
-                         : read_straight(p, first, n, to, dst, err);
+    assert(num_within(first, n, b->part->elements));
+    return b->part->transposed ? read_transposed(b, first, n, to, dst, err)
+                               : read_straight(b, first, n, to, dst, err);
 }
 
 static void checkpoint_expect(const weight_source *s, int entry, int part, uint64_t first, size_t n)
 {
-    const tensor_part *p = ((const checkpoint *)s)->bound[entry][part];
+    const tensor_part *p = ((const checkpoint *)s)->bound[entry][part].part;
     const size_t bytes = st_dtype_bytes(p->tensor->type);
 
     if (!p->transposed)
@@ -237,6 +253,61 @@ static refine_status check_vector_part(const tensor_part *p, const weight_entry 
     return wrong_shape(p, text, err);
 }
 
+/* Is it of the same component?  Shards lie in one directory. */
+static bool is_file_beside(const char *a, const char *b)
+{
+    const char *slash_a = strrchr(a, '/'), *slash_b = strrchr(b, '/');
+    const size_t n = slash_a ? (size_t)(slash_a - a) : 0;
+    return n == (slash_b ? (size_t)(slash_b - b) : 0) && strncmp(a, b, n) == 0;
+}
+
+/* The tensor X.scale_weight, or X.weight_scale, of one called X.weight. */
+static const safetensor *find_scale(const checkpoint *c, const tensor_part *p,
+                                    const safetensors **file)
+{
+    static const char END[] = ".weight";
+    static const char *const ENDS[] = { ".scale_weight", ".weight_scale" };
+    const size_t n = strlen(p->tensor->name), stem = n - strlen(END);
+    char name[NAME_BYTES];
+
+    if (n < strlen(END) || strcmp(p->tensor->name + stem, END) != 0)
+        return NULL;
+    for (size_t k = 0; k < sizeof ENDS / sizeof ENDS[0]; k++)
+        for (int i = 0; i < c->n_files; i++) {
+            const safetensor *t = NULL;
+            if (snprintf(name, sizeof name, "%.*s%s", (int)stem, p->tensor->name, ENDS[k]) <
+                    NAME_BYTES &&
+                is_file_beside(c->file[i]->path, p->file->path))
+                t = safetensors_find(c->file[i], name);
+            *file = c->file[i];
+            if (t)
+                return t;
+        }
+    return NULL;
+}
+
+/* One number for the whole tensor; blocks with numbers of their own are not read. */
+static refine_status read_scale(const checkpoint *c, const tensor_part *p, float *scale,
+                                refine_error *err)
+{
+    tensor_part one = { 0 };
+    double raw;
+
+    *scale = 1.0f;
+    const safetensor *t = one.tensor = find_scale(c, p, &one.file);
+    if (!t)
+        return REFINE_OK;
+    if (t->elements != 1)
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: %s holds %llu scales where one is read; get a checkpoint in F16, "
+                           "BF16 or F32",
+                           one.file->path, t->name, (unsigned long long)t->elements);
+    TRY(tensor_part_check_type(&one, err));
+    TRY(safetensors_read(one.file, t, 0, t->bytes, &raw, err));
+    widen_to_f32(scale, &raw, t->type, 1);
+    return check_finite_f32(&one, scale, 1, err);
+}
+
 static refine_status bind_one(checkpoint *c, const char *path, int entry, int part,
                               refine_error *err)
 {
@@ -249,7 +320,8 @@ static refine_status bind_one(checkpoint *c, const char *path, int entry, int pa
             c->choices.vae && strncmp(e->source[part], "vae.", 4) == 0 ? c->choices.vae : path,
             e->source[part]);
     TRY(tensor_part_check_type(p, err));
-    c->bound[entry][part] = p;
+    c->bound[entry][part].part = p;
+    TRY(read_scale(c, p, &c->bound[entry][part].scale, err));
     return e->seg == SEG_VECTORS ? check_vector_part(p, e, err) : check_matrix_part(p, e, err);
 }
 
@@ -277,7 +349,7 @@ static refine_status bind_entries(checkpoint *c, const char *path, const model_c
         for (int j = 0; j < l->entry[i].n_sources; j++) {
             const bool vae = strncmp(l->entry[i].source[j], "vae.", 4) == 0;
             TRY(bind_one(c, path, i, j, err));
-            list_type(vae ? c->vae_types : c->types, c->bound[i][j]->tensor->dtype);
+            list_type(vae ? c->vae_types : c->types, c->bound[i][j].part->tensor->dtype);
         }
     c->source.types = c->types;
     c->source.vae_types = c->vae_types;

@@ -6,7 +6,8 @@
  *                 each with config.json and weights in one file or in shards; or as the hub's
  *                 cache keeps that
  *
- * Weights may be F16, F32, BF16, F64 or F8_E4M3, mixed, at any alignment.  After checkpoint_open
+ * Weights may be F16, F32, BF16, F64, F8_E4M3 or F8_E5M2, mixed, at any alignment, and may have a
+ * scale for the whole tensor (X.scale_weight or X.weight_scale of X.weight).  After checkpoint_open
  * every tensor of the layout was found and has the right shape.
  */
 #ifndef REFINE_CHECKPOINT_H

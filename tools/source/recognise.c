@@ -38,8 +38,6 @@ static const kind_rule PATCHES[] = {
     { BEGINS, "ip_adapter.", "an IP-Adapter" },
     { BEGINS, "emb_params", "a textual inversion" },
     { BEGINS, "clip_g", "a textual inversion" },
-    { CONTAINS, "scaled_fp8", "a checkpoint in scaled fp8; get it in F16, BF16 or F32" },
-    { CONTAINS, ".scale_weight", "a checkpoint in scaled fp8; get it in F16, BF16 or F32" },
 };
 
 static const kind_rule WHOLES[] = {

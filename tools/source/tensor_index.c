@@ -26,7 +26,8 @@ refine_status tensor_part_check_type(const tensor_part *p, refine_error *err)
     case ST_BF16:
     case ST_F32:
     case ST_F64:
-    case ST_F8_E4M3: return REFINE_OK;
+    case ST_F8_E4M3:
+    case ST_F8_E5M2: return REFINE_OK;
     default:
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: %s is %s; get a checkpoint in F16, BF16 or F32", p->file->path,
