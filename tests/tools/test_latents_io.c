@@ -220,6 +220,7 @@ Test(tools_latents_io, reads_what_other_programs_write)
         "tests/fuzz/corpora/npy/f4_v3.npy",           "tests/fuzz/corpora/npy/f2.npy",
         "tests/fuzz/corpora/npy/three_dims.npy",      "tests/fuzz/corpora/latents/f32.safetensors",
         "tests/fuzz/corpora/latents/f16.safetensors", "tests/fuzz/corpora/latents/bf16.safetensors",
+        "tests/fuzz/corpora/latents/one.npz",
     };
     for (size_t i = 0; i < sizeof AS_THEY_ARE / sizeof AS_THEY_ARE[0]; i++)
         reads_sample(AS_THEY_ARE[i], 1.0f);
@@ -298,6 +299,8 @@ Test(tools_latents_io, says_why_it_refuses)
         { "tests/fuzz/corpora/latents/two_tensors.safetensors",
           "2 tensors and none named latents" },
         { "tests/fuzz/corpora/latents/torch.pt", "safetensors.torch.save_file" },
+        { "tests/fuzz/corpora/latents/compressed.npz", "a compressed NumPy archive" },
+        { "tests/fuzz/corpora/latents/several.npz", "several NumPy arrays" },
     };
     for (size_t i = 0; i < sizeof REFUSED / sizeof REFUSED[0]; i++) {
         latents l;
