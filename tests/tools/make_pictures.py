@@ -44,6 +44,67 @@ def as_pillow_reads(data):
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
 
 
+# ---- where an orientation is found ----
+
+def exif_of(how):
+    return struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x112, 3, 1, how, 0, 0)
+
+
+def exif_without_orientation():
+    return struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x128, 3, 1, 2, 0, 0)
+
+
+def xmp_of(how):
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="{how}"/>'.encode()
+
+
+def xmp_element_of(how):
+    return (b"<rdf:Description><tiff:Orientation>%d</tiff:Orientation></rdf:Description>" % how)
+
+
+def profile_of(how):
+    data = b"Exif\0\0" + exif_of(how)
+    lines = [data.hex()[i:i + 72] for i in range(0, 2 * len(data), 72)]
+    return f"\nexif\n{len(data):8}\n".encode() + "\n".join(lines).encode() + b"\n"
+
+
+def turned_pngs(rgb):
+    """Name: a picture whose orientation stands in one of the places of a PNG."""
+    raw, xmp = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
+    extras = {
+        "turned_text": chunk(b"tEXt", raw + profile_of(3).upper()),
+        "turned_ztext": chunk(b"zTXt", raw + b"\0" + zlib.compress(profile_of(5))),
+        "turned_itext": chunk(b"iTXt", raw + b"\0\0en\0\0" + profile_of(6)),
+        "turned_xmp": chunk(b"iTXt", xmp + b"\0\0\0\0" + xmp_of(7)),
+        "turned_xmp_deflated": chunk(b"iTXt", xmp + b"\1\0\0\0" + zlib.compress(xmp_element_of(8))),
+        "turned_exif_xmp": chunk(b"iTXt", xmp + b"\0\0\0\0" + xmp_of(7)) +
+                           chunk(b"eXIf", exif_of(2)),
+        "turned_by_xmp": chunk(b"eXIf", exif_without_orientation()) +
+                         chunk(b"iTXt", xmp + b"\0\0\0\0" + xmp_of(4)),
+        "turned_exif_text": chunk(b"tEXt", raw + profile_of(3)) + chunk(b"eXIf", exif_of(8)),
+    }
+    return {name: png(rgb, RGB, 8, extra=extra) for name, extra in extras.items()}
+
+
+def with_app1(data, *bodies):
+    """A JPEG with segments behind its JFIF one."""
+    at = 4 + struct.unpack(">H", data[4:6])[0]
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(b) + 2) + b for b in bodies)
+    return data[:at] + segments + data[at:]
+
+
+def turned_jpegs(data):
+    exif, xmp = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+    return {
+        "turned_xmp": with_app1(data, xmp + xmp_of(6)),
+        "turned_xmp_element": with_app1(data, b"other\0", xmp + xmp_element_of(5)),
+        "turned_exif_xmp": with_app1(data, xmp + xmp_of(3), exif + exif_of(8)),
+        "turned_by_xmp": with_app1(data, exif + exif_without_orientation(), xmp + xmp_of(7)),
+        "turned_twice_xmp": with_app1(data, xmp + xmp_of(3), xmp + xmp_of(8)),
+        "turned_exif_0": with_app1(data, exif + exif_of(0), xmp + xmp_of(3)),
+    }
+
+
 # ---- PNG, written by hand: Pillow writes neither interlaced nor most 16-bit ones ----
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -111,6 +172,7 @@ def make_pngs():
         "palette4": png(index, PALETTE, 4, extra=plte),
         "palette8_trns": png(index, PALETTE, 8, True,
                              plte + chunk(b"tRNS", bytes(range(0, 160, 10)))),
+        **turned_pngs(rgb),
     }
     for name, data in files.items():
         (CORPORA / "png" / f"{name}.png").write_bytes(data)
@@ -148,6 +210,7 @@ def make_jpegs():
         exif[0x112] = how
         files[f"turned{how}"] = jpeg(im, quality=80, exif=exif)
     # Stray bytes between two segments: common in the wild, and harmless.
+    files.update(turned_jpegs(files["rgb444"]))
     stray = files["rgb420"]
     at = stray.index(b"\xff\xdb")
     files["stray"] = stray[:at] + b"\0\0\0" + stray[at:]

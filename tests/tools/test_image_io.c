@@ -246,17 +246,15 @@ Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
     (void)unlink(name);
 }
 
-Test(tools_image_io, takes_for_an_orientation_one_short_number_from_1_to_8)
+Test(tools_image_io, takes_for_an_orientation_one_whole_number_from_1_to_8)
 {
     static const struct {
-        uint8_t type, count, value;
+        uint8_t type, count, high, low;
         int how;
-    } CASES[] = { { 3, 1, 6, 6 }, { 3, 2, 6, 1 }, { 3, 1, 0, 1 }, { 3, 1, 9, 1 } };
+    } CASES[] = { { 3, 1, 6, 0, 6 }, { 3, 2, 6, 6, 1 }, { 3, 1, 0, 0, 1 },
+                  { 3, 1, 9, 0, 1 }, { 4, 1, 0, 6, 6 }, { 2, 2, 6, 0, 1 } };
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        const uint8_t exif[] = { 'E', 'x',
-                                 'i', 'f',
-                                 0,   0,
-                                 'M', 'M',
+        const uint8_t tiff[] = { 'M', 'M',
                                  0,   42,
                                  0,   0,
                                  0,   8,
@@ -265,15 +263,93 @@ Test(tools_image_io, takes_for_an_orientation_one_short_number_from_1_to_8)
                                  0,   CASES[i].type,
                                  0,   0,
                                  0,   CASES[i].count,
-                                 0,   CASES[i].value,
-                                 0,   CASES[i].value,
+                                 0,   CASES[i].high,
+                                 0,   CASES[i].low,
                                  0,   0,
                                  0,   0 };
+        image_metadata m = { 0 };
         int how = 0;
-        refine_error err;
-        cr_assert_eq(image_orientation(&how, exif, sizeof exif, "an image", &err), REFINE_OK);
+        metadata_set_exif(&m, tiff, sizeof tiff);
+        cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
         cr_expect_eq(how, CASES[i].how, "case %zu: %d", i, how);
+        metadata_free(&m);
     }
+}
+
+/* What a text chunk of XMP makes of the orientation. */
+static int orientation_of_xmp(const char *xmp)
+{
+    image_metadata m = { 0 };
+    int how = 0;
+    metadata_set_xmp(&m, xmp, strlen(xmp));
+    cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
+    metadata_free(&m);
+    return how;
+}
+
+Test(tools_image_io, finds_an_orientation_in_xmp)
+{
+    cr_expect_eq(orientation_of_xmp("tiff:Orientation=\"6\""), 6);
+    cr_expect_eq(orientation_of_xmp("tiff:Orientation='6'"), 6);
+    cr_expect_eq(orientation_of_xmp("<tiff:Orientation>8</tiff:Orientation>"), 8);
+    cr_expect_eq(orientation_of_xmp("tiff:OrientationX=\"6\" tiff:Orientation=\"3\""), 3);
+    cr_expect_eq(orientation_of_xmp("tiff:Orientation=\"0\" tiff:Orientation=\"3\""), 1);
+    cr_expect_eq(orientation_of_xmp("tiff:Orientation=\"9\""), 1);
+    static const char WHOLE[] = "tiff:Orientation=\"6\"";
+    for (size_t n = 0; n < sizeof WHOLE - 2; n++) {
+        char *cut = strndup(WHOLE, n);
+        cr_expect_eq(orientation_of_xmp(cut), 1, "%s", cut);
+        free(cut);
+    }
+}
+
+/* A zTXt chunk of XMP that inflates to `n` bytes, the orientation behind them. */
+static size_t deflate_xmp_chunk(uint8_t *out, size_t room, size_t n)
+{
+    static const char KEY[] = "XML:com.adobe.xmp\0", TAG[] = "tiff:Orientation=\"6\"";
+    uint8_t *text = calloc(1, n + sizeof TAG);
+    uLongf len = room - sizeof KEY;
+    memcpy(out, KEY, sizeof KEY);
+    memcpy(text + n, TAG, sizeof TAG);
+    cr_assert_eq(compress(out + sizeof KEY, &len, text, n + sizeof TAG), Z_OK);
+    free(text);
+    return sizeof KEY + len;
+}
+
+Test(tools_image_io, keeps_no_metadata_that_inflate_beyond_their_ceiling)
+{
+    enum { ROOM = 1 << 20 };
+    uint8_t *data = malloc(ROOM);
+    for (int too_long = 0; too_long < 2; too_long++) {
+        const size_t n = too_long ? (size_t)64 << 20 : METADATA_MAX - 64;
+        const size_t len = deflate_xmp_chunk(data, ROOM, n);
+        image_metadata m = { 0 };
+        int how = 0;
+        mem_reset_peak();
+        metadata_read_text_chunk(&m, (const uint8_t *)"zTXt", data, len);
+        cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
+        cr_expect_eq(how, too_long ? 1 : 6);
+        cr_expect_leq(mem_used().peak, 3u * METADATA_MAX);
+        metadata_free(&m);
+        cr_assert_eq(mem_used().now, 0u);
+    }
+    free(data);
+}
+
+Test(tools_image_io, reads_no_byte_behind_a_text_chunk)
+{
+    static const char CHUNK[] = "XML:com.adobe.xmp\0\0\0en\0key\0tiff:Orientation=\"6\"";
+    static const char *const TYPES[] = { "iTXt", "tEXt", "zTXt" };
+    for (size_t n = 0; n < sizeof CHUNK; n++)
+        for (size_t i = 0; i < 3; i++) {
+            uint8_t *cut = malloc(n + (n == 0)); /* so that a sanitizer sees its end */
+            image_metadata m = { 0 };
+            memcpy(cut, CHUNK, n);
+            metadata_read_text_chunk(&m, (const uint8_t *)TYPES[i], cut, n);
+            metadata_free(&m);
+            free(cut);
+        }
+    cr_assert_eq(mem_used().now, 0u);
 }
 
 static uint8_t ramp_sample(int x, int y, int c)
@@ -468,7 +544,7 @@ static refine_status load_6(const char *name, refine_error *err)
 {
     image im;
     const refine_status st = image_load(&im, name, err);
-    cr_assert(st != REFINE_OK || (im.width == 13 && im.height == 19));
+    cr_assert(st != REFINE_OK || (im.width == 13 && im.height == 19), "%s", name);
     image_free(&im);
     return st;
 }
@@ -510,6 +586,9 @@ Test(tools_image_io, survives_every_failed_allocation_of_a_jpeg)
 Test(tools_image_io, survives_every_failed_allocation_of_a_png)
 {
     check_image_alloc_failures("tests/fuzz/corpora/png/rgb8_turned.png", load_6);
+    check_image_alloc_failures("tests/fuzz/corpora/png/turned_ztext.png", load_6);
+    check_image_alloc_failures("tests/fuzz/corpora/png/turned_xmp_deflated.png", load_6);
+    check_image_alloc_failures("tests/fuzz/corpora/jpeg/turned_by_xmp.jpg", load_6);
 }
 
 Test(tools_image_io, survives_every_failed_allocation_while_writing)

@@ -15,12 +15,31 @@ refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, con
 refine_status image_alloc(image *out, unsigned long width, unsigned long height, const char *name,
                           refine_error *err);
 
-/* EXIF's orientation, 1 to 8; 1, as it lies, when `exif` does not say.  The bytes are those of
- * a JPEG's APP1 segment: "Exif", two zeros, a TIFF header. */
-refine_status image_orientation(int *out, const uint8_t *exif, size_t len, const char *name,
-                                refine_error *err);
+enum { METADATA_MAX = 8 << 20 }; /* what is longer is not kept */
 
-/* Exchanges the image for one turned and mirrored as an orientation of 1 to 8 asks. */
-refine_status image_turn_upright(image *im, int orientation, const char *name, refine_error *err);
+/* What a file carries beside its pixels.  Zeroed it is empty. */
+typedef struct image_metadata {
+    void *exif; /* "Exif", two zeros, a TIFF header, as in a JPEG's APP1 segment; owned */
+    void *xmp;  /* owned */
+    size_t exif_len, xmp_len;
+    bool out_of_memory; /* so that something was not kept */
+} image_metadata;
+
+/* Copies, which replace what was there.  `tiff` begins with the TIFF header. */
+void metadata_set_exif(image_metadata *m, const uint8_t *tiff, size_t len);
+void metadata_set_xmp(image_metadata *m, const void *xmp, size_t len);
+/* From a text chunk of a PNG, if it holds one of the two. */
+void metadata_read_text_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data,
+                              size_t len);
+void metadata_free(image_metadata *m);
+
+/* The orientation, 1 to 8: EXIF's; where EXIF names none, XMP's; 1, as it lies, where neither
+ * does. */
+refine_status metadata_orientation(int *out, const image_metadata *m, const char *name,
+                                   refine_error *err);
+
+/* Exchanges the image for one turned and mirrored as its metadata ask. */
+refine_status image_turn_upright(image *im, const image_metadata *m, const char *name,
+                                 refine_error *err);
 
 #endif

@@ -1,39 +1,106 @@
-/* tools/image/image_exif.c -- which way up an image is, by libexif, and turning it.
+/* tools/image/image_exif.c -- which way up an image is, and turning it.
  *
  *     1 as it lies   2 mirrored      3 turned half    4 upside down, mirrored
  *     5..8           the same after the sides are exchanged: 6 lies on its left side,
  *                    8 on its right, 5 and 7 mirrored besides
  *
- * libexif's own memory, a few times the segment's size, is not counted.
+ * As Pillow's ImageOps.exif_transpose finds it: a value in EXIF decides, be it none of these; XMP is
+ * asked where EXIF has no such tag.  EXIF is read by libexif, whose own memory, a few times the
+ * segment's size, is not counted.
  */
+#define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
-#include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "tools/image/image_codec.h"
 
 #include <libexif/exif-data.h>
 #include <string.h>
 
-enum { EXIF_MAX = 1 << 24 };
+enum { EXIF_HEAD = 6 };
 
-static int orientation_in(ExifData *d)
+static const char EXIF_BEGIN[EXIF_HEAD] = "Exif\0";
+
+/* Puts `head` bytes of EXIF_BEGIN and then p where *to is. */
+static void replace_metadata(image_metadata *m, void **to, size_t *to_len, size_t head,
+                             const void *p, size_t len)
+{
+    uint8_t *copy = len <= METADATA_MAX ? mem_alloc(head + len + 1) : NULL;
+    if (!copy) {
+        m->out_of_memory = m->out_of_memory || len <= METADATA_MAX;
+        return;
+    }
+    memcpy(copy, EXIF_BEGIN, head);
+    memcpy(copy + head, p, len);
+    mem_free(*to);
+    *to = copy;
+    *to_len = head + len;
+}
+
+void metadata_set_exif(image_metadata *m, const uint8_t *tiff, size_t len)
+{
+    replace_metadata(m, &m->exif, &m->exif_len, EXIF_HEAD, tiff, len);
+}
+
+void metadata_set_xmp(image_metadata *m, const void *xmp, size_t len)
+{
+    replace_metadata(m, &m->xmp, &m->xmp_len, 0, xmp, len);
+}
+
+void metadata_free(image_metadata *m)
+{
+    mem_free(m->exif);
+    mem_free(m->xmp);
+    *m = (image_metadata){ 0 };
+}
+
+/* 0: no such tag. */
+static int orientation_in_exif(ExifData *d)
 {
     const ExifEntry *e = exif_content_get_entry(d->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
-    if (!e || e->format != EXIF_FORMAT_SHORT || e->components != 1 || e->size < 2)
+    if (!e)
+        return 0;
+    if (e->format != EXIF_FORMAT_SHORT || e->components != 1 || e->size < 2)
         return 1;
     const int v = exif_get_short(e->data, exif_data_get_byte_order(d));
     return v >= 1 && v <= 8 ? v : 1;
 }
 
-refine_status image_orientation(int *out, const uint8_t *exif, size_t len, const char *name,
-                                refine_error *err)
+/* An attribute, tiff:Orientation="6", or an element, <tiff:Orientation>6<. */
+static int orientation_in_xmp(const char *xmp, size_t len)
 {
-    ExifData *d = exif_data_new();
-    if (!d)
+    static const char TAG[] = "tiff:Orientation";
+    const char *const end = xmp + len;
+    for (const char *p = xmp; (p = memmem(p, (size_t)(end - p), TAG, sizeof TAG - 1)) != NULL;) {
+        p += sizeof TAG - 1;
+        const size_t left = (size_t)(end - p);
+        if (left >= 2 && p[0] == '>')
+            p += 1;
+        else if (left >= 3 && p[0] == '=' && (p[1] == '"' || p[1] == '\''))
+            p += 2;
+        else
+            continue;
+        if (*p >= '0' && *p <= '9')
+            return *p >= '1' && *p <= '8' ? *p - '0' : 1;
+    }
+    return 1;
+}
+
+refine_status metadata_orientation(int *out, const image_metadata *m, const char *name,
+                                   refine_error *err)
+{
+    *out = 0;
+    if (m->out_of_memory)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-    exif_data_load_data(d, exif, (unsigned)num_min(len, EXIF_MAX));
-    *out = orientation_in(d);
-    exif_data_unref(d);
+    if (m->exif) {
+        ExifData *d = exif_data_new();
+        if (!d)
+            return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+        exif_data_load_data(d, m->exif, (unsigned)m->exif_len);
+        *out = orientation_in_exif(d);
+        exif_data_unref(d);
+    }
+    if (*out == 0)
+        *out = m->xmp ? orientation_in_xmp(m->xmp, m->xmp_len) : 1;
     return REFINE_OK;
 }
 
@@ -49,9 +116,12 @@ static size_t stored_at(const image *im, int how, int x, int y)
     return ((size_t)sy * (size_t)w + (size_t)sx) * 3;
 }
 
-refine_status image_turn_upright(image *im, int orientation, const char *name, refine_error *err)
+refine_status image_turn_upright(image *im, const image_metadata *m, const char *name,
+                                 refine_error *err)
 {
     image up;
+    int orientation;
+    TRY(metadata_orientation(&orientation, m, name, err));
     if (orientation == 1)
         return REFINE_OK;
     const bool swap = orientation >= 5;

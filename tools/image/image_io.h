@@ -15,9 +15,9 @@ typedef struct image {
     uint8_t *rgb; /* width * height * 3, rows from the top; owned */
 } image;
 
-/* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK; turned
- * as its EXIF orientation says).  As Pillow's convert("RGB") does, alpha is dropped and grey
- * repeated; 16 bits are rounded to 8.
+/* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK), turned upright
+ * as EXIF or XMP say.  As Pillow's convert("RGB") does, alpha is dropped and grey repeated; 16 bits
+ * are rounded to 8.
  * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
  * which the text names. */
 refine_status image_load(image *out, const char *path, refine_error *err);

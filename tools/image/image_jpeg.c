@@ -28,7 +28,7 @@ typedef struct jpeg_in {
     refine_status status;
     image im;
     uint8_t *row; /* one row as it is coded, for CMYK */
-    int orientation;
+    image_metadata meta;
 } jpeg_in;
 
 static void on_jpeg_error(j_common_ptr j)
@@ -70,14 +70,29 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int n)
             rgb[3 * i + c] = (uint8_t)((cmyk[4 * i + c] * cmyk[4 * i + 3] + 127) / 255);
 }
 
-/* The orientation in the first segment that looks like EXIF. */
-static refine_status find_orientation(jpeg_in *p, const char *name, refine_error *err)
+static bool begins_app1(const uint8_t *p, size_t len, const char *with, size_t n)
 {
-    p->orientation = 1;
-    for (jpeg_saved_marker_ptr m = p->j.marker_list; m; m = m->next)
-        if (m->data_length > 6 && memcmp(m->data, "Exif\0", 6) == 0)
-            return image_orientation(&p->orientation, m->data, m->data_length, name, err);
-    return REFINE_OK;
+    return len >= n && memcmp(p, with, n) == 0;
+}
+
+/* Keeps EXIF and XMP, and takes no memory for what else programs put there.  The whole file is in
+ * the source's buffer. */
+static boolean read_app1(j_decompress_ptr j)
+{
+    static const char EXIF[] = "Exif\0", XMP[] = "http://ns.adobe.com/xap/1.0/";
+    jpeg_in *p = j->client_data;
+    struct jpeg_source_mgr *s = j->src;
+    const uint8_t *at = s->next_input_byte;
+    const size_t len = s->bytes_in_buffer >= 2 ? (size_t)at[0] << 8 | at[1] : 0;
+    if (len < 2 || len > s->bytes_in_buffer)
+        ERREXIT(j, JERR_BAD_LENGTH);
+    if (!p->meta.exif && begins_app1(at + 2, len - 2, EXIF, sizeof EXIF))
+        metadata_set_exif(&p->meta, at + 2 + sizeof EXIF, len - 2 - sizeof EXIF);
+    if (begins_app1(at + 2, len - 2, XMP, sizeof XMP))
+        metadata_set_xmp(&p->meta, at + 2 + sizeof XMP, len - 2 - sizeof XMP);
+    s->next_input_byte += len;
+    s->bytes_in_buffer -= len;
+    return TRUE;
 }
 
 static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
@@ -92,9 +107,8 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
     p->progress.progress_monitor = on_jpeg_progress;
     j->progress = &p->progress;
     jpeg_mem_src(j, data, (unsigned long)len);
-    jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
+    jpeg_set_marker_processor(j, JPEG_APP0 + 1, read_app1);
     (void)jpeg_read_header(j, TRUE);
-    TRY(find_orientation(p, name, err));
     const bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
     j->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     TRY(image_alloc(&p->im, j->image_width, j->image_height, name, err));
@@ -126,7 +140,8 @@ refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, con
     refine_status st = read_jpeg(p, data, len, name, err);
     jpeg_destroy_decompress(&p->j);
     if (st == REFINE_OK)
-        st = image_turn_upright(&p->im, p->orientation, name, err);
+        st = image_turn_upright(&p->im, &p->meta, name, err);
+    metadata_free(&p->meta);
     if (st == REFINE_OK)
         *out = p->im;
     else

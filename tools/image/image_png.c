@@ -71,6 +71,7 @@ typedef struct png_in {
     image im;
     png_bytep *rows;
     png_failure failure;
+    image_metadata meta;
 } png_in;
 
 static void read_bytes(png_structp png, png_bytep out, size_t n)
@@ -95,12 +96,23 @@ static void set_transforms(png_in *p)
     png_read_update_info(p->png, p->info);
 }
 
+/* Texts are looked through for the two that hold metadata, and none is kept. */
+static int read_text_chunk(png_structp png, png_unknown_chunkp c)
+{
+    png_in *p = png_get_user_chunk_ptr(png);
+    metadata_read_text_chunk(&p->meta, c->name, c->data, c->size);
+    return 1;
+}
+
 /* Chunks that an image can do without are not even parsed. */
 static void set_png_limits(png_in *p)
 {
-    static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
-                                     "sBIT\0sCAL\0sPLT\0sRGB\0sTER\0tEXt\0tIME\0zTXt";
+    static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0oFFs\0pCAL\0pHYs\0sBIT\0"
+                                     "sCAL\0sPLT\0sRGB\0sTER\0tIME";
+    static const png_byte TEXTS[] = "iTXt\0tEXt\0zTXt";
     png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_NEVER, UNREAD, sizeof UNREAD / 5);
+    png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_ALWAYS, TEXTS, sizeof TEXTS / 5);
+    png_set_read_user_chunk_fn(p->png, p, read_text_chunk);
     png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_alloc has its own */
     png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
     png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
@@ -108,6 +120,8 @@ static void set_png_limits(png_in *p)
 
 static refine_status read_png(png_in *p, const char *name, refine_error *err)
 {
+    png_bytep exif;
+    png_uint_32 exif_len;
     if (setjmp(png_jmpbuf(p->png)))
         return report_png_failure(&p->failure, "decode", name, err);
     png_set_read_fn(p->png, p, read_bytes);
@@ -129,29 +143,11 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
         p->rows[y] = p->im.rgb + (size_t)y * w * 3;
     png_read_image(p->png, p->rows);
     png_read_end(p->png, p->info);
+    if (png_get_eXIf_1(p->png, p->info, &exif_len, &exif) != 0)
+        metadata_set_exif(&p->meta, exif, exif_len);
     /* libpng leaves out a chunk that it has no memory for. */
     return p->failure.out_of_memory ? report_png_failure(&p->failure, "decode", name, err)
                                     : REFINE_OK;
-}
-
-/* The eXIf chunk lacks the six bytes that introduce EXIF in a JPEG. */
-static refine_status apply_exif_orientation(png_in *p, const char *name, refine_error *err)
-{
-    png_bytep exif;
-    png_uint_32 len;
-    int how;
-    if (png_get_eXIf_1(p->png, p->info, &len, &exif) == 0 || len > CHUNK_LIMIT)
-        return REFINE_OK;
-    uint8_t *whole = mem_alloc(6 + (size_t)len);
-    if (!whole)
-        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-    memcpy(whole, "Exif\0", 6);
-    memcpy(whole + 6, exif, len);
-    refine_status st = image_orientation(&how, whole, 6 + (size_t)len, name, err);
-    mem_free(whole);
-    if (st == REFINE_OK)
-        st = image_turn_upright(&p->im, how, name, err);
-    return st;
 }
 
 refine_status image_decode_png(image *out, const uint8_t *data, size_t len, const char *name,
@@ -168,7 +164,8 @@ refine_status image_decode_png(image *out, const uint8_t *data, size_t len, cons
     else
         refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     if (st == REFINE_OK)
-        st = apply_exif_orientation(&p, name, err);
+        st = image_turn_upright(&p.im, &p.meta, name, err);
+    metadata_free(&p.meta);
     png_destroy_read_struct(&p.png, &p.info, NULL);
     mem_free(p.rows);
     if (st != REFINE_OK)
