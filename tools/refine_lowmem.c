@@ -407,6 +407,20 @@ static void on_skipped(void *context, const work_item *item, refine_status st,
         fprintf(stderr, "%s is there already\n", item->output);
 }
 
+static void print_input_note(const lowmem_arguments *a, const char *input, const char *note)
+{
+    if (!a->quiet)
+        fprintf(stderr, "refine-lowmem: %s: %s\n",
+                strcmp(input, "-") == 0 ? "standard input" : input, note);
+}
+
+static void on_noted(void *context, const work_item *item, const char *note)
+{
+    const lowmem_arguments *a = context;
+    progress_clear(&((display *)a->j.progress_context)->bar);
+    print_input_note(a, item->input, note);
+}
+
 static refine_status make_directory(const char *path, refine_error *err)
 {
     struct stat st;
@@ -431,6 +445,7 @@ static int run_list(lowmem_arguments *a, const work_list *l)
                               .scaling_factor = SCALING_FACTOR,
                               .finished = on_finished,
                               .skipped = on_skipped,
+                              .noted = on_noted,
                               .context = a };
     const refine_status st = batch_run(&b, l, &sum, &err);
     progress_clear(&d.bar);
@@ -473,6 +488,8 @@ static int refine_one(lowmem_arguments *a, const work_list *l)
         st = job_input_load(&in, &a->j, l->n > 0 ? l->item[0].input : NULL,
                             a->plan || a->output || a->reference, a->output_latents, SCALING_FACTOR,
                             &err);
+    if (in.note)
+        print_input_note(a, l->item[0].input, in.note);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
     const int code = st != REFINE_OK ? lowmem_print_error(&err, exit_code(st, true))
                      : a->plan       ? plan_one(a)

@@ -17,8 +17,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_png_input(const uint8_t *data, size_t size)
 {
     image im = { 0 };
+    image_reading how = { 0 };
     refine_error err = { 0 };
-    const refine_status st = image_decode_png(&im, data, size, "input", &err);
+    const refine_status st = image_decode_png(&im, &how, data, size, "input", &err);
     if (st == REFINE_OK)
         assert(im.width >= 1 && im.width <= IMAGE_MAX_SIDE && im.height >= 1 &&
                im.height <= IMAGE_MAX_SIDE && im.rgb);

@@ -401,8 +401,9 @@ static bool is_lawful_depth(int colour, int depth) { return depth >= 8 || colour
 static void expect_image(draws *d, int w, int h)
 {
     image im = { 0 };
+    image_reading how = { 0 };
     refine_error err = { 0 };
-    check_parse_status(d, image_decode_png(&im, file.byte, file.n, "it", &err), &err);
+    check_parse_status(d, image_decode_png(&im, &how, file.byte, file.n, "it", &err), &err);
     if (!is_wrong(d) && (im.width != w || im.height != h))
         fail_case(d, "%d x %d pixels, not %d x %d", im.width, im.height, w, h);
     image_free(&im);

@@ -2,6 +2,7 @@
 #ifndef TEST_LOWMEM_BENCH_H
 #define TEST_LOWMEM_BENCH_H
 
+#include "tests/support/load_image.h"
 #include "tests/support/temp_file.h"
 
 #include <stdbool.h>

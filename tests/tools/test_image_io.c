@@ -1,9 +1,9 @@
 /* tests/tools/test_image_io.c -- every kind of PNG and JPEG comes out as the right RGB. */
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
+#include "tests/support/load_image.h"
 #include "tests/support/temp_file.h"
 #include "tools/image/image_codec.h"
-#include "tools/image/image_io.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -517,12 +517,13 @@ Test(tools_image_io, reads_no_byte_behind_a_png)
     char name[TEMP_NAME];
     size_t len;
     image im;
+    image_reading how = { 0 };
     refine_error err = { 0 };
     temp_file(name, ".png");
     write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0 });
     uint8_t *p = temp_read(name, &len), *cut = malloc(len - 1);
     memcpy(cut, p, len - 1);
-    cr_assert_eq(image_decode_png(&im, cut, len - 1, "an image", &err), REFINE_EFORMAT);
+    cr_assert_eq(image_decode_png(&im, &how, cut, len - 1, "an image", &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "ends in the middle"), "%s", err.text);
     free(cut);
     free(p);
@@ -537,6 +538,113 @@ Test(tools_image_io, refuses_truncated_jpeg)
         write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, progressive, 6, NULL }, quarters_sample);
         survives_truncation(name);
     }
+    (void)unlink(name);
+}
+
+/* ---- a JPEG without its end ---- */
+
+static void write_jpeg_bytes(const char *name, jpeg_kind k, uint8_t **p, size_t *len)
+{
+    write_jpeg(name, 64, 32, k, quarters_sample);
+    *p = temp_read(name, len);
+}
+
+/* Reads `len` bytes as they are; what the whole file gives is `whole`. */
+static refine_status reads_the_same(const char *name, const uint8_t *p, size_t len,
+                                    const image *whole, bool noted)
+{
+    image im;
+    image_reading how = { 0 };
+    refine_error err = { 0 };
+    temp_write(name, p, len);
+    const refine_status st = image_read(&im, &how, name, &err);
+    if (st == REFINE_OK) {
+        cr_assert_eq(memcmp(im.rgb, whole->rgb, (size_t)(whole->width * whole->height * 3)), 0);
+        cr_assert_eq(how.note != NULL, noted, "%zu bytes", len);
+    }
+    image_free(&im);
+    return st;
+}
+
+static void splits_components(struct jpeg_compress_struct *j)
+{
+    static const jpeg_scan_info SCANS[] = { { 1, { 0 }, 0, 63, 0, 0 },
+                                            { 1, { 1 }, 0, 63, 0, 0 },
+                                            { 1, { 2 }, 0, 63, 0, 0 } };
+    j->scan_info = SCANS;
+    j->num_scans = 3;
+}
+
+static void codes_arithmetically(struct jpeg_compress_struct *j) { j->arith_code = TRUE; }
+
+static void restarts_often(struct jpeg_compress_struct *j) { j->restart_interval = 2; }
+
+Test(tools_image_io, reads_a_jpeg_without_an_end_if_no_pixel_is_missing)
+{
+    static const jpeg_kind KINDS[] = { { JCS_RGB, 3, 0, 0, NULL },
+                                       { JCS_RGB, 3, 1, 0, NULL },
+                                       { JCS_RGB, 3, 0, 0, splits_components },
+                                       { JCS_RGB, 3, 0, 0, restarts_often } };
+    char name[TEMP_NAME];
+    temp_file(name, ".jpg");
+    for (size_t i = 0; i < sizeof KINDS / sizeof KINDS[0]; i++) {
+        uint8_t *p;
+        size_t len;
+        image whole;
+        write_jpeg_bytes(name, KINDS[i], &p, &len);
+        cr_assert_eq(image_load(&whole, name, NULL), REFINE_OK);
+        cr_assert_eq(reads_the_same(name, p, len, &whole, false), REFINE_OK);
+        for (size_t cut = 1; cut <= 2; cut++)
+            cr_assert_eq(reads_the_same(name, p, len - cut, &whole, true), REFINE_OK, "kind %zu",
+                         i);
+        for (size_t cut = 3; cut < len; cut++) /* less only if what is gone are padding bits */
+            cr_assert(reads_the_same(name, p, len - cut, &whole, true) == REFINE_EFORMAT || cut < 5,
+                      "kind %zu, %zu bytes less", i, cut);
+        image_free(&whole);
+        free(p);
+    }
+    (void)unlink(name);
+}
+
+Test(tools_image_io, reads_a_jpeg_with_a_trailer_instead_of_an_end)
+{
+    /* Tables, a frame and a scan of nothing: what a decoder that went on would stumble over. */
+    static const uint8_t TRAILER[] = { 0,    0,    1,    10,   14,   0,    0,    0,  0xff, 0xc4,
+                                       0,    5,    0xaa, 0xbb, 0xcc, 0xff, 0xc0, 0,  3,    1,
+                                       0xff, 0xda, 0,    2,    'S',  'E',  'F',  'T' };
+    char name[TEMP_NAME];
+    uint8_t *p;
+    size_t len;
+    image whole;
+    temp_file(name, ".jpg");
+    write_jpeg_bytes(name, (jpeg_kind){ JCS_RGB, 3, 0, 0, NULL }, &p, &len);
+    cr_assert_eq(image_load(&whole, name, NULL), REFINE_OK);
+    uint8_t *with = malloc(len + sizeof TRAILER);
+    memcpy(with, p, len - 2);
+    memcpy(with + len - 2, TRAILER, sizeof TRAILER);
+    cr_assert_eq(reads_the_same(name, with, len - 2 + sizeof TRAILER, &whole, true), REFINE_OK);
+    memcpy(with, p, len);
+    memcpy(with + len, TRAILER, sizeof TRAILER);
+    cr_assert_eq(reads_the_same(name, with, len + sizeof TRAILER, &whole, false), REFINE_OK);
+    image_free(&whole);
+    free(with);
+    free(p);
+    (void)unlink(name);
+}
+
+/* Its decoder takes zeros for what is missing and says nothing. */
+Test(tools_image_io, refuses_an_arithmetically_coded_jpeg_without_an_end)
+{
+    char name[TEMP_NAME];
+    uint8_t *p;
+    size_t len;
+    image whole;
+    temp_file(name, ".jpg");
+    write_jpeg_bytes(name, (jpeg_kind){ JCS_RGB, 3, 0, 0, codes_arithmetically }, &p, &len);
+    cr_assert_eq(image_load(&whole, name, NULL), REFINE_OK);
+    cr_assert_eq(reads_the_same(name, p, len - 10, &whole, false), REFINE_EFORMAT);
+    image_free(&whole);
+    free(p);
     (void)unlink(name);
 }
 

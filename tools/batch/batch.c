@@ -127,6 +127,8 @@ static bool load_next(batch *b, const refine_report *plan)
         } else if (output_is_done(m->item->output, &m->j, plan, b->b->seeded || m->item->seeded)) {
             skip_member(b, m, REFINE_OK, NULL);
         } else {
+            if (m->in.note)
+                b->b->noted(b->b->context, m->item, m->in.note);
             b->loaded++;
             return true;
         }

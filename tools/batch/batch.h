@@ -24,6 +24,8 @@ typedef struct batch_options {
     /* Told of every image that was left alone (REFINE_OK) or failed. */
     void (*skipped)(void *context, const work_item *item, refine_status st,
                     const refine_error *err);
+    /* Told what the user should know of an input that is going to be used. */
+    void (*noted)(void *context, const work_item *item, const char *note);
     void *context;
 } batch_options;
 

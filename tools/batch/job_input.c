@@ -44,7 +44,9 @@ static refine_status load_opened(job_input *in, refine_job *j, const char *path,
         j->latents_in = in->l.v;
         return REFINE_OK;
     }
-    TRY(image_load(&in->input_image, path, err));
+    image_reading how = { 0 };
+    TRY(image_read(&in->input_image, &how, path, err));
+    in->note = how.note;
     TRY(fit_image(in, path, err));
     j->width = in->input_image.width;
     j->height = in->input_image.height;

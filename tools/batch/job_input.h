@@ -10,6 +10,7 @@ typedef struct job_input {
     image input_image;               /* of the job's size; unless latents were given */
     latents l;                   /* the input's, or room for those wanted */
     image out;                   /* room for the result, unless only latents are wanted */
+    const char *note;            /* what the user should know of the input; NULL: nothing */
     int from_width, from_height; /* of the image before it was resized */
 } job_input;
 

@@ -6,10 +6,10 @@
 
 #include "tools/image/image_io.h"
 
-refine_status image_decode_png(image *out, const uint8_t *data, size_t len, const char *name,
-                               refine_error *err);
-refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, const char *name,
-                                refine_error *err);
+refine_status image_decode_png(image *out, image_reading *how, const uint8_t *data, size_t len,
+                               const char *name, refine_error *err);
+refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *data, size_t len,
+                                const char *name, refine_error *err);
 
 /* Takes width * height * 3 bytes after checking both sides against IMAGE_MAX_SIDE. */
 refine_status image_alloc(image *out, unsigned long width, unsigned long height, const char *name,

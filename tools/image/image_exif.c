@@ -4,8 +4,8 @@
  *     5..8           the same after the sides are exchanged: 6 lies on its left side,
  *                    8 on its right, 5 and 7 mirrored besides
  *
- * As Pillow's ImageOps.exif_transpose finds it: a value in EXIF decides, be it none of these; XMP is
- * asked where EXIF has no such tag.  EXIF is read by libexif, whose own memory, a few times the
+ * As Pillow's ImageOps.exif_transpose finds it: a value in EXIF decides, be it none of these; XMP
+ * is asked where EXIF has no such tag.  EXIF is read by libexif, whose own memory, a few times the
  * segment's size, is not counted.
  */
 #define _GNU_SOURCE /* memmem */

@@ -65,13 +65,13 @@ static const char *other_kind(const uint8_t *p, size_t len)
     return NULL;
 }
 
-static refine_status decode_by_magic(image *out, const uint8_t *p, size_t len, const char *name,
-                                     refine_error *err)
+static refine_status decode_by_magic(image *out, image_reading *how, const uint8_t *p, size_t len,
+                                     const char *name, refine_error *err)
 {
     if (has_magic_at(p, len, 0, "\x89PNG\r\n\x1a\n", 8))
-        return image_decode_png(out, p, len, name, err);
+        return image_decode_png(out, how, p, len, name, err);
     if (has_magic_at(p, len, 0, "\xff\xd8\xff", 3))
-        return image_decode_jpeg(out, p, len, name, err);
+        return image_decode_jpeg(out, how, p, len, name, err);
     if (len == 0)
         return refine_fail(err, REFINE_EFORMAT, "%s: is empty", name);
     const char *kind = other_kind(p, len);
@@ -80,20 +80,21 @@ static refine_status decode_by_magic(image *out, const uint8_t *p, size_t len, c
                        kind ? "convert it to" : "give");
 }
 
-refine_status image_load(image *out, const char *path, refine_error *err)
+refine_status image_read(image *out, image_reading *how, const char *path, refine_error *err)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *data;
     size_t len;
 
     *out = (image){ 0 };
+    how->note = NULL;
     if (fd < 0)
         return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", path, strerror(errno));
     const int error = io_read_whole(&data, &len, fd, FILE_BYTES_MAX) ? 0 : errno;
     (void)close(fd);
     if (error != 0)
         return fail_image_reading(path, error, err);
-    const refine_status st = decode_by_magic(out, (const uint8_t *)data, len, path, err);
+    const refine_status st = decode_by_magic(out, how, (const uint8_t *)data, len, path, err);
     mem_free(data);
     return st;
 }

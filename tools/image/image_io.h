@@ -15,12 +15,17 @@ typedef struct image {
     uint8_t *rgb; /* width * height * 3, rows from the top; owned */
 } image;
 
+/* How an image is read.  Zeroed it will do. */
+typedef struct image_reading {
+    const char *note; /* told: what the user should know of the file; NULL: nothing */
+} image_reading;
+
 /* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK), turned upright
  * as EXIF or XMP say.  As Pillow's convert("RGB") does, alpha is dropped and grey repeated; 16 bits
  * are rounded to 8.
  * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
  * which the text names. */
-refine_status image_load(image *out, const char *path, refine_error *err);
+refine_status image_read(image *out, image_reading *how, const char *path, refine_error *err);
 void image_free(image *im); /* a zeroed image is fine */
 
 /* One text chunk of a PNG.  UTF-8. */

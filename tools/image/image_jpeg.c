@@ -29,6 +29,9 @@ typedef struct jpeg_in {
     image im;
     uint8_t *row; /* one row as it is coded, for CMYK */
     image_metadata meta;
+    const char *note;
+    unsigned seen; /* bit i: component i had a scan */
+    bool ran_out;  /* the file ended before libjpeg had all it asked for */
 } jpeg_in;
 
 static void on_jpeg_error(j_common_ptr j)
@@ -42,19 +45,27 @@ static void on_jpeg_error(j_common_ptr j)
     longjmp(p->out, 1);
 }
 
-/* What libjpeg warns of and fills with grey is damage, but not what it can read all the same. */
+/* What libjpeg warns of and fills with grey is damage, but not what it can read all the same.  It
+ * reads ahead, so that the end of the file need not be missed; only arithmetic coding does not say
+ * whether it is. */
 static void on_message(j_common_ptr j, int level)
 {
     const int code = j->err->msg_code;
-    if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_JFIF_MAJOR &&
-        code != JWRN_ADOBE_XFORM && code != JWRN_NOT_SEQUENTIAL)
+    jpeg_in *p = (jpeg_in *)j->client_data;
+    if (level < 0 && code == JWRN_JPEG_EOF && !p->j.arith_code)
+        p->ran_out = true;
+    else if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_JFIF_MAJOR &&
+             code != JWRN_ADOBE_XFORM && code != JWRN_NOT_SEQUENTIAL)
         on_jpeg_error(j);
 }
 
-/* A progressive file can name thousands of scans, each a pass over the whole image. */
+/* Is called for every row of blocks.  A progressive file can name thousands of scans, each a pass
+ * over the whole image. */
 static void on_jpeg_progress(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
+    for (int i = 0; i < p->j.comps_in_scan; i++)
+        p->seen |= 1u << p->j.cur_comp_info[i]->component_index;
     if (j->is_decompressor && ((j_decompress_ptr)j)->input_scan_number > SCANS_MAX) {
         snprintf(p->text, sizeof p->text, "more than %d scans", SCANS_MAX);
         p->status = REFINE_EFORMAT;
@@ -95,6 +106,46 @@ static boolean read_app1(j_decompress_ptr j)
     return TRUE;
 }
 
+/* Whether every coefficient of every component was there, to its last bit. */
+static bool has_all_coefficients(const jpeg_in *p)
+{
+    const struct jpeg_decompress_struct *j = &p->j;
+    if (p->seen != (1u << j->num_components) - 1)
+        return false;
+    for (int c = 0; c < j->num_components && j->coef_bits; c++)
+        for (int k = 0; k < DCTSIZE2; k++)
+            if (j->coef_bits[c][k] != 0)
+                return false;
+    return true;
+}
+
+/* Whether the next marker, behind what is none, ends the image. */
+static bool is_end_next(const struct jpeg_decompress_struct *j)
+{
+    const uint8_t *p = j->src->next_input_byte;
+    if (j->unread_marker != 0)
+        return j->unread_marker == JPEG_EOI;
+    for (size_t i = 1; i < j->src->bytes_in_buffer; i++)
+        if (p[i - 1] == 0xff && p[i] != 0xff && p[i] != 0)
+            return p[i] == JPEG_EOI;
+    return false;
+}
+
+/* The last row is out.  One scan: what follows holds no pixel, and some cameras put things there
+ * that libjpeg would stumble over.  Several: they were read to the end before the first row. */
+static void end_jpeg(jpeg_in *p)
+{
+    static const char NO_END[] = "the JPEG has no end marker; its pixels are all there";
+    struct jpeg_decompress_struct *j = &p->j;
+    if (p->ran_out && !has_all_coefficients(p)) {
+        snprintf(p->text, sizeof p->text, "the file ends in the middle");
+        p->status = REFINE_EFORMAT;
+        longjmp(p->out, 1);
+    }
+    if (p->ran_out || (!jpeg_has_multiple_scans(j) && !is_end_next(j)))
+        p->note = NO_END;
+}
+
 static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
                                refine_error *err)
 {
@@ -123,12 +174,12 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
         if (cmyk)
             cmyk_to_rgb(dst, p->row, p->im.width);
     }
-    (void)jpeg_finish_decompress(j);
+    end_jpeg(p);
     return REFINE_OK;
 }
 
-refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, const char *name,
-                                refine_error *err)
+refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *data, size_t len,
+                                const char *name, refine_error *err)
 {
     jpeg_in *p = mem_calloc(1, sizeof *p);
     if (!p)
@@ -142,6 +193,7 @@ refine_status image_decode_jpeg(image *out, const uint8_t *data, size_t len, con
     if (st == REFINE_OK)
         st = image_turn_upright(&p->im, &p->meta, name, err);
     metadata_free(&p->meta);
+    how->note = p->note;
     if (st == REFINE_OK)
         *out = p->im;
     else

@@ -150,12 +150,13 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
                                     : REFINE_OK;
 }
 
-refine_status image_decode_png(image *out, const uint8_t *data, size_t len, const char *name,
-                               refine_error *err)
+refine_status image_decode_png(image *out, image_reading *how, const uint8_t *data, size_t len,
+                               const char *name, refine_error *err)
 {
     png_in p = { .data = data, .len = len };
     refine_status st = REFINE_ENOMEM;
 
+    how->note = NULL;
     p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;

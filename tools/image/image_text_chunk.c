@@ -4,8 +4,8 @@
  *     zTXt   key 0 0 deflated text
  *     iTXt   key 0 deflated? 0 language 0 translated key 0 text
  *
- * Two keys matter: XMP as it is, and EXIF as ImageMagick and others write it, a line feed, "exif", its
- * length and then its bytes in hexadecimal, on lines of their own.
+ * Two keys matter: XMP as it is, and EXIF as ImageMagick and others write it, a line feed, "exif",
+ * its length and then its bytes in hexadecimal, on lines of their own.
  */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
