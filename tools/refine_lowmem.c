@@ -127,7 +127,7 @@ static refine_status save_outputs(const lowmem_arguments *a, const refine_engine
     const run_record record = record_of(a);
     refine_status st = REFINE_OK;
     if (a->output)
-        st = output_save(a->output, &in->out, &a->j, r, err);
+        st = output_save(a->output, &in->out, &a->j, a->background, r, err);
     if (st == REFINE_OK && a->output_latents)
         st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
     if (st == REFINE_OK && a->trace)
@@ -407,6 +407,13 @@ static void on_skipped(void *context, const work_item *item, refine_status st,
         fprintf(stderr, "%s is there already\n", item->output);
 }
 
+static input_settings input_settings_of(const lowmem_arguments *a)
+{
+    input_settings s = { .scaling_factor = SCALING_FACTOR };
+    memcpy(s.image.background, a->background, sizeof s.image.background);
+    return s;
+}
+
 static void print_input_note(const lowmem_arguments *a, const char *input, const char *note)
 {
     if (!a->quiet)
@@ -442,7 +449,7 @@ static int run_list(lowmem_arguments *a, const work_list *l)
     const batch_options b = { .o = a->o,
                               .j = a->j,
                               .seeded = a->seeded,
-                              .scaling_factor = SCALING_FACTOR,
+                              .input = input_settings_of(a),
                               .finished = on_finished,
                               .skipped = on_skipped,
                               .noted = on_noted,
@@ -480,14 +487,14 @@ static int refine_several(lowmem_arguments *a, work_list *l)
 static int refine_one(lowmem_arguments *a, const work_list *l)
 {
     job_input in = { 0 };
+    const input_settings how = input_settings_of(a);
     refine_error err = { 0 };
     if (!a->seeded)
         a->j.seed = batch_draw_seed();
     refine_status st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
         st = job_input_load(&in, &a->j, l->n > 0 ? l->item[0].input : NULL,
-                            a->plan || a->output || a->reference, a->output_latents, SCALING_FACTOR,
-                            &err);
+                            a->plan || a->output || a->reference, a->output_latents, &how, &err);
     if (in.note)
         print_input_note(a, l->item[0].input, in.note);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
@@ -526,7 +533,9 @@ static int refine_inputs(lowmem_arguments *a)
 
 int main(int argc, char **argv)
 {
-    lowmem_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
+    lowmem_arguments a = { .o = REFINE_OPTIONS_INIT,
+                           .j = REFINE_JOB_INIT,
+                           .background = { 255, 255, 255 } };
 
     const char *scratch = getenv("TMPDIR"), *guards = getenv("REFINE_GUARDS");
     a.o.spill_dir = scratch && *scratch ? scratch : NULL;

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     image im = { 0 };
-    image_reading how = { 0 };
+    image_reading how = IMAGE_READING_INIT;
     refine_error err = { 0 };
     const refine_status st = image_decode_jpeg(&im, &how, data, size, "input", &err);
     if (st == REFINE_OK)

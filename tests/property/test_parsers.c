@@ -401,7 +401,7 @@ static bool is_lawful_depth(int colour, int depth) { return depth >= 8 || colour
 static void expect_image(draws *d, int w, int h)
 {
     image im = { 0 };
-    image_reading how = { 0 };
+    image_reading how = IMAGE_READING_INIT;
     refine_error err = { 0 };
     check_parse_status(d, image_decode_png(&im, &how, file.byte, file.n, "it", &err), &err);
     if (!is_wrong(d) && (im.width != w || im.height != h))

@@ -6,7 +6,7 @@
 
 static inline refine_status image_load(image *out, const char *path, refine_error *err)
 {
-    image_reading how = { 0 };
+    image_reading how = IMAGE_READING_INIT;
     return image_read(out, &how, path, err);
 }
 

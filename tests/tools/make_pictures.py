@@ -40,8 +40,14 @@ def expect(name, rgb):
     (EXPECTED / (name + ".ppm")).write_bytes(head + rgb.tobytes())
 
 
-def as_pillow_reads(data):
-    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+def as_pillow_reads(data, background=(255, 255, 255)):
+    im = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if not im.has_transparency_data:
+        return np.asarray(im.convert("RGB"))
+    below = Image.new("RGB", im.size, background)
+    above = im.convert("RGBA")
+    below.paste(above, mask=above.getchannel("A"))
+    return np.asarray(below)
 
 
 # ---- where an orientation is found ----

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,13 +19,14 @@
 #include <png.h>
 #include <zlib.h>
 
-enum { W = 13, H = 9 };
+enum { W = 13, H = 9, KEY_X = 3, KEY_Y = 2 };
 
 /* ---- PNG ---- */
 
 typedef struct image_kind {
     const char *name;
     int type, depth, interlaced;
+    int keyed; /* of no palette and no alpha: one colour is transparent */
 } image_kind;
 
 /* Samples of pixel (x, y): a pattern that uses the whole range of the depth. */
@@ -82,6 +84,14 @@ static void write_png(const char *name, image_kind k)
         png_set_PLTE(png, info, palette, 1 << k.depth);
         png_set_tRNS(png, info, alpha, 1 << k.depth, NULL);
     }
+    if (k.keyed && !(k.type & (PNG_COLOR_MASK_ALPHA | PNG_COLOR_MASK_PALETTE))) {
+        const bool grey = k.type == PNG_COLOR_TYPE_GRAY;
+        png_color_16 key = { .gray = (png_uint_16)sample_of(KEY_X, KEY_Y, 0, k.depth) };
+        key.red = key.gray;
+        key.green = grey ? 0 : (png_uint_16)sample_of(KEY_X, KEY_Y, 1, k.depth);
+        key.blue = grey ? 0 : (png_uint_16)sample_of(KEY_X, KEY_Y, 2, k.depth);
+        png_set_tRNS(png, info, NULL, 0, &key);
+    }
     png_write_info(png, info);
     png_write_image(png, at);
     png_write_end(png, info);
@@ -89,21 +99,55 @@ static void write_png(const char *name, image_kind k)
     (void)fclose(f);
 }
 
-/* What the pattern is in 8-bit RGB. */
-static int expected_rgb_sample(image_kind k, int x, int y, int c)
+static const uint8_t BACKGROUND[3] = { 250, 130, 7 };
+
+/* Opaque: the highest value of `most`. */
+static unsigned alpha_of(image_kind k, int x, int y, unsigned most)
 {
-    if (k.type == PNG_COLOR_TYPE_PALETTE) {
-        const int i = (int)sample_of(x, y, 0, k.depth);
-        return (c == 0 ? i * 3 : c == 1 ? 255 - i : i ^ 0x55) & 255;
-    }
-    const bool grey = channels_of(k.type) < 3;
-    const unsigned v = sample_of(x, y, grey ? 0 : c, k.depth);
-    if (k.depth == 16)
-        return (int)((v * 255 + 32895) >> 16);
-    return (int)(v * 255 / ((1u << k.depth) - 1));
+    bool is_key = k.keyed;
+    if (k.type == PNG_COLOR_TYPE_PALETTE)
+        return (sample_of(x, y, 0, k.depth) * 7) & 255;
+    if (k.type & PNG_COLOR_MASK_ALPHA)
+        return sample_of(x, y, channels_of(k.type) - 1, k.depth);
+    for (int c = 0; c < channels_of(k.type); c++)
+        is_key = is_key && sample_of(x, y, c, k.depth) == sample_of(KEY_X, KEY_Y, c, k.depth);
+    return is_key ? 0 : most;
 }
 
-Test(tools_image_io, reads_every_kind_of_png)
+/* What the pattern is in 8-bit RGB on the background. */
+static int expected_rgb_sample(image_kind k, int x, int y, int c)
+{
+    const bool grey = channels_of(k.type) < 3;
+    const unsigned most = k.depth == 16 ? 65535 : 255;
+    unsigned v = sample_of(x, y, grey ? 0 : c, k.depth);
+    if (k.type == PNG_COLOR_TYPE_PALETTE)
+        v = (c == 0 ? v * 3 : c == 1 ? 255 - v : v ^ 0x55) & 255;
+    else if (k.depth < 8)
+        v = v * 255 / ((1u << k.depth) - 1);
+    const double a = alpha_of(k, x, y, most);
+    const double on = (a * v + (most - a) * BACKGROUND[c] * (most / 255)) / most;
+    return (int)floor(floor(on + 0.5) / (most / 255) + 0.5);
+}
+
+static void check_png_kind(const char *name, image_kind k)
+{
+    image im;
+    image_reading how = { .background = { BACKGROUND[0], BACKGROUND[1], BACKGROUND[2] } };
+    refine_error err = { 0 };
+    write_png(name, k);
+    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(im.width, W);
+    cr_assert_eq(im.height, H);
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++)
+            for (int c = 0; c < 3; c++)
+                cr_assert_eq(im.rgb[(y * W + x) * 3 + c], expected_rgb_sample(k, x, y, c),
+                             "type %d depth %d at %d,%d,%d: %d not %d", k.type, k.depth, x, y, c,
+                             im.rgb[(y * W + x) * 3 + c], expected_rgb_sample(k, x, y, c));
+    image_free(&im);
+}
+
+Test(tools_image_io, reads_every_kind_of_png_on_its_background)
 {
     static const int DEPTHS[7][6] = { { 1, 2, 4, 8, 16 }, { 0 }, { 8, 16 }, { 1, 2, 4, 8 },
                                       { 8, 16 },          { 0 }, { 8, 16 } };
@@ -111,23 +155,9 @@ Test(tools_image_io, reads_every_kind_of_png)
     temp_file(name, ".png");
     for (int type = 0; type < 7; type++)
         for (int d = 0; DEPTHS[type][d]; d++)
-            for (int interlaced = 0; interlaced < 2; interlaced++) {
-                const image_kind k = { "", type, DEPTHS[type][d], interlaced };
-                image im;
-                refine_error err = { 0 };
-                write_png(name, k);
-                cr_assert_eq(image_load(&im, name, &err), REFINE_OK, "%s", err.text);
-                cr_assert_eq(im.width, W);
-                cr_assert_eq(im.height, H);
-                for (int y = 0; y < H; y++)
-                    for (int x = 0; x < W; x++)
-                        for (int c = 0; c < 3; c++)
-                            cr_assert_eq(
-                                im.rgb[(y * W + x) * 3 + c], expected_rgb_sample(k, x, y, c),
-                                "type %d depth %d at %d,%d,%d: %d not %d", type, k.depth, x, y, c,
-                                im.rgb[(y * W + x) * 3 + c], expected_rgb_sample(k, x, y, c));
-                image_free(&im);
-            }
+            for (int variant = 0; variant < 4; variant++)
+                check_png_kind(
+                    name, (image_kind){ "", type, DEPTHS[type][d], variant & 1, variant >> 1 });
     (void)unlink(name);
 }
 
@@ -507,7 +537,7 @@ Test(tools_image_io, refuses_truncated_png)
 {
     char name[TEMP_NAME];
     temp_file(name, ".png");
-    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB_ALPHA, 16, 1 });
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB_ALPHA, 16, 1, 0 });
     survives_truncation(name);
     (void)unlink(name);
 }
@@ -517,10 +547,10 @@ Test(tools_image_io, reads_no_byte_behind_a_png)
     char name[TEMP_NAME];
     size_t len;
     image im;
-    image_reading how = { 0 };
+    image_reading how = IMAGE_READING_INIT;
     refine_error err = { 0 };
     temp_file(name, ".png");
-    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0 });
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0, 0 });
     uint8_t *p = temp_read(name, &len), *cut = malloc(len - 1);
     memcpy(cut, p, len - 1);
     cr_assert_eq(image_decode_png(&im, &how, cut, len - 1, "an image", &err), REFINE_EFORMAT);
@@ -554,7 +584,7 @@ static refine_status reads_the_same(const char *name, const uint8_t *p, size_t l
                                     const image *whole, bool noted)
 {
     image im;
-    image_reading how = { 0 };
+    image_reading how = IMAGE_READING_INIT;
     refine_error err = { 0 };
     temp_write(name, p, len);
     const refine_status st = image_read(&im, &how, name, &err);
@@ -722,7 +752,7 @@ static uint8_t white_sample(int x, int y, int c) { return (uint8_t)(x | y | c | 
 static void write_png_that_says(const char *name, unsigned width, unsigned height)
 {
     size_t len;
-    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_GRAY, 8, 0 });
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_GRAY, 8, 0, 0 });
     /* IHDR: length, type, then width and height; its checksum lies behind 13 bytes. */
     unsigned char *p = temp_read(name, &len);
     for (int i = 0; i < 4; i++) {

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const input_settings HOW = { .scaling_factor = 1, .image = IMAGE_READING_INIT };
 static const char PICTURE[] = "tests/fuzz/corpora/jpeg/turned6.jpg";
 static const char LATENTS[] = "tests/fuzz/corpora/latents/f32.safetensors";
 
@@ -108,9 +109,9 @@ Test(tools_input_file, brings_a_job_an_image_and_latents_from_standard_input)
         job_input file, piped;
         refine_job j = REFINE_JOB_INIT;
         refine_error err = { 0 };
-        cr_assert_eq(job_input_load(&file, &j, PATHS[i], true, false, 1, NULL), REFINE_OK);
+        cr_assert_eq(job_input_load(&file, &j, PATHS[i], true, false, &HOW, NULL), REFINE_OK);
         redirect_input(PATHS[i]);
-        cr_assert_eq(job_input_load(&piped, &j, "-", true, false, 1, &err), REFINE_OK, "%s",
+        cr_assert_eq(job_input_load(&piped, &j, "-", true, false, &HOW, &err), REFINE_OK, "%s",
                      err.text);
         cr_assert(file.l.h == piped.l.h && file.l.w == piped.l.w);
         cr_assert_eq(memcmp(file.l.v, piped.l.v, 4 * (size_t)(file.l.h * file.l.w) * 4), 0);
@@ -121,7 +122,7 @@ Test(tools_input_file, brings_a_job_an_image_and_latents_from_standard_input)
     refine_job j = REFINE_JOB_INIT;
     refine_error err = { 0 };
     redirect_input(PICTURE);
-    cr_assert_eq(job_input_load(&in, &j, "-", true, false, 1, &err), REFINE_EFORMAT);
+    cr_assert_eq(job_input_load(&in, &j, "-", true, false, &HOW, &err), REFINE_EFORMAT);
     cr_assert_str_eq(err.text, "standard input: 13 x 19 pixels; at least 64 x 64 are needed");
     job_input_free(&in);
     cr_assert_eq(mem_used().now, 0u);

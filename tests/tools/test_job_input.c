@@ -5,11 +5,12 @@
 #include "tools/image/resample.h"
 
 #include <criterion/criterion.h>
+#include <png.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { W = 85, H = 71, FIT_W = 80, FIT_H = 64 };
-static const float FACTOR = 0.13025f;
+static const input_settings HOW = { .scaling_factor = 0.13025f, .image = IMAGE_READING_INIT };
 static const char LATENTS[] = "tests/fuzz/corpora/npy/f4_v1.npy"; /* [1,4,2,3] */
 
 static void write_picture(char name[TEMP_NAME], uint8_t *rgb, int w, int h)
@@ -28,8 +29,7 @@ Test(tools_job_input, shrinks_a_picture_to_multiples_of_8)
     refine_job j = REFINE_JOB_INIT;
     refine_error err = { 0 };
     write_picture(name, rgb, W, H);
-    cr_assert_eq(job_input_load(&in, &j, name, true, false, FACTOR, &err), REFINE_OK, "%s",
-                 err.text);
+    cr_assert_eq(job_input_load(&in, &j, name, true, false, &HOW, &err), REFINE_OK, "%s", err.text);
     cr_assert(j.width == FIT_W && j.height == FIT_H, "%d x %d", j.width, j.height);
     cr_assert(in.from_width == W && in.from_height == H);
     cr_assert(j.rgb_in && j.rgb_out && !j.latents_in && !j.latents_out);
@@ -40,6 +40,25 @@ Test(tools_job_input, shrinks_a_picture_to_multiples_of_8)
     (void)unlink(name);
 }
 
+Test(tools_job_input, lays_a_transparent_picture_on_the_background)
+{
+    static const uint8_t CLEAR[FIT_W * FIT_H * 4];
+    static const input_settings ON = { .scaling_factor = 1,
+                                       .image = { .background = { 10, 20, 30 } } };
+    png_image png = {
+        .version = PNG_IMAGE_VERSION, .width = FIT_W, .height = FIT_H, .format = PNG_FORMAT_RGBA
+    };
+    char name[TEMP_NAME];
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    temp_file(name, ".png");
+    cr_assert(png_image_write_to_file(&png, name, 0, CLEAR, 0, NULL));
+    cr_assert_eq(job_input_load(&in, &j, name, true, false, &ON, NULL), REFINE_OK);
+    cr_assert_eq(memcmp(j.rgb_in, "\x0a\x14\x1e", 3), 0);
+    job_input_free(&in);
+    (void)unlink(name);
+}
+
 Test(tools_job_input, leaves_a_picture_that_fits_alone)
 {
     static uint8_t rgb[FIT_W * FIT_H * 3];
@@ -47,7 +66,7 @@ Test(tools_job_input, leaves_a_picture_that_fits_alone)
     job_input in;
     refine_job j = REFINE_JOB_INIT;
     write_picture(name, rgb, FIT_W, FIT_H);
-    cr_assert_eq(job_input_load(&in, &j, name, true, true, FACTOR, NULL), REFINE_OK);
+    cr_assert_eq(job_input_load(&in, &j, name, true, true, &HOW, NULL), REFINE_OK);
     cr_assert_eq(memcmp(j.rgb_in, rgb, sizeof rgb), 0);
     cr_assert_not_null(j.latents_out);
     cr_assert(in.l.w == FIT_W / 8 && in.l.h == FIT_H / 8);
@@ -59,12 +78,12 @@ Test(tools_job_input, takes_the_size_of_a_job_from_latents)
 {
     job_input in;
     refine_job j = REFINE_JOB_INIT;
-    cr_assert_eq(job_input_load(&in, &j, LATENTS, true, true, FACTOR, NULL), REFINE_OK);
+    cr_assert_eq(job_input_load(&in, &j, LATENTS, true, true, &HOW, NULL), REFINE_OK);
     cr_assert(j.width == 24 && j.height == 16);
     cr_assert(!j.rgb_in && j.rgb_out && j.latents_in && j.latents_out);
     cr_assert_eq(j.latents_in[0], -1.5f);
     job_input_free(&in);
-    cr_assert_eq(job_input_load(&in, &j, LATENTS, false, true, FACTOR, NULL), REFINE_OK);
+    cr_assert_eq(job_input_load(&in, &j, LATENTS, false, true, &HOW, NULL), REFINE_OK);
     job_input_free(&in);
     cr_assert_eq(mem_used().now, 0u);
 }
@@ -77,7 +96,7 @@ Test(tools_job_input, refuses_a_picture_that_is_too_small)
     refine_job j = REFINE_JOB_INIT;
     refine_error err = { 0 };
     write_picture(name, rgb, 63, 90);
-    cr_assert_eq(job_input_load(&in, &j, name, true, false, FACTOR, &err), REFINE_EFORMAT);
+    cr_assert_eq(job_input_load(&in, &j, name, true, false, &HOW, &err), REFINE_EFORMAT);
     cr_assert_not_null(strstr(err.text, "63 x 90"), "%s", err.text);
     job_input_free(&in);
     cr_assert_eq(mem_used().now, 0u);
@@ -90,7 +109,7 @@ static void check_job_input_alloc_failures(const char *name)
         job_input in;
         refine_job j = REFINE_JOB_INIT;
         mem_fail_after(k, MEM_FAIL_ONCE);
-        const refine_status st = job_input_load(&in, &j, name, true, true, FACTOR, NULL);
+        const refine_status st = job_input_load(&in, &j, name, true, true, &HOW, NULL);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         job_input_free(&in);
         cr_assert_eq(mem_used().now, 0u, "allocation %ld", k);

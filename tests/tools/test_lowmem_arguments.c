@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <stdint.h>
+#include <string.h>
 
 #define WHOLE "-m", "m.pack", "-i", "a.png", "-o", "b.png", "-p", "x"
 
@@ -47,6 +48,28 @@ Test(tools_lowmem_arguments, a_device_is_a_word_or_a_gpu_of_a_number)
         cr_expect(a.o.device == (refine_device)CASES[i].device &&
                       a.o.device_index == CASES[i].index,
                   "%s", CASES[i].word);
+        lowmem_arguments_free(&a);
+    }
+}
+
+Test(tools_lowmem_arguments, a_background_is_a_word_or_six_digits)
+{
+    static const struct {
+        const char *word;
+        int code;
+        uint8_t rgb[3];
+    } CASES[] = {
+        { "white", -1, { 255, 255, 255 } },      { "black", -1, { 0, 0, 0 } },
+        { "#12abEF", -1, { 0x12, 0xab, 0xef } }, { "#12abE", EXIT_USAGE, { 0 } },
+        { "#12abEF0", EXIT_USAGE, { 0 } },       { "12abEF", EXIT_USAGE, { 0 } },
+        { "#12abEg", EXIT_USAGE, { 0 } },        { "#-12345", EXIT_USAGE, { 0 } },
+        { "blue", EXIT_USAGE, { 0 } },           { "", EXIT_USAGE, { 0 } },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        lowmem_arguments a;
+        cr_expect_eq(READ(&a, WHOLE, "--background", CASES[i].word), CASES[i].code, "%s",
+                     CASES[i].word);
+        cr_expect_eq(memcmp(a.background, CASES[i].rgb, 3), 0, "%s", CASES[i].word);
         lowmem_arguments_free(&a);
     }
 }

@@ -67,6 +67,24 @@ Test(tools_refine_lowmem_files, refines_many_as_it_would_each)
     lowmem_bench_close(&b);
 }
 
+Test(tools_refine_lowmem_files, makes_an_image_anew_on_another_background)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 64, 64);
+    write_bench_text(&b, "list", "{\"input\": \"1.png\", \"output\": \"a.png\"}\n");
+    expect_lowmem_success(&b, MANY "--manifest @list");
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list --background #00ff00");
+    cr_expect(o.code == 0 && strstr(o.err, "a.png\n") && !strstr(o.err, "already"), "%s", o.err);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, MANY "--manifest @list --background #00FF00");
+    cr_expect(o.code == 0 && strstr(o.err, "a.png is there already"), "%s", o.err);
+    outcome_free(&o);
+    char *text = png_text_of(bench_path(&b, "a.png"), "background");
+    cr_expect_str_eq(text, "#00ff00");
+    free(text);
+    lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_files, one_bad_picture_does_not_lose_the_others)
 {
     lowmem_bench b = lowmem_bench_open();

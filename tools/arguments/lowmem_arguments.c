@@ -9,6 +9,7 @@
 #include "tools/files/latents_io.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* As the texts below say. */
@@ -62,6 +63,19 @@ static bool read_size(void *arguments, const char *v)
            a->j.height >= SIDE_MIN && a->j.width % SIDE_UNIT == 0 && a->j.height % SIDE_UNIT == 0;
 }
 
+/* "white", "black" or "#rrggbb". */
+static bool read_background(void *arguments, const char *v)
+{
+    lowmem_arguments *a = arguments;
+    const char *hex = strcmp(v, "white") == 0 ? "#ffffff" : strcmp(v, "black") == 0 ? "#000000" : v;
+    if (hex[0] != '#' || strlen(hex) != 7 || strspn(hex + 1, "0123456789abcdefABCDEF") != 6)
+        return false;
+    const unsigned long rgb = strtoul(hex + 1, NULL, 16);
+    for (int c = 0; c < 3; c++)
+        a->background[c] = (uint8_t)(rgb >> (16 - 8 * c));
+    return true;
+}
+
 /* There is one: it is looked at, and kept nowhere. */
 static bool read_scheduler(void *arguments, const char *v)
 {
@@ -102,6 +116,15 @@ static const option_row ROWS[] = {
         .man = "PNG, JPEG or latents (.safetensors, .npy, .latent),\n.B \\-\nfor standard input; "
                "a directory: all that is in it. A pipe will do. May be repeated.\nWithout it a "
                "base model makes an image from the prompt alone.",
+    },
+    {
+        .name = "background",
+        .argument = "COLOUR",
+        OPTION_CALLS(read_background),
+        .takes = "#rrggbb, white or black",
+        .help = "what an image is laid on where it is transparent: #rrggbb, white or black (white)",
+        .man = "what an image is laid on where it is transparent:\n.BR #rrggbb ,\n.B white\nor\n"
+               ".BR black .\nDefault white.",
     },
     {
         .name = "manifest",

@@ -18,6 +18,7 @@ typedef struct lowmem_arguments {
     flow_kind flow;
     bool plan, json, quiet, seeded;
     bool sized; /* --size was given */
+    uint8_t background[3];
 } lowmem_arguments;
 
 extern const options_program LOWMEM_OPTIONS;

@@ -3,7 +3,6 @@
 #include "tools/batch/batch.h"
 
 #include "engine/base/try.h"
-#include "tools/batch/job_input.h"
 #include "tools/batch/output.h"
 
 #include <string.h>
@@ -111,7 +110,7 @@ static refine_status load_member(const batch *b, member *m, refine_error *err)
         m->j.seed = item->seed;
     else if (!b->b->seeded)
         m->j.seed = batch_draw_seed();
-    return job_input_load(&m->in, &m->j, item->input, true, false, b->b->scaling_factor, err);
+    return job_input_load(&m->in, &m->j, item->input, true, false, &b->b->input, err);
 }
 
 /* The next image of the list that is to be made; false at the end. */
@@ -124,7 +123,8 @@ static bool load_next(batch *b, const refine_report *plan)
         const refine_status st = load_member(b, m, &err);
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
-        } else if (output_is_done(m->item->output, &m->j, plan, b->b->seeded || m->item->seeded)) {
+        } else if (output_is_done(m->item->output, &m->j, b->b->input.image.background, plan,
+                                  b->b->seeded || m->item->seeded)) {
             skip_member(b, m, REFINE_OK, NULL);
         } else {
             if (m->in.note)
@@ -176,7 +176,8 @@ static void save_group(batch *b, const refine_report *r)
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
-        const refine_status st = output_save(m->item->output, &m->in.out, &m->j, r, &err);
+        const refine_status st = output_save(m->item->output, &m->in.out, &m->j,
+                                             b->b->input.image.background, r, &err);
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
             continue;

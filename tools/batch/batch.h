@@ -8,6 +8,7 @@
 #ifndef REFINE_BATCH_H
 #define REFINE_BATCH_H
 
+#include "tools/batch/job_input.h"
 #include "tools/batch/work_list.h"
 #include <refine/refine.h>
 
@@ -17,7 +18,7 @@ typedef struct batch_options {
     refine_options o; /* images: most that go together; 0: as the plan advises */
     refine_job j;     /* what all have in common; progress included */
     bool seeded;      /* j.seed is everybody's; else each draws one */
-    float scaling_factor;
+    input_settings input;
     /* Told of every group that was made, in the order of the list; n outputs. */
     void (*finished)(void *context, const refine_report *r, const refine_job *jobs,
                      const work_item *const *items, int n);

@@ -35,18 +35,18 @@ static refine_status fit_image(job_input *in, const char *path, refine_error *er
 }
 
 static refine_status load_opened(job_input *in, refine_job *j, const char *path,
-                                 float scaling_factor, refine_error *err)
+                                 const input_settings *how, refine_error *err)
 {
     if (latents_recognise(path)) {
-        TRY(latents_load(&in->l, path, scaling_factor, err));
+        TRY(latents_load(&in->l, path, how->scaling_factor, err));
         j->width = in->l.w * MULTIPLE;
         j->height = in->l.h * MULTIPLE;
         j->latents_in = in->l.v;
         return REFINE_OK;
     }
-    image_reading how = { 0 };
-    TRY(image_read(&in->input_image, &how, path, err));
-    in->note = how.note;
+    image_reading reading = how->image;
+    TRY(image_read(&in->input_image, &reading, path, err));
+    in->note = reading.note;
     TRY(fit_image(in, path, err));
     j->width = in->input_image.width;
     j->height = in->input_image.height;
@@ -55,11 +55,11 @@ static refine_status load_opened(job_input *in, refine_job *j, const char *path,
 }
 
 static refine_status load_input(job_input *in, refine_job *j, const char *path,
-                                float scaling_factor, refine_error *err)
+                                const input_settings *how, refine_error *err)
 {
     input_file f;
     TRY(input_file_open(&f, path, err));
-    const refine_status st = load_opened(in, j, f.path, scaling_factor, err);
+    const refine_status st = load_opened(in, j, f.path, how, err);
     if (st != REFINE_OK)
         input_file_name_error(&f, err);
     input_file_close(&f);
@@ -67,11 +67,11 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
 }
 
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,
-                             bool want_latents, float scaling_factor, refine_error *err)
+                             bool want_latents, const input_settings *how, refine_error *err)
 {
     *in = (job_input){ 0 };
     if (path)
-        TRY(load_input(in, j, path, scaling_factor, err));
+        TRY(load_input(in, j, path, how, err));
     if (want_image) {
         in->out = (image){ j->width, j->height,
                            mem_alloc((size_t)j->width * (size_t)j->height * 3) };

@@ -14,11 +14,17 @@ typedef struct job_input {
     int from_width, from_height; /* of the image before it was resized */
 } job_input;
 
+/* How inputs are read. */
+typedef struct input_settings {
+    float scaling_factor; /* of the VAE */
+    image_reading image;
+} input_settings;
+
 /* Reads an image or latents (path NULL: nothing, the job has a size), resizes an image to multiples
  * of 8 downwards as diffusers does (Lanczos), and points the job's inputs and outputs at what `in`
  * holds. */
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,
-                             bool want_latents, float scaling_factor, refine_error *err);
+                             bool want_latents, const input_settings *how, refine_error *err);
 /* Memory that writing the result takes beyond `in`: a PNG is made whole before it is written. */
 size_t job_input_later(const job_input *in);
 void job_input_free(job_input *in); /* a zeroed one is fine */

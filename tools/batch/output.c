@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 10, LEN = 64, TEXTS_MAX = 20 };
+enum { VALUES = 11, LEN = 64, TEXTS_MAX = 24 };
 
 typedef struct texts {
     char v[VALUES][LEN];
@@ -82,6 +82,14 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_image_text(x, "model", x->v[6]);
 }
 
+/* White is what an image is read on unless another colour is asked for. */
+static void add_background_text(texts *x, const refine_job *j, const uint8_t rgb[3])
+{
+    const bool is_white = rgb[0] == 255 && rgb[1] == 255 && rgb[2] == 255;
+    snprintf(x->v[10], LEN, "#%02x%02x%02x", rgb[0], rgb[1], rgb[2]);
+    add_rare_text(x, "background", j->rgb_in && !is_white ? x->v[10] : NULL);
+}
+
 static void drop_absent_texts(texts *x)
 {
     int n = 0;
@@ -92,18 +100,21 @@ static void drop_absent_texts(texts *x)
 }
 
 refine_status output_save(const char *path, const image *im, const refine_job *j,
-                          const refine_report *r, refine_error *err)
+                          const uint8_t background[3], const refine_report *r, refine_error *err)
 {
     texts x;
     fill_image_texts(&x, j, r);
+    add_background_text(&x, j, background);
     drop_absent_texts(&x);
     return image_save_png(path, im, x.t, x.n, err);
 }
 
-bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded)
+bool output_is_done(const char *path, const refine_job *j, const uint8_t background[3],
+                    const refine_report *r, bool seeded)
 {
     texts x;
     fill_image_texts(&x, j, r);
+    add_background_text(&x, j, background);
     for (int i = 0; i < x.n && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;

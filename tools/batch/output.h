@@ -7,11 +7,12 @@
 
 #include <stdbool.h>
 
-/* A PNG with the parameters as text chunks. */
+/* A PNG with the parameters as text chunks.  background: what the input was read on. */
 refine_status output_save(const char *path, const image *im, const refine_job *j,
-                          const refine_report *r, refine_error *err);
+                          const uint8_t background[3], const refine_report *r, refine_error *err);
 
 /* Whether `path` is an image made with these parameters; without `seeded`, of any seed. */
-bool output_is_done(const char *path, const refine_job *j, const refine_report *r, bool seeded);
+bool output_is_done(const char *path, const refine_job *j, const uint8_t background[3],
+                    const refine_report *r, bool seeded);
 
 #endif

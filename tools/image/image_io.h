@@ -15,14 +15,18 @@ typedef struct image {
     uint8_t *rgb; /* width * height * 3, rows from the top; owned */
 } image;
 
-/* How an image is read.  Zeroed it will do. */
+/* How an image is read. */
 typedef struct image_reading {
-    const char *note; /* told: what the user should know of the file; NULL: nothing */
+    uint8_t background[3]; /* RGB that shows where the image is transparent */
+    const char *note;      /* told: what the user should know of the file; NULL: nothing */
 } image_reading;
 
+#define IMAGE_READING_INIT { .background = { 255, 255, 255 } }
+
 /* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK), turned upright
- * as EXIF or XMP say.  As Pillow's convert("RGB") does, alpha is dropped and grey repeated; 16 bits
- * are rounded to 8.
+ * as EXIF or XMP say.  Grey is repeated, 16 bits are rounded to 8, and what is transparent lies on
+ * the background: each sample is round((alpha * sample + (255 - alpha) * background) / 255), of 16
+ * bits likewise before they are rounded.
  * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
  * which the text names. */
 refine_status image_read(image *out, image_reading *how, const char *path, refine_error *err);

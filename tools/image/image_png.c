@@ -83,15 +83,22 @@ static void read_bytes(png_structp png, png_bytep out, size_t n)
     p->at += n;
 }
 
-/* Whatever is in the file comes out as 8-bit RGB. */
-static void set_transforms(png_in *p)
+/* Samples as they are added up: no gamma is known, as none of its chunks is read. */
+static void lay_on_background(png_in *p, const uint8_t rgb[3])
 {
+    const png_color_16 c = { .red = rgb[0], .green = rgb[1], .blue = rgb[2] };
+    png_set_background(p->png, &c, PNG_BACKGROUND_GAMMA_SCREEN, 0, 1.0);
+}
+
+/* Whatever is in the file comes out as 8-bit RGB. */
+static void set_transforms(png_in *p, const uint8_t background[3])
+{
+    png_set_expand(p->png);
     png_set_scale_16(p->png);
-    png_set_packing(p->png);
-    png_set_palette_to_rgb(p->png);
-    png_set_expand_gray_1_2_4_to_8(p->png);
     png_set_gray_to_rgb(p->png);
-    png_set_strip_alpha(p->png);
+    if ((png_get_color_type(p->png, p->info) & PNG_COLOR_MASK_ALPHA) != 0 ||
+        png_get_valid(p->png, p->info, PNG_INFO_tRNS) != 0)
+        lay_on_background(p, background);
     (void)png_set_interlace_handling(p->png);
     png_read_update_info(p->png, p->info);
 }
@@ -118,7 +125,8 @@ static void set_png_limits(png_in *p)
     png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
 }
 
-static refine_status read_png(png_in *p, const char *name, refine_error *err)
+static refine_status read_png(png_in *p, const uint8_t background[3], const char *name,
+                              refine_error *err)
 {
     png_bytep exif;
     png_uint_32 exif_len;
@@ -133,7 +141,7 @@ static refine_status read_png(png_in *p, const char *name, refine_error *err)
     if (png_get_rowbytes(p->png, p->info) / DEFLATE_MAX * h > p->len)
         png_error(p->png, "the file is too short for its size");
     TRY(image_alloc(&p->im, w, h, name, err));
-    set_transforms(p);
+    set_transforms(p, background);
     if (png_get_rowbytes(p->png, p->info) != (size_t)w * 3)
         png_error(p->png, "its pixels are of an unknown kind");
     p->rows = mem_alloc(h * sizeof *p->rows);
@@ -161,7 +169,7 @@ refine_status image_decode_png(image *out, image_reading *how, const uint8_t *da
                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
-        st = read_png(&p, name, err);
+        st = read_png(&p, how->background, name, err);
     else
         refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     if (st == REFINE_OK)
