@@ -1,6 +1,6 @@
 /* tools/refine_lowmem.c -- make or refine an image within a memory budget.
  *
- * Arguments in, one job through <refine/refine.h>, a PNG (or latents) out.  Results go to
+ * Arguments in, one job through <refine/refine.h>, a PNG or JPEG (or latents) out.  Results go to
  * stdout, progress and errors to stderr.  Exit: 0 done, 1 failed while running, 2 usage,
  * 3 the budget cannot be met, 4 bad input file.
  */
@@ -344,11 +344,16 @@ static void add_inputs(places *p, const lowmem_arguments *a, const work_list *l)
         add_read(p, "the input", l->item[i].input);
 }
 
-/* No original is replaced, and no result by another. */
+/* No original is replaced, and no result by another; every image is of a format that is written. */
 static refine_status lowmem_check_places(const lowmem_arguments *a, const work_list *l,
                                          refine_error *err)
 {
     places p = { 0 };
+    if (a->output && !l->several)
+        TRY(image_check_name(a->output, err));
+    for (int i = 0; i < l->n; i++)
+        if (l->item[i].output)
+            TRY(image_check_name(l->item[i].output, err));
     places_add(&p, PLACE_READ, "the model (-m)", a->o.pack_path);
     places_add(&p, PLACE_READ, "the base (--base)", a->o.base_path);
     places_add(&p, PLACE_READ, "the reference (--compare)", a->reference);

@@ -43,7 +43,7 @@ static void make_batch_inputs(batch_case *b)
             rgb[k] = (uint8_t)(random_bits(&seed) >> 56);
         (void)snprintf(name, sizeof name, "%s/%d.png", b->place.dir, i);
         memcpy(b->inputs[i], name, sizeof name);
-        cr_assert_eq(image_save_png(b->inputs[i], &im, NULL, 0, NULL), REFINE_OK);
+        cr_assert_eq(image_save(b->inputs[i], &im, NULL, 0, NULL), REFINE_OK);
     }
 }
 

@@ -40,7 +40,7 @@ lowmem_bench lowmem_bench_open(void)
     cr_assert_not_null(mkdtemp(b.dir));
     tiny_pack(b.pack, sizeof b.pack, "");
     (void)snprintf(b.picture, sizeof b.picture, "%s/in.png", b.dir);
-    cr_assert_eq(image_save_png(b.picture, &(image){ W, H, rgb }, NULL, 0, NULL), REFINE_OK);
+    cr_assert_eq(image_save(b.picture, &(image){ W, H, rgb }, NULL, 0, NULL), REFINE_OK);
     return b;
 }
 

@@ -172,7 +172,7 @@ Test(tools_image_io, writes_what_it_reads_and_carries_texts)
         rgb[i] = (uint8_t)(i * 5);
     const image im = { W, H, rgb };
     temp_file(name, ".png");
-    cr_assert_eq(image_save_png(name, &im, text, 2, NULL), REFINE_OK);
+    cr_assert_eq(image_save(name, &im, text, 2, NULL), REFINE_OK);
     cr_assert_eq(image_load(&back, name, NULL), REFINE_OK);
     cr_assert_eq(memcmp(back.rgb, rgb, sizeof rgb), 0);
     image_free(&back);
@@ -486,10 +486,10 @@ Test(tools_image_io, writes_to_standard_output_what_it_writes_to_a_file)
     size_t n, m;
     temp_file(name, ".png");
     temp_file(out, ".png");
-    cr_assert_eq(image_save_png(name, &im, &text, 1, NULL), REFINE_OK);
+    cr_assert_eq(image_save(name, &im, &text, 1, NULL), REFINE_OK);
     const int fd = open(out, O_WRONLY), keep = dup(STDOUT_FILENO);
     cr_assert_eq(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
-    const refine_status st = image_save_png("-", &im, &text, 1, NULL);
+    const refine_status st = image_save("-", &im, &text, 1, NULL);
     (void)dup2(keep, STDOUT_FILENO);
     (void)close(fd);
     cr_assert_eq(st, REFINE_OK);
@@ -506,7 +506,7 @@ Test(tools_image_io, says_where_it_cannot_write)
     uint8_t rgb[W * H * 3];
     const image im = small_picture(rgb);
     refine_error err = { 0 };
-    cr_assert_eq(image_save_png("no/such/directory/x.png", &im, NULL, 0, &err), REFINE_EIO);
+    cr_assert_eq(image_save("no/such/directory/x.png", &im, NULL, 0, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "no/such/directory/x.png"), "%s", err.text);
     cr_assert_eq(mem_used().now, 0u);
 }
@@ -692,7 +692,7 @@ static refine_status save_one(const char *name, refine_error *err)
     uint8_t rgb[W * H * 3];
     const image im = small_picture(rgb);
     const image_text text[] = { { "prompt", "a cat" }, { "negative_prompt", "caf\xc3\xa9" } };
-    return image_save_png(name, &im, text, 2, err);
+    return image_save(name, &im, text, 2, err);
 }
 
 /* Fails every allocation in its turn; the last round, without a failure, must succeed. */

@@ -18,7 +18,7 @@ static void write_picture(char name[TEMP_NAME], uint8_t *rgb, int w, int h)
     for (int i = 0; i < w * h * 3; i++)
         rgb[i] = (uint8_t)(i * 13 + i / w);
     temp_file(name, ".png");
-    cr_assert_eq(image_save_png(name, &(image){ w, h, rgb }, NULL, 0, NULL), REFINE_OK);
+    cr_assert_eq(image_save(name, &(image){ w, h, rgb }, NULL, 0, NULL), REFINE_OK);
 }
 
 Test(tools_job_input, shrinks_a_picture_to_multiples_of_8)

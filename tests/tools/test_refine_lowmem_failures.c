@@ -57,6 +57,8 @@ Test(tools_refine_lowmem_failures, refuses_wrong_usage_with_2)
         { 2, JOB "-o - --json", "stdout" },
         { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
         { 2, JOB "-o /dev/null", "no regular file" },
+        { 2, JOB "-o @o.webp", "o.webp: images are written as PNG or JPEG" },
+        { 2, JOB "-o @o.tif --plan", "end in .png or .jpg" },
     };
     lowmem_bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
@@ -84,7 +86,7 @@ Test(tools_refine_lowmem_failures, refuses_bad_files_with_4_and_says_which)
     unsigned char *whole = temp_read(b.picture, &n);
     temp_write(bench_path(&b, "cut.png"), whole, n / 2);
     free(whole);
-    cr_assert_eq(image_save_png(bench_path(&b, "small.png"), &(image){ 8, 8, rgb }, NULL, 0, NULL),
+    cr_assert_eq(image_save(bench_path(&b, "small.png"), &(image){ 8, 8, rgb }, NULL, 0, NULL),
                  REFINE_OK);
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         expect_lowmem_refusal(&b, &REFUSALS[i]);

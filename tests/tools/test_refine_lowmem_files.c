@@ -22,8 +22,7 @@ static void add_picture(const lowmem_bench *b, const char *name, int w, int h)
     cr_assert_leq((size_t)(w * h * 3), sizeof rgb);
     for (int i = 0; i < w * h * 3; i++)
         rgb[i] = (uint8_t)(i * (name[0] - '0' + 3));
-    cr_assert_eq(image_save_png(bench_path(b, name), &(image){ w, h, rgb }, NULL, 0, NULL),
-                 REFINE_OK);
+    cr_assert_eq(image_save(bench_path(b, name), &(image){ w, h, rgb }, NULL, 0, NULL), REFINE_OK);
 }
 
 static void write_bench_text(const lowmem_bench *b, const char *name, const char *text)
@@ -82,6 +81,29 @@ Test(tools_refine_lowmem_files, makes_an_image_anew_on_another_background)
     char *text = png_text_of(bench_path(&b, "a.png"), "background");
     cr_expect_str_eq(text, "#00ff00");
     free(text);
+    lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_files, writes_a_jpeg_where_the_name_says_so_and_finds_it_there)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 64, 64);
+    write_bench_text(&b, "list", "{\"input\": \"1.png\", \"output\": \"a.jpg\"}\n");
+    expect_lowmem_success(&b, MANY "-i @1.png -o @b.jpg");
+    expect_lowmem_success(&b, MANY "--manifest @list");
+    cr_expect(is_bench_file_equal(&b, "a.jpg", "b.jpg"));
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list");
+    cr_expect(o.code == 0 && strstr(o.err, "a.jpg is there already"), "%s", o.err);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, MANY "--manifest @list -n dog");
+    cr_expect(o.code == 0 && !strstr(o.err, "already"), "%s", o.err);
+    outcome_free(&o);
+    cr_expect(!is_bench_file_equal(&b, "a.jpg", "b.jpg"));
+    write_bench_text(&b, "list",
+                     "{\"input\": \"1.png\", \"output\": \"c.png\"}\n"
+                     "{\"input\": \"1.png\", \"output\": \"d.gif\"}\n");
+    expect_lowmem_refusal(&b, &(refusal){ 2, MANY "--manifest @list", "d.gif: images are" });
+    cr_expect_eq(access(bench_path(&b, "c.png"), F_OK), -1);
     lowmem_bench_close(&b);
 }
 

@@ -143,9 +143,9 @@ static const option_row ROWS[] = {
         .letter = 'o',
         .argument = "OUT.png",
         OPTION_TEXT_AT(lowmem_arguments, output),
-        .help = "the refined image, '-' for stdout; of several inputs, the directory they go "
-                "to, where existing outputs are skipped. No file that the run reads is ever "
-                "replaced",
+        .help = "the refined image, a JPEG where the name ends in .jpg, else a PNG; '-' for "
+                "stdout; of several inputs, the directory they go to, where existing outputs are "
+                "skipped. No file that the run reads is ever replaced",
     },
     {
         .name = "output-latents",

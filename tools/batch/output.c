@@ -106,7 +106,7 @@ refine_status output_save(const char *path, const image *im, const refine_job *j
     fill_image_texts(&x, j, r);
     add_background_text(&x, j, background);
     drop_absent_texts(&x);
-    return image_save_png(path, im, x.t, x.n, err);
+    return image_save(path, im, x.t, x.n, err);
 }
 
 bool output_is_done(const char *path, const refine_job *j, const uint8_t background[3],
@@ -118,5 +118,5 @@ bool output_is_done(const char *path, const refine_job *j, const uint8_t backgro
     for (int i = 0; i < x.n && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;
-    return image_png_has(path, x.t, x.n);
+    return image_has_texts(path, x.t, x.n);
 }

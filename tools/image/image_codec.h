@@ -6,10 +6,36 @@
 
 #include "tools/image/image_io.h"
 
+#include <stdio.h>
+
 refine_status image_decode_png(image *out, image_reading *how, const uint8_t *data, size_t len,
                                const char *name, refine_error *err);
 refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *data, size_t len,
                                 const char *name, refine_error *err);
+
+/* A coded image, which grows in memory and then goes out in one piece. */
+typedef struct image_bytes {
+    uint8_t *data; /* owned */
+    size_t len, room;
+} image_bytes;
+
+/* Room for `n` more.  False: no memory. */
+bool image_bytes_reserve(image_bytes *b, size_t n);
+
+/* What they append to `out` is to be freed on failure, too. */
+refine_status image_encode_png(image_bytes *out, const image *im, const image_text *text,
+                               int n_text, const char *name, refine_error *err);
+refine_status image_encode_jpeg(image_bytes *out, const image *im, const image_text *text,
+                                int n_text, const char *name, refine_error *err);
+
+/* image_has_texts of a file of that format. */
+bool image_png_has(FILE *file, const image_text *text, int n_text);
+bool image_jpeg_has(FILE *file, const image_text *text, int n_text);
+
+/* The text of a key in what was found, or NULL. */
+typedef const char *image_text_find(const void *have, const char *key);
+bool image_texts_match(image_text_find *find, const void *have, const image_text *want, int n_want);
+bool image_text_is_ascii(const char *s);
 
 /* Takes width * height * 3 bytes after checking both sides against IMAGE_MAX_SIDE. */
 refine_status image_alloc(image *out, unsigned long width, unsigned long height, const char *name,
@@ -28,6 +54,11 @@ typedef struct image_metadata {
 /* Copies, which replace what was there.  `tiff` begins with the TIFF header. */
 void metadata_set_exif(image_metadata *m, const uint8_t *tiff, size_t len);
 void metadata_set_xmp(image_metadata *m, const void *xmp, size_t len);
+/* Texts as a comment: an APP1 segment's EXIF, the caller's to mem_free; NULL where there is no text
+ * or more than a segment holds.  False: out of memory. */
+bool comment_encode(uint8_t **out, size_t *len, const image_text *text, int n_text);
+bool comment_has(const image_metadata *m, const image_text *text, int n_text);
+
 /* From a text chunk of a PNG, if it holds one of the two. */
 void metadata_read_text_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data,
                               size_t len);

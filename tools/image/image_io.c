@@ -1,15 +1,20 @@
-/* tools/image/image_io.c -- recognises an image by its first bytes and hands it to its decoder. */
+/* tools/image/image_io.c -- which decoder reads an image, told by its first bytes, and which
+ * encoder writes one, told by its name. */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/image/image_io.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "engine/base/try.h"
+#include "tools/files/new_file.h"
 #include "tools/image/image_codec.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define FILE_BYTES_MAX ((size_t)1 << 30)
@@ -96,5 +101,116 @@ refine_status image_read(image *out, image_reading *how, const char *path, refin
         return fail_image_reading(path, error, err);
     const refine_status st = decode_by_magic(out, how, (const uint8_t *)data, len, path, err);
     mem_free(data);
+    return st;
+}
+
+/* ---- texts ---- */
+
+const char IMAGE_TEXT_ABSENT[] = "";
+
+bool image_texts_match(image_text_find *find, const void *have, const image_text *want, int n_want)
+{
+    for (int i = 0; i < n_want; i++) {
+        const char *value = find(have, want[i].key);
+        if ((value != NULL) == (want[i].value == IMAGE_TEXT_ABSENT))
+            return false;
+        if (value && want[i].value && strcmp(value, want[i].value) != 0)
+            return false;
+    }
+    return true;
+}
+
+bool image_text_is_ascii(const char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s >= 0x80)
+            return false;
+    return true;
+}
+
+bool image_has_texts(const char *path, const image_text *text, int n_text)
+{
+    FILE *f = fopen(path, "rbe");
+    if (!f)
+        return false;
+    const bool has = image_name_format(path) == IMAGE_FORMAT_JPEG ? image_jpeg_has(f, text, n_text)
+                                                                  : image_png_has(f, text, n_text);
+    (void)fclose(f);
+    return has;
+}
+
+/* ---- writing ---- */
+
+image_format image_name_format(const char *path)
+{
+    static const char *const JPEGS[] = { ".jpg", ".jpeg", ".jpe", ".jfif", NULL };
+    static const char *const OTHERS[] = { ".webp", ".tif",  ".tiff", ".bmp", ".gif", ".avif",
+                                          ".heic", ".heif", ".jxl",  ".jp2", ".ppm", ".tga",
+                                          ".exr",  ".psd",  ".svg",  ".pdf", NULL };
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    for (int i = 0; dot && JPEGS[i]; i++)
+        if (strcasecmp(dot, JPEGS[i]) == 0)
+            return IMAGE_FORMAT_JPEG;
+    for (int i = 0; dot && OTHERS[i]; i++)
+        if (strcasecmp(dot, OTHERS[i]) == 0)
+            return IMAGE_FORMAT_OTHER;
+    return IMAGE_FORMAT_PNG;
+}
+
+bool image_bytes_reserve(image_bytes *b, size_t n)
+{
+    if (n <= b->room - b->len)
+        return true;
+    const size_t room = num_max(2 * b->room, b->len + n + 65536);
+    uint8_t *more = mem_realloc(b->data, room);
+    if (!more)
+        return false;
+    b->data = more;
+    b->room = room;
+    return true;
+}
+
+static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
+{
+    if (io_write(STDOUT_FILENO, p, n) == n)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EIO, "standard output: cannot write: %s",
+                       strerror(errno ? errno : ENOSPC));
+}
+
+static refine_status write_image_file(const char *path, const uint8_t *p, size_t n,
+                                      refine_error *err)
+{
+    new_file f;
+    TRY(new_file_open(&f, path, true, err));
+    const refine_status st = new_file_write(&f, p, n, 0, err);
+    if (st != REFINE_OK) {
+        new_file_abandon(&f);
+        return st;
+    }
+    return new_file_commit(&f, err);
+}
+
+refine_status image_check_name(const char *path, refine_error *err)
+{
+    if (image_name_format(path) != IMAGE_FORMAT_OTHER)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EINVAL,
+                       "%s: images are written as PNG or JPEG; let the name end in .png or .jpg",
+                       path);
+}
+
+refine_status image_save(const char *path, const image *im, const image_text *text, int n_text,
+                         refine_error *err)
+{
+    image_bytes out = { 0 };
+    TRY(image_check_name(path, err));
+    refine_status st = image_name_format(path) == IMAGE_FORMAT_JPEG
+                           ? image_encode_jpeg(&out, im, text, n_text, path, err)
+                           : image_encode_png(&out, im, text, n_text, path, err);
+    if (st == REFINE_OK)
+        st = strcmp(path, "-") == 0 ? write_stdout(out.data, out.len, err)
+                                    : write_image_file(path, out.data, out.len, err);
+    mem_free(out.data);
     return st;
 }

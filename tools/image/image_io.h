@@ -1,4 +1,4 @@
-/* tools/image/image_io.h -- images in and out: PNG and JPEG to 8-bit RGB, RGB to PNG. */
+/* tools/image/image_io.h -- images in and out: PNG and JPEG to 8-bit RGB and back. */
 #ifndef REFINE_IMAGE_IO_H
 #define REFINE_IMAGE_IO_H
 
@@ -32,7 +32,19 @@ typedef struct image_reading {
 refine_status image_read(image *out, image_reading *how, const char *path, refine_error *err);
 void image_free(image *im); /* a zeroed image is fine */
 
-/* One text chunk of a PNG.  UTF-8. */
+/* What the name of an image to be written asks for. */
+typedef enum image_format {
+    IMAGE_FORMAT_PNG, /* also where the name does not say */
+    IMAGE_FORMAT_JPEG,
+    IMAGE_FORMAT_OTHER /* which is not written */
+} image_format;
+
+image_format image_name_format(const char *path);
+/* REFINE_EINVAL: another format; the text says which are written. */
+refine_status image_check_name(const char *path, refine_error *err);
+
+/* One of the texts that go with an image: a text chunk of a PNG; of a JPEG a part of EXIF's
+ * UserComment.  UTF-8. */
 typedef struct image_text {
     const char *key, *value;
 } image_text;
@@ -40,13 +52,15 @@ typedef struct image_text {
 /* A value that no text has: the key must not be there. */
 extern const char IMAGE_TEXT_ABSENT[];
 
-/* Whether the file is a PNG that carries all these texts before its pixels; a value of NULL stands
- * for any. */
-bool image_png_has(const char *path, const image_text *text, int n_text);
+/* Whether the file is an image of the format its name asks for that carries all these texts, a PNG
+ * before its pixels; a value of NULL stands for any. */
+bool image_has_texts(const char *path, const image_text *text, int n_text);
 
-/* Writes an 8-bit RGB PNG, complete or not at all: under another name beside it, flushed and
- * renamed.  "-" is standard output.  The same image and texts give the same bytes. */
-refine_status image_save_png(const char *path, const image *im, const image_text *text, int n_text,
-                             refine_error *err);
+/* Writes 8-bit RGB as the name asks, complete or not at all: under another name beside it, flushed
+ * and renamed.  "-" is a PNG on standard output.  The same image and texts give the same bytes.
+ * A JPEG is of quality 95, all its components of full size; texts of more than 64 KiB are left
+ * out.  REFINE_EINVAL: a name of another format. */
+refine_status image_save(const char *path, const image *im, const image_text *text, int n_text,
+                         refine_error *err);
 
 #endif

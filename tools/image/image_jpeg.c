@@ -1,4 +1,4 @@
-/* tools/image/image_jpeg.c -- JPEG in by libjpeg-turbo, whose errors are long jumps.
+/* tools/image/image_jpeg.c -- JPEG in and out by libjpeg-turbo, whose errors are long jumps.
  *
  * libjpeg's own memory is not counted; CODER_MEMORY bounds it.  Only a progressive image
  * needs more than a few rows: two bytes for each sample of each component.
@@ -146,12 +146,10 @@ static void end_jpeg(jpeg_in *p)
         p->note = NO_END;
 }
 
-static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
-                               refine_error *err)
+/* Metadata and all that stands before the first scan.  Jumps to p->out on failure. */
+static void read_jpeg_header(jpeg_in *p, const uint8_t *data, size_t len)
 {
     struct jpeg_decompress_struct *j = &p->j;
-    if (setjmp(p->out))
-        return refine_fail(err, p->status, "%s: cannot decode the JPEG: %s", name, p->text);
     jpeg_create_decompress(j);
     j->client_data = p;
     j->mem->max_memory_to_use = CODER_MEMORY;
@@ -160,6 +158,15 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
     jpeg_mem_src(j, data, (unsigned long)len);
     jpeg_set_marker_processor(j, JPEG_APP0 + 1, read_app1);
     (void)jpeg_read_header(j, TRUE);
+}
+
+static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
+                               refine_error *err)
+{
+    struct jpeg_decompress_struct *j = &p->j;
+    if (setjmp(p->out))
+        return refine_fail(err, p->status, "%s: cannot decode the JPEG: %s", name, p->text);
+    read_jpeg_header(p, data, len);
     const bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
     j->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     TRY(image_alloc(&p->im, j->image_width, j->image_height, name, err));
@@ -178,16 +185,25 @@ static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, cons
     return REFINE_OK;
 }
 
-refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *data, size_t len,
-                                const char *name, refine_error *err)
+/* NULL: out of memory. */
+static jpeg_in *make_jpeg_in(void)
 {
     jpeg_in *p = mem_calloc(1, sizeof *p);
     if (!p)
-        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+        return NULL;
     p->j.err = jpeg_std_error(&p->error);
     p->j.client_data = p;
     p->error.error_exit = on_jpeg_error;
     p->error.emit_message = on_message;
+    return p;
+}
+
+refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *data, size_t len,
+                                const char *name, refine_error *err)
+{
+    jpeg_in *p = make_jpeg_in();
+    if (!p)
+        return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     refine_status st = read_jpeg(p, data, len, name, err);
     jpeg_destroy_decompress(&p->j);
     if (st == REFINE_OK)
@@ -199,6 +215,153 @@ refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *d
     else
         image_free(&p->im);
     mem_free(p->row);
+    mem_free(p);
+    return st;
+}
+
+/* ---- texts ---- */
+
+static bool read_jpeg_metadata(jpeg_in *p, const uint8_t *data, size_t len)
+{
+    if (setjmp(p->out))
+        return false;
+    read_jpeg_header(p, data, len);
+    return true;
+}
+
+static bool ends_as_jpeg(FILE *f)
+{
+    uint8_t end[2];
+    return fseek(f, -(long)sizeof end, SEEK_END) == 0 &&
+           fread(end, 1, sizeof end, f) == sizeof end && end[0] == 0xff && end[1] == JPEG_EOI;
+}
+
+bool image_jpeg_has(FILE *file, const image_text *text, int n_text)
+{
+    enum { HEAD = 1 << 17 }; /* the comment's segment and the tables */
+    jpeg_in *p = make_jpeg_in();
+    uint8_t *head = mem_alloc(HEAD);
+    bool has = false;
+
+    if (p && head) {
+        has = read_jpeg_metadata(p, head, fread(head, 1, HEAD, file)) &&
+              comment_has(&p->meta, text, n_text) && ends_as_jpeg(file);
+        jpeg_destroy_decompress(&p->j);
+        metadata_free(&p->meta);
+    }
+    mem_free(head);
+    mem_free(p);
+    return has;
+}
+
+/* ---- writing ---- */
+
+/* What a long jump would leak is the caller's or libjpeg's. */
+typedef struct jpeg_out {
+    struct jpeg_compress_struct j;
+    struct jpeg_error_mgr error;
+    struct jpeg_destination_mgr sink;
+    jmp_buf out;
+    char text[JMSG_LENGTH_MAX];
+    bool out_of_memory;
+    image_bytes *bytes;
+} jpeg_out;
+
+static void on_encoding_error(j_common_ptr j)
+{
+    jpeg_out *p = (jpeg_out *)j->client_data;
+    j->err->format_message(j, p->text);
+    p->out_of_memory = p->out_of_memory || j->err->msg_code == JERR_OUT_OF_MEMORY;
+    longjmp(p->out, 1);
+}
+
+/* libjpeg writes into the room behind what there is. */
+static void offer_room(j_compress_ptr j)
+{
+    enum { LEAST = 1 << 16 };
+    jpeg_out *p = j->client_data;
+    if (!image_bytes_reserve(p->bytes, LEAST)) {
+        p->out_of_memory = true;
+        ERREXIT(j, JERR_OUT_OF_MEMORY);
+    }
+    p->sink.next_output_byte = p->bytes->data + p->bytes->len;
+    p->sink.free_in_buffer = p->bytes->room - p->bytes->len;
+}
+
+/* Is called when the room is full, whatever free_in_buffer says. */
+static boolean take_full_room(j_compress_ptr j)
+{
+    jpeg_out *p = j->client_data;
+    p->bytes->len = p->bytes->room;
+    offer_room(j);
+    return TRUE;
+}
+
+static void take_last_room(j_compress_ptr j)
+{
+    jpeg_out *p = j->client_data;
+    p->bytes->len = p->bytes->room - p->sink.free_in_buffer;
+}
+
+/* Quality 95, every component at full size. */
+static void set_jpeg_parameters(j_compress_ptr j, const image *im)
+{
+    j->image_width = (JDIMENSION)im->width;
+    j->image_height = (JDIMENSION)im->height;
+    j->input_components = 3;
+    j->in_color_space = JCS_RGB;
+    jpeg_set_defaults(j);
+    jpeg_set_quality(j, 95, TRUE);
+    j->comp_info[0].h_samp_factor = j->comp_info[0].v_samp_factor = 1;
+}
+
+static refine_status encode_jpeg_image(jpeg_out *p, const image *im, const uint8_t *exif,
+                                       size_t exif_len, const char *name, refine_error *err)
+{
+    j_compress_ptr j = &p->j;
+    if (setjmp(p->out)) {
+        if (p->out_of_memory)
+            return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+        return refine_fail(err, REFINE_EFORMAT, "%s: cannot encode the JPEG: %s", name, p->text);
+    }
+    jpeg_create_compress(j);
+    j->client_data = p;
+    p->sink.init_destination = offer_room;
+    p->sink.empty_output_buffer = take_full_room;
+    p->sink.term_destination = take_last_room;
+    j->dest = &p->sink;
+    set_jpeg_parameters(j, im);
+    jpeg_start_compress(j, TRUE);
+    if (exif)
+        jpeg_write_marker(j, JPEG_APP0 + 1, exif, (unsigned)exif_len);
+    while (j->next_scanline < j->image_height) {
+        JSAMPROW row = im->rgb + (size_t)j->next_scanline * (size_t)im->width * 3;
+        (void)jpeg_write_scanlines(j, &row, 1);
+    }
+    jpeg_finish_compress(j);
+    return REFINE_OK;
+}
+
+refine_status image_encode_jpeg(image_bytes *out, const image *im, const image_text *text,
+                                int n_text, const char *name, refine_error *err)
+{
+    size_t exif_len = 0;
+    uint8_t *exif = NULL;
+    const bool described = comment_encode(&exif, &exif_len, text, n_text);
+    jpeg_out *p = mem_calloc(1, sizeof *p);
+    refine_status st = REFINE_ENOMEM;
+
+    if (p && described) {
+        p->bytes = out;
+        p->j.err = jpeg_std_error(&p->error);
+        p->j.client_data = p;
+        p->error.error_exit = on_encoding_error;
+        st = encode_jpeg_image(p, im, exif, exif_len, name, err);
+        jpeg_destroy_compress(&p->j);
+    } else {
+        refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
+    }
+    mem_free(exif);
     mem_free(p);
     return st;
 }

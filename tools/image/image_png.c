@@ -2,19 +2,15 @@
  *
  * Everything a jump would leak hangs off one struct that outlives the setjmp.
  */
-#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
-#include "tools/files/new_file.h"
 #include "tools/image/image_codec.h"
 
-#include <errno.h>
 #include <png.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { CHUNK_LIMIT = 8 << 20, DEFLATE_MAX = 1032 };
 
@@ -193,94 +189,70 @@ static void read_from_file(png_structp png, png_bytep out, size_t n)
         png_error(png, "the file ends");
 }
 
-const char IMAGE_TEXT_ABSENT[] = "";
-
-static bool has_text(const png_text *have, int n, const image_text *want)
+static const char *find_png_text(const void *info, const char *key)
 {
-    const bool absent = want->value == IMAGE_TEXT_ABSENT;
-    for (int i = 0; i < n; i++)
-        if (strcmp(have[i].key, want->key) == 0)
-            return !absent &&
-                   (!want->value || (have[i].text && strcmp(have[i].text, want->value) == 0));
-    return absent;
-}
-
-static bool has_texts(png_in *p, const image_text *text, int n_text)
-{
+    const png_in *p = info;
     png_textp have = NULL;
     int n = 0;
+    (void)png_get_text(p->png, p->info, &have, &n);
+    for (int i = 0; i < n; i++)
+        if (strcmp(have[i].key, key) == 0)
+            return have[i].text ? have[i].text : "";
+    return NULL;
+}
+
+static bool has_png_texts(png_in *p, const image_text *text, int n_text)
+{
     if (setjmp(png_jmpbuf(p->png)))
         return false;
     png_set_read_fn(p->png, p, read_from_file);
     png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
     png_read_info(p->png, p->info);
-    (void)png_get_text(p->png, p->info, &have, &n);
-    for (int i = 0; i < n_text; i++)
-        if (!has_text(have, n, &text[i]))
-            return false;
-    return true;
+    return image_texts_match(find_png_text, p, text, n_text);
 }
 
-bool image_png_has(const char *path, const image_text *text, int n_text)
+bool image_png_has(FILE *file, const image_text *text, int n_text)
 {
-    png_in p = { .file = fopen(path, "rbe") };
+    png_in p = { .file = file };
     bool has = false;
 
-    if (!p.file)
-        return false;
     p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
-        has = has_texts(&p, text, n_text);
+        has = has_png_texts(&p, text, n_text);
     png_destroy_read_struct(&p.png, &p.info, NULL);
-    (void)fclose(p.file);
     return has;
 }
 
 /* ---- writing ---- */
 
-/* The coded image grows in memory, then goes out in one piece. */
 typedef struct png_out {
     png_structp png;
     png_infop info;
-    uint8_t *data;
-    size_t len, room;
+    image_bytes *out;
     png_failure failure;
 } png_out;
 
 static void write_bytes(png_structp png, png_bytep in, size_t n)
 {
     png_out *p = png_get_io_ptr(png);
-    if (p->len + n > p->room) {
-        const size_t room = num_max(2 * p->room, p->len + n + 65536);
-        uint8_t *more = mem_realloc(p->data, room);
-        if (!more) {
-            p->failure.out_of_memory = true;
-            png_error(png, "out of memory");
-        }
-        p->data = more;
-        p->room = room;
+    if (!image_bytes_reserve(p->out, n)) {
+        p->failure.out_of_memory = true;
+        png_error(png, "out of memory");
     }
-    memcpy(p->data + p->len, in, n);
-    p->len += n;
+    memcpy(p->out->data + p->out->len, in, n);
+    p->out->len += n;
 }
 
 static void flush_bytes(png_structp png) { (void)png; }
 
-static bool is_ascii(const char *s)
-{
-    for (; *s; s++)
-        if ((unsigned char)*s >= 0x80)
-            return false;
-    return true;
-}
-
 static void set_texts(png_out *p, const image_text *text, int n)
 {
     for (int i = 0; i < n; i++) {
-        png_text t = { .compression = is_ascii(text[i].value) ? PNG_TEXT_COMPRESSION_NONE
-                                                              : PNG_ITXT_COMPRESSION_NONE,
+        png_text t = { .compression = image_text_is_ascii(text[i].value)
+                                          ? PNG_TEXT_COMPRESSION_NONE
+                                          : PNG_ITXT_COMPRESSION_NONE,
                        .key = (png_charp)(uintptr_t)text[i].key,
                        .text = (png_charp)(uintptr_t)text[i].value,
                        .text_length = strlen(text[i].value) };
@@ -305,43 +277,19 @@ static refine_status encode_png_image(png_out *p, const image *im, const image_t
     return REFINE_OK;
 }
 
-static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
+refine_status image_encode_png(image_bytes *out, const image *im, const image_text *text,
+                               int n_text, const char *name, refine_error *err)
 {
-    if (io_write(STDOUT_FILENO, p, n) == n)
-        return REFINE_OK;
-    return refine_fail(err, REFINE_EIO, "standard output: cannot write: %s",
-                       strerror(errno ? errno : ENOSPC));
-}
-
-static refine_status write_png_file(const char *path, const uint8_t *p, size_t n, refine_error *err)
-{
-    new_file f;
-    TRY(new_file_open(&f, path, true, err));
-    const refine_status st = new_file_write(&f, p, n, 0, err);
-    if (st != REFINE_OK) {
-        new_file_abandon(&f);
-        return st;
-    }
-    return new_file_commit(&f, err);
-}
-
-refine_status image_save_png(const char *path, const image *im, const image_text *text, int n_text,
-                             refine_error *err)
-{
-    png_out p = { 0 };
+    png_out p = { .out = out };
     refine_status st = REFINE_ENOMEM;
 
     p.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
                                       &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
-        st = encode_png_image(&p, im, text, n_text, path, err);
+        st = encode_png_image(&p, im, text, n_text, name, err);
     else
-        refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
+        refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     png_destroy_write_struct(&p.png, &p.info);
-    if (st == REFINE_OK)
-        st = strcmp(path, "-") == 0 ? write_stdout(p.data, p.len, err)
-                                    : write_png_file(path, p.data, p.len, err);
-    mem_free(p.data);
     return st;
 }
