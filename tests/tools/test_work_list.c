@@ -34,9 +34,9 @@ static void expect_path(const char *path, const temp_place *p, const char *name)
 
 Test(tools_work_list, a_directory_gives_its_pictures_and_latents_by_name)
 {
-    static const char *const FILES[] = { "b.PNG",  "a.latent", ".a.png", ".png",
-                                         "c.jpeg", "d.txt",    "png",    "e.npy.part" };
-    static const char *const TAKEN[] = { "a.latent", "b.PNG", "c.jpeg" };
+    static const char *const FILES[] = { "b.PNG", "a.latent", ".a.png",     ".png",  "c.jpeg",
+                                         "d.txt", "png",      "e.npy.part", "f.Jpe", "g.jfif" };
+    static const char *const TAKEN[] = { "a.latent", "b.PNG", "c.jpeg", "f.Jpe", "g.jfif" };
     enum { N_FILES = sizeof FILES / sizeof FILES[0] };
     const temp_place p = temp_place_make("unused");
     char slashes[PATH];
@@ -47,7 +47,7 @@ Test(tools_work_list, a_directory_gives_its_pictures_and_latents_by_name)
     for (int i = 0; i < 2; i++) {
         work_list l = { 0 };
         cr_assert_eq(work_list_add(&l, i ? slashes : p.dir, &err), REFINE_OK);
-        cr_assert_eq(l.n, 3);
+        cr_assert_eq(l.n, 5);
         cr_expect(l.several);
         for (int k = 0; k < l.n; k++)
             expect_path(l.item[k].input, &p, TAKEN[k]);

@@ -60,8 +60,8 @@ static refine_status add_input_file(work_list *l, const char *dir, size_t dir_le
 
 static bool has_known_ending(const char *name)
 {
-    static const char *const ENDINGS[] = { ".png", ".jpg",         ".jpeg",
-                                           ".npy", ".safetensors", ".latent" };
+    static const char *const ENDINGS[] = { ".png",  ".jpg", ".jpeg",        ".jpe",
+                                           ".jfif", ".npy", ".safetensors", ".latent" };
     const size_t n = strlen(name);
     for (size_t i = 0; i < sizeof ENDINGS / sizeof ENDINGS[0]; i++) {
         const size_t m = strlen(ENDINGS[i]);
