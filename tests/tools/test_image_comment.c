@@ -112,7 +112,7 @@ static void draw_comment_value(uint64_t *seed, char value[VALUE])
 
 static bool has_comment(const uint8_t *exif, size_t len, const image_text *text, int n)
 {
-    image_metadata m = { 0 };
+    image_metadata m = { .most = METADATA_MAX };
     metadata_set_exif(&m, exif + 6, len - 6);
     const bool has = comment_has(&m, text, n);
     metadata_free(&m);

@@ -1,13 +1,16 @@
 /* tests/tools/test_image_io.c -- every kind of PNG and JPEG comes out as the right RGB. */
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
+#include "engine/engine_state.h"
 #include "tests/support/load_image.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/temp_file.h"
 #include "tools/image/image_codec.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -132,7 +135,8 @@ static int expected_rgb_sample(image_kind k, int x, int y, int c)
 static void check_png_kind(const char *name, image_kind k)
 {
     image im;
-    image_reading how = { .background = { BACKGROUND[0], BACKGROUND[1], BACKGROUND[2] } };
+    image_reading how = IMAGE_READING_INIT;
+    memcpy(how.background, BACKGROUND, sizeof BACKGROUND);
     refine_error err = { 0 };
     write_png(name, k);
     cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
@@ -297,7 +301,7 @@ Test(tools_image_io, takes_for_an_orientation_one_whole_number_from_1_to_8)
                                  0,   CASES[i].low,
                                  0,   0,
                                  0,   0 };
-        image_metadata m = { 0 };
+        image_metadata m = { .most = METADATA_MAX };
         int how = 0;
         metadata_set_exif(&m, tiff, sizeof tiff);
         cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
@@ -309,7 +313,7 @@ Test(tools_image_io, takes_for_an_orientation_one_whole_number_from_1_to_8)
 /* What a text chunk of XMP makes of the orientation. */
 static int orientation_of_xmp(const char *xmp)
 {
-    image_metadata m = { 0 };
+    image_metadata m = { .most = METADATA_MAX };
     int how = 0;
     metadata_set_xmp(&m, xmp, strlen(xmp));
     cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
@@ -353,7 +357,7 @@ Test(tools_image_io, keeps_no_metadata_that_inflate_beyond_their_ceiling)
     for (int too_long = 0; too_long < 2; too_long++) {
         const size_t n = too_long ? (size_t)64 << 20 : METADATA_MAX - 64;
         const size_t len = deflate_xmp_chunk(data, ROOM, n);
-        image_metadata m = { 0 };
+        image_metadata m = { .most = METADATA_MAX };
         int how = 0;
         mem_reset_peak();
         metadata_read_text_chunk(&m, (const uint8_t *)"zTXt", data, len);
@@ -373,7 +377,7 @@ Test(tools_image_io, reads_no_byte_behind_a_text_chunk)
     for (size_t n = 0; n < sizeof CHUNK; n++)
         for (size_t i = 0; i < 3; i++) {
             uint8_t *cut = malloc(n + (n == 0)); /* so that a sanitizer sees its end */
-            image_metadata m = { 0 };
+            image_metadata m = { .most = METADATA_MAX };
             memcpy(cut, CHUNK, n);
             metadata_read_text_chunk(&m, (const uint8_t *)TYPES[i], cut, n);
             metadata_free(&m);
@@ -678,6 +682,162 @@ Test(tools_image_io, refuses_an_arithmetically_coded_jpeg_without_an_end)
     (void)unlink(name);
 }
 
+/* ---- ceilings ---- */
+
+/* What is in memory now; the peak begins anew. */
+static uint64_t reset_process_peak(void)
+{
+    mem_trim();
+    temp_write("/proc/self/clear_refs", "5", 1);
+    return engine_process_memory("VmRSS");
+}
+
+/* A refusal under a ceiling that is too low names one that will do, and reading keeps that one,
+ * libraries included: they grow by `slack` besides, once. */
+static void keeps_the_ceiling(const char *name)
+{
+    enum { SLACK = 1 << 20 };
+    image im;
+    image_reading how = IMAGE_READING_INIT;
+    refine_error err = { 0 };
+    unsigned long named = 0;
+    how.memory = 9 << 20;
+    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET);
+    const char *says = strstr(err.text, "use --ram ");
+    cr_assert(says && sscanf(says, "use --ram %luM", &named) == 1, "%s", err.text);
+    const uint64_t before = reset_process_peak();
+    how.memory = (uint64_t)named << 20;
+    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
+    const uint64_t grown = engine_process_memory("VmHWM") - before;
+    cr_assert(SANITIZED || grown <= how.memory + SLACK, "%luM: %" PRIu64, named, grown);
+    image_free(&im);
+    how.memory -= 2 << 20;
+    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
+enum { LARGE = 2000 };
+
+static uint8_t noise_sample(int x, int y, int c)
+{
+    return (uint8_t)((unsigned)(x * 7919 + y * 104729 + c * 31) * 2654435761u >> 24);
+}
+
+static void large_jpeg_keeps_the_ceiling(jpeg_kind k)
+{
+    char name[TEMP_NAME];
+    temp_file(name, ".jpg");
+    write_jpeg(name, LARGE, LARGE, k, noise_sample);
+    keeps_the_ceiling(name);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, keeps_its_ceiling_with_a_jpeg_of_one_scan)
+{
+    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 0, 0, NULL });
+}
+Test(tools_image_io, keeps_its_ceiling_with_a_jpeg_that_is_turned)
+{
+    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 0, 6, NULL });
+}
+Test(tools_image_io, keeps_its_ceiling_with_a_progressive_jpeg)
+{
+    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 1, 0, NULL });
+}
+Test(tools_image_io, keeps_its_ceiling_with_a_jpeg_of_a_scan_for_each_component)
+{
+    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 0, 0, splits_components });
+}
+
+static void large_png_keeps_the_ceiling(int type, int depth, int interlaced)
+{
+    char name[TEMP_NAME];
+    static uint8_t row[LARGE * 8];
+    temp_file(name, ".png");
+    FILE *f = fopen(name, "wb");
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    png_init_io(png, f);
+    png_set_compression_level(png, 1);
+    png_set_IHDR(png, info, LARGE, LARGE, depth, type,
+                 interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, 0, 0);
+    png_write_info(png, info);
+    for (int pass = 0; pass < png_set_interlace_handling(png); pass++)
+        for (int y = 0; y < LARGE; y++)
+            png_write_row(png, row);
+    png_write_end(png, info);
+    png_destroy_write_struct(&png, &info);
+    (void)fclose(f);
+    keeps_the_ceiling(name);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, keeps_its_ceiling_with_a_png)
+{
+    large_png_keeps_the_ceiling(PNG_COLOR_TYPE_RGB, 8, 0);
+}
+Test(tools_image_io, keeps_its_ceiling_with_an_interlaced_png_of_16_bits_and_alpha)
+{
+    large_png_keeps_the_ceiling(PNG_COLOR_TYPE_RGB_ALPHA, 16, 1);
+}
+
+/* A file of 20 MB of which the image is a part. */
+Test(tools_image_io, keeps_its_ceiling_with_a_long_file)
+{
+    enum { LONG = 20 << 20 };
+    char name[TEMP_NAME];
+    size_t len;
+    temp_file(name, ".jpg");
+    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 0, NULL }, quarters_sample);
+    uint8_t *p = temp_read(name, &len), *with = calloc(1, LONG);
+    memcpy(with, p, len);
+    temp_write(name, with, LONG);
+    image im;
+    image_reading how = IMAGE_READING_INIT;
+    refine_error err = { 0 };
+    how.memory = LONG - 1;
+    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET, "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "use --ram 20M"), "%s", err.text);
+    free(p);
+    free(with);
+    (void)unlink(name);
+}
+
+/* Text chunks that each inflate to eight megabytes. */
+Test(tools_image_io, keeps_its_ceiling_with_a_png_of_many_bombs)
+{
+    enum { BOMBS = 20, ROOM = 1 << 16 };
+    static uint8_t bomb[ROOM];
+    char name[TEMP_NAME];
+    size_t len;
+    temp_file(name, ".png");
+    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0, 0 });
+    uint8_t *p = temp_read(name, &len);
+    const size_t n = deflate_xmp_chunk(bomb + 8, ROOM - 12, 8 << 20), whole = n + 12;
+    for (int i = 0; i < 4; i++)
+        bomb[i] = (uint8_t)(n >> (24 - 8 * i));
+    memcpy(bomb + 4, "zTXt", 4);
+    const unsigned long sum = crc32(0, bomb + 4, (uInt)n + 4);
+    for (int i = 0; i < 4; i++)
+        bomb[8 + n + (size_t)i] = (uint8_t)(sum >> (24 - 8 * i));
+    FILE *f = fopen(name, "wb");
+    (void)fwrite(p, 1, 33, f); /* signature and IHDR */
+    for (int i = 0; i < BOMBS; i++)
+        (void)fwrite(bomb, 1, whole, f);
+    (void)fwrite(p + 33, 1, len - 33, f);
+    (void)fclose(f);
+    image im;
+    image_reading how = IMAGE_READING_INIT;
+    refine_error err = { 0 };
+    how.memory = 1 << 20;
+    mem_reset_peak();
+    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
+    cr_assert_leq(mem_used().peak, how.memory);
+    image_free(&im);
+    free(p);
+    (void)unlink(name);
+}
+
 static refine_status load_6(const char *name, refine_error *err)
 {
     image im;
@@ -697,19 +857,19 @@ static refine_status save_one(const char *name, refine_error *err)
 
 /* Fails every allocation in its turn; the last round, without a failure, must succeed. */
 static void check_image_alloc_failures(const char *name,
-                                       refine_status (*act)(const char *, refine_error *))
+                                       refine_status (*deed)(const char *, refine_error *))
 {
     long k = 0;
     for (;; k++) {
         refine_error err = { 0 };
         mem_fail_after(k, MEM_FAIL_ONCE);
-        const refine_status st = act(name, &err);
+        const refine_status st = deed(name, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
         cr_assert_eq(mem_used().now, 0u, "allocation %ld", k);
         cr_assert(st == REFINE_OK || (st == REFINE_ENOMEM && strlen(err.text) > 0),
                   "allocation %ld: %d %s", k, (int)st, err.text);
         const uint64_t before = mem_used().calls;
-        if (st == REFINE_OK && act(name, NULL) == REFINE_OK &&
+        if (st == REFINE_OK && deed(name, NULL) == REFINE_OK &&
             (long)(mem_used().calls - before) <= k)
             break;
     }

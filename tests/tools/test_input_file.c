@@ -48,11 +48,11 @@ static void make_pipe(char name[TEMP_NAME])
 Test(tools_input_file, is_the_file_itself_where_there_is_one)
 {
     input_file f;
-    cr_assert_eq(input_file_open(&f, PICTURE, NULL), REFINE_OK);
+    cr_assert_eq(input_file_open(&f, PICTURE, 1 << 20, NULL), REFINE_OK);
     cr_assert_eq(f.path, PICTURE);
     cr_assert_eq(f.fd, -1);
     input_file_close(&f);
-    cr_assert_eq(input_file_open(&f, "no/such/file", NULL), REFINE_OK);
+    cr_assert_eq(input_file_open(&f, "no/such/file", 1 << 20, NULL), REFINE_OK);
     input_file_close(&f);
 }
 
@@ -67,7 +67,7 @@ Test(tools_input_file, opens_a_named_pipe_twice, .timeout = 20)
         data[i] = (unsigned char)(i * 7 >> 3);
     make_pipe(name);
     const pid_t pid = feed_pipe(name, data, N);
-    cr_assert_eq(input_file_open(&f, name, NULL), REFINE_OK);
+    cr_assert_eq(input_file_open(&f, name, 1 << 20, NULL), REFINE_OK);
     expect_bytes(f.path, data, N);
     expect_bytes(f.path, data, N);
     cr_assert_str_eq(f.name, name);
@@ -91,7 +91,7 @@ Test(tools_input_file, gives_an_error_the_name_that_the_user_knows)
     input_file f;
     refine_error err = { 0 };
     redirect_input("/dev/null");
-    cr_assert_eq(input_file_open(&f, "-", NULL), REFINE_OK);
+    cr_assert_eq(input_file_open(&f, "-", 1 << 20, NULL), REFINE_OK);
     (void)refine_fail(&err, REFINE_EFORMAT, "%s: is empty", f.path);
     input_file_name_error(&f, &err);
     cr_assert_str_eq(err.text, "standard input: is empty");
@@ -100,6 +100,27 @@ Test(tools_input_file, gives_an_error_the_name_that_the_user_knows)
     cr_assert_str_eq(err.text, "out of memory");
     input_file_name_error(&f, NULL);
     input_file_close(&f);
+}
+
+Test(tools_input_file, takes_no_more_of_a_pipe_than_it_may)
+{
+    enum { MOST = 100000 };
+    static unsigned char data[MOST + 1];
+    char name[TEMP_NAME];
+    make_pipe(name);
+    for (size_t n = MOST; n <= MOST + 1; n++) {
+        input_file f;
+        refine_error err = { 0 };
+        int status;
+        const pid_t pid = feed_pipe(name, data, n);
+        const refine_status st = input_file_open(&f, name, MOST, &err);
+        cr_assert_eq(st, n > MOST ? REFINE_EBUDGET : REFINE_OK, "%s", err.text);
+        cr_assert(st == REFINE_OK || strstr(err.text, "--ram"), "%s", err.text);
+        cr_assert(st != REFINE_OK || f.bytes == n);
+        input_file_close(&f);
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+    }
+    (void)unlink(name);
 }
 
 Test(tools_input_file, brings_a_job_an_image_and_latents_from_standard_input)

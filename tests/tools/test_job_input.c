@@ -43,8 +43,9 @@ Test(tools_job_input, shrinks_a_picture_to_multiples_of_8)
 Test(tools_job_input, lays_a_transparent_picture_on_the_background)
 {
     static const uint8_t CLEAR[FIT_W * FIT_H * 4];
-    static const input_settings ON = { .scaling_factor = 1,
-                                       .image = { .background = { 10, 20, 30 } } };
+    static const input_settings ON = {
+        .scaling_factor = 1, .image = { .background = { 10, 20, 30 }, .memory = 1 << 20 }
+    };
     png_image png = {
         .version = PNG_IMAGE_VERSION, .width = FIT_W, .height = FIT_H, .format = PNG_FORMAT_RGBA
     };
@@ -100,6 +101,30 @@ Test(tools_job_input, refuses_a_picture_that_is_too_small)
     cr_assert_not_null(strstr(err.text, "63 x 90"), "%s", err.text);
     job_input_free(&in);
     cr_assert_eq(mem_used().now, 0u);
+    (void)unlink(name);
+}
+
+/* The smallest ceiling that will do is named, kept and not exceeded. */
+Test(tools_job_input, keeps_a_ceiling_while_it_reads)
+{
+    static uint8_t rgb[W * H * 3];
+    input_settings how = HOW;
+    char name[TEMP_NAME];
+    bool done = false;
+    write_picture(name, rgb, W, H);
+    for (how.image.memory = 1000; !done; how.image.memory += 1000) {
+        job_input in;
+        refine_job j = REFINE_JOB_INIT;
+        refine_error err = { 0 };
+        mem_reset_peak();
+        const refine_status st = job_input_load(&in, &j, name, false, false, &how, &err);
+        done = st == REFINE_OK;
+        cr_assert(done || st == REFINE_EBUDGET, "%s", err.text);
+        cr_assert(done || strstr(err.text, "use --ram 1M"), "%s", err.text);
+        cr_assert_leq(mem_used().peak, how.image.memory + 16384); /* the weights of the filter */
+        job_input_free(&in);
+        cr_assert_lt(how.image.memory, 1u << 20);
+    }
     (void)unlink(name);
 }
 

@@ -107,6 +107,34 @@ Test(tools_refine_lowmem_files, writes_a_jpeg_where_the_name_says_so_and_finds_i
     lowmem_bench_close(&b);
 }
 
+/* The second image needs more memory than was set aside beside the engine of the first, the third
+ * more than there is: zeros behind them are part of their files. */
+Test(tools_refine_lowmem_files, lets_an_image_wait_until_there_is_memory_to_read_it)
+{
+    lowmem_bench b = lowmem_bench_open();
+    for (int i = 1; i <= 4; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "%d.png", i);
+        add_picture(&b, name, 64, 64);
+    }
+    cr_assert_eq(truncate(bench_path(&b, "2.png"), 4 << 20), 0);
+    cr_assert_eq(truncate(bench_path(&b, "3.png"), 41 << 20), 0);
+    lowmem_outcome o = run_refine_lowmem(
+        &b, MANY "-i @1.png -i @2.png -i @3.png -i @4.png -o @out --batch 1 --ram 40M");
+    cr_expect_eq(o.code, 4, "%s", o.err);
+    cr_expect(strstr(o.err, "3.png: to read it takes") && strstr(o.err, "3 made"), "%s", o.err);
+    outcome_free(&o);
+    expect_lowmem_success(&b, MANY "-i @2.png -o @a.png");
+    cr_expect(same_picture(&b, "out/2.png", "a.png"));
+    for (int i = 1; i <= 4; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "out/%d.png", i);
+        cr_expect_eq(unlink(bench_path(&b, name)) == 0, i != 3);
+    }
+    cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
+    lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_files, one_bad_picture_does_not_lose_the_others)
 {
     lowmem_bench b = lowmem_bench_open();

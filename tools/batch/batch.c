@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* getrandom */
 #include "tools/batch/batch.h"
 
+#include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "tools/batch/output.h"
 
@@ -24,6 +25,8 @@ typedef struct batch {
     int next;                /* of the list */
     member m[BATCH_MAX + 1]; /* the group, and perhaps one that begins the next */
     int n, loaded;
+    bool waits;       /* the next image of the list, for memory that the group or the engine has */
+    uint64_t reserve; /* bytes set aside for reading it beside the engine */
     int advised;      /* images in a group of the last shape */
     refine_engine *e; /* of the last group */
     refine_job shape; /* it was opened for */
@@ -83,6 +86,7 @@ static refine_status size_group(batch *b, const refine_job *j, int most, refine_
     b->e = NULL;
     /* The group's images and the first of the next are still to be loaded. */
     b->o.caller_bytes = (size_t)(most + 2) * job_input_later(&b->m[0].in);
+    b->reserve = 2 * job_input_later(&b->m[0].in);
     TRY(choose_images(b, j, most, err));
     b->advised = b->o.images;
     return REFINE_OK;
@@ -98,9 +102,22 @@ static void skip_member(batch *b, member *m, refine_status st, const refine_erro
     job_input_free(&m->in);
 }
 
+/* What reading another image may take: beside an open engine, what was set aside for it. */
+static uint64_t reading_ceiling(const batch *b)
+{
+    uint64_t left = b->b->input.image.memory;
+    if (b->e)
+        return num_min(left, b->reserve);
+    for (int i = 0; i < b->loaded; i++)
+        left -= num_min(left, job_input_later(&b->m[i].in));
+    return left;
+}
+
 static refine_status load_member(const batch *b, member *m, refine_error *err)
 {
     const work_item *item = m->item;
+    input_settings how = b->b->input;
+    how.image.memory = reading_ceiling(b);
     m->j = b->b->j;
     if (item->prompt)
         m->j.prompt = item->prompt;
@@ -110,10 +127,10 @@ static refine_status load_member(const batch *b, member *m, refine_error *err)
         m->j.seed = item->seed;
     else if (!b->b->seeded)
         m->j.seed = batch_draw_seed();
-    return job_input_load(&m->in, &m->j, item->input, true, false, &b->b->input, err);
+    return job_input_load(&m->in, &m->j, item->input, true, false, &how, err);
 }
 
-/* The next image of the list that is to be made; false at the end. */
+/* The next image of the list that is to be made; false at the end, or if it must wait. */
 static bool load_next(batch *b, const refine_report *plan)
 {
     while (b->next < b->l->n) {
@@ -121,6 +138,12 @@ static bool load_next(batch *b, const refine_report *plan)
         refine_error err = { 0 };
         *m = (member){ .item = &b->l->item[b->next++] };
         const refine_status st = load_member(b, m, &err);
+        b->waits = st == REFINE_EBUDGET && (b->e || b->loaded > 0);
+        if (b->waits) {
+            job_input_free(&m->in);
+            b->next--;
+            return false;
+        }
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
         } else if (output_is_done(m->item->output, &m->j, b->b->input.image.background, plan,
@@ -139,8 +162,13 @@ static bool load_next(batch *b, const refine_report *plan)
 /* Loads neighbours of one shape.  `plan` says what a finished image carries. */
 static refine_status fill_group(batch *b, const refine_report *plan, refine_error *err)
 {
-    if (b->loaded == 0 && !load_next(b, plan))
-        return REFINE_OK;
+    if (b->loaded == 0 && !load_next(b, plan)) {
+        if (!b->waits)
+            return REFINE_OK;
+        refine_close(b->e);
+        b->e = NULL;
+        return fill_group(b, plan, err);
+    }
     const int left = b->l->n - b->next + 1;
     TRY(size_group(b, &b->m[0].j, left < BATCH_MAX ? left : BATCH_MAX, err));
     b->n = 1;

@@ -10,7 +10,8 @@
 
 enum { MULTIPLE = 8, SMALLEST = 64 };
 
-static refine_status fit_image(job_input *in, const char *path, refine_error *err)
+static refine_status fit_image(job_input *in, const image_reading *how, const char *path,
+                               refine_error *err)
 {
     image *im = &in->input_image;
     const int w = im->width / MULTIPLE * MULTIPLE, h = im->height / MULTIPLE * MULTIPLE;
@@ -21,6 +22,8 @@ static refine_status fit_image(job_input *in, const char *path, refine_error *er
                            path, im->width, im->height, SMALLEST, SMALLEST);
     if (w == im->width && h == im->height)
         return REFINE_OK;
+    /* The result, and what is narrower already but not yet shorter. */
+    TRY(image_check_memory(how, (uint64_t)w * 3 * ((uint64_t)h + (uint64_t)im->height), path, err));
     image fit = { w, h, mem_alloc((size_t)w * (size_t)h * 3) };
     if (!fit.rgb)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
@@ -34,9 +37,10 @@ static refine_status fit_image(job_input *in, const char *path, refine_error *er
     return REFINE_OK;
 }
 
-static refine_status load_opened(job_input *in, refine_job *j, const char *path,
+static refine_status load_opened(job_input *in, refine_job *j, const input_file *f,
                                  const input_settings *how, refine_error *err)
 {
+    const char *const path = f->path;
     if (latents_recognise(path)) {
         TRY(latents_load(&in->l, path, how->scaling_factor, err));
         j->width = in->l.w * MULTIPLE;
@@ -45,9 +49,10 @@ static refine_status load_opened(job_input *in, refine_job *j, const char *path,
         return REFINE_OK;
     }
     image_reading reading = how->image;
+    reading.memory -= f->bytes;
     TRY(image_read(&in->input_image, &reading, path, err));
     in->note = reading.note;
-    TRY(fit_image(in, path, err));
+    TRY(fit_image(in, &reading, path, err));
     j->width = in->input_image.width;
     j->height = in->input_image.height;
     j->rgb_in = in->input_image.rgb;
@@ -58,8 +63,8 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
                                 const input_settings *how, refine_error *err)
 {
     input_file f;
-    TRY(input_file_open(&f, path, err));
-    const refine_status st = load_opened(in, j, f.path, how, err);
+    TRY(input_file_open(&f, path, how->image.memory, err));
+    const refine_status st = load_opened(in, j, &f, how, err);
     if (st != REFINE_OK)
         input_file_name_error(&f, err);
     input_file_close(&f);

@@ -21,31 +21,32 @@ static refine_status fail_input_reading(const input_file *f, int error, refine_e
     return refine_fail(err, REFINE_EIO, "%s: cannot read: %s", f->name, strerror(error));
 }
 
-static refine_status copy_input(const input_file *f, int from, refine_error *err)
+static refine_status copy_input(input_file *f, int from, uint64_t most, refine_error *err)
 {
     char block[COPIED_AT_ONCE];
-    uint64_t at = 0;
-    for (size_t n = sizeof block; n == sizeof block; at += n) {
+    for (size_t n = sizeof block; n == sizeof block; f->bytes += n) {
         n = io_read(from, block, sizeof block);
         if (n < sizeof block && errno != 0)
             return fail_input_reading(f, errno, err);
-        if (at + n > INPUT_FILE_MAX)
-            return refine_fail(err, REFINE_EFORMAT, "%s: gives more than %d MiB", f->name,
-                               INPUT_FILE_MAX >> 20);
-        if (io_write_at(f->fd, block, n, at) != n)
+        if (f->bytes + n > most)
+            return refine_fail(err, REFINE_EBUDGET,
+                               "%s: gives more than %.0fM, the ceiling on host memory; use a file, "
+                               "or more --ram",
+                               f->name, (double)most / (1 << 20));
+        if (io_write_at(f->fd, block, n, f->bytes) != n)
             return fail_input_reading(f, errno, err);
     }
     return REFINE_OK;
 }
 
-static refine_status take_pipe(input_file *f, int from, refine_error *err)
+static refine_status take_pipe(input_file *f, int from, uint64_t most, refine_error *err)
 {
     f->fd = memfd_create("input", MFD_CLOEXEC);
     if (f->fd < 0)
         return fail_input_reading(f, errno, err);
     (void)snprintf(f->copy_path, sizeof f->copy_path, "/proc/self/fd/%d", f->fd);
     f->path = f->copy_path;
-    const refine_status st = copy_input(f, from, err);
+    const refine_status st = copy_input(f, from, most, err);
     if (st != REFINE_OK)
         input_file_close(f);
     return st;
@@ -58,19 +59,19 @@ static bool is_pipe(const char *path)
     return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
 }
 
-refine_status input_file_open(input_file *f, const char *path, refine_error *err)
+refine_status input_file_open(input_file *f, const char *path, uint64_t most, refine_error *err)
 {
     *f = (input_file){ .fd = -1, .path = path, .name = path };
     if (strcmp(path, "-") == 0) {
         f->name = "standard input";
-        return take_pipe(f, STDIN_FILENO, err);
+        return take_pipe(f, STDIN_FILENO, most, err);
     }
     if (!is_pipe(path))
         return REFINE_OK;
     const int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0)
         return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", path, strerror(errno));
-    const refine_status st = take_pipe(f, from, err);
+    const refine_status st = take_pipe(f, from, most, err);
     (void)close(from);
     return st;
 }

@@ -17,19 +17,18 @@
 
 #include <stdint.h>
 
-enum { INPUT_FILE_MAX = 1 << 30 }; /* bytes of a pipe */
-
 typedef struct input_file {
     int fd;           /* of the file in memory, owned; -1: there is none */
+    uint64_t bytes;   /* in memory */
     const char *path; /* as given, or copy_path */
     const char *name; /* what the user calls it */
     char copy_path[32];
 } input_file;
 
-/* "-" is standard input.  `path` is kept, and f must stay where it is.  REFINE_EIO: a pipe cannot
- * be opened or read.  REFINE_EFORMAT: it gives more than INPUT_FILE_MAX.  On failure nothing needs
- * closing. */
-refine_status input_file_open(input_file *f, const char *path, refine_error *err);
+/* "-" is standard input; `most` bytes may go to memory.  `path` is kept, and f must stay where it
+ * is.  REFINE_EIO: a pipe cannot be opened or read.  REFINE_EBUDGET: it gives more than `most`.  On
+ * failure nothing needs closing. */
+refine_status input_file_open(input_file *f, const char *path, uint64_t most, refine_error *err);
 void input_file_close(input_file *f);
 
 /* Lets an error that begins with f.path begin with f.name. */

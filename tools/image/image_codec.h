@@ -37,17 +37,22 @@ typedef const char *image_text_find(const void *have, const char *key);
 bool image_texts_match(image_text_find *find, const void *have, const image_text *want, int n_want);
 bool image_text_is_ascii(const char *s);
 
-/* Takes width * height * 3 bytes after checking both sides against IMAGE_MAX_SIDE. */
-refine_status image_alloc(image *out, unsigned long width, unsigned long height, const char *name,
-                          refine_error *err);
+/* Takes width * height * 3 bytes after checking both sides against IMAGE_MAX_SIDE, and that they
+ * and `coder`, what the decoder needs beside them, are within the ceiling. */
+refine_status image_alloc(image *out, unsigned long width, unsigned long height, uint64_t coder,
+                          const image_reading *how, const char *name, refine_error *err);
 
-enum { METADATA_MAX = 8 << 20 }; /* what is longer is not kept */
+/* Of what is left of the ceiling a part, for what a file may hold of any size: a chunk, metadata. */
+size_t image_memory_share(const image_reading *how, size_t most);
 
-/* What a file carries beside its pixels.  Zeroed it is empty. */
+enum { METADATA_MAX = 2 << 20 };
+
+/* What a file carries beside its pixels. */
 typedef struct image_metadata {
     void *exif; /* "Exif", two zeros, a TIFF header, as in a JPEG's APP1 segment; owned */
     void *xmp;  /* owned */
     size_t exif_len, xmp_len;
+    size_t most;        /* bytes of either; what is longer is not kept */
     bool out_of_memory; /* so that something was not kept */
 } image_metadata;
 
@@ -69,8 +74,14 @@ void metadata_free(image_metadata *m);
 refine_status metadata_orientation(int *out, const image_metadata *m, const char *name,
                                    refine_error *err);
 
+/* What image_turn_upright will take for an image of that size, when the decoder has given back what
+ * it needs; `coder` if that is more. */
+refine_status metadata_turn_bytes(uint64_t *out, const image_metadata *m, uint64_t coder,
+                                  unsigned long width, unsigned long height, const char *name,
+                                  refine_error *err);
+
 /* Exchanges the image for one turned and mirrored as its metadata ask. */
-refine_status image_turn_upright(image *im, const image_metadata *m, const char *name,
-                                 refine_error *err);
+refine_status image_turn_upright(image *im, const image_metadata *m, const image_reading *how,
+                                 const char *name, refine_error *err);
 
 #endif

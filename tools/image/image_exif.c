@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
+#include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "tools/image/image_codec.h"
 
@@ -24,9 +25,9 @@ static const char EXIF_BEGIN[EXIF_HEAD] = "Exif\0";
 static void replace_metadata(image_metadata *m, void **to, size_t *to_len, size_t head,
                              const void *p, size_t len)
 {
-    uint8_t *copy = len <= METADATA_MAX ? mem_alloc(head + len + 1) : NULL;
+    uint8_t *copy = len <= m->most ? mem_alloc(head + len + 1) : NULL;
     if (!copy) {
-        m->out_of_memory = m->out_of_memory || len <= METADATA_MAX;
+        m->out_of_memory = m->out_of_memory || len <= m->most;
         return;
     }
     memcpy(copy, EXIF_BEGIN, head);
@@ -104,6 +105,16 @@ refine_status metadata_orientation(int *out, const image_metadata *m, const char
     return REFINE_OK;
 }
 
+refine_status metadata_turn_bytes(uint64_t *out, const image_metadata *m, uint64_t coder,
+                                  unsigned long width, unsigned long height, const char *name,
+                                  refine_error *err)
+{
+    int orientation;
+    TRY(metadata_orientation(&orientation, m, name, err));
+    *out = orientation == 1 ? coder : num_max(coder, (uint64_t)width * height * 3);
+    return REFINE_OK;
+}
+
 /* Where pixel (x, y) of the upright image lies in the stored one. */
 static size_t stored_at(const image *im, int how, int x, int y)
 {
@@ -116,8 +127,8 @@ static size_t stored_at(const image *im, int how, int x, int y)
     return ((size_t)sy * (size_t)w + (size_t)sx) * 3;
 }
 
-refine_status image_turn_upright(image *im, const image_metadata *m, const char *name,
-                                 refine_error *err)
+refine_status image_turn_upright(image *im, const image_metadata *m, const image_reading *how,
+                                 const char *name, refine_error *err)
 {
     image up;
     int orientation;
@@ -126,7 +137,7 @@ refine_status image_turn_upright(image *im, const image_metadata *m, const char 
         return REFINE_OK;
     const bool swap = orientation >= 5;
     TRY(image_alloc(&up, (unsigned long)(swap ? im->height : im->width),
-                    (unsigned long)(swap ? im->width : im->height), name, err));
+                    (unsigned long)(swap ? im->width : im->height), 0, how, name, err));
     for (int y = 0; y < up.height; y++)
         for (int x = 0; x < up.width; x++)
             memcpy(up.rgb + ((size_t)y * (size_t)up.width + (size_t)x) * 3,

@@ -12,19 +12,48 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_BYTES_MAX ((size_t)1 << 30)
 
-refine_status image_alloc(image *out, unsigned long width, unsigned long height, const char *name,
-                          refine_error *err)
+static uint64_t reading_takes(const image_reading *how)
+{
+    const uint64_t now = mem_used().now;
+    return now > how->before ? now - how->before : 0;
+}
+
+refine_status image_check_memory(const image_reading *how, uint64_t more, const char *name,
+                                 refine_error *err)
+{
+    const double mib = 1 << 20;
+    const uint64_t bytes = reading_takes(how) + more;
+    if (bytes <= how->memory)
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EBUDGET,
+                       "%s: to read it takes %.0fM of host memory, the ceiling is %.0fM; use --ram "
+                       "%.0fM or a smaller image",
+                       name, ceil((double)bytes / mib), (double)how->memory / mib,
+                       ceil((double)bytes / mib));
+}
+
+size_t image_memory_share(const image_reading *how, size_t most)
+{
+    const uint64_t taken = reading_takes(how);
+    return taken < how->memory ? (size_t)num_min((how->memory - taken) / 4, most) : 0;
+}
+
+refine_status image_alloc(image *out, unsigned long width, unsigned long height, uint64_t coder,
+                          const image_reading *how, const char *name, refine_error *err)
 {
     if (width == 0 || height == 0 || width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE)
         return refine_fail(err, REFINE_EFORMAT, "%s: %lu x %lu pixels; each side may have 1 to %d",
                            name, width, height, IMAGE_MAX_SIDE);
+    TRY(image_check_memory(how, width * height * 3 + coder, name, err));
     *out = (image){ (int)width, (int)height, mem_alloc(width * height * 3) };
     return out->rgb ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
 }
@@ -42,6 +71,17 @@ static refine_status fail_image_reading(const char *name, int error, refine_erro
     case ENOMEM: return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     default: return refine_fail(err, REFINE_EIO, "%s: cannot read: %s", name, strerror(error));
     }
+}
+
+static refine_status read_image_file(char **data, size_t *len, int fd, const image_reading *how,
+                                     const char *name, refine_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && st.st_size > 0)
+        TRY(image_check_memory(how, (uint64_t)st.st_size, name, err));
+    if (io_read_whole(data, len, fd, (size_t)num_min(how->memory, FILE_BYTES_MAX)))
+        return REFINE_OK;
+    return fail_image_reading(name, errno, err);
 }
 
 static int has_magic_at(const uint8_t *p, size_t len, size_t at, const char *with, size_t n)
@@ -93,13 +133,14 @@ refine_status image_read(image *out, image_reading *how, const char *path, refin
 
     *out = (image){ 0 };
     how->note = NULL;
+    how->before = mem_used().now;
     if (fd < 0)
         return refine_fail(err, REFINE_EIO, "%s: cannot open: %s", path, strerror(errno));
-    const int error = io_read_whole(&data, &len, fd, FILE_BYTES_MAX) ? 0 : errno;
+    refine_status st = read_image_file(&data, &len, fd, how, path, err);
     (void)close(fd);
-    if (error != 0)
-        return fail_image_reading(path, error, err);
-    const refine_status st = decode_by_magic(out, how, (const uint8_t *)data, len, path, err);
+    if (st != REFINE_OK)
+        return st;
+    st = decode_by_magic(out, how, (const uint8_t *)data, len, path, err);
     mem_free(data);
     return st;
 }

@@ -18,19 +18,26 @@ typedef struct image {
 /* How an image is read. */
 typedef struct image_reading {
     uint8_t background[3]; /* RGB that shows where the image is transparent */
+    uint64_t memory;       /* most bytes that reading takes, file, image and decoder together */
     const char *note;      /* told: what the user should know of the file; NULL: nothing */
+    uint64_t before;       /* bytes in use when reading began */
 } image_reading;
 
-#define IMAGE_READING_INIT { .background = { 255, 255, 255 } }
+#define IMAGE_READING_INIT { .background = { 255, 255, 255 }, .memory = (uint64_t)512 << 20 }
 
 /* Reads PNG (grey, palette, alpha, 16-bit, interlaced) or JPEG (grey, YCbCr, CMYK), turned upright
  * as EXIF or XMP say.  Grey is repeated, 16 bits are rounded to 8, and what is transparent lies on
  * the background: each sample is round((alpha * sample + (255 - alpha) * background) / 255), of 16
  * bits likewise before they are rounded.
  * REFINE_EIO: cannot be read.  REFINE_EFORMAT: damaged, too large, or of another kind,
- * which the text names. */
+ * which the text names.  REFINE_EBUDGET: it takes more memory than it may. */
 refine_status image_read(image *out, image_reading *how, const char *path, refine_error *err);
 void image_free(image *im); /* a zeroed image is fine */
+
+/* Whether `more` bytes can be taken since the reading began.  REFINE_EBUDGET: the text names `name`
+ * and a ceiling that would do. */
+refine_status image_check_memory(const image_reading *how, uint64_t more, const char *name,
+                                 refine_error *err);
 
 /* What the name of an image to be written asks for. */
 typedef enum image_format {

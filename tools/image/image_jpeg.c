@@ -1,7 +1,8 @@
 /* tools/image/image_jpeg.c -- JPEG in and out by libjpeg-turbo, whose errors are long jumps.
  *
- * libjpeg's own memory is not counted; CODER_MEMORY bounds it.  Only a progressive image
- * needs more than a few rows: two bytes for each sample of each component.
+ * libjpeg's own memory is not counted; what it will be is computed from the header and held against
+ * the ceiling.  Only an image of several scans needs more than a few rows: two bytes for each sample
+ * of each component.
  */
 #include <stddef.h>
 #include <stdio.h> /* jpeglib.h needs both */
@@ -16,7 +17,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { CODER_MEMORY = 256 << 20, SCANS_MAX = 200 };
+enum { SCANS_MAX = 200 };
 
 /* Everything a long jump would leak hangs off this; it outlives the setjmp. */
 typedef struct jpeg_in {
@@ -37,10 +38,7 @@ typedef struct jpeg_in {
 static void on_jpeg_error(j_common_ptr j)
 {
     jpeg_in *p = (jpeg_in *)j->client_data;
-    if (j->err->msg_code == JERR_NO_BACKING_STORE)
-        snprintf(p->text, sizeof p->text, "too large for a progressive one");
-    else
-        j->err->format_message(j, p->text);
+    j->err->format_message(j, p->text);
     p->status = j->err->msg_code == JERR_OUT_OF_MEMORY ? REFINE_ENOMEM : REFINE_EFORMAT;
     longjmp(p->out, 1);
 }
@@ -152,7 +150,6 @@ static void read_jpeg_header(jpeg_in *p, const uint8_t *data, size_t len)
     struct jpeg_decompress_struct *j = &p->j;
     jpeg_create_decompress(j);
     j->client_data = p;
-    j->mem->max_memory_to_use = CODER_MEMORY;
     p->progress.progress_monitor = on_jpeg_progress;
     j->progress = &p->progress;
     jpeg_mem_src(j, data, (unsigned long)len);
@@ -160,16 +157,35 @@ static void read_jpeg_header(jpeg_in *p, const uint8_t *data, size_t len)
     (void)jpeg_read_header(j, TRUE);
 }
 
-static refine_status read_jpeg(jpeg_in *p, const uint8_t *data, size_t len, const char *name,
-                               refine_error *err)
+/* Coefficients, if a later scan may change them; and rows of blocks: as they are coded, upsampled, as
+ * neighbours of others and as RGB. */
+static uint64_t coder_bytes(j_decompress_ptr j)
+{
+    enum { KINDS_OF_ROWS = 4, TABLES = 256 << 10 };
+    uint64_t coefficients = 0;
+    for (int c = 0; c < j->num_components && jpeg_has_multiple_scans(j); c++) {
+        const jpeg_component_info *i = &j->comp_info[c];
+        coefficients += ((uint64_t)i->width_in_blocks + (uint64_t)i->h_samp_factor) *
+                        ((uint64_t)i->height_in_blocks + (uint64_t)i->v_samp_factor) *
+                        sizeof(JBLOCK);
+    }
+    const uint64_t row = (uint64_t)j->image_width * (uint64_t)j->num_components;
+    return coefficients + row * (uint64_t)j->max_v_samp_factor * DCTSIZE * KINDS_OF_ROWS + TABLES;
+}
+
+static refine_status read_jpeg(jpeg_in *p, const image_reading *how, const uint8_t *data,
+                               size_t len, const char *name, refine_error *err)
 {
     struct jpeg_decompress_struct *j = &p->j;
+    uint64_t beside;
     if (setjmp(p->out))
         return refine_fail(err, p->status, "%s: cannot decode the JPEG: %s", name, p->text);
     read_jpeg_header(p, data, len);
     const bool cmyk = j->jpeg_color_space == JCS_CMYK || j->jpeg_color_space == JCS_YCCK;
     j->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
-    TRY(image_alloc(&p->im, j->image_width, j->image_height, name, err));
+    TRY(metadata_turn_bytes(&beside, &p->meta, coder_bytes(j), j->image_width, j->image_height,
+                            name, err));
+    TRY(image_alloc(&p->im, j->image_width, j->image_height, beside, how, name, err));
     p->row = mem_alloc((size_t)j->image_width * 4);
     if (!p->row)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
@@ -204,10 +220,11 @@ refine_status image_decode_jpeg(image *out, image_reading *how, const uint8_t *d
     jpeg_in *p = make_jpeg_in();
     if (!p)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-    refine_status st = read_jpeg(p, data, len, name, err);
+    p->meta.most = METADATA_MAX;
+    refine_status st = read_jpeg(p, how, data, len, name, err);
     jpeg_destroy_decompress(&p->j);
     if (st == REFINE_OK)
-        st = image_turn_upright(&p->im, &p->meta, name, err);
+        st = image_turn_upright(&p->im, &p->meta, how, name, err);
     metadata_free(&p->meta);
     how->note = p->note;
     if (st == REFINE_OK)
@@ -244,6 +261,7 @@ bool image_jpeg_has(FILE *file, const image_text *text, int n_text)
     bool has = false;
 
     if (p && head) {
+        p->meta.most = METADATA_MAX;
         has = read_jpeg_metadata(p, head, fread(head, 1, HEAD, file)) &&
               comment_has(&p->meta, text, n_text) && ends_as_jpeg(file);
         jpeg_destroy_decompress(&p->j);

@@ -107,8 +107,16 @@ static int read_text_chunk(png_structp png, png_unknown_chunkp c)
     return 1;
 }
 
+/* A chunk, what it is inflated to and what is kept of that are within what is left. */
+static void limit_chunks(png_in *p, const image_reading *how)
+{
+    const size_t most = image_memory_share(how, CHUNK_LIMIT);
+    png_set_chunk_malloc_max(p->png, most + (most == 0)); /* 0 would be no limit */
+    p->meta.most = num_min(most, METADATA_MAX);
+}
+
 /* Chunks that an image can do without are not even parsed. */
-static void set_png_limits(png_in *p)
+static void set_png_limits(png_in *p, const image_reading *how)
 {
     static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0oFFs\0pCAL\0pHYs\0sBIT\0"
                                      "sCAL\0sPLT\0sRGB\0sTER\0tIME";
@@ -117,27 +125,45 @@ static void set_png_limits(png_in *p)
     png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_ALWAYS, TEXTS, sizeof TEXTS / 5);
     png_set_read_user_chunk_fn(p->png, p, read_text_chunk);
     png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_alloc has its own */
-    png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
+    limit_chunks(p, how);
     png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
 }
 
-static refine_status read_png(png_in *p, const uint8_t background[3], const char *name,
-                              refine_error *err)
+/* Of two places the chunk counts, wherever it stands. */
+static void take_exif_chunk(png_in *p)
 {
     png_bytep exif;
-    png_uint_32 exif_len;
+    png_uint_32 len;
+    if (png_get_eXIf_1(p->png, p->info, &len, &exif) != 0)
+        metadata_set_exif(&p->meta, exif, len);
+}
+
+/* Pointers to the rows; rows as they are coded, filtered and on their way to RGB; zlib. */
+static uint64_t decoder_bytes(const png_in *p, png_uint_32 w, png_uint_32 h)
+{
+    enum { ROWS = 4, WIDEST = 8, ZLIB = 64 << 10 };
+    return h * (uint64_t)sizeof *p->rows + (uint64_t)w * ROWS * WIDEST + ZLIB;
+}
+
+static refine_status read_png(png_in *p, const image_reading *how, const char *name,
+                              refine_error *err)
+{
+    uint64_t beside;
     if (setjmp(png_jmpbuf(p->png)))
         return report_png_failure(&p->failure, "decode", name, err);
     png_set_read_fn(p->png, p, read_bytes);
-    set_png_limits(p);
+    set_png_limits(p, how);
     png_read_info(p->png, p->info);
     const png_uint_32 w = png_get_image_width(p->png, p->info);
     const png_uint_32 h = png_get_image_height(p->png, p->info);
     /* Deflate makes at most 1032 bytes of one: a short file must not take much memory. */
     if (png_get_rowbytes(p->png, p->info) / DEFLATE_MAX * h > p->len)
         png_error(p->png, "the file is too short for its size");
-    TRY(image_alloc(&p->im, w, h, name, err));
-    set_transforms(p, background);
+    take_exif_chunk(p);
+    TRY(metadata_turn_bytes(&beside, &p->meta, decoder_bytes(p, w, h), w, h, name, err));
+    TRY(image_alloc(&p->im, w, h, beside, how, name, err));
+    limit_chunks(p, how);
+    set_transforms(p, how->background);
     if (png_get_rowbytes(p->png, p->info) != (size_t)w * 3)
         png_error(p->png, "its pixels are of an unknown kind");
     p->rows = mem_alloc(h * sizeof *p->rows);
@@ -147,8 +173,7 @@ static refine_status read_png(png_in *p, const uint8_t background[3], const char
         p->rows[y] = p->im.rgb + (size_t)y * w * 3;
     png_read_image(p->png, p->rows);
     png_read_end(p->png, p->info);
-    if (png_get_eXIf_1(p->png, p->info, &exif_len, &exif) != 0)
-        metadata_set_exif(&p->meta, exif, exif_len);
+    take_exif_chunk(p);
     /* libpng leaves out a chunk that it has no memory for. */
     return p->failure.out_of_memory ? report_png_failure(&p->failure, "decode", name, err)
                                     : REFINE_OK;
@@ -165,11 +190,11 @@ refine_status image_decode_png(image *out, image_reading *how, const uint8_t *da
                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (p.info)
-        st = read_png(&p, how->background, name, err);
+        st = read_png(&p, how, name, err);
     else
         refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
     if (st == REFINE_OK)
-        st = image_turn_upright(&p.im, &p.meta, name, err);
+        st = image_turn_upright(&p.im, &p.meta, how, name, err);
     metadata_free(&p.meta);
     png_destroy_read_struct(&p.png, &p.info, NULL);
     mem_free(p.rows);

@@ -56,12 +56,12 @@ static bool skip_text_head(text_span *rest, const uint8_t type[4], bool *deflate
     return type[0] == 'z' || (take_until_zero(rest, &word) && take_until_zero(rest, &word));
 }
 
-/* The text, the caller's to mem_free; NULL: damaged, longer than METADATA_MAX, or no memory. */
+/* The text, the caller's to mem_free; NULL: damaged, longer than m->most, or no memory. */
 static uint8_t *inflate_text(image_metadata *m, text_span from, size_t *len)
 {
     z_stream z = { .next_in = (Bytef *)(uintptr_t)from.p, .avail_in = (uInt)from.len };
     uint8_t *out = NULL;
-    size_t room = num_min(4096 + 4 * from.len, METADATA_MAX);
+    size_t room = num_min(4096 + 4 * from.len, m->most);
     int status = inflateInit(&z);
 
     m->out_of_memory = m->out_of_memory || status == Z_MEM_ERROR;
@@ -75,9 +75,9 @@ static uint8_t *inflate_text(image_metadata *m, text_span from, size_t *len)
         z.next_out = out + z.total_out;
         z.avail_out = (uInt)(room - z.total_out);
         status = inflate(&z, Z_NO_FLUSH);
-        if (status == Z_OK && (z.avail_out > 0 || room == METADATA_MAX))
+        if (status == Z_OK && (z.avail_out > 0 || room == m->most))
             break;
-        room = num_min(2 * room, METADATA_MAX);
+        room = num_min(2 * room, m->most);
     }
     *len = z.total_out;
     (void)inflateEnd(&z);
@@ -128,6 +128,8 @@ void metadata_read_text_chunk(image_metadata *m, const uint8_t type[4], const ui
     bool deflated;
     if (!take_until_zero(&rest, &key) || !(is_key(key, XMP_KEY) || is_key(key, EXIF_KEY)) ||
         !skip_text_head(&rest, type, &deflated))
+        return;
+    if (!deflated && rest.len > m->most)
         return;
     uint8_t *text = deflated ? inflate_text(m, rest, &len) : mem_alloc(rest.len + 1);
     if (!text) {
