@@ -559,8 +559,6 @@ static refine_status run_part(refine_engine *e, int k, refine_error *err)
     const refine_status st = pipeline_run(&c, p->jobs, err);
     scratch_close(&e->r.mem); /* of a failed run too: other residents come where it lay */
     TRY(st);
-    p->report.tokens = c.tokens;
-    p->report.negative_tokens = c.negative_tokens;
     engine_report_part(e, p);
     return REFINE_OK;
 }

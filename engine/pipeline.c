@@ -76,18 +76,15 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
                                       refine_error *err)
 {
     phases *p = c->p;
-    int counts[2] = { 0, 0 };
+    int *const counts = &p->n_tokens[2 * image];
 
+    counts[0] = counts[1] = 0;
     for (int branch = 0; branch < p->branches; branch++) {
         const bool negative = branch + 1 < p->branches;
         const int at = image * p->branches + branch;
         for (int i = 0; i < p->n_encoders; i++)
             TRY(tokenize_prompt(c, j, &p->encoder[i], negative, at, &counts[!negative], err));
         p->zeroed[at] = negative && !j->negative && p->zeros;
-    }
-    if (image == 0) {
-        c->negative_tokens = counts[0];
-        c->tokens = counts[1];
     }
     return REFINE_OK;
 }

@@ -16,7 +16,6 @@ typedef struct pipeline_context {
     const plan *plan;
     char *arena;
     const phases *before; /* the part whose noise this one's goes on from; NULL: none */
-    int tokens, negative_tokens; /* left behind: of the first image's prompts */
 } pipeline_context;
 
 /* One job an image, of the shape that the pipeline was opened for.  A failure is the device's, and

@@ -6,6 +6,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -110,8 +111,22 @@ static void report_part_plan(const refine_engine *e, engine_part *part)
     r->predicted_decode = part->forecast.phase[REFINE_DECODING];
     r->predicted_total = forecast_total(&part->forecast);
     r->mispredicted_rate = r->slow_part = "";
+    r->sampler = part->p->sampler.ancestral ? "euler ancestral" : "euler";
     r->source_hash = pack_super(part->m.p)->source_hash;
     r->source_name = part->m.source_name;
+}
+
+/* A base may read more, of a prompt of its own. */
+void refine_get_tokens(const refine_engine *e, int image, int *tokens, int *negative_tokens)
+{
+    *tokens = *negative_tokens = 0;
+    for (int k = 0; k < e->n_parts; k++) {
+        const phases *p = e->part[k].p;
+        const int *counts = &p->n_tokens[2 * image];
+        assert(image >= 0 && image < p->images);
+        *tokens = counts[1] > *tokens ? counts[1] : *tokens;
+        *negative_tokens = counts[0] > *negative_tokens ? counts[0] : *negative_tokens;
+    }
 }
 
 /* The part that needs most of the arena says what it is made of. */
@@ -141,10 +156,8 @@ static void join_reports(refine_engine *e)
         r->stall_disk += of->stall_disk;
         r->stall_decode += of->stall_decode;
         r->stall_copy += of->stall_copy;
-        r->tokens = of->tokens > r->tokens ? of->tokens : r->tokens;
-        r->negative_tokens = of->negative_tokens > r->negative_tokens ? of->negative_tokens
-                                                                      : r->negative_tokens;
     }
+    refine_get_tokens(e, 0, &r->tokens, &r->negative_tokens);
     add_note(r, e->device.note);
     add_note(r, dev_note(e->d));
     add_note(r, e->s ? stream_note(e->s) : "");

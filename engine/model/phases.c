@@ -97,9 +97,10 @@ static bool take_buffers(phases *p)
     p->moments = alloc_floats(hw, 2 * LATENT_CHANNELS, 1);
     p->pixel_rows = alloc_floats(PIXEL_ROWS, (size_t)p->width, 3);
     p->eos = mem_calloc(n, sizeof *p->eos);
+    p->n_tokens = mem_calloc((size_t)p->images, 2 * sizeof *p->n_tokens);
     p->zeroed = mem_calloc(n, sizeof *p->zeroed);
     p->generator = mem_calloc((size_t)p->images, sizeof *p->generator);
-    return taken && p->eos && p->zeroed && p->generator && p->pooled && p->vectors &&
+    return taken && p->eos && p->n_tokens && p->zeroed && p->generator && p->pooled && p->vectors &&
            p->sinusoids && p->latents && p->noise && p->unet_in && p->unet_out && p->moments &&
            p->pixel_rows;
 }
@@ -227,6 +228,7 @@ void phases_close(phases *p)
         mem_free(p->encoder[i].embedded);
     }
     mem_free(p->eos);
+    mem_free(p->n_tokens);
     mem_free(p->zeroed);
     mem_free(p->generator);
     mem_free(p);

@@ -60,6 +60,7 @@ typedef struct phases {
     float *moments;            /* h * w * 8, NHWC */
     float *pixel_rows;         /* 8 rows of pixels */
     int *eos;                  /* batch */
+    int *n_tokens;             /* images * [negative, prompt]: before truncation */
     bool *zeroed;              /* batch: the prompt is absent, and so zeros */
     rng *generator;            /* images */
 

@@ -19,6 +19,7 @@ static refine_report make_sample_report(void)
     r.precision = "f32";
     r.reader = "pread";
     r.source_name = "model.safetensors";
+    r.sampler = "euler ancestral";
     r.source_hash = 0x0123456789abcdefu;
     r.width = 64;
     r.height = 128;
@@ -64,6 +65,7 @@ Test(tools_result_json, holds_what_the_report_holds)
     refine_job job = REFINE_JOB_INIT;
     job.guidance = 3.4f;
     job.seed = 12;
+    job.rgb_in = &(uint8_t){ 0 };
     const refine_report r = make_sample_report();
     const run_record run = { .output = "out.png", .pack = "m.pack", .prompt = "cat", .job = &job };
     json_t *j = print_result_as_json(&r, &run);
@@ -77,8 +79,13 @@ Test(tools_result_json, holds_what_the_report_holds)
     cr_assert_str_eq(string_at(j, "run", "source_hash"), "0123456789abcdef");
     cr_assert_eq(json_integer_value(get_result_member(j, "run", "seed")), 12);
     cr_assert_eq(json_real_value(get_result_member(j, "run", "guidance")), 3.4);
+    cr_assert_str_eq(string_at(j, "run", "scheduler"), "euler ancestral");
     cr_assert_eq(json_real_value(get_result_member(j, "run", "strength")), 0.3);
     cr_assert_null(get_result_member(j, "run", "denoising_start"));
+    json_decref(j);
+    job.rgb_in = NULL;
+    j = print_result_as_json(&r, &run);
+    cr_assert_null(get_result_member(j, "run", "strength"), "of an image from text");
     json_decref(j);
 }
 

@@ -78,7 +78,7 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_image_text(x, "guidance", x->v[4]);
     add_image_text(x, "aesthetic_scores", x->v[5]);
     add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
-    add_image_text(x, "scheduler", "euler");
+    add_image_text(x, "scheduler", r->sampler);
     add_image_text(x, "model", x->v[6]);
 }
 

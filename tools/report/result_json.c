@@ -45,6 +45,10 @@ static json_t *add_rare_members(json_t *o, const refine_job *j, bool of_base)
         o = merge_json_objects(o, json_pack("{s:f}", "handoff", j->handoff));
     if (of_base && j->via_pixels)
         o = merge_json_objects(o, json_pack("{s:b}", "via_pixels", true));
+    if (j->denoising_start > 0)
+        o = merge_json_objects(o, json_pack("{s:f}", "denoising_start", j->denoising_start));
+    else if (j->rgb_in || j->latents_in || (of_base && j->handoff == 0))
+        o = merge_json_objects(o, json_pack("{s:f}", "strength", j->strength));
     if (j->denoising_end > 0)
         o = merge_json_objects(o, json_pack("{s:f}", "denoising_end", j->denoising_end));
     if (j->prompt_2)
@@ -57,17 +61,14 @@ static json_t *add_rare_members(json_t *o, const refine_job *j, bool of_base)
 static json_t *run_object(const refine_report *r, const run_record *run, unsigned known)
 {
     const refine_job *j = run->job;
-    const bool partly = j->denoising_start > 0;
     json_t *o = json_pack("{s:o}", "pack", clean_json_text(run->pack));
     o = report_fields_write(o, report_source, r, known);
     o = merge_json_objects(
-        o, json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "input",
+        o, json_pack("{s:o, s:o, s:o, s:o, s:s, s:i, s:f, s:f, s:f}", "input",
                      clean_json_text(run->input), "prompt", clean_json_text(run->prompt),
                      "negative", clean_json_text(run->negative), "seed", seed_value(j->seed), "rng",
-                     j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "scheduler", "euler",
-                     "steps", j->steps, partly ? "denoising_start" : "strength",
-                     partly ? j->denoising_start : j->strength, "guidance",
-                     shortest_decimal(j->guidance), "aesthetic_score",
+                     j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "steps", j->steps,
+                     "guidance", shortest_decimal(j->guidance), "aesthetic_score",
                      shortest_decimal(j->aesthetic_score), "negative_aesthetic_score",
                      shortest_decimal(j->negative_aesthetic_score)));
     return add_rare_members(o, j, r->base != NULL);

@@ -249,7 +249,7 @@ typedef struct refine_report {
     int together;         /* chunks of a matrix multiplied in one launch */
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;
-    int tokens, negative_tokens; /* of the prompts, before truncation to 77 */
+    int tokens, negative_tokens; /* of the first image's prompts, before truncation to 77 */
     char note[256];              /* for the user, or "" */
     /* Seconds of whole phases, before the run; 0: no prediction, or no such phase.  total: all of
      * them, with the steps, of which the first also brings the weights that stay. */
@@ -262,6 +262,7 @@ typedef struct refine_report {
     double slow_part_by;
     struct refine_report *base; /* the caller's, filled in too, or NULL: not wanted; afterwards NULL
                                    where there is no base */
+    const char *sampler; /* the model's: "euler", "euler ancestral" */
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \
@@ -286,6 +287,9 @@ REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refin
 REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, int n,
                                          refine_error *err);
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);
+/* Of the prompts of image 0, 1, ... of the last run, as the report has those of the first. */
+REFINE_API void refine_get_tokens(const refine_engine *e, int image, int *tokens,
+                                  int *negative_tokens);
 REFINE_API void refine_close(refine_engine *e); /* NULL is fine */
 
 /* One chunk of weights, as planned.  A base's come before the refiner's. */
