@@ -803,38 +803,64 @@ Test(tools_image_io, keeps_its_ceiling_with_a_long_file)
     (void)unlink(name);
 }
 
-/* Text chunks that each inflate to eight megabytes. */
-Test(tools_image_io, keeps_its_ceiling_with_a_png_of_many_bombs)
+/* A PNG of 13 x 9 with a chunk, `times` times, behind its IHDR. */
+static void write_png_with_chunks(const char *name, const char *type, const uint8_t *data, size_t n,
+                                  int times)
 {
-    enum { BOMBS = 20, ROOM = 1 << 16 };
-    static uint8_t bomb[ROOM];
-    char name[TEMP_NAME];
+    const uint8_t length[4] = { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8),
+                                (uint8_t)n };
+    const unsigned long sum = crc32(crc32(0, (const Bytef *)type, 4), data, (uInt)n);
+    const uint8_t check[4] = { (uint8_t)(sum >> 24), (uint8_t)(sum >> 16), (uint8_t)(sum >> 8),
+                               (uint8_t)sum };
     size_t len;
-    temp_file(name, ".png");
     write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0, 0 });
     uint8_t *p = temp_read(name, &len);
-    const size_t n = deflate_xmp_chunk(bomb + 8, ROOM - 12, 8 << 20), whole = n + 12;
-    for (int i = 0; i < 4; i++)
-        bomb[i] = (uint8_t)(n >> (24 - 8 * i));
-    memcpy(bomb + 4, "zTXt", 4);
-    const unsigned long sum = crc32(0, bomb + 4, (uInt)n + 4);
-    for (int i = 0; i < 4; i++)
-        bomb[8 + n + (size_t)i] = (uint8_t)(sum >> (24 - 8 * i));
     FILE *f = fopen(name, "wb");
     (void)fwrite(p, 1, 33, f); /* signature and IHDR */
-    for (int i = 0; i < BOMBS; i++)
-        (void)fwrite(bomb, 1, whole, f);
+    for (int i = 0; i < times; i++) {
+        (void)fwrite(length, 1, 4, f);
+        (void)fwrite(type, 1, 4, f);
+        (void)fwrite(data, 1, n, f);
+        (void)fwrite(check, 1, 4, f);
+    }
     (void)fwrite(p + 33, 1, len - 33, f);
     (void)fclose(f);
+    free(p);
+}
+
+static void chunks_keep_the_ceiling(const char *name, uint64_t memory)
+{
     image im;
     image_reading how = IMAGE_READING_INIT;
     refine_error err = { 0 };
-    how.memory = 1 << 20;
+    how.memory = memory;
     mem_reset_peak();
     cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
-    cr_assert_leq(mem_used().peak, how.memory);
+    cr_assert_leq(mem_used().peak, memory);
     image_free(&im);
-    free(p);
+}
+
+Test(tools_image_io, keeps_its_ceiling_with_a_png_of_text_that_inflates_to_megabytes)
+{
+    enum { ROOM = 1 << 16 };
+    static uint8_t bomb[ROOM];
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    write_png_with_chunks(name, "zTXt", bomb, deflate_xmp_chunk(bomb, ROOM, 8 << 20), 20);
+    chunks_keep_the_ceiling(name, 1 << 20);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, keeps_its_ceiling_with_a_png_of_a_long_text)
+{
+    enum { LONG = 3 << 20 };
+    uint8_t *text = calloc(1, LONG);
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    memcpy(text, "XML:com.adobe.xmp", 17);
+    write_png_with_chunks(name, "tEXt", text, LONG, 1);
+    chunks_keep_the_ceiling(name, LONG + (1 << 20));
+    free(text);
     (void)unlink(name);
 }
 
