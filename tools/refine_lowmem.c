@@ -338,10 +338,11 @@ static void add_tokenizer(places *p, const char *tokenizer)
  * what this one made. */
 static void add_inputs(places *p, const lowmem_arguments *a, const work_list *l)
 {
+    char file[LATENTS_PATH];
     for (int i = 0; i < a->n_inputs; i++)
-        add_read(p, "the input (-i)", a->inputs[i]);
+        add_read(p, "the input (-i)", latents_file(file, a->inputs[i]));
     for (int i = 0; i < l->n; i++)
-        add_read(p, "the input", l->item[i].input);
+        add_read(p, "the input", latents_file(file, l->item[i].input));
 }
 
 /* No original is replaced, and no result by another; every image is of a format that is written. */

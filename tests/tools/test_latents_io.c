@@ -284,6 +284,61 @@ Test(tools_latents_io, reads_one_array_of_an_archive_of_numpy)
     cr_assert_eq(mem_used().now, 0u);
 }
 
+static void expect_latent_of(const char *path, const char *index, float first, float last)
+{
+    char name[2 * TEMP_NAME], file[LATENTS_PATH];
+    latents l;
+    refine_error err = { 0 };
+    (void)snprintf(name, sizeof name, "%s%s", path, index);
+    cr_expect(latents_recognise(name));
+    cr_expect_str_eq(latents_file(file, name), path);
+    cr_assert_eq(latents_load(&l, name, FACTOR, &err), REFINE_OK, "%s", err.text);
+    cr_expect_eq(l.v[0], first, "%s: %g", name, (double)l.v[0]);
+    cr_expect_eq(l.v[LATENT_CHANNELS * l.h * l.w - 1], last, "%s", name);
+    latents_free(&l);
+}
+
+static void expect_no_latent_of(const char *path, const char *index, const char *why)
+{
+    char name[2 * TEMP_NAME];
+    latents l;
+    refine_error err = { 0 };
+    (void)snprintf(name, sizeof name, "%s%s", path, index);
+    cr_expect_neq(latents_load(&l, name, FACTOR, &err), REFINE_OK, "%s", name);
+    cr_expect(strstr(err.text, why), "%s: %s", name, err.text);
+    cr_expect_null(l.v);
+}
+
+Test(tools_latents_io, reads_one_of_several)
+{
+    static const char NPZ[] = "tests/fuzz/corpora/latents/two.npz";
+    static const float DATA[12] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
+    char file[512], path[TEMP_NAME], named[TEMP_NAME + 8];
+    temp_file(path, ".safetensors");
+    const size_t n = safetensors_file(
+        file, "{\"x\":{\"dtype\":\"F32\",\"shape\":[3,4,1,1],\"data_offsets\":[0,48]}}", DATA, 48);
+    temp_write(path, file, n);
+    expect_latent_of(path, "[0]", 1, 4);
+    expect_latent_of(path, "[2]", 9, 12);
+    expect_no_latent_of(path, "", "holds 3 latents; give one of them as FILE[0] to FILE[2]");
+    expect_no_latent_of(path, "[3]", "holds 3 latents");
+    expect_no_latent_of(path, "[-1]", "cannot be opened");
+    expect_no_latent_of(path, "[1x]", "cannot be opened");
+    expect_no_latent_of(path, "[9999999]", "cannot be opened");
+    /* A file that is called so is meant. */
+    (void)snprintf(named, sizeof named, "%s[0]", path);
+    cr_assert_eq(rename(path, named), 0);
+    expect_no_latent_of(named, "", "holds 3 latents");
+    expect_latent_of(named, "[1]", 5, 8);
+    (void)unlink(named);
+    expect_latent_of(NPZ, "[0]", 0, 23);
+    expect_latent_of(NPZ, "[1]", 24, 47);
+    expect_no_latent_of(NPZ, "[2]", "holds 2 latents");
+    expect_no_latent_of("tests/fuzz/corpora/npy/f2.npy", "[1]", "holds 1 latent;");
+    expect_latent_of("tests/fuzz/corpora/npy/f2.npy", "[0]", -1.5f, 1.375f);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
 Test(tools_latents_io, says_why_it_refuses)
 {
     static const struct {
@@ -300,15 +355,17 @@ Test(tools_latents_io, says_why_it_refuses)
           "2 tensors and none named latents" },
         { "tests/fuzz/corpora/latents/torch.pt", "safetensors.torch.save_file" },
         { "tests/fuzz/corpora/latents/compressed.npz", "a compressed NumPy archive" },
-        { "tests/fuzz/corpora/latents/several.npz", "several NumPy arrays" },
+        { "tests/fuzz/corpora/latents/several.npz[0]", "several NumPy arrays" },
+        { "tests/fuzz/corpora/latents/several.npz[1]", "several NumPy arrays" },
     };
     for (size_t i = 0; i < sizeof REFUSED / sizeof REFUSED[0]; i++) {
         latents l;
+        char file[LATENTS_PATH];
         refine_error err = { 0 };
         cr_assert_eq(latents_load(&l, REFUSED[i].path, FACTOR, &err), REFINE_EFORMAT);
         cr_assert_null(l.v);
         cr_assert_not_null(strstr(err.text, REFUSED[i].says), "%s", err.text);
-        cr_assert_not_null(strstr(err.text, REFUSED[i].path), "%s", err.text);
+        cr_assert_not_null(strstr(err.text, latents_file(file, REFUSED[i].path)), "%s", err.text);
         cr_assert_eq(mem_used().now, 0u);
     }
 }

@@ -110,11 +110,13 @@ static const option_row ROWS[] = {
         .letter = 'i',
         .argument = "INPUT",
         OPTION_CALLS(append_input),
-        .help = "PNG, JPEG or latents (.safetensors, .npy, .latent), '-' for stdin; a directory: "
-                "all that is in it; may be repeated. Without it a base model makes an image from "
-                "the prompt alone",
-        .man = "PNG, JPEG or latents (.safetensors, .npy, .latent),\n.B \\-\nfor standard input; "
-               "a directory: all that is in it. A pipe will do. May be repeated.\nWithout it a "
+        .help = "PNG, JPEG or latents (.safetensors, .npy, .npz, .latent; of several in a file "
+                "FILE[0], FILE[1], ...), '-' for stdin; a directory: all that is in it; may be "
+                "repeated. Without it a base model makes an image from the prompt alone",
+        .man = "PNG, JPEG or latents (.safetensors, .npy, .npz, .latent),\n.B \\-\n"
+               "for standard input; a directory: all that is in it. A pipe will do. May be "
+               "repeated.\nOf a file with several latents one is\n.IR FILE [ K ],\ncounted "
+               "from 0.\nWithout it a "
                "base model makes an image from the prompt alone.",
     },
     {

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const float OLD_COMFY_FACTOR = 0.18215f;
@@ -50,10 +51,45 @@ static file_kind read_kind(const char *path)
     return n < 0 ? FILE_OTHER : file_kind_find(head, (size_t)n);
 }
 
+/* What is read of which file: all of it, or one latent of several. */
+typedef struct wanted {
+    char path[LATENTS_PATH];
+    uint64_t index; /* ALL: none was named */
+} wanted;
+
+static const uint64_t ALL = UINT64_MAX;
+enum { INDEX_DIGITS = 6 };
+
+/* "FILE[12]", unless a file is called so. */
+static void split_index(wanted *w, const char *path)
+{
+    const char *bracket = strrchr(path, '[');
+    const size_t digits = bracket ? strspn(bracket + 1, "0123456789") : 0;
+    struct stat st;
+
+    w->index = ALL;
+    (void)snprintf(w->path, sizeof w->path, "%s", path);
+    if (digits < 1 || digits > INDEX_DIGITS || strcmp(bracket + 1 + digits, "]") != 0 ||
+        (size_t)(bracket - path) >= sizeof w->path || lstat(path, &st) == 0)
+        return;
+    w->index = strtoull(bracket + 1, NULL, 10);
+    w->path[bracket - path] = 0;
+}
+
+const char *latents_file(char out[LATENTS_PATH], const char *path)
+{
+    wanted w;
+    split_index(&w, path);
+    memcpy(out, w.path, sizeof w.path);
+    return out;
+}
+
 /* Files that others hand latents over in and that are refused in words belong to them too. */
 bool latents_recognise(const char *path)
 {
-    switch (read_kind(path)) {
+    wanted w;
+    split_index(&w, path);
+    switch (read_kind(w.path)) {
     case FILE_SAFETENSORS:
     case FILE_NPY:
     case FILE_NPZ:
@@ -63,22 +99,34 @@ bool latents_recognise(const char *path)
     }
 }
 
-/* [1,4,h,w] or [4,h,w]: takes the memory. */
-static refine_status take_shape(latents *l, const uint64_t *dim, int n, const char *path,
-                                refine_error *err)
+static refine_status choose_latent(uint64_t *chosen, uint64_t count, const wanted *w,
+                                   refine_error *err)
 {
-    if (n == 4 && dim[0] != 1)
-        return refine_fail(err, REFINE_EFORMAT, "%s: holds %llu latents; give one at a time", path,
-                           (unsigned long long)dim[0]);
-    const uint64_t *d = n == 4 ? dim + 1 : dim;
-    if ((n != 3 && n != 4) || d[0] != LATENT_CHANNELS || d[1] < 1 || d[2] < 1 ||
-        d[1] > LATENTS_MAX_SIDE || d[2] > LATENTS_MAX_SIDE)
+    *chosen = w->index == ALL ? 0 : w->index;
+    if (w->index == ALL ? count == 1 : w->index < count)
+        return REFINE_OK;
+    return refine_fail(
+        err, REFINE_EFORMAT, "%s: holds %llu latent%s; give one of them as FILE[0] to FILE[%llu]",
+        w->path, (unsigned long long)count, count == 1 ? "" : "s", (unsigned long long)count - 1);
+}
+
+/* [n,4,h,w] or [4,h,w]: takes the memory of one.  *skip: numbers before it, *rest: behind it. */
+static refine_status take_shape(latents *l, uint64_t *skip, uint64_t *rest, const uint64_t *dim,
+                                int n, const wanted *w, refine_error *err)
+{
+    enum { COUNT_MAX = 1 << 20 };
+    const uint64_t count = n == 4 ? dim[0] : 1, *d = n == 4 ? dim + 1 : dim;
+    if ((n != 3 && n != 4) || count < 1 || count > COUNT_MAX || d[0] != LATENT_CHANNELS ||
+        d[1] < 1 || d[2] < 1 || d[1] > LATENTS_MAX_SIDE || d[2] > LATENTS_MAX_SIDE)
         return refine_fail(err, REFINE_EFORMAT,
-                           "%s: holds no latents of shape [1,4,h,w] with sides up to %d", path,
+                           "%s: holds no latents of shape [1,4,h,w] with sides up to %d", w->path,
                            LATENTS_MAX_SIDE);
+    TRY(choose_latent(skip, count, w, err));
     *l = (latents){ (int)d[1], (int)d[2], NULL };
+    *rest = (count - 1 - *skip) * latents_count(l);
+    *skip *= latents_count(l);
     l->v = mem_alloc(latents_count(l) * sizeof(float));
-    return l->v ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "%s: out of memory", path);
+    return l->v ? REFINE_OK : refine_fail(err, REFINE_ENOMEM, "%s: out of memory", w->path);
 }
 
 static refine_status check_latents_finite(const latents *l, const char *path, refine_error *err)
@@ -100,18 +148,19 @@ static const safetensor *choose_latents_tensor(const safetensors *f)
 }
 
 static refine_status read_values(latents *l, const safetensors *f, const safetensor *t,
-                                 refine_error *err)
+                                 uint64_t skip, refine_error *err)
 {
     const size_t n = latents_count(l);
     if (t->type == ST_F32)
-        return safetensors_read(f, t, 0, n * sizeof(float), l->v, err);
+        return safetensors_read(f, t, skip * sizeof(float), n * sizeof(float), l->v, err);
     if (t->type != ST_F16 && t->type != ST_BF16)
         return refine_fail(err, REFINE_EFORMAT, "%s: latents of type %s; give F32, F16 or BF16",
                            f->path, t->dtype);
     uint16_t *half = mem_alloc(n * sizeof *half);
     if (!half)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", f->path);
-    const refine_status st = safetensors_read(f, t, 0, n * sizeof *half, half, err);
+    const refine_status st = safetensors_read(f, t, skip * sizeof *half, n * sizeof *half, half,
+                                              err);
     if (st == REFINE_OK && t->type == ST_F16)
         f16_decode(l->v, half, n);
     else if (st == REFINE_OK)
@@ -120,14 +169,16 @@ static refine_status read_values(latents *l, const safetensors *f, const safeten
     return st;
 }
 
-static refine_status load_tensor(latents *l, const safetensors *f, float factor, refine_error *err)
+static refine_status load_tensor(latents *l, const safetensors *f, const wanted *w, float factor,
+                                 refine_error *err)
 {
+    uint64_t skip, rest;
     const safetensor *t = choose_latents_tensor(f);
     if (!t)
         return refine_fail(err, REFINE_EFORMAT, "%s: holds %d tensors and none named latents",
                            f->path, f->n);
-    TRY(take_shape(l, t->dim, t->n_dims, f->path, err));
-    TRY(read_values(l, f, t, err));
+    TRY(take_shape(l, &skip, &rest, t->dim, t->n_dims, w, err));
+    TRY(read_values(l, f, t, skip, err));
     if (strcmp(t->name, COMFY_TENSOR) == 0) {
         const bool old = !safetensors_find(f, COMFY_MARKER);
         for (size_t i = 0; i < latents_count(l); i++)
@@ -136,11 +187,11 @@ static refine_status load_tensor(latents *l, const safetensors *f, float factor,
     return REFINE_OK;
 }
 
-static refine_status load_safetensors(latents *l, const char *path, float factor, refine_error *err)
+static refine_status load_safetensors(latents *l, const wanted *w, float factor, refine_error *err)
 {
     safetensors *f;
-    TRY(safetensors_open(&f, path, err));
-    const refine_status st = load_tensor(l, f, factor, err);
+    TRY(safetensors_open(&f, w->path, err));
+    const refine_status st = load_tensor(l, f, w, factor, err);
     safetensors_close(f);
     return st;
 }
@@ -244,20 +295,28 @@ static refine_status read_npy_values(latents *l, const npy *h, FILE *f, const ch
     return whole ? REFINE_OK : bad_npy(path, "the NumPy file ends in the middle", err);
 }
 
-/* An array from here on. */
-static refine_status read_npy(latents *l, FILE *f, const char *path, refine_error *err)
+/* An array from here on, to its end. */
+static refine_status read_npy(latents *l, FILE *f, const wanted *w, refine_error *err)
 {
     npy h = { .n_dims = 0 };
-    TRY(read_npy_header(&h, f, path, err));
-    TRY(parse_npy_header(&h, path, err));
-    TRY(take_shape(l, h.dim, h.n_dims, path, err));
-    return read_npy_values(l, &h, f, path, err);
+    uint64_t skip, rest;
+    TRY(read_npy_header(&h, f, w->path, err));
+    TRY(parse_npy_header(&h, w->path, err));
+    TRY(take_shape(l, &skip, &rest, h.dim, h.n_dims, w, err));
+    const uint64_t each = h.half ? sizeof(uint16_t) : sizeof(float);
+    if (fseeko(f, (off_t)(skip * each), SEEK_CUR) != 0)
+        return bad_npy(w->path, "the NumPy file ends in the middle", err);
+    TRY(read_npy_values(l, &h, f, w->path, err));
+    if (fseeko(f, (off_t)(rest * each), SEEK_CUR) != 0)
+        return bad_npy(w->path, "the NumPy file ends in the middle", err);
+    return REFINE_OK;
 }
 
 /* A ZIP archive: each array is a member behind a header of its own; np.savez stores the members as
  * they are. */
-static refine_status read_npz(latents *l, FILE *f, const char *path, refine_error *err)
+static refine_status read_npz(latents *l, FILE *f, const wanted *w, refine_error *err)
 {
+    const char *path = w->path;
     enum { HEADER = 30, FLAGS = 6, METHOD = 8, NAME_BYTES = 26 };
     enum { STREAMED = 8, ENCRYPTED = 1 };
     unsigned char h[HEADER], next[4] = { 0 };
@@ -270,18 +329,18 @@ static refine_status read_npz(latents *l, FILE *f, const char *path, refine_erro
     const long more = h[NAME_BYTES + 2] | h[NAME_BYTES + 3] << 8;
     if (fseek(f, name + more, SEEK_CUR) != 0)
         return bad_npy(path, "the NumPy archive ends in its header", err);
-    TRY(read_npy(l, f, path, err));
+    TRY(read_npy(l, f, w, err));
     if (fread(next, 1, sizeof next, f) == sizeof next && memcmp(next, "PK\3\4", 4) == 0)
         return bad_npy(path, "holds several NumPy arrays; save the latents with np.save", err);
     return REFINE_OK;
 }
 
-static refine_status load_numpy(latents *l, const char *path, bool archive, refine_error *err)
+static refine_status load_numpy(latents *l, const wanted *w, bool archive, refine_error *err)
 {
-    FILE *f = fopen(path, "rbe");
+    FILE *f = fopen(w->path, "rbe");
     if (!f)
-        return fail_to_open(path, err);
-    const refine_status st = archive ? read_npz(l, f, path, err) : read_npy(l, f, path, err);
+        return fail_to_open(w->path, err);
+    const refine_status st = archive ? read_npz(l, f, w, err) : read_npy(l, f, w, err);
     (void)fclose(f);
     return st;
 }
@@ -291,21 +350,25 @@ static refine_status load_numpy(latents *l, const char *path, bool archive, refi
 refine_status latents_load(latents *out, const char *path, float scaling_factor, refine_error *err)
 {
     refine_status st;
+    wanted w;
 
     *out = (latents){ 0 };
-    switch (read_kind(path)) {
-    case FILE_NPY: st = load_numpy(out, path, false, err); break;
-    case FILE_NPZ: st = load_numpy(out, path, true, err); break;
+    if (strlen(path) >= LATENTS_PATH)
+        return refine_fail(err, REFINE_EINVAL, "%s: the path is too long", path);
+    split_index(&w, path);
+    switch (read_kind(w.path)) {
+    case FILE_NPY: st = load_numpy(out, &w, false, err); break;
+    case FILE_NPZ: st = load_numpy(out, &w, true, err); break;
     case FILE_TORCH:
         st = refine_fail(err, REFINE_EFORMAT,
-                         "%s: is a PyTorch file; save it with safetensors.torch.save_file", path);
+                         "%s: is a PyTorch file; save it with safetensors.torch.save_file", w.path);
         break;
     case FILE_ZIP:
         st = refine_fail(err, REFINE_EFORMAT,
                          "%s: is a ZIP archive; give the .safetensors or .npy file that is in it",
-                         path);
+                         w.path);
         break;
-    default: st = load_safetensors(out, path, scaling_factor, err);
+    default: st = load_safetensors(out, &w, scaling_factor, err);
     }
     if (st == REFINE_OK)
         st = check_latents_finite(out, path, err);
