@@ -113,7 +113,7 @@ static refine_status check_handoff(const refine_job *j, refine_error *err)
 static refine_status open_phases(refine_engine *e, const refine_options *o, const refine_job *j,
                                  refine_error *err)
 {
-    static float marker; /* only that there are latents matters here */
+    float marker = 0; /* only that there are latents matters here */
     const int images = o->images ? o->images : 1;
     if (has_base(e))
         TRY(check_handoff(j, err));

@@ -85,6 +85,7 @@ static refine_status tokenize_prompts(pipeline_context *c, const refine_job *j, 
         for (int i = 0; i < p->n_encoders; i++)
             TRY(tokenize_prompt(c, j, &p->encoder[i], negative, at, &counts[!negative], err));
         p->zeroed[at] = negative && !j->negative && p->zeros;
+        p->skip[at] = negative ? 0 : j->clip_skip;
     }
     return REFINE_OK;
 }

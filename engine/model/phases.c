@@ -99,8 +99,9 @@ static bool take_buffers(phases *p)
     p->eos = mem_calloc(n, sizeof *p->eos);
     p->n_tokens = mem_calloc((size_t)p->images, 2 * sizeof *p->n_tokens);
     p->zeroed = mem_calloc(n, sizeof *p->zeroed);
+    p->skip = mem_calloc(n, sizeof *p->skip);
     p->generator = mem_calloc((size_t)p->images, sizeof *p->generator);
-    return taken && p->eos && p->n_tokens && p->zeroed && p->generator && p->pooled && p->vectors &&
+    return taken && p->eos && p->n_tokens && p->zeroed && p->skip && p->generator && p->pooled && p->vectors &&
            p->sinusoids && p->latents && p->noise && p->unet_in && p->unet_out && p->moments &&
            p->pixel_rows;
 }
@@ -125,6 +126,21 @@ static void set_encoders(phases *p, const model *m)
     if (m->l.config.text_l.layers)
         p->encoder[p->n_encoders++].text = m->text_l;
     p->encoder[p->n_encoders++].text = m->text;
+}
+
+/* The shortest encoder's. */
+static int text_layers(const phases *p)
+{
+    int least = TEXT_MAX_LAYERS;
+    for (int i = 0; i < p->n_encoders; i++)
+        least = (int)num_min((size_t)least, (size_t)p->encoder[i].text.c->layers);
+    return least;
+}
+
+/* At most all of them, which leaves the embedding. */
+static bool can_skip_layers(const phases *p, const refine_job *j)
+{
+    return j->clip_skip >= 0 && j->clip_skip < text_layers(p);
 }
 
 static int cfg_branches(const refine_job *j) { return j->guidance > 1.0f ? 2 : 1; }
@@ -199,6 +215,13 @@ refine_status phases_open(phases **out, const model *m, const refine_job *j, int
         goto fail;
     }
     set_encoders(p, m);
+    if (!can_skip_layers(p, j)) {
+        st = refine_fail(err, REFINE_EINVAL,
+                         "%s: clip skip must be between 0 and %d, its text encoders being of %d "
+                         "layers",
+                         pack_path(m->p), text_layers(p) - 1, text_layers(p));
+        goto fail;
+    }
     p->unet = m->unet;
     p->vae = m->vae;
     if (!take_buffers(p)) {
@@ -230,6 +253,7 @@ void phases_close(phases *p)
     mem_free(p->eos);
     mem_free(p->n_tokens);
     mem_free(p->zeroed);
+    mem_free(p->skip);
     mem_free(p->generator);
     mem_free(p);
 }
@@ -244,8 +268,8 @@ bool phases_fits(const phases *p, const refine_job *j)
 {
     return check_job(j, NULL) == REFINE_OK && j->width == p->width && j->height == p->height &&
            j->steps == p->sampler.steps && cfg_branches(j) == p->branches && has_steps(p, j) &&
-           starts_from_noise(j) == p->from_noise && (j->rgb_in != NULL) == p->encodes &&
-           (j->rgb_out != NULL) == p->decodes;
+           can_skip_layers(p, j) && starts_from_noise(j) == p->from_noise &&
+           (j->rgb_in != NULL) == p->encodes && (j->rgb_out != NULL) == p->decodes;
 }
 
 /* ---- pixels ---- */
@@ -371,7 +395,7 @@ static tensor encode_prompts_by(phases *p, forward_ctx *r, prompt_encoder *e)
     if (pools)
         pooled = scratch_alloc(&r->mem, DT_F32, p->batch, 1, 1, e->text.c->projection);
     dev_put(r->d, text.data, e->embedded, tensor_bytes(text));
-    text_forward(r, &e->text, text, p->eos, pooled);
+    text_forward(r, &e->text, text, p->skip, e->embedded, p->eos, pooled);
     dev_get(r->d, e->embedded, text.data, tensor_bytes(text));
     if (pools) {
         dev_get(r->d, p->pooled, pooled.data, tensor_bytes(pooled));

@@ -62,6 +62,7 @@ typedef struct phases {
     int *eos;                  /* batch */
     int *n_tokens;             /* images * [negative, prompt]: before truncation */
     bool *zeroed;              /* batch: the prompt is absent, and so zeros */
+    int *skip;                 /* batch: layers that the text encoders leave out of the context */
     rng *generator;            /* images */
 
     tensor table; /* device; between once and the last step */

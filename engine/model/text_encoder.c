@@ -3,11 +3,11 @@
  *     x  = token[id] + position
  *     x += out(attention(norm1(x)))      causal, heads of 64; 32 layers, or 12
  *     x += fc2(gelu(fc1(norm2(x))))      gelu by erf, or the quick one
- *     context = x before the last layer, without the final norm
+ *     context = x before the last layer, or some layers earlier, without the final norm
  *     pooled  = projection(final_norm(x after the last layer)[eos])      bigG's alone
  *
- * Reference: transformers CLIPTextModelWithProjection and CLIPTextModel, hidden_states[-2] and
- * text_embeds.
+ * Reference: transformers CLIPTextModelWithProjection and CLIPTextModel, hidden_states[-2 - skip]
+ * and text_embeds.
  * Everything is F32: 77 tokens weigh nothing.
  */
 #include "engine/model/text_encoder.h"
@@ -129,18 +129,32 @@ static tensor token_view(tensor x, int n, int i)
     return t;
 }
 
-void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *eos,
-                  tensor pooled)
+/* Prompts whose context this is, with so many layers to come before the usual one. */
+static void keep_early_states(forward_ctx *r, tensor x, const int *skip, int to_come, float *early)
 {
-    for (int i = 0; i + 1 < t->c->layers; i++)
-        layer_forward(r, t, &t->layer[i], embedded);
-    forward_report(r, embedded, "%s.hidden", t->at);
-    if (!t->c->projection)
-        return;
+    for (int i = 0; i < x.n; i++)
+        if (to_come > 0 && skip[i] == to_come) {
+            const tensor one = tensor_images(x, i, 1);
+            dev_get(r->d, early + (size_t)i * tensor_bytes(one) / sizeof *early, one.data,
+                    tensor_bytes(one));
+        }
+}
 
-    tensor last = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, embedded.w, t->c->width);
-    tensor end = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, 1, t->c->width);
-    op_convert(r->d, last, embedded);
+static void return_early_states(forward_ctx *r, tensor x, const int *skip, const float *early)
+{
+    for (int i = 0; i < x.n; i++)
+        if (skip[i] > 0) {
+            const tensor one = tensor_images(x, i, 1);
+            dev_put(r->d, one.data, early + (size_t)i * tensor_bytes(one) / sizeof *early,
+                    tensor_bytes(one));
+        }
+}
+
+/* last: what the layers before the last gave; is consumed. */
+static void pool_states(forward_ctx *r, const text_encoder *t, tensor last, const int *eos,
+                        tensor pooled)
+{
+    tensor end = scratch_alloc(&r->mem, DT_F32, last.n, 1, 1, t->c->width);
     layer_forward(r, t, &t->layer[t->c->layers - 1], last);
     for (int i = 0; i < last.n; i++)
         op_layernorm(r->d, tensor_images(end, i, 1), token_view(last, i, eos[i]),
@@ -149,4 +163,22 @@ void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const 
     forward_report(r, pooled, "%s.pooled", t->at);
     scratch_free(&r->mem, end);
     scratch_free(&r->mem, last);
+}
+
+void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *skip,
+                  float *early, const int *eos, tensor pooled)
+{
+    tensor last = { 0 };
+    for (int i = 0; i + 1 < t->c->layers; i++) {
+        keep_early_states(r, embedded, skip, t->c->layers - 1 - i, early);
+        layer_forward(r, t, &t->layer[i], embedded);
+    }
+    if (t->c->projection) { /* from the last layer, whatever the context is */
+        last = scratch_alloc(&r->mem, DT_F32, embedded.n, 1, embedded.w, t->c->width);
+        op_convert(r->d, last, embedded);
+    }
+    return_early_states(r, embedded, skip, early);
+    forward_report(r, embedded, "%s.hidden", t->at);
+    if (t->c->projection)
+        pool_states(r, t, last, eos, pooled);
 }

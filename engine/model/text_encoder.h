@@ -26,12 +26,13 @@ void text_declare(weight_builder *b, text_encoder *t, const char *at, const text
 refine_status text_embed(const text_encoder *t, const struct model *m, const float *positions,
                          const int ids[TEXT_TOKENS], float *out, refine_error *err);
 
-/* embedded: F32 (n,1,77,width), is overwritten with the output of the
- * last layer but one, which is the context of the UNet.  pooled: F32 (n,1,1,projection),
+/* embedded: F32 (n,1,77,width), is overwritten with the context of the UNet: the output of the
+ * last layer but one, or of prompt i of skip[i] layers before that.  early: host, as large as
+ * embedded; keeps such prompts until the later layers are done.  pooled: F32 (n,1,1,projection),
  * the projection of the final state at eos[i], the prompt's first end token.  A tower without a
  * projection uses neither eos nor pooled. */
-void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *eos,
-                  tensor pooled);
+void text_forward(forward_ctx *r, const text_encoder *t, tensor embedded, const int *skip,
+                  float *early, const int *eos, tensor pooled);
 
 /* Index of the first largest id: the first end token, since no id is larger. */
 int text_eos(const int ids[TEXT_TOKENS]);

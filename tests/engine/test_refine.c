@@ -723,7 +723,7 @@ Test(engine_refine, refuses_what_is_no_job)
     uint8_t out[PIXELS];
     const refine_options o = cpu_f32_options(pack_file);
     refine_engine *e;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 10; i++) {
         refine_job j = picture_job(out);
         refine_error err = { 0 };
         if (i == 0)
@@ -742,6 +742,10 @@ Test(engine_refine, refuses_what_is_no_job)
             j.guidance = NAN;
         if (i == 7)
             j.denoising_start = 1.5;
+        if (i == 8)
+            j.clip_skip = -1;
+        if (i == 9)
+            j.clip_skip = 3; /* of 3 layers */
         cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EINVAL, "case %d", i);
         cr_assert_gt(strlen(err.text), 0u);
     }

@@ -147,6 +147,7 @@ static void draw_one(draws *d, refine_job *j, int i, drawn_flow flow)
     j->prompt = PROMPTS[draw_below(d, 3)];
     j->negative = draw_once_in(d, 3) ? NULL : PROMPTS[draw_below(d, 2)];
     j->seed = (uint64_t)draw_integer(d, 0, 9);
+    j->clip_skip = draw_once_in(d, 3) ? draw_integer(d, 1, 2) : 0;
     if (j->guidance > 1)
         j->guidance = 4 + (float)i;
     fill_inputs(j, flow, j->seed + 77);

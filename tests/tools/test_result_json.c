@@ -89,6 +89,20 @@ Test(tools_result_json, holds_what_the_report_holds)
     json_decref(j);
 }
 
+Test(tools_result_json, tells_of_a_job_what_few_have_where_this_one_does)
+{
+    refine_job job = REFINE_JOB_INIT;
+    const refine_report r = make_sample_report();
+    const run_record run = { .output = "out.png", .pack = "m.pack", .prompt = "cat", .job = &job };
+    json_t *j = print_result_as_json(&r, &run);
+    cr_expect_null(get_result_member(j, "run", "clip_skip"));
+    json_decref(j);
+    job.clip_skip = 2;
+    j = print_result_as_json(&r, &run);
+    cr_expect_eq(json_integer_value(get_result_member(j, "run", "clip_skip")), 2);
+    json_decref(j);
+}
+
 Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
 {
     refine_job job = REFINE_JOB_INIT;

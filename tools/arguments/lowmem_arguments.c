@@ -196,6 +196,15 @@ static const option_row ROWS[] = {
         .man = "likewise, of what the image should not show.",
     },
     {
+        .name = "clip-skip",
+        .argument = "K",
+        OPTION_INT_AT(lowmem_arguments, j.clip_skip, 0, 128),
+        .help = "take the prompt K layers earlier from the text encoders (0)",
+        .man = "take the prompt K layers earlier than usual from every text encoder, below the "
+               "number of its layers; the\nnegative prompt and the pooled one stay as they are. "
+               "Some models were trained so. Default 0.",
+    },
+    {
         .name = "size",
         .argument = "WxH",
         OPTION_CALLS(read_size),

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 11, LEN = 64, TEXTS_MAX = 24 };
+enum { VALUES = 12, LEN = 64, TEXTS_MAX = 24 };
 
 typedef struct texts {
     char v[VALUES][LEN];
@@ -71,6 +71,8 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_rare_text(x, "negative_prompt_empty", j->negative && !*j->negative ? "yes" : NULL);
     add_rare_text(x, "prompt_2", j->prompt_2);
     add_rare_text(x, "negative_prompt_2", j->negative_2);
+    snprintf(x->v[10], LEN, "%d", j->clip_skip);
+    add_rare_text(x, "clip_skip", j->clip_skip > 0 ? x->v[10] : NULL);
     add_image_text(x, "seed", x->v[1]);
     add_image_text(x, "steps", x->v[2]);
     add_flow_texts(x, j);
@@ -86,8 +88,8 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
 static void add_background_text(texts *x, const refine_job *j, const uint8_t rgb[3])
 {
     const bool is_white = rgb[0] == 255 && rgb[1] == 255 && rgb[2] == 255;
-    snprintf(x->v[10], LEN, "#%02x%02x%02x", rgb[0], rgb[1], rgb[2]);
-    add_rare_text(x, "background", j->rgb_in && !is_white ? x->v[10] : NULL);
+    snprintf(x->v[11], LEN, "#%02x%02x%02x", rgb[0], rgb[1], rgb[2]);
+    add_rare_text(x, "background", j->rgb_in && !is_white ? x->v[11] : NULL);
 }
 
 static void drop_absent_texts(texts *x)

@@ -55,6 +55,8 @@ static json_t *add_rare_members(json_t *o, const refine_job *j, bool of_base)
         o = merge_json_objects(o, json_pack("{s:o}", "prompt_2", clean_json_text(j->prompt_2)));
     if (j->negative_2)
         o = merge_json_objects(o, json_pack("{s:o}", "negative_2", clean_json_text(j->negative_2)));
+    if (j->clip_skip > 0)
+        o = merge_json_objects(o, json_pack("{s:i}", "clip_skip", j->clip_skip));
     return o;
 }
 

@@ -187,6 +187,9 @@ typedef struct refine_job {
     double handoff;
     bool via_pixels;
     float guidance;         /* <= 1: off, and the negative prompt is not used */
+    /* So many layers before the one that it is usually taken from, the prompt leaves every text
+     * encoder; the negative prompt and the pooled one are as ever.  Below the number of layers. */
+    int clip_skip;
     float aesthetic_score, negative_aesthetic_score;
     /* Micro-conditioning, in pixels: sizes of 0 are the image's own. */
     int original_width, original_height, crop_left, crop_top, target_width, target_height;
