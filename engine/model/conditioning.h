@@ -13,10 +13,6 @@
 
 #include "engine/model/unet.h"
 
-/* Height and width before any crop, top and left of the crop; then the refiner's aesthetic score,
- * or the base's target height and width. */
-enum { MICRO_IDS_MAX = 6 };
-
 /* [pooled | sinusoids of the ids], add_embed_dim floats. */
 void conditioning_vector(const unet_config *c, float *out, const float *pooled,
                          const float *ids, int n_ids);

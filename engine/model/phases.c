@@ -20,20 +20,9 @@ enum { SIDE_MAX = 16384, PIXEL_ROWS = 8 };
 
 static bool starts_from_noise(const refine_job *j) { return !j->rgb_in && !j->latents_in; }
 
-static bool has_bad_size(const refine_job *j)
-{
-    enum { SIZE_LIMIT = 65536 };
-    const int sizes[] = { j->original_width, j->original_height, j->crop_left,
-                          j->crop_top,       j->target_width,    j->target_height };
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        if (sizes[i] < 0 || sizes[i] > SIZE_LIMIT)
-            return true;
-    return false;
-}
-
 static refine_status check_job(const refine_job *j, refine_error *err)
 {
-    const char *bad = NULL;
+    const char *bad = micro_ids_fault(j);
     if (j->width < 64 || j->height < 64 || j->width > SIDE_MAX || j->height > SIDE_MAX)
         bad = "width and height must be between 64 and 16384";
     else if (j->width % VAE_SCALE || j->height % VAE_SCALE)
@@ -52,8 +41,6 @@ static refine_status check_job(const refine_job *j, refine_error *err)
         bad = "denoising end must be between 0 and 1";
     else if (j->denoising_start > 0 && starts_from_noise(j))
         bad = "a denoising start needs pixels or latents";
-    else if (has_bad_size(j))
-        bad = "original and target sizes and crops must be between 0 and 65536";
     else if (!isfinite(j->guidance) || !isfinite(j->aesthetic_score) ||
              !isfinite(j->negative_aesthetic_score))
         bad = "guidance and scores must be finite numbers";
@@ -360,25 +347,14 @@ refine_status phases_set_prompt(phases *p, prompt_encoder *e, int batch_index,
     return text_embed(&e->text, p->m, e->positions, ids, out, err);
 }
 
-/* `own` where it is given, else the image's. */
-static float size_or(int own, int image) { return (float)(own ? own : image); }
-
-/* The negative branch differs in the refiner's score alone. */
 static void set_vectors(phases *p, const refine_job *jobs)
 {
     const unet_config *c = p->unet->c;
     const int n_ids = model_config_ids(&p->m->l.config);
     for (int n = 0; n < p->batch; n++) {
         const refine_job *j = &jobs[n / p->branches];
-        const bool positive = n % p->branches == p->branches - 1;
-        float ids[MICRO_IDS_MAX] = { size_or(j->original_height, p->height),
-                                     size_or(j->original_width, p->width), (float)j->crop_top,
-                                     (float)j->crop_left };
-        if (n_ids == MICRO_IDS_MAX) {
-            ids[4] = size_or(j->target_height, p->height);
-            ids[5] = size_or(j->target_width, p->width);
-        } else
-            ids[4] = positive ? j->aesthetic_score : j->negative_aesthetic_score;
+        float ids[MICRO_IDS_MAX];
+        fill_micro_ids(ids, n_ids, j, p->from_noise, n % p->branches + 1 < p->branches);
         conditioning_vector(c, p->vectors + (size_t)n * (size_t)c->add_embed_dim,
                             p->pooled + (size_t)n * (size_t)phases_pooling(p)->text.c->projection,
                             ids, n_ids);

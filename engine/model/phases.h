@@ -16,6 +16,7 @@
 #define REFINE_PHASES_H
 
 #include "engine/model/conditioning.h"
+#include "engine/model/micro_ids.h"
 #include "engine/model/model.h"
 #include "engine/sampling/euler.h"
 #include "engine/sampling/rng.h"

@@ -723,7 +723,7 @@ Test(engine_refine, refuses_what_is_no_job)
     uint8_t out[PIXELS];
     const refine_options o = cpu_f32_options(pack_file);
     refine_engine *e;
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 12; i++) {
         refine_job j = picture_job(out);
         refine_error err = { 0 };
         if (i == 0)
@@ -746,6 +746,10 @@ Test(engine_refine, refuses_what_is_no_job)
             j.clip_skip = -1;
         if (i == 9)
             j.clip_skip = 3; /* of 3 layers */
+        if (i == 10)
+            j.negative_crop_top = 65537;
+        if (i == 11)
+            j.negative_original_width = 64; /* and no height */
         cr_assert_eq(refine_open(&e, &o, &j, &err), REFINE_EINVAL, "case %d", i);
         cr_assert_gt(strlen(err.text), 0u);
     }

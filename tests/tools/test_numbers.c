@@ -31,10 +31,12 @@ Test(tools_numbers, reads_whole_numbers_of_a_range)
 Test(tools_numbers, reads_pairs)
 {
     int a = 7, b = 8;
-    cr_assert(numbers_pair("640x480", 1000, &a, &b) && a == 640 && b == 480);
+    cr_assert(numbers_pair("640x480", 'x', 1, 1000, &a, &b) && a == 640 && b == 480);
     static const char *const BAD[] = { "",    "640",   "640x", "x480",     "0x480",   "640x0",
                                        "6X4", "6x4x2", "-6x4", "1001x480", "640x1001" };
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++)
-        cr_assert_not(numbers_pair(BAD[i], 1000, &a, &b), "'%s'", BAD[i]);
+        cr_assert_not(numbers_pair(BAD[i], 'x', 1, 1000, &a, &b), "'%s'", BAD[i]);
     cr_assert(a == 640 && b == 480);
+    cr_assert_not(numbers_pair("1x1", ',', 0, 1000, &a, &b));
+    cr_assert(numbers_pair("0,16", ',', 0, 1000, &a, &b) && a == 0 && b == 16);
 }

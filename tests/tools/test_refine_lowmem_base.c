@@ -171,6 +171,8 @@ Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work
         { 2, ENSEMBLE "-o @o.png --handoff 1", "above 0 and below 1" },
         { 2, ENSEMBLE "-o @base.pack", "the base (--base)" },
         { 2, ENSEMBLE "-o @o.png --clip-skip 3", "clip skip must be between 0 and 2" },
+        { 2, ENSEMBLE "-o @o.png --crop 8x8", "left and top" },
+        { 2, ENSEMBLE "-o @o.png --negative-target-size 0x8", "each side from 1 to 65536" },
         { 3, ENSEMBLE "-o @o.png --vram 1M", "--vram" },
     };
     lowmem_bench b = open_base_bench();
@@ -201,8 +203,10 @@ static bool is_taken_for_done(const lowmem_bench *b, const char *made, const cha
 
 Test(tools_refine_lowmem_base, takes_no_image_for_another_that_is_there_already)
 {
-    static const char *const OTHERS[] = { "--negative=", "--prompt-2 dog", "--denoising-end 0.9",
-                                          "-n bad --negative-2 ugly", "--clip-skip 1" };
+    static const char *const OTHERS[] = { "--negative=",         "--prompt-2 dog",
+                                          "--denoising-end 0.9", "-n bad --negative-2 ugly",
+                                          "--clip-skip 1",       "--original-size 512x384",
+                                          "--negative-crop 0,8" };
     lowmem_bench b = open_base_bench();
     cr_assert_eq(link(bench_path(&b, "in.png"), bench_path(&b, "in2.png")), 0);
     cr_expect(is_taken_for_done(&b, "--quiet", ""));

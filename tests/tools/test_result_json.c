@@ -96,10 +96,21 @@ Test(tools_result_json, tells_of_a_job_what_few_have_where_this_one_does)
     const run_record run = { .output = "out.png", .pack = "m.pack", .prompt = "cat", .job = &job };
     json_t *j = print_result_as_json(&r, &run);
     cr_expect_null(get_result_member(j, "run", "clip_skip"));
+    cr_expect_null(get_result_member(j, "run", "crop"));
     json_decref(j);
     job.clip_skip = 2;
+    job.crop_top = 16;
+    job.negative_target_width = 640;
+    job.negative_target_height = 480;
     j = print_result_as_json(&r, &run);
     cr_expect_eq(json_integer_value(get_result_member(j, "run", "clip_skip")), 2);
+    const json_t *crop = get_result_member(j, "run", "crop"),
+                 *target = get_result_member(j, "run", "negative_target_size");
+    cr_expect_eq(json_integer_value(json_array_get(crop, 0)), 0);
+    cr_expect_eq(json_integer_value(json_array_get(crop, 1)), 16);
+    cr_expect_eq(json_integer_value(json_array_get(target, 0)), 640);
+    cr_expect_eq(json_integer_value(json_array_get(target, 1)), 480);
+    cr_expect_null(get_result_member(j, "run", "target_size"));
     json_decref(j);
 }
 

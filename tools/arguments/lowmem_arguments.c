@@ -26,7 +26,7 @@ static const char *const FLOWS[] = { "ensemble", "two-stage", NULL };
 #define HANDOFF_MIN 0x1p-52
 #define HANDOFF_MAX 0x1.fffffffffffffp-1
 
-enum { SIDE_MIN = 64, SIDE_MAX = 16384, SIDE_UNIT = 8 };
+enum { SIDE_MIN = 64, SIDE_MAX = 16384, SIDE_UNIT = 8, TOLD_MAX = 65536 };
 
 static bool append_input(void *arguments, const char *v)
 {
@@ -59,7 +59,7 @@ static bool read_device(void *arguments, const char *v)
 static bool read_size(void *arguments, const char *v)
 {
     lowmem_arguments *a = arguments;
-    return numbers_pair(v, SIDE_MAX, &a->j.width, &a->j.height) && a->j.width >= SIDE_MIN &&
+    return numbers_pair(v, 'x', 1, SIDE_MAX, &a->j.width, &a->j.height) && a->j.width >= SIDE_MIN &&
            a->j.height >= SIDE_MIN && a->j.width % SIDE_UNIT == 0 && a->j.height % SIDE_UNIT == 0;
 }
 
@@ -76,6 +76,53 @@ static bool read_background(void *arguments, const char *v)
     return true;
 }
 
+/* Sizes and crops that the model is told of: of any image, and not only one that it can make. */
+static bool read_told_size(const char *v, int *w, int *h)
+{
+    return numbers_pair(v, 'x', 1, TOLD_MAX, w, h);
+}
+
+static bool read_told_crop(const char *v, int *left, int *top)
+{
+    return numbers_pair(v, ',', 0, TOLD_MAX, left, top);
+}
+
+static bool read_original_size(void *arguments, const char *v)
+{
+    refine_job *j = &((lowmem_arguments *)arguments)->j;
+    return read_told_size(v, &j->original_width, &j->original_height);
+}
+
+static bool read_crop(void *arguments, const char *v)
+{
+    refine_job *j = &((lowmem_arguments *)arguments)->j;
+    return read_told_crop(v, &j->crop_left, &j->crop_top);
+}
+
+static bool read_target_size(void *arguments, const char *v)
+{
+    refine_job *j = &((lowmem_arguments *)arguments)->j;
+    return read_told_size(v, &j->target_width, &j->target_height);
+}
+
+static bool read_negative_original_size(void *arguments, const char *v)
+{
+    refine_job *j = &((lowmem_arguments *)arguments)->j;
+    return read_told_size(v, &j->negative_original_width, &j->negative_original_height);
+}
+
+static bool read_negative_crop(void *arguments, const char *v)
+{
+    refine_job *j = &((lowmem_arguments *)arguments)->j;
+    return read_told_crop(v, &j->negative_crop_left, &j->negative_crop_top);
+}
+
+static bool read_negative_target_size(void *arguments, const char *v)
+{
+    refine_job *j = &((lowmem_arguments *)arguments)->j;
+    return read_told_size(v, &j->negative_target_width, &j->negative_target_height);
+}
+
 /* There is one: it is looked at, and kept nowhere. */
 static bool read_scheduler(void *arguments, const char *v)
 {
@@ -84,6 +131,9 @@ static bool read_scheduler(void *arguments, const char *v)
 }
 
 static int list_devices(void) { return devices_print(stdout, stderr); }
+
+#define TOLD_SIZE "a size such as 1024x768, each side from 1 to 65536"
+#define TOLD_CROP "left and top such as 0,128, each from 0 to 65536"
 
 static const option_row ROWS[] = {
     {
@@ -313,6 +363,62 @@ static const option_row ROWS[] = {
         OPTION_FLOAT_AT(lowmem_arguments, j.negative_aesthetic_score),
         .help = "the same for the negative prompt (2.5)",
         .man = "the same for the negative prompt. Default 2.5.",
+    },
+    {
+        .name = "original-size",
+        .argument = "WxH",
+        OPTION_CALLS(read_original_size),
+        .takes = TOLD_SIZE,
+        .help = "size the model is told the image had before it was cropped (its own)",
+        .man = "the size that the model is told the image had before it was scaled and cropped: a "
+               "small one gives the\nblur of small images. Default: its own.",
+    },
+    {
+        .name = "crop",
+        .argument = "X,Y",
+        OPTION_CALLS(read_crop),
+        .takes = TOLD_CROP,
+        .help = "where the model is told it was cropped, from left and top (0,0)",
+        .man = "how much the model is told was cropped away at left and top: above 0 the subject "
+               "moves out of the image.\nNothing is cropped. Default 0,0.",
+    },
+    {
+        .name = "target-size",
+        .argument = "WxH",
+        OPTION_CALLS(read_target_size),
+        .takes = TOLD_SIZE,
+        .help = "size a base model is told to aim at (the image's own)",
+        .man = "the size that a base model is told to aim at; a refiner knows none. Default: the "
+               "image's own.",
+    },
+    {
+        .name = "negative-original-size",
+        .argument = "WxH",
+        OPTION_CALLS(read_negative_original_size),
+        .takes = TOLD_SIZE,
+        .help = "the same three for the negative prompt; from text a base takes them only where "
+                "both sizes are given (the prompt's)",
+        .man = "as\n.BR \\-\\-original\\-size ,\nfor the negative prompt. These three keep the "
+               "rules of diffusers' pipelines: a base that makes an image from text\ntakes them "
+               "only where both negative sizes are given, and one that is given an image takes the "
+               "crop of the prompt.\nWhat is not given or not taken is the prompt's.",
+    },
+    {
+        .name = "negative-crop",
+        .argument = "X,Y",
+        OPTION_CALLS(read_negative_crop),
+        .takes = TOLD_CROP,
+        .help = "likewise, of a refiner or from text (0,0)",
+        .man = "as\n.BR \\-\\-crop ,\nfor the negative prompt of a refiner or of an image from "
+               "text. Default 0,0, whatever\n.B \\-\\-crop\nis.",
+    },
+    {
+        .name = "negative-target-size",
+        .argument = "WxH",
+        OPTION_CALLS(read_negative_target_size),
+        .takes = TOLD_SIZE,
+        .help = "likewise",
+        .man = "as\n.BR \\-\\-target\\-size ,\nfor the negative prompt.",
     },
     {
         .name = "scheduler",

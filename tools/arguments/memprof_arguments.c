@@ -17,7 +17,7 @@ static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8",
 static bool read_image_size(void *arguments, const char *v)
 {
     memprof_arguments *a = arguments;
-    return numbers_pair(v, SIDE_READ, &a->j.width, &a->j.height);
+    return numbers_pair(v, 'x', 1, SIDE_READ, &a->j.width, &a->j.height);
 }
 
 static bool choose_card(void *arguments, const char *v)

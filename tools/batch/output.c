@@ -1,11 +1,13 @@
 /* tools/batch/output.c -- parameters as texts, written and compared. */
 #include "tools/batch/output.h"
 
+#include "tools/files/job_pairs.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 12, LEN = 64, TEXTS_MAX = 24 };
+enum { VALUES = 12 + JOB_PAIRS, LEN = 64, TEXTS_MAX = 24 + JOB_PAIRS };
 
 typedef struct texts {
     char v[VALUES][LEN];
@@ -55,6 +57,18 @@ static void add_flow_texts(texts *x, const refine_job *j)
     add_rare_text(x, "denoising_end", j->denoising_end > 0 ? x->v[7] : NULL);
 }
 
+/* Sizes and crops that the model was told of. */
+static void add_pair_texts(texts *x, const refine_job *j)
+{
+    job_pair pairs[JOB_PAIRS];
+    list_job_pairs(pairs, j);
+    for (int i = 0; i < JOB_PAIRS; i++) {
+        const job_pair *p = &pairs[i];
+        snprintf(x->v[12 + i], LEN, "%d%c%d", p->first, p->between, p->second);
+        add_rare_text(x, p->name, has_job_pair(p) ? x->v[12 + i] : NULL);
+    }
+}
+
 static void fill_image_texts(texts *x, const refine_job *j, const refine_report *r)
 {
     snprintf(x->v[0], LEN, "refine-lowmem %s", refine_version());
@@ -79,6 +93,7 @@ static void fill_image_texts(texts *x, const refine_job *j, const refine_report 
     add_base_texts(x, j, r->base);
     add_image_text(x, "guidance", x->v[4]);
     add_image_text(x, "aesthetic_scores", x->v[5]);
+    add_pair_texts(x, j);
     add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
     add_image_text(x, "scheduler", r->sampler);
     add_image_text(x, "model", x->v[6]);

@@ -49,11 +49,11 @@ bool numbers_int(const char *text, int least, int most, int *out)
     return true;
 }
 
-bool numbers_pair(const char *text, int most, int *a, int *b)
+bool numbers_pair(const char *text, char between, int least, int most, int *a, int *b)
 {
     uint64_t v;
-    const char *x = parse_leading_digits(text, 1, (uint64_t)most, &v);
-    if (!x || *x != 'x' || !numbers_int(x + 1, 1, most, b))
+    const char *x = parse_leading_digits(text, (uint64_t)least, (uint64_t)most, &v);
+    if (!x || *x != between || !numbers_int(x + 1, least, most, b))
         return false;
     *a = (int)v;
     return true;

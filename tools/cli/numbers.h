@@ -10,7 +10,7 @@ bool numbers_real(const char *text, double least, double most, double *out);
 bool numbers_whole(const char *text, uint64_t least, uint64_t most, uint64_t *out);
 bool numbers_int(const char *text, int least, int most, int *out);
 
-/* "640x480", both from 1 to `most`. */
-bool numbers_pair(const char *text, int most, int *a, int *b);
+/* "640x480", or what else lies between; both from `least` to `most`. */
+bool numbers_pair(const char *text, char between, int least, int most, int *a, int *b);
 
 #endif

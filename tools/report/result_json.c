@@ -2,6 +2,7 @@
 #include "tools/report/result_json.h"
 
 #include "tools/files/figures.h"
+#include "tools/files/job_pairs.h"
 #include "tools/files/json_values.h"
 #include "tools/report/report_fields.h"
 
@@ -57,6 +58,11 @@ static json_t *add_rare_members(json_t *o, const refine_job *j, bool of_base)
         o = merge_json_objects(o, json_pack("{s:o}", "negative_2", clean_json_text(j->negative_2)));
     if (j->clip_skip > 0)
         o = merge_json_objects(o, json_pack("{s:i}", "clip_skip", j->clip_skip));
+    job_pair pairs[JOB_PAIRS];
+    list_job_pairs(pairs, j);
+    for (const job_pair *p = pairs; p < pairs + JOB_PAIRS; p++)
+        if (has_job_pair(p))
+            o = merge_json_objects(o, json_pack("{s:[i, i]}", p->name, p->first, p->second));
     return o;
 }
 

@@ -193,6 +193,12 @@ typedef struct refine_job {
     float aesthetic_score, negative_aesthetic_score;
     /* Micro-conditioning, in pixels: sizes of 0 are the image's own. */
     int original_width, original_height, crop_left, crop_top, target_width, target_height;
+    /* The negative prompt's; sizes of 0: not given.  As diffusers' pipelines have it, a base takes
+     * them from text only where both sizes are given, and from an image takes the prompt's crop;
+     * what is not taken is the prompt's.  A refiner takes size and crop, and knows no target. */
+    int negative_original_width, negative_original_height;
+    int negative_crop_left, negative_crop_top;
+    int negative_target_width, negative_target_height;
     uint64_t seed;
     refine_rng rng;
     refine_flavour flavour;
