@@ -39,8 +39,8 @@
  *  (8) a run is reset only when every thread stands still
  *                          (compute thread waits for n_paused, in stream_restart)
  *  (9) a place in the cache is filled by one transfer, and not read before, nor filled before
- *      compute has come to the chunk's pack
- *                          (I/O thread waits for kept and entered, in begin_transfer)
+ *      compute has come to the chunk's pack and the copies out of it have finished
+ *                          (I/O thread waits for kept, entered and FREE, in begin_transfer)
  * (10) a place for residents is written to after compute has come to the chunk's pack, and after
  *      all the compute before
  *                          (copy thread waits for entered, in make_room, then as in (5))
@@ -281,10 +281,10 @@ refine_status stream_restart(stream *s)
 
 void stream_enter_pack(stream *s, int next)
 {
+    if (next == s->compute.pack || dev_status(s->d) != REFINE_OK)
+        return;
     assert(s->compute.acquiring.use == s->compute.releasing.use &&
            "left a pack with chunks inside");
-    if (next == s->compute.pack)
-        return;
     assert(next > s->compute.pack && next < s->chunks.n_packs);
     dev_record(s->d, s->compute.epoch, DEV_COMPUTE);
     s->compute.pack = next;

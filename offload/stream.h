@@ -95,7 +95,7 @@ refine_status stream_open(stream **out, const stream_config *c, refine_error *er
  * Residents stay, of a single pack.  Fails when the device has failed, as it does. */
 refine_status stream_restart(stream *s);
 /* The compute so far is done with all packs before this one, and begins with it.  Of the first pack
- * none has to be told. */
+ * none has to be told.  Nothing may be inside, unless the device has failed, as it then stays. */
 void stream_enter_pack(stream *s, int next);
 /* Their memory is the caller's until stream_restart or stream_enter_pack.  What is left of the
  * pack's schedule must not use a resident chunk. */

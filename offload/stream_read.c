@@ -45,6 +45,23 @@ static bool is_arriving(const stream *s, int chunk)
     return false;
 }
 
+/* Is what a pack before this chunk's had in the cache still copied from there?  Compute that has
+ * been enqueued may be behind it. */
+static bool is_leaving(const stream *s, int chunk)
+{
+    const int k = chunk_list_pack(&s->chunks, chunk);
+    for (const slot *sl = s->slots; sl < s->slots + s->n_slots; sl++)
+        if (sl->state != FREE && stream_is_cached(s, sl->chunk) &&
+            chunk_list_pack(&s->chunks, sl->chunk) < k)
+            return true;
+    return false;
+}
+
+static bool place_is_ready(const stream *s, int chunk)
+{
+    return stream_may_settle(s, chunk) && !is_arriving(s, chunk) && !is_leaving(s, chunk);
+}
+
 static bool begin_transfer(stream *s)
 {
     if (!schedule_to_transfer(&s->schedule, &s->io.next))
@@ -52,8 +69,7 @@ static bool begin_transfer(stream *s)
     slot *sl = &s->slots[s->shared.n_begun % (uint64_t)s->n_slots];
     if (sl->state != FREE)
         return false;
-    if (stream_is_cached(s, s->io.next.chunk) &&
-        (is_arriving(s, s->io.next.chunk) || !stream_may_settle(s, s->io.next.chunk))) /* (9) */
+    if (stream_is_cached(s, s->io.next.chunk) && !place_is_ready(s, s->io.next.chunk)) /* (9) */
         return false;
     const pack_chunk *c = stream_chunk(s, s->io.next.chunk);
     sl->state = READING;

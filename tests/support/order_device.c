@@ -43,6 +43,7 @@ typedef struct order_dev {
     uint32_t random;
     ordered_fifo q[2];
     int live, allocs_left, reads, wrong;
+    double delay; /* of a sync */
 } order_dev;
 
 static order_dev *order_dev_of(dev *d) { return (order_dev *)(void *)d; }
@@ -183,6 +184,8 @@ static void o_wait(dev *d, dev_queue q, dev_event *e)
 static void o_sync(dev *d, dev_event *e)
 {
     order_dev *o = order_dev_of(d);
+    if (o->delay > 0)
+        clock_sleep_until(clock_seconds() + o->delay);
     pthread_mutex_lock(&o->lock);
     if (e->recorded)
         run_to(o, e->on, e->upto);
@@ -256,6 +259,8 @@ void order_device_finish(dev *d, int *reads, int *wrong)
     *reads = o->reads;
     *wrong = o->wrong;
 }
+
+void order_device_delay_sync(dev *d, double seconds) { order_dev_of(d)->delay = seconds; }
 
 int order_device_live(const dev *d) { return ((const order_dev *)(const void *)d)->live; }
 

@@ -28,6 +28,9 @@ void order_device_read(dev *d, const void *at, const void *want, size_t bytes);
 /* Runs all that is left.  Reads so far, and how many of them saw something else. */
 void order_device_finish(dev *d, int *reads, int *wrong);
 
+/* A host thread that syncs sleeps so long before: what others may do meanwhile, they do. */
+void order_device_delay_sync(dev *d, double seconds);
+
 /* Memory, events and pinned bytes not given back. */
 int order_device_live(const dev *d);
 /* Lets `n` allocations (memory or events) succeed, then fails one; n < 0: none. */

@@ -38,7 +38,8 @@ static void align_fixture_file(pack_fixture *f)
 
 /* ---- what is in it ---- */
 
-/* Few different high bytes, any low ones: weights, as far as a compressor can tell. */
+/* Few different high bytes, any low ones: weights, as far as a compressor can tell.  Others in each
+ * chunk, and in each tensor of another name. */
 static void fill_fixture_weights(uint8_t *p, size_t n, uint32_t seed)
 {
     uint32_t x = seed * 2654435761u + 1;
@@ -168,7 +169,9 @@ static void add_chunks(builder *b, const fixture_tensor *t, int n)
         (t[i].segment == PACK_SEGMENT_VECTORS ? cut_vector : cut_matrix)(b, &t[i], i);
     for (int i = 0; i < b->f->n_chunks; i++) {
         b->f->plain[i] = malloc(b->chunk[i].bytes);
-        fill_fixture_weights(b->f->plain[i], b->chunk[i].bytes, (uint32_t)i + 1);
+        const char *name = t[b->chunk[i].tensor].name;
+        const uint32_t seed = (uint32_t)i + (uint32_t)XXH3_64bits(name, strlen(name));
+        fill_fixture_weights(b->f->plain[i], b->chunk[i].bytes, seed);
         add_frames(b, &b->chunk[i], b->f->plain[i]);
     }
 }
