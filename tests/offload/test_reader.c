@@ -20,10 +20,10 @@
 enum { BLOCKS = 700, FILE_BYTES = BLOCKS * PACK_ALIGN, DEPTH = 6 };
 
 typedef struct reader_rig {
-    char name[TEMP_NAME];
-    uint8_t *want;
+    char name[TEMP_NAME], name2[TEMP_NAME]; /* the second: "" where there is none */
+    uint8_t *want, *want2;
     char *buffer;
-    const char *path;
+    const char *path[2];
     reader_config c;
     reader *r;
     refine_error err;
@@ -38,8 +38,8 @@ static void open_reader_rig(reader_rig *g)
     temp_file(g->name, ".bin");
     temp_write(g->name, g->want, FILE_BYTES);
     g->buffer = aligned_alloc(PACK_ALIGN, FILE_BYTES);
-    g->path = g->name;
-    g->c = (reader_config){ .paths = &g->path,
+    g->path[0] = g->name;
+    g->c = (reader_config){ .paths = g->path,
                             .n_files = 1,
                             .buffer = g->buffer,
                             .buffer_bytes = FILE_BYTES,
@@ -51,8 +51,23 @@ static void close_reader_rig(reader_rig *g)
     if (g->r)
         g->r->close(g->r);
     (void)unlink(g->name);
+    if (g->name2[0])
+        (void)unlink(g->name2);
     free(g->buffer);
     free(g->want);
+    free(g->want2);
+}
+
+/* One of other bytes, before the reader is open. */
+static void add_second_file(reader_rig *g)
+{
+    g->want2 = malloc(FILE_BYTES);
+    for (size_t i = 0; i < FILE_BYTES; i++)
+        g->want2[i] = (uint8_t)~g->want[i];
+    temp_file(g->name2, ".bin");
+    temp_write(g->name2, g->want2, FILE_BYTES);
+    g->path[1] = g->name2;
+    g->c.n_files = 2;
 }
 
 /* False where the system has no io_uring. */
@@ -129,7 +144,7 @@ Test(offload_reader, a_file_that_is_not_there_is_named)
     for (int kind = READER_AUTO; kind <= READER_PREAD; kind++) {
         reader_rig g;
         open_reader_rig(&g);
-        g.path = "no/such/file";
+        g.path[0] = "no/such/file";
         cr_assert_eq(reader_open(&g.r, (reader_kind)kind, &g.c, NULL, &g.err), REFINE_EIO);
         cr_assert_null(g.r);
         if (kind != READER_URING)
@@ -201,6 +216,124 @@ Test(offload_reader, a_buffer_that_may_not_be_locked_is_read_into_all_the_same)
     if (getuid() == 0)
         cr_assert_eq(seteuid(0), 0);
     close_reader_rig(&g);
+}
+
+/* ---- two files ---- */
+
+/* Blocks of both in turn, with as many requests under way as may be. */
+static void read_both_files(reader_rig *g)
+{
+    int at = 0, outstanding = 0, finished = 0;
+    memset(g->buffer, 0, FILE_BYTES);
+    while (finished < BLOCKS) {
+        for (; at < BLOCKS && outstanding < DEPTH; at++, outstanding++) {
+            const size_t byte = (size_t)at * PACK_ALIGN;
+            cr_assert_eq(
+                g->r->submit(g->r, (uint64_t)at, at % 3 == 0, g->buffer + byte, byte, PACK_ALIGN),
+                REFINE_OK);
+        }
+        read_done d;
+        cr_assert_eq(g->r->reap(g->r, &d, 1, 1), 1);
+        cr_assert_eq(d.status, REFINE_OK, "errno %d", d.error);
+        const size_t byte = (size_t)d.ticket * PACK_ALIGN;
+        const uint8_t *want = d.ticket % 3 == 0 ? g->want2 : g->want;
+        cr_assert_arr_eq(g->buffer + byte, want + byte, PACK_ALIGN);
+        finished++;
+        outstanding--;
+    }
+}
+
+Test(offload_reader, two_files_go_by_their_numbers)
+{
+    for (int which = 0; which < 2; which++) {
+        reader_rig g;
+        open_reader_rig(&g);
+        add_second_file(&g);
+        if (open_rig_reader(&g, which))
+            read_both_files(&g);
+        close_reader_rig(&g);
+    }
+}
+
+static int n_open_files(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* One file cannot be opened around the page cache, or not be read so. */
+typedef struct undirect_file {
+    const char *path;
+    bool opens; /* it can be opened that way */
+    int fd;     /* as it then is; -1 before and after its one read */
+    int cached; /* files opened for the page cache */
+} undirect_file;
+
+static int open_all_but_one(void *context, const char *path, int flags)
+{
+    undirect_file *u = context;
+    const bool it = flags & O_DIRECT && strcmp(path, u->path) == 0;
+    u->cached += !(flags & O_DIRECT);
+    if (it && !u->opens)
+        return errno = EINVAL, -1;
+    const int fd = open(path, flags & ~O_DIRECT);
+    if (it)
+        u->fd = fd;
+    return fd;
+}
+
+static ssize_t refuse_one(void *context, int fd, void *dst, size_t bytes, off_t at)
+{
+    undirect_file *u = context;
+    if (fd == u->fd) {
+        u->fd = -1;
+        return errno = EINVAL, -1;
+    }
+    return pread(fd, dst, bytes, at);
+}
+
+Test(offload_reader, where_one_file_goes_through_the_page_cache_all_do)
+{
+    for (int which = 0; which < 3; which++)
+        for (int file = 0; file < 2; file++) {
+            reader_rig g;
+            open_reader_rig(&g);
+            add_second_file(&g);
+            undirect_file u = { .path = g.path[file], .opens = which == 2, .fd = -1 };
+            const reader_calls calls = { .context = &u,
+                                         .open = open_all_but_one,
+                                         .pread = which == 2 ? refuse_one : NULL };
+            const int before = n_open_files();
+            g.c.calls = &calls;
+            if (open_rig_reader(&g, which == 2 ? 1 : which)) {
+                cr_expect_null(strstr(g.r->name, "O_DIRECT"), "%s", g.r->name);
+                cr_expect_eq(u.cached, 2, "both files are opened again");
+                read_both_files(&g);
+                g.r->close(g.r);
+                g.r = NULL;
+                cr_expect_eq(n_open_files(), before, "a file stays open");
+            }
+            close_reader_rig(&g);
+        }
+}
+
+Test(offload_reader, a_second_file_that_is_not_there_is_named)
+{
+    for (int kind = READER_AUTO; kind <= READER_PREAD; kind++) {
+        reader_rig g;
+        open_reader_rig(&g);
+        add_second_file(&g);
+        g.path[1] = "no/such/second";
+        const int before = n_open_files();
+        cr_assert_eq(reader_open(&g.r, (reader_kind)kind, &g.c, NULL, &g.err), REFINE_EIO);
+        cr_assert_null(g.r);
+        cr_expect_eq(n_open_files(), before, "a file stays open");
+        if (kind != READER_URING)
+            cr_expect(strstr(g.err.text, "no/such/second"), "%s", g.err.text);
+        close_reader_rig(&g);
+    }
 }
 
 /* ---- trouble ---- */

@@ -1,8 +1,8 @@
 /* tests/property/test_streams.c -- every weight of any run, whatever it goes through.
  *
- * A case is a pack of chunks of any size and codec, a schedule, a ring from the smallest on, slots,
- * workers, residents, cached chunks, a reader, and a device that runs its queues as early or as
- * late as its contract allows (tests/support/order_device.h).
+ * A case is a pack, or two, of chunks of any size and codec, a schedule, a ring from the smallest
+ * on, slots, workers, residents, cached chunks, a reader, and a device that runs its queues as early
+ * or as late as its contract allows (tests/support/order_device.h).
  *
  *   - Every chunk is there when compute comes to it, and no byte travels twice.
  *   - Whatever fails ends in one status with a text, and the stream then stays failed.
@@ -25,6 +25,7 @@ static const char *const ORDERS[] = { "eager", "copies first", "compute first", 
 /* ---- what is drawn ---- */
 
 typedef struct made {
+    char letter; /* of its names */
     fixture_tensor t[MOST_TENSORS];
     char name[MOST_TENSORS][16];
     int n;
@@ -43,7 +44,7 @@ static void draw_fixture_tensor(draws *d, made *m, int segment)
     while (m->bytes + (size_t)t.rows * (size_t)(t.kh * t.kw * t.c_in) * 4 > MOST_BYTES &&
            t.c_in > 1)
         t.c_in /= 2;
-    (void)snprintf(m->name[m->n], sizeof m->name[0], "t%d", m->n);
+    (void)snprintf(m->name[m->n], sizeof m->name[0], "%c%d", m->letter, m->n);
     t.name = m->name[m->n];
     m->bytes += (size_t)t.rows * (size_t)(t.kh * t.kw * t.c_in) * 4;
     m->t[m->n++] = t;
@@ -60,11 +61,11 @@ static void draw_tensors(draws *d, made *m)
 /* A run, its stream not yet open. */
 typedef struct course {
     rig r;
-    made m;
+    made m, m2; /* the second pack's: empty where there is none */
     trouble t;
     reader_calls calls;
     int inside, runs, before; /* chunks at once; whole runs; uses of one that is broken off */
-    fixture_codec codec;
+    fixture_codec codec, codec2;
     order order;
     uint64_t heap;
     char text[512];
@@ -73,27 +74,45 @@ typedef struct course {
 static void draw_places(draws *d, course *c)
 {
     rig *r = &c->r;
-    const int n = n_pack_chunks(r->p);
     const bool residents = draw_once_in(d, 2), cached = draw_once_in(d, 2);
-    for (int i = r->schedule[0].first; i < n; i++) {
-        r->resident[i] = residents && draw_once_in(d, 3);
-        r->cached[i] = cached && !r->resident[i] && draw_once_in(d, 3);
-    }
+    for (int k = 0; k < r->c.chunks.n_packs; k++)
+        for (int i = r->schedule[k * RIG_PASSES].first; i < r->c.chunks.first[k + 1]; i++) {
+            r->resident[i] = residents && draw_once_in(d, 3);
+            r->cached[i] = cached && !r->resident[i] && draw_once_in(d, 3);
+        }
+}
+
+static void draw_packs(draws *d, course *c)
+{
+    c->m.letter = 't';
+    draw_tensors(d, &c->m);
+    c->codec = (fixture_codec)draw_below(d, FIXTURE_MIXED + 1);
+    rig_open_pack_of(&c->r, c->m.t, c->m.n, c->codec);
+    if (!draw_once_in(d, 2))
+        return;
+    c->m2.letter = 's';
+    draw_tensors(d, &c->m2);
+    c->codec2 = (fixture_codec)draw_below(d, FIXTURE_MIXED + 1);
+    rig_open_second_pack_of(&c->r, c->m2.t, c->m2.n, c->codec2);
+}
+
+static size_t least_ring_of(const rig *r, int inside)
+{
+    const size_t group = rig_biggest_group(r, inside), first = stream_ring_min(r->p, group);
+    return r->p2 ? num_max(first, stream_ring_min(r->p2, group)) : first;
 }
 
 static void draw_course(draws *d, course *c)
 {
     rig *r = &c->r;
-    draw_tensors(d, &c->m);
-    c->codec = (fixture_codec)draw_below(d, FIXTURE_MIXED + 1);
-    rig_open_pack_of(r, c->m.t, c->m.n, c->codec);
+    draw_packs(d, c);
     c->order = (order)draw_below(d, N_ORDERS);
     rig_configure(r, dev_open_order(c->order, (unsigned)draw_integer(d, 0, 1000)), 256);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < r->c.n_passes; i++)
         r->schedule[i].passes = draw_integer(d, 1, 4);
     draw_places(d, c);
     c->inside = draw_integer(d, 1, 6);
-    rig_resize(r, stream_ring_min(r->p, rig_biggest_group(r, c->inside)) +
+    rig_resize(r, least_ring_of(r, c->inside) +
                       (draw_once_in(d, 2) ? 256 * (size_t)draw_scale(d, 1, 1 << 14) : 0));
     r->c.slots = draw_integer(d, 2, 9);
     r->c.workers = draw_integer(d, 1, 4);
@@ -107,23 +126,24 @@ static void draw_course(draws *d, course *c)
     (void)snprintf(
         c->text, sizeof c->text,
         "%d tensors, %d chunks, %s, %s; passes %d %d %d; %d inside, ring %zu, %d slots, %d "
-        "workers, reader %d, reads %d; %d runs, %d visits before",
+        "workers, reader %d, reads %d; %d runs, %d visits before; behind it %d tensors, %s",
         c->m.n, n_pack_chunks(r->p), CODECS[c->codec], ORDERS[c->order], r->schedule[0].passes,
         r->schedule[2].passes, r->schedule[3].passes, c->inside, r->ring_bytes, r->c.slots,
-        r->c.workers, r->c.reader, c->t.kind, c->runs, c->before);
+        r->c.workers, r->c.reader, c->t.kind, c->runs, c->before, c->m2.n, CODECS[c->codec2]);
     c->heap = mem_used().now;
 }
 
 /* ---- what must hold ---- */
 
-/* Bytes that so many whole runs bring to the device. */
+/* Bytes that so many whole runs bring to the device.  Residents of two packs do not stay. */
 static uint64_t bytes_to_copy(const course *c)
 {
     uint64_t sum = 0;
     for (int p = 0; p < c->r.c.n_passes; p++)
         for (int i = c->r.schedule[p].first; i < c->r.schedule[p].end; i++)
-            sum += (uint64_t)pack_chunk_at(c->r.p, i)->bytes *
-                   (uint64_t)(c->r.resident[i] ? 1 : c->runs * c->r.schedule[p].passes);
+            sum += (uint64_t)rig_chunk(&c->r, i)->bytes *
+                   (uint64_t)(c->r.resident[i] ? (c->r.p2 ? c->runs : 1)
+                                               : c->runs * c->r.schedule[p].passes);
     return sum;
 }
 
@@ -202,11 +222,31 @@ static const char *const FAILURES[] = { "a read fails",     "the file ends",   "
                                         "a bit flips",      "the file is cut", "no memory",
                                         "no device memory", "the device fails" };
 
+/* One of the chunks that travel: that many behind the first. */
+static int any_streamed(const rig *r, int at)
+{
+    int n = 0;
+    for (int p = 0; p < r->c.n_passes; p++)
+        n += r->schedule[p].end - r->schedule[p].first;
+    at %= n;
+    for (int p = 0;; p++) {
+        const int of_pass = r->schedule[p].end - r->schedule[p].first;
+        if (at < of_pass)
+            return r->schedule[p].first + at;
+        at -= of_pass;
+    }
+}
+
+static void cut_file(const rig *r, int chunk)
+{
+    const char *path = pack_path(r->c.chunks.pack[chunk_list_pack(&r->c.chunks, chunk)]);
+    cr_assert_eq(truncate(path, (off_t)rig_chunk(r, chunk)->file_at), 0);
+}
+
 /* Makes it fail; `at`: when or where. */
 static void bring_about(course *c, failure f, int at)
 {
     rig *r = &c->r;
-    const int streamed = r->schedule[3].end - r->schedule[0].first;
     if (f == A_READ_FAILS || f == THE_FILE_ENDS || f == A_SUBMISSION_FAILS) {
         c->t.kind = f == A_READ_FAILS    ? TROUBLE_FAILS
                     : f == THE_FILE_ENDS ? TROUBLE_ENDS
@@ -214,12 +254,9 @@ static void bring_about(course *c, failure f, int at)
         c->t.at = at;
     }
     if (f == A_BIT_FLIPS)
-        rig_flip(r, r->schedule[0].first + at % streamed);
+        rig_flip(r, any_streamed(r, at));
     if (f == THE_FILE_IS_CUT)
-        cr_assert_eq(
-            truncate(r->f.path,
-                     (off_t)pack_chunk_at(r->p, r->schedule[0].first + at % streamed)->file_at),
-            0);
+        cut_file(r, any_streamed(r, at));
     if (f == NO_MEMORY)
         mem_fail_after(at % 40, MEM_FAIL_ONCE);
     if (f == NO_DEVICE_MEMORY)
