@@ -119,8 +119,6 @@ void schedule_hold_before(schedule *s, const cursor *c)
     }
 }
 
-void schedule_hold_none(schedule *s) { memset(s->held, 0, (size_t)s->n_chunks * sizeof *s->held); }
-
 bool schedule_needs_residents(const schedule *s, const cursor *c, int below)
 {
     for (int p = c->pass; p < s->n; p++) {

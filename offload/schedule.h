@@ -48,9 +48,6 @@ bool schedule_to_transfer(const schedule *s, cursor *c);
 /* Residents that travelled before `c` are held from now on. */
 void schedule_hold_before(schedule *s, const cursor *c);
 
-/* None is held any more. */
-void schedule_hold_none(schedule *s);
-
 /* Is a resident chunk with a number below `below` used at `c` or later? */
 bool schedule_needs_residents(const schedule *s, const cursor *c, int below);
 

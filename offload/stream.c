@@ -265,10 +265,9 @@ refine_status stream_restart(stream *s)
     stream_signal_all(s);
     while (s->shared.n_paused < 2 + s->decode.n_workers) /* (8) */
         stream_wait(s, COMPUTE);
-    if (s->chunks.n_packs > 1) { /* places are the first pack's again, which finds nothing there */
-        schedule_hold_none(&s->schedule);
+    if (s->chunks.n_packs > 1) /* places are the first pack's again, which finds nothing there */
         memset(s->shared.kept, 0, (size_t)n_listed_chunks(&s->chunks) * sizeof *s->shared.kept);
-    } else if (!s->compute.dropped)
+    else if (!s->compute.dropped)
         schedule_hold_before(&s->schedule, &s->copy.next);
     s->compute.dropped = false;
     stream_reset(s);

@@ -1,8 +1,8 @@
 /* tests/property/test_streams.c -- every weight of any run, whatever it goes through.
  *
  * A case is a pack, or two, of chunks of any size and codec, a schedule, a ring from the smallest
- * on, slots, workers, residents, cached chunks, a reader, and a device that runs its queues as early
- * or as late as its contract allows (tests/support/order_device.h).
+ * on, slots, workers, residents, cached chunks, a reader, and a device that runs its queues as
+ * early or as late as its contract allows (tests/support/order_device.h).
  *
  *   - Every chunk is there when compute comes to it, and no byte travels twice.
  *   - Whatever fails ends in one status with a text, and the stream then stays failed.
