@@ -16,6 +16,7 @@
 #include "tools/cli/exit_code.h"
 #include "tools/cli/interrupt.h"
 #include "tools/cli/places.h"
+#include "tools/cli/program.h"
 #include "tools/cli/progress.h"
 #include "tools/files/merges.h"
 #include "tools/files/new_file.h"
@@ -162,7 +163,7 @@ static int show_result(const lowmem_arguments *a, const refine_report *r, const 
     if (a->json)
         st = print_whole_json(a, r, c, err);
     else if (c) /* peaks would be those of both runs */
-        st = compare_print(stdout, c, a->o.pack_path, r, err);
+        compare_print(stdout, c, a->o.pack_path, r);
     else if (!a->quiet)
         result_print_run(stderr, r);
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(err, EXIT_FAILED);
@@ -539,7 +540,7 @@ static int refine_inputs(lowmem_arguments *a)
     return code;
 }
 
-int main(int argc, char **argv)
+static int run_lowmem(int argc, char **argv)
 {
     lowmem_arguments a = { .o = REFINE_OPTIONS_INIT,
                            .j = REFINE_JOB_INIT,
@@ -553,4 +554,10 @@ int main(int argc, char **argv)
         code = refine_inputs(&a);
     lowmem_arguments_free(&a);
     return code;
+}
+
+int main(int argc, char **argv)
+{
+    program_begin();
+    return program_end("refine-lowmem", run_lowmem(argc, argv));
 }

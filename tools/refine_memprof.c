@@ -7,7 +7,9 @@
 #define _XOPEN_SOURCE 700
 #include "tools/arguments/memprof_arguments.h"
 #include "tools/cli/exit_code.h"
+#include "tools/cli/interrupt.h"
 #include "tools/cli/places.h"
+#include "tools/cli/program.h"
 #include "tools/files/new_file.h"
 #include "tools/memprof/memprof_child.h"
 #include "tools/memprof/memprof_html.h"
@@ -130,6 +132,7 @@ static int profile_job(const memprof_arguments *a)
     char path[PATH_MAX];
     refine_error err = { 0 };
     const char *named = a->trace ? a->trace : child_trace(a->child);
+    interrupt_hold();
     if (named)
         return run_and_report(a, named);
     if (make_temporary_path(path, &err) != REFINE_OK)
@@ -181,7 +184,7 @@ static int try_output(const memprof_arguments *a)
     return st == REFINE_OK ? EXIT_DONE : memprof_print_error(&err, exit_code(st, false));
 }
 
-int main(int argc, char **argv)
+static int run_memprof(int argc, char **argv)
 {
     memprof_arguments a = { .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT };
     int code = memprof_arguments_read(&a, argc, argv);
@@ -193,4 +196,10 @@ int main(int argc, char **argv)
     if (a.child)
         return profile_job(&a);
     return a.from ? report_trace(&a, a.from) : report_plan(&a);
+}
+
+int main(int argc, char **argv)
+{
+    program_begin();
+    return program_end("refine-memprof", run_memprof(argc, argv));
 }

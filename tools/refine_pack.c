@@ -8,6 +8,7 @@
 #include "tools/cli/exit_code.h"
 #include "tools/cli/interrupt.h"
 #include "tools/cli/places.h"
+#include "tools/cli/program.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/sizes.h"
 #include "tools/files/merges.h"
@@ -23,7 +24,6 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -272,7 +272,6 @@ static int run_pack(const packer_arguments *a)
         s->close(s);
     if (st != REFINE_OK)
         (void)packer_print_error(0, err.text);
-    interrupt_release();
     return exit_code(st, opening);
 }
 
@@ -286,18 +285,20 @@ static int run_reading(const packer_arguments *a)
                                  : pack_verify(stdout, a->input, a->json, a->quiet, &err);
     if (st != REFINE_OK)
         (void)packer_print_error(0, err.text);
-    interrupt_release();
     return exit_code(st, true);
+}
+
+static int run_packer(int argc, char **argv)
+{
+    packer_arguments a = { 0 };
+    const int code = packer_arguments_read(&a, argc, argv);
+    if (code >= 0)
+        return code;
+    return a.mode == MODE_PACK ? run_pack(&a) : run_reading(&a);
 }
 
 int main(int argc, char **argv)
 {
-    packer_arguments a = { 0 };
-    const int code = packer_arguments_read(&a, argc, argv);
-
-    if (code >= 0)
-        return code;
-    /* A file that grows too large is then an error of write, not the end of the process. */
-    (void)signal(SIGXFSZ, SIG_IGN);
-    return a.mode == MODE_PACK ? run_pack(&a) : run_reading(&a);
+    program_begin();
+    return program_end("refine-pack", run_packer(argc, argv));
 }

@@ -52,14 +52,14 @@ Test(tools_json_values, prints_so_many_digits_or_all)
     expect_printed_object(0, "{\n \"x\": 0.33333333333333331\n}\n");
 }
 
-Test(tools_json_values, says_what_could_not_be_printed)
+Test(tools_json_values, leaves_what_could_not_be_printed_to_the_stream)
 {
     refine_error err = { 0 };
     cr_expect_eq(print_json_object(stdout, NULL, 0, &err), REFINE_ENOMEM);
     FILE *full = fopen("/dev/full", "w");
     if (!full)
         cr_skip_test("SKIP there is no /dev/full");
-    cr_expect_eq(print_json_object(full, json_object(), 0, &err), REFINE_EIO);
-    cr_expect_gt(strlen(err.text), 0u);
+    cr_expect_eq(print_json_object(full, json_object(), 0, &err), REFINE_OK);
+    cr_expect(ferror(full));
     (void)fclose(full);
 }

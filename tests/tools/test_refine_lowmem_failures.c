@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -170,7 +171,7 @@ Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
     }
     cr_assert_eq(kill(pid, SIGINT), 0);
     lowmem_outcome o = wait_refine_lowmem(&b, pid);
-    cr_assert_eq(o.code, 1, "%d: %s", o.code, o.err);
+    cr_assert_eq(o.code, 128 + SIGINT, "%d: %s", o.code, o.err);
     cr_assert_not_null(strstr(o.err, "interrupted"), "%s", o.err);
     cr_assert_str_eq(o.out, "");
     outcome_free(&o);
@@ -179,4 +180,32 @@ Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
     cr_assert_str_eq(kept, "old");
     free(kept);
     cr_assert_eq(lowmem_bench_close(&b), 1);
+}
+
+Test(tools_refine_lowmem_failures, says_that_standard_output_is_full)
+{
+    static const char *const WORDS[] = { "--help",
+                                         "--version",
+                                         JOB "-o @o.png --plan",
+                                         JOB "-o @o.png --plan --json",
+                                         JOB "-o @o.png --json",
+                                         JOB "-o @o.png --compare @" };
+    lowmem_bench b = lowmem_bench_open();
+    for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++) {
+        (void)unlink(bench_path(&b, "stdout"));
+        cr_assert_eq(symlink("/dev/full", bench_path(&b, "stdout")), 0);
+        const pid_t pid = start_refine_lowmem(&b, WORDS[i], NULL);
+        int status;
+        size_t n;
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%s: %d", WORDS[i], status);
+        char *err = read_terminated_text(bench_path(&b, "stderr"), &n);
+        cr_assert_not_null(strstr(err, "refine-lowmem: standard output: cannot be written"),
+                           "%s: %s", WORDS[i], err);
+        free(err);
+    }
+    (void)unlink(bench_path(&b, "stdout"));
+    temp_write(bench_path(&b, "stdout"), "", 0);
+    (void)unlink(bench_path(&b, "o.png"));
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }

@@ -272,3 +272,22 @@ Test(tools_refine_memprof, hands_on_how_a_job_failed)
     expect_error(&b, "recorded nothing");
     memprof_bench_close(&b);
 }
+
+Test(tools_refine_memprof, says_that_standard_output_is_full)
+{
+    memprof_bench b;
+    char words[LINE];
+    memprof_bench_open(&b);
+    const char *const ways[] = { "--help", "--plan @", "--plan @ --json" };
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        const char *at = strchr(ways[i], '@');
+        (void)snprintf(words, sizeof words, "%.*s%s%s",
+                       at ? (int)(at - ways[i]) : (int)strlen(ways[i]), ways[i], at ? b.pack : "",
+                       at ? at + 1 : "");
+        (void)unlink(b.out);
+        cr_assert_eq(symlink("/dev/full", b.out), 0);
+        cr_assert_eq(run_refine_memprof(&b, words), 1, "%s", ways[i]);
+        expect_error(&b, "standard output: cannot be written");
+    }
+    memprof_bench_close(&b);
+}

@@ -46,15 +46,22 @@ static void close_packing_dir(const packing_dir *w)
     cr_assert_eq(system(command), 0);
 }
 
-/* Runs refine-pack with `arguments` behind `before`; what it said goes to w->said. */
-static int run_refine_pack(const packing_dir *w, const char *before, const char *arguments)
+/* Runs refine-pack with `arguments` behind `before`; what it said goes to `said`, and what it
+ * prints to `out`. */
+static int run_refine_pack_to(const char *out, const char *said, const char *before,
+                              const char *arguments)
 {
     const char *bin = getenv("REFINE_BIN");
     char command[4 * COMMAND];
-    (void)snprintf(command, sizeof command, "%s '%s/refine-pack' %s >'%s' 2>&1", before,
-                   bin ? bin : "build/release/bin", arguments, w->said);
+    (void)snprintf(command, sizeof command, "%s '%s/refine-pack' %s 2>'%s' >%s", before,
+                   bin ? bin : "build/release/bin", arguments, said, out);
     const int status = system(command);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run_refine_pack(const packing_dir *w, const char *before, const char *arguments)
+{
+    return run_refine_pack_to("&2", w->said, before, arguments);
 }
 
 static int pack_tiny(const packing_dir *w, const char *before, const char *options)
@@ -406,8 +413,30 @@ Test(tools_refine_pack, an_interruption_leaves_nothing)
         cr_assert_eq(kill(child, SIGINT), 0);
         int status;
         cr_assert_eq(waitpid(child, &status, 0), child);
-        cr_assert(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
+        cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
         cr_assert_eq(files_left(&w), 0, "after %d ms", 50 + 100 * tenths);
         close_packing_dir(&w);
     }
+}
+
+Test(tools_refine_pack, says_that_standard_output_is_full)
+{
+    const packing_dir w = open_packing_dir();
+    cr_assert_eq(pack_tiny(&w, "", "--quiet"), 0);
+    const char *const words[] = { "--help",
+                                  "--version",
+                                  "--inspect @",
+                                  "--inspect @ --json",
+                                  "--verify @ --quiet",
+                                  "synthetic:tiny -o @ --force --json" };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        const char *at = strchr(words[i], '@');
+        char arguments[COMMAND];
+        (void)snprintf(arguments, sizeof arguments, "%.*s%s%s",
+                       at ? (int)(at - words[i]) : (int)strlen(words[i]), words[i],
+                       at ? w.pack : "", at ? at + 1 : "");
+        cr_assert_eq(run_refine_pack_to("/dev/full", w.said, "", arguments), 1, "%s", words[i]);
+        cr_assert(has_printed(&w, "refine-pack: standard output: "), "%s", words[i]);
+    }
+    close_packing_dir(&w);
 }

@@ -215,16 +215,3 @@ Test(tools_result_json, is_json_whatever_it_is_given)
     cr_assert_eq(json_integer_value(get_result_member(j, "memory", "device_limit")), INT64_MAX);
     json_decref(j);
 }
-
-Test(tools_result_json, says_when_it_cannot_be_written)
-{
-    refine_job job = REFINE_JOB_INIT;
-    const refine_report r = make_sample_report();
-    refine_error err = { 0 };
-    FILE *full = fopen("/dev/full", "w");
-    if (!full)
-        cr_skip_test("SKIP there is no /dev/full");
-    cr_assert_eq(result_print_json(full, &r, &(run_record){ .job = &job }, &err), REFINE_EIO);
-    cr_assert_gt(strlen(err.text), 0u);
-    (void)fclose(full);
-}

@@ -19,7 +19,7 @@ double finite_or_zero(double v);
 json_t *clean_json_text(const char *s);
 
 /* Prints an object (stolen; NULL: out of memory) and a newline, its reals with so many digits (0:
- * all of them).  REFINE_ENOMEM or REFINE_EIO. */
+ * all of them).  REFINE_ENOMEM; what cannot be written leaves its mark on `out`. */
 refine_status print_json_object(FILE *out, json_t *o, int digits, refine_error *err);
 
 #endif

@@ -16,6 +16,10 @@
 
 extern char **environ;
 
+static const int WATCHED[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
+
+enum { N_WATCHED = sizeof WATCHED / sizeof WATCHED[0] };
+
 const char *child_trace(char *const argv[])
 {
     static const char OPTION[] = "--trace";
@@ -97,8 +101,9 @@ static refine_status spawn_child(pid_t *pid, char *const argv[], const sigset_t 
     return REFINE_OK;
 }
 
-/* The terminal sends its signals to both of us; a second one is merged with the first. */
-static int wait_child(pid_t pid, const sigset_t *mask)
+/* The terminal sends its signals to both of us; a second one is merged with the first.  *last: the
+ * one that was passed on, 0: none. */
+static int wait_child(pid_t pid, const sigset_t *mask, int *last)
 {
     for (;;) {
         int got = 0, status;
@@ -107,15 +112,27 @@ static int wait_child(pid_t pid, const sigset_t *mask)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         if (ended < 0 && errno != EINTR)
             return 1;
-        if (sigwait(mask, &got) == 0 && got != SIGCHLD)
+        if (sigwait(mask, &got) == 0 && got != SIGCHLD) {
+            *last = got;
             (void)kill(pid, got);
+        }
     }
+}
+
+/* The caller of child_run may hold its signals; the child is to have them. */
+static sigset_t mask_for_child(const sigset_t *before)
+{
+    sigset_t mask = *before;
+    for (size_t i = 0; i < N_WATCHED; i++)
+        (void)sigdelset(&mask, WATCHED[i]);
+    return mask;
 }
 
 refine_status child_run(int *code, char *const argv[], const char *trace, refine_error *err)
 {
     char option[] = "--trace";
     sigset_t ours, before;
+    int last = 0;
     pid_t pid;
 
     *code = 1;
@@ -126,14 +143,15 @@ refine_status child_run(int *code, char *const argv[], const char *trace, refine
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     }
     (void)sigemptyset(&ours);
-    (void)sigaddset(&ours, SIGINT);
-    (void)sigaddset(&ours, SIGTERM);
-    (void)sigaddset(&ours, SIGHUP);
-    (void)sigaddset(&ours, SIGCHLD);
+    for (size_t i = 0; i < N_WATCHED; i++)
+        (void)sigaddset(&ours, WATCHED[i]);
     (void)sigprocmask(SIG_BLOCK, &ours, &before);
-    const refine_status st = spawn_child(&pid, all, &before, err);
+    const sigset_t mask = mask_for_child(&before);
+    const refine_status st = spawn_child(&pid, all, &mask, err);
     if (st == REFINE_OK)
-        *code = wait_child(pid, &ours);
+        *code = wait_child(pid, &ours, &last);
+    if (last)
+        (void)raise(last);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     mem_free(all);
     mem_free(file);

@@ -8,7 +8,8 @@
 
 /* Runs argv[0] with `--trace trace` before its own arguments.  A name without a slash is looked
  * for beside this program, then in PATH.  SIGINT, SIGTERM and SIGHUP are passed on while it
- * runs.  *code: its exit status, or 128 and the signal that ended it.  REFINE_EINVAL: there is
+ * runs, and then raised here; hold them (tools/cli/interrupt.h) if there is anything to clean up.
+ * *code: its exit status, or 128 and the signal that ended it.  REFINE_EINVAL: there is
  * no such program. */
 refine_status child_run(int *code, char *const argv[], const char *trace, refine_error *err);
 

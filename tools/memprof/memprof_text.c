@@ -280,7 +280,5 @@ refine_status memprof_print(FILE *out, const memprof *m, refine_error *err)
         print_words(out, m->note);
         (void)fprintf(out, "\n");
     }
-    if (st == REFINE_OK && (fflush(out) != 0 || ferror(out)))
-        st = refine_fail(err, REFINE_EIO, "standard output: cannot write");
     return st;
 }

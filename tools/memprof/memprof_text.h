@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* REFINE_EIO or REFINE_ENOMEM. */
+/* REFINE_ENOMEM. */
 refine_status memprof_print(FILE *out, const memprof *m, refine_error *err);
 
 #endif

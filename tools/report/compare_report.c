@@ -43,8 +43,7 @@ static void print_layer_sqnr(FILE *out, const compare *c)
     }
 }
 
-refine_status compare_print(FILE *out, const compare *c, const char *pack, const refine_report *r,
-                            refine_error *err)
+void compare_print(FILE *out, const compare *c, const char *pack, const refine_report *r)
 {
     fprintf(out, "%s in %s\nagainst %s in %s: %d x %d, %d steps, seed %" PRIu64 "\n", pack,
             r->precision, c->o.pack_path, c->reference.precision, r->width, r->height, r->steps_run,
@@ -58,9 +57,6 @@ refine_status compare_print(FILE *out, const compare *c, const char *pack, const
             c->image_error.apart);
     print_steps(out, c);
     print_layer_sqnr(out, c);
-    return fflush(out) == 0 && !ferror(out)
-               ? REFINE_OK
-               : refine_fail(err, REFINE_EIO, "standard output: cannot write");
 }
 
 /* ---- for scripts ---- */

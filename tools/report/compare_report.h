@@ -7,9 +7,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* pack, r: of the run that was compared.  REFINE_EIO. */
-refine_status compare_print(FILE *out, const compare *c, const char *pack, const refine_report *r,
-                            refine_error *err);
+/* pack, r: of the run that was compared. */
+void compare_print(FILE *out, const compare *c, const char *pack, const refine_report *r);
 
 /* The object, the caller's; NULL when out of memory.  Decibels of what does not differ are null. */
 json_t *compare_json(const compare *c, const refine_report *r);
