@@ -90,11 +90,8 @@ static refine_status try_outputs(const lowmem_arguments *a, refine_error *err)
 {
     const char *const paths[] = { a->output, a->output_latents, a->trace };
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-        new_file f;
-        if (!paths[i] || strcmp(paths[i], "-") == 0)
-            continue;
-        TRY(new_file_open(&f, paths[i], true, err));
-        new_file_abandon(&f);
+        if (paths[i] && strcmp(paths[i], "-") != 0)
+            TRY(new_file_try(paths[i], NEW_FILE_STREAM, err));
     }
     return REFINE_OK;
 }
@@ -378,6 +375,22 @@ static refine_status lowmem_check_places(const lowmem_arguments *a, const work_l
 
 /* ---- several images ---- */
 
+/* As try_outputs; of a directory's results only the first is tried in earnest. */
+static refine_status try_list(const work_list *l, refine_error *err)
+{
+    const char *last = NULL;
+    for (int i = 0; i < l->n; i++) {
+        const char *path = l->item[i].output;
+        const size_t n = (size_t)(file_base(path) - path);
+        const bool again = last && (size_t)(file_base(last) - last) == n &&
+                           memcmp(last, path, n) == 0;
+        TRY(again ? new_file_check(path, NEW_FILE_STREAM, err)
+                  : new_file_try(path, NEW_FILE_STREAM, err));
+        last = path;
+    }
+    return REFINE_OK;
+}
+
 static void on_finished(void *context, const refine_report *r, const refine_job *jobs,
                         const work_item *const *items, int n)
 {
@@ -488,7 +501,9 @@ static int refine_several(lowmem_arguments *a, work_list *l)
         st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
         st = make_directory(a->output, &err);
-    return st == REFINE_OK ? run_list(a, l) : lowmem_print_error(&err, exit_code(st, true));
+    if (st == REFINE_OK)
+        st = try_list(l, &err);
+    return st == REFINE_OK ? run_list(a, l) : lowmem_print_error(&err, exit_code(st, false));
 }
 
 /* ---- one image ---- */

@@ -5,6 +5,7 @@
  * else 0 done, 1 failed, 2 usage, 3 the budget cannot be met, 4 bad input file.
  */
 #define _XOPEN_SOURCE 700
+#include "offload/scratch_file.h"
 #include "tools/arguments/memprof_arguments.h"
 #include "tools/cli/exit_code.h"
 #include "tools/cli/interrupt.h"
@@ -17,7 +18,7 @@
 #include "tools/memprof/memprof_text.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,23 +90,24 @@ static int report_plan(memprof_arguments *a)
 
 /* ---- a job ---- */
 
-static refine_status make_temporary_path(char path[PATH_MAX], refine_error *err)
+/* A file without a name, open in the job too, so that nothing is left of it whatever becomes of
+ * either. */
+static refine_status open_unnamed_trace(int *fd, refine_error *err)
 {
-    const char *dir = getenv("TMPDIR");
-    (void)snprintf(path, PATH_MAX, "%s/refine-memprof-XXXXXX", dir && *dir ? dir : "/tmp");
-    const int fd = mkstemp(path);
-    if (fd < 0)
-        return refine_fail(err, REFINE_EIO, "%s: cannot be made: %s; set TMPDIR", path,
+    const char *given = getenv("TMPDIR"), *dir = given && *given ? given : SCRATCH_FILE_DIR;
+    *fd = scratch_file_open(dir);
+    if (*fd < 0 || fcntl(*fd, F_SETFD, 0) != 0)
+        return refine_fail(err, REFINE_EIO, "%s: no file can be made there: %s; set TMPDIR", dir,
                            strerror(errno));
-    (void)close(fd);
     return REFINE_OK;
 }
 
-/* Which file a name stands for.  A recording appears under its name when it is complete, as a
- * new file. */
-static bool is_same_file(const struct stat *a, const struct stat *b)
+/* A recording appears under its name when it is complete, as a new file; one without a name is
+ * empty before. */
+static bool is_recorded(const struct stat *before, const struct stat *after)
 {
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+    const bool same = before->st_dev == after->st_dev && before->st_ino == after->st_ino;
+    return !same || (before->st_size == 0 && after->st_size > 0);
 }
 
 static int run_and_report(const memprof_arguments *a, const char *path)
@@ -119,7 +121,7 @@ static int run_and_report(const memprof_arguments *a, const char *path)
         return memprof_print_error(&err, exit_code(st, true));
     if (code != EXIT_DONE)
         return code;
-    if (stat(path, &after) != 0 || is_same_file(&before, &after)) {
+    if (stat(path, &after) != 0 || !is_recorded(&before, &after)) {
         (void)refine_fail(&err, REFINE_EINVAL,
                           "the job recorded nothing; for a plan there is refine-memprof --plan");
         return memprof_print_error(&err, EXIT_USAGE);
@@ -129,16 +131,18 @@ static int run_and_report(const memprof_arguments *a, const char *path)
 
 static int profile_job(const memprof_arguments *a)
 {
-    char path[PATH_MAX];
+    char path[32];
+    int fd;
     refine_error err = { 0 };
     const char *named = a->trace ? a->trace : child_trace(a->child);
     interrupt_hold();
     if (named)
         return run_and_report(a, named);
-    if (make_temporary_path(path, &err) != REFINE_OK)
+    if (open_unnamed_trace(&fd, &err) != REFINE_OK)
         return memprof_print_error(&err, EXIT_FAILED);
+    (void)snprintf(path, sizeof path, "/dev/fd/%d", fd);
     const int code = run_and_report(a, path);
-    (void)unlink(path);
+    (void)close(fd);
     return code;
 }
 
@@ -173,14 +177,10 @@ static refine_status memprof_check_places(const memprof_arguments *a, refine_err
 /* A run may take an hour: that its report cannot be written must be known before. */
 static int try_output(const memprof_arguments *a)
 {
-    new_file f;
     refine_error err = { 0 };
     refine_status st = memprof_check_places(a, &err);
-    if (st == REFINE_OK && a->html) {
-        st = new_file_open(&f, a->html, true, &err);
-        if (st == REFINE_OK)
-            new_file_abandon(&f);
-    }
+    if (st == REFINE_OK && a->html)
+        st = new_file_try(a->html, NEW_FILE_STREAM, &err);
     return st == REFINE_OK ? EXIT_DONE : memprof_print_error(&err, exit_code(st, false));
 }
 

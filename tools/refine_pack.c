@@ -12,6 +12,7 @@
 #include "tools/cli/progress.h"
 #include "tools/cli/sizes.h"
 #include "tools/files/merges.h"
+#include "tools/files/new_file.h"
 #include "tools/packer/disk_advice.h"
 #include "tools/packer/pack_inspect.h"
 #include "tools/packer/pack_write.h"
@@ -249,6 +250,16 @@ static refine_status packer_check_places(const packer_arguments *a, refine_error
     return st;
 }
 
+/* Packing may take an hour: that its result cannot be written must be known before.  *reading: it
+ * was no input that could not be. */
+static refine_status try_pack(const packer_arguments *a, bool *reading, refine_error *err)
+{
+    const refine_status st = new_file_try(a->output, a->force ? NEW_FILE_REPLACE : NEW_FILE_ONLY,
+                                          err);
+    *reading = st == REFINE_OK;
+    return st;
+}
+
 static int run_pack(const packer_arguments *a)
 {
     weight_source *s = NULL;
@@ -259,6 +270,8 @@ static int run_pack(const packer_arguments *a)
 
     interrupt_hold();
     refine_status st = packer_check_places(a, &err);
+    if (st == REFINE_OK)
+        st = try_pack(a, &opening, &err);
     if (st == REFINE_OK)
         st = open_source(&s, a, &err);
     if (st == REFINE_OK)

@@ -9,6 +9,7 @@ cuda_self_test_one     gpu_check.sh asks for a family of kernels by name
 cuda_self_test_family  likewise
 i8_encode_tile_plain   the twin of the wide one, to the bit
 euler_end          where a base hands over; its vectors are those of euler_first
+new_file_open_named    where tests run, files can be without a name
 mem_fail_after         an allocation that fails is what it is for
 '
 # shellcheck disable=SC2046 # our file names have no spaces

@@ -12,9 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* 260 letters: no file has such a name. */
+#define TEN(x) x x x x x x x x x x
+#define LONG   TEN(TEN("ab")) TEN("abcdef")
 
 /* Whatever this build and machine lack of a GPU: a GPU of this number they do not have. */
 Test(tools_refine_lowmem_failures, says_in_one_line_that_there_is_no_such_gpu)
@@ -57,9 +62,9 @@ Test(tools_refine_lowmem_failures, refuses_wrong_usage_with_2)
         { 2, JOB "-o @o.png --precision f64", "--precision" },
         { 2, JOB "-o - --json", "stdout" },
         { 2, JOB "-o @o.png --output-latents @l.bin", ".safetensors" },
-        { 2, JOB "-o /dev/null", "no regular file" },
         { 2, JOB "-o @o.webp", "o.webp: images are written as PNG or JPEG" },
         { 2, JOB "-o @o.tif --plan", "end in .png or .jpg" },
+        { 2, JOB "-o .", "is a directory" },
     };
     lowmem_bench b = lowmem_bench_open();
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
@@ -142,11 +147,46 @@ Test(tools_refine_lowmem_failures, finds_out_before_the_run_that_it_cannot_write
         { 1, UNSEEDED "-o @none/o.png", "none/o.png" },
         { 1, UNSEEDED "-o @o.png --output-latents @none/l.npy", "none/l.npy" },
         { 1, UNSEEDED "-o @o.png --trace @none/t.json", "none/t.json" },
+        { 1, UNSEEDED "-o @link", "link" },
+        { 1, UNSEEDED "-o @" LONG ".png", "too long" },
+        { 1, "-m @ --manifest @m.jsonl -p cat --steps 10 --threads 1", "none/o.png" },
+        { 1, "-m @ --manifest @long.jsonl -p cat --steps 10 --threads 1", "too long" },
     };
     lowmem_bench b = lowmem_bench_open();
+    static const char MANIFEST[] = "{\"input\":\"in.png\",\"output\":\"o.png\"}\n"
+                                   "{\"input\":\"in.png\",\"output\":\"none/o.png\"}\n";
+    static const char LONGER[] = "{\"input\":\"in.png\",\"output\":\"o.png\"}\n"
+                                 "{\"input\":\"in.png\",\"output\":\"" LONG ".png\"}\n";
+    temp_write(bench_path(&b, "m.jsonl"), MANIFEST, sizeof MANIFEST - 1);
+    temp_write(bench_path(&b, "long.jsonl"), LONGER, sizeof LONGER - 1);
+    cr_assert_eq(symlink("none/o.png", bench_path(&b, "link")), 0);
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         expect_lowmem_refusal(&b, &REFUSALS[i]);
-    cr_assert_eq(lowmem_bench_close(&b), 0);
+    cr_assert_eq(lowmem_bench_close(&b), 3);
+}
+
+/* A job of an hour is not lost with the place that it was to go to. */
+Test(tools_refine_lowmem_failures, saves_elsewhere_what_cannot_be_written)
+{
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert_eq(mkdir(bench_path(&b, "tmp"), 0700), 0);
+    cr_assert_eq(setenv("TMPDIR", bench_path(&b, "tmp"), 1), 0);
+    lowmem_outcome o = run_refine_lowmem(&b, JOB "-o /dev/full");
+    cr_assert_eq(o.code, 1, "%s", o.err);
+    char *kept = strstr(o.err, "/dev/full: the disk is full"), *end;
+    kept = kept ? strstr(kept, "kept as ") : NULL;
+    cr_assert_not_null(kept, "%s", o.err);
+    kept += strlen("kept as ");
+    end = strchr(kept, '\n');
+    cr_assert_not_null(end, "%s", o.err);
+    *end = '\0';
+    cr_assert_eq(rename(kept, bench_path(&b, "kept.png")), 0, "%s", kept);
+    outcome_free(&o);
+    cr_assert_eq(unsetenv("TMPDIR"), 0);
+    cr_assert_eq(rmdir(bench_path(&b, "tmp")), 0);
+    expect_lowmem_success(&b, JOB "-o @o.png");
+    cr_assert(is_bench_file_equal(&b, "kept.png", "o.png"));
+    cr_assert_eq(lowmem_bench_close(&b), 2);
 }
 
 Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)

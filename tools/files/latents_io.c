@@ -420,18 +420,25 @@ static size_t safetensors_front(char *out, const latents *l, bool comfy)
     return FRONT;
 }
 
-static refine_status write_parts(const new_file *f, const char *front, size_t n_front,
-                                 const latents *l, float factor, refine_error *err)
+typedef struct latents_parts {
+    char front[512];
+    size_t n_front;
+    const latents *l;
+    float factor;
+} latents_parts;
+
+static refine_status fill_latents_file(new_file *f, const void *parts, refine_error *err)
 {
     enum { BLOCK = 4096 };
     float block[BLOCK];
-    const size_t n = latents_count(l);
-    TRY(new_file_write(f, front, n_front, 0, err));
+    const latents_parts *p = parts;
+    const size_t n = latents_count(p->l);
+    TRY(new_file_write(f, p->front, p->n_front, 0, err));
     for (size_t i = 0; i < n; i += BLOCK) {
         const size_t m = num_min(BLOCK, n - i);
         for (size_t k = 0; k < m; k++)
-            block[k] = l->v[i + k] / factor;
-        TRY(new_file_write(f, block, m * sizeof *block, n_front + i * sizeof *block, err));
+            block[k] = p->l->v[i + k] / p->factor;
+        TRY(new_file_write(f, block, m * sizeof *block, p->n_front + i * sizeof *block, err));
     }
     return REFINE_OK;
 }
@@ -446,18 +453,11 @@ refine_status latents_save(const char *path, const latents *l, float scaling_fac
                            refine_error *err)
 {
     const bool comfy = has_extension(path, ".latent"), npy_file = has_extension(path, ".npy");
-    char front[512];
-    new_file f;
+    latents_parts p = { .l = l, .factor = comfy ? scaling_factor : 1.0f };
 
     if (!latents_writable(path))
         return refine_fail(err, REFINE_EINVAL,
                            "%s: the name must end in .safetensors, .npy or .latent", path);
-    const size_t n = npy_file ? npy_front(front, l) : safetensors_front(front, l, comfy);
-    TRY(new_file_open(&f, path, true, err));
-    const refine_status st = write_parts(&f, front, n, l, comfy ? scaling_factor : 1.0f, err);
-    if (st != REFINE_OK) {
-        new_file_abandon(&f);
-        return st;
-    }
-    return new_file_commit(&f, err);
+    p.n_front = npy_file ? npy_front(p.front, l) : safetensors_front(p.front, l, comfy);
+    return new_file_save(path, fill_latents_file, &p, err);
 }

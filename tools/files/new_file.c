@@ -1,21 +1,31 @@
-/* tools/files/new_file.c -- temporary name, fsync, rename. */
-#define _GNU_SOURCE /* O_DIRECT */
+/* tools/files/new_file.c -- a file without a name or with a temporary one, fsync, link and rename.
+ *
+ * Who holds the lock on a temporary file may remove it, and its writer does as long as it lives.
+ * Between creating one and locking it another may have removed it, so that the writer looks.
+ */
+#define _GNU_SOURCE /* O_DIRECT, O_TMPFILE */
 #include "tools/files/new_file.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "offload/scratch_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 100, SUFFIX = 48 };
+enum { ATTEMPTS = 100, SUFFIX = 48, PROC_NAME = 32 };
+
+static const char PART[] = "part", WHOLE[] = "whole";
 
 static refine_status report_write_failure(refine_error *err, const char *path)
 {
@@ -30,50 +40,228 @@ static refine_status report_write_failure(refine_error *err, const char *path)
     return refine_fail(err, REFINE_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 
-static refine_status check_target(const char *path, bool replace, refine_error *err)
+static refine_status report_existing_file(refine_error *err, const char *path)
+{
+    return refine_fail(err, REFINE_EINVAL, "%s: exists already; --force replaces it", path);
+}
+
+/* ---- names ---- */
+
+/* "BASE.<pid>-<i>.<kind>" beside the target, BASE cut between two characters where the file system
+ * has no names that long.  False: the path is too long. */
+static bool name_beside(char out[PATH_MAX], const char *target, int i, const char *kind)
+{
+    char dir[PATH_MAX], suffix[SUFFIX];
+    const char *base = file_base(target);
+    const int n_suffix = snprintf(suffix, sizeof suffix, ".%ld-%d.%s", (long)getpid(), i, kind);
+
+    if (!file_directory(dir, sizeof dir, target))
+        return false;
+    const long most = pathconf(dir, _PC_NAME_MAX);
+    const int room = (most > 0 && most < INT_MAX ? (int)most : NAME_MAX) - n_suffix;
+    int n = (int)strlen(base);
+    if (n > room) {
+        n = room > 0 ? room : 0;
+        while (n > 0 && ((unsigned char)base[n] & 0xc0) == 0x80)
+            n--;
+    }
+    const int len = snprintf(out, PATH_MAX, "%.*s%.*s%s", (int)(base - target), target, n, base,
+                             suffix);
+    return len >= 0 && len < PATH_MAX;
+}
+
+/* Whether it was name_beside's, for a file that is not whole. */
+static bool is_temporary_name(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    if (!dot || dot == name || strcmp(dot + 1, PART) != 0)
+        return false;
+    const char *p = dot;
+    while (p > name && p[-1] >= '0' && p[-1] <= '9')
+        p--;
+    if (p == dot || p == name || p[-1] != '-')
+        return false;
+    const char *dash = --p;
+    while (p > name && p[-1] >= '0' && p[-1] <= '9')
+        p--;
+    return p < dash && p > name && p[-1] == '.';
+}
+
+static void name_open_file(char out[PROC_NAME], int fd)
+{
+    (void)snprintf(out, PROC_NAME, "/proc/self/fd/%d", fd);
+}
+
+/* ---- what killed programs left ---- */
+
+static void remove_if_abandoned(int dir, const char *name)
 {
     struct stat st;
-    if (lstat(path, &st) != 0)
-        return REFINE_OK;
-    if (S_ISLNK(st.st_mode) && stat(path, &st) != 0)
-        return refine_fail(err, REFINE_EINVAL, "%s: is a symbolic link to nothing", path);
-    if (!S_ISREG(st.st_mode))
-        return refine_fail(err, REFINE_EINVAL, "%s: exists and is no regular file", path);
-    if (!replace)
-        return refine_fail(err, REFINE_EINVAL, "%s: exists already; --force replaces it", path);
+    const int fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        (void)unlinkat(dir, name, 0);
+    (void)close(fd);
+}
+
+static void remove_abandoned_files(const char *target)
+{
+    char dir[PATH_MAX];
+    DIR *d = file_directory(dir, sizeof dir, target) ? opendir(dir) : NULL;
+    if (!d)
+        return;
+    for (const struct dirent *e; (e = readdir(d));)
+        if (is_temporary_name(e->d_name))
+            remove_if_abandoned(dirfd(d), e->d_name);
+    (void)closedir(d);
+}
+
+/* ---- open ---- */
+
+static refine_status find_target(new_file *f, refine_error *err)
+{
+    if (!file_target_find(&f->target, f->path))
+        return errno == EISDIR   ? refine_fail(err, REFINE_EINVAL, "%s: is a directory", f->path)
+               : errno == ENOMEM ? refine_fail(err, REFINE_ENOMEM, "out of memory")
+                                 : report_write_failure(err, f->path);
+    if (f->target.as_it_is && f->mode != NEW_FILE_STREAM)
+        return refine_fail(err, REFINE_EINVAL, "%s: exists and is no regular file", f->path);
+    if (f->target.exists && f->mode == NEW_FILE_ONLY)
+        return report_existing_file(err, f->path);
     return REFINE_OK;
 }
 
-static refine_status create_temporary(new_file *f, refine_error *err)
+/* Without /proc the file could not be given a name later. */
+static bool create_nameless(new_file *f)
 {
-    const size_t size = strlen(f->path) + SUFFIX;
+    char dir[PATH_MAX], name[PROC_NAME];
+    if (!file_directory(dir, sizeof dir, f->target.path))
+        return false;
+    f->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    if (f->fd < 0)
+        return false;
+    name_open_file(name, f->fd);
+    f->direct = open(name, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (f->direct >= 0 || access(name, F_OK) == 0)
+        return true;
+    (void)close(f->fd);
+    f->fd = -1;
+    return false;
+}
+
+/* Where there are no locks, nobody else can take one either. */
+static bool lock_and_look(int fd)
+{
+    struct stat st;
+    (void)flock(fd, LOCK_EX | LOCK_NB);
+    return fstat(fd, &st) == 0 && st.st_nlink > 0;
+}
+
+static refine_status create_named(new_file *f, refine_error *err)
+{
     for (int i = 0; i < ATTEMPTS; i++) {
-        (void)snprintf(f->temporary, size, i ? "%s.%ld-%d.part" : "%s.%ld.part", f->path,
-                       (long)getpid(), i);
+        if (!name_beside(f->temporary, f->target.path, i, PART)) {
+            errno = ENAMETOOLONG;
+            break;
+        }
         f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (f->fd >= 0) {
+        if (f->fd >= 0 && lock_and_look(f->fd)) {
             f->direct = open(f->temporary, O_WRONLY | O_DIRECT | O_CLOEXEC);
             return REFINE_OK;
         }
-        if (errno != EEXIST)
+        if (f->fd < 0 && errno != EEXIST)
             break;
+        if (f->fd >= 0)
+            (void)close(f->fd);
+        f->fd = -1;
     }
+    f->temporary[0] = '\0';
     return report_write_failure(err, f->path);
 }
 
-refine_status new_file_open(new_file *f, const char *path, bool replace, refine_error *err)
+static refine_status open_as_it_is(new_file *f, refine_error *err)
 {
-    *f = (new_file){ .fd = -1, .direct = -1, .replace = replace };
-    TRY(check_target(path, replace, err));
+    const int truncate = S_ISREG(f->target.st.st_mode) ? O_TRUNC : 0;
+    f->fd = open(f->path, O_WRONLY | O_CLOEXEC | truncate);
+    return f->fd >= 0 ? REFINE_OK : report_write_failure(err, f->path);
+}
+
+/* Who is not allowed to give files away keeps them. */
+static void take_over_owner(const new_file *f)
+{
+    const struct stat *st = &f->target.st;
+    if (!f->target.exists)
+        return;
+    (void)!fchown(f->fd, st->st_uid, st->st_gid);
+    (void)fchmod(f->fd, st->st_mode & 0777);
+}
+
+static refine_status open_beside(new_file *f, bool named, refine_error *err)
+{
+    if (named || !create_nameless(f))
+        TRY(create_named(f, err));
+    take_over_owner(f);
+    return REFINE_OK;
+}
+
+static refine_status begin_new_file(new_file *f, const char *path, new_file_mode mode,
+                                    refine_error *err)
+{
+    *f = (new_file){ .fd = -1, .direct = -1, .mode = mode };
     f->path = mem_strdup(path);
-    f->temporary = mem_alloc(strlen(path) + SUFFIX);
-    const refine_status st = f->path && f->temporary
-                                 ? create_temporary(f, err)
-                                 : refine_fail(err, REFINE_ENOMEM, "out of memory");
+    f->temporary = mem_alloc(PATH_MAX);
+    if (!f->path || !f->temporary)
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    f->temporary[0] = '\0';
+    return find_target(f, err);
+}
+
+static refine_status open_new_file(new_file *f, const char *path, new_file_mode mode, bool named,
+                                   refine_error *err)
+{
+    refine_status st = begin_new_file(f, path, mode, err);
+    if (st == REFINE_OK)
+        st = f->target.as_it_is ? open_as_it_is(f, err) : open_beside(f, named, err);
     if (st != REFINE_OK)
         new_file_abandon(f);
     return st;
 }
+
+refine_status new_file_open(new_file *f, const char *path, new_file_mode mode, refine_error *err)
+{
+    return open_new_file(f, path, mode, false, err);
+}
+
+refine_status new_file_open_named(new_file *f, const char *path, new_file_mode mode,
+                                  refine_error *err)
+{
+    return open_new_file(f, path, mode, true, err);
+}
+
+/* A pipe is not opened: its reader would take the end of that for the end of the file. */
+refine_status new_file_try(const char *path, new_file_mode mode, refine_error *err)
+{
+    new_file f;
+    refine_status st = begin_new_file(&f, path, mode, err);
+    if (st == REFINE_OK && !f.target.as_it_is) {
+        st = open_beside(&f, false, err);
+        if (st == REFINE_OK)
+            remove_abandoned_files(f.target.path);
+    }
+    new_file_abandon(&f);
+    return st;
+}
+
+refine_status new_file_check(const char *path, new_file_mode mode, refine_error *err)
+{
+    new_file f;
+    const refine_status st = begin_new_file(&f, path, mode, err);
+    new_file_abandon(&f);
+    return st;
+}
+
+/* ---- write ---- */
 
 /* Some file systems open a file for direct writes and then refuse them. */
 static ssize_t write_direct_or_cached(void *file, void *p, size_t bytes, uint64_t at)
@@ -88,54 +276,127 @@ static ssize_t write_direct_or_cached(void *file, void *p, size_t bytes, uint64_
     return pwrite(f->fd, p, bytes, (off_t)at);
 }
 
-refine_status new_file_write(const new_file *f, const void *data, size_t bytes, uint64_t at,
+/* A regular file too, which was cut to nothing: then it does not matter what it is. */
+static bool write_as_it_is(new_file *f, const void *data, size_t bytes, uint64_t at)
+{
+    if (at != f->streamed) {
+        errno = ESPIPE;
+        return false;
+    }
+    f->streamed += bytes;
+    return io_write(f->fd, data, bytes) == bytes;
+}
+
+refine_status new_file_write(new_file *f, const void *data, size_t bytes, uint64_t at,
                              refine_error *err)
 {
-    void *const file = (void *)(uintptr_t)f, *const from = (void *)(uintptr_t)data;
-    if (io_move(write_direct_or_cached, file, from, bytes, at) == bytes)
+    void *const from = (void *)(uintptr_t)data;
+    if (f->target.as_it_is ? write_as_it_is(f, data, bytes, at)
+                           : io_move(write_direct_or_cached, f, from, bytes, at) == bytes)
         return REFINE_OK;
     errno = errno ? errno : ENOSPC;
     return report_write_failure(err, f->path);
 }
 
+/* Pipes and terminals have no medium. */
 refine_status new_file_sync(const new_file *f, refine_error *err)
 {
-    return fsync(f->fd) == 0 ? REFINE_OK : report_write_failure(err, f->path);
+    if (fsync(f->fd) == 0 || (f->target.as_it_is && (errno == EINVAL || errno == EROFS)))
+        return REFINE_OK;
+    return report_write_failure(err, f->path);
 }
+
+/* ---- commit ---- */
 
 /* The new name must survive a crash too.  Some file systems cannot sync a directory; then
  * there is nothing more to be done. */
 static void sync_directory(const char *path)
 {
-    char *dir = mem_strdup(path);
-    if (!dir)
-        return;
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir ? 1 : 0] = 0;
-    const int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char dir[PATH_MAX];
+    const int fd = file_directory(dir, sizeof dir, path)
+                       ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                       : -1;
     if (fd >= 0) {
         (void)fsync(fd);
         (void)close(fd);
     }
-    mem_free(dir);
+}
+
+/* Gives the file another name; fails where that is taken. */
+static bool link_open_file(const new_file *f, const char *name)
+{
+    char open_file[PROC_NAME];
+    name_open_file(open_file, f->fd);
+    return linkat(AT_FDCWD, f->temporary[0] ? f->temporary : open_file, AT_FDCWD, name,
+                  AT_SYMLINK_FOLLOW) == 0;
+}
+
+/* rename() replaces and link() does not, so that a file without a name is linked to a temporary
+ * one first. */
+static bool link_temporary(new_file *f, const char *kind)
+{
+    (void)flock(f->fd, LOCK_EX | LOCK_NB);
+    for (int i = 0; i < ATTEMPTS; i++) {
+        char name[PATH_MAX];
+        if (!name_beside(name, f->target.path, i, kind))
+            return false;
+        if (link_open_file(f, name)) {
+            memcpy(f->temporary, name, strlen(name) + 1);
+            return true;
+        }
+        if (errno != EEXIST)
+            return false;
+    }
+    return false;
+}
+
+static bool rename_temporary(new_file *f, const char *name)
+{
+    if (rename(f->temporary, name) != 0)
+        return false;
+    f->temporary[0] = '\0';
+    return true;
 }
 
 /* link() fails where rename() would replace a file that appeared meanwhile; not every file
  * system has hard links. */
 static refine_status take_name(new_file *f, refine_error *err)
 {
-    if (!f->replace) {
-        if (link(f->temporary, f->path) == 0)
+    const bool nameless = !f->temporary[0];
+    if (f->mode == NEW_FILE_ONLY || (nameless && !f->target.exists)) {
+        if (link_open_file(f, f->target.path))
             return REFINE_OK;
-        if (errno == EEXIST)
-            return refine_fail(err, REFINE_EINVAL, "%s: exists already; --force replaces it",
-                               f->path);
+        if (errno == EEXIST && f->mode == NEW_FILE_ONLY)
+            return report_existing_file(err, f->path);
     }
-    if (rename(f->temporary, f->path) != 0)
+    if ((nameless && !link_temporary(f, PART)) || !rename_temporary(f, f->target.path))
         return report_write_failure(err, f->path);
-    f->temporary[0] = 0;
     return REFINE_OK;
+}
+
+/* The last that is left of the work: its temporary name would let the next run remove it. */
+static bool keep_whole(new_file *f, char name[PATH_MAX])
+{
+    if (!f->temporary[0]) {
+        if (!link_temporary(f, WHOLE))
+            return false;
+        memcpy(name, f->temporary, strlen(f->temporary) + 1);
+        f->temporary[0] = '\0';
+        return true;
+    }
+    for (int i = 0; i < ATTEMPTS; i++)
+        if (name_beside(name, f->target.path, i, WHOLE) && access(name, F_OK) != 0)
+            return rename_temporary(f, name);
+    return false;
+}
+
+static void report_kept_file(refine_error *err, refine_status st, const char *name)
+{
+    char why[192];
+    if (!err)
+        return;
+    (void)snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, err->text);
+    (void)refine_fail(err, st, "%s; what was made is kept as %s", why, name);
 }
 
 static void close_direct(new_file *f)
@@ -145,31 +406,40 @@ static void close_direct(new_file *f)
     f->direct = -1;
 }
 
-refine_status new_file_commit(new_file *f, refine_error *err)
+static refine_status finish_new_file(new_file *f, bool *kept, refine_error *err)
 {
-    refine_status st = new_file_sync(f, err);
+    char name[PATH_MAX];
+    *kept = false;
     close_direct(f);
-    const int fd = f->fd;
-    f->fd = -1;
-    if (close(fd) != 0 && st == REFINE_OK)
-        st = report_write_failure(err, f->path);
-    if (st == REFINE_OK)
+    refine_status st = new_file_sync(f, err);
+    if (st == REFINE_OK && !f->target.as_it_is)
         st = take_name(f, err);
-    if (st == REFINE_OK)
-        sync_directory(f->path);
+    if (st == REFINE_OK && !f->target.as_it_is)
+        sync_directory(f->target.path);
+    if (st != REFINE_OK && !f->target.as_it_is && keep_whole(f, name)) {
+        report_kept_file(err, st, name);
+        *kept = true;
+    }
     new_file_abandon(f);
     return st;
+}
+
+refine_status new_file_commit(new_file *f, refine_error *err)
+{
+    bool kept;
+    return finish_new_file(f, &kept, err);
 }
 
 void new_file_abandon(new_file *f)
 {
     close_direct(f);
-    if (f->fd >= 0)
-        (void)close(f->fd);
     if (f->temporary && f->temporary[0])
         (void)unlink(f->temporary);
+    if (f->fd >= 0)
+        (void)close(f->fd);
     mem_free(f->temporary);
     mem_free(f->path);
+    file_target_free(&f->target);
     *f = (new_file){ .fd = -1, .direct = -1 };
 }
 
@@ -180,4 +450,53 @@ uint64_t new_file_room(const new_file *f)
     if (fstatvfs(f->fd, &v) != 0 || v.f_blocks == 0 || !num_mul(v.f_bavail, v.f_frsize, &bytes))
         return UINT64_MAX;
     return bytes;
+}
+
+/* ---- a whole file ---- */
+
+/* *lost: all of it, rather than kept under another name. */
+static refine_status fill_new_file(const char *path, new_file_mode mode, new_file_filler *fill,
+                                   const void *context, bool *lost, refine_error *err)
+{
+    new_file f;
+    *lost = true;
+    TRY(new_file_open(&f, path, mode, err));
+    const refine_status st = fill(&f, context, err);
+    if (st != REFINE_OK) {
+        new_file_abandon(&f);
+        return st;
+    }
+    bool kept;
+    const refine_status end = finish_new_file(&f, &kept, err);
+    *lost = end != REFINE_OK && !kept;
+    return end;
+}
+
+static bool save_elsewhere(char name[PATH_MAX], const char *path, new_file_filler *fill,
+                           const void *context)
+{
+    const char *dir = getenv("TMPDIR");
+    for (int i = 0; i < ATTEMPTS; i++) {
+        bool lost;
+        const int n = snprintf(name, PATH_MAX, "%s/refine-%ld-%d-%.100s",
+                               dir && *dir ? dir : SCRATCH_FILE_DIR, (long)getpid(), i,
+                               file_base(path));
+        if (n >= PATH_MAX)
+            return false;
+        const refine_status st = fill_new_file(name, NEW_FILE_ONLY, fill, context, &lost, NULL);
+        if (st != REFINE_EINVAL)
+            return st == REFINE_OK;
+    }
+    return false;
+}
+
+refine_status new_file_save(const char *path, new_file_filler *fill, const void *context,
+                            refine_error *err)
+{
+    char name[PATH_MAX];
+    bool lost;
+    const refine_status st = fill_new_file(path, NEW_FILE_STREAM, fill, context, &lost, err);
+    if (st != REFINE_OK && lost && save_elsewhere(name, path, fill, context))
+        report_kept_file(err, st, name);
+    return st;
 }

@@ -14,7 +14,7 @@ refine_status text_out_open(text_out *o, const char *path, refine_error *err)
     o->used = 0;
     o->st = REFINE_OK;
     o->err = err;
-    return new_file_open(&o->f, path, true, err);
+    return new_file_open(&o->f, path, NEW_FILE_STREAM, err);
 }
 
 static void flush_text_buffer(text_out *o)

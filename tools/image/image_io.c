@@ -219,17 +219,10 @@ static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
                        strerror(errno ? errno : ENOSPC));
 }
 
-static refine_status write_image_file(const char *path, const uint8_t *p, size_t n,
-                                      refine_error *err)
+static refine_status fill_image_file(new_file *f, const void *encoded, refine_error *err)
 {
-    new_file f;
-    TRY(new_file_open(&f, path, true, err));
-    const refine_status st = new_file_write(&f, p, n, 0, err);
-    if (st != REFINE_OK) {
-        new_file_abandon(&f);
-        return st;
-    }
-    return new_file_commit(&f, err);
+    const image_bytes *b = encoded;
+    return new_file_write(f, b->data, b->len, 0, err);
 }
 
 refine_status image_check_name(const char *path, refine_error *err)
@@ -251,7 +244,7 @@ refine_status image_save(const char *path, const image *im, const image_text *te
                            : image_encode_png(&out, im, text, n_text, path, err);
     if (st == REFINE_OK)
         st = strcmp(path, "-") == 0 ? write_stdout(out.data, out.len, err)
-                                    : write_image_file(path, out.data, out.len, err);
+                                    : new_file_save(path, fill_image_file, &out, err);
     mem_free(out.data);
     return st;
 }

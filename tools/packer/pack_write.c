@@ -579,7 +579,7 @@ refine_status pack_write(pack_written *out, const weight_source *s, const pack_w
     *out = (pack_written){ 0 };
     if (mine.chunk_bytes == 0)
         mine.chunk_bytes = PACK_CHUNK_DEFAULT;
-    TRY(new_file_open(&p.file, o->path, o->replace, err));
+    TRY(new_file_open(&p.file, o->path, o->replace ? NEW_FILE_REPLACE : NEW_FILE_ONLY, err));
     pthread_mutex_init(&p.mutex, NULL);
     pthread_cond_init(&p.moved, NULL);
 
