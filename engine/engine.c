@@ -14,6 +14,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "engine/base/process_limits.h"
 #include "engine/base/try.h"
 #include "engine/pipeline.h"
 #include "refine_version.h"
@@ -309,14 +310,25 @@ static refine_status open_stream(refine_engine *e, const refine_options *o, refi
     return stream_open(&e->s, &c, err);
 }
 
-static refine_status take_arena(refine_engine *e, refine_error *err)
+/* What could not be had may be more than the process is allowed. */
+static refine_status name_shortage(const refine_engine *e, refine_status st,
+                                   const refine_options *o, refine_error *err)
+{
+    const uint64_t arena = e->d && dev_is_discrete(e->d) ? 0 : e->arena_bytes;
+    const int compute = e->d ? 0 : o->threads > 0 ? o->threads : process_cores("");
+    return process_name_limit(st, arena + e->part[0].plan.host.bytes, compute + limits_threads(o), err);
+}
+
+static refine_status take_arena(refine_engine *e, const refine_options *o, refine_error *err)
 {
     e->arena = dev_alloc(e->d, e->arena_bytes, DEV_VRAM);
     if (!e->arena)
-        return refine_fail(err, REFINE_EBUDGET,
-                           "the device refuses %.0f MiB although its ceiling allows them; "
-                           "lower --vram",
-                           (double)e->arena_bytes / (double)(1 << 20));
+        return name_shortage(e,
+                             refine_fail(err, REFINE_EBUDGET,
+                                         "the device refuses %.0f MiB although its ceiling allows "
+                                         "them; lower --vram",
+                                         (double)e->arena_bytes / (double)(1 << 20)),
+                             o, err);
     char *at = e->arena;
     for (int k = 0; k < e->n_parts; k++) {
         e->part[k].vectors = at;
@@ -398,7 +410,9 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
     refine_engine *e = engine_alloc(err);
     if (!e)
         return REFINE_ENOMEM;
-    const refine_status st = prepare_engine(e, o, j, err);
+    refine_status st = prepare_engine(e, o, j, err);
+    if (st == REFINE_ENOMEM)
+        st = name_shortage(e, st, o, err);
     if (e->arena_bytes) {
         engine_report_plan(e);
         refine_get_report(e, out);
@@ -426,7 +440,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     TRY_OR(fail, open_layer_outputs(e, j, err));
     e->o.open_began = clock_seconds();
     TRY_OR(fail, open_spill(e, o, err));
-    TRY_OR(fail, take_arena(e, err));
+    TRY_OR(fail, take_arena(e, o, err));
     TRY_OR(fail, open_stream(e, o, err));
     e->r.w = stream_weights(e->s);
     open_observer(e);
@@ -436,6 +450,8 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     return REFINE_OK;
 
 fail:
+    if (st == REFINE_ENOMEM)
+        st = name_shortage(e, st, o, err);
     refine_close(e);
     return st;
 }

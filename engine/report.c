@@ -60,6 +60,8 @@ static void report_part_memory(const refine_engine *e, engine_part *part)
     m->device_limit = l->overhead + l->device;
     m->host_planned = h->bytes;
     m->host_limit = l->host;
+    m->device_limit_by = l->device_by ? l->device_by : "as asked for";
+    m->host_limit_by = l->host_by ? l->host_by : "as asked for";
     m->rss_planned = e->rss_before + (h->bytes - h->caller - e->heap_before) +
                      (dev_is_discrete(e->d) ? 0 : e->arena_bytes) + LIBRARY_BYTES;
     m->ring = a->ring;

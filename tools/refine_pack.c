@@ -2,6 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "engine/base/process_limits.h"
 #include "engine/base/try.h"
 #include "refine_version.h"
 #include "tools/arguments/packer_arguments.h"
@@ -44,8 +45,7 @@ static int packer_print_error(int code, const char *text)
 static double usual_rate(const packer_arguments *a)
 {
     const double each = a->weights == WEIGHTS_INT8 ? 50e6 : 150e6;
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return each * (a->threads > 0 ? a->threads : cores < 1 ? 1.0 : (double)cores);
+    return each * (a->threads > 0 ? a->threads : process_cores(""));
 }
 
 typedef struct watcher {

@@ -6,17 +6,15 @@
  * Tasks are taken without the lock; the lock orders everything written before pool_run
  * before the tasks, and everything the tasks wrote before its return.
  */
-#define _GNU_SOURCE /* sched_getaffinity */
 #include "kernels/cpu/pool.h"
 
 #include "engine/base/mem.h"
+#include "engine/base/process_limits.h"
 #include "engine/base/thread.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <unistd.h>
 
 enum { COMPUTE_THREADS_MAX = 256 };
 
@@ -39,15 +37,6 @@ struct pool {
     int threads; /* that were started */
     pool_worker worker[];
 };
-
-static int count_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return CPU_COUNT(&set);
-    const long online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than the set can name */
-    return online > 0 ? (int)online : 1;
-}
 
 static void take_tasks(pool *p, int index)
 {
@@ -100,7 +89,7 @@ no_started:
 
 pool *pool_open(int threads, refine_error *err)
 {
-    const int wanted = threads > 0 ? threads : count_cores();
+    const int wanted = threads > 0 ? threads : process_cores("");
     const int n = wanted < COMPUTE_THREADS_MAX ? wanted : COMPUTE_THREADS_MAX;
     pool *p = mem_calloc(1, sizeof *p + (size_t)n * sizeof p->worker[0]);
 

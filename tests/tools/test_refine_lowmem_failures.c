@@ -3,6 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "tests/support/lowmem_bench.h"
 #include "tests/support/pack_fixture.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
 #include "tools/image/image_io.h"
 
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -163,6 +165,45 @@ Test(tools_refine_lowmem_failures, finds_out_before_the_run_that_it_cannot_write
     for (size_t i = 0; i < sizeof REFUSALS / sizeof REFUSALS[0]; i++)
         expect_lowmem_refusal(&b, &REFUSALS[i]);
     cr_assert_eq(lowmem_bench_close(&b), 3);
+}
+
+/* Runs it with so much address space. */
+static lowmem_outcome run_in_space(const lowmem_bench *b, const char *words, rlim_t space)
+{
+    struct rlimit was;
+    cr_assert_eq(getrlimit(RLIMIT_AS, &was), 0);
+    const struct rlimit tight = { space, was.rlim_max };
+    cr_assert_eq(setrlimit(RLIMIT_AS, &tight), 0);
+    const pid_t pid = start_refine_lowmem(b, words, NULL);
+    cr_assert_eq(setrlimit(RLIMIT_AS, &was), 0);
+    return wait_refine_lowmem(b, pid);
+}
+
+/* Where all address space is taken but for a little, nobody's limit on processes is to blame. */
+ReleaseTest(tools_refine_lowmem_failures, names_the_limit_on_address_space)
+{
+    static const char *const WORDS[] = { JOB "-o @o.png --device cpu",
+                                         JOB "-o @o.png --device cpu --plan",
+                                         JOB "-o @o.png --device cpu --vram 2G --ram 2G",
+                                         JOB "-o @o.png --device cpu --threads 64" };
+    enum { MIB = 1 << 20 };
+    lowmem_bench b = lowmem_bench_open();
+    rlim_t starts = 0;
+    for (int code = -1; code != 0;) {
+        starts += 8 * MIB;
+        lowmem_outcome o = run_in_space(&b, "--version", starts);
+        code = o.code;
+        outcome_free(&o);
+    }
+    for (rlim_t more = 8 * MIB; more <= 24 * MIB; more += 8 * MIB)
+        for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++) {
+            lowmem_outcome o = run_in_space(&b, WORDS[i], starts + more);
+            cr_expect_eq(o.code, 3, "%s: %d", WORDS[i], o.code);
+            cr_expect_not_null(strstr(o.err, "address space (ulimit -v)"), "%s: %s", WORDS[i],
+                               o.err);
+            outcome_free(&o);
+        }
+    cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
 /* A job of an hour is not lost with the place that it was to go to. */

@@ -432,9 +432,11 @@ static const option_row ROWS[] = {
         .argument = "SIZE",
         OPTION_SIZE_AT(lowmem_arguments, o.vram_bytes),
         .group = "The budget",
-        .help = "hard ceiling on device memory (512M, 1.5G); default: what is free",
-        .man = "hard ceiling on device memory: 512M, 1.5G. Default: what is free, less a margin.\n"
-               "On a GPU it counts all that the program takes of it, CUDA's own context included.",
+        .help = "hard ceiling on device memory (512M, 1.5G); default: what may be had",
+        .man =
+            "hard ceiling on device memory: 512M, 1.5G. Default: what is free, less a margin; on\n"
+            "a CPU what control groups and ulimit leave of it. \\-\\-plan says what decided.\n"
+            "On a GPU it counts all that the program takes of it, CUDA's own context included.",
     },
     {
         .name = "ram",
@@ -442,8 +444,9 @@ static const option_row ROWS[] = {
         OPTION_SIZE_AT(lowmem_arguments, o.ram_bytes),
         .help = "hard ceiling on host memory (512M); what is left of it keeps weights, where that "
                 "makes a step faster",
-        .man = "hard ceiling on host memory. Default 512M. What is left of it keeps weights, where "
-               "that\nmakes a step faster.",
+        .man =
+            "hard ceiling on host memory. Default 512M, or less where there is less. What is left\n"
+            "of it keeps weights, where that makes a step faster.",
     },
     {
         .name = "batch",
@@ -480,8 +483,9 @@ static const option_row ROWS[] = {
         .name = "threads",
         .argument = "N",
         OPTION_INT_AT(lowmem_arguments, o.threads, 0, 256),
-        .help = "compute threads (0: one per core)",
-        .man = "compute threads; one per core unless given, or 0. The image does not depend on it.",
+        .help = "compute threads (0: one per core it may use)",
+        .man = "compute threads; one per core it may use, by affinity and control groups, unless\n"
+               "given, or 0. The image does not depend on it.",
     },
     {
         .name = "reader",

@@ -121,8 +121,9 @@ static const option_row ROWS[] = {
         .name = "threads",
         .argument = "N",
         OPTION_INT_AT(packer_arguments, threads, 1, 256),
-        .help = "default: one per core",
-        .man = "threads that pack; one per core unless given. The pack does not depend on it.",
+        .help = "default: one per core it may use",
+        .man = "threads that pack; one per core it may use unless given. The pack does not depend\n"
+               "on it.",
     },
     {
         .name = "force",

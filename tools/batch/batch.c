@@ -12,6 +12,9 @@
 /* A smaller group is as good when an image costs no more than this share above the best. */
 static const double AS_GOOD = 1.03;
 
+/* More than any plan needs: none is made for memory. */
+#define ANY_CEILING ((uint64_t)1 << 40)
+
 typedef struct member {
     const work_item *item;
     job_input in;
@@ -244,7 +247,7 @@ static refine_status plan_model(const batch *b, refine_report *r, refine_error *
     refine_job j = b->b->j;
     uint8_t pixel = 0;
     o.images = 1;
-    o.vram_bytes = o.ram_bytes = 0;
+    o.vram_bytes = o.ram_bytes = ANY_CEILING;
     o.rates = (refine_rates){ 1, 1, 1, 1, 1, 1, 1 };
     j.width = j.height = 64;
     j.rgb_in = j.rgb_out = &pixel;

@@ -15,6 +15,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "engine/base/process_limits.h"
 #include "engine/base/try.h"
 #include "offload/pack.h"
 #include "offload/zstd_memory.h"
@@ -357,8 +358,7 @@ static void *run_pack_worker(void *arg)
 
 static int choose_threads(const packer *p)
 {
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int n = p->o->threads > 0 ? p->o->threads : (int)(cores < 1 ? 1 : cores) + WRITERS;
+    int n = p->o->threads > 0 ? p->o->threads : process_cores("") + WRITERS;
     const size_t most = MEMORY_MAX / worker_bytes(&p->cut);
 
     if (n > THREADS_MAX)

@@ -17,6 +17,10 @@
     {                                                                                              \
 #name, FIELD_BYTES, offsetof(refine_memory, name), needs, NULL                             \
     }
+#define LIMIT(name)                                                                                \
+    {                                                                                              \
+#name, FIELD_TEXT, offsetof(refine_memory, name), 0, NULL                                  \
+    }
 #define FIELD(key, kind, name, needs)                                                              \
     {                                                                                              \
         key, FIELD_##kind, offsetof(refine_report, name), needs, NULL                              \
@@ -57,7 +61,8 @@ const report_field memory_fields[] = {
     MEMORY(vectors, 0),         MEMORY(staging, 0),
     MEMORY(cached, 0),          MEMORY(spill_host, 0),
     MEMORY(spill_file, 0),      MEMORY(smallest_device, 0),
-    MEMORY(smallest_host, 0),   END,
+    MEMORY(smallest_host, 0),   LIMIT(device_limit_by),
+    LIMIT(host_limit_by),       END,
 };
 
 const report_field report_head[] = {

@@ -146,6 +146,13 @@ static void print_steps_plan(FILE *out, const char *whose, const refine_report *
                 r->predicted_encode, r->predicted_text, r->predicted_decode);
 }
 
+static void print_ceiling_line(FILE *out, const char *what, uint64_t planned, uint64_t limit,
+                               uint64_t smallest, const char *by)
+{
+    fprintf(out, "%-15s %8.1f MiB of %.1f, %s  (smallest that would do: %.1f)\n", what,
+            bytes_to_mib(planned), bytes_to_mib(limit), by ? by : "", bytes_to_mib(smallest));
+}
+
 void result_print_plan(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
@@ -162,9 +169,8 @@ void result_print_plan(FILE *out, const refine_report *r)
     if (r->base)
         fprintf(out, "%d steps of the base and ", r->base->steps_run);
     fprintf(out, "%d steps%s\n", r->steps_run, r->base ? " of the refiner" : "");
-    fprintf(out, "device memory   %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
-            bytes_to_mib(m->device_planned), bytes_to_mib(m->device_limit),
-            bytes_to_mib(m->smallest_device));
+    print_ceiling_line(out, "device memory", m->device_planned, m->device_limit, m->smallest_device,
+                       m->device_limit_by);
     if (m->device_overhead > 0)
         fprintf(out, "  CUDA's own       %9.1f\n", bytes_to_mib(m->device_overhead));
     fprintf(out,
@@ -172,9 +178,8 @@ void result_print_plan(FILE *out, const refine_report *r)
             "  workspace        %9.1f\n  norms and biases %9.1f\n",
             bytes_to_mib(m->resident), bytes_to_mib(m->ring), bytes_to_mib(m->activations),
             bytes_to_mib(m->workspace), bytes_to_mib(m->vectors));
-    fprintf(out, "host memory     %8.1f MiB of %.1f  (smallest that would do: %.1f)\n",
-            bytes_to_mib(m->host_planned), bytes_to_mib(m->host_limit),
-            bytes_to_mib(m->smallest_host));
+    print_ceiling_line(out, "host memory", m->host_planned, m->host_limit, m->smallest_host,
+                       m->host_limit_by);
     if (m->cached > 0)
         fprintf(out, "  cached weights   %9.1f\n", bytes_to_mib(m->cached));
     fprintf(out, "whole process   %8.1f MiB\n", bytes_to_mib(m->rss_planned));

@@ -93,14 +93,14 @@ typedef struct refine_options {
     const char *base_path; /* of a base that begins what a refiner finishes; NULL: none */
     const char *merges; /* tokenizer text, "a b" per line; NULL: the pack's own */
     size_t merges_len;
-    uint64_t vram_bytes;   /* ceiling on device memory; 0: what is free, less a margin */
-    uint64_t ram_bytes;    /* ceiling on host memory; 0: 512 MiB */
+    uint64_t vram_bytes;   /* ceiling on device memory; 0: what may be had, less a margin */
+    uint64_t ram_bytes;    /* ceiling on host memory; 0: 512 MiB, if they may be had */
     uint64_t caller_bytes; /* part of ram_bytes that the caller itself will still allocate */
     refine_device device;
     int device_index; /* which GPU, for the CUDA device */
     refine_precision precision;
     refine_reader reader;
-    int threads;           /* compute threads; 0: one per core */
+    int threads;           /* compute threads; 0: one per core that may be used */
     int images;            /* images per run; they share every pass over the weights; 0: 1 */
     const char *spill_dir; /* directory of the scratch file, if one is needed; NULL: /var/tmp */
     double disk_limit, copy_limit; /* ceilings in bytes per second; 0: none */
@@ -229,6 +229,8 @@ typedef struct refine_memory {
     uint64_t cached; /* weights in host memory */
     uint64_t spill_host, spill_file;         /* the VAE's feature maps: in memory, in the file */
     uint64_t smallest_device, smallest_host; /* the lowest ceilings that work */
+    /* What set the limits, such as "as asked for", "free memory" or "control group"; static. */
+    const char *device_limit_by, *host_limit_by;
 } refine_memory;
 
 /* A run as planned, or as it was.  Seconds and bytes; zero: not yet known.  Where a base ran before
