@@ -7,6 +7,7 @@
 #include "engine/model/finite.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const double REPORT_EVERY = 0.2; /* seconds over which the disk's rate is taken */
@@ -120,6 +121,7 @@ void observer_enter_part(observer *o, const observed_part *part)
     o->part_started = clock_seconds();
     o->at_part = stream_get_stats(o->s);
     memset(o->seconds, 0, sizeof o->seconds);
+    o->large_latent = 0;
     forecast_run(part->forecast, o->part_started);
 }
 
@@ -171,14 +173,45 @@ void observer_finish(observer *o) { observer_begin_phase(o, REFINE_FINISHED, -1,
 
 static const char TRY_VERIFY[] = "the model's weights may be damaged: try refine-pack --verify";
 
-static finite_place finite_place_of(const observer *o, const char *what, int image,
-                                    const char *advice)
+/* Those of images are below 10 without noise, and below 100 with all of it. */
+static const float LARGE_LATENT = 1e4f;
+
+void observer_watch_latents(observer *o, int image, int steps)
 {
-    const char *usual = o->phase == REFINE_TEXT ? TRY_VERIFY : o->advice;
+    const size_t n = LATENT_CHANNELS * (size_t)o->p->h * (size_t)o->p->w;
+    const float largest = finite_largest(phases_latents(o->p, image), n);
+    if (o->large_latent > 0 || largest < LARGE_LATENT)
+        return;
+    o->large_latent = largest;
+    o->large_after = steps;
+}
+
+typedef struct finite_advice {
+    char text[160];
+} finite_advice;
+
+/* What is not finite after latents became too large is their fault, and no weight's. */
+static const char *usual_advice(const observer *o, finite_advice *room)
+{
+    const char *usual = o->phase == REFINE_TEXT || !o->advice ? TRY_VERIFY : o->advice;
+    if (o->phase == REFINE_TEXT || !(o->large_latent > 0))
+        return usual;
+    if (o->large_after == 0 && o->job->latents_in)
+        (void)snprintf(room->text, sizeof room->text,
+                       "the latents given reach %.3g, as none of an image do: give others",
+                       (double)o->large_latent);
+    else
+        (void)snprintf(room->text, sizeof room->text, "the latents reached %.3g %s %d of %d; %.80s",
+                       (double)o->large_latent, o->large_after ? "in step" : "before step",
+                       o->large_after ? o->large_after : 1, o->p->steps, usual);
+    return room->text;
+}
+
+static finite_place finite_place_of(const observer *o, const char *what, int image,
+                                    const char *advice, finite_advice *room)
+{
     return (finite_place){ .what = what,
-                           .advice = advice  ? advice
-                                     : usual ? usual
-                                             : TRY_VERIFY,
+                           .advice = advice ? advice : usual_advice(o, room),
                            .step = o->step,
                            .steps = o->phase == REFINE_DENOISING ? o->p->steps : 0,
                            .image = image,
@@ -188,12 +221,14 @@ static finite_place finite_place_of(const observer *o, const char *what, int ima
 void observer_check(const observer *o, const char *what, int image, const float *v, size_t n,
                     const char *advice)
 {
-    const finite_place at = finite_place_of(o, what, image, advice);
+    finite_advice room;
+    const finite_place at = finite_place_of(o, what, image, advice, &room);
     finite_judge(o->d, &at, finite_bad(v, n), n);
 }
 
 void observer_judge(const observer *o, const char *what, int image, size_t bad, size_t n)
 {
-    const finite_place at = finite_place_of(o, what, image, NULL);
+    finite_advice room;
+    const finite_place at = finite_place_of(o, what, image, NULL, &room);
     finite_judge(o->d, &at, bad, n);
 }

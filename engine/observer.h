@@ -53,6 +53,8 @@ typedef struct observer {
     stream_stats reported;           /* at the last report, */
     stream_stats at_start;           /* at the start of the run */
     double disk_rate;                /* between reports */
+    float large_latent;              /* the first that no image has; 0: none so far */
+    int large_after;                 /* steps that were over then */
 } observer;
 
 void observer_start(observer *o, const refine_job *j);
@@ -67,6 +69,10 @@ void observer_end_step(observer *o);
 
 /* The latents of an image, which are [4][h][w], after a step. */
 void observer_show_latents(observer *o, int image);
+
+/* Notes where an image's latents first became larger than any image's are: what is not finite later
+ * comes from there.  steps: that are over. */
+void observer_watch_latents(observer *o, int image, int steps);
 
 /* Fails the device unless n values of an image are numbers; of `bad` of them it is known that they
  * are none.  advice: NULL for the usual one. */

@@ -170,8 +170,10 @@ static refine_status prepare_latents(pipeline_context *c, const refine_job *jobs
     const phases *p = c->p;
     if (p->encodes)
         observer_begin_phase(c->o, REFINE_ENCODING, SEG_VAE_ENCODE, SEG_VAE_ENCODE, p->images);
-    for (int i = 0; i < p->images; i++)
+    for (int i = 0; i < p->images; i++) {
         TRY(start_latents(c, &jobs[i], i, err));
+        observer_watch_latents(c->o, i, 0);
+    }
     if (p->encodes)
         observer_end_phase(c->o);
     return REFINE_OK;
@@ -201,6 +203,7 @@ static refine_status denoise_step(pipeline_context *c, const refine_job *jobs, i
         phases_advance(p, step, i, jobs[i].guidance);
         observer_check(c->o, "what guidance made of the latents", i, phases_latents(p, i),
                        latent_values(p), "try a smaller --guidance");
+        observer_watch_latents(c->o, i, step + 1);
         observer_show_latents(c->o, i);
     }
     TRY(dev_result(c->r->d, err));

@@ -1,6 +1,7 @@
 /* engine/model/finite.c -- an exponent of ones is NaN or infinity. */
 #include "engine/model/finite.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,15 @@ size_t finite_bad(const float *v, size_t n)
         bad += (bits & ones) == ones;
     }
     return bad;
+}
+
+float finite_largest(const float *v, size_t n)
+{
+    float most = 0;
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(v[i]) > most && isfinite(v[i]))
+            most = fabsf(v[i]);
+    return most;
 }
 
 void finite_judge(dev *d, const finite_place *at, size_t bad, size_t n)

@@ -9,6 +9,7 @@
 #include "kernels/device.h"
 
 size_t finite_bad(const float *v, size_t n); /* how many are NaN or infinite */
+float finite_largest(const float *v, size_t n); /* magnitude among the others; 0: none */
 
 typedef struct finite_place {
     const char *what;   /* "the UNet's result" */

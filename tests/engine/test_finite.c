@@ -40,6 +40,15 @@ Test(engine_finite, counts_what_is_no_number_at_any_place)
     cr_expect_eq(finite_bad(v, 67), 2);
 }
 
+Test(engine_finite, finds_the_largest_number_among_others)
+{
+    static const float v[] = { NAN, 1, -7, INFINITY, 6, -INFINITY };
+    cr_expect_eq(finite_largest(v, 6), 7);
+    cr_expect_eq(finite_largest(v + 3, 3), 6);
+    cr_expect_eq(finite_largest(v, 1), 0);
+    cr_expect_eq(finite_largest(v, 0), 0);
+}
+
 static void expect_finite_message(const finite_place *at, const char *line)
 {
     dev *d = dev_open_ref(&(dev_options){ .compute = DT_F32 }, NULL);
@@ -192,5 +201,33 @@ Test(engine_finite, guidance_may_be_too_large)
     const char *why = why_not(path, &j, REFINE_F32, REFINE_EDEVICE);
     expect_text_begins(why, "step 1 of 2: what guidance made of the latents is not finite");
     expect_text_contains(why, "--guidance");
+    (void)unlink(path);
+}
+
+/* Numbers they are, and what becomes of them is not the weights' fault. */
+Test(engine_finite, latents_that_are_too_large_are_blamed)
+{
+    static float latents[4 * (SIDE / 8) * (SIDE / 8)];
+    char path[TEMP_NAME];
+    refine_job j = picture_small_job(picture);
+    j.rgb_in = NULL;
+    j.latents_in = latents;
+    for (int i = 0; i < 256; i++)
+        latents[i] = i % 2 ? 1e30f : -2e38f;
+    tiny_pack(path, sizeof path, "");
+    const char *why = why_not(path, &j, REFINE_F32, REFINE_EDEVICE);
+    expect_text_contains(why, " is not finite (NaN or infinity in ");
+    expect_text_contains(why, "the latents given reach 2e+38");
+    (void)unlink(path);
+}
+
+Test(engine_finite, the_step_is_named_that_made_latents_too_large)
+{
+    char path[TEMP_NAME];
+    const refine_job j = picture_small_job(picture);
+    make_pack_with_weight(path, "unet.conv_out.bias", 3e38f);
+    const char *why = why_not(path, &j, REFINE_F32, REFINE_EDEVICE);
+    expect_text_contains(why, "the latents reached ");
+    expect_text_contains(why, " in step 1 of 2; ");
     (void)unlink(path);
 }
