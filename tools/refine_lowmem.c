@@ -125,7 +125,7 @@ static refine_status save_outputs(const lowmem_arguments *a, const refine_engine
     const run_record record = record_of(a);
     refine_status st = REFINE_OK;
     if (a->output)
-        st = output_save(a->output, &in->out, &a->j, a->background, r, err);
+        st = output_save(a->output, in, &a->j, a->background, r, err);
     if (st == REFINE_OK && a->output_latents)
         st = latents_save(a->output_latents, &in->l, SCALING_FACTOR, err);
     if (st == REFINE_OK && a->trace)

@@ -57,6 +57,14 @@ Test(tools_refine_lowmem_files, refines_many_as_it_would_each)
     o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -o @out --strength 0.5");
     cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
     outcome_free(&o);
+
+    /* Of another input, or cut off in its pixels. */
+    add_picture(&b, "9.png", 96, 64);
+    cr_assert_eq(rename(bench_path(&b, "9.png"), bench_path(&b, "1.png")), 0);
+    cr_assert_eq(truncate(bench_path(&b, "out/2.png"), 1000), 0);
+    o = run_refine_lowmem(&b, MANY "-i @1.png -i @2.png -o @out --strength 0.5");
+    cr_expect(o.code == 0 && strstr(o.err, "2 made, 0 there already"), "%s", o.err);
+    outcome_free(&o);
     for (int i = 1; i <= 3; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "out/%d.png", i);

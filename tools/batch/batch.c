@@ -149,8 +149,8 @@ static bool load_next(batch *b, const refine_report *plan)
         }
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
-        } else if (output_is_done(m->item->output, &m->j, b->b->input.image.background, plan,
-                                  b->b->seeded || m->item->seeded)) {
+        } else if (output_is_done(m->item->output, &m->in, &m->j, b->b->input.image.background,
+                                  plan, b->b->seeded || m->item->seeded)) {
             skip_member(b, m, REFINE_OK, NULL);
         } else {
             if (m->in.note)
@@ -207,7 +207,7 @@ static void save_group(batch *b, const refine_report *r)
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
-        const refine_status st = output_save(m->item->output, &m->in.out, &m->j,
+        const refine_status st = output_save(m->item->output, &m->in, &m->j,
                                              b->b->input.image.background, r, &err);
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);

@@ -2,8 +2,9 @@
  *
  * Neighbours of one size make a group.  How many go together is what the plan predicts to be
  * cheapest for each image, within the ceilings.  An image that cannot be read or written
- * does not stop the others; those whose output is there already, made with the same
- * parameters, are left alone, so that a repeated command goes on where the last one stopped.
+ * does not stop the others; those whose output is there already, whole and made of the same input
+ * with the same parameters, are left alone, so that a repeated command goes on where the last one
+ * stopped.
  */
 #ifndef REFINE_BATCH_H
 #define REFINE_BATCH_H

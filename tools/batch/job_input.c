@@ -7,8 +7,14 @@
 #include "tools/image/resample.h"
 
 #include <string.h>
+#include <xxhash.h>
 
 enum { MULTIPLE = 8, SMALLEST = 64 };
+
+static size_t latent_bytes(const latents *l)
+{
+    return (size_t)l->h * (size_t)l->w * LATENT_CHANNELS * sizeof(float);
+}
 
 static refine_status fit_image(job_input *in, const image_reading *how, const char *path,
                                refine_error *err)
@@ -71,12 +77,23 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
     return st;
 }
 
+/* Before a run, whose latents may replace those it was given. */
+static void hash_input(job_input *in, const refine_job *j)
+{
+    const size_t pixels = (size_t)j->width * (size_t)j->height * 3;
+    if (j->rgb_in)
+        in->hash = XXH3_64bits(j->rgb_in, pixels);
+    else if (j->latents_in)
+        in->hash = XXH3_64bits(j->latents_in, latent_bytes(&in->l));
+}
+
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,
                              bool want_latents, const input_settings *how, refine_error *err)
 {
     *in = (job_input){ 0 };
     if (path)
         TRY(load_input(in, j, path, how, err));
+    hash_input(in, j);
     if (want_image) {
         in->out = (image){ j->width, j->height,
                            mem_alloc((size_t)j->width * (size_t)j->height * 3) };
@@ -86,7 +103,7 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
     }
     if (want_latents && !in->l.v) {
         in->l = (latents){ j->height / MULTIPLE, j->width / MULTIPLE, NULL };
-        in->l.v = mem_alloc((size_t)in->l.h * (size_t)in->l.w * LATENT_CHANNELS * sizeof(float));
+        in->l.v = mem_alloc(latent_bytes(&in->l));
         if (!in->l.v)
             return refine_fail(err, REFINE_ENOMEM, "out of memory");
     }

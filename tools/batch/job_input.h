@@ -12,6 +12,7 @@ typedef struct job_input {
     image out;                   /* room for the result, unless only latents are wanted */
     const char *note;            /* what the user should know of the input; NULL: nothing */
     int from_width, from_height; /* of the image before it was resized */
+    uint64_t hash;               /* of the pixels or latents that the job is given; 0: of none */
 } job_input;
 
 /* How inputs are read. */

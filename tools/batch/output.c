@@ -4,14 +4,15 @@
 #include "tools/files/job_pairs.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { VALUES = 12 + JOB_PAIRS, LEN = 64, TEXTS_MAX = 24 + JOB_PAIRS };
+enum { TEXTS_MAX = 28 + JOB_PAIRS, LEN = 64 };
 
 typedef struct texts {
-    char v[VALUES][LEN];
     image_text t[TEXTS_MAX];
+    char made[TEXTS_MAX][LEN]; /* values that are nobody else's */
     int n;
 } texts;
 
@@ -27,34 +28,47 @@ static void add_rare_text(texts *x, const char *key, const char *value)
     add_image_text(x, key, value ? value : IMAGE_TEXT_ABSENT);
 }
 
-static void describe_model(char text[LEN], const refine_report *r)
+/* Rare where it is not there. */
+__attribute__((format(printf, 4, 5))) static void format_text(texts *x, bool there, const char *key,
+                                                              const char *fmt, ...)
 {
-    snprintf(text, LEN, "%s, source %016llx", r->precision, (unsigned long long)r->source_hash);
+    char *value = x->made[x->n];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(value, LEN, fmt, ap);
+    va_end(ap);
+    add_rare_text(x, key, there ? value : NULL);
+}
+
+static void add_model_text(texts *x, const char *key, const refine_report *r)
+{
+    if (r)
+        format_text(x, true, key, "%s, source %016llx", r->precision,
+                    (unsigned long long)r->source_hash);
+    else
+        add_rare_text(x, key, NULL);
 }
 
 /* Of two models: where the second took over, or how much of the schedule it went through again. */
 static void add_base_texts(texts *x, const refine_job *j, const refine_report *base)
 {
     const bool stages = j->handoff == 0;
-    snprintf(x->v[9], LEN, "%g", stages ? j->strength : j->handoff);
-    if (base)
-        describe_model(x->v[8], base);
-    add_rare_text(x, "base_model", base ? x->v[8] : NULL);
-    add_rare_text(x, "handoff", base && !stages ? x->v[9] : NULL);
-    add_rare_text(x, "second_stage_strength", base && stages ? x->v[9] : NULL);
+    add_model_text(x, "base_model", base);
+    format_text(x, base && !stages, "handoff", "%g", j->handoff);
+    format_text(x, base && stages, "second_stage_strength", "%g", j->strength);
     add_rare_text(x, "via_pixels", base && j->via_pixels ? "yes" : NULL);
 }
 
 /* What part of the schedule was run, on what. */
 static void add_flow_texts(texts *x, const refine_job *j)
 {
-    snprintf(x->v[3], LEN, "%g", j->denoising_start > 0 ? j->denoising_start : j->strength);
+    const bool partly = j->denoising_start > 0;
     if (!j->rgb_in && !j->latents_in)
         add_image_text(x, "flow", "text to image");
     else
-        add_image_text(x, j->denoising_start > 0 ? "denoising_start" : "strength", x->v[3]);
-    snprintf(x->v[7], LEN, "%g", j->denoising_end);
-    add_rare_text(x, "denoising_end", j->denoising_end > 0 ? x->v[7] : NULL);
+        format_text(x, true, partly ? "denoising_start" : "strength", "%g",
+                    partly ? j->denoising_start : j->strength);
+    format_text(x, j->denoising_end > 0, "denoising_end", "%g", j->denoising_end);
 }
 
 /* Sizes and crops that the model was told of. */
@@ -62,49 +76,42 @@ static void add_pair_texts(texts *x, const refine_job *j)
 {
     job_pair pairs[JOB_PAIRS];
     list_job_pairs(pairs, j);
-    for (int i = 0; i < JOB_PAIRS; i++) {
-        const job_pair *p = &pairs[i];
-        snprintf(x->v[12 + i], LEN, "%d%c%d", p->first, p->between, p->second);
-        add_rare_text(x, p->name, has_job_pair(p) ? x->v[12 + i] : NULL);
-    }
-}
-
-static void fill_image_texts(texts *x, const refine_job *j, const refine_report *r)
-{
-    snprintf(x->v[0], LEN, "refine-lowmem %s", refine_version());
-    snprintf(x->v[1], LEN, "%llu", (unsigned long long)j->seed);
-    snprintf(x->v[2], LEN, "%d", j->steps);
-    snprintf(x->v[4], LEN, "%g", (double)j->guidance);
-    snprintf(x->v[5], LEN, "%g, %g", (double)j->aesthetic_score,
-             (double)j->negative_aesthetic_score);
-    describe_model(x->v[6], r);
-    x->n = 0;
-    add_image_text(x, "Software", x->v[0]);
-    add_image_text(x, "prompt", j->prompt ? j->prompt : "");
-    add_image_text(x, "negative_prompt", j->negative ? j->negative : "");
-    add_rare_text(x, "negative_prompt_empty", j->negative && !*j->negative ? "yes" : NULL);
-    add_rare_text(x, "prompt_2", j->prompt_2);
-    add_rare_text(x, "negative_prompt_2", j->negative_2);
-    snprintf(x->v[10], LEN, "%d", j->clip_skip);
-    add_rare_text(x, "clip_skip", j->clip_skip > 0 ? x->v[10] : NULL);
-    add_image_text(x, "seed", x->v[1]);
-    add_image_text(x, "steps", x->v[2]);
-    add_flow_texts(x, j);
-    add_base_texts(x, j, r->base);
-    add_image_text(x, "guidance", x->v[4]);
-    add_image_text(x, "aesthetic_scores", x->v[5]);
-    add_pair_texts(x, j);
-    add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
-    add_image_text(x, "scheduler", r->sampler);
-    add_image_text(x, "model", x->v[6]);
+    for (const job_pair *p = pairs; p < pairs + JOB_PAIRS; p++)
+        format_text(x, has_job_pair(p), p->name, "%d%c%d", p->first, p->between, p->second);
 }
 
 /* White is what an image is read on unless another colour is asked for. */
 static void add_background_text(texts *x, const refine_job *j, const uint8_t rgb[3])
 {
     const bool is_white = rgb[0] == 255 && rgb[1] == 255 && rgb[2] == 255;
-    snprintf(x->v[11], LEN, "#%02x%02x%02x", rgb[0], rgb[1], rgb[2]);
-    add_rare_text(x, "background", j->rgb_in && !is_white ? x->v[11] : NULL);
+    format_text(x, j->rgb_in && !is_white, "background", "#%02x%02x%02x", rgb[0], rgb[1], rgb[2]);
+}
+
+static void fill_image_texts(texts *x, const job_input *in, const refine_job *j,
+                             const uint8_t background[3], const refine_report *r)
+{
+    x->n = 0;
+    format_text(x, true, "Software", "refine-lowmem %s", refine_version());
+    format_text(x, true, "size", "%d x %d", j->width, j->height);
+    format_text(x, in->hash != 0, "input_hash", "%016llx", (unsigned long long)in->hash);
+    add_image_text(x, "prompt", j->prompt ? j->prompt : "");
+    add_image_text(x, "negative_prompt", j->negative ? j->negative : "");
+    add_rare_text(x, "negative_prompt_empty", j->negative && !*j->negative ? "yes" : NULL);
+    add_rare_text(x, "prompt_2", j->prompt_2);
+    add_rare_text(x, "negative_prompt_2", j->negative_2);
+    format_text(x, j->clip_skip > 0, "clip_skip", "%d", j->clip_skip);
+    format_text(x, true, "seed", "%llu", (unsigned long long)j->seed);
+    format_text(x, true, "steps", "%d", j->steps);
+    add_flow_texts(x, j);
+    add_base_texts(x, j, r->base);
+    format_text(x, true, "guidance", "%g", (double)j->guidance);
+    format_text(x, true, "aesthetic_scores", "%g, %g", (double)j->aesthetic_score,
+                (double)j->negative_aesthetic_score);
+    add_pair_texts(x, j);
+    add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
+    add_image_text(x, "scheduler", r->sampler);
+    add_model_text(x, "model", r);
+    add_background_text(x, j, background);
 }
 
 static void drop_absent_texts(texts *x)
@@ -116,22 +123,20 @@ static void drop_absent_texts(texts *x)
     x->n = n;
 }
 
-refine_status output_save(const char *path, const image *im, const refine_job *j,
+refine_status output_save(const char *path, const job_input *in, const refine_job *j,
                           const uint8_t background[3], const refine_report *r, refine_error *err)
 {
     texts x;
-    fill_image_texts(&x, j, r);
-    add_background_text(&x, j, background);
+    fill_image_texts(&x, in, j, background, r);
     drop_absent_texts(&x);
-    return image_save(path, im, x.t, x.n, err);
+    return image_save(path, &in->out, x.t, x.n, err);
 }
 
-bool output_is_done(const char *path, const refine_job *j, const uint8_t background[3],
-                    const refine_report *r, bool seeded)
+bool output_is_done(const char *path, const job_input *in, const refine_job *j,
+                    const uint8_t background[3], const refine_report *r, bool seeded)
 {
     texts x;
-    fill_image_texts(&x, j, r);
-    add_background_text(&x, j, background);
+    fill_image_texts(&x, in, j, background, r);
     for (int i = 0; i < x.n && !seeded; i++)
         if (strcmp(x.t[i].key, "seed") == 0)
             x.t[i].value = NULL;

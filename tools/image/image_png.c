@@ -6,6 +6,7 @@
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "tools/image/image_codec.h"
+#include "tools/image/png_whole.h"
 
 #include <png.h>
 #include <setjmp.h>
@@ -244,8 +245,10 @@ bool image_png_has(FILE *file, const image_text *text, int n_text)
     p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
-    if (p.info)
-        has = has_png_texts(&p, text, n_text);
+    if (p.info && has_png_texts(&p, text, n_text)) {
+        rewind(p.file);
+        has = png_is_whole(p.file);
+    }
     png_destroy_read_struct(&p.png, &p.info, NULL);
     return has;
 }
