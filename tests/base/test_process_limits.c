@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* sched_setaffinity */
 #include "engine/base/process_limits.h"
 
+#include "tests/support/sanitized.h"
 #include "tests/support/temp_place.h"
 
 #include <criterion/criterion.h>
@@ -56,7 +57,8 @@ static void expect_room(const temp_place *p, int threads, uint64_t bytes, const 
     cr_expect_str_eq(r.by, by);
 }
 
-Test(base_process_limits, least_room_decides)
+/* AddressSanitizer needs more address space than any limit leaves. */
+ReleaseTest(base_process_limits, least_room_decides)
 {
     const temp_place p = make_machine(
         "MemTotal: 9000000 kB\nMemAvailable: 8388608 kB\nCached: 1 kB\n");
@@ -82,7 +84,7 @@ Test(base_process_limits, memory_that_is_not_told_is_assumed)
     remove_machine(&p);
 }
 
-Test(base_process_limits, limit_is_named_only_where_it_is_the_cause)
+ReleaseTest(base_process_limits, limit_is_named_only_where_it_is_the_cause)
 {
     refine_error err = { 0 };
     cr_expect_eq(process_name_limit(REFINE_ENOMEM, UINT64_MAX - 1, 9, &err), REFINE_ENOMEM);

@@ -275,18 +275,14 @@ Test(tools_refine_memprof, hands_on_how_a_job_failed)
 
 Test(tools_refine_memprof, says_that_standard_output_is_full)
 {
+    static const char *const WORDS[] = { "--help", "--from " TRACE_FIXTURE,
+                                         "--json --from " TRACE_FIXTURE };
     memprof_bench b;
-    char words[LINE];
     memprof_bench_open(&b);
-    const char *const ways[] = { "--help", "--plan @", "--plan @ --json" };
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        const char *at = strchr(ways[i], '@');
-        (void)snprintf(words, sizeof words, "%.*s%s%s",
-                       at ? (int)(at - ways[i]) : (int)strlen(ways[i]), ways[i], at ? b.pack : "",
-                       at ? at + 1 : "");
+    for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++) {
         (void)unlink(b.out);
         cr_assert_eq(symlink("/dev/full", b.out), 0);
-        cr_assert_eq(run_refine_memprof(&b, words), 1, "%s", ways[i]);
+        cr_assert_eq(run_refine_memprof(&b, WORDS[i]), 1, "%s", WORDS[i]);
         expect_error(&b, "standard output: cannot be written");
     }
     memprof_bench_close(&b);
