@@ -104,9 +104,9 @@ Test(tools_refine_lowmem_failures, refuses_bad_files_with_4_and_says_which)
 Test(tools_refine_lowmem_failures, writes_no_picture_of_numbers_that_are_not_finite)
 {
     static const refusal FAILURES[] = {
-        { 1, JOB "-o @o.png --precision f32", "the decoded image is not finite" },
-        { 1, JOB "-o @o.png --output-latents @l.npy", "the decoded image is not finite" },
-        { 1, JOB "-o - --precision bf16", "try --precision f32" },
+        { 1, JOB "-o @o.png --precision f32 --quiet", "the decoded image is not finite" },
+        { 1, JOB "-o @o.png --output-latents @l.npy --quiet", "the decoded image is not finite" },
+        { 1, JOB "-o - --precision bf16 --quiet", "try --precision f32" },
     };
     lowmem_bench b = lowmem_bench_open();
     pack_fixture f = { 0 };
