@@ -316,7 +316,8 @@ static refine_status name_shortage(const refine_engine *e, refine_status st,
 {
     const uint64_t arena = e->d && dev_is_discrete(e->d) ? 0 : e->arena_bytes;
     const int compute = e->d ? 0 : o->threads > 0 ? o->threads : process_cores("");
-    return process_name_limit(st, arena + e->part[0].plan.host.bytes, compute + limits_threads(o), err);
+    return process_name_limit(st, arena + e->part[0].plan.host.bytes, compute + limits_threads(o),
+                              err);
 }
 
 static refine_status take_arena(refine_engine *e, const refine_options *o, refine_error *err)

@@ -88,9 +88,9 @@ static bool take_buffers(phases *p)
     p->zeroed = mem_calloc(n, sizeof *p->zeroed);
     p->skip = mem_calloc(n, sizeof *p->skip);
     p->generator = mem_calloc((size_t)p->images, sizeof *p->generator);
-    return taken && p->eos && p->n_tokens && p->zeroed && p->skip && p->generator && p->pooled && p->vectors &&
-           p->sinusoids && p->latents && p->noise && p->unet_in && p->unet_out && p->moments &&
-           p->pixel_rows;
+    return taken && p->eos && p->n_tokens && p->zeroed && p->skip && p->generator && p->pooled &&
+           p->vectors && p->sinusoids && p->latents && p->noise && p->unet_in && p->unet_out &&
+           p->moments && p->pixel_rows;
 }
 
 step_range phases_steps(const euler *s, const refine_job *j)

@@ -7,8 +7,8 @@
 
 #include <stdbool.h>
 
-/* A PNG or JPEG of in->out, as the name asks, with the parameters as its texts.  background: what the
- * input was read on. */
+/* A PNG or JPEG of in->out, as the name asks, with the parameters as its texts.  background: what
+ * the input was read on. */
 refine_status output_save(const char *path, const job_input *in, const refine_job *j,
                           const uint8_t background[3], const refine_report *r, refine_error *err);
 

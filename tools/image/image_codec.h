@@ -42,7 +42,7 @@ bool image_text_is_ascii(const char *s);
 refine_status image_alloc(image *out, unsigned long width, unsigned long height, uint64_t coder,
                           const image_reading *how, const char *name, refine_error *err);
 
-/* Of what is left of the ceiling a part, for what a file may hold of any size: a chunk, metadata. */
+/* A part of what is left of the ceiling, for what a file may hold of any size: a chunk, metadata. */
 size_t image_memory_share(const image_reading *how, size_t most);
 
 enum { METADATA_MAX = 2 << 20 };

@@ -1,8 +1,8 @@
 /* tools/image/image_jpeg.c -- JPEG in and out by libjpeg-turbo, whose errors are long jumps.
  *
  * libjpeg's own memory is not counted; what it will be is computed from the header and held against
- * the ceiling.  Only an image of several scans needs more than a few rows: two bytes for each sample
- * of each component.
+ * the ceiling.  Only an image of several scans needs more than a few rows: two bytes for each
+ * sample of each component.
  */
 #include <stddef.h>
 #include <stdio.h> /* jpeglib.h needs both */
@@ -157,8 +157,8 @@ static void read_jpeg_header(jpeg_in *p, const uint8_t *data, size_t len)
     (void)jpeg_read_header(j, TRUE);
 }
 
-/* Coefficients, if a later scan may change them; and rows of blocks: as they are coded, upsampled, as
- * neighbours of others and as RGB. */
+/* Coefficients, if a later scan may change them; and rows of blocks: as they are coded, upsampled,
+ * as neighbours of others and as RGB. */
 static uint64_t coder_bytes(j_decompress_ptr j)
 {
     enum { KINDS_OF_ROWS = 4, TABLES = 256 << 10 };
