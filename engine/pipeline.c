@@ -44,12 +44,12 @@ static void begin_region(pipeline_context *c, size_t norm_limit)
 
 /* ---- prompts ---- */
 
-/* What each encoder reads; the pooling one has prompts of its own where they are given. */
-static const char *prompt_of(const refine_job *j, bool negative, bool pooling)
+/* What each encoder reads; the second has prompts of its own where they are given. */
+static const char *prompt_of(const refine_job *j, bool negative, bool is_second)
 {
     const char *first = negative ? j->negative : j->prompt;
     const char *second = negative ? j->negative_2 : j->prompt_2;
-    if (pooling && second && *second)
+    if (is_second && second && *second)
         return second;
     return first ? first : "";
 }
@@ -60,7 +60,7 @@ static refine_status tokenize_prompt(pipeline_context *c, const refine_job *j, p
                                      bool negative, int batch_index, int *count, refine_error *err)
 {
     const bool pooling = e == phases_pooling(c->p);
-    const char *text = prompt_of(j, negative, pooling);
+    const char *text = prompt_of(j, negative, e > c->p->encoder);
     const tokenizer_flavour flavour = j->flavour == REFINE_TOKENS_OPENCLIP ? TOKENIZER_OPENCLIP
                                       : pooling                            ? TOKENIZER_DIFFUSERS
                                                                            : TOKENIZER_PLAIN;

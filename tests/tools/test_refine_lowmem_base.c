@@ -53,6 +53,18 @@ Test(tools_refine_lowmem_base, tells_no_negative_prompt_from_an_empty_one)
     (void)lowmem_bench_close(&b);
 }
 
+/* As in diffusers, whose pipeline of one text encoder reads the first prompt alone. */
+Test(tools_refine_lowmem_base, alone_reads_second_prompts)
+{
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, "-m @ -i @in.png -o @one.png -p cat -n ugly --steps 5 --strength 0.2 "
+                              "--seed 7");
+    expect_lowmem_success(&b, "-m @ -i @in.png -o @two.png -p cat -n ugly --steps 5 --strength 0.2 "
+                              "--seed 7 --prompt-2 dog --negative-2 fog");
+    cr_expect(same_picture(&b, "one.png", "two.png"));
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, and_a_refiner_in_one_command_are_the_two_one_after_the_other)
 {
     lowmem_bench b = open_base_bench();
