@@ -42,7 +42,7 @@ bool image_text_is_ascii(const char *s);
 refine_status image_alloc(image *out, unsigned long width, unsigned long height, uint64_t coder,
                           const image_reading *how, const char *name, refine_error *err);
 
-/* A part of what is left of the ceiling, for what a file may hold of any size: a chunk, metadata. */
+/* Part of what is left of the ceiling, for a chunk or metadata of a size that the file chooses. */
 size_t image_memory_share(const image_reading *how, size_t most);
 
 enum { METADATA_MAX = 2 << 20 };
