@@ -35,6 +35,16 @@ static void add_note(refine_report *r, const char *note)
         (void)snprintf(r->note + n, sizeof r->note - n, "%s%s", n ? "; " : "", note);
 }
 
+/* Latents are the same for both, and pixels may not be. */
+static const char *decoder_note(const refine_engine *e)
+{
+    const uint64_t base = pack_super(e->part[0].m.p)->decoder_hash;
+    const uint64_t refiner = pack_super(e->part[e->n_parts - 1].m.p)->decoder_hash;
+    return base && refiner && base != refiner
+               ? "base and refiner have different VAEs: the refiner's decodes"
+               : "";
+}
+
 static double median_step_seconds(double *sorted, const double *v, int n)
 {
     for (int i = 0; i < n; i++) { /* insertion: n is a number of steps */
@@ -163,6 +173,7 @@ static void join_reports(refine_engine *e)
     add_note(r, e->device.note);
     add_note(r, dev_note(e->d));
     add_note(r, e->s ? stream_note(e->s) : "");
+    add_note(r, decoder_note(e));
 }
 
 void engine_report_plan(refine_engine *e)

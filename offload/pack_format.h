@@ -55,7 +55,8 @@ typedef struct pack_superblock {
     uint64_t tokenizer_at, tokenizer_bytes, tokenizer_hash; /* merges, coded by zstd; 0: none */
     uint64_t source_hash; /* of the weights before int8: same weights, same hash */
     uint64_t names_bytes;
-    uint8_t zero[4096 - 8 - 16 - 8 * 12 - 8];
+    uint64_t decoder_hash; /* likewise, of the VAE decoder's matrices; 0: not known */
+    uint8_t zero[4096 - 8 - 16 - 8 * 13 - 8];
     uint64_t hash; /* of all bytes before it */
 } pack_superblock;
 

@@ -243,3 +243,18 @@ Test(tools_refine_lowmem_base, warns_of_whichever_prompt_was_cut)
     outcome_free(&o);
     (void)lowmem_bench_close(&b);
 }
+
+Test(tools_refine_lowmem_base, tells_whose_vae_decodes_where_they_differ)
+{
+    static const char NOTE[] = "the refiner's decodes";
+    lowmem_bench b = open_base_bench();
+    add_bench_pack(&b, "other.pack", "synthetic:tiny-base:5", "");
+    add_bench_pack(&b, "int8.pack", "synthetic:tiny-base", "--weights int8 --codec raw");
+    lowmem_outcome o = run_refine_lowmem(&b, "--base @other.pack -m @ --plan " FROM_TEXT);
+    cr_expect_not_null(strstr(o.out, NOTE), "%s", o.out);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, "--base @int8.pack -m @ --plan " FROM_TEXT);
+    cr_expect(o.code == 0 && !strstr(o.out, NOTE), "%s%s", o.out, o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}

@@ -515,6 +515,20 @@ static refine_status write_index(packer *p)
     return st;
 }
 
+/* Chunks of a segment lie together, and so do their tiles. */
+static uint64_t hash_segment(const packer *p, segment seg)
+{
+    const pack_cut *c = &p->cut;
+    int first = 0, end;
+    while (first < c->n_chunks && c->chunk[first].segment != (uint32_t)seg)
+        first++;
+    for (end = first; end < c->n_chunks && c->chunk[end].segment == (uint32_t)seg; end++)
+        continue;
+    const uint32_t from = first < c->n_chunks ? c->first_tile[first] : c->n_tiles;
+    const uint32_t to = end < c->n_chunks ? c->first_tile[end] : c->n_tiles;
+    return XXH3_64bits(p->tile_hash + from, (to - from) * sizeof *p->tile_hash);
+}
+
 static refine_status write_around(packer *p)
 {
     pack_superblock *s = &p->super;
@@ -528,6 +542,7 @@ static refine_status write_around(packer *p)
     }
     s->file_bytes = p->end;
     s->source_hash = XXH3_64bits(p->tile_hash, p->cut.n_tiles * sizeof *p->tile_hash);
+    s->decoder_hash = hash_segment(p, SEG_VAE_DECODE);
     s->hash = XXH3_64bits(s, offsetof(pack_superblock, hash));
     TRY(new_file_sync(&p->file, &p->err));
     return new_file_write(&p->file, s, sizeof *s, 0, &p->err);
