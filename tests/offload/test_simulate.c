@@ -21,6 +21,11 @@ enum { ROOMY = 1 << 26 }; /* more than passes in a few steps */
 
 static const double ROUNDING = 1e-9; /* of a step */
 
+/* Every time of a run is earlier with more of anything; of the last step, which is the difference of
+ * two times, that is true but for what the steps before it gained.  A share that the plan takes for
+ * no difference (engine/plan/plan_search.c). */
+static const double GAINED_BEFORE = 0.005;
+
 typedef struct simulate_rig {
     pack_fixture f;
     pack *p;
@@ -395,8 +400,8 @@ Test(offload_simulate, more_of_anything_makes_no_step_slower)
             const double before = simulate_step(&r.c).step;
             give_more(&r, (more)(i % MORE), &x);
             const double after = simulate_step(&r.c).step;
-            cr_assert_leq(after, before * (1 + ROUNDING), "round %d, more of %d: %g, was %g", i,
-                          i % MORE, after, before);
+            cr_assert_leq(after, before * (1 + GAINED_BEFORE), "round %d, more of %d: %g, was %g",
+                          i, i % MORE, after, before);
             faster[i % MORE] += after < before * (1 - ROUNDING);
         }
         for (int m = 0; m < MORE; m++)
