@@ -293,7 +293,7 @@ Test(engine_ensemble, refuses_what_does_not_divide_the_schedule)
     for (size_t i = 0; i < sizeof OUTSIDE / sizeof OUTSIDE[0]; i++) {
         refine_job j = text_job(out);
         j.handoff = OUTSIDE[i];
-        expect_refused(&o, &j, "between 0 and 1");
+        expect_refused(&o, &j, "the handoff must be between 0 and 1");
     }
     refine_job j = text_job(out);
     j.denoising_start = 0.5;

@@ -28,17 +28,19 @@ typedef struct parts_rig {
     refine_error err;
 } parts_rig;
 
-static void open_part(parts_rig *r, int k, const char *source, const refine_job *j)
+static void open_part(parts_rig *r, int k, const char *source, const char *options,
+                      const refine_job *j)
 {
     char path[512];
-    kept_pack_of(path, sizeof path, source, "");
+    kept_pack_of(path, sizeof path, source, options);
     cr_assert_eq(model_open(&r->m[k], path, &r->err), REFINE_OK, "%s", r->err.text);
     cr_assert_eq(phases_open(&r->p[k], &r->m[k], j, 1, &r->err), REFINE_OK, "%s", r->err.text);
     r->p[k]->act = DT_F32;
 }
 
-/* An image of text, which the base leaves partly denoised.  Rates of a disk that decides. */
-static void open_parts_rig(parts_rig *r)
+/* An image of text, which the base leaves partly denoised.  Rates of a disk that decides.  Chunks of
+ * the base: as large as the refiner's, or small, which need less of a ring. */
+static void open_parts_rig(parts_rig *r, bool small)
 {
     static uint8_t pixels; /* only that there are some matters */
     static float between;
@@ -52,8 +54,8 @@ static void open_parts_rig(parts_rig *r)
     base.latents_out = &between;
     refiner.latents_in = &between;
     refiner.rgb_out = &pixels;
-    open_part(r, BASE, "synthetic:tiny-base", &base);
-    open_part(r, REFINER, "synthetic:tiny", &refiner);
+    open_part(r, BASE, "synthetic:tiny-base", small ? "--codec raw --chunk 64K" : "", &base);
+    open_part(r, REFINER, "synthetic:tiny", "", &refiner);
     r->o = (refine_options)REFINE_OPTIONS_INIT;
     r->o.vram_bytes = 512 * MIB;
     r->o.ram_bytes = 256 * MIB;
@@ -127,12 +129,12 @@ static void draw_tuning(refine_options *o, uint64_t *seed)
     o->rates.disk = (double)random_scale(seed, 1 << 20, 1 << 30);
 }
 
-Test(engine_plan_parts, any_ceilings_are_kept_and_the_ring_is_the_same)
+static void keep_any_ceilings(bool small)
 {
     enum { TRIES = SANITIZED ? 8 : 40 };
     uint64_t seed = 7;
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, small);
     for (int i = 0; i < TRIES; i++) {
         char of[128];
         draw_tuning(&r.o, &seed);
@@ -152,11 +154,17 @@ Test(engine_plan_parts, any_ceilings_are_kept_and_the_ring_is_the_same)
     close_parts_rig(&r);
 }
 
-Test(engine_plan_parts, the_smallest_arena_is_the_smallest)
+Test(engine_plan_parts, any_ceilings_are_kept_and_the_ring_is_the_same)
+{
+    keep_any_ceilings(false);
+    keep_any_ceilings(true);
+}
+
+static void find_smallest_arena(bool small)
 {
     uint64_t seed = 3;
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, small);
     for (int i = 0; i < 8; i++) {
         if (i > 0)
             draw_tuning(&r.o, &seed);
@@ -175,10 +183,16 @@ Test(engine_plan_parts, the_smallest_arena_is_the_smallest)
     close_parts_rig(&r);
 }
 
+Test(engine_plan_parts, the_smallest_arena_is_the_smallest)
+{
+    find_smallest_arena(false);
+    find_smallest_arena(true);
+}
+
 Test(engine_plan_parts, the_smallest_host_memory_is_the_smallest)
 {
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, false);
     r.o.ram_bytes = 1 << 10;
     cr_assert_eq(plan_both(&r), REFINE_EBUDGET);
     cr_expect(strstr(r.err.text, "--ram"), "%s", r.err.text);
@@ -196,7 +210,7 @@ Test(engine_plan_parts, both_need_little_more_than_the_larger)
 {
     size_t alone = 0;
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, false);
     r.o.vram_bytes = MIB;
     for (int k = 0; k < 2; k++) {
         const phases *const one = r.p[k];
@@ -240,7 +254,7 @@ static void expect_as_alone(const parts_rig *r, int k, const plan *alone, uint64
 Test(engine_plan_parts, twice_the_same_pack_is_planned_like_one)
 {
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, false);
     const phases *const twice[] = { r.p[BASE], r.p[BASE] };
     const size_t vectors = num_align(r.m[BASE].vector_bytes, SCRATCH_ALIGN);
     r.o.cached_bytes = UINT64_MAX; /* the heap differs by what is noted of each chunk */
@@ -268,7 +282,7 @@ Test(engine_plan_parts, twice_the_same_pack_is_planned_like_one)
 Test(engine_plan_parts, each_part_has_all_of_the_cache)
 {
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, false);
     r.o.resident_bytes = UINT64_MAX;
     r.o.cached_bytes = 3 * MIB;
     cr_assert_eq(plan_both(&r), REFINE_OK, "%s", r.err.text);
@@ -289,7 +303,7 @@ Test(engine_plan_parts, each_part_has_all_of_the_cache)
 Test(engine_plan_parts, a_plan_that_fails_leaves_nothing_behind)
 {
     parts_rig r;
-    open_parts_rig(&r);
+    open_parts_rig(&r, false);
     const uint64_t before = mem_used().now;
     for (long n = 0;; n++) {
         mem_fail_after(n, MEM_FAIL_ONCE);

@@ -56,7 +56,7 @@ Test(offload_stream_packs, residents_and_cached_chunks_of_both_have_the_same_pla
         open_two_packs(&r, (fixture_codec)codec, FIXTURE_MIXED);
         for (int o = 0; o < N_ORDERS; o++)
             for (int tiers = 1; tiers <= 3; tiers++)
-                for (int slots = 2; slots <= 12; slots += 5) {
+                for (int slots = 2; slots <= 12; slots += 10) {
                     rig_configure(&r, dev_open_order((order)o, (unsigned)slots), 3 << 20);
                     if (tiers & 1)
                         rig_make_resident(&r);
@@ -176,7 +176,7 @@ Test(offload_stream_packs, a_restart_in_the_middle_of_either_begins_at_the_first
     rig r;
     open_two_packs(&r, FIXTURE_MIXED, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
-        for (int n = 0; n < rig_uses(&r) || n == 0; n += 9) {
+        for (int n = 0; n < rig_uses(&r) || n == 0; n += 13) {
             rig_configure(&r, dev_open_order((order)o, (unsigned)n), 2 << 20);
             rig_make_resident(&r);
             rig_make_cached(&r);
