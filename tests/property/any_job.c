@@ -128,8 +128,8 @@ static void draw_base(draws *d, any_job *a, drawn_flow flow, refine_job *j)
         j->steps = draw_integer(d, 2, 3);
         j->via_pixels = draw_once_in(d, 2);
     } else if (flow == FROM_TEXT) {
-        j->handoff = 0.1 * draw_integer(d, 4, 6);
         j->steps = draw_integer(d, 2, 3);
+        j->handoff = 0.1 * draw_integer(d, j->steps == 2 ? 5 : 4, 6); /* before it lies a step */
     } else {
         j->strength = 0.1 * draw_integer(d, 2, 3);
         j->handoff = 0.9;
