@@ -432,11 +432,11 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     const double t0 = clock_seconds();
 
     *out = NULL;
-    mem_reset_peak();
     refine_engine *e = engine_alloc(err);
     if (!e)
         return REFINE_ENOMEM;
     TRY_OR(fail, prepare_engine(e, o, j, err));
+    mem_reset_peak(); /* rates were measured in device memory, and that is not the arena */
     TRY_OR(fail, open_trace(e, err));
     TRY_OR(fail, open_layer_outputs(e, j, err));
     e->o.open_began = clock_seconds();

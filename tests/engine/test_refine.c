@@ -473,6 +473,27 @@ Test(engine_refine, the_host_keeps_below_its_plan)
     cr_assert_leq(run.memory.host_planned, run.memory.host_limit);
 }
 
+/* What rates are measured in is device memory, more than the arena then takes. */
+Test(engine_refine_int8, the_host_keeps_below_its_plan_where_rates_were_measured)
+{
+    enum { WIDE = 432 };
+    static uint8_t in[WIDE * H * 3], out[WIDE * H * 3];
+    refine_options o = picture_probed_options(pack_file, REFINE_BF16);
+    refine_job j = picture_job(out);
+    refine_report run = REFINE_REPORT_INIT;
+    j.rgb_in = in;
+    j.width = WIDE;
+    j.guidance = 1;
+    o.resident_bytes = o.cached_bytes = UINT64_MAX;
+    o.ring_bytes = 1 << 20;
+    o.band_rows = 8;
+    refine_report plan = REFINE_REPORT_INIT;
+    cr_assert_eq(refine_plan(&plan, &o, &j, NULL), REFINE_OK);
+    o.ram_bytes = plan.memory.smallest_host;
+    picture_run(&o, &j, &run);
+    cr_assert_leq(run.memory.host_peak, run.memory.host_planned);
+}
+
 Test(engine_refine, a_run_allocates_nothing_and_repeats_itself)
 {
     static uint8_t first[PIXELS], second[PIXELS];
