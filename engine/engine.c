@@ -210,6 +210,7 @@ static refine_status prepare_engine(refine_engine *e, const refine_options *o, c
     TRY(make_plans(e, o, j, err));
     mem_trim(); /* or what is freed already would be taken again, and planned for twice */
     e->rss_before = engine_process_memory("VmRSS");
+    e->rss_peak_before = engine_process_memory("VmHWM");
     e->heap_before = mem_used().now;
     return REFINE_OK;
 }

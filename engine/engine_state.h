@@ -38,6 +38,7 @@ struct refine_engine {
     bool used; /* a run has consumed the stream's schedule */
 
     uint64_t rss_before, heap_before; /* when the plan was made */
+    uint64_t rss_peak_before;         /* until then: rates may have been measured */
     double open_seconds;
     refine_report report; /* of all parts */
     char device_model[96];

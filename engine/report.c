@@ -10,10 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What libraries and threads' stacks take once a run is under way, and what malloc keeps of
- * what is freed while opening: half of all jobs within half a MiB of it (docs/memory.md). */
-#define LIBRARY_BYTES ((uint64_t)5 << 17)
-
 uint64_t engine_process_memory(const char *key)
 {
     unsigned long long kib = 0;
@@ -56,6 +52,16 @@ static double median_step_seconds(double *sorted, const double *v, int n)
     return n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
 }
 
+/* What is taken already, but not touched before a run.  What libraries and stacks take then is
+ * about as much as a plan has and a run leaves untouched (docs/memory.md). */
+static uint64_t untouched_bytes(const refine_engine *e)
+{
+    uint64_t sum = 0;
+    for (int k = 0; k < e->n_parts; k++)
+        sum += pack_row_buffer_bytes(e->part[k].m.p);
+    return sum;
+}
+
 static void report_part_memory(const refine_engine *e, engine_part *part)
 {
     const plan *p = &part->plan;
@@ -72,8 +78,9 @@ static void report_part_memory(const refine_engine *e, engine_part *part)
     m->host_limit = l->host;
     m->device_limit_by = l->device_by ? l->device_by : "as asked for";
     m->host_limit_by = l->host_by ? l->host_by : "as asked for";
-    m->rss_planned = e->rss_before + (h->bytes - h->caller - e->heap_before) +
-                     (dev_is_discrete(e->d) ? 0 : e->arena_bytes) + LIBRARY_BYTES;
+    m->rss_planned = num_max(e->rss_before + (h->bytes - h->caller - e->heap_before) +
+                                 (dev_is_discrete(e->d) ? 0 : e->arena_bytes) + untouched_bytes(e),
+                             e->rss_peak_before);
     m->ring = a->ring;
     m->resident = a->residents;
     m->activations = num_max(num_max(s->encode, s->text), num_max(s->unet, s->decode));

@@ -234,6 +234,15 @@ static void largest_frame(const pack *p, int first, int end, size_t *plain, size
         }
 }
 
+size_t pack_row_buffer_bytes(const pack *p)
+{
+    size_t plain, stored;
+    int first, end;
+    pack_segment(p, PACK_SEGMENT_TOKENS, &first, &end);
+    largest_frame(p, first, end, &plain, &stored);
+    return plain + stored;
+}
+
 static refine_status open_rows(pack *p, refine_error *err)
 {
     size_t plain, stored;

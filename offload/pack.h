@@ -63,4 +63,7 @@ refine_status pack_read_chunk(const pack *p, int chunk, void *dst, refine_error 
  * in the pack for the next row, so one thread at a time. */
 refine_status pack_read_row(const pack *p, int tensor, int row, uint16_t *dst, refine_error *err);
 
+/* Memory that it has taken for that, which nobody touches before the first row. */
+size_t pack_row_buffer_bytes(const pack *p);
+
 #endif

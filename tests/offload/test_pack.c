@@ -3,6 +3,7 @@
 #include "offload/pack.h"
 
 #include "engine/base/mem.h"
+#include "engine/base/num.h"
 #include "kernels/tensor.h"
 #include "tests/support/pack_fixture.h"
 
@@ -80,6 +81,28 @@ Test(offload_pack, every_row_of_the_token_table_comes_back)
             cr_assert_eq(pack_read_row(p, TOKENS, i, row, &err), REFINE_OK, "%s", err.text);
             cr_assert_arr_eq(row, f.plain[t->first_chunk + (uint32_t)c] + in_chunk * 3000, 3000);
         }
+        pack_close(p);
+        pack_fixture_free(&f);
+    }
+}
+
+Test(offload_pack, a_row_is_read_by_way_of_the_largest_frame_of_tokens)
+{
+    for (int codec = FIXTURE_RAW; codec <= FIXTURE_MIXED; codec++) {
+        pack_fixture f;
+        make_merges_fixture(&f, (fixture_codec)codec);
+        pack *p = open_good(&f);
+        size_t plain = 0, stored = 0;
+        int first, end;
+        pack_segment(p, PACK_SEGMENT_TOKENS, &first, &end);
+        cr_assert_lt(first, end);
+        for (int i = first; i < end; i++)
+            for (uint32_t k = 0; k < pack_chunk_at(p, i)->n_frames; k++) {
+                const uint32_t frame = pack_chunk_at(p, i)->first_frame + k;
+                plain = num_max(plain, pack_frame_at(p, (int)frame)->bytes);
+                stored = num_max(stored, pack_frame_at(p, (int)frame)->stored_bytes);
+            }
+        cr_expect_eq(pack_row_buffer_bytes(p), plain + stored);
         pack_close(p);
         pack_fixture_free(&f);
     }
