@@ -38,8 +38,8 @@ static void open_part(parts_rig *r, int k, const char *source, const char *optio
     r->p[k]->act = DT_F32;
 }
 
-/* An image of text, which the base leaves partly denoised.  Rates of a disk that decides.  Chunks of
- * the base: as large as the refiner's, or small, which need less of a ring. */
+/* An image of text, which the base leaves partly denoised.  Rates of a disk that decides.  The
+ * base's chunks: as large as the refiner's, or small, which need less of a ring. */
 static void open_parts_rig(parts_rig *r, bool small)
 {
     static uint8_t pixels; /* only that there are some matters */
