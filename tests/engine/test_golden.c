@@ -3,7 +3,7 @@
  * Two small refiners of random weights (tests/golden/README.md) are packed as any other, and
  * run on the reference device and on the CPU device.  Each stage is fed the golden input of
  * that stage, so that an error is reported where it is made; whole images, with the noise
- * of engine/sampling/rng.c, follow.
+ * of engine/sampling/rng.c, follow; and then runs through a base and a refiner by way of the API.
  *
  * Bounds are on max |computed - golden| / max |golden|.
  */
@@ -14,6 +14,7 @@
 #include "engine/sampling/rng.h"
 #include "quant/f16.h"
 #include "tests/support/compare.h"
+#include "tests/support/picture_rig.h"
 #include "tests/support/sanitized.h"
 #include "tools/packer/pack_write.h"
 #include "tools/source/synthetic.h"
@@ -52,7 +53,6 @@ typedef struct shelf {
 } shelf;
 
 struct golden_rig {
-    char path[256];
     gold *g;
     model m;
     dev *d;
@@ -105,7 +105,9 @@ static void set_flow_schedule(schedule_config *c, const char *flow)
     }
 }
 
-static void make_golden_pack(golden_rig *k, const char *name, const char *flow)
+enum { PATH = 256 };
+
+static void make_golden_pack(char path[PATH], const char *name, const char *flow)
 {
     const char *tmp = getenv("TMPDIR");
     model_config c = config_of(name);
@@ -113,15 +115,15 @@ static void make_golden_pack(golden_rig *k, const char *name, const char *flow)
     pack_written written;
     refine_error err = { 0 };
 
-    snprintf(k->path, sizeof k->path, "%s/refine-golden-XXXXXX", tmp ? tmp : "/tmp");
-    const int fd = mkstemp(k->path);
+    snprintf(path, PATH, "%s/refine-golden-XXXXXX", tmp ? tmp : "/tmp");
+    const int fd = mkstemp(path);
     cr_assert_geq(fd, 0);
     (void)close(fd);
     set_flow_schedule(&c.schedule, flow);
     cr_assert_eq(synthetic_open_config(&s, &c, 0, name, &err), REFINE_OK, "%s", err.text);
     /* Small chunks, so that every matrix of some size is cut. */
     const pack_write_options o = {
-        .path = k->path, .replace = true, .raw = true, .chunk_bytes = PACK_CHUNK_MIN, .threads = 1
+        .path = path, .replace = true, .raw = true, .chunk_bytes = PACK_CHUNK_MIN, .threads = 1
     };
     cr_assert_eq(pack_write(&written, s, &o, &err), REFINE_OK, "%s", err.text);
     s->close(s);
@@ -252,15 +254,15 @@ static void golden_rig_open(golden_rig *k, const char *name, const char *of, con
 {
     const dev_options o = { .compute = compute, .threads = 2 };
     refine_error err = { 0 };
-    char path[256];
+    char path[PATH];
 
     memset(k, 0, sizeof *k);
     k->allowed = compute == DT_F32 ? IN_F32 : IN_BF16;
     snprintf(path, sizeof path, "tests/golden/%s.gold", of);
     cr_assert_eq(gold_open(&k->g, path, &err), REFINE_OK, "%s", err.text);
-    make_golden_pack(k, name, flow);
-    cr_assert_eq(model_open(&k->m, k->path, &err), REFINE_OK, "%s", err.text);
-    (void)unlink(k->path); /* the open file lives on, and no crash leaves it behind */
+    make_golden_pack(path, name, flow);
+    cr_assert_eq(model_open(&k->m, path, &err), REFINE_OK, "%s", err.text);
+    (void)unlink(path); /* the open file lives on, and no crash leaves it behind */
     k->d = reference ? dev_open_ref(&o, &err) : dev_open_cpu(&o, &err);
     cr_assert_not_null(k->d, "%s", err.text);
     take_pictures(k);
@@ -674,6 +676,143 @@ ReleaseTest(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_f32_are_diffusers
 ReleaseTest(engine_golden, pictures_of_odd_sizes_on_the_cpu_in_bf16_are_diffusers_but_for_rounding)
 {
     both_flows("odd", false, DT_BF16, "odd cpu bf16");
+}
+
+/* ---- a base and a refiner in one engine ---- */
+
+/* Of letters without merges, as make_golden.py reads them; there must be one, which no text has. */
+static const char LETTERS[] = "#version: letters\nq q</w>\n";
+
+typedef struct golden_pair {
+    const char *base, *refiner, *flows, *text, *against;
+} golden_pair;
+
+static void set_golden_sizes(refine_job *j, const float *v)
+{
+    int *const sizes[] = {
+        &j->original_width,
+        &j->original_height,
+        &j->crop_left,
+        &j->crop_top,
+        &j->target_width,
+        &j->target_height,
+        &j->negative_original_width,
+        &j->negative_original_height,
+        &j->negative_crop_left,
+        &j->negative_crop_top,
+        &j->negative_target_width,
+        &j->negative_target_height,
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        *sizes[i] = (int)v[i];
+}
+
+static refine_job golden_pair_job(const golden_rig *k, const golden_pair *pair, const char *flow)
+{
+    char name[GOLD_NAME];
+    refine_job j = REFINE_JOB_INIT;
+    snprintf(name, sizeof name, "%s.job", flow);
+    const gold_entry *e = find_golden(k, name);
+    const float *v = e->value;
+    cr_assert_eq(e->stored, 24u);
+    j.prompt = pair->text;
+    j.negative = pair->against;
+    j.width = (int)v[0];
+    j.height = (int)v[1];
+    j.steps = (int)v[2];
+    j.strength = nearbyint((double)v[3] * 100) / 100; /* the decimal number that was meant */
+    j.guidance = v[4];
+    j.aesthetic_score = v[5];
+    j.negative_aesthetic_score = v[6];
+    j.seed = (uint64_t)v[7];
+    j.handoff = nearbyint((double)v[8] * 100) / 100;
+    j.via_pixels = v[9] > 0;
+    j.rgb_in = v[10] > 0 ? k->rgb_in : NULL;
+    j.clip_skip = (int)v[11];
+    set_golden_sizes(&j, v + 12);
+    j.rgb_out = k->rgb_out;
+    return j;
+}
+
+static void run_golden_pair(const refine_options *o, const refine_job *j)
+{
+    refine_engine *e;
+    refine_error err = { 0 };
+    cr_assert_eq(refine_open(&e, o, j, &err), REFINE_OK, "%s", err.text);
+    cr_assert_eq(refine_run(e, j, &err), REFINE_OK, "%s", err.text);
+    refine_close(e);
+}
+
+static void compare_golden_pair(golden_rig *k, const char *flow, const float *latents)
+{
+    char name[GOLD_NAME];
+    snprintf(name, sizeof name, "%s.latents", flow);
+    const double error = gold_compare_planes(k->g, name, latents, 1, 4, k->job.height / 8,
+                                             k->job.width / 8);
+    const int grey = grey_levels_apart(k, flow);
+    fprintf(stderr, "%s: latents %.2e, image %d grey levels\n", flow, error, grey);
+    /* A byte that falls the other way is a grey level of what is encoded. */
+    const double allowed = k->job.via_pixels ? 1e-4 : IN_F32.latents;
+    cr_expect_leq(error, allowed, "%s: relative error %.2e", flow, error);
+    cr_expect_leq(grey, IN_F32.grey, "%s: the image is %d grey levels off", flow, grey);
+}
+
+static void open_golden_flows(golden_rig *k, const golden_pair *pair)
+{
+    const char *const golds[] = { pair->base, pair->flows };
+    refine_error err = { 0 };
+    memset(k, 0, sizeof *k);
+    for (int i = 0; i < 2; i++) { /* the photo is the base's */
+        char path[PATH];
+        snprintf(path, sizeof path, "tests/golden/%s.gold", golds[i]);
+        cr_assert_eq(gold_open(&k->g, path, &err), REFINE_OK, "%s", err.text);
+        if (i == 0) {
+            take_pictures(k);
+            gold_close(k->g);
+        }
+    }
+}
+
+static void golden_pair_flows(const golden_pair *pair)
+{
+    static const char *const FLOWS[] = { "two_stage", "two_stage_pixels", "photo", "clip_skip",
+                                         "sizes",     "sizes_photo" };
+    static golden_rig k;
+    char base[PATH], refiner[PATH];
+
+    open_golden_flows(&k, pair);
+    make_golden_pack(base, pair->base, "");
+    make_golden_pack(refiner, pair->refiner, "");
+    refine_options o = picture_options(refiner, REFINE_DEVICE_CPU, REFINE_F32);
+    o.base_path = base;
+    o.merges = LETTERS;
+    o.merges_len = sizeof LETTERS - 1;
+    for (size_t i = 0; i < sizeof FLOWS / sizeof FLOWS[0]; i++) {
+        k.job = golden_pair_job(&k, pair, FLOWS[i]);
+        float *latents = mem_alloc((size_t)(k.job.width * k.job.height / 16) * sizeof *latents);
+        cr_assert_not_null(latents);
+        k.job.latents_out = latents;
+        run_golden_pair(&o, &k.job);
+        compare_golden_pair(&k, FLOWS[i], latents);
+        mem_free(latents);
+    }
+    (void)unlink(base);
+    (void)unlink(refiner);
+    gold_close(k.g);
+    mem_free(k.rgb_in);
+    mem_free(k.rgb_out);
+}
+
+Test(engine_golden, every_flow_through_a_small_base_and_a_refiner_is_diffusers)
+{
+    static const golden_pair TINY = { "tiny_base", "tiny", "tiny_flows", "a red cat", NULL };
+    golden_pair_flows(&TINY);
+}
+
+ReleaseTest(engine_golden, every_flow_through_both_of_odd_sizes_is_diffusers)
+{
+    static const golden_pair ODD = { "odd_base", "odd", "odd_flows", "a cat on a lawn", "fog" };
+    golden_pair_flows(&ODD);
 }
 
 /* ---- the files themselves ---- */

@@ -4,15 +4,17 @@ Two small refiners (tiny.json, odd.json) and two small models of the base's stru
 (tiny_base.json, odd_base.json), with the weights of tools/source/synthetic.c (seed 0), are built
 from configuration and run in float32 on the CPU through diffusers' own
 StableDiffusionXLImg2ImgPipeline and StableDiffusionXLPipeline.  Everything on the way is written
-to <name>.gold.  Format and names: README.md.
+to <name>.gold, and of runs through both a base and a refiner the end to <name>_flows.gold.  Format
+and names: README.md.
 
-    python3 tests/golden/make_golden.py [tiny] [odd] [tiny_base] [odd_base]
+    python3 tests/golden/make_golden.py [tiny] [odd] [tiny_base] [odd_base] [tiny_flows] [odd_flows]
 """
 import json
 import math
 import pathlib
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -46,6 +48,23 @@ BASES = {
                      negative=[320, 1125, 48000, 512, 3], refiner="odd"),
 }
 ENSEMBLE = dict(steps=10, handoff=0.8)
+# Of a base and a refiner, from texts whose words are of letters without merges.
+PAIRS = {
+    "tiny_flows": dict(base="tiny_base", refiner="tiny", text="a red cat", against=None),
+    "odd_flows": dict(base="odd_base", refiner="odd", text="a cat on a lawn", against="fog"),
+}
+# (height, width), (top, left)
+SIZES = dict(original_size=(48, 80), crops_coords_top_left=(8, 16), target_size=(128, 160),
+             negative_original_size=(40, 52), negative_crops_coords_top_left=(24, 32),
+             negative_target_size=(72, 88))
+FLOWS = {
+    "two_stage": dict(steps=5, strength=0.5),
+    "two_stage_pixels": dict(steps=5, strength=0.5, pixels=True),
+    "photo": dict(steps=10, strength=0.5, handoff=0.8, photo=True),
+    "clip_skip": dict(steps=5, handoff=0.6, clip_skip=1),
+    "sizes": dict(steps=5, handoff=0.6, sizes=SIZES),
+    "sizes_photo": dict(steps=5, strength=0.8, handoff=0.6, photo=True, sizes=SIZES),
+}
 SCORES = (6.0, 2.5)
 REFINE = dict(steps=20, denoising_start=0.8)
 
@@ -510,8 +529,77 @@ def make_base_gold(name):
     print(f"{path.name}: {len(gold.entries)} entries, {path.stat().st_size} bytes")
 
 
+# ---- a base, then a refiner ----
+
+class Letters:
+    """A tokenizer without merges: every byte is a token, and the last of a word another one."""
+    model_max_length, added_tokens_encoder = TOKENS, {}
+
+    def __init__(self, pad):
+        self.pad = pad
+
+    def tokenize(self, text):
+        return text.split()
+
+    def __call__(self, texts, **_):
+        rows = [token_ids([ord(c) - ord("!") + 256 * (at == len(word) - 1)
+                           for word in text.split() for at, c in enumerate(word)], self.pad)
+                for text in texts]
+        return SimpleNamespace(input_ids=torch.tensor(rows))
+
+
+def flow_numbers(gold, flow, job, steps, strength=0.0, handoff=0.0, pixels=False, photo=False,
+                 clip_skip=None, sizes={}):
+    pairs = [tuple(reversed(sizes.get(key, (0, 0)))) for key in SIZES]
+    gold.numbers(f"{flow}.job", [job["width"], job["height"], steps, strength, job["guidance"],
+                                 *SCORES, job["seed"], handoff, pixels, photo, clip_skip or 0,
+                                 *sum(pairs, ())])
+
+
+def pair_flow(gold, flow, base, refiner, job, texts, steps, strength=0.0, handoff=0.0,
+              pixels=False, photo=False, clip_skip=None, sizes={}):
+    """What the base leaves goes on to the refiner, and with it the generator."""
+    both = dict(prompt=texts["text"], negative_prompt=texts["against"], clip_skip=clip_skip,
+                guidance_scale=job["guidance"], num_inference_steps=steps, **sizes,
+                generator=torch.Generator("cpu").manual_seed(job["seed"]))
+    if photo:
+        own = dict(image=as_tensor(picture(job["width"], job["height"])), strength=strength)
+    else:
+        own = dict(width=job["width"], height=job["height"])
+    left = base(**both, **own, denoising_end=handoff or None,
+                output_type="pil" if pixels else "latent").images
+    image = as_tensor(np.asarray(left[0])) if pixels else left
+    start = dict(denoising_start=handoff) if handoff else dict(strength=strength)
+    on_the_way = Gold()
+    with Steps(on_the_way, flow, refiner.scheduler) as done:
+        image = refiner(**both, **start, image=image, aesthetic_score=SCORES[0],
+                        negative_aesthetic_score=SCORES[1], output_type="pt").images
+    gold.entries[f"{flow}.latents"] = on_the_way.entries[f"{flow}.step.{done.n - 1}.latents"]
+    gold.put(f"{flow}.image_u8", (255 * image).round())
+
+
+def make_pair_gold(name):
+    texts = PAIRS[name]
+    c = json.loads((HERE / f"{texts['base']}.json").read_text())
+    parts = dict(vae=make_vae(c), text_encoder=make_text_l(c), text_encoder_2=make_text(c),
+                 unet=make_unet(c))
+    refiner = make_pipeline(json.loads((HERE / f"{texts['refiner']}.json").read_text()))
+    refiner.tokenizer_2 = Letters(PAD)
+    gold = Gold()
+    with torch.no_grad():
+        for flow, kw in FLOWS.items():
+            kinds = StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline
+            base = make_base(c, kinds["photo" in kw], make_scheduler(c), **parts)
+            base.tokenizer, base.tokenizer_2 = Letters(EOS), Letters(PAD)
+            flow_numbers(gold, flow, BASES[texts["base"]], **kw)
+            pair_flow(gold, flow, base, refiner, BASES[texts["base"]], texts, **kw)
+    path = HERE / f"{name}.gold"
+    gold.write(path)
+    print(f"{path.name}: {len(gold.entries)} entries, {path.stat().st_size} bytes")
+
+
 if __name__ == "__main__":
     torch.use_deterministic_algorithms(True)
     np.seterr(over="ignore")
-    for each in sys.argv[1:] or [*JOBS, *BASES]:
-        make_base_gold(each) if each in BASES else make(each)
+    for each in sys.argv[1:] or [*JOBS, *BASES, *PAIRS]:
+        (make_pair_gold if each in PAIRS else make_base_gold if each in BASES else make)(each)
