@@ -429,7 +429,9 @@ static void on_skipped(void *context, const work_item *item, refine_status st,
 
 static input_settings input_settings_of(const lowmem_arguments *a)
 {
-    input_settings s = { .scaling_factor = SCALING_FACTOR, .image = IMAGE_READING_INIT };
+    input_settings s = { .scaling_factor = SCALING_FACTOR,
+                         .image = IMAGE_READING_INIT,
+                         .size = a->size };
     if (a->o.ram_bytes)
         s.image.memory = a->o.ram_bytes;
     memcpy(s.image.background, a->background, sizeof s.image.background);

@@ -60,6 +60,43 @@ Test(tools_job_input, lays_a_transparent_picture_on_the_background)
     (void)unlink(name);
 }
 
+Test(tools_job_input, cuts_a_picture_in_the_middle_before_it_is_resized)
+{
+    enum { CUT = W - H, TO = 64 };
+    static uint8_t rgb[W * H * 3], middle[H * H * 3], fit[TO * TO * 3];
+    static const input_settings SQUARE = { .scaling_factor = 1,
+                                           .image = IMAGE_READING_INIT,
+                                           .size = { SIZE_SIDES, TO, TO, 0, FIT_COVER } };
+    char name[TEMP_NAME];
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    write_picture(name, rgb, W, H);
+    for (int y = 0; y < H; y++)
+        memcpy(middle + y * H * 3, rgb + (y * W + CUT / 2) * 3, H * 3);
+    cr_assert_eq(job_input_load(&in, &j, name, true, false, &SQUARE, NULL), REFINE_OK);
+    cr_assert(j.width == TO && j.height == TO);
+    cr_assert_eq(resample_lanczos(fit, TO, TO, middle, H, H, NULL), REFINE_OK);
+    cr_assert_eq(memcmp(j.rgb_in, fit, sizeof fit), 0);
+    job_input_free(&in);
+    (void)unlink(name);
+}
+
+Test(tools_job_input, resizes_no_latents_and_sizes_an_image_from_text)
+{
+    static const input_settings TALL = { .scaling_factor = 1,
+                                         .image = IMAGE_READING_INIT,
+                                         .size = { SIZE_SIDES, 64, 128, 0, FIT_COVER } };
+    job_input in;
+    refine_job j = REFINE_JOB_INIT;
+    refine_error err = { 0 };
+    cr_assert_eq(job_input_load(&in, &j, LATENTS, true, false, &TALL, &err), REFINE_EINVAL);
+    job_input_free(&in);
+    cr_assert_eq(job_input_load(&in, &j, NULL, true, false, &TALL, NULL), REFINE_OK);
+    cr_assert(j.width == 64 && j.height == 128 && in.out.width == 64 && in.hash == 0);
+    job_input_free(&in);
+    cr_assert_eq(mem_used().now, 0u);
+}
+
 Test(tools_job_input, leaves_a_picture_that_fits_alone)
 {
     static uint8_t rgb[FIT_W * FIT_H * 3];

@@ -37,7 +37,7 @@ Test(tools_refine_lowmem_failures, refuses_wrong_usage_with_2)
     static const refusal REFUSALS[] = {
         { 2, "", "-m PACK" },
         { 2, "-m @ -o @o.png -p x", "a refiner needs an image or a base's latents: give -i INPUT" },
-        { 2, "-m @ -i @in.png -o @o.png -p x --size 64x64", "leave out -i INPUT" },
+        { 2, "-m @ -i @in.png -o @o.png -p x --fit tile", "cover, contain or stretch" },
         { 2, "-m @ -o @o.png -p x --size 64x65", "multiple of 8" },
         { 2, "-m @ -i @in.png -p x", "-o OUT.png" },
         { 2, "-m @ -i @in.png -o @o.png", "-p TEXT" },

@@ -19,6 +19,7 @@ static_assert(BATCH_MAX == 8 && DEVICES_MAX == 64, "--batch and --device");
 static const char *const RNGS[] = { "torch", "philox", NULL };
 static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
 static const char *const READERS[] = { "auto", "io_uring", "pread", NULL };
+static const char *const FITS[] = { "cover", "contain", "stretch", NULL };
 static const char *const DEVICES[] = { "auto", "cpu", "ref", "cuda", NULL };
 
 static const char *const FLOWS[] = { "ensemble", "two-stage", NULL };
@@ -26,7 +27,7 @@ static const char *const FLOWS[] = { "ensemble", "two-stage", NULL };
 #define HANDOFF_MIN 0x1p-52
 #define HANDOFF_MAX 0x1.fffffffffffffp-1
 
-enum { SIDE_MIN = 64, SIDE_MAX = 16384, SIDE_UNIT = 8, TOLD_MAX = 65536 };
+enum { TOLD_MAX = 65536 };
 
 static bool append_input(void *arguments, const char *v)
 {
@@ -55,12 +56,9 @@ static bool read_device(void *arguments, const char *v)
     return true;
 }
 
-/* Not below what the VAE halves three times. */
 static bool read_size(void *arguments, const char *v)
 {
-    lowmem_arguments *a = arguments;
-    return numbers_pair(v, 'x', 1, SIDE_MAX, &a->j.width, &a->j.height) && a->j.width >= SIDE_MIN &&
-           a->j.height >= SIDE_MIN && a->j.width % SIDE_UNIT == 0 && a->j.height % SIDE_UNIT == 0;
+    return size_wish_parse(&((lowmem_arguments *)arguments)->size, v);
 }
 
 /* "white", "black" or "#rrggbb". */
@@ -256,11 +254,34 @@ static const option_row ROWS[] = {
     },
     {
         .name = "size",
-        .argument = "WxH",
+        .argument = "WxH|SIDE|1MP|input",
         OPTION_CALLS(read_size),
-        .takes = "a size such as 1024x768, each side a multiple of 8 from 64 to 16384",
-        .help = "of an image made from text alone (1024x1024)",
-        .man = "the size of an image made from text alone. Default 1024x1024.",
+        .takes = SIZE_WISH_TAKES,
+        .help = "of the image: its sides, its longer side, or its area (1MP is 1024x1024); an "
+                "input is resized (input: only to multiples of 8; from text 1024x1024)",
+        .man = "the size of the image:\n"
+               ".I WxH\n"
+               "are its sides, multiples of 8 from 64 to 16384;\n"
+               ".I SIDE\n"
+               "is its longer side, and\n"
+               ".I 1MP\n"
+               "its area, of 1024 x 1024 pixels: then the shape is that of the input, or square. "
+               "An input is\nresized as\n"
+               ".B \\-\\-fit\n"
+               "says (Lanczos). Default: input, its own size brought down to multiples of 8; of an "
+               "image from text\nalone 1024x1024. Latents are never resized.",
+    },
+    {
+        .name = "fit",
+        OPTION_WORD_AT(lowmem_arguments, size.fit, FITS),
+        .help = "an input of another shape than --size: cut in the middle, wholly inside, or "
+                "stretched (cover)",
+        .man =
+            "what becomes of an input whose shape is not that of\n"
+            ".BR \\-\\-size .\n"
+            "cover: it fills the size, and what juts out is cut off on both sides; contain: it is "
+            "wholly inside, and\nthe image is smaller in one direction; stretch: its shape is "
+            "changed. Default cover.",
     },
     {
         .name = "strength",
@@ -606,8 +627,6 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
         return options_report(p, "--flow two-stage begins with text: leave out -i INPUT");
     if (a->j.via_pixels && !two_stage)
         return options_report(p, "--via-pixels is for --flow two-stage");
-    if (a->sized && (a->n_inputs > 0 || a->manifest))
-        return options_report(p, "--size is of an image from text alone: leave out -i INPUT");
     if (!a->plan && !a->output && !a->output_latents && !a->manifest && !a->reference)
         return options_report(p, "no output: give -o OUT.png");
     if (!a->plan && !a->j.prompt && !a->manifest)
@@ -636,7 +655,6 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     if (parsed.rest < argc)
         return options_report(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
     a->seeded = options_has(&parsed, "seed");
-    a->sized = options_has(&parsed, "size");
     a->o.trace = a->trace != NULL;
     if (a->flow == FLOW_TWO_STAGE && options_has(&parsed, "handoff"))
         return options_report(&LOWMEM_OPTIONS, "--handoff is for --flow ensemble");

@@ -4,6 +4,7 @@
 
 #include "tools/cli/options.h"
 
+#include "tools/batch/size_wish.h"
 #include <refine/refine.h>
 
 /* How a base and a refiner share the work. */
@@ -17,8 +18,8 @@ typedef struct lowmem_arguments {
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     flow_kind flow;
     bool plan, json, quiet, seeded;
-    bool sized; /* --size was given */
     uint8_t background[3];
+    size_wish size;
 } lowmem_arguments;
 
 extern const options_program LOWMEM_OPTIONS;

@@ -9,31 +9,43 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { MULTIPLE = 8, SMALLEST = 64 };
-
 static size_t latent_bytes(const latents *l)
 {
     return (size_t)l->h * (size_t)l->w * LATENT_CHANNELS * sizeof(float);
 }
 
-static refine_status fit_image(job_input *in, const image_reading *how, const char *path,
-                               refine_error *err)
+/* Moves what is kept to where the image begins. */
+static void cut_image(image *im, const size_fit *f)
+{
+    const size_t row = (size_t)im->width * 3, kept = (size_t)f->cut_width * 3;
+    const uint8_t *from = im->rgb + (size_t)f->y * row + (size_t)f->x * 3;
+    for (int y = 0; y < f->cut_height; y++)
+        memmove(im->rgb + (size_t)y * kept, from + (size_t)y * row, kept);
+    im->width = f->cut_width;
+    im->height = f->cut_height;
+}
+
+static refine_status fit_image(job_input *in, const image_reading *how, const size_wish *wish,
+                               const char *path, refine_error *err)
 {
     image *im = &in->input_image;
-    const int w = im->width / MULTIPLE * MULTIPLE, h = im->height / MULTIPLE * MULTIPLE;
+    size_fit *f = &in->fit;
     in->from_width = im->width;
     in->from_height = im->height;
-    if (w < SMALLEST || h < SMALLEST)
+    if (!size_wish_apply(f, wish, im->width, im->height))
         return refine_fail(err, REFINE_EFORMAT, "%s: %d x %d pixels; at least %d x %d are needed",
-                           path, im->width, im->height, SMALLEST, SMALLEST);
-    if (w == im->width && h == im->height)
+                           path, im->width, im->height, SIZE_SIDE_MIN, SIZE_SIDE_MIN);
+    cut_image(im, f);
+    if (f->width == im->width && f->height == im->height)
         return REFINE_OK;
-    /* The result, and what is narrower already but not yet shorter. */
-    TRY(image_check_memory(how, (uint64_t)w * 3 * ((uint64_t)h + (uint64_t)im->height), path, err));
-    image fit = { w, h, mem_alloc((size_t)w * (size_t)h * 3) };
+    /* The result, and what is of its width already but not yet of its height. */
+    TRY(image_check_memory(
+        how, (uint64_t)f->width * 3 * ((uint64_t)f->height + (uint64_t)im->height), path, err));
+    image fit = { f->width, f->height, mem_alloc((size_t)f->width * (size_t)f->height * 3) };
     if (!fit.rgb)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
-    const refine_status st = resample_lanczos(fit.rgb, w, h, im->rgb, im->width, im->height, err);
+    const refine_status st = resample_lanczos(fit.rgb, f->width, f->height, im->rgb, im->width,
+                                              im->height, err);
     if (st != REFINE_OK) {
         image_free(&fit);
         return st;
@@ -48,9 +60,12 @@ static refine_status load_opened(job_input *in, refine_job *j, const input_file 
 {
     const char *const path = f->path;
     if (latents_recognise(path)) {
+        if (how->size.kind != SIZE_OWN)
+            return refine_fail(err, REFINE_EINVAL,
+                               "%s: latents are not resized: leave the size out", path);
         TRY(latents_load(&in->l, path, how->scaling_factor, err));
-        j->width = in->l.w * MULTIPLE;
-        j->height = in->l.h * MULTIPLE;
+        j->width = in->l.w * SIZE_UNIT;
+        j->height = in->l.h * SIZE_UNIT;
         j->latents_in = in->l.v;
         return REFINE_OK;
     }
@@ -58,7 +73,7 @@ static refine_status load_opened(job_input *in, refine_job *j, const input_file 
     reading.memory -= f->bytes;
     TRY(image_read(&in->input_image, &reading, path, err));
     in->note = reading.note;
-    TRY(fit_image(in, &reading, path, err));
+    TRY(fit_image(in, &reading, &how->size, path, err));
     j->width = in->input_image.width;
     j->height = in->input_image.height;
     j->rgb_in = in->input_image.rgb;
@@ -77,6 +92,16 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
     return st;
 }
 
+/* An image from text alone is square unless both sides are given. */
+static void size_from_text(refine_job *j, const size_wish *wish)
+{
+    size_fit f;
+    if (wish->kind == SIZE_OWN || !size_wish_apply(&f, wish, SIZE_SIDE_MIN, SIZE_SIDE_MIN))
+        return;
+    j->width = f.width;
+    j->height = f.height;
+}
+
 /* Before a run, whose latents may replace those it was given. */
 static void hash_input(job_input *in, const refine_job *j)
 {
@@ -93,6 +118,8 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
     *in = (job_input){ 0 };
     if (path)
         TRY(load_input(in, j, path, how, err));
+    else
+        size_from_text(j, &how->size);
     hash_input(in, j);
     if (want_image) {
         in->out = (image){ j->width, j->height,
@@ -102,7 +129,7 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
         j->rgb_out = in->out.rgb;
     }
     if (want_latents && !in->l.v) {
-        in->l = (latents){ j->height / MULTIPLE, j->width / MULTIPLE, NULL };
+        in->l = (latents){ j->height / SIZE_UNIT, j->width / SIZE_UNIT, NULL };
         in->l.v = mem_alloc(latent_bytes(&in->l));
         if (!in->l.v)
             return refine_fail(err, REFINE_ENOMEM, "out of memory");

@@ -2,6 +2,7 @@
 #ifndef REFINE_JOB_INPUT_H
 #define REFINE_JOB_INPUT_H
 
+#include "tools/batch/size_wish.h"
 #include "tools/files/latents_io.h"
 #include "tools/image/image_io.h"
 #include <refine/refine.h>
@@ -11,7 +12,8 @@ typedef struct job_input {
     latents l;                   /* the input's, or room for those wanted */
     image out;                   /* room for the result, unless only latents are wanted */
     const char *note;            /* what the user should know of the input; NULL: nothing */
-    int from_width, from_height; /* of the image before it was resized */
+    int from_width, from_height; /* of the image before it was cut and resized */
+    size_fit fit;                /* how it was */
     uint64_t hash;               /* of the pixels or latents that the job is given; 0: of none */
 } job_input;
 
@@ -19,11 +21,13 @@ typedef struct job_input {
 typedef struct input_settings {
     float scaling_factor; /* of the VAE */
     image_reading image;
+    size_wish size;
 } input_settings;
 
-/* Reads an image or latents (path NULL: nothing, the job has a size), resizes an image to multiples
- * of 8 downwards as diffusers does (Lanczos), and points the job's inputs and outputs at what `in`
- * holds. */
+/* Reads an image or latents (path NULL: nothing), cuts and resizes an image as is wished (Lanczos),
+ * by SIZE_OWN to multiples of 8 downwards as diffusers does, and points the job's inputs and
+ * outputs at what `in` holds.  Without an input a wish is the job's size; without either it has
+ * one. */
 refine_status job_input_load(job_input *in, refine_job *j, const char *path, bool want_image,
                              bool want_latents, const input_settings *how, refine_error *err);
 /* Memory that writing the result takes beyond `in`: a PNG is made whole before it is written. */
