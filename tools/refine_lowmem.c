@@ -11,6 +11,7 @@
 #include "tools/arguments/lowmem_arguments.h"
 #include "tools/batch/batch.h"
 #include "tools/batch/job_input.h"
+#include "tools/batch/manifest.h"
 #include "tools/batch/output.h"
 #include "tools/batch/work_list.h"
 #include "tools/cli/exit_code.h"
@@ -340,7 +341,8 @@ static void add_inputs(places *p, const lowmem_arguments *a, const work_list *l)
     for (int i = 0; i < a->n_inputs; i++)
         add_read(p, "the input (-i)", latents_file(file, a->inputs[i]));
     for (int i = 0; i < l->n; i++)
-        add_read(p, "the input", latents_file(file, l->item[i].input));
+        if (l->item[i].input)
+            add_read(p, "the input", latents_file(file, l->item[i].input));
 }
 
 /* No original is replaced, and no result by another; every image is of a format that is written. */
@@ -461,12 +463,15 @@ static refine_status make_directory(const char *path, refine_error *err)
                        strerror(errno));
 }
 
-static int run_list(lowmem_arguments *a, const work_list *l)
+static int run_list(lowmem_arguments *a, work_list *l)
 {
     display d = { 0 };
     refine_error err = { 0 };
     batch_result sum;
 
+    if (work_list_group(l) && !a->quiet)
+        fprintf(stderr, "images of the same size and steps go together, and so come in another "
+                        "order than their list's\n");
     progress_open(&d.bar, stderr, "opening", a->quiet);
     a->j.progress = on_run_progress;
     a->j.progress_context = &d;
@@ -488,17 +493,48 @@ static int run_list(lowmem_arguments *a, const work_list *l)
     return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
 }
 
+static refine_status check_prompts(const lowmem_arguments *a, const work_list *l, refine_error *err)
+{
+    for (int i = 0; i < l->n && !a->j.prompt; i++)
+        if (!l->item[i].prompt)
+            return refine_fail(err, REFINE_EINVAL,
+                               "%s: line %d: no prompt: give \"prompt\" there, or -p TEXT",
+                               a->manifest, l->item[i].line);
+    return REFINE_OK;
+}
+
+static refine_status check_two_stage(const lowmem_arguments *a, const work_list *l,
+                                     refine_error *err)
+{
+    for (int i = 0; i < l->n && a->flow == FLOW_TWO_STAGE; i++)
+        if (l->item[i].input)
+            return refine_fail(
+                err, REFINE_EINVAL,
+                "%s: line %d: --flow two-stage begins with text: leave out \"input\"", a->manifest,
+                l->item[i].line);
+    return REFINE_OK;
+}
+
 static int refine_several(lowmem_arguments *a, work_list *l)
 {
     refine_error err = { 0 };
     if (a->output_latents || a->trace || a->plan || a->reference)
-        return options_report(&LOWMEM_OPTIONS, "%s is for one input",
+        return options_report(&LOWMEM_OPTIONS, "%s is for one image",
                               a->plan        ? "--plan"
                               : a->trace     ? "--trace"
                               : a->reference ? "--compare"
                                              : "--output-latents");
+    if (a->output && strcmp(a->output, "-") == 0)
+        return options_report(&LOWMEM_OPTIONS,
+                              "several images need a directory: give -o DIRECTORY");
     interrupt_hold();
-    refine_status st = work_list_name_outputs(l, a->output, &err);
+    refine_status st = check_prompts(a, l, &err);
+    if (st == REFINE_OK)
+        st = check_two_stage(a, l, &err);
+    if (st == REFINE_OK)
+        st = work_list_repeat(l, a->count, &err);
+    if (st == REFINE_OK)
+        st = work_list_name_outputs(l, a->output, &err);
     if (st == REFINE_OK)
         st = lowmem_check_places(a, l, &err);
     if (st == REFINE_OK)
@@ -535,7 +571,14 @@ static refine_status list_work(const lowmem_arguments *a, work_list *l, refine_e
 {
     for (int i = 0; i < a->n_inputs; i++)
         TRY(work_list_add(l, a->inputs[i], err));
-    return a->manifest ? work_list_add_manifest(l, a->manifest, err) : REFINE_OK;
+    if (a->manifest)
+        TRY(manifest_read(l, a->manifest, err));
+    if (l->n == 0 && a->count > 1) { /* of the prompt alone */
+        work_item *item;
+        TRY(work_list_append(l, &item, err));
+    }
+    l->several = l->several || a->count > 1;
+    return REFINE_OK;
 }
 
 static int refine_inputs(lowmem_arguments *a)
@@ -559,9 +602,9 @@ static int refine_inputs(lowmem_arguments *a)
 
 static int run_lowmem(int argc, char **argv)
 {
-    lowmem_arguments a = { .o = REFINE_OPTIONS_INIT,
-                           .j = REFINE_JOB_INIT,
-                           .background = { 255, 255, 255 } };
+    lowmem_arguments a = {
+        .o = REFINE_OPTIONS_INIT, .j = REFINE_JOB_INIT, .background = { 255, 255, 255 }, .count = 1
+    };
 
     const char *scratch = getenv("TMPDIR"), *guards = getenv("REFINE_GUARDS");
     a.o.spill_dir = scratch && *scratch ? scratch : NULL;

@@ -101,6 +101,11 @@ Test(tools_lowmem_arguments, a_seed_of_0_is_given_and_a_trace_is_recorded)
     cr_expect(a.seeded && a.j.seed == 0 && a.o.trace && a.n_inputs == 2);
     cr_expect_str_eq(a.inputs[1], "c.png");
     lowmem_arguments_free(&a);
+    cr_assert_eq(READ(&a, WHOLE, "--seed", "5", "--seed", "-1"), -1);
+    cr_expect_not(a.seeded);
+    lowmem_arguments_free(&a);
+    cr_assert_eq(READ(&a, WHOLE, "--seed", "-2"), EXIT_USAGE);
+    lowmem_arguments_free(&a);
 }
 
 Test(tools_lowmem_arguments, zero_threads_are_one_per_core)

@@ -370,7 +370,7 @@ Test(tools_refine_lowmem, warns_when_packs_are_of_different_weights)
 Test(tools_refine_lowmem, refuses_what_cannot_be_compared)
 {
     static const refusal REFUSALS[] = {
-        { 2, "-m @ -i @in.png " COMPARE "@ -o @out", "--compare is for one input" },
+        { 2, "-m @ -i @in.png " COMPARE "@ -o @out", "--compare is for one image" },
         { 2, "-m @ " COMPARE "@ --plan", "--plan" },
         { 2, "-m @ " COMPARE "@ -o -", "stdout" },
         { 2, "-m @ " COMPARE "@ --precision int8 --quiet", "holds 16-bit weights" },

@@ -40,6 +40,29 @@ Test(tools_refine_lowmem_base, makes_an_image_of_text_in_every_budget)
     (void)lowmem_bench_close(&b);
 }
 
+Test(tools_refine_lowmem_base, makes_several_images_of_text_in_lock_step)
+{
+    static const char LIST[] = "{\"prompt\": \"dog\", \"width\": 64, \"height\": 64}\n"
+                               "{\"input\": \"in.png\", \"output\": \"i.png\"}\n"
+                               "{\"seed\": 9, \"output\": \"t.png\"}\n";
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, "-m @base.pack -o @out --count 3 --batch 3 " FROM_TEXT);
+    expect_lowmem_success(&b, "-m @base.pack -o @one.png " FROM_TEXT "--seed 9");
+    cr_expect(is_bench_file_equal(&b, "out/0003.png", "one.png"));
+    temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
+    lowmem_outcome o = run_refine_lowmem(&b, "-m @base.pack --manifest @list -o @out " FROM_TEXT);
+    cr_expect(o.code == 0 && strstr(o.err, "3 made"), "%s", o.err);
+    outcome_free(&o);
+    cr_expect(is_bench_file_equal(&b, "t.png", "one.png"));
+    for (int i = 1; i <= 3; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "out/000%d.png", i);
+        cr_assert_eq(unlink(bench_path(&b, name)), 0);
+    }
+    cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, tells_no_negative_prompt_from_an_empty_one)
 {
     lowmem_bench b = open_base_bench();
@@ -108,6 +131,56 @@ Test(tools_refine_lowmem_base, and_a_refiner_refine_a_photo)
     expect_lowmem_success(&b, "-m @ -i @z.npy -p cat --steps 5 --threads 1 --seed 7 "
                               "--denoising-start 0.6 -o @two.png");
     cr_expect(same_picture(&b, "one.png", "two.png"));
+    (void)lowmem_bench_close(&b);
+}
+
+static void expect_list_outcome(const lowmem_bench *b, const char *list, const char *options,
+                                const char *says)
+{
+    char words[512];
+    temp_write(bench_path(b, "list"), list, strlen(list));
+    (void)snprintf(words, sizeof words, ENSEMBLE "--manifest @list %s", options);
+    lowmem_outcome o = run_refine_lowmem(b, words);
+    cr_expect(o.code == 0 && strstr(o.err, says), "%d: %s", o.code, o.err);
+    outcome_free(&o);
+}
+
+/* Of text strength says nothing, and every image is what a command of its own makes. */
+Test(tools_refine_lowmem_base, and_a_refiner_make_the_images_of_a_manifest)
+{
+    static const char LIST[] = "{\"output\": \"a.png\"}\n"
+                               "{\"output\": \"i.png\", \"input\": \"in.png\", \"strength\": 0.8}\n"
+                               "{\"output\": \"t.png\", \"seed\": 9, \"strength\": 0}\n";
+    lowmem_bench b = open_base_bench();
+    expect_list_outcome(&b, LIST, "--handoff 0.6", "3 made, 0 there already, 0 failed");
+    expect_list_outcome(&b, LIST, "--handoff 0.6", "0 made, 3 there already, 0 failed");
+    expect_lowmem_success(&b, ENSEMBLE "--handoff 0.6 --seed 9 -o @one.png");
+    expect_lowmem_success(&b, ENSEMBLE "--handoff 0.6 --strength 0.8 -i @in.png -o @photo.png");
+    cr_expect(is_bench_file_equal(&b, "t.png", "one.png"));
+    cr_expect(is_bench_file_equal(&b, "i.png", "photo.png"));
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_base, and_a_refiner_make_several_images_in_two_stages)
+{
+    static const char LIST[] = "{\"output\": \"a.png\"}\n"
+                               "{\"output\": \"s.png\", \"strength\": 0.8}\n";
+    static const char PHOTO[] = "{}\n{\"input\": \"in.png\"}\n";
+    static const refusal REFUSAL = { 2, ENSEMBLE "--flow two-stage --manifest @list -o @out",
+                                     "list: line 2: --flow two-stage begins with text" };
+    lowmem_bench b = open_base_bench();
+    expect_lowmem_success(&b, ENSEMBLE "--flow two-stage --strength 0.4 --count 2 -o @out");
+    expect_lowmem_success(&b, ENSEMBLE "--flow two-stage --strength 0.4 --seed 8 -o @one.png");
+    cr_expect(is_bench_file_equal(&b, "out/0002.png", "one.png"));
+    expect_list_outcome(&b, LIST, "--flow two-stage --strength 0.4", "2 made");
+    expect_list_outcome(&b, LIST, "--flow two-stage --strength 0.4", "2 there already");
+    expect_lowmem_success(&b, ENSEMBLE "--flow two-stage --strength 0.8 -o @strong.png");
+    cr_expect(is_bench_file_equal(&b, "a.png", "out/0001.png"));
+    cr_expect(is_bench_file_equal(&b, "s.png", "strong.png"));
+    temp_write(bench_path(&b, "list"), PHOTO, strlen(PHOTO));
+    expect_lowmem_refusal(&b, &REFUSAL);
+    cr_assert(unlink(bench_path(&b, "out/0001.png")) == 0 &&
+              unlink(bench_path(&b, "out/0002.png")) == 0 && rmdir(bench_path(&b, "out")) == 0);
     (void)lowmem_bench_close(&b);
 }
 

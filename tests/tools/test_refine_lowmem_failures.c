@@ -51,7 +51,7 @@ Test(tools_refine_lowmem_failures, refuses_wrong_usage_with_2)
         { 2, JOB "-o @o.png --strength 1.5", "from 0 to 1" },
         { 2, JOB "-o @o.png --strength 0", "no step" },
         { 2, JOB "-o @o.png --denoising-start 1", "less than 1, not" },
-        { 2, JOB "-o @o.png --seed -1", "not \"-1\"" },
+        { 2, JOB "-o @o.png --seed -2", "not \"-2\"" },
         { 2, JOB "-o @o.png --vram 12Q", "--vram" },
         { 2, JOB "-o @o.png --threads 257", "--threads: give a number from 0 to 256" },
         { 2, JOB "-o @o.png --vram 0", "--vram" },

@@ -176,9 +176,14 @@ Test(tools_refine_lowmem_files, refuses_lists_that_make_no_sense)
         int code;
     } CASES[] = {
         { MANY "--manifest @list -o @", "[1]\n", 4 },
-        { MANY "--manifest @list -o @", "{\"prompt\": \"x\"}\n", 4 },
+        { MANY "--manifest @list -o @out", "{\"prompt\": \"x\"}\n", 4 },
+        { MANY "--manifest @list -o @out", "{\"input\": \"in.png\", \"strength\": 0}\n", 4 },
+        { "-m @ --manifest @list -o @out", "{\"input\": \"in.png\"}\n", 2 },
+        { MANY "-i - --count 2 -o @out", "", 2 },
+        { MANY "-i @in.png --count 2 -o -", "", 2 },
+        { MANY "-i @in.png --count 0 -o @out", "", 2 },
         { MANY "--manifest @list -o @", "{\"input\": 3}\n", 4 },
-        { MANY "--manifest @list -o @", "{\"input\": \"in.png\", \"seed\": -1}\n", 4 },
+        { MANY "--manifest @list -o @", "{\"input\": \"in.png\", \"seed\": -2}\n", 4 },
         { MANY "--manifest @list -o @", "\n", 4 },
         { MANY "--manifest @none -o @", "", 4 },
         { MANY "--manifest @list", "{\"input\": \"in.png\"}\n", 2 },
@@ -197,6 +202,66 @@ Test(tools_refine_lowmem_files, refuses_lists_that_make_no_sense)
         (void)rmdir(bench_path(&b, "out"));
     }
     lowmem_bench_close(&b);
+}
+
+/* Kinds take turns in the list, and yet each image is what a command of its own makes. */
+Test(tools_refine_lowmem_files, refines_each_image_of_a_manifest_in_its_own_way)
+{
+    static const struct {
+        const char *line, *words;
+    } IMAGES[] = {
+        { "\"steps\": 20, \"strength\": 0.5", "--steps 20 --strength 0.5 -p cat --seed 7" },
+        { "\"strength\": 0.5, \"seed\": 3", "--strength 0.5 -p cat --seed 3" },
+        { "\"guidance\": 1", "--guidance 1 -p cat --seed 7" },
+        { "\"steps\": 20, \"strength\": 0.5, \"prompt\": \"dog\"",
+          "--steps 20 --strength 0.5 -p dog --seed 7" },
+        { "\"strength\": 0.5, \"negative\": \"bad\"", "--strength 0.5 -n bad -p cat --seed 7" },
+        { "\"prompt\": \"dog\"", "-p dog --seed 7" },
+        { "\"strength\": 0.7", "--strength 0.7 -p cat --seed 7" },
+    };
+    enum { N = sizeof IMAGES / sizeof IMAGES[0] };
+    lowmem_bench b = lowmem_bench_open();
+    char list[1024] = "", words[256], many[16], one[16];
+    for (int i = 0; i < N; i++)
+        (void)snprintf(list + strlen(list), sizeof list - strlen(list),
+                       "{\"input\": \"in.png\", \"output\": \"m%d.png\", %s}\n", i, IMAGES[i].line);
+    write_bench_text(&b, "list", list);
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list");
+    cr_expect(o.code == 0 && strstr(o.err, "7 made, 0 there already, 0 failed"), "%s", o.err);
+    cr_expect(strstr(o.err, "another order"), "%s", o.err);
+    outcome_free(&o);
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(words, sizeof words, "-m @ -i @in.png --steps 10 --threads 1 -o @o%d.png %s",
+                       i, IMAGES[i].words);
+        expect_lowmem_success(&b, words);
+        (void)snprintf(many, sizeof many, "m%d.png", i);
+        (void)snprintf(one, sizeof one, "o%d.png", i);
+        cr_expect(is_bench_file_equal(&b, many, one), "%s", IMAGES[i].words);
+    }
+    o = run_refine_lowmem(&b, MANY "--manifest @list");
+    cr_expect(o.code == 0 && strstr(o.err, "0 made, 7 there already"), "%s", o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_files, makes_so_many_of_an_input_with_seeds_in_a_row)
+{
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "-i @in.png --count 3 -o @out");
+    cr_expect(o.code == 0 && strstr(o.err, "3 made"), "%s", o.err);
+    outcome_free(&o);
+    expect_lowmem_success(&b, MANY "--seed 9 -i @in.png -o @one.png");
+    cr_expect(is_bench_file_equal(&b, "out/in-3.png", "one.png"));
+    o = run_refine_lowmem(&b, MANY "-i @in.png --seed -1 --count 3 -o @out");
+    cr_expect(o.code == 0 && strstr(o.err, "3 there already"), "any seed does: %s", o.err);
+    outcome_free(&o);
+    for (int i = 1; i <= 3; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "out/in-%d.png", i);
+        cr_assert_eq(unlink(bench_path(&b, name)), 0);
+    }
+    cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
+    (void)lowmem_bench_close(&b);
 }
 
 /* ---- originals ---- */

@@ -1,6 +1,8 @@
 /* tests/tools/test_work_list.c -- which files are inputs, and what their outputs are called. */
 #include "tools/batch/work_list.h"
 
+#include "engine/base/mem.h"
+#include "tests/support/random.h"
 #include "tests/support/temp_place.h"
 
 #include <criterion/criterion.h>
@@ -81,23 +83,63 @@ Test(tools_work_list, outputs_are_called_after_inputs)
     }
 }
 
-Test(tools_work_list, a_manifest_is_seen_from_its_directory)
+Test(tools_work_list, copies_are_numbered_and_keep_what_they_copy)
 {
-    const temp_place p = temp_place_make("list.jsonl");
+    work_list l = { 0 };
+    work_item *item;
+    refine_error err;
+    cr_assert_eq(work_list_add(&l, "a/b.jpg", &err), REFINE_OK);
+    cr_assert_eq(work_list_append(&l, &item, &err), REFINE_OK);
+    item->output = mem_strdup("d.e/f.png");
+    item->prompt = mem_strdup("a cat");
+    cr_assert_eq(work_list_append(&l, &item, &err), REFINE_OK);
+    cr_assert_eq(work_list_repeat(&l, 10, &err), REFINE_OK);
+    cr_assert_eq(work_list_name_outputs(&l, "out", &err), REFINE_OK);
+    cr_assert(l.n == 30 && l.several);
+    cr_expect_str_eq(l.item[0].output, "out/b-01.png");
+    cr_expect_str_eq(l.item[9].output, "out/b-10.png");
+    cr_expect_str_eq(l.item[10].output, "d.e/f-01.png");
+    cr_expect_str_eq(l.item[19].prompt, "a cat");
+    cr_expect_str_eq(l.item[20].output, "out/0021.png");
+    for (int i = 0; i < l.n; i++)
+        cr_expect_eq(l.item[i].copy, i % 10 + 1);
+    work_list_free(&l);
+    cr_assert_eq(work_list_add(&l, "-", &err), REFINE_OK);
+    cr_expect_eq(work_list_repeat(&l, 2, &err), REFINE_EINVAL,
+                 "standard input was to be read twice");
+    work_list_free(&l);
+    cr_expect_eq(mem_used().now, 0u);
+}
+
+/* Items of a few kinds, in any order. */
+Test(tools_work_list, groups_one_kind_together_in_its_order)
+{
+    enum { N = 200, KINDS = 6 };
+    uint64_t seed = 3;
     work_list l = { 0 };
     refine_error err;
-    write_work_file(&p, "list.jsonl",
-                    "{\"input\": \"a.png\", \"output\": \"/o/a.png\"}\n\n"
-                    "{\"input\": \"/b.png\", \"output\": \"d/b.png\", \"seed\": 7}\n");
-    cr_assert_eq(work_list_add_manifest(&l, p.path, &err), REFINE_OK, "%s", err.text);
-    cr_assert_eq(l.n, 2);
-    expect_path(l.item[0].input, &p, "a.png");
-    cr_expect_str_eq(l.item[0].output, "/o/a.png");
-    cr_expect_not(l.item[0].seeded);
-    cr_expect_str_eq(l.item[1].input, "/b.png");
-    expect_path(l.item[1].output, &p, "d/b.png");
-    cr_expect(l.item[1].seeded && l.item[1].seed == 7);
+    for (int i = 0; i < N; i++) {
+        work_item *item;
+        cr_assert_eq(work_list_append(&l, &item, &err), REFINE_OK);
+        item->seed = (uint64_t)random_below(&seed, KINDS);
+        item->line = i;
+        item->input = item->seed == 0 ? mem_strdup("x") : NULL;
+        item->steps = item->seed == 1 ? 20 : 0;
+        item->strength = item->seed == 2 ? 0.5 : item->strength;
+        item->guidance = item->seed == 3 ? 1 : item->guidance;
+        item->sized = item->seed == 4;
+    }
+    cr_assert(work_list_group(&l));
+    uint64_t seen = 0;
+    for (int i = 0; i < N; i++) {
+        if (i > 0 && l.item[i].seed == l.item[i - 1].seed) {
+            cr_expect_gt(l.item[i].line, l.item[i - 1].line);
+            continue;
+        }
+        cr_expect_eq(seen >> l.item[i].seed & 1, 0u, "kind %d is in two places",
+                     (int)l.item[i].seed);
+        seen |= (uint64_t)1 << l.item[i].seed;
+    }
+    cr_expect_not(work_list_group(&l));
     work_list_free(&l);
-    remove_work_file(&p, "list.jsonl");
-    cr_assert_eq(rmdir(p.dir), 0);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 /* As the texts below say. */
+enum { COUNT_MAX = 100000 };
 static_assert(BATCH_MAX == 8 && DEVICES_MAX == 64, "--batch and --device");
 
 /* Each in the order of its enum in <refine/refine.h>. */
@@ -121,6 +122,13 @@ static bool read_negative_target_size(void *arguments, const char *v)
     return read_told_size(v, &j->negative_target_width, &j->negative_target_height);
 }
 
+static bool read_seed(void *arguments, const char *v)
+{
+    lowmem_arguments *a = arguments;
+    a->seeded = strcmp(v, "-1") != 0;
+    return !a->seeded || numbers_whole(v, 0, UINT64_MAX, &a->j.seed);
+}
+
 /* There is one: it is looked at, and kept nowhere. */
 static bool read_scheduler(void *arguments, const char *v)
 {
@@ -180,13 +188,17 @@ static const option_row ROWS[] = {
         .name = "manifest",
         .argument = "FILE",
         OPTION_TEXT_AT(lowmem_arguments, manifest),
-        .help = "one JSON object a line: \"input\", and if wanted \"output\", \"prompt\", "
-                "\"negative\", \"seed\"",
-        .man = "one JSON object a line:\n"
-               ".B input\n"
-               "and, if wanted,\n"
-               ".BR output \", \" prompt \", \" negative \", \" seed .\n"
-               "Relative paths are resolved against the manifest's directory.",
+        .help = "one JSON object a line, each an image: \"input\", \"output\", \"prompt\", "
+                "\"negative\", \"seed\", \"steps\", \"strength\", \"guidance\", \"size\"",
+        .man = "one JSON object a line, each an image:\n"
+               ".BR input \", \" output \", \" prompt \", \" negative\n(or\n"
+               ".BR negative_prompt \"), \" prompt_2 \", \" negative_2 \", \" seed \", \" steps ,\n"
+               ".BR strength \", \" guidance ,\n"
+               "and\n.B size\n(a text as of\n.BR \\-\\-size )\nor\n"
+               ".BR width \" and \" height .\n"
+               "What a line leaves out is as on the command line; without\n.B input\nthe image is "
+               "made from text alone. Relative paths are resolved against\nthe manifest's "
+               "directory. An unknown member is refused.",
     },
     {
         .name = "output",
@@ -287,8 +299,10 @@ static const option_row ROWS[] = {
         .name = "strength",
         .argument = "F",
         OPTION_REAL_AT(lowmem_arguments, j.strength, 0, 1),
-        .help = "how much is changed, 0 to 1 (0.3)",
-        .man = "the share of the schedule that is run: 0 changes nothing, 1 ignores the input. "
+        .help = "how much is changed, above 0 to 1 (0.3)",
+        .man = "the share of the schedule that is run. 0 runs no step, and is refused, as is all "
+               "that comes to\nless than one step. 1 runs every step, and still begins from the "
+               "input with noise added, of which a trace\nof its colours and shapes remains. "
                "Default 0.3.\n"
                "The refiner was trained on the last fifth of the noise; above 0.5 it degrades.",
     },
@@ -359,10 +373,23 @@ static const option_row ROWS[] = {
     {
         .name = "seed",
         .argument = "N",
-        OPTION_WHOLE_AT(lowmem_arguments, j.seed, 0, UINT64_MAX),
-        .help = "the same seed gives the same image (random)",
-        .man = "the seed of the noise. The same seed gives the same image; without it one is drawn "
-               "and printed.",
+        OPTION_CALLS(read_seed),
+        .takes = "a number from 0 to 18446744073709551615, or -1 for a random one",
+        .help = "the same seed gives the same image (-1: random)",
+        .man = "the seed of the noise. The same seed gives the same image; without it, or with -1, "
+               "one is drawn\nand printed.",
+    },
+    {
+        .name = "count",
+        .argument = "N",
+        OPTION_INT_AT(lowmem_arguments, count, 1, COUNT_MAX),
+        .help = "N images of the prompt, or of each input, with --seed and the seeds after it; "
+                "-o is a directory (1)",
+        .man = "so many images of the prompt, or of each input, with the seeds\n"
+               ".BR \\-\\-seed ,\n"
+               "the next one, and so on; without it each has a random one.\n.B \\-o\n"
+               "names a directory: images from text are 0001.png, 0002.png, ..., those of an input "
+               "have its name and -1,\n-2, ... Default 1.",
     },
     {
         .name = "rng",
@@ -623,7 +650,7 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
         return options_report(p, "--compare is for one model: leave out --base");
     if (two_stage && !a->o.base_path)
         return options_report(p, "--flow two-stage goes through two models: give --base BASE.pack");
-    if (two_stage && (a->n_inputs > 0 || a->manifest))
+    if (two_stage && a->n_inputs > 0)
         return options_report(p, "--flow two-stage begins with text: leave out -i INPUT");
     if (a->j.via_pixels && !two_stage)
         return options_report(p, "--via-pixels is for --flow two-stage");
@@ -654,7 +681,6 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
         return code;
     if (parsed.rest < argc)
         return options_report(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
-    a->seeded = options_has(&parsed, "seed");
     a->o.trace = a->trace != NULL;
     if (a->flow == FLOW_TWO_STAGE && options_has(&parsed, "handoff"))
         return options_report(&LOWMEM_OPTIONS, "--handoff is for --flow ensemble");

@@ -17,9 +17,11 @@ typedef struct lowmem_arguments {
     int n_inputs;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     flow_kind flow;
-    bool plan, json, quiet, seeded;
+    bool plan, json, quiet;
+    bool seeded; /* else a seed is drawn */
     uint8_t background[3];
     size_wish size;
+    int count; /* images of each input, or of the prompt; 1 to begin with */
 } lowmem_arguments;
 
 extern const options_program LOWMEM_OPTIONS;

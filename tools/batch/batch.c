@@ -6,6 +6,7 @@
 #include "engine/base/try.h"
 #include "tools/batch/output.h"
 
+#include <math.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -43,9 +44,14 @@ uint64_t batch_draw_seed(void)
     return v;
 }
 
-static bool same_latent_shape(const refine_job *a, const refine_job *b)
+/* Whether one engine serves both.  From text strength counts only in the second of two stages. */
+static bool same_job_shape(const refine_job *a, const refine_job *b)
 {
-    return a->width == b->width && a->height == b->height && !a->rgb_in == !b->rgb_in;
+    const bool no_strength = !a->rgb_in && !a->latents_in && a->handoff > 0;
+    return a->width == b->width && a->height == b->height && !a->rgb_in == !b->rgb_in &&
+           !a->latents_in == !b->latents_in && a->steps == b->steps &&
+           (no_strength || !(a->strength < b->strength || a->strength > b->strength)) &&
+           (a->guidance > 1) == (b->guidance > 1);
 }
 
 /* ---- how many together ---- */
@@ -81,7 +87,7 @@ static refine_status choose_images(batch *b, const refine_job *j, int most, refi
  * makes room. */
 static refine_status size_group(batch *b, const refine_job *j, int most, refine_error *err)
 {
-    if (b->e && same_latent_shape(&b->shape, j)) {
+    if (b->e && same_job_shape(&b->shape, j)) {
         b->o.images = b->advised < most ? b->advised : most;
         return REFINE_OK;
     }
@@ -116,21 +122,44 @@ static uint64_t reading_ceiling(const batch *b)
     return left;
 }
 
+static bool is_seeded(const batch *b, const work_item *item)
+{
+    return item->seed_from == SEED_GIVEN || (item->seed_from == SEED_OF_COMMAND && b->b->seeded);
+}
+
+static uint64_t seed_of(const batch *b, const work_item *item)
+{
+    const uint64_t first = item->seed_from == SEED_GIVEN ? item->seed : b->b->j.seed;
+    if (!is_seeded(b, item))
+        return batch_draw_seed();
+    return first + (uint64_t)(item->copy > 0 ? item->copy - 1 : 0);
+}
+
+/* What the command and, before it, the list say. */
+static refine_job job_of_item(const batch *b, const work_item *item)
+{
+    refine_job j = b->b->j;
+    j.prompt = item->prompt ? item->prompt : j.prompt;
+    j.negative = item->negative ? item->negative : j.negative;
+    j.prompt_2 = item->prompt_2 ? item->prompt_2 : j.prompt_2;
+    j.negative_2 = item->negative_2 ? item->negative_2 : j.negative_2;
+    j.steps = item->steps > 0 ? item->steps : j.steps;
+    j.strength = isnan(item->strength) ? j.strength : item->strength;
+    j.guidance = isnan(item->guidance) ? j.guidance : (float)item->guidance;
+    j.seed = seed_of(b, item);
+    return j;
+}
+
 static refine_status load_member(const batch *b, member *m, refine_error *err)
 {
-    const work_item *item = m->item;
     input_settings how = b->b->input;
     how.image.memory = reading_ceiling(b);
-    m->j = b->b->j;
-    if (item->prompt)
-        m->j.prompt = item->prompt;
-    if (item->negative)
-        m->j.negative = item->negative;
-    if (item->seeded)
-        m->j.seed = item->seed;
-    else if (!b->b->seeded)
-        m->j.seed = batch_draw_seed();
-    return job_input_load(&m->in, &m->j, item->input, true, false, &how, err);
+    if (m->item->sized) {
+        how.size = m->item->size;
+        how.size.fit = b->b->input.size.fit;
+    }
+    m->j = job_of_item(b, m->item);
+    return job_input_load(&m->in, &m->j, m->item->input, true, false, &how, err);
 }
 
 /* The next image of the list that is to be made; false at the end, or if it must wait. */
@@ -150,7 +179,7 @@ static bool load_next(batch *b, const refine_report *plan)
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
         } else if (output_is_done(m->item->output, &m->in, &m->j, b->b->input.image.background,
-                                  plan, b->b->seeded || m->item->seeded)) {
+                                  plan, is_seeded(b, m->item))) {
             skip_member(b, m, REFINE_OK, NULL);
         } else {
             if (m->in.note)
@@ -162,20 +191,45 @@ static bool load_next(batch *b, const refine_report *plan)
     return false;
 }
 
+/* An image that cannot be made as the list has it. */
+static void drop_first(batch *b, const refine_error *why)
+{
+    refine_error err = { 0 };
+    const work_item *item = b->m[0].item;
+    (void)refine_fail(&err, REFINE_EINVAL, "%s: %s", item->input ? item->input : item->output,
+                      why->text);
+    skip_member(b, &b->m[0], REFINE_EINVAL, &err);
+    b->loaded--;
+    memmove(b->m, b->m + 1, (size_t)b->loaded * sizeof *b->m);
+}
+
+/* As load_next, where nothing is loaded: an engine in the way is closed. */
+static bool load_first(batch *b, const refine_report *plan)
+{
+    if (load_next(b, plan))
+        return true;
+    if (!b->waits)
+        return false;
+    refine_close(b->e);
+    b->e = NULL;
+    return load_next(b, plan);
+}
+
 /* Loads neighbours of one shape.  `plan` says what a finished image carries. */
 static refine_status fill_group(batch *b, const refine_report *plan, refine_error *err)
 {
-    if (b->loaded == 0 && !load_next(b, plan)) {
-        if (!b->waits)
+    refine_status st = REFINE_EINVAL;
+    while (st == REFINE_EINVAL) {
+        if (b->loaded == 0 && !load_first(b, plan))
             return REFINE_OK;
-        refine_close(b->e);
-        b->e = NULL;
-        return fill_group(b, plan, err);
+        const int left = b->l->n - b->next + 1;
+        st = size_group(b, &b->m[0].j, left < BATCH_MAX ? left : BATCH_MAX, err);
+        if (st == REFINE_EINVAL)
+            drop_first(b, err);
     }
-    const int left = b->l->n - b->next + 1;
-    TRY(size_group(b, &b->m[0].j, left < BATCH_MAX ? left : BATCH_MAX, err));
+    TRY(st);
     b->n = 1;
-    while (b->n < b->o.images && load_next(b, plan) && same_latent_shape(&b->m[0].j, &b->m[b->n].j))
+    while (b->n < b->o.images && load_next(b, plan) && same_job_shape(&b->m[0].j, &b->m[b->n].j))
         b->n++;
     b->o.images = b->n;
     return REFINE_OK;
@@ -189,7 +243,7 @@ static refine_status open_engine(batch *b, const refine_job *j, refine_error *er
     r.base = &base;
     if (b->e) {
         refine_get_report(b->e, &r);
-        if (r.images == b->n && same_latent_shape(&b->shape, j))
+        if (r.images == b->n && same_job_shape(&b->shape, j))
             return REFINE_OK;
         refine_close(b->e);
         b->e = NULL;
@@ -240,17 +294,30 @@ static refine_status run_group(batch *b, refine_error *err)
     return REFINE_OK;
 }
 
-/* What every image of the run has in common: the model and the precision.  Any size does. */
-static refine_status plan_model(const batch *b, refine_report *r, refine_error *err)
+static bool has_item_from_text(const work_list *l)
+{
+    for (int i = 0; i < l->n; i++)
+        if (!l->item[i].input)
+            return true;
+    return false;
+}
+
+/* What every image of the run has in common: the models and the precision.  Any size does, and any
+ * strength where it is not every image's; two stages begin with text. */
+static refine_status plan_models(const batch *b, refine_report *r, refine_error *err)
 {
     refine_options o = b->o;
     refine_job j = b->b->j;
+    const bool two_stage = o.base_path && j.handoff == 0;
     uint8_t pixel = 0;
     o.images = 1;
     o.vram_bytes = o.ram_bytes = ANY_CEILING;
     o.rates = (refine_rates){ 1, 1, 1, 1, 1, 1, 1 };
     j.width = j.height = 64;
-    j.rgb_in = j.rgb_out = &pixel;
+    j.rgb_in = two_stage ? NULL : &pixel;
+    j.rgb_out = &pixel;
+    if (!two_stage && has_item_from_text(b->l))
+        j.strength = 1;
     return refine_plan(r, &o, &j, err);
 }
 
@@ -258,8 +325,9 @@ refine_status batch_run(const batch_options *o, const work_list *l, batch_result
                         refine_error *err)
 {
     batch b = { .b = o, .l = l, .o = o->o };
-    refine_report plan = REFINE_REPORT_INIT;
-    refine_status st = plan_model(&b, &plan, err);
+    refine_report base = REFINE_REPORT_INIT, plan = REFINE_REPORT_INIT;
+    plan.base = &base;
+    refine_status st = plan_models(&b, &plan, err);
 
     while (st == REFINE_OK) {
         st = fill_group(&b, &plan, err);

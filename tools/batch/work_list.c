@@ -1,5 +1,5 @@
 /* tools/batch/work_list.c -- a growing array; names made from names. */
-#define _GNU_SOURCE /* getline */
+#define _POSIX_C_SOURCE 200809L
 #include "tools/batch/work_list.h"
 
 #include "engine/base/mem.h"
@@ -7,22 +7,19 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { LINE_BYTES_MAX = 1 << 20 };
-
 static refine_status work_list_out_of_memory(refine_error *err)
 {
     return refine_fail(err, REFINE_ENOMEM, "out of memory");
 }
 
-static refine_status append_work_item(work_list *l, work_item **out, refine_error *err)
+refine_status work_list_append(work_list *l, work_item **out, refine_error *err)
 {
     *out = NULL;
     if (l->n == WORK_MAX)
@@ -32,12 +29,11 @@ static refine_status append_work_item(work_list *l, work_item **out, refine_erro
         return work_list_out_of_memory(err);
     l->item = grown;
     *out = &l->item[l->n++];
-    **out = (work_item){ 0 };
+    **out = (work_item){ .strength = (double)NAN, .guidance = (double)NAN };
     return REFINE_OK;
 }
 
-/* dir/name, or name alone where it is absolute or there is no dir. */
-static char *join_input_path(const char *dir, size_t dir_len, const char *name)
+char *work_list_join(const char *dir, size_t dir_len, const char *name)
 {
     const bool alone = name[0] == '/' || dir_len == 0;
     const size_t n = (alone ? 0 : dir_len + 1) + strlen(name) + 1;
@@ -51,8 +47,8 @@ static refine_status add_input_file(work_list *l, const char *dir, size_t dir_le
                                     refine_error *err)
 {
     work_item *item;
-    TRY(append_work_item(l, &item, err));
-    item->input = join_input_path(dir, dir_len, name);
+    TRY(work_list_append(l, &item, err));
+    item->input = work_list_join(dir, dir_len, name);
     return item->input ? REFINE_OK : work_list_out_of_memory(err);
 }
 
@@ -109,125 +105,168 @@ refine_status work_list_add(work_list *l, const char *input, refine_error *err)
     return add_input_file(l, "", 0, input, err);
 }
 
-/* ---- manifests ---- */
+/* ---- several of each ---- */
 
-/* A string member, if it is there: *out is then a copy. */
-static bool take_string(const json_t *o, const char *key, char **out)
+/* What is read once, and has nothing left the second time. */
+static bool is_read_once(const char *input)
 {
-    const json_t *v = json_object_get(o, key);
-    if (!v)
-        return true;
-    *out = json_is_string(v) ? mem_strdup(json_string_value(v)) : NULL;
-    return *out != NULL;
+    struct stat st;
+    return input && (strcmp(input, "-") == 0 || (stat(input, &st) == 0 && S_ISFIFO(st.st_mode)));
 }
 
-static bool take_seed(const json_t *o, work_item *item)
+static bool copy_text(char **out, const char *text)
 {
-    const json_t *v = json_object_get(o, "seed");
-    if (!v)
-        return true;
-    item->seeded = json_is_integer(v) && json_integer_value(v) >= 0;
-    item->seed = item->seeded ? (uint64_t)json_integer_value(v) : 0;
-    return item->seeded;
+    *out = text ? mem_strdup(text) : NULL;
+    return !text || *out;
 }
 
-/* Replaces a name by the path from the manifest's directory. */
-static bool from_directory(char **name, const char *dir, size_t dir_len)
+/* The texts in `to` are its own, or NULL. */
+static bool copy_work_item(work_item *to, const work_item *from)
 {
-    if (!*name)
-        return true;
-    char *path = join_input_path(dir, dir_len, *name);
-    mem_free(*name);
-    *name = path;
-    return path != NULL;
+    *to = *from;
+    to->input = to->output = to->prompt = to->negative = to->prompt_2 = to->negative_2 = NULL;
+    return copy_text(&to->input, from->input) && copy_text(&to->output, from->output) &&
+           copy_text(&to->prompt, from->prompt) && copy_text(&to->negative, from->negative) &&
+           copy_text(&to->prompt_2, from->prompt_2) && copy_text(&to->negative_2, from->negative_2);
 }
 
-static refine_status add_line(work_list *l, const char *manifest, const char *text, int line,
-                              refine_error *err)
+refine_status work_list_repeat(work_list *l, int count, refine_error *err)
 {
-    const char *slash = strrchr(manifest, '/');
-    const size_t dir_len = slash ? (size_t)(slash - manifest) + (slash == manifest) : 0;
-    work_item *item;
-    json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-
-    if (!json_is_object(o)) {
-        json_decref(o);
-        return refine_fail(err, REFINE_EFORMAT, "%s: line %d is no JSON object", manifest, line);
-    }
-    refine_status st = append_work_item(l, &item, err);
-    if (st == REFINE_OK &&
-        !(take_string(o, "input", &item->input) && take_string(o, "output", &item->output) &&
-          take_string(o, "prompt", &item->prompt) && take_string(o, "negative", &item->negative) &&
-          take_seed(o, item) && item->input))
-        st = refine_fail(err, REFINE_EFORMAT,
-                         "%s: line %d: \"input\" must be there, texts be strings and \"seed\" a "
-                         "whole number",
-                         manifest, line);
-    json_decref(o);
-    TRY(st);
-    if (!from_directory(&item->input, manifest, dir_len) ||
-        !from_directory(&item->output, manifest, dir_len))
-        return work_list_out_of_memory(err);
-    return REFINE_OK;
-}
-
-static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
-
-refine_status work_list_add_manifest(work_list *l, const char *path, refine_error *err)
-{
-    const int first = l->n;
+    const work_list once = *l;
     refine_status st = REFINE_OK;
-    char *text = NULL;
-    size_t room = 0;
-    FILE *f = fopen(path, "re");
-
-    l->several = true;
-    if (!f)
-        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
-    for (int line = 1; st == REFINE_OK && getline(&text, &room, f) >= 0; line++) {
-        if (room > LINE_BYTES_MAX)
-            st = refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long", path, line);
-        else if (!is_blank(text))
-            st = add_line(l, path, text, line, err);
+    if (count < 2)
+        return REFINE_OK;
+    *l = (work_list){ .several = true };
+    for (int i = 0; i < once.n && st == REFINE_OK; i++) {
+        if (is_read_once(once.item[i].input))
+            st = refine_fail(err, REFINE_EINVAL, "%s is read only once: for --count, name a file",
+                             once.item[i].input);
+        for (int k = 0; k < count && st == REFINE_OK; k++) {
+            work_item *item;
+            st = work_list_append(l, &item, err);
+            if (st == REFINE_OK && !copy_work_item(item, &once.item[i]))
+                st = work_list_out_of_memory(err);
+            if (st == REFINE_OK)
+                item->copy = k + 1;
+        }
     }
-    if (st == REFINE_OK && ferror(f))
-        st = refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path, strerror(errno));
-    if (st == REFINE_OK && l->n == first)
-        st = refine_fail(err, REFINE_EFORMAT, "%s: names no input", path);
-    free(text); /* getline's own */
-    (void)fclose(f);
+    work_list_free(&(work_list){ .item = once.item, .n = once.n });
     return st;
 }
 
 /* ---- outputs ---- */
 
-static char *name_after(const char *dir, const char *input)
+enum { NUMBER_DIGITS = 4, NUMBER_TEXT = 24 };
+
+static int count_digits(int v) { return v < 10 ? 1 : 1 + count_digits(v / 10); }
+
+/* Where the ending of a file's name begins. */
+static size_t ending_at(const char *path)
 {
-    const char *slash = strrchr(input, '/'), *base = slash ? slash + 1 : input;
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     const char *dot = strrchr(base, '.');
-    const size_t stem = dot && dot > base ? (size_t)(dot - base) : strlen(base);
-    const size_t n = strlen(dir) + stem + 6;
+    return dot && dot > base ? (size_t)(dot - path) : strlen(path);
+}
+
+/* Of a copy, "-N" of as many digits as the last has; else nothing. */
+static void number_copy(char text[NUMBER_TEXT], const work_item *item, int copies)
+{
+    text[0] = '\0';
+    if (item->copy > 0)
+        (void)snprintf(text, NUMBER_TEXT, "-%.*s%d",
+                       count_digits(copies) - count_digits(item->copy), "000000000", item->copy);
+}
+
+/* A name that is there, with the copy's number in it. */
+static char *number_name(const char *name, const char *number)
+{
+    const size_t stem = ending_at(name), n = strlen(name) + strlen(number) + 1;
     char *path = mem_alloc(n);
     if (path)
-        (void)snprintf(path, n, "%s%s%.*s.png", dir,
-                       dir[0] && dir[strlen(dir) - 1] == '/' ? "" : "/", (int)stem, base);
+        (void)snprintf(path, n, "%.*s%s%s", (int)stem, name, number, name + stem);
     return path;
+}
+
+/* dir/STEM-N.png; without an input, dir/PLACE.png. */
+static char *name_after(const char *dir, const char *input, const char *number, int place)
+{
+    const char *between = dir[0] && dir[strlen(dir) - 1] == '/' ? "" : "/";
+    const char *slash = input ? strrchr(input, '/') : NULL, *base = slash ? slash + 1 : input;
+    const size_t n = strlen(dir) + (base ? strlen(base) : 0) + strlen(number) + 32;
+    char *path = mem_alloc(n);
+    if (path && base)
+        (void)snprintf(path, n, "%s%s%.*s%s.png", dir, between, (int)ending_at(base), base, number);
+    else if (path)
+        (void)snprintf(path, n, "%s%s%0*d.png", dir, between, NUMBER_DIGITS, place);
+    return path;
+}
+
+static refine_status name_output(work_item *item, const char *dir, int copies, int place,
+                                 refine_error *err)
+{
+    char number[NUMBER_TEXT], *name;
+    number_copy(number, item, copies);
+    if (item->output)
+        name = number_name(item->output, number);
+    else if (dir)
+        name = name_after(dir, item->input, number, place);
+    else
+        return refine_fail(err, REFINE_EINVAL, "no output for %s: give -o DIRECTORY",
+                           item->input ? item->input : "an image from text");
+    mem_free(item->output);
+    item->output = name;
+    return name ? REFINE_OK : work_list_out_of_memory(err);
 }
 
 refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error *err)
 {
-    for (int i = 0; i < l->n; i++) {
-        work_item *item = &l->item[i];
-        if (item->output)
-            continue;
-        if (!dir)
-            return refine_fail(err, REFINE_EINVAL, "no output for %s: give -o DIRECTORY",
-                               item->input);
-        item->output = name_after(dir, item->input);
-        if (!item->output)
-            return work_list_out_of_memory(err);
-    }
+    int copies = 0;
+    for (int i = 0; i < l->n; i++)
+        copies = l->item[i].copy > copies ? l->item[i].copy : copies;
+    for (int i = 0; i < l->n; i++)
+        TRY(name_output(&l->item[i], dir, copies, i + 1, err));
     return REFINE_OK;
+}
+
+/* ---- kinds ---- */
+
+/* What an engine is opened for, as far as the list tells. */
+static int compare_kinds(const work_item *a, const work_item *b)
+{
+    const double pairs[][2] = {
+        { !a->input, !b->input },
+        { a->steps, b->steps },
+        { isnan(a->strength) ? -1 : a->strength, isnan(b->strength) ? -1 : b->strength },
+        { a->guidance <= 1, b->guidance <= 1 },
+        { a->sized, b->sized },
+        { a->size.kind, b->size.kind },
+        { a->size.width, b->size.width },
+        { a->size.height, b->size.height },
+        { a->size.megapixels, b->size.megapixels },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        if (pairs[i][0] < pairs[i][1] || pairs[i][0] > pairs[i][1])
+            return pairs[i][0] < pairs[i][1] ? -1 : 1;
+    return 0;
+}
+
+static int by_kind_and_place(const void *one, const void *other)
+{
+    const work_item *a = one, *b = other;
+    const int kinds = compare_kinds(a, b);
+    return kinds ? kinds : (a->place > b->place) - (a->place < b->place);
+}
+
+bool work_list_group(work_list *l)
+{
+    bool moved = false;
+    for (int i = 0; i < l->n; i++)
+        l->item[i].place = i;
+    if (l->n > 1)
+        qsort(l->item, (size_t)l->n, sizeof *l->item, by_kind_and_place);
+    for (int i = 0; i < l->n; i++)
+        moved = moved || l->item[i].place != i;
+    return moved;
 }
 
 void work_list_free(work_list *l)
@@ -237,6 +276,8 @@ void work_list_free(work_list *l)
         mem_free(l->item[i].output);
         mem_free(l->item[i].prompt);
         mem_free(l->item[i].negative);
+        mem_free(l->item[i].prompt_2);
+        mem_free(l->item[i].negative_2);
     }
     mem_free(l->item);
     *l = (work_list){ 0 };

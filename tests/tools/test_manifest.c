@@ -1,0 +1,127 @@
+/* tests/tools/test_manifest.c -- what lines of a manifest say, and which are refused. */
+#include "tools/batch/manifest.h"
+
+#include "engine/base/mem.h"
+#include "tests/support/temp_place.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static refine_status read_manifest_text(work_list *l, const temp_place *p, const char *text,
+                                        refine_error *err)
+{
+    *l = (work_list){ 0 };
+    temp_write(p->path, text, strlen(text));
+    return manifest_read(l, p->path, err);
+}
+
+static void remove_manifest(const temp_place *p)
+{
+    cr_assert(remove(p->path) == 0 && rmdir(p->dir) == 0);
+    cr_expect_eq(mem_used().now, 0u);
+}
+
+static void expect_beside(const char *path, const temp_place *p, const char *name)
+{
+    char right[TEMP_NAME + 32];
+    (void)snprintf(right, sizeof right, "%s/%s", p->dir, name);
+    cr_expect_str_eq(path, right);
+}
+
+Test(tools_manifest, is_seen_from_its_directory)
+{
+    const temp_place p = temp_place_make("list.jsonl");
+    work_list l;
+    refine_error err;
+    cr_assert_eq(read_manifest_text(&l, &p,
+                                    "{\"input\": \"a.png\", \"output\": \"/o/a.png\"}\n\n"
+                                    "{\"input\": \"/b.png\", \"output\": \"d/b.png\"}\n",
+                                    &err),
+                 REFINE_OK, "%s", err.text);
+    cr_assert_eq(l.n, 2);
+    cr_expect(l.several && l.item[0].line == 1 && l.item[1].line == 3);
+    expect_beside(l.item[0].input, &p, "a.png");
+    cr_expect_str_eq(l.item[0].output, "/o/a.png");
+    cr_expect_str_eq(l.item[1].input, "/b.png");
+    expect_beside(l.item[1].output, &p, "d/b.png");
+    work_list_free(&l);
+    remove_manifest(&p);
+}
+
+Test(tools_manifest, says_of_each_image_what_sets_it_apart)
+{
+    const temp_place p = temp_place_make("list.jsonl");
+    work_list l;
+    refine_error err;
+    cr_assert_eq(read_manifest_text(
+                     &l, &p,
+                     "{\"prompt\": \"a\", \"negative_prompt\": \"b\", \"prompt_2\": \"c\", "
+                     "\"negative_2\": \"d\", \"seed\": \"18446744073709551615\", \"steps\": 7, "
+                     "\"strength\": 1, \"guidance\": 2.5, \"height\": 128, \"width\": 64}\n"
+                     "{\"seed\": -1, \"negative\": \"\", \"size\": \"0.5MP\"}\n{}\n",
+                     &err),
+                 REFINE_OK, "%s", err.text);
+    cr_assert_eq(l.n, 3);
+    const work_item *a = &l.item[0], *b = &l.item[1], *c = &l.item[2];
+    cr_expect(!a->input && strcmp(a->prompt, "a") == 0 && strcmp(a->negative, "b") == 0 &&
+              strcmp(a->prompt_2, "c") == 0 && strcmp(a->negative_2, "d") == 0);
+    cr_expect(a->seed_from == SEED_GIVEN && a->seed == UINT64_MAX && a->steps == 7);
+    cr_expect(a->strength >= 1 && a->guidance >= 2.5 && a->guidance <= 2.5);
+    cr_expect(a->sized && a->size.kind == SIZE_SIDES && a->size.width == 64 &&
+              a->size.height == 128);
+    cr_expect(b->seed_from == SEED_DRAWN && b->sized && b->size.kind == SIZE_AREA &&
+              strcmp(b->negative, "") == 0);
+    cr_expect(c->seed_from == SEED_OF_COMMAND && c->steps == 0 && isnan(c->strength) &&
+              isnan(c->guidance) && !c->sized && !c->prompt && !c->negative);
+    work_list_free(&l);
+    remove_manifest(&p);
+}
+
+Test(tools_manifest, is_refused_by_line_and_member)
+{
+    static const struct {
+        const char *line, *says;
+    } CASES[] = {
+        { "[1]", "is no JSON object" },
+        { "{\"input\": \"a.png\"", "is no JSON object" },
+        { "{\"prompt\": \"caf\xe9\"}", "is not UTF-8" },
+        { "{\"input\": 3}", "\"input\": give a file's name" },
+        { "{\"nagative\": \"x\"}", "\"nagative\" is unknown; there are input, output, prompt" },
+        { "{\"a\\nb\": 1}", "\"a?b\" is unknown" },
+        { "{\"seed\": -2}", "\"seed\": give a whole number from 0 up, or -1" },
+        { "{\"seed\": 1.5}", "\"seed\"" },
+        { "{\"seed\": \"x\"}", "\"seed\"" },
+        { "{\"steps\": 0}", "\"steps\": give a whole number from 1 to 1000" },
+        { "{\"steps\": 1001}", "\"steps\"" },
+        { "{\"steps\": 4294967297}", "\"steps\"" },
+        { "{\"strength\": 1.01}", "\"strength\": give a number from 0 to 1" },
+        { "{\"strength\": \"0.5\"}", "\"strength\"" },
+        { "{\"guidance\": null}", "\"guidance\": give a number" },
+        { "{\"width\": 64}", "give both" },
+        { "{\"width\": 65, \"height\": 64}", "\"width\": give a multiple of 8" },
+        { "{\"width\": 64, \"height\": 64, \"size\": \"64\"}", "\"size\": give " },
+        { "{\"size\": \"64\", \"width\": 64}", "\"width\": give " },
+        { "{\"size\": \"big\"}", "\"size\": give " },
+        { "{\"negative\": \"a\", \"negative_prompt\": \"b\"}", "\"negative_prompt\"" },
+        { "{\"prompt\": \"a\", \"prompt\": \"b\"}", "is no JSON object" },
+    };
+    const temp_place p = temp_place_make("list.jsonl");
+    work_list l;
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        char text[256];
+        refine_error err = { 0 };
+        (void)snprintf(text, sizeof text, "\n{}\n%s\n", CASES[i].line);
+        cr_expect_eq(read_manifest_text(&l, &p, text, &err), REFINE_EFORMAT, "%s", CASES[i].line);
+        cr_expect(strstr(err.text, "list.jsonl: line 3") && strstr(err.text, CASES[i].says) &&
+                      !strchr(err.text, '\n'),
+                  "%s: %s", CASES[i].line, err.text);
+        work_list_free(&l);
+    }
+    refine_error err;
+    cr_expect_eq(read_manifest_text(&l, &p, " \n\n", &err), REFINE_EFORMAT);
+    work_list_free(&l);
+    remove_manifest(&p);
+}

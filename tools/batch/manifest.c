@@ -1,0 +1,240 @@
+/* tools/batch/manifest.c -- a table of members, read line by line. */
+#define _GNU_SOURCE /* getline */
+#include "tools/batch/manifest.h"
+
+#include "engine/base/mem.h"
+#include "engine/base/try.h"
+#include "tools/cli/numbers.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINE_BYTES_MAX = 1 << 20, STEPS_MAX = 1000, NAME_SHOWN = 40 };
+
+/* ---- members ---- */
+
+/* False: the value does not suit, or there is one already. */
+typedef bool member_reader(work_item *item, size_t at, const json_t *v);
+
+typedef struct manifest_member {
+    const char *key;
+    member_reader *read;
+    size_t at; /* in the item */
+    const char *takes;
+} manifest_member;
+
+static bool read_text_member(work_item *item, size_t at, const json_t *v)
+{
+    char **out = (char **)((char *)item + at);
+    if (*out || !json_is_string(v))
+        return false;
+    *out = mem_strdup(json_string_value(v));
+    return *out != NULL;
+}
+
+/* As JSON results write a seed: what no integer of JSON holds is a string. */
+static bool read_seed_member(work_item *item, size_t at, const json_t *v)
+{
+    uint64_t *seed = (uint64_t *)(void *)((char *)item + at);
+    item->seed_from = SEED_GIVEN;
+    if (json_is_string(v))
+        return numbers_whole(json_string_value(v), 0, UINT64_MAX, seed);
+    if (!json_is_integer(v) || json_integer_value(v) < -1)
+        return false;
+    if (json_integer_value(v) == -1)
+        item->seed_from = SEED_DRAWN;
+    *seed = (uint64_t)json_integer_value(v);
+    return true;
+}
+
+static bool read_steps_member(work_item *item, size_t at, const json_t *v)
+{
+    const json_int_t n = json_integer_value(v);
+    *(int *)(void *)((char *)item + at) = (int)n;
+    return json_is_integer(v) && n >= 1 && n <= STEPS_MAX;
+}
+
+static bool read_real_member(work_item *item, size_t at, const json_t *v)
+{
+    *(double *)(void *)((char *)item + at) = json_number_value(v);
+    return json_is_number(v);
+}
+
+static bool read_share_member(work_item *item, size_t at, const json_t *v)
+{
+    const double share = json_number_value(v);
+    return read_real_member(item, at, v) && share >= 0 && share <= 1;
+}
+
+static bool read_side_member(work_item *item, size_t at, const json_t *v)
+{
+    const json_int_t side = json_integer_value(v);
+    if (!json_is_integer(v) || side < SIZE_SIDE_MIN || side > SIZE_SIDE_MAX ||
+        side % SIZE_UNIT != 0 || (item->sized && item->size.kind != SIZE_SIDES))
+        return false;
+    item->sized = true;
+    item->size.kind = SIZE_SIDES;
+    *(int *)(void *)((char *)item + at) = (int)side;
+    return true;
+}
+
+static bool read_size_member(work_item *item, size_t at, const json_t *v)
+{
+    if (item->sized || !json_is_string(v))
+        return false;
+    item->sized = true;
+    return size_wish_parse((size_wish *)(void *)((char *)item + at), json_string_value(v));
+}
+
+#define MEMBER(key, kind, member, takes)                                                           \
+    {                                                                                              \
+        key, read_##kind##_member, offsetof(work_item, member), takes                              \
+    }
+#define SIDE_TAKES "a multiple of 8 from 64 to 16384, and no \"size\""
+
+static const manifest_member MEMBERS[] = {
+    MEMBER("input", text, input, "a file's name"),
+    MEMBER("output", text, output, "a file's name"),
+    MEMBER("prompt", text, prompt, "a text"),
+    MEMBER("negative", text, negative, "a text"),
+    MEMBER("negative_prompt", text, negative, "a text, and no \"negative\""),
+    MEMBER("prompt_2", text, prompt_2, "a text"),
+    MEMBER("negative_2", text, negative_2, "a text"),
+    MEMBER("seed", seed, seed, "a whole number from 0 up, or -1 for a random one"),
+    MEMBER("steps", steps, steps, "a whole number from 1 to 1000"),
+    MEMBER("strength", share, strength, "a number from 0 to 1"),
+    MEMBER("guidance", real, guidance, "a number"),
+    MEMBER("width", side, size.width, SIDE_TAKES),
+    MEMBER("height", side, size.height, SIDE_TAKES),
+    MEMBER("size", size, size, "a text with " SIZE_WISH_TAKES ", and no \"width\""),
+};
+enum { N_MEMBERS = sizeof MEMBERS / sizeof MEMBERS[0] };
+
+/* ---- a line ---- */
+
+typedef struct manifest_line {
+    const char *path;
+    int number;
+    work_item *item;
+} manifest_line;
+
+static refine_status refuse_key(const manifest_line *m, const char *key, refine_error *err)
+{
+    char known[256] = "", shown[NAME_SHOWN + 1];
+    size_t n = 0;
+    for (int i = 0; i < N_MEMBERS; i++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", MEMBERS[i].key);
+    (void)snprintf(shown, sizeof shown, "%s", key);
+    for (char *p = shown; *p; p++)
+        if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+            *p = '?';
+    return refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\" is unknown; there are %s", m->path,
+                       m->number, shown, known);
+}
+
+static refine_status read_member(const manifest_line *m, const char *key, const json_t *v,
+                                 refine_error *err)
+{
+    for (int i = 0; i < N_MEMBERS; i++) {
+        const manifest_member *row = &MEMBERS[i];
+        if (strcmp(row->key, key) != 0)
+            continue;
+        return row->read(m->item, row->at, v)
+                   ? REFINE_OK
+                   : refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\": give %s", m->path,
+                                 m->number, key, row->takes);
+    }
+    return refuse_key(m, key, err);
+}
+
+static refine_status read_line_members(const manifest_line *m, json_t *o, refine_error *err)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach(o, key, v) TRY(read_member(m, key, v, err));
+    if (m->item->sized && m->item->size.kind == SIZE_SIDES &&
+        !(m->item->size.width && m->item->size.height))
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: line %d: of \"width\" and \"height\", give both", m->path,
+                           m->number);
+    return REFINE_OK;
+}
+
+/* Replaces a name by the path from the manifest's directory. */
+static bool from_directory(char **name, const char *manifest)
+{
+    const char *slash = strrchr(manifest, '/');
+    const size_t dir_len = slash ? (size_t)(slash - manifest) + (slash == manifest) : 0;
+    if (!*name)
+        return true;
+    char *path = work_list_join(manifest, dir_len, *name);
+    mem_free(*name);
+    *name = path;
+    return path != NULL;
+}
+
+static refine_status parse_line(json_t **out, const manifest_line *m, const char *text,
+                                refine_error *err)
+{
+    json_error_t e;
+    *out = json_loads(text, JSON_REJECT_DUPLICATES, &e);
+    if (json_is_object(*out))
+        return REFINE_OK;
+    const bool other_text = !*out && json_error_code(&e) == json_error_invalid_utf8;
+    json_decref(*out);
+    *out = NULL;
+    return refine_fail(err, REFINE_EFORMAT, "%s: line %d is %s", m->path, m->number,
+                       other_text ? "not UTF-8; convert the file, with iconv or an editor"
+                                  : "no JSON object");
+}
+
+static refine_status add_line(work_list *l, const char *path, const char *text, int number,
+                              refine_error *err)
+{
+    manifest_line m = { .path = path, .number = number };
+    json_t *o;
+    TRY(parse_line(&o, &m, text, err));
+    refine_status st = work_list_append(l, &m.item, err);
+    if (st == REFINE_OK) {
+        m.item->line = number;
+        st = read_line_members(&m, o, err);
+    }
+    json_decref(o);
+    TRY(st);
+    if (!from_directory(&m.item->input, path) || !from_directory(&m.item->output, path))
+        return refine_fail(err, REFINE_ENOMEM, "out of memory");
+    return REFINE_OK;
+}
+
+/* ---- lines ---- */
+
+static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
+
+refine_status manifest_read(work_list *l, const char *path, refine_error *err)
+{
+    const int first = l->n;
+    refine_status st = REFINE_OK;
+    char *text = NULL;
+    size_t room = 0;
+    FILE *f = fopen(path, "re");
+
+    l->several = true;
+    if (!f)
+        return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    for (int line = 1; st == REFINE_OK && getline(&text, &room, f) >= 0; line++) {
+        if (room > LINE_BYTES_MAX)
+            st = refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long", path, line);
+        else if (!is_blank(text))
+            st = add_line(l, path, text, line, err);
+    }
+    if (st == REFINE_OK && ferror(f))
+        st = refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path, strerror(errno));
+    if (st == REFINE_OK && l->n == first)
+        st = refine_fail(err, REFINE_EFORMAT, "%s: names no image", path);
+    free(text); /* getline's own */
+    (void)fclose(f);
+    return st;
+}

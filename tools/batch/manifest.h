@@ -1,0 +1,18 @@
+/* tools/batch/manifest.h -- many images, each with what sets it apart, as lines of JSON objects.
+ *
+ *     {"input": "a.png", "output": "b.png", "prompt": "a castle", "seed": 7, "strength": 0.4}
+ *     {"prompt": "a castle at dawn", "width": 1024, "height": 768, "steps": 30}
+ *
+ * All members may be left out, and are then the command line's.  Relative paths are resolved
+ * against the manifest's directory.
+ */
+#ifndef REFINE_MANIFEST_H
+#define REFINE_MANIFEST_H
+
+#include "tools/batch/work_list.h"
+
+/* Appends an item a line that is not blank.  REFINE_EFORMAT names the line, and the member that is
+ * unknown or out of its range. */
+refine_status manifest_read(work_list *l, const char *path, refine_error *err);
+
+#endif
