@@ -11,6 +11,7 @@
 #include "tools/arguments/lowmem_arguments.h"
 #include "tools/batch/batch.h"
 #include "tools/batch/job_input.h"
+#include "tools/batch/job_notes.h"
 #include "tools/batch/manifest.h"
 #include "tools/batch/output.h"
 #include "tools/batch/work_list.h"
@@ -19,6 +20,7 @@
 #include "tools/cli/places.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
+#include "tools/files/json_values.h"
 #include "tools/files/merges.h"
 #include "tools/files/new_file.h"
 #include "tools/report/compare_report.h"
@@ -32,8 +34,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { TOKENS_READ = 77 }; /* of a prompt, start and end included */
 
 static const float SCALING_FACTOR = 0.13025f;
 
@@ -117,7 +117,8 @@ static run_record record_of(const lowmem_arguments *a)
                          .input = only_input(a),
                          .prompt = a->j.prompt,
                          .negative = a->j.negative,
-                         .job = &a->j };
+                         .job = &a->j,
+                         .notes = a->notes };
 }
 
 static refine_status save_outputs(const lowmem_arguments *a, const refine_engine *e,
@@ -167,24 +168,60 @@ static int show_result(const lowmem_arguments *a, const refine_report *r, const 
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(err, EXIT_FAILED);
 }
 
+/* Each once, now and in the result. */
+static void tell_notes(const lowmem_arguments *a, const json_t *more)
+{
+    const json_t *v;
+    size_t i;
+    json_array_foreach(more, i, v)
+    {
+        const size_t told = json_array_size(a->notes);
+        append_json_note(a->notes, "%s", json_string_value(v));
+        if (!a->quiet && json_array_size(a->notes) > told)
+            fprintf(stderr, "refine-lowmem: %s\n", json_string_value(v));
+    }
+}
+
+static void tell_input(const lowmem_arguments *a, const job_input *in)
+{
+    json_t *notes = json_array();
+    if (only_input(a))
+        note_input(notes, only_input(a), in);
+    tell_notes(a, notes);
+    json_decref(notes);
+}
+
+/* Before the first step. */
+static void tell_prediction(const lowmem_arguments *a, const refine_report *r, double seconds,
+                            int images)
+{
+    enum { MINUTE = 60, HOUR = 3600 };
+    char many[32] = "";
+    if (a->quiet || !(r->predicted_total > 0))
+        return;
+    if (images > 1)
+        (void)snprintf(many, sizeof many, " for %d images", images);
+    if (seconds > HOUR)
+        fprintf(stderr,
+                "about %.1f hours predicted%s; a smaller --size or fewer --steps take "
+                "less\n",
+                seconds / HOUR, many);
+    else if (seconds > 2 * MINUTE)
+        fprintf(stderr, "about %.0f minutes predicted%s\n", seconds / MINUTE, many);
+    else
+        fprintf(stderr, "about %.2g seconds predicted%s\n", seconds, many);
+}
+
 static void print_warnings(const lowmem_arguments *a, const refine_report *r)
 {
-    if (a->quiet)
-        return;
+    json_t *notes = json_array();
     if (r->note[0])
-        fprintf(stderr, "refine-lowmem: %s\n", r->note);
-    result_print_slow(stderr, r);
-    const struct {
-        const char *name;
-        int tokens;
-    } prompts[] = {
-        { "prompt", r->tokens },
-        { "negative prompt", r->negative_tokens },
-    };
-    for (int i = 0; i < 2; i++)
-        if (prompts[i].tokens > TOKENS_READ)
-            fprintf(stderr, "refine-lowmem: the %s has %d tokens; what is beyond %d was cut\n",
-                    prompts[i].name, prompts[i].tokens, TOKENS_READ);
+        append_json_note(notes, "%s", r->note);
+    note_tokens(notes, output_of(a), r->tokens, r->negative_tokens);
+    tell_notes(a, notes);
+    json_decref(notes);
+    if (!a->quiet)
+        result_print_slow(stderr, r);
 }
 
 /* c: what the result is compared with, or NULL. */
@@ -198,6 +235,9 @@ static int run_and_save(lowmem_arguments *a, job_input *in, compare *c, display 
     if (st != REFINE_OK)
         return lowmem_print_error(&err, exit_code(st, true));
     r.base = &base;
+    refine_get_report(e, &r);
+    tell_prediction(a, &r, r.predicted_total, 1);
+    tell_input(a, in);
     if (!a->seeded && !a->quiet)
         fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
     st = refine_run(e, &a->j, &err);
@@ -393,8 +433,19 @@ static refine_status try_list(const work_list *l, refine_error *err)
     return REFINE_OK;
 }
 
-static void on_finished(void *context, const refine_report *r, const refine_job *jobs,
-                        const work_item *const *items, int n)
+static void on_opened(void *context, const refine_report *r, int left)
+{
+    const lowmem_arguments *a = context;
+    json_t *notes = json_array();
+    progress_clear(&((display *)a->j.progress_context)->bar);
+    if (r->note[0])
+        append_json_note(notes, "%s", r->note);
+    tell_notes(a, notes);
+    json_decref(notes);
+    tell_prediction(a, r, r->predicted_total / r->images * left, left);
+}
+
+static void on_finished(void *context, const refine_report *r, const batch_image *made, int n)
 {
     const lowmem_arguments *a = context;
     refine_error err = { 0 };
@@ -405,16 +456,21 @@ static void on_finished(void *context, const refine_report *r, const refine_job 
     if (!a->quiet)
         result_print_slow(stderr, r);
     for (int i = 0; i < n; i++) {
-        const run_record record = { .output = items[i]->output,
+        const run_record record = { .output = made[i].item->output,
                                     .pack = a->o.pack_path,
-                                    .input = items[i]->input,
-                                    .prompt = jobs[i].prompt,
-                                    .negative = jobs[i].negative,
-                                    .job = &jobs[i] };
+                                    .input = made[i].item->input,
+                                    .prompt = made[i].job.prompt,
+                                    .negative = made[i].job.negative,
+                                    .job = &made[i].job,
+                                    .notes = a->notes };
+        const size_t of_all = json_array_size(a->notes);
+        tell_notes(a, made[i].notes);
         if (a->json && result_print_json(stdout, r, &record, &err) != REFINE_OK)
             (void)lowmem_print_error(&err, EXIT_FAILED);
         else if (!a->quiet && !a->json)
-            fprintf(stderr, "%s\n", items[i]->output);
+            fprintf(stderr, "%s\n", made[i].item->output);
+        while (json_array_size(a->notes) > of_all)
+            (void)json_array_remove(a->notes, of_all);
     }
 }
 
@@ -440,20 +496,6 @@ static input_settings input_settings_of(const lowmem_arguments *a)
     return s;
 }
 
-static void print_input_note(const lowmem_arguments *a, const char *input, const char *note)
-{
-    if (!a->quiet)
-        fprintf(stderr, "refine-lowmem: %s: %s\n",
-                strcmp(input, "-") == 0 ? "standard input" : input, note);
-}
-
-static void on_noted(void *context, const work_item *item, const char *note)
-{
-    const lowmem_arguments *a = context;
-    progress_clear(&((display *)a->j.progress_context)->bar);
-    print_input_note(a, item->input, note);
-}
-
 static refine_status make_directory(const char *path, refine_error *err)
 {
     struct stat st;
@@ -469,9 +511,13 @@ static int run_list(lowmem_arguments *a, work_list *l)
     refine_error err = { 0 };
     batch_result sum;
 
-    if (work_list_group(l) && !a->quiet)
-        fprintf(stderr, "images of the same size and steps go together, and so come in another "
-                        "order than their list's\n");
+    json_t *notes = json_array();
+    if (work_list_group(l))
+        append_json_note(notes, "images of the same size and steps go together, and so come in "
+                                "another order than their list's");
+    tell_notes(a, notes);
+    json_decref(notes);
+    tell_notes(a, l->notes);
     progress_open(&d.bar, stderr, "opening", a->quiet);
     a->j.progress = on_run_progress;
     a->j.progress_context = &d;
@@ -479,9 +525,9 @@ static int run_list(lowmem_arguments *a, work_list *l)
                               .j = a->j,
                               .seeded = a->seeded,
                               .input = input_settings_of(a),
+                              .opened = on_opened,
                               .finished = on_finished,
                               .skipped = on_skipped,
-                              .noted = on_noted,
                               .context = a };
     const refine_status st = batch_run(&b, l, &sum, &err);
     progress_clear(&d.bar);
@@ -557,8 +603,6 @@ static int refine_one(lowmem_arguments *a, const work_list *l)
     if (st == REFINE_OK)
         st = job_input_load(&in, &a->j, l->n > 0 ? l->item[0].input : NULL,
                             a->plan || a->output || a->reference, a->output_latents, &how, &err);
-    if (in.note)
-        print_input_note(a, l->item[0].input, in.note);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
     const int code = st != REFINE_OK ? lowmem_print_error(&err, exit_code(st, true))
                      : a->plan       ? plan_one(a)

@@ -63,3 +63,22 @@ Test(tools_json_values, leaves_what_could_not_be_printed_to_the_stream)
     cr_expect(ferror(full));
     (void)fclose(full);
 }
+
+Test(tools_json_values, a_note_is_text_and_taken_down_once)
+{
+    json_t *list = json_array();
+    append_json_note(list, "%s has %d", "a", 1);
+    append_json_note(list, "caf\xe9");
+    append_json_note(list, "a has 1");
+    cr_assert_eq(json_array_size(list), 2u);
+    cr_expect_str_eq(json_string_value(json_array_get(list, 0)), "a has 1");
+    cr_expect_str_eq(json_string_value(json_array_get(list, 1)), "caf\xef\xbf\xbd");
+    json_decref(list);
+}
+
+Test(tools_json_values, tells_utf8_from_other_bytes)
+{
+    cr_expect(is_utf8_text("") && is_utf8_text("caf\xc3\xa9"));
+    cr_expect_not(is_utf8_text("caf\xe9"));
+    cr_expect_not(is_utf8_text("\xed\xa0\x80"), "half a surrogate pair");
+}

@@ -116,3 +116,15 @@ Test(tools_lowmem_arguments, zero_threads_are_one_per_core)
     cr_expect_eq(READ(&a, WHOLE, "--threads", "257"), EXIT_USAGE);
     lowmem_arguments_free(&a);
 }
+
+Test(tools_lowmem_arguments, texts_are_utf8)
+{
+    static const char *const OPTIONS[] = { "-p", "-n", "--prompt-2", "--negative-2" };
+    for (size_t i = 0; i < sizeof OPTIONS / sizeof OPTIONS[0]; i++) {
+        lowmem_arguments a;
+        cr_expect_eq(READ(&a, WHOLE, OPTIONS[i], "caf\xc3\xa9"), -1);
+        lowmem_arguments_free(&a);
+        cr_expect_eq(READ(&a, WHOLE, OPTIONS[i], "caf\xe9"), EXIT_USAGE, "%s", OPTIONS[i]);
+        lowmem_arguments_free(&a);
+    }
+}

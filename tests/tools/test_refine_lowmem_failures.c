@@ -230,20 +230,13 @@ Test(tools_refine_lowmem_failures, saves_elsewhere_what_cannot_be_written)
     cr_assert_eq(lowmem_bench_close(&b), 2);
 }
 
-Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
+/* The seed is printed when everything is open and the run begins. */
+static lowmem_outcome interrupt_once_begun(const lowmem_bench *b, pid_t pid)
 {
-    lowmem_bench b = lowmem_bench_open();
     const struct timespec nap = { 0, 20000000 };
-    temp_write(bench_path(&b, "out.png"), "old", 3);
-    const pid_t pid = start_refine_lowmem(
-        &b,
-        "-m @ -i @in.png -o @out.png -p cat --steps 1000 --strength 1 "
-        "--threads 1",
-        NULL);
-    /* The seed is printed when everything is open and the run begins. */
     for (int i = 0; i < 3000; i++) {
         size_t n;
-        char *err = read_terminated_text(bench_path(&b, "stderr"), &n);
+        char *err = read_terminated_text(bench_path(b, "stderr"), &n);
         const bool begun = strstr(err, "seed ");
         free(err);
         if (begun)
@@ -251,7 +244,30 @@ Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
         (void)nanosleep(&nap, NULL);
     }
     cr_assert_eq(kill(pid, SIGINT), 0);
-    lowmem_outcome o = wait_refine_lowmem(&b, pid);
+    return wait_refine_lowmem(b, pid);
+}
+
+Test(tools_refine_lowmem_failures, says_first_that_a_run_will_take_hours_and_how_to_shorten_it)
+{
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = interrupt_once_begun(
+        &b, start_refine_lowmem(&b, "-m @ -i @in.png -o @out.png -p cat --limit-copy 4K", NULL));
+    cr_expect(strncmp(o.err, "about ", 6) == 0, "%s", o.err);
+    cr_expect(strstr(o.err, " hours predicted; a smaller --size"), "%s", o.err);
+    outcome_free(&o);
+    cr_assert_eq(lowmem_bench_close(&b), 0);
+}
+
+Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
+{
+    lowmem_bench b = lowmem_bench_open();
+    temp_write(bench_path(&b, "out.png"), "old", 3);
+    const pid_t pid = start_refine_lowmem(
+        &b,
+        "-m @ -i @in.png -o @out.png -p cat --steps 1000 --strength 1 "
+        "--threads 1",
+        NULL);
+    lowmem_outcome o = interrupt_once_begun(&b, pid);
     cr_assert_eq(o.code, 128 + SIGINT, "%d: %s", o.code, o.err);
     cr_assert_not_null(strstr(o.err, "interrupted"), "%s", o.err);
     cr_assert_str_eq(o.out, "");

@@ -5,6 +5,7 @@
 #include "tools/image/image_io.h"
 
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -229,6 +230,8 @@ Test(tools_refine_lowmem_files, refines_each_image_of_a_manifest_in_its_own_way)
     lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list");
     cr_expect(o.code == 0 && strstr(o.err, "7 made, 0 there already, 0 failed"), "%s", o.err);
     cr_expect(strstr(o.err, "another order"), "%s", o.err);
+    const char *fallback = strstr(o.err, "on the CPU");
+    cr_expect(!fallback || !strstr(fallback + 1, "on the CPU"), "said twice: %s", o.err);
     outcome_free(&o);
     for (int i = 0; i < N; i++) {
         (void)snprintf(words, sizeof words, "-m @ -i @in.png --steps 10 --threads 1 -o @o%d.png %s",
@@ -261,6 +264,72 @@ Test(tools_refine_lowmem_files, makes_so_many_of_an_input_with_seeds_in_a_row)
         cr_assert_eq(unlink(bench_path(&b, name)), 0);
     }
     cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
+    (void)lowmem_bench_close(&b);
+}
+
+/* The notes of the result of this output, on one line; NULL: there is no such result. */
+static char *notes_of_result(const char *results, const char *output)
+{
+    char *notes = NULL;
+    json_error_t e;
+    for (const char *p = results; *p && !notes; p += e.position) {
+        json_t *o = json_loads(p, JSON_DISABLE_EOF_CHECK, &e);
+        cr_assert_not_null(o, "%s: %s", e.text, p);
+        if (strstr(json_string_value(json_object_get(o, "output")), output))
+            notes = json_dumps(json_object_get(o, "notes"), JSON_COMPACT);
+        json_decref(o);
+        e.position += (int)strspn(p + e.position, "\n");
+    }
+    return notes;
+}
+
+Test(tools_refine_lowmem_files, says_once_and_in_the_result_what_it_decided)
+{
+    lowmem_bench b = lowmem_bench_open();
+    char list[2048];
+    (void)snprintf(
+        list, sizeof list,
+        "{\"input\": \"1.png\", \"output\": \"a.png\"}\n"
+        "{\"input\": \"in.png\", \"output\": \"b.png\", \"prompt\": \"%.*s\"}\n",
+        200,
+        "cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,"
+        "cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,"
+        "cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat,cat");
+    write_bench_text(&b, "list", list);
+    add_picture(&b, "1.png", 96, 64);
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list --json --batch 2");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    char *first = notes_of_result(o.out, "a.png"), *second = notes_of_result(o.out, "b.png");
+    cr_expect(first && !strstr(first, "tokens") && !strstr(first, "pixels"), "%s", first);
+    cr_expect(second && strstr(second, "b.png: the prompt has ") &&
+                  strstr(second, "101 x 67 pixels became 96 x 64"),
+              "%s", second);
+    const char *told = strstr(o.err, "tokens");
+    cr_expect(told && !strstr(told + 1, "tokens"), "%s", o.err);
+    cr_expect(strstr(o.err, "predicted for 2 images"), "%s", o.err);
+    free(first);
+    free(second);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_files, names_what_it_left_out_of_a_directory)
+{
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert(mkdir(bench_path(&b, "d"), 0700) == 0 && mkdir(bench_path(&b, "d/in"), 0700) == 0);
+    add_picture(&b, "d/1.png", 64, 64);
+    write_bench_text(&b, "d/2.webp", "RIFF");
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "-i @d -o @out --json");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    char *notes = notes_of_result(o.out, "1.png");
+    cr_expect(strstr(o.err, "2.webp") && strstr(o.err, "in/") && strstr(o.err, "2 left out"), "%s",
+              o.err);
+    cr_expect(notes && strstr(notes, "2.webp"), "%s", notes);
+    free(notes);
+    outcome_free(&o);
+    cr_assert(unlink(bench_path(&b, "d/1.png")) == 0 && unlink(bench_path(&b, "d/2.webp")) == 0 &&
+              unlink(bench_path(&b, "out/1.png")) == 0 && rmdir(bench_path(&b, "d/in")) == 0 &&
+              rmdir(bench_path(&b, "d")) == 0 && rmdir(bench_path(&b, "out")) == 0);
     (void)lowmem_bench_close(&b);
 }
 

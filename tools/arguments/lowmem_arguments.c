@@ -6,6 +6,7 @@
 #include "tools/cli/devices.h"
 #include "tools/cli/exit_code.h"
 #include "tools/cli/numbers.h"
+#include "tools/files/json_values.h"
 #include "tools/files/latents_io.h"
 
 #include <assert.h>
@@ -636,6 +637,26 @@ const options_program LOWMEM_OPTIONS = {
             "  refine-lowmem -m int8.pack -i photo.jpg -p \"a photo\" --compare fp16.pack\n",
 };
 
+/* Texts go into PNG and JSON, which are UTF-8, and to a tokenizer that reads nothing else. */
+static int check_texts(const lowmem_arguments *a)
+{
+    const struct {
+        const char *option, *text;
+    } texts[] = {
+        { "--prompt", a->j.prompt },
+        { "--negative", a->j.negative },
+        { "--prompt-2", a->j.prompt_2 },
+        { "--negative-2", a->j.negative_2 },
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (texts[i].text && !is_utf8_text(texts[i].text))
+            return options_report(&LOWMEM_OPTIONS,
+                                  "%s: the text is not UTF-8; set a UTF-8 locale, or convert it "
+                                  "with iconv",
+                                  texts[i].option);
+    return EXIT_DONE;
+}
+
 /* EXIT_DONE, or the code of what was refused. */
 static int lowmem_check_arguments(const lowmem_arguments *a)
 {
@@ -667,14 +688,15 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
     if (a->output_latents && !latents_writable(a->output_latents))
         return options_report(p, "the name '%s' does not end in .safetensors, .npy or .latent",
                               a->output_latents);
-    return EXIT_DONE;
+    return check_texts(a);
 }
 
 int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
 {
     options_parsed parsed;
     a->inputs = mem_alloc((size_t)argc * sizeof *a->inputs);
-    if (!a->inputs)
+    a->notes = json_array();
+    if (!a->inputs || !a->notes)
         return EXIT_FAILED;
     int code = options_parse(&parsed, &LOWMEM_OPTIONS, a, argc, argv, stdout, stderr);
     if (code >= 0)
@@ -690,4 +712,8 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     return code == EXIT_DONE ? -1 : code;
 }
 
-void lowmem_arguments_free(lowmem_arguments *a) { mem_free((void *)a->inputs); }
+void lowmem_arguments_free(lowmem_arguments *a)
+{
+    mem_free((void *)a->inputs);
+    json_decref(a->notes);
+}

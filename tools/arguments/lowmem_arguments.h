@@ -5,6 +5,7 @@
 #include "tools/cli/options.h"
 
 #include "tools/batch/size_wish.h"
+#include <jansson.h>
 #include <refine/refine.h>
 
 /* How a base and a refiner share the work. */
@@ -16,6 +17,7 @@ typedef struct lowmem_arguments {
     const char **inputs; /* owned; as many as -i was given */
     int n_inputs;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
+    json_t *notes; /* owned, texts: what was decided for the user so far */
     flow_kind flow;
     bool plan, json, quiet;
     bool seeded; /* else a seed is drawn */

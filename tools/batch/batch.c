@@ -4,6 +4,7 @@
 
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "tools/batch/job_notes.h"
 #include "tools/batch/output.h"
 
 #include <math.h>
@@ -182,8 +183,6 @@ static bool load_next(batch *b, const refine_report *plan)
                                   plan, is_seeded(b, m->item))) {
             skip_member(b, m, REFINE_OK, NULL);
         } else {
-            if (m->in.note)
-                b->b->noted(b->b->context, m->item, m->in.note);
             b->loaded++;
             return true;
         }
@@ -249,13 +248,29 @@ static refine_status open_engine(batch *b, const refine_job *j, refine_error *er
         b->e = NULL;
     }
     b->shape = *j;
-    return refine_open(&b->e, &b->o, j, err);
+    TRY(refine_open(&b->e, &b->o, j, err));
+    refine_get_report(b->e, &r);
+    b->b->opened(b->b->context, &r, b->l->n - b->next + b->loaded);
+    return REFINE_OK;
+}
+
+/* The caller's; NULL without memory. */
+static json_t *notes_of_member(const batch *b, int number)
+{
+    const member *m = &b->m[number];
+    int tokens, negative;
+    json_t *notes = json_array();
+    refine_get_tokens(b->e, number, &tokens, &negative);
+    if (notes && m->item->input)
+        note_input(notes, m->item->input, &m->in);
+    if (notes)
+        note_tokens(notes, m->item->output, tokens, negative);
+    return notes;
 }
 
 static void save_group(batch *b, const refine_report *r)
 {
-    const work_item *made[BATCH_MAX];
-    refine_job jobs[BATCH_MAX];
+    batch_image made[BATCH_MAX];
     int n = 0;
 
     for (int i = 0; i < b->n; i++) {
@@ -267,13 +282,14 @@ static void save_group(batch *b, const refine_report *r)
             skip_member(b, m, st, &err);
             continue;
         }
-        jobs[n] = m->j;
-        made[n++] = m->item;
+        made[n++] = (batch_image){ m->item, m->j, notes_of_member(b, i) };
         job_input_free(&m->in);
     }
     b->sum.made += n;
     if (n > 0)
-        b->b->finished(b->b->context, r, jobs, made, n);
+        b->b->finished(b->b->context, r, made, n);
+    for (int i = 0; i < n; i++)
+        json_decref(made[i].notes);
 }
 
 static refine_status run_group(batch *b, refine_error *err)

@@ -15,19 +15,26 @@
 
 enum { BATCH_MAX = 8 }; /* images in a group */
 
+/* One that was made. */
+typedef struct batch_image {
+    const work_item *item;
+    refine_job job;
+    json_t *notes; /* texts: what was decided about it */
+} batch_image;
+
 typedef struct batch_options {
     refine_options o; /* images: most that go together; 0: as the plan advises */
     refine_job j;     /* what all have in common; progress included */
     bool seeded;      /* j.seed is everybody's; else each draws one */
     input_settings input;
+    /* Told when all is open for images of another shape, of which, and all that follow, there are
+     * `left`. */
+    void (*opened)(void *context, const refine_report *r, int left);
     /* Told of every group that was made, in the order of the list; n outputs. */
-    void (*finished)(void *context, const refine_report *r, const refine_job *jobs,
-                     const work_item *const *items, int n);
+    void (*finished)(void *context, const refine_report *r, const batch_image *made, int n);
     /* Told of every image that was left alone (REFINE_OK) or failed. */
     void (*skipped)(void *context, const work_item *item, refine_status st,
                     const refine_error *err);
-    /* Told what the user should know of an input that is going to be used. */
-    void (*noted)(void *context, const work_item *item, const char *note);
     void *context;
 } batch_options;
 

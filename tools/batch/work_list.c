@@ -4,6 +4,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/files/json_values.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -67,6 +68,41 @@ static bool has_known_ending(const char *name)
     return false;
 }
 
+/* Names of what is left out of a directory, as far as they are told. */
+enum { LEFTOVERS_TOLD = 6 };
+typedef struct leftovers {
+    int n;
+    char names[256];
+} leftovers;
+
+static void add_leftover(leftovers *left, const char *dir, const char *name)
+{
+    struct stat st;
+    const size_t at = strlen(left->names);
+    char *path = work_list_join(dir, strlen(dir), name);
+    const bool inner = path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    mem_free(path);
+    if (left->n++ < LEFTOVERS_TOLD)
+        (void)snprintf(left->names + at, sizeof left->names - at, "%s%.32s%s", at ? ", " : "", name,
+                       inner ? "/" : "");
+}
+
+static refine_status note_leftovers(work_list *l, const char *dir, const leftovers *left,
+                                    refine_error *err)
+{
+    if (left->n == 0)
+        return REFINE_OK;
+    if (!l->notes)
+        l->notes = json_array();
+    if (!l->notes)
+        return work_list_out_of_memory(err);
+    append_json_note(l->notes,
+                     "%s: only PNG, JPEG and latents are read; %d left out, convert to PNG or JPEG "
+                     "what is wanted: %s%s",
+                     dir, left->n, left->names, left->n > LEFTOVERS_TOLD ? ", ..." : "");
+    return REFINE_OK;
+}
+
 static int by_input(const void *a, const void *b)
 {
     return strcmp(((const work_item *)a)->input, ((const work_item *)b)->input);
@@ -76,6 +112,7 @@ static refine_status add_input_directory(work_list *l, const char *dir, refine_e
 {
     const int first = l->n;
     refine_status st = REFINE_OK;
+    leftovers left = { 0 };
     size_t len = strlen(dir);
     DIR *d = opendir(dir);
 
@@ -86,8 +123,11 @@ static refine_status add_input_directory(work_list *l, const char *dir, refine_e
     for (struct dirent *e = readdir(d); e && st == REFINE_OK; e = readdir(d))
         if (has_known_ending(e->d_name))
             st = add_input_file(l, dir, len, e->d_name, err);
+        else if (e->d_name[0] != '.')
+            add_leftover(&left, dir, e->d_name);
     (void)closedir(d);
     TRY(st);
+    TRY(note_leftovers(l, dir, &left, err));
     if (l->n == first)
         return refine_fail(err, REFINE_EFORMAT, "%s: holds no PNG, JPEG or latents", dir);
     qsort(l->item + first, (size_t)(l->n - first), sizeof *l->item, by_input);
@@ -136,7 +176,7 @@ refine_status work_list_repeat(work_list *l, int count, refine_error *err)
     refine_status st = REFINE_OK;
     if (count < 2)
         return REFINE_OK;
-    *l = (work_list){ .several = true };
+    *l = (work_list){ .notes = once.notes, .several = true };
     for (int i = 0; i < once.n && st == REFINE_OK; i++) {
         if (is_read_once(once.item[i].input))
             st = refine_fail(err, REFINE_EINVAL, "%s is read only once: for --count, name a file",
@@ -280,5 +320,6 @@ void work_list_free(work_list *l)
         mem_free(l->item[i].negative_2);
     }
     mem_free(l->item);
+    json_decref(l->notes);
     *l = (work_list){ 0 };
 }

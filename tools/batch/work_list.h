@@ -6,6 +6,7 @@
 #include "tools/batch/size_wish.h"
 #include <refine/status.h>
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,7 @@ typedef struct work_list {
     work_item *item; /* owned */
     int n;
     size_t room;
+    json_t *notes; /* owned, texts: what of a directory was left out; NULL: nothing */
     bool several; /* a directory or a manifest was named, or there is more than one */
 } work_list;
 

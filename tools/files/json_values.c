@@ -5,9 +5,12 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { NOTE_BYTES = 1024 };
 
 json_int_t saturate_json_integer(uint64_t v) { return v < INT64_MAX ? (json_int_t)v : INT64_MAX; }
 
@@ -28,6 +31,31 @@ json_t *clean_json_text(const char *s)
     v = clean ? json_stringn(clean, (size_t)(p - clean)) : NULL;
     mem_free(clean);
     return v;
+}
+
+bool is_utf8_text(const char *s)
+{
+    json_t *v = json_string(s);
+    json_decref(v);
+    return v != NULL;
+}
+
+void append_json_note(json_t *list, const char *fmt, ...)
+{
+    char text[NOTE_BYTES];
+    const json_t *v;
+    size_t i;
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    json_t *note = clean_json_text(text);
+    json_array_foreach(list, i, v) if (json_equal(v, note))
+    {
+        json_decref(note);
+        return;
+    }
+    (void)json_array_append_new(list, note);
 }
 
 refine_status print_json_object(FILE *out, json_t *o, int digits, refine_error *err)

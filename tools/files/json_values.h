@@ -5,6 +5,7 @@
 #include <refine/status.h>
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -17,6 +18,13 @@ double finite_or_zero(double v);
 /* A string, the caller's; NULL is "".  Of what is not UTF-8, every byte that is no ASCII becomes a
  * replacement character, as in the tokenizer. */
 json_t *clean_json_text(const char *s);
+
+/* UTF-8, as JSON and PNG want texts. */
+bool is_utf8_text(const char *s);
+
+/* A sentence, printf-style, at the end of a list, unless that has it already.  Without memory it is
+ * lost. */
+void append_json_note(json_t *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Prints an object (stolen; NULL: out of memory) and a newline, its reals with so many digits (0:
  * all of them).  REFINE_ENOMEM; what cannot be written leaves its mark on `out`. */

@@ -102,6 +102,8 @@ json_t *result_object(const refine_report *r, const run_record *run)
     o = report_fields_write(o, report_parts, r, known);
     if (r->base)
         o = merge_json_objects(o, json_pack("{s:o}", "base", base_object(r->base, ran)));
+    if (run->notes)
+        o = merge_json_objects(o, json_pack("{s:o}", "notes", json_deep_copy(run->notes)));
     return merge_json_objects(o, json_pack("{s:o}", "run", run_object(r, run, known)));
 }
 

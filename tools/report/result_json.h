@@ -12,6 +12,7 @@ typedef struct run_record {
     const char *output; /* NULL for a plan, "" when no file was wanted */
     const char *pack, *input, *prompt, *negative;
     const refine_job *job;
+    const json_t *notes; /* texts: what was decided for the user; NULL: nothing */
 } run_record;
 
 /* The object itself, the caller's; NULL when out of memory. */
