@@ -123,5 +123,9 @@ Test(tools_manifest, is_refused_by_line_and_member)
     refine_error err;
     cr_expect_eq(read_manifest_text(&l, &p, " \n\n", &err), REFINE_EFORMAT);
     work_list_free(&l);
+    l = (work_list){ 0 };
+    cr_expect_eq(manifest_read(&l, "/dev/zero", &err), REFINE_EFORMAT);
+    cr_expect(strstr(err.text, "line 1 is too long"), "%s", err.text);
+    work_list_free(&l);
     remove_manifest(&p);
 }

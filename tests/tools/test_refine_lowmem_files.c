@@ -211,37 +211,39 @@ Test(tools_refine_lowmem_files, refines_each_image_of_a_manifest_in_its_own_way)
     static const struct {
         const char *line, *words;
     } IMAGES[] = {
-        { "\"steps\": 20, \"strength\": 0.5", "--steps 20 --strength 0.5 -p cat --seed 7" },
+        { "\"steps\": 6, \"strength\": 0.8", "--steps 6 --strength 0.8 -p cat --seed 7" },
         { "\"strength\": 0.5, \"seed\": 3", "--strength 0.5 -p cat --seed 3" },
         { "\"guidance\": 1", "--guidance 1 -p cat --seed 7" },
-        { "\"steps\": 20, \"strength\": 0.5, \"prompt\": \"dog\"",
-          "--steps 20 --strength 0.5 -p dog --seed 7" },
+        { "\"steps\": 6, \"strength\": 0.8, \"prompt\": \"dog\"",
+          "--steps 6 --strength 0.8 -p dog --seed 7" },
         { "\"strength\": 0.5, \"negative\": \"bad\"", "--strength 0.5 -n bad -p cat --seed 7" },
         { "\"prompt\": \"dog\"", "-p dog --seed 7" },
-        { "\"strength\": 0.7", "--strength 0.7 -p cat --seed 7" },
+        { "\"strength\": 0.8", "--strength 0.8 -p cat --seed 7" },
     };
     enum { N = sizeof IMAGES / sizeof IMAGES[0] };
     lowmem_bench b = lowmem_bench_open();
-    char list[1024] = "", words[256], many[16], one[16];
+    char list[1024] = "", words[256], many[24], one[24];
     for (int i = 0; i < N; i++)
         (void)snprintf(list + strlen(list), sizeof list - strlen(list),
-                       "{\"input\": \"in.png\", \"output\": \"m%d.png\", %s}\n", i, IMAGES[i].line);
+                       "{\"input\": \"1.png\", \"output\": \"m%d.png\", %s}\n", i, IMAGES[i].line);
+    add_picture(&b, "1.png", 64, 64);
     write_bench_text(&b, "list", list);
-    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list");
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "-m @ -p cat --steps 4 --threads 1 --seed 7 --manifest @list");
     cr_expect(o.code == 0 && strstr(o.err, "7 made, 0 there already, 0 failed"), "%s", o.err);
     cr_expect(strstr(o.err, "another order"), "%s", o.err);
     const char *fallback = strstr(o.err, "on the CPU");
     cr_expect(!fallback || !strstr(fallback + 1, "on the CPU"), "said twice: %s", o.err);
     outcome_free(&o);
     for (int i = 0; i < N; i++) {
-        (void)snprintf(words, sizeof words, "-m @ -i @in.png --steps 10 --threads 1 -o @o%d.png %s",
+        (void)snprintf(words, sizeof words, "-m @ -i @1.png --steps 4 --threads 1 -o @o%d.png %s",
                        i, IMAGES[i].words);
         expect_lowmem_success(&b, words);
         (void)snprintf(many, sizeof many, "m%d.png", i);
         (void)snprintf(one, sizeof one, "o%d.png", i);
         cr_expect(is_bench_file_equal(&b, many, one), "%s", IMAGES[i].words);
     }
-    o = run_refine_lowmem(&b, MANY "--manifest @list");
+    o = run_refine_lowmem(&b, "-m @ -p cat --steps 4 --threads 1 --seed 7 --manifest @list");
     cr_expect(o.code == 0 && strstr(o.err, "0 made, 7 there already"), "%s", o.err);
     outcome_free(&o);
     (void)lowmem_bench_close(&b);

@@ -1,5 +1,7 @@
-/* tools/batch/manifest.c -- a table of members, read line by line. */
-#define _GNU_SOURCE /* getline */
+/* tools/batch/manifest.c -- a table of members, read line by line.
+ *
+ * Invariant: a line is a text of less than LINE_BYTES_MAX bytes, however long the file makes it.
+ */
 #include "tools/batch/manifest.h"
 
 #include "engine/base/mem.h"
@@ -9,7 +11,6 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { LINE_BYTES_MAX = 1 << 20, STEPS_MAX = 1000, NAME_SHOWN = 40 };
@@ -213,28 +214,34 @@ static refine_status add_line(work_list *l, const char *path, const char *text, 
 
 static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
 
+static refine_status read_lines(work_list *l, const char *path, FILE *f, char *text,
+                                refine_error *err)
+{
+    for (int line = 1; fgets(text, LINE_BYTES_MAX, f); line++) {
+        if (!strchr(text, '\n') && !feof(f))
+            return refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long, or no text", path,
+                               line);
+        if (!is_blank(text))
+            TRY(add_line(l, path, text, line, err));
+    }
+    return ferror(f) ? refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path, strerror(errno))
+                     : REFINE_OK;
+}
+
 refine_status manifest_read(work_list *l, const char *path, refine_error *err)
 {
     const int first = l->n;
-    refine_status st = REFINE_OK;
-    char *text = NULL;
-    size_t room = 0;
     FILE *f = fopen(path, "re");
 
     l->several = true;
     if (!f)
         return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
-    for (int line = 1; st == REFINE_OK && getline(&text, &room, f) >= 0; line++) {
-        if (room > LINE_BYTES_MAX)
-            st = refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long", path, line);
-        else if (!is_blank(text))
-            st = add_line(l, path, text, line, err);
-    }
-    if (st == REFINE_OK && ferror(f))
-        st = refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path, strerror(errno));
+    char *text = mem_alloc(LINE_BYTES_MAX);
+    refine_status st = text ? read_lines(l, path, f, text, err)
+                            : refine_fail(err, REFINE_ENOMEM, "out of memory");
     if (st == REFINE_OK && l->n == first)
         st = refine_fail(err, REFINE_EFORMAT, "%s: names no image", path);
-    free(text); /* getline's own */
+    mem_free(text);
     (void)fclose(f);
     return st;
 }
