@@ -2,6 +2,7 @@
  * to stderr, files made, the image they hold.  What fails and what a list of images makes are in
  * test_refine_lowmem_failures.c and test_refine_lowmem_files.c. */
 #define _XOPEN_SOURCE 700
+#include "tests/support/checkpoint_fixture.h"
 #include "tests/support/lowmem_bench.h"
 #include "tests/support/tiny_pack.h"
 #include "tools/files/latents_io.h"
@@ -53,6 +54,30 @@ Test(tools_refine_lowmem, refines_a_picture_and_writes_in_it_how)
         free(value);
     }
     cr_assert_eq(lowmem_bench_close(&b), 1);
+}
+
+Test(tools_refine_lowmem, names_the_sampler_that_the_model_is_meant_for)
+{
+    lowmem_bench b = lowmem_bench_open();
+    const char *bin = getenv("REFINE_BIN");
+    char command[2048];
+    fixture_directory(bench_path(&b, "model"), 1, 1);
+    (void)snprintf(command, sizeof command,
+                   "cd '%s' && sed -i s/EulerDiscrete/EulerAncestralDiscrete/ "
+                   "model/scheduler/*.json && cd - >/dev/null && '%s/refine-pack' '%s/model' "
+                   "-o '%s/m.pack' --tokenizer docs/sample/demo_merges.txt --quiet >/dev/null && "
+                   "rm -r '%s/model'",
+                   b.dir, bin ? bin : "build/release/bin", b.dir, b.dir, b.dir);
+    cr_assert_eq(system(command), 0);
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "-m @m.pack -i @in.png -o @out.png -p cat --steps 4 --threads 1 --json");
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    cr_expect_not_null(strstr(o.out, "\"scheduler\": \"euler ancestral\""), "%s", o.out);
+    outcome_free(&o);
+    char *value = png_text_of(bench_path(&b, "out.png"), "scheduler");
+    cr_expect_str_eq(value, "euler ancestral");
+    free(value);
+    cr_assert_eq(lowmem_bench_close(&b), 2);
 }
 
 static void has_numbers(const json_t *o, const char *object, const char *keys)
