@@ -12,7 +12,7 @@
 #include "tests/property/property.h"
 #include "tests/support/pack_fixture.h"
 #include "tests/support/temp_file.h"
-#include "tools/batch/work_list.h"
+#include "tools/batch/manifest.h"
 #include "tools/files/latents_io.h"
 #include "tools/files/safetensors.h"
 #include "tools/image/image_codec.h"
@@ -492,21 +492,26 @@ Property(any_jpeg_is_read_or_refused)
 
 static void draw_line(draws *d, page *p)
 {
-    static const char *const KEYS[] = { "output", "prompt", "negative", "seed", "input", "other" };
-    static const char *const RIGHT[] = { "\"o.png\"", "\"a cat\"", "\"\"", "7", "\"b.png\"", "1" };
+    enum { N_KEYS = 12, INPUT = 0, HEIGHT = 8, WIDTH = 10, OTHER = N_KEYS - 1 };
+    static const char *const KEYS[N_KEYS] = { "input",  "output",   "prompt",   "negative",
+                                              "seed",   "steps",    "strength", "guidance",
+                                              "height", "prompt_2", "width",    "other" };
+    static const char *const RIGHT[N_KEYS] = { "\"b.png\"", "\"o.png\"", "\"a cat\"", "\"\"",
+                                               "7",         "20",        "0.4",       "5",
+                                               "64",        "\"b\"",     "128",       "1" };
     const int n = draw_integer(d, 0, 4);
-    bool has[6] = { [4] = true }; /* the input */
+    bool has[N_KEYS] = { [INPUT] = true };
     page_append_format(p, "{");
     draw_member(d, p, "input", "\"a.png\"");
     for (int i = 0; i < n; i++) {
-        const int key = draw_below(d, 6);
-        odd |= has[key] || key == 5;
+        const int key = draw_below(d, N_KEYS);
+        odd |= has[key] || key == OTHER;
         has[key] = true;
         page_append_format(p, ",");
         draw_member(d, p, KEYS[key], RIGHT[key]);
     }
     const bool open = draw_once_in(d, 12);
-    odd |= open;
+    odd |= open || has[HEIGHT] != has[WIDTH];
     page_append_format(p, "%s%s", open ? "" : "}", draw_once_in(d, 3) ? "\r\n" : "\n");
 }
 
@@ -530,7 +535,7 @@ Property(any_manifest_is_read_or_refused)
     describe_case(d, "%.*s", (int)file.n, file.byte);
     temp_file(path, ".jsonl");
     temp_write(path, file.byte, file.n);
-    const refine_status st = work_list_add_manifest(&l, path, &err);
+    const refine_status st = manifest_read(&l, path, &err);
     (void)unlink(path);
     check_parse_status(d, st, &err);
     for (int i = 0; st == REFINE_OK && i < l.n; i++)
