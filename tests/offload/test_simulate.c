@@ -21,7 +21,7 @@ enum { ROOMY = 1 << 26 }; /* more than passes in a few steps */
 
 static const double ROUNDING = 1e-9; /* of a step */
 
-/* Every time of a run is earlier with more of anything; of the last step, which is the difference of
+/* Every time of a run is earlier with more of anything; of the last step, the difference of
  * two times, that is true but for what the steps before it gained.  A share that the plan takes for
  * no difference (engine/plan/plan_search.c). */
 static const double GAINED_BEFORE = 0.005;
