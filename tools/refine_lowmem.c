@@ -485,13 +485,16 @@ static void on_skipped(void *context, const work_item *item, refine_status st,
         fprintf(stderr, "%s is there already\n", item->output);
 }
 
+/* A ceiling below what any model needs is refused by the plan, which names one that will do. */
+enum { LEAST_READING = 16 << 20 };
+
 static input_settings input_settings_of(const lowmem_arguments *a)
 {
     input_settings s = { .scaling_factor = SCALING_FACTOR,
                          .image = IMAGE_READING_INIT,
                          .size = a->size };
     if (a->o.ram_bytes)
-        s.image.memory = a->o.ram_bytes;
+        s.image.memory = num_max(a->o.ram_bytes, LEAST_READING);
     memcpy(s.image.background, a->background, sizeof s.image.background);
     return s;
 }

@@ -692,7 +692,7 @@ static uint64_t reset_process_peak(void)
     return engine_process_memory("VmRSS");
 }
 
-/* A refusal under a ceiling that is too low names one that will do, and reading keeps that one,
+/* A refusal under a ceiling that is too low says what will do, and reading keeps that,
  * libraries included: they grow by `slack` besides, once. */
 static void keeps_the_ceiling(const char *name)
 {
@@ -703,8 +703,8 @@ static void keeps_the_ceiling(const char *name)
     unsigned long named = 0;
     how.memory = 9 << 20;
     cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET);
-    const char *says = strstr(err.text, "use --ram ");
-    cr_assert(says && sscanf(says, "use --ram %luM", &named) == 1, "%s", err.text);
+    const char *says = strstr(err.text, "alone takes ");
+    cr_assert(says && sscanf(says, "alone takes %luM", &named) == 1, "%s", err.text);
     const uint64_t before = reset_process_peak();
     how.memory = (uint64_t)named << 20;
     cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
@@ -797,7 +797,7 @@ Test(tools_image_io, keeps_its_ceiling_with_a_long_file)
     refine_error err = { 0 };
     how.memory = LONG - 1;
     cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET, "%s", err.text);
-    cr_assert_not_null(strstr(err.text, "use --ram 20M"), "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "alone takes 20M"), "%s", err.text);
     free(p);
     free(with);
     (void)unlink(name);

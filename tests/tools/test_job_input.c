@@ -141,7 +141,7 @@ Test(tools_job_input, refuses_a_picture_that_is_too_small)
     (void)unlink(name);
 }
 
-/* The smallest ceiling that will do is named, kept and not exceeded. */
+/* What reading takes is told, kept and not exceeded. */
 Test(tools_job_input, keeps_a_ceiling_while_it_reads)
 {
     static uint8_t rgb[W * H * 3];
@@ -157,7 +157,7 @@ Test(tools_job_input, keeps_a_ceiling_while_it_reads)
         const refine_status st = job_input_load(&in, &j, name, false, false, &how, &err);
         done = st == REFINE_OK;
         cr_assert(done || st == REFINE_EBUDGET, "%s", err.text);
-        cr_assert(done || strstr(err.text, "use --ram 1M"), "%s", err.text);
+        cr_assert(done || strstr(err.text, "takes 1M"), "%s", err.text);
         cr_assert_leq(mem_used().peak, how.image.memory + 16384); /* the weights of the filter */
         job_input_free(&in);
         cr_assert_lt(how.image.memory, 1u << 20);

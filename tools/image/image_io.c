@@ -35,10 +35,9 @@ refine_status image_check_memory(const image_reading *how, uint64_t more, const 
     if (bytes <= how->memory)
         return REFINE_OK;
     return refine_fail(err, REFINE_EBUDGET,
-                       "%s: to read it takes %.0fM of host memory, the ceiling is %.0fM; use --ram "
-                       "%.0fM or a smaller image",
-                       name, ceil((double)bytes / mib), (double)how->memory / mib,
-                       ceil((double)bytes / mib));
+                       "%s: reading it alone takes %.0fM of host memory, the ceiling is %.0fM; "
+                       "raise --ram or use a smaller image",
+                       name, ceil((double)bytes / mib), floor((double)how->memory / mib));
 }
 
 size_t image_memory_share(const image_reading *how, size_t most)
@@ -200,7 +199,7 @@ image_format image_name_format(const char *path)
 
 bool image_bytes_reserve(image_bytes *b, size_t n)
 {
-    if (n <= b->room - b->len)
+    if (b->data && n <= b->room - b->len)
         return true;
     const size_t room = num_max(2 * b->room, b->len + n + 65536);
     uint8_t *more = mem_realloc(b->data, room);

@@ -34,8 +34,8 @@ typedef struct image_reading {
 refine_status image_read(image *out, image_reading *how, const char *path, refine_error *err);
 void image_free(image *im); /* a zeroed image is fine */
 
-/* Whether `more` bytes can be taken since the reading began.  REFINE_EBUDGET: the text names `name`
- * and a ceiling that would do. */
+/* Whether `more` bytes can be taken since the reading began.  REFINE_EBUDGET: the text says what
+ * reading takes. */
 refine_status image_check_memory(const image_reading *how, uint64_t more, const char *name,
                                  refine_error *err);
 
