@@ -131,7 +131,8 @@ Test(tools_refine_lowmem_files, lets_an_image_wait_until_there_is_memory_to_read
     lowmem_outcome o = run_refine_lowmem(
         &b, MANY "-i @1.png -i @2.png -i @3.png -i @4.png -o @out --batch 1 --ram 40M");
     cr_expect_eq(o.code, 4, "%s", o.err);
-    cr_expect(strstr(o.err, "3.png: reading it alone takes") && strstr(o.err, "3 made"), "%s", o.err);
+    cr_expect(strstr(o.err, "3.png: reading it alone takes") && strstr(o.err, "3 made"), "%s",
+              o.err);
     outcome_free(&o);
     expect_lowmem_success(&b, MANY "-i @2.png -o @a.png");
     cr_expect(same_picture(&b, "out/2.png", "a.png"));
