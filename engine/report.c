@@ -132,6 +132,7 @@ static void report_part_plan(const refine_engine *e, engine_part *part)
     r->mispredicted_rate = r->slow_part = "";
     r->sampler = part->p->sampler.ancestral ? "euler ancestral" : "euler";
     r->source_hash = pack_super(part->m.p)->source_hash;
+    r->model_hash = part->m.hash;
     r->source_name = part->m.source_name;
 }
 

@@ -4,6 +4,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
+#include "offload/codec.h"
 
 #include <assert.h>
 #include <jansson.h>
@@ -98,6 +99,27 @@ static refine_status compare_with_list(const model *m, refine_error *err)
     return REFINE_OK;
 }
 
+/* The number types are int8 or not, of each weight; the source's hash is the same for both. */
+static refine_status hash_model(model *m, const model_config *c)
+{
+    const pack_superblock *s = pack_super(m->p);
+    char *text = model_config_dump(c);
+    uint32_t *types = mem_calloc((size_t)m->l.n, sizeof *types);
+    const bool whole = text && types;
+
+    if (whole) {
+        for (int i = 0; i < m->l.n; i++)
+            types[i] = pack_tensor_at(m->p, i)->dtype;
+        const uint64_t parts[] = { s->source_hash, s->tokenizer_hash,
+                                   codec_hash(text, strlen(text)),
+                                   codec_hash(types, (size_t)m->l.n * sizeof *types) };
+        m->hash = codec_hash(parts, sizeof parts);
+    }
+    mem_free(types);
+    mem_free(text);
+    return whole ? REFINE_OK : REFINE_ENOMEM;
+}
+
 refine_status model_open(model *out, const char *path, refine_error *err)
 {
     refine_status st;
@@ -113,6 +135,11 @@ refine_status model_open(model *out, const char *path, refine_error *err)
         goto fail;
     }
     TRY_OR(fail, compare_with_list(out, err));
+    st = hash_model(out, &c);
+    if (st != REFINE_OK) {
+        refine_fail(err, st, "%s: out of memory", path);
+        goto fail;
+    }
     pack_segment(out->p, SEG_VECTORS, &first, &end);
     for (int i = first; i < end; i++)
         out->vector_bytes += num_align(pack_chunk_at(out->p, i)->bytes, PACK_VECTOR_ALIGN);

@@ -13,13 +13,14 @@
 #include "offload/pack.h"
 
 typedef struct model {
-    pack *p;       /* owned */
-    weight_list l; /* owned */
+    pack *p;                   /* owned */
+    weight_list l;             /* owned */
     text_encoder text, text_l; /* the latter of a base alone */
-    unet *unet; /* owned; its transformers hold the prompt of a run */
+    unet *unet;                /* owned; its transformers hold the prompt of a run */
     vae vae;
     char source_name[256];
     size_t vector_bytes; /* of all vector chunks, each at a multiple of PACK_VECTOR_ALIGN */
+    uint64_t hash; /* of all in the pack that results depend on: not of its chunks or its name */
 } model;
 
 refine_status model_open(model *out, const char *pack_path, refine_error *err);

@@ -2,6 +2,7 @@
  * they are: no output replaces what is read, or another output. */
 #define _XOPEN_SOURCE 700
 #include "tests/support/lowmem_bench.h"
+#include "tests/support/tiny_pack.h"
 #include "tools/image/image_io.h"
 
 #include <criterion/criterion.h>
@@ -73,6 +74,41 @@ Test(tools_refine_lowmem_files, refines_many_as_it_would_each)
     }
     cr_assert_eq(rmdir(bench_path(&b, "out")), 0);
     lowmem_bench_close(&b);
+}
+
+/* The same weights all, and not the same results, but for the last one's. */
+Test(tools_refine_lowmem_files, makes_an_image_anew_with_a_pack_that_gives_another)
+{
+    static const struct {
+        const char *packed;
+        bool there;
+    } MODELS[] = {
+        { "--weights int8", false },
+        { "--spacing trailing", false },
+        { "--prediction v", false },
+        { "--sampler euler-ancestral", false },
+        { "", false },
+        { "--codec raw --chunk 64K", true },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 96, 64);
+    cr_assert_eq(mkdir(bench_path(&b, "d"), 0700), 0);
+    cr_assert_eq(rename(bench_path(&b, "1.png"), bench_path(&b, "d/1.png")), 0);
+    expect_lowmem_success(&b, MANY "-i @d -o @out");
+    for (size_t i = 0; i < sizeof MODELS / sizeof MODELS[0]; i++) {
+        char path[BENCH_PATH], words[BENCH_PATH + 128];
+        tiny_pack(path, sizeof path, MODELS[i].packed);
+        (void)snprintf(words, sizeof words,
+                       "-m %s -p cat --steps 10 --threads 1 --seed 7 -i @d -o @out", path);
+        lowmem_outcome o = run_refine_lowmem(&b, words);
+        cr_expect(o.code == 0 && !strstr(o.err, "1.png is there already") == !MODELS[i].there,
+                  "%s: %s", MODELS[i].packed, o.err);
+        outcome_free(&o);
+        (void)unlink(path);
+    }
+    cr_assert(unlink(bench_path(&b, "d/1.png")) == 0 && unlink(bench_path(&b, "out/1.png")) == 0);
+    cr_assert(rmdir(bench_path(&b, "d")) == 0 && rmdir(bench_path(&b, "out")) == 0);
+    (void)lowmem_bench_close(&b);
 }
 
 Test(tools_refine_lowmem_files, makes_an_image_anew_on_another_background)

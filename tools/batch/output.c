@@ -43,8 +43,8 @@ __attribute__((format(printf, 4, 5))) static void format_text(texts *x, bool the
 static void add_model_text(texts *x, const char *key, const refine_report *r)
 {
     if (r)
-        format_text(x, true, key, "%s, source %016llx", r->precision,
-                    (unsigned long long)r->source_hash);
+        format_text(x, true, key, "%s, source %016llx, model %016llx", r->precision,
+                    (unsigned long long)r->source_hash, (unsigned long long)r->model_hash);
     else
         add_rare_text(x, key, NULL);
 }

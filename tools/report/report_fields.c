@@ -143,6 +143,7 @@ const report_field report_parts[] = {
 const report_field report_source[] = {
     FIELD("source", TEXT, source_name, 0),
     FIELD("source_hash", HASH, source_hash, 0),
+    FIELD("model_hash", HASH, model_hash, 0),
     FIELD("scheduler", TEXT, sampler, 0),
     END,
 };

@@ -274,6 +274,8 @@ typedef struct refine_report {
     struct refine_report *base; /* the caller's, filled in too, or NULL: not wanted; afterwards NULL
                                    where there is no base */
     const char *sampler; /* the model's: "euler", "euler ancestral" */
+    uint64_t model_hash; /* of all in the pack that results depend on: its weights as they are
+                            stored, its schedule, its tokenizer */
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \
