@@ -182,10 +182,13 @@ static void tell_notes(const lowmem_arguments *a, const json_t *more)
     }
 }
 
-static void tell_input(const lowmem_arguments *a, const job_input *in)
+/* in: NULL where each image has its own notes. */
+static void tell_opened(const lowmem_arguments *a, const job_input *in, const refine_report *r)
 {
     json_t *notes = json_array();
-    if (only_input(a))
+    if (r->note[0])
+        append_json_note(notes, "%s", r->note);
+    if (in && only_input(a))
         note_input(notes, only_input(a), in);
     tell_notes(a, notes);
     json_decref(notes);
@@ -209,7 +212,7 @@ static void tell_prediction(const lowmem_arguments *a, const refine_report *r, d
     else if (seconds > 2 * MINUTE)
         fprintf(stderr, "about %.0f minutes predicted%s\n", seconds / MINUTE, many);
     else
-        fprintf(stderr, "about %.2g seconds predicted%s\n", seconds, many);
+        fprintf(stderr, "about %.*g seconds predicted%s\n", seconds < 10 ? 2 : 3, seconds, many);
 }
 
 static void print_warnings(const lowmem_arguments *a, const refine_report *r)
@@ -237,7 +240,7 @@ static int run_and_save(lowmem_arguments *a, job_input *in, compare *c, display 
     r.base = &base;
     refine_get_report(e, &r);
     tell_prediction(a, &r, r.predicted_total, 1);
-    tell_input(a, in);
+    tell_opened(a, in, &r);
     if (!a->seeded && !a->quiet)
         fprintf(stderr, "seed %llu\n", (unsigned long long)a->j.seed);
     st = refine_run(e, &a->j, &err);
@@ -436,13 +439,9 @@ static refine_status try_list(const work_list *l, refine_error *err)
 static void on_opened(void *context, const refine_report *r, int left)
 {
     const lowmem_arguments *a = context;
-    json_t *notes = json_array();
     progress_clear(&((display *)a->j.progress_context)->bar);
-    if (r->note[0])
-        append_json_note(notes, "%s", r->note);
-    tell_notes(a, notes);
-    json_decref(notes);
     tell_prediction(a, r, r->predicted_total / r->images * left, left);
+    tell_opened(a, NULL, r);
 }
 
 static void on_finished(void *context, const refine_report *r, const batch_image *made, int n)

@@ -144,7 +144,8 @@ Test(tools_input_file, brings_a_job_an_image_and_latents_from_standard_input)
     refine_error err = { 0 };
     redirect_input(PICTURE);
     cr_assert_eq(job_input_load(&in, &j, "-", true, false, &HOW, &err), REFINE_EFORMAT);
-    cr_assert_str_eq(err.text, "standard input: 13 x 19 pixels; at least 64 x 64 are needed");
+    cr_assert_str_eq(err.text, "standard input: 13 x 19 pixels; at least 64 x 64 are needed: "
+                               "give a --size");
     job_input_free(&in);
     cr_assert_eq(mem_used().now, 0u);
 }

@@ -128,3 +128,24 @@ Test(tools_lowmem_arguments, texts_are_utf8)
         lowmem_arguments_free(&a);
     }
 }
+
+Test(tools_lowmem_arguments, an_option_that_would_do_nothing_is_refused)
+{
+    static const struct {
+        const char *option, *value, *needs, *with;
+    } CASES[] = {
+        { "--fit", "contain", "--size", "128x96" },
+        { "--fit", "cover", "--manifest", "m.jsonl" },
+        { "--handoff", "0.7", "--base", "b.pack" },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        lowmem_arguments a;
+        cr_expect_eq(READ(&a, WHOLE, CASES[i].option, CASES[i].value), EXIT_USAGE, "%s",
+                     CASES[i].option);
+        lowmem_arguments_free(&a);
+        cr_expect_eq(
+            READ(&a, WHOLE, CASES[i].option, CASES[i].value, CASES[i].needs, CASES[i].with), -1,
+            "%s %s", CASES[i].option, CASES[i].needs);
+        lowmem_arguments_free(&a);
+    }
+}

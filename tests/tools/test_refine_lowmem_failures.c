@@ -258,6 +258,24 @@ Test(tools_refine_lowmem_failures, says_first_that_a_run_will_take_hours_and_how
     cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
+/* The copying of the weights alone takes somewhat less than two minutes.  A device that was not
+ * asked for is one to know of before that. */
+Test(tools_refine_lowmem_failures, says_before_a_long_run_in_plain_digits_what_it_will_be)
+{
+    lowmem_bench b = lowmem_bench_open();
+    lowmem_outcome o = interrupt_once_begun(
+        &b, start_refine_lowmem(&b, JOB "-o @out.png --limit-copy 180K", NULL));
+    cr_expect(strncmp(o.err, "about ", 6) == 0, "%s", o.err);
+    cr_expect_eq(strspn(o.err + 6, "0123456789."), strcspn(o.err + 6, " "), "%s", o.err);
+    lowmem_outcome whole = run_refine_lowmem(&b, JOB "-o @out.png");
+    cr_assert_eq(whole.code, 0, "%s", whole.err);
+    cr_expect_eq(!strstr(o.err, "refine-lowmem: on the CPU: "),
+                 !strstr(whole.err, "refine-lowmem: on the CPU: "), "%s", o.err);
+    outcome_free(&o);
+    outcome_free(&whole);
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_failures, stops_cleanly_when_interrupted)
 {
     lowmem_bench b = lowmem_bench_open();

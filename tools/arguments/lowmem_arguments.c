@@ -706,6 +706,11 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     a->o.trace = a->trace != NULL;
     if (a->flow == FLOW_TWO_STAGE && options_has(&parsed, "handoff"))
         return options_report(&LOWMEM_OPTIONS, "--handoff is for --flow ensemble");
+    if (!a->o.base_path && options_has(&parsed, "handoff"))
+        return options_report(&LOWMEM_OPTIONS, "--handoff is between two models: give --base "
+                                               "BASE.pack");
+    if (a->size.kind == SIZE_OWN && !a->manifest && options_has(&parsed, "fit"))
+        return options_report(&LOWMEM_OPTIONS, "--fit is for a size: give --size WxH");
     if (a->flow == FLOW_TWO_STAGE)
         a->j.handoff = 0;
     code = lowmem_check_arguments(a);

@@ -33,8 +33,12 @@ static refine_status fit_image(job_input *in, const image_reading *how, const si
     in->from_width = im->width;
     in->from_height = im->height;
     if (!size_wish_apply(f, wish, im->width, im->height))
-        return refine_fail(err, REFINE_EFORMAT, "%s: %d x %d pixels; at least %d x %d are needed",
-                           path, im->width, im->height, SIZE_SIDE_MIN, SIZE_SIDE_MIN);
+        return refine_fail(
+            err, REFINE_EFORMAT, "%s: %d x %d pixels%s; at least %d x %d are needed: give %s", path,
+            im->width, im->height,
+            wish->kind == SIZE_OWN ? "" : ", and fewer at the size asked for", SIZE_SIDE_MIN,
+            SIZE_SIDE_MIN,
+            wish->kind == SIZE_OWN ? "a --size" : "a larger --size or another --fit");
     cut_image(im, f);
     if (f->width == im->width && f->height == im->height)
         return REFINE_OK;
