@@ -7,6 +7,7 @@
 #include "engine/base/num.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +40,22 @@ static const char *decoder_note(const refine_engine *e)
     return base && refiner && base != refiner
                ? "base and refiner have different VAEs: the refiner's decodes"
                : "";
+}
+
+/* Each model's steps are spaced as its own pack says.  A base that runs to the end leaves no noise:
+ * what the refiner begins with then is its own. */
+static void add_handover_note(refine_report *r, const refine_engine *e)
+{
+    const phases *base = e->part[0].p, *refiner = e->part[e->n_parts - 1].p;
+    const float left = base->sampler.sigma[base->first + base->steps];
+    const float expected = refiner->sampler.sigma[refiner->first];
+    char note[96];
+    if (e->n_parts < 2 || left == 0 || fabsf(left - expected) < 0.02f * expected)
+        return;
+    (void)snprintf(note, sizeof note,
+                   "the base leaves noise of %.3g and the refiner expects %.3g: other spacing",
+                   left, expected);
+    add_note(r, note);
 }
 
 static double median_step_seconds(double *sorted, const double *v, int n)
@@ -182,6 +199,7 @@ static void join_reports(refine_engine *e)
     add_note(r, dev_note(e->d));
     add_note(r, e->s ? stream_note(e->s) : "");
     add_note(r, decoder_note(e));
+    add_handover_note(r, e);
 }
 
 void engine_report_plan(refine_engine *e)

@@ -250,6 +250,7 @@ Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work
         { 2, ENSEMBLE "-o @o.png -i @in.png --flow two-stage", "leave out -i INPUT" },
         { 2, "-m @base.pack -o @o.png --flow two-stage " FROM_TEXT, "give --base" },
         { 2, ENSEMBLE "-o @o.png --flow two-stage --handoff 0.5", "--flow ensemble" },
+        { 2, "-m @base.pack -o @o.png --handoff 0.5 " FROM_TEXT, "give --base" },
         { 2, ENSEMBLE "-o @o.png --via-pixels", "--flow two-stage" },
         { 2, ENSEMBLE "-o @o.png --denoising-end 0.5", "--handoff" },
         { 2, ENSEMBLE "-o @o.png --compare @", "is for one model: leave out --base" },
@@ -313,6 +314,23 @@ Test(tools_refine_lowmem_base, warns_of_whichever_prompt_was_cut)
     lowmem_outcome o = run_refine_lowmem(&b, words);
     cr_assert_eq(o.code, 0, "%s", o.err);
     cr_expect_not_null(strstr(o.err, "was cut"), "%s", o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_base, tells_where_base_and_refiner_space_their_steps_differently)
+{
+    static const char NOTE[] = "the refiner expects";
+    lowmem_bench b = open_base_bench();
+    add_bench_pack(&b, "trailing.pack", "synthetic:tiny-base", "--spacing trailing");
+    lowmem_outcome o = run_refine_lowmem(&b, "--base @trailing.pack -m @ --plan " FROM_TEXT);
+    cr_expect_not_null(strstr(o.out, NOTE), "%s", o.out);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, "--base @trailing.pack -m @ --flow two-stage --plan " FROM_TEXT);
+    cr_expect(o.code == 0 && !strstr(o.out, NOTE), "%s%s", o.out, o.err);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, ENSEMBLE "--plan");
+    cr_expect(o.code == 0 && !strstr(o.out, NOTE), "%s%s", o.out, o.err);
     outcome_free(&o);
     (void)lowmem_bench_close(&b);
 }
