@@ -249,6 +249,8 @@ Test(tools_refine_lowmem_base, refuses_models_at_the_wrong_place_before_any_work
           "is a base, where a refiner is wanted" },
         { 2, ENSEMBLE "-o @o.png -i @in.png --flow two-stage", "leave out -i INPUT" },
         { 2, "-m @base.pack -o @o.png --flow two-stage " FROM_TEXT, "give --base" },
+        { 2, "-m @base.pack -o @o.png --flow ensemble " FROM_TEXT, "give --base" },
+        { 2, "-m @base.pack -o @o.png --strength 0.5 " FROM_TEXT, "--strength is of an input" },
         { 2, ENSEMBLE "-o @o.png --flow two-stage --handoff 0.5", "--flow ensemble" },
         { 2, "-m @base.pack -o @o.png --handoff 0.5 " FROM_TEXT, "give --base" },
         { 2, ENSEMBLE "-o @o.png --via-pixels", "--flow two-stage" },

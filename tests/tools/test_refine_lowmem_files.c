@@ -111,6 +111,33 @@ Test(tools_refine_lowmem_files, makes_an_image_anew_with_a_pack_that_gives_anoth
     (void)lowmem_bench_close(&b);
 }
 
+/* A picture, or anything else, of somebody else's; what is empty or cut off is nobody's. */
+Test(tools_refine_lowmem_files, replaces_nothing_that_it_did_not_make)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 64, 64);
+    add_picture(&b, "a.png", 64, 64);
+    write_bench_text(&b, "b.png", "notes");
+    write_bench_text(&b, "c.png", "");
+    write_bench_text(&b, "list",
+                     "{\"input\": \"1.png\", \"output\": \"a.png\"}\n"
+                     "{\"input\": \"1.png\", \"output\": \"b.png\"}\n"
+                     "{\"input\": \"1.png\", \"output\": \"c.png\"}\n");
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "--manifest @list");
+    cr_expect(o.code == 4 && strstr(o.err, "a.png: is there, and no image of this program's") &&
+                  strstr(o.err, "b.png: is there, and no") && strstr(o.err, "1 made"),
+              "%d: %s", o.code, o.err);
+    outcome_free(&o);
+    cr_assert_eq(truncate(bench_path(&b, "c.png"), 1000), 0);
+    o = run_refine_lowmem(&b, MANY "--manifest @list");
+    cr_expect(o.code == 4 && strstr(o.err, "1 made, 0 there already, 2 failed"), "%s", o.err);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, MANY "--manifest @list");
+    cr_expect(o.code == 4 && strstr(o.err, "0 made, 1 there already, 2 failed"), "%s", o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_files, makes_an_image_anew_on_another_background)
 {
     lowmem_bench b = lowmem_bench_open();

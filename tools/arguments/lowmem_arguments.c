@@ -207,8 +207,9 @@ static const option_row ROWS[] = {
         .argument = "OUT.png",
         OPTION_TEXT_AT(lowmem_arguments, output),
         .help = "the refined image, a JPEG where the name ends in .jpg, else a PNG; '-' for "
-                "stdout; of several inputs, the directory they go to, where existing outputs are "
-                "skipped. No file that the run reads is ever replaced",
+                "stdout; of several inputs, the directory they go to: what is there already, of "
+                "the same input and parameters, is skipped, and what another program made is left "
+                "alone. No file that the run reads is ever replaced",
     },
     {
         .name = "output-latents",
@@ -706,6 +707,13 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     a->o.trace = a->trace != NULL;
     if (a->flow == FLOW_TWO_STAGE && options_has(&parsed, "handoff"))
         return options_report(&LOWMEM_OPTIONS, "--handoff is for --flow ensemble");
+    if (!a->o.base_path && options_has(&parsed, "flow"))
+        return options_report(&LOWMEM_OPTIONS, "--flow is between two models: give --base "
+                                               "BASE.pack");
+    if (a->n_inputs == 0 && !a->manifest && a->flow != FLOW_TWO_STAGE &&
+        options_has(&parsed, "strength"))
+        return options_report(&LOWMEM_OPTIONS, "--strength is of an input or a second stage: give "
+                                               "-i INPUT, or leave it out");
     if (!a->o.base_path && options_has(&parsed, "handoff"))
         return options_report(&LOWMEM_OPTIONS, "--handoff is between two models: give --base "
                                                "BASE.pack");

@@ -182,6 +182,12 @@ static bool load_next(batch *b, const refine_report *plan)
         } else if (output_is_done(m->item->output, &m->in, &m->j, b->b->input.image.background,
                                   plan, is_seeded(b, m->item))) {
             skip_member(b, m, REFINE_OK, NULL);
+        } else if (output_is_foreign(m->item->output)) {
+            (void)refine_fail(&err, REFINE_EINVAL,
+                              "%s: is there, and no image of this program's making: move it away, "
+                              "or write elsewhere",
+                              m->item->output);
+            skip_member(b, m, REFINE_EINVAL, &err);
         } else {
             b->loaded++;
             return true;

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* No other program writes it. */
+static const char OWN_KEY[] = "aesthetic_scores";
+
 enum { TEXTS_MAX = 28 + JOB_PAIRS, LEN = 64 };
 
 typedef struct texts {
@@ -105,7 +108,7 @@ static void fill_image_texts(texts *x, const job_input *in, const refine_job *j,
     add_flow_texts(x, j);
     add_base_texts(x, j, r->base);
     format_text(x, true, "guidance", "%g", (double)j->guidance);
-    format_text(x, true, "aesthetic_scores", "%g, %g", (double)j->aesthetic_score,
+    format_text(x, true, OWN_KEY, "%g, %g", (double)j->aesthetic_score,
                 (double)j->negative_aesthetic_score);
     add_pair_texts(x, j);
     add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
@@ -142,3 +145,5 @@ bool output_is_done(const char *path, const job_input *in, const refine_job *j,
             x.t[i].value = NULL;
     return image_has_texts(path, x.t, x.n);
 }
+
+bool output_is_foreign(const char *path) { return image_is_foreign(path, OWN_KEY); }

@@ -17,4 +17,7 @@ refine_status output_save(const char *path, const job_input *in, const refine_jo
 bool output_is_done(const char *path, const job_input *in, const refine_job *j,
                     const uint8_t background[3], const refine_report *r, bool seeded);
 
+/* Whether what is at `path` was not made by this program, and is not to be replaced unasked. */
+bool output_is_foreign(const char *path);
+
 #endif

@@ -9,6 +9,7 @@
 #include "engine/base/try.h"
 #include "tools/files/new_file.h"
 #include "tools/image/image_codec.h"
+#include "tools/image/png_whole.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -177,6 +178,32 @@ bool image_has_texts(const char *path, const image_text *text, int n_text)
                                                                   : image_png_has(f, text, n_text);
     (void)fclose(f);
     return has;
+}
+
+static bool is_foreign_file(FILE *f, const char *key)
+{
+    const image_text any = { key, NULL };
+    uint8_t head[8];
+    const size_t n = fread(head, 1, sizeof head, f);
+    const bool png = has_magic_at(head, n, 0, "\x89PNG\r\n\x1a\n", 8);
+    const bool jpeg = has_magic_at(head, n, 0, "\xff\xd8\xff", 3);
+    rewind(f);
+    if (!png && !jpeg)
+        return n > 0;
+    const bool whole = png ? png_is_whole(f) : image_jpeg_ends(f);
+    rewind(f);
+    return whole && !(png ? image_png_has : image_jpeg_has)(f, &any, 1);
+}
+
+bool image_is_foreign(const char *path, const char *key)
+{
+    struct stat st;
+    FILE *f = stat(path, &st) == 0 && S_ISREG(st.st_mode) ? fopen(path, "rbe") : NULL;
+    if (!f)
+        return false;
+    const bool foreign = is_foreign_file(f, key);
+    (void)fclose(f);
+    return foreign;
 }
 
 /* ---- writing ---- */

@@ -246,7 +246,7 @@ static bool read_jpeg_metadata(jpeg_in *p, const uint8_t *data, size_t len)
     return true;
 }
 
-static bool ends_as_jpeg(FILE *f)
+bool image_jpeg_ends(FILE *f)
 {
     uint8_t end[2];
     return fseek(f, -(long)sizeof end, SEEK_END) == 0 &&
@@ -263,7 +263,7 @@ bool image_jpeg_has(FILE *file, const image_text *text, int n_text)
     if (p && head) {
         p->meta.most = METADATA_MAX;
         has = read_jpeg_metadata(p, head, fread(head, 1, HEAD, file)) &&
-              comment_has(&p->meta, text, n_text) && ends_as_jpeg(file);
+              comment_has(&p->meta, text, n_text) && image_jpeg_ends(file);
         jpeg_destroy_decompress(&p->j);
         metadata_free(&p->meta);
     }
