@@ -214,7 +214,7 @@ typedef struct refine_job {
 #define REFINE_JOB_INIT                                                                            \
     {                                                                                              \
         .struct_bytes = sizeof(refine_job), .width = 1024, .height = 1024, .steps = 50,            \
-        .strength = 0.3, .guidance = 5.0f, .handoff = 0.8, .aesthetic_score = 6.0f,                \
+        .strength = 0.3, .handoff = 0.8, .guidance = 5.0f, .aesthetic_score = 6.0f,                \
         .negative_aesthetic_score = 2.5f                                                           \
     }
 
