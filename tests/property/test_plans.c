@@ -4,7 +4,8 @@
  *     do, of which a granule less is refused.
  *   - The device's peak is the planned one, to the byte, and within its ceiling; so is the host's
  *     within what is planned for it.
- *   - The process takes what is foretold, within 1 % or 2 MiB.
+ *   - The process takes no more than 1 % or 2 MiB above what is foretold, and no less than 4 MiB below:
+ *     threads that find nothing to do, and a trace that is not full, leave pages untouched.
  */
 #include "tests/property/any_job.h"
 
@@ -19,7 +20,7 @@ static const double MIB = 1 << 20;
 static void expect_kept(draws *d, const refine_options *o, const refine_memory *plan,
                         const refine_memory *m)
 {
-    const double off = fabs((double)m->rss_peak - (double)m->rss_planned);
+    const double more = (double)m->rss_peak - (double)m->rss_planned;
     if (m->device_peak != m->device_planned || m->device_planned != plan->device_planned)
         fail_case(d, "%llu bytes of the device, planned %llu, foretold %llu",
                   (unsigned long long)m->device_peak, (unsigned long long)m->device_planned,
@@ -30,7 +31,7 @@ static void expect_kept(draws *d, const refine_options *o, const refine_memory *
     if (m->host_peak > m->host_planned || m->host_planned > o->ram_bytes)
         fail_case(d, "%llu bytes of the host, planned %llu", (unsigned long long)m->host_peak,
                   (unsigned long long)m->host_planned);
-    if (!SANITIZED && off > fmax(2 * MIB, 0.01 * (double)m->rss_planned))
+    if (!SANITIZED && (more > fmax(2 * MIB, 0.01 * (double)m->rss_planned) || more < -4 * MIB))
         fail_case(d, "the process took %.1f MiB, foretold %.1f", (double)m->rss_peak / MIB,
                   (double)m->rss_planned / MIB);
 }
