@@ -4,8 +4,8 @@
  *     do, of which a granule less is refused.
  *   - The device's peak is the planned one, to the byte, and within its ceiling; so is the host's
  *     within what is planned for it.
- *   - The process takes no more than 1 % or 2 MiB above what is foretold, and no less than 4 MiB below:
- *     threads that find nothing to do, and a trace that is not full, leave pages untouched.
+ *   - The process takes no more than 1 % or 2 MiB above what is foretold, and no less than 4 MiB
+ *     below: threads that find nothing to do, and a trace that is not full, leave pages untouched.
  */
 #include "tests/property/any_job.h"
 

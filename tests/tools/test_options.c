@@ -18,7 +18,7 @@ typedef struct sample_arguments {
     const char *text;
     uint64_t size, part, whole;
     double rate, real, share;
-    int count;
+    int count, wide, high;
     float weight;
     unsigned word;
     const char *called;
@@ -51,6 +51,11 @@ static const option_row ROWS[] = {
     { .name = "share", .argument = "F", RANGE(REAL, share, 0, 1) },
     { .name = "weight", .argument = "F", AT(FLOAT, weight) },
     { .name = "colour", OPTION_WORD_AT(sample_arguments, word, COLOURS), .help = "text" },
+    { .name = "area",
+      .argument = "WxH",
+      OPTION_PAIR_AT(sample_arguments, wide, high, 'x', 1, 99),
+      .takes = "two sides",
+      .help = "text" },
     { .name = "even",
       .argument = "E",
       OPTION_CALLS(read_even),
@@ -111,12 +116,12 @@ Test(tools_options, stores_every_kind_where_its_row_says)
           "--whole", "18446744073709551615", "--real", "-1e300", "--share", "0.25", "--weight=-2.5",
           "--colour");
     cr_assert_eq(o.code, EXIT_USAGE, "the last has no value");
-    PARSE(&o, &a, "--colour", "blue", "--even", "ab");
+    PARSE(&o, &a, "--colour", "blue", "--even", "ab", "--area", "3x99");
     cr_assert_eq(o.code, -1, "%s", o.err);
     cr_expect(a.flag && !a.verbose && a.size == 1536 && a.part == 2 << 20 && a.rate == 3);
     cr_expect_str_eq(a.text, "x");
     cr_expect(a.count == 9 && a.whole == UINT64_MAX && a.real == -1e300 && a.share == 0.25);
-    cr_expect(a.weight == -2.5f && a.word == 2);
+    cr_expect(a.weight == -2.5f && a.word == 2 && a.wide == 3 && a.high == 99);
     cr_expect_str_eq(a.called, "ab");
 }
 
@@ -182,6 +187,9 @@ Test(tools_options, say_what_they_take_and_what_was_given)
         { { "--real", "inf" }, "--real: give a finite number, not \"inf\"" },
         { { "--weight", "1e39" }, "--weight: give a finite number, not \"1e39\"" },
         { { "--colour", "gree" }, "--colour: give red, green or blue, not \"gree\"" },
+        { { "--area", "0x3" }, "--area: give two sides, not \"0x3\"" },
+        { { "--area", "3x100" }, "--area: give two sides, not" },
+        { { "--area", "3,4" }, "--area: give two sides, not" },
         { { "--even", "odd" }, "--even: give an even word, not \"odd\"" },
         { { "--text" }, "--text: give T; nothing follows it" },
         { { "--text", NULL }, "--text: give T; nothing follows it" },

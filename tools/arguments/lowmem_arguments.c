@@ -76,53 +76,6 @@ static bool read_background(void *arguments, const char *v)
     return true;
 }
 
-/* Sizes and crops that the model is told of: of any image, and not only one that it can make. */
-static bool read_told_size(const char *v, int *w, int *h)
-{
-    return numbers_pair(v, 'x', 1, TOLD_MAX, w, h);
-}
-
-static bool read_told_crop(const char *v, int *left, int *top)
-{
-    return numbers_pair(v, ',', 0, TOLD_MAX, left, top);
-}
-
-static bool read_original_size(void *arguments, const char *v)
-{
-    refine_job *j = &((lowmem_arguments *)arguments)->j;
-    return read_told_size(v, &j->original_width, &j->original_height);
-}
-
-static bool read_crop(void *arguments, const char *v)
-{
-    refine_job *j = &((lowmem_arguments *)arguments)->j;
-    return read_told_crop(v, &j->crop_left, &j->crop_top);
-}
-
-static bool read_target_size(void *arguments, const char *v)
-{
-    refine_job *j = &((lowmem_arguments *)arguments)->j;
-    return read_told_size(v, &j->target_width, &j->target_height);
-}
-
-static bool read_negative_original_size(void *arguments, const char *v)
-{
-    refine_job *j = &((lowmem_arguments *)arguments)->j;
-    return read_told_size(v, &j->negative_original_width, &j->negative_original_height);
-}
-
-static bool read_negative_crop(void *arguments, const char *v)
-{
-    refine_job *j = &((lowmem_arguments *)arguments)->j;
-    return read_told_crop(v, &j->negative_crop_left, &j->negative_crop_top);
-}
-
-static bool read_negative_target_size(void *arguments, const char *v)
-{
-    refine_job *j = &((lowmem_arguments *)arguments)->j;
-    return read_told_size(v, &j->negative_target_width, &j->negative_target_height);
-}
-
 static bool read_seed(void *arguments, const char *v)
 {
     lowmem_arguments *a = arguments;
@@ -137,10 +90,15 @@ static bool read_scheduler(void *arguments, const char *v)
     return strcmp(v, "euler") == 0;
 }
 
-static int list_devices(void) { return devices_print(stdout, stderr); }
+/* Sizes and crops that the model is told of: of any image, and not only one that it can make. */
+#define TOLD_SIZE_AT(width, height)                                                                \
+    OPTION_PAIR_AT(lowmem_arguments, j.width, j.height, 'x', 1, TOLD_MAX),                         \
+        .argument = "WxH", .takes = "a size such as 1024x768, each side from 1 to 65536"
+#define TOLD_CROP_AT(left, top)                                                                    \
+    OPTION_PAIR_AT(lowmem_arguments, j.left, j.top, ',', 0, TOLD_MAX),                             \
+        .argument = "X,Y", .takes = "left and top such as 0,128, each from 0 to 65536"
 
-#define TOLD_SIZE "a size such as 1024x768, each side from 1 to 65536"
-#define TOLD_CROP "left and top such as 0,128, each from 0 to 65536"
+static int list_devices(void) { return devices_print(stdout, stderr); }
 
 static const option_row ROWS[] = {
     {
@@ -416,36 +374,28 @@ static const option_row ROWS[] = {
     },
     {
         .name = "original-size",
-        .argument = "WxH",
-        OPTION_CALLS(read_original_size),
-        .takes = TOLD_SIZE,
+        TOLD_SIZE_AT(original_width, original_height),
         .help = "size the model is told the image had before it was cropped (its own)",
         .man = "the size that the model is told the image had before it was scaled and cropped: a "
                "small one gives the\nblur of small images. Default: its own.",
     },
     {
         .name = "crop",
-        .argument = "X,Y",
-        OPTION_CALLS(read_crop),
-        .takes = TOLD_CROP,
+        TOLD_CROP_AT(crop_left, crop_top),
         .help = "where the model is told it was cropped, from left and top (0,0)",
         .man = "how much the model is told was cropped away at left and top: above 0 the subject "
                "moves out of the image.\nNothing is cropped. Default 0,0.",
     },
     {
         .name = "target-size",
-        .argument = "WxH",
-        OPTION_CALLS(read_target_size),
-        .takes = TOLD_SIZE,
+        TOLD_SIZE_AT(target_width, target_height),
         .help = "size a base model is told to aim at (the image's own)",
         .man = "the size that a base model is told to aim at; a refiner knows none. Default: the "
                "image's own.",
     },
     {
         .name = "negative-original-size",
-        .argument = "WxH",
-        OPTION_CALLS(read_negative_original_size),
-        .takes = TOLD_SIZE,
+        TOLD_SIZE_AT(negative_original_width, negative_original_height),
         .help = "the same three for the negative prompt; from text a base takes them only where "
                 "both sizes are given (the prompt's)",
         .man = "as\n.BR \\-\\-original\\-size ,\nfor the negative prompt. These three keep the "
@@ -455,18 +405,14 @@ static const option_row ROWS[] = {
     },
     {
         .name = "negative-crop",
-        .argument = "X,Y",
-        OPTION_CALLS(read_negative_crop),
-        .takes = TOLD_CROP,
+        TOLD_CROP_AT(negative_crop_left, negative_crop_top),
         .help = "likewise, of a refiner or from text (0,0)",
         .man = "as\n.BR \\-\\-crop ,\nfor the negative prompt of a refiner or of an image from "
                "text. Default 0,0, whatever\n.B \\-\\-crop\nis.",
     },
     {
         .name = "negative-target-size",
-        .argument = "WxH",
-        OPTION_CALLS(read_negative_target_size),
-        .takes = TOLD_SIZE,
+        TOLD_SIZE_AT(negative_target_width, negative_target_height),
         .help = "likewise",
         .man = "as\n.BR \\-\\-target\\-size ,\nfor the negative prompt.",
     },

@@ -14,12 +14,6 @@ enum { SIDE_READ = 1 << 16 }; /* of an image; the engine knows which it can do *
 /* In the order of refine_precision. */
 static const char *const PRECISIONS[] = { "auto", "f32", "bf16", "fp16", "int8", NULL };
 
-static bool read_image_size(void *arguments, const char *v)
-{
-    memprof_arguments *a = arguments;
-    return numbers_pair(v, 'x', 1, SIDE_READ, &a->j.width, &a->j.height);
-}
-
 static bool choose_card(void *arguments, const char *v)
 {
     memprof_arguments *a = arguments;
@@ -70,7 +64,7 @@ static const option_row ROWS[] = {
     {
         .name = "size",
         .argument = "WxH",
-        OPTION_CALLS(read_image_size),
+        OPTION_PAIR_AT(memprof_arguments, j.width, j.height, 'x', 1, SIDE_READ),
         .takes = "a size such as 1024x768, each side from 1 to 65536",
         .help = "the image (1024x1024)",
         .man = "the size of the image. Default 1024x1024.",

@@ -118,6 +118,9 @@ static bool set_row_value(const option_row *r, void *arguments, const char *valu
     case OPTION_SIZE: return set_size_value(r, value, at);
     case OPTION_RATE: return set_rate_value(value, at);
     case OPTION_INT: return numbers_int(value, (int)r->low, (int)r->high, at);
+    case OPTION_PAIR:
+        return numbers_pair(value, r->between, (int)r->low, (int)r->high, at,
+                            (int *)(void *)((char *)arguments + r->second));
     case OPTION_WHOLE: return numbers_whole(value, r->low, r->high, at);
     case OPTION_REAL:
         return numbers_real(value, fmax(r->least, -DBL_MAX), fmin(r->most, DBL_MAX), at);

@@ -33,6 +33,7 @@ typedef enum option_kind {
     OPTION_FLOAT,   /* float */
     OPTION_WORD,    /* unsigned or an enum: the index of the word */
     OPTION_CALL,    /* whatever `read` makes of it */
+    OPTION_PAIR,    /* two ints with a character between */
     OPTION_STOP,    /* `stop` does all there is to do and returns the exit code */
     OPTION_HELP,    /* likewise, here */
     OPTION_VERSION
@@ -44,6 +45,8 @@ typedef struct option_row {
     const char *argument; /* as --help names it; NULL: the words, or there is none */
     option_kind kind;
     size_t at;            /* offset of where it is stored in the program's arguments */
+    size_t second;        /* likewise, of a pair's second number */
+    char between;         /* the numbers of a pair */
     uint64_t low, high;   /* sizes and whole numbers; both 0: any size */
     double least, most;   /* real numbers; infinite: any finite one */
     const char *const *words;                           /* NULL-ended */
@@ -67,6 +70,9 @@ typedef struct option_row {
     OPTION_SIZE_AT(type, member), .low = (from), .high = (to)
 #define OPTION_INT_AT(type, member, from, to)                                                      \
     .kind = OPTION_INT, OPTION_PLACE(type, member, int), .low = (from), .high = (to)
+#define OPTION_PAIR_AT(type, first, other, mark, from, to)                                         \
+    .kind = OPTION_PAIR, OPTION_PLACE(type, first, int), .low = (from), .high = (to),              \
+    .second = _Generic(((type *)0)->other, int: offsetof(type, other)), .between = (mark)
 #define OPTION_WHOLE_AT(type, member, from, to)                                                    \
     .kind = OPTION_WHOLE, OPTION_PLACE(type, member, uint64_t), .low = (from), .high = (to)
 #define OPTION_REAL_AT(type, member, from, to)                                                     \
