@@ -154,16 +154,10 @@ Test(offload_stream_cache, a_restart_in_the_middle_keeps_what_is_cached)
     rig_open_pack(&r, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
         for (int n = 0; n < rig_uses(&r) || n == 0; n += 7) {
-            int reads, wrong;
             rig_configure(&r, dev_open_order((order)o, (unsigned)n), 3 << 20);
             rig_make_cached(&r);
             rig_open_stream(&r);
-            rig_begin_to_play(&r, n);
-            cr_assert_eq(stream_restart(r.s), REFINE_OK);
-            cr_assert(rig_play(&r, 1), "%s", dev_why(r.d));
-            order_device_finish(r.d, &reads, &wrong);
-            cr_assert_eq(reads, n + rig_uses(&r));
-            cr_assert_eq(wrong, 0, "order %d, restarted after %d visits", o, n);
+            rig_expect_restart(&r, n);
 
             const stream_stats before = stream_get_stats(r.s);
             cr_assert_eq(stream_restart(r.s), REFINE_OK);

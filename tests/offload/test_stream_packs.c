@@ -172,7 +172,6 @@ Test(offload_stream_packs, the_cache_takes_what_the_pack_with_more_of_it_needs)
 
 Test(offload_stream_packs, a_restart_in_the_middle_of_either_begins_at_the_first)
 {
-    int reads, wrong;
     rig r;
     open_two_packs(&r, FIXTURE_MIXED, FIXTURE_MIXED);
     for (int o = 0; o < N_ORDERS; o++)
@@ -181,12 +180,7 @@ Test(offload_stream_packs, a_restart_in_the_middle_of_either_begins_at_the_first
             rig_make_resident(&r);
             rig_make_cached(&r);
             rig_open_stream(&r);
-            rig_begin_to_play(&r, n);
-            cr_assert_eq(stream_restart(r.s), REFINE_OK);
-            cr_assert(rig_play(&r, 1), "%s", dev_why(r.d));
-            order_device_finish(r.d, &reads, &wrong);
-            cr_assert_eq(reads, n + rig_uses(&r));
-            cr_assert_eq(wrong, 0, "order %d, restarted after %d visits", o, n);
+            rig_expect_restart(&r, n);
             rig_stop(&r);
         }
     rig_close(&r);

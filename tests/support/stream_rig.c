@@ -282,6 +282,17 @@ void rig_begin_to_play(rig *r, int n)
             }
 }
 
+void rig_expect_restart(rig *r, int n)
+{
+    int reads, wrong;
+    rig_begin_to_play(r, n);
+    cr_assert_eq(stream_restart(r->s), REFINE_OK);
+    cr_assert(rig_play(r, 1), "%s", dev_why(r->d));
+    order_device_finish(r->d, &reads, &wrong);
+    cr_assert_eq(reads, n + rig_uses(r));
+    cr_assert_eq(wrong, 0, "restarted after %d uses", n);
+}
+
 void rig_make_cached(rig *r)
 {
     for (int p = 0; p < r->c.n_passes; p++)

@@ -66,6 +66,8 @@ void rig_compare_in_place(rig *r);
 void rig_make_resident(rig *r);
 /* The first `n` uses of the schedule, one at a time. */
 void rig_begin_to_play(rig *r, int n);
+/* The first `n` uses, a restart, and the whole schedule: each byte is right. */
+void rig_expect_restart(rig *r, int n);
 /* Every chunk that is not resident, but for some. */
 void rig_make_cached(rig *r);
 /* Flips a bit of the file in which chunk c lies. */
