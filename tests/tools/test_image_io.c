@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
 #include "engine/engine_state.h"
+#include "tests/support/image_writer.h"
 #include "tests/support/load_image.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/temp_file.h"
@@ -22,85 +23,7 @@
 #include <png.h>
 #include <zlib.h>
 
-enum { W = 13, H = 9, KEY_X = 3, KEY_Y = 2 };
-
 /* ---- PNG ---- */
-
-typedef struct image_kind {
-    const char *name;
-    int type, depth, interlaced;
-    int keyed; /* of no palette and no alpha: one colour is transparent */
-} image_kind;
-
-/* Samples of pixel (x, y): a pattern that uses the whole range of the depth. */
-static unsigned sample_of(int x, int y, int channel, int depth)
-{
-    const unsigned v = (unsigned)(x * 31 + y * 57 + channel * 91) * 2654435761u >> 16;
-    return v & ((1u << depth) - 1);
-}
-
-static void put_bits(uint8_t *row, int index, int depth, unsigned v)
-{
-    if (depth == 16) {
-        row[2 * index] = (uint8_t)(v >> 8);
-        row[2 * index + 1] = (uint8_t)v;
-    } else if (depth == 8) {
-        row[index] = (uint8_t)v;
-    } else {
-        const int per = 8 / depth;
-        row[index / per] |= (uint8_t)(v << (8 - depth - index % per * depth));
-    }
-}
-
-static int channels_of(int type)
-{
-    static const int CHANNELS[] = { 1, 0, 3, 1, 2, 0, 4 };
-    return CHANNELS[type];
-}
-
-static void write_png(const char *name, image_kind k)
-{
-    static uint8_t rows[H][W * 8];
-    png_bytep at[H];
-    FILE *f = fopen(name, "wb");
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
-    png_infop info = png_create_info_struct(png);
-    png_color palette[256];
-    png_byte alpha[256];
-
-    memset(rows, 0, sizeof rows);
-    for (int i = 0; i < 256; i++) {
-        palette[i] = (png_color){ (png_byte)(i * 3), (png_byte)(255 - i), (png_byte)(i ^ 0x55) };
-        alpha[i] = (png_byte)(i * 7);
-    }
-    for (int y = 0; y < H; y++) {
-        at[y] = rows[y];
-        for (int x = 0; x < W; x++)
-            for (int c = 0; c < channels_of(k.type); c++)
-                put_bits(rows[y], x * channels_of(k.type) + c, k.depth,
-                         sample_of(x, y, c, k.depth));
-    }
-    png_init_io(png, f);
-    png_set_IHDR(png, info, W, H, k.depth, k.type,
-                 k.interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, 0, 0);
-    if (k.type == PNG_COLOR_TYPE_PALETTE) {
-        png_set_PLTE(png, info, palette, 1 << k.depth);
-        png_set_tRNS(png, info, alpha, 1 << k.depth, NULL);
-    }
-    if (k.keyed && !(k.type & (PNG_COLOR_MASK_ALPHA | PNG_COLOR_MASK_PALETTE))) {
-        const bool grey = k.type == PNG_COLOR_TYPE_GRAY;
-        png_color_16 key = { .gray = (png_uint_16)sample_of(KEY_X, KEY_Y, 0, k.depth) };
-        key.red = key.gray;
-        key.green = grey ? 0 : (png_uint_16)sample_of(KEY_X, KEY_Y, 1, k.depth);
-        key.blue = grey ? 0 : (png_uint_16)sample_of(KEY_X, KEY_Y, 2, k.depth);
-        png_set_tRNS(png, info, NULL, 0, &key);
-    }
-    png_write_info(png, info);
-    png_write_image(png, at);
-    png_write_end(png, info);
-    png_destroy_write_struct(&png, &info);
-    (void)fclose(f);
-}
 
 static const uint8_t BACKGROUND[3] = { 250, 130, 7 };
 
@@ -190,66 +113,6 @@ Test(tools_image_io, writes_what_it_reads_and_carries_texts)
 
 /* ---- JPEG ---- */
 
-/* An APP1 segment that says nothing but the orientation. */
-static void put_orientation(struct jpeg_compress_struct *j, int how)
-{
-    uint8_t exif[] = { 'E', 'x',  'i', 'f', 0, 0, 'M', 'M', 0, 42,           0, 0, 0, 8, 0, 1,
-                       1,   0x12, 0,   3,   0, 0, 0,   1,   0, (uint8_t)how, 0, 0, 0, 0, 0, 0 };
-    jpeg_write_marker(j, JPEG_APP0 + 1, exif, sizeof exif);
-}
-
-typedef struct jpeg_kind {
-    J_COLOR_SPACE in;
-    int channels, progressive, orientation;
-    void (*change)(struct jpeg_compress_struct *j); /* of the defaults; or NULL */
-} jpeg_kind;
-
-/* Flat blocks of 16 x 16, so that the coding loses next to nothing. */
-static void write_jpeg(const char *name, int w, int h, jpeg_kind k,
-                       uint8_t (*value)(int x, int y, int c))
-{
-    struct jpeg_compress_struct j;
-    struct jpeg_error_mgr e;
-    FILE *f = fopen(name, "wb");
-    static uint8_t row[17000];
-    JSAMPROW at = row;
-    j.err = jpeg_std_error(&e);
-    jpeg_create_compress(&j);
-    jpeg_stdio_dest(&j, f);
-    j.image_width = (JDIMENSION)w;
-    j.image_height = (JDIMENSION)h;
-    j.input_components = k.channels;
-    j.in_color_space = k.in;
-    jpeg_set_defaults(&j);
-    jpeg_set_quality(&j, 98, TRUE);
-    if (k.progressive)
-        jpeg_simple_progression(&j);
-    if (k.change)
-        k.change(&j);
-    jpeg_start_compress(&j, TRUE);
-    if (k.orientation)
-        put_orientation(&j, k.orientation);
-    for (int y = 0; y < h; y++) {
-        for (int x = 0; x < w; x++)
-            for (int c = 0; c < k.channels; c++)
-                row[x * k.channels + c] = value(x, y, c);
-        (void)jpeg_write_scanlines(&j, &at, 1);
-    }
-    jpeg_finish_compress(&j);
-    jpeg_destroy_compress(&j);
-    (void)fclose(f);
-}
-
-/* Four quarters: red, green / blue, white. */
-static uint8_t quarters_sample(int x, int y, int c)
-{
-    const int q = (y >= 16) * 2 + (x >= 32);
-    static const uint8_t RGB[4][3] = {
-        { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 }
-    };
-    return RGB[q][c];
-}
-
 static int quarter_at(const image *im, int right, int bottom)
 {
     const int x = right ? im->width - 4 : 4, y = bottom ? im->height - 4 : 4;
@@ -335,19 +198,6 @@ Test(tools_image_io, finds_an_orientation_in_xmp)
         cr_expect_eq(orientation_of_xmp(cut), 1, "%s", cut);
         free(cut);
     }
-}
-
-/* A zTXt chunk of XMP that inflates to `n` bytes, the orientation behind them. */
-static size_t deflate_xmp_chunk(uint8_t *out, size_t room, size_t n)
-{
-    static const char KEY[] = "XML:com.adobe.xmp\0", TAG[] = "tiff:Orientation=\"6\"";
-    uint8_t *text = calloc(1, n + sizeof TAG);
-    uLongf len = room - sizeof KEY;
-    memcpy(out, KEY, sizeof KEY);
-    memcpy(text + n, TAG, sizeof TAG);
-    cr_assert_eq(compress(out + sizeof KEY, &len, text, n + sizeof TAG), Z_OK);
-    free(text);
-    return sizeof KEY + len;
 }
 
 Test(tools_image_io, keeps_no_metadata_that_inflate_beyond_their_ceiling)
@@ -600,15 +450,6 @@ static refine_status reads_the_same(const char *name, const uint8_t *p, size_t l
     return st;
 }
 
-static void splits_components(struct jpeg_compress_struct *j)
-{
-    static const jpeg_scan_info SCANS[] = { { 1, { 0 }, 0, 63, 0, 0 },
-                                            { 1, { 1 }, 0, 63, 0, 0 },
-                                            { 1, { 2 }, 0, 63, 0, 0 } };
-    j->scan_info = SCANS;
-    j->num_scans = 3;
-}
-
 static void codes_arithmetically(struct jpeg_compress_struct *j) { j->arith_code = TRUE; }
 
 static void restarts_often(struct jpeg_compress_struct *j) { j->restart_interval = 2; }
@@ -682,187 +523,7 @@ Test(tools_image_io, refuses_an_arithmetically_coded_jpeg_without_an_end)
     (void)unlink(name);
 }
 
-/* ---- ceilings ---- */
-
-/* What is in memory now; the peak begins anew. */
-static uint64_t reset_process_peak(void)
-{
-    mem_trim();
-    temp_write("/proc/self/clear_refs", "5", 1);
-    return engine_process_memory("VmRSS");
-}
-
-/* A refusal under a ceiling that is too low says what will do, and reading keeps that,
- * libraries included: they grow by `slack` besides, once. */
-static void keeps_the_ceiling(const char *name)
-{
-    enum { SLACK = 1 << 20 };
-    image im;
-    image_reading how = IMAGE_READING_INIT;
-    refine_error err = { 0 };
-    unsigned long named = 0;
-    how.memory = 9 << 20;
-    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET);
-    const char *says = strstr(err.text, "alone takes ");
-    cr_assert(says && sscanf(says, "alone takes %luM", &named) == 1, "%s", err.text);
-    const uint64_t before = reset_process_peak();
-    how.memory = (uint64_t)named << 20;
-    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
-    const uint64_t grown = engine_process_memory("VmHWM") - before;
-    cr_assert(SANITIZED || grown <= how.memory + SLACK, "%luM: %" PRIu64, named, grown);
-    image_free(&im);
-    how.memory -= 2 << 20;
-    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET);
-    cr_assert_eq(mem_used().now, 0u);
-}
-
-enum { LARGE = 2000 };
-
-static uint8_t noise_sample(int x, int y, int c)
-{
-    return (uint8_t)((unsigned)(x * 7919 + y * 104729 + c * 31) * 2654435761u >> 24);
-}
-
-static void large_jpeg_keeps_the_ceiling(jpeg_kind k)
-{
-    char name[TEMP_NAME];
-    temp_file(name, ".jpg");
-    write_jpeg(name, LARGE, LARGE, k, noise_sample);
-    keeps_the_ceiling(name);
-    (void)unlink(name);
-}
-
-Test(tools_image_io, keeps_its_ceiling_with_a_jpeg_of_one_scan)
-{
-    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 0, 0, NULL });
-}
-Test(tools_image_io, keeps_its_ceiling_with_a_jpeg_that_is_turned)
-{
-    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 0, 6, NULL });
-}
-Test(tools_image_io, keeps_its_ceiling_with_a_progressive_jpeg)
-{
-    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 1, 0, NULL });
-}
-Test(tools_image_io, keeps_its_ceiling_with_a_jpeg_of_a_scan_for_each_component)
-{
-    large_jpeg_keeps_the_ceiling((jpeg_kind){ JCS_RGB, 3, 0, 0, splits_components });
-}
-
-static void large_png_keeps_the_ceiling(int type, int depth, int interlaced)
-{
-    char name[TEMP_NAME];
-    static uint8_t row[LARGE * 8];
-    temp_file(name, ".png");
-    FILE *f = fopen(name, "wb");
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
-    png_infop info = png_create_info_struct(png);
-    png_init_io(png, f);
-    png_set_compression_level(png, 1);
-    png_set_IHDR(png, info, LARGE, LARGE, depth, type,
-                 interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, 0, 0);
-    png_write_info(png, info);
-    for (int pass = 0; pass < png_set_interlace_handling(png); pass++)
-        for (int y = 0; y < LARGE; y++)
-            png_write_row(png, row);
-    png_write_end(png, info);
-    png_destroy_write_struct(&png, &info);
-    (void)fclose(f);
-    keeps_the_ceiling(name);
-    (void)unlink(name);
-}
-
-Test(tools_image_io, keeps_its_ceiling_with_a_png)
-{
-    large_png_keeps_the_ceiling(PNG_COLOR_TYPE_RGB, 8, 0);
-}
-Test(tools_image_io, keeps_its_ceiling_with_an_interlaced_png_of_16_bits_and_alpha)
-{
-    large_png_keeps_the_ceiling(PNG_COLOR_TYPE_RGB_ALPHA, 16, 1);
-}
-
-/* A file of 20 MB of which the image is a part. */
-Test(tools_image_io, keeps_its_ceiling_with_a_long_file)
-{
-    enum { LONG = 20 << 20 };
-    char name[TEMP_NAME];
-    size_t len;
-    temp_file(name, ".jpg");
-    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 0, NULL }, quarters_sample);
-    uint8_t *p = temp_read(name, &len), *with = calloc(1, LONG);
-    memcpy(with, p, len);
-    temp_write(name, with, LONG);
-    image im;
-    image_reading how = IMAGE_READING_INIT;
-    refine_error err = { 0 };
-    how.memory = LONG - 1;
-    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_EBUDGET, "%s", err.text);
-    cr_assert_not_null(strstr(err.text, "alone takes 20M"), "%s", err.text);
-    free(p);
-    free(with);
-    (void)unlink(name);
-}
-
-/* A PNG of 13 x 9 with a chunk, `times` times, behind its IHDR. */
-static void write_png_with_chunks(const char *name, const char *type, const uint8_t *data, size_t n,
-                                  int times)
-{
-    const uint8_t length[4] = { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8),
-                                (uint8_t)n };
-    const unsigned long sum = crc32(crc32(0, (const Bytef *)type, 4), data, (uInt)n);
-    const uint8_t check[4] = { (uint8_t)(sum >> 24), (uint8_t)(sum >> 16), (uint8_t)(sum >> 8),
-                               (uint8_t)sum };
-    size_t len;
-    write_png(name, (image_kind){ "", PNG_COLOR_TYPE_RGB, 8, 0, 0 });
-    uint8_t *p = temp_read(name, &len);
-    FILE *f = fopen(name, "wb");
-    (void)fwrite(p, 1, 33, f); /* signature and IHDR */
-    for (int i = 0; i < times; i++) {
-        (void)fwrite(length, 1, 4, f);
-        (void)fwrite(type, 1, 4, f);
-        (void)fwrite(data, 1, n, f);
-        (void)fwrite(check, 1, 4, f);
-    }
-    (void)fwrite(p + 33, 1, len - 33, f);
-    (void)fclose(f);
-    free(p);
-}
-
-static void chunks_keep_the_ceiling(const char *name, uint64_t memory)
-{
-    image im;
-    image_reading how = IMAGE_READING_INIT;
-    refine_error err = { 0 };
-    how.memory = memory;
-    mem_reset_peak();
-    cr_assert_eq(image_read(&im, &how, name, &err), REFINE_OK, "%s", err.text);
-    cr_assert_leq(mem_used().peak, memory);
-    image_free(&im);
-}
-
-Test(tools_image_io, keeps_its_ceiling_with_a_png_of_text_that_inflates_to_megabytes)
-{
-    enum { ROOM = 1 << 16 };
-    static uint8_t bomb[ROOM];
-    char name[TEMP_NAME];
-    temp_file(name, ".png");
-    write_png_with_chunks(name, "zTXt", bomb, deflate_xmp_chunk(bomb, ROOM, 8 << 20), 20);
-    chunks_keep_the_ceiling(name, 1 << 20);
-    (void)unlink(name);
-}
-
-Test(tools_image_io, keeps_its_ceiling_with_a_png_of_a_long_text)
-{
-    enum { LONG = 3 << 20 };
-    uint8_t *text = calloc(1, LONG);
-    char name[TEMP_NAME];
-    temp_file(name, ".png");
-    memcpy(text, "XML:com.adobe.xmp", 17);
-    write_png_with_chunks(name, "tEXt", text, LONG, 1);
-    chunks_keep_the_ceiling(name, LONG + (1 << 20));
-    free(text);
-    (void)unlink(name);
-}
+/* ---- memory that fails ---- */
 
 static refine_status load_6(const char *name, refine_error *err)
 {
