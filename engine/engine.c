@@ -523,10 +523,10 @@ static refine_status restart_stream(refine_engine *e)
 /* Latents are handed over into the next part's own. */
 static void set_part_jobs(refine_engine *e, const refine_job *j)
 {
-    const phases *next = engine_last_part(e)->p;
+    phases *next = engine_last_part(e)->p;
     for (int k = 0; k < e->n_parts; k++)
         for (int i = 0; i < next->images; i++)
-            e->part[k].jobs[i] = job_of_part(e, k, &j[i], phases_latents((phases *)next, i));
+            e->part[k].jobs[i] = job_of_part(e, k, &j[i], phases_latents(next, i));
 }
 
 /* Predicted seconds of all parts behind this one; < 0: not known. */

@@ -261,7 +261,7 @@ typedef struct refine_report {
     uint64_t source_hash; /* of the packed weights */
     const char *source_name;
     int tokens, negative_tokens; /* of the first image's prompts, before truncation to 77 */
-    char note[256];              /* for the user, or "" */
+    char note[512];              /* for the user, or "" */
     /* Seconds of whole phases, before the run; 0: no prediction, or no such phase.  total: all of
      * them, with the steps, of which the first also brings the weights that stay. */
     double predicted_text, predicted_encode, predicted_decode, predicted_total;
