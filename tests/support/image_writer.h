@@ -35,7 +35,7 @@ void write_jpeg(const char *name, int w, int h, jpeg_kind k, uint8_t (*value)(in
 uint8_t quarters_sample(int x, int y, int c);
 /* jpeg_kind.change: a scan for each component. */
 void splits_components(struct jpeg_compress_struct *j);
-/* A zTXt chunk of XMP that inflates to `n` bytes, the orientation behind them; returns its bytes. */
+/* A zTXt chunk of XMP that inflates to `n` bytes, the orientation behind them: its own bytes. */
 size_t deflate_xmp_chunk(uint8_t *out, size_t room, size_t n);
 
 #endif
