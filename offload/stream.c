@@ -31,7 +31,7 @@
  *                          (copy thread waits until make_room finds n_released far enough)
  *  (5) ring bytes are overwritten only after the compute that read them has finished, and
  *      everything, in a new run, only after all the compute before it
- *                          (copy queue waits on `fence`, in enqueue_copy)
+ *                          (copy queue waits on `fence` or `epoch`, in enqueue_copy)
  *  (6) a `ready` is waited for only after it has been recorded
  *                          (compute thread waits for n_copied, in wait_for_copied)
  *  (7) compute starts only after its weights have arrived
@@ -271,7 +271,8 @@ refine_status stream_restart(stream *s)
         schedule_hold_before(&s->schedule, &s->copy.next);
     s->compute.dropped = false;
     stream_reset(s);
-    s->copy.fence = s->compute.epoch;
+    s->copy.epoch_due = true;
+    s->copy.fence = NULL;
     s->shared.pause = false;
     stream_signal_all(s);
     pthread_mutex_unlock(&s->lock);
@@ -288,7 +289,7 @@ void stream_enter_pack(stream *s, int next)
     dev_record(s->d, s->compute.epoch, DEV_COMPUTE);
     s->compute.pack = next;
     pthread_mutex_lock(&s->lock);
-    s->copy.fence = s->compute.epoch; /* (10), and in the place of every earlier fence */
+    s->copy.epoch_due = true; /* (10) */
     s->shared.entered = next;
     stream_signal(s, IO);
     stream_signal(s, COPY);

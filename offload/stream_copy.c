@@ -52,10 +52,14 @@ static bool make_room(stream *s, int chunk, transfer_slot *f)
 static void enqueue_copy(stream *s, slot *sl, const transfer_slot *f)
 {
     const size_t bytes = stream_chunk(s, sl->chunk)->bytes;
+    const bool epoch_due = s->copy.epoch_due;
     dev_event *fence = s->copy.fence;
 
+    s->copy.epoch_due = false;
     s->copy.fence = NULL;
     pthread_mutex_unlock(&s->lock);
+    if (epoch_due)
+        dev_wait(s->d, DEV_COPY, s->compute.epoch); /* (5), (10) */
     if (fence)
         dev_wait(s->d, DEV_COPY, fence); /* (5) */
     sl->since = clock_seconds();

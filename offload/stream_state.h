@@ -105,7 +105,10 @@ struct stream {
         /* With the lock held: */
         cursor next; /* the next transfer to copy */
         ring ring;
-        dev_event *fence;  /* what the copy queue has to wait for (5); NULL: nothing new */
+        /* What the copy queue has to wait for: `epoch`, (5) and (10), and the last use of the bytes
+         * that were reclaimed, (5); NULL: nothing new.  Either may be the later. */
+        bool epoch_due;
+        dev_event *fence;
         double busy_since; /* while a copy is enqueued and not finished */
     } copy;
 

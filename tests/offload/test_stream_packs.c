@@ -105,6 +105,26 @@ Test(offload_stream_packs, one_pack_may_have_places_and_the_other_none)
     rig_close(&r);
 }
 
+/* Chunks that take bytes of the ring which the first pack has left come between the entry and the
+ * resident chunk, and are copied behind less of the compute than it. */
+Test(offload_stream_packs, a_resident_chunk_waits_for_the_first_pack_whatever_comes_between)
+{
+    rig r;
+    open_two_packs(&r, FIXTURE_RAW, FIXTURE_RAW);
+    rig_configure(&r, dev_open_order(ORDER_LATE, 3), 256);
+    const size_t least = rig_biggest_group(&r, 1);
+    const stream_pass vae = r.schedule[RIG_PASSES - 1], unet = r.schedule[RIG_PASSES + 2];
+    rig_stop(&r);
+    for (size_t ring = least; ring < 2 * least; ring += least / 8)
+        for (int i = unet.first; i < unet.end; i++) {
+            rig_configure(&r, dev_open_order(ORDER_LATE, 3), ring);
+            r.resident[vae.first] = r.resident[i] = true;
+            play_both(&r, 1, 1);
+            rig_stop(&r);
+        }
+    rig_close(&r);
+}
+
 /* A cached chunk that compute has used already may still be on its way out of its place. */
 Test(offload_stream_packs, a_cached_chunk_is_not_overwritten_while_it_is_copied)
 {
