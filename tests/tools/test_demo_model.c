@@ -1,6 +1,7 @@
 /* tests/tools/test_demo_model.c -- what the demo promises to show. */
 #include "tools/source/demo_model.h"
 
+#include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
 #include <refine/refine.h>
 
@@ -91,7 +92,7 @@ Test(tools_demo_model, returns_the_picture_softened_but_recognisable)
     cr_expect_gt(off, 1, "%.1f grey levels", off);
 }
 
-Test(tools_demo_model, shows_what_seed_and_strength_do)
+ReleaseTest(tools_demo_model, shows_what_seed_and_strength_do)
 {
     uint8_t in[PIXELS], weak[PIXELS], other[PIXELS], strong[PIXELS];
 
@@ -105,7 +106,7 @@ Test(tools_demo_model, shows_what_seed_and_strength_do)
 }
 
 /* Neighbours are alike, and what lies apart is not. */
-Test(tools_demo_model, makes_clouds_of_noise)
+ReleaseTest(tools_demo_model, makes_clouds_of_noise)
 {
     enum { APART = 64 };
     uint8_t out[PIXELS], other[PIXELS];

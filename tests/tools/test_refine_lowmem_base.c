@@ -1,5 +1,6 @@
 /* tests/tools/test_refine_lowmem_base.c -- images from text, and a base before the refiner. */
 #include "tests/support/lowmem_bench.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
@@ -289,7 +290,7 @@ static bool is_taken_for_done(const lowmem_bench *b, const char *made, const cha
     return done;
 }
 
-Test(tools_refine_lowmem_base, takes_no_image_for_another_that_is_there_already)
+ReleaseTest(tools_refine_lowmem_base, takes_no_image_for_another_that_is_there_already)
 {
     static const char *const OTHERS[] = { "--negative=",         "--prompt-2 dog",
                                           "--denoising-end 0.9", "-n bad --negative-2 ugly",
