@@ -18,12 +18,13 @@ enum { PIXELS = 64 * 64 * 3, SEEDS = 2, FAILURES = 8 };
 /* As a strength. */
 static const double ONE_STEP = 0.1;
 
-static char pack_file[256];
+static char pack_file[256], base_file[512];
 
 static void make_cuda_run_pack(void)
 {
     cuda_opening_trusts();
     tiny_pack(pack_file, sizeof pack_file, "");
+    kept_pack_of(base_file, sizeof base_file, "synthetic:tiny-base", "");
 }
 
 static void remove_cuda_run_pack(void)
@@ -43,43 +44,61 @@ static refine_options cuda_run_options(refine_precision precision)
     return o;
 }
 
-static refine_status run_one_cuda_step(refine_precision precision, uint8_t *out, refine_error *err)
+static refine_status run_cuda_job(const refine_options *o, const refine_job *j, refine_error *err)
 {
-    const refine_options o = cuda_run_options(precision);
-    refine_job j = picture_small_job(out);
     refine_engine *e = NULL;
-    j.strength = ONE_STEP;
-    refine_status st = refine_open(&e, &o, &j, err);
+    refine_status st = refine_open(&e, o, j, err);
     if (st == REFINE_OK)
-        st = refine_run(e, &j, err);
+        st = refine_run(e, j, err);
     refine_close(e);
     return st;
 }
 
-static void expect_same_cuda_step(refine_precision precision, const uint8_t *want)
+static refine_job one_step_job(uint8_t *out)
 {
-    static uint8_t out[PIXELS];
+    refine_job j = picture_small_job(out);
+    j.strength = ONE_STEP;
+    return j;
+}
+
+static refine_status run_one_cuda_step(refine_precision precision, uint8_t *out, refine_error *err)
+{
+    const refine_options o = cuda_run_options(precision);
+    const refine_job j = one_step_job(out);
+    return run_cuda_job(&o, &j, err);
+}
+
+static void expect_same_cuda_job(const refine_options *o, const refine_job *j, const uint8_t *want)
+{
     refine_error err = { 0 };
-    memset(out, 0, sizeof out);
-    cr_expect_eq(run_one_cuda_step(precision, out, &err), REFINE_OK, "%s", err.text);
-    cr_expect_arr_eq(out, want, PIXELS);
+    memset(j->rgb_out, 0, PIXELS);
+    cr_expect_eq(run_cuda_job(o, j, &err), REFINE_OK, "%s", err.text);
+    cr_expect_arr_eq(j->rgb_out, want, PIXELS);
     cr_expect_eq(emulation_live(), 0);
     cr_expect_eq(emulation_loaded_late(), 0, "%d kernels were loaded late",
                  emulation_loaded_late());
 }
 
 /* Under this schedule and those behind it. */
-static void expect_invariant_step(refine_precision precision, emulation_schedule first)
+static void expect_invariant(const refine_options *o, refine_job j, emulation_schedule first)
 {
-    static uint8_t want[PIXELS];
+    static uint8_t want[PIXELS], out[PIXELS];
     refine_error err = { 0 };
-    cr_assert_eq(run_one_cuda_step(precision, want, &err), REFINE_OK, "%s", err.text);
+    j.rgb_out = want;
+    cr_assert_eq(run_cuda_job(o, &j, &err), REFINE_OK, "%s", err.text);
+    j.rgb_out = out;
     for (int s = (int)first; s < EMULATION_SCHEDULES; s++)
         for (uint32_t seed = 0; seed < (s == EMULATION_BY_CHANCE ? SEEDS : 1); seed++) {
             emulation_set_schedule((emulation_schedule)s, seed);
             emulation_set_order(seed % 2 ? EMULATION_REVERSE : EMULATION_RANDOM, seed);
-            expect_same_cuda_step(precision, want);
+            expect_same_cuda_job(o, &j, want);
         }
+}
+
+static void expect_invariant_step(refine_precision precision, emulation_schedule first)
+{
+    const refine_options o = cuda_run_options(precision);
+    expect_invariant(&o, one_step_job(NULL), first);
 }
 
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)
@@ -90,6 +109,21 @@ Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_f32)
 {
     expect_invariant_step(REFINE_F32, EMULATION_BY_CHANCE);
+}
+
+/* Two steps of each; what stays of the refiner takes the places of what stayed of the base. */
+Test(cuda_run, nor_does_that_of_a_base_and_a_refiner)
+{
+    refine_options o = cuda_run_options(REFINE_FP16);
+    refine_job j = picture_small_job(NULL);
+    o.base_path = base_file;
+    o.ring_bytes = 4u << 20; /* the refiner's first chunks take the room of the base's last */
+    o.resident_bytes = 4u << 20;
+    j.rgb_in = NULL;
+    j.guidance = 1;
+    j.steps = 4;
+    j.handoff = 0.5;
+    expect_invariant(&o, j, EMULATION_LAZY);
 }
 
 /* ---- how much goes into a launch ---- */
