@@ -96,10 +96,16 @@ def uniform(name, n, seed=0):
     return ((2 * k + 1 - (1 << 24)) / float(1 << 24)).astype(np.float32)
 
 
+def stored_name(component, key):
+    """The name in published checkpoints.  CLIPTextModel of transformers 5 leaves out its prefix."""
+    bare = component == "text_l" and not key.startswith("text_model.")
+    return f"{component}.text_model.{key}" if bare else f"{component}.{key}"
+
+
 def synthetic(component, state):
     out = {}
     for key, value in state.items():
-        name = f"{component}.{key}"
+        name = stored_name(component, key)
         module, kind = key.split(".")[-2], key.split(".")[-1]
         offset, factor = np.float32(0), None
         if "norm" in module:
