@@ -212,6 +212,15 @@ static const struct {
 
 enum { N_KINDS = sizeof KINDS / sizeof KINDS[0], TRACE_VALUES = 16 };
 
+/* N_KINDS: none of these. */
+static size_t find_kind(const char *name)
+{
+    size_t kind = 0;
+    while (kind < N_KINDS && strcmp(KINDS[kind].name, name) != 0)
+        kind++;
+    return kind;
+}
+
 static euler open_sampler_kind(size_t kind, int steps)
 {
     schedule_config c = SDXL;
@@ -261,12 +270,13 @@ Test(engine_euler, spaces_its_steps_as_the_reference_does)
     json_decref(root);
 }
 
-/* The model that the traces give. */
-static void predict_trace(const euler *s, int i, const float *x, float *out)
+/* The model that the traces give; that of the pipelines' runs says 0.1 more of a prompt. */
+static void predict_trace(const euler *s, int i, float guidance, const float *x, float *out)
 {
     for (int j = 0; j < TRACE_VALUES; j++)
         out[j] = 0.25f * (x[j] / euler_input_scale(s, i)) +
-                 0.1f * (float)cos(0.01 * (double)s->timestep[i]) + 0.02f * ((float)(j % 4) - 1.5f);
+                 0.1f * (float)cos(0.01 * (double)s->timestep[i]) +
+                 0.02f * ((float)(j % 4) - 1.5f) + 0.1f * guidance;
 }
 
 static void follow_trace(size_t kind, const json_t *trace)
@@ -282,7 +292,7 @@ static void follow_trace(size_t kind, const json_t *trace)
         x[j] *= s.init_noise;
     cr_assert_eq((int)json_array_size(want), s.steps);
     for (int i = 0; i < s.steps; i++) {
-        predict_trace(&s, i, x, predicted);
+        predict_trace(&s, i, 0, x, predicted);
         if (s.ancestral)
             rng_randn(&g, noise, TRACE_VALUES);
         euler_step(&s, i, x, predicted, noise, TRACE_VALUES);
@@ -304,14 +314,147 @@ Test(engine_euler, follows_every_shared_run_of_its_kinds)
         cr_skip_test("no shared vectors");
     json_array_foreach(json_object_get(root, "traces"), i, trace)
     {
-        const char *name = json_string_value(json_object_get(trace, "config"));
-        for (size_t kind = 0; kind < N_KINDS; kind++)
-            if (strcmp(name, KINDS[kind].name) == 0) {
-                follow_trace(kind, trace);
-                followed++;
-            }
+        const size_t kind = find_kind(json_string_value(json_object_get(trace, "config")));
+        if (kind == N_KINDS)
+            continue;
+        follow_trace(kind, trace);
+        followed++;
     }
     cr_assert_geq(followed, 14);
+    json_decref(root);
+}
+
+/* ---- where a base stops and a refiner goes on ---- */
+
+static double vector_number(const json_t *row, size_t i)
+{
+    return json_number_value(json_array_get(row, i));
+}
+
+static void expect_handoff(size_t kind, const json_t *row)
+{
+    enum { NAME, STEPS, SHARE, CUTOFF, BASE_STEPS, BASE_T, FIRST, REFINER_STEPS, REFINER_T, LEFT };
+    const euler s = open_sampler_kind(kind, (int)vector_number(row, STEPS));
+    const double share = vector_number(row, SHARE);
+    const int end = euler_end(&s, share), first = euler_first(&s, 0.3, share);
+    cr_assert(end > 0 && first < s.steps);
+    cr_expect_eq(end, (int)vector_number(row, BASE_STEPS), "%d steps, %g", s.steps, share);
+    cr_expect_eq((double)s.timestep[end - 1], vector_number(row, BASE_T));
+    cr_expect_eq(first, (int)vector_number(row, FIRST), "%d steps, %g", s.steps, share);
+    cr_expect_eq(s.steps - first, (int)vector_number(row, REFINER_STEPS));
+    cr_expect_eq((double)s.timestep[first], vector_number(row, REFINER_T));
+    expect_digits((double)s.sigma[end], vector_number(row, LEFT), KINDS[kind].name, end);
+    expect_digits((double)s.sigma[first], vector_number(row, LEFT + 1), KINDS[kind].name, first);
+}
+
+Test(engine_euler, hands_over_where_every_shared_handoff_of_its_kinds_does)
+{
+    json_t *root = vectors_load("spec/handoff.json"), *row;
+    size_t i;
+    int tried = 0;
+    if (!root)
+        cr_skip_test("no shared vectors");
+    json_array_foreach(json_object_get(root, "rows"), i, row)
+    {
+        const size_t kind = find_kind(json_string_value(json_array_get(row, 0)));
+        if (kind == N_KINDS)
+            continue;
+        expect_handoff(kind, row);
+        tried++;
+    }
+    cr_assert_eq(tried, 24);
+    json_decref(root);
+}
+
+/* ---- runs of the pipelines, with a model in the UNet's place ---- */
+
+static double argument_of(const json_t *run, const char *name)
+{
+    return json_number_value(json_object_get(json_object_get(run, "args"), name));
+}
+
+/* The steps from `first` on whose timesteps and end the run has under these names. */
+static void follow_part(const euler *s, int first, const json_t *run, const char *times,
+                        const char *final, rng *g, float *x)
+{
+    const json_t *t = json_object_get(run, times), *want = json_object_get(run, final);
+    const json_t *name = json_object_get(json_object_get(run, "args"), "guidance_scale");
+    const float guidance = (float)(name ? json_number_value(name) : argument_of(run, "guidance"));
+    float predicted[TRACE_VALUES], noise[TRACE_VALUES];
+
+    for (size_t k = 0; k < json_array_size(t); k++) {
+        const int i = first + (int)k;
+        cr_assert_lt(i, s->steps);
+        cr_expect_eq((double)s->timestep[i], vector_number(t, k), "%s %zu", times, k);
+        predict_trace(s, i, guidance, x, predicted);
+        if (s->ancestral)
+            rng_randn(g, noise, TRACE_VALUES);
+        euler_step(s, i, x, predicted, noise, TRACE_VALUES);
+    }
+    cr_assert_eq(json_array_size(want), (size_t)TRACE_VALUES);
+    for (size_t j = 0; j < TRACE_VALUES; j++)
+        cr_expect_float_eq(
+            (double)x[j], vector_number(want, j), 2e-5 * fabs(vector_number(want, j)) + 1e-6,
+            "%s, value %zu: %.9g, expected %.9g", final, j, (double)x[j], vector_number(want, j));
+}
+
+static void follow_ensemble(size_t kind, const json_t *run)
+{
+    const euler s = open_sampler_kind(kind, (int)argument_of(run, "N"));
+    const double share = argument_of(run, "handoff");
+    const int end = euler_end(&s, share), first = euler_first(&s, 0.3, share);
+    float x[TRACE_VALUES];
+    rng g;
+
+    cr_expect_eq((int)json_array_size(json_object_get(run, "base_t")), end);
+    cr_expect_eq((int)json_array_size(json_object_get(run, "refiner_t")), s.steps - first);
+    rng_open(&g, RNG_TORCH, (uint64_t)argument_of(run, "gen_base"));
+    rng_randn(&g, x, TRACE_VALUES);
+    for (int j = 0; j < TRACE_VALUES; j++)
+        x[j] *= s.init_noise;
+    follow_part(&s, 0, run, "base_t", "base_final", &g, x);
+    rng_open(&g, RNG_TORCH, (uint64_t)argument_of(run, "gen_refiner"));
+    follow_part(&s, first, run, "refiner_t", "refiner_final", &g, x);
+}
+
+/* From text, or from latents that are said. */
+static void follow_one_model(size_t kind, const json_t *run, bool from_latents)
+{
+    const euler s = open_sampler_kind(kind, (int)argument_of(run, "num_inference_steps"));
+    const int first = from_latents ? euler_first(&s, argument_of(run, "strength"), 0) : 0;
+    float x[TRACE_VALUES], noise[TRACE_VALUES];
+    rng g;
+
+    rng_open(&g, RNG_TORCH, (uint64_t)argument_of(run, "gen"));
+    rng_randn(&g, noise, TRACE_VALUES);
+    for (int j = 0; j < TRACE_VALUES; j++)
+        x[j] = from_latents ? 0.05f * ((float)j - 7.5f) : noise[j] * s.init_noise;
+    if (from_latents)
+        euler_add_noise(&s, first, x, noise, TRACE_VALUES);
+    cr_expect_eq((int)json_array_size(json_object_get(run, "t")), s.steps - first);
+    follow_part(&s, first, run, "t", "final", &g, x);
+}
+
+Test(engine_euler, follows_every_shared_run_of_a_pipeline)
+{
+    json_t *root = vectors_load("spec/pipeline_vectors.json"), *run;
+    size_t i;
+    int followed = 0;
+    if (!root)
+        cr_skip_test("no shared vectors");
+    json_array_foreach(json_object_get(root, "runs"), i, run)
+    {
+        const char *what = json_string_value(json_object_get(run, "kind"));
+        const size_t kind = find_kind(json_string_value(json_object_get(run, "scheduler")));
+        if (kind == N_KINDS || strstr(what, "inpaint") || strstr(what, "guidance_rescale"))
+            continue;
+        if (strcmp(what, "ensemble") == 0)
+            follow_ensemble(kind, run);
+        else
+            follow_one_model(kind, run, strstr(what, "img2img") != NULL);
+        followed++;
+    }
+    cr_assert_eq(followed, 7);
     json_decref(root);
 }
 

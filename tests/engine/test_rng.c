@@ -1,6 +1,7 @@
 /* tests/engine/test_rng.c -- torch's noise, from its seeds. */
 #include "engine/base/mem.h"
 #include "engine/sampling/rng.h"
+#include "quant/f16.h"
 #include "tests/support/vectors.h"
 
 #include <criterion/criterion.h>
@@ -224,5 +225,29 @@ Test(engine_rng, matches_every_shared_vector)
     json_object_foreach(root, name, v) n += check_rng_vector(name, v, buffer);
     cr_assert_geq(n, 28);
     mem_free(buffer);
+    json_decref(root);
+}
+
+/* What a pipeline of 16 bits draws, by torch 2.15. */
+Test(engine_rng, rounded_is_what_newer_torch_draws_in_halves)
+{
+    static const char *const NAMES[] = { "seed0_n64_first8", "seed42_n64_first8" };
+    static const uint64_t SEEDS[] = { 0, 42 };
+    json_t *root = vectors_load("spec/pipeline_vectors.json");
+    if (!root)
+        cr_skip_test("no shared vectors");
+    for (int i = 0; i < 2; i++) {
+        float x[64];
+        uint16_t half[64];
+        double want[8];
+        rng r;
+        cr_assert_eq(vectors_doubles(json_object_get(root, "rng_fp16_cpu"), NAMES[i], want, 8), 8u);
+        rng_open(&r, RNG_TORCH, SEEDS[i]);
+        rng_randn(&r, x, 64);
+        f16_encode(half, x, 64);
+        f16_decode(x, half, 64);
+        for (int k = 0; k < 8; k++) /* the vectors have nine digits */
+            cr_expect_float_eq((double)x[k], want[k], 1e-8, "%s, %d", NAMES[i], k);
+    }
     json_decref(root);
 }
