@@ -31,7 +31,7 @@ static const uint64_t SMALL = (uint64_t)16 << 20, USUAL = (uint64_t)256 << 20,
  * which a larger one tells more; of all trials, after which none is repeated. */
 static const double LONGEST = 0.006, FAR_TOO_LONG = 0.1, TOO_SHORT = 0.002, ENOUGH = 0.25;
 
-/* Seconds of work after which a GPU has noticed that there is some. */
+/* Seconds of work after which a GPU, or an idle CPU, has noticed that there is some. */
 static const double WARM = 0.15;
 
 /* Share of the work of the busiest level from which on a level is tried. */
@@ -502,10 +502,20 @@ static void close_probe(compute_probe *b)
     dev_event_close(b->d, b->ended);
 }
 
+/* A job of small operators is over before it pays. */
+static bool pays_to_warm_up(dev *d, cost_trial whole)
+{
+    account a;
+    return dev_is_async(d) ||
+           (count_trial_work(&whole, d, &a) && account_effort(&a, whole.kind) > USUAL);
+}
+
 void cost_warm_up(dev *d, const cost_job *j, uint64_t most)
 {
-    compute_probe b = open_probe(d, j, most);
     cost_trial t = make_cost_trial(DEV_CONV, j, 0);
+    if (!pays_to_warm_up(d, t))
+        return;
+    compute_probe b = open_probe(d, j, most);
     const double began = clock_seconds();
     account a;
     double waited;

@@ -33,7 +33,8 @@ typedef struct cost_job {
 void cost_probe(refine_rates *r, dev *d, const cost_job *j, uint64_t most);
 size_t cost_probe_memory(dev *d, const cost_job *j, uint64_t most);
 
-/* Has the device do some of the job's work for 0.15 s, which is for nothing.  Room as above. */
+/* Has the device do some of the job's work for 0.15 s, which is for nothing; a CPU does not where
+ * the job's operators are no larger than a trial.  Room as above. */
 void cost_warm_up(dev *d, const cost_job *j, uint64_t most);
 
 /* Whether all rates are known. */

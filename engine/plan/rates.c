@@ -8,14 +8,18 @@
 
 #include <string.h>
 
+/* The referee would take seconds, and nobody asks it for speed. */
+static bool is_probed(const dev *target) { return strcmp(dev_name(target), "ref") != 0; }
+
 static dtype stored_as(const phases *p) { return model_quantised(p->m) ? DT_I8G64 : DT_F16; }
 
-/* A GPU that has had nothing to do runs at a fraction of its clock, and so does its link. */
+/* What has had nothing to do runs at a fraction of its speed: a GPU, its link, and processors
+ * (docs/speed.md). */
 static void warm_up_device(const phases *p, dev *target, const refine_options *o,
                            const memory_limits *l, int per_pass)
 {
     const cost_job j = cost_job_unet(p, per_pass, stored_as(p));
-    if (dev_is_async(target) && !cost_known(&o->rates))
+    if (is_probed(target) && !cost_known(&o->rates))
         cost_warm_up(target, &j, l->device);
 }
 
@@ -92,8 +96,7 @@ plan_rates rates_find(const phases *p, dev *target, const refine_options *o, con
     warm_up_device(p, target, o, l, per_pass);
     const refine_rates r = find_transfer_rates(p, target, o, probe_request(l, heap));
     plan_rates out = { .unet = r, .text = r, .vae = r };
-    /* The referee would take seconds, and nobody asks it for speed. */
-    if (strcmp(dev_name(target), "ref") != 0)
+    if (is_probed(target))
         probe_compute(&out, p, target, l->device, per_pass);
     return out;
 }

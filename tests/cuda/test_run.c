@@ -54,7 +54,7 @@ static refine_status run_cuda_job(const refine_options *o, const refine_job *j, 
     return st;
 }
 
-static refine_job one_step_job(uint8_t *out)
+static refine_job cuda_step_job(uint8_t *out)
 {
     refine_job j = picture_small_job(out);
     j.strength = ONE_STEP;
@@ -64,7 +64,7 @@ static refine_job one_step_job(uint8_t *out)
 static refine_status run_one_cuda_step(refine_precision precision, uint8_t *out, refine_error *err)
 {
     const refine_options o = cuda_run_options(precision);
-    const refine_job j = one_step_job(out);
+    const refine_job j = cuda_step_job(out);
     return run_cuda_job(&o, &j, err);
 }
 
@@ -98,7 +98,7 @@ static void expect_invariant(const refine_options *o, refine_job j, emulation_sc
 static void expect_invariant_step(refine_precision precision, emulation_schedule first)
 {
     const refine_options o = cuda_run_options(precision);
-    expect_invariant(&o, one_step_job(NULL), first);
+    expect_invariant(&o, cuda_step_job(NULL), first);
 }
 
 Test(cuda_run, the_picture_does_not_depend_on_when_the_card_does_what_fp16)

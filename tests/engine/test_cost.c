@@ -219,6 +219,27 @@ ReleaseTest(engine_cost, a_probe_takes_a_fraction_of_a_second_whatever_the_job)
     dev_close(d);
 }
 
+static double seconds_of_warming(dev *d, const cost_job *j)
+{
+    const double began = clock_seconds();
+    cost_warm_up(d, j, PLENTY);
+    return clock_seconds() - began;
+}
+
+/* Of a model of the real one's size, and of a small one. */
+Test(engine_cost, a_processor_is_warmed_up_where_the_job_takes_longer_than_that)
+{
+    const cost_level l = { .n = 1, .h = 64, .w = 64, .channels = 320, .convolves = true },
+                     s = { .n = 1, .h = 8, .w = 8, .channels = 64, .convolves = true };
+    const cost_job large = { DT_F32, DT_F16, { l }, 1 }, small = { DT_F32, DT_F16, { s }, 1 };
+    dev *d = open_cost_device(true, &F32);
+    const uint64_t before = mem_used().now;
+    cr_expect_geq(seconds_of_warming(d, &large), 0.15);
+    cr_expect_eq(mem_used().now, before);
+    cr_expect_lt(seconds_of_warming(d, &small), 0.1);
+    dev_close(d);
+}
+
 Test(engine_cost, rates_that_are_given_stay)
 {
     dev *d = open_cost_device(true, &F32);
