@@ -1,4 +1,5 @@
 /* tests/tools/test_manifest.c -- what lines of a manifest say, and which are refused. */
+#define _XOPEN_SOURCE 700 /* strtok_r */
 #include "tools/batch/manifest.h"
 
 #include "engine/base/mem.h"
@@ -80,6 +81,45 @@ Test(tools_manifest, says_of_each_image_what_sets_it_apart)
     remove_manifest(&p);
 }
 
+static bool says_nothing(const work_item *w)
+{
+    return !w->input && !w->output && !w->prompt && !w->negative && !w->prompt_2 &&
+           !w->negative_2 && w->seed_from == SEED_OF_COMMAND && w->steps == 0 &&
+           isnan(w->strength) && isnan(w->guidance) && !w->sized;
+}
+
+/* Of every member there is: the refusal of an unknown one lists them. */
+Test(tools_manifest, takes_a_null_for_a_member_that_is_not_there)
+{
+    const temp_place p = temp_place_make("list.jsonl");
+    work_list l;
+    refine_error err, known;
+    int n = 0;
+    cr_assert_eq(read_manifest_text(&l, &p, "{\"?\": null}", &known), REFINE_EFORMAT);
+    work_list_free(&l);
+    char *keys = strstr(known.text, "there are ");
+    cr_assert_not_null(keys, "%s", known.text);
+    keys += strlen("there are ");
+    for (char *rest, *key = strtok_r(keys, ", ", &rest); key; key = strtok_r(NULL, ", ", &rest)) {
+        char text[128];
+        (void)snprintf(text, sizeof text, "{\"%s\": null}\n", key);
+        cr_assert_eq(read_manifest_text(&l, &p, text, &err), REFINE_OK, "%s", err.text);
+        cr_expect(l.n == 1 && says_nothing(&l.item[0]), "%s", key);
+        work_list_free(&l);
+        n++;
+    }
+    cr_expect_gt(n, 1);
+    cr_assert_eq(read_manifest_text(&l, &p,
+                                    "{\"negative\": null, \"negative_prompt\": \"b\", "
+                                    "\"size\": \"0.5MP\", \"width\": null, \"height\": null}\n",
+                                    &err),
+                 REFINE_OK, "%s", err.text);
+    cr_expect_str_eq(l.item[0].negative, "b");
+    cr_expect_eq(l.item[0].size.kind, SIZE_AREA);
+    work_list_free(&l);
+    remove_manifest(&p);
+}
+
 Test(tools_manifest, is_refused_by_line_and_member)
 {
     static const struct {
@@ -99,8 +139,11 @@ Test(tools_manifest, is_refused_by_line_and_member)
         { "{\"steps\": 4294967297}", "\"steps\"" },
         { "{\"strength\": 1.01}", "\"strength\": give a number from 0 to 1" },
         { "{\"strength\": \"0.5\"}", "\"strength\"" },
-        { "{\"guidance\": null}", "\"guidance\": give a number" },
+        { "{\"guidance\": \"null\"}", "\"guidance\": give a number" },
+        { "{\"guidance\": false}", "\"guidance\": give a number" },
+        { "{\"nagative\": null}", "\"nagative\" is unknown" },
         { "{\"width\": 64}", "give both" },
+        { "{\"width\": 64, \"height\": null}", "give both" },
         { "{\"width\": 65, \"height\": 64}", "\"width\": give a multiple of 8" },
         { "{\"width\": 64, \"height\": 64, \"size\": \"64\"}", "\"size\": give " },
         { "{\"size\": \"64\", \"width\": 64}", "\"width\": give " },

@@ -155,9 +155,9 @@ static const option_row ROWS[] = {
                ".BR strength \", \" guidance ,\n"
                "and\n.B size\n(a text as of\n.BR \\-\\-size )\nor\n"
                ".BR width \" and \" height .\n"
-               "What a line leaves out is as on the command line; without\n.B input\nthe image is "
-               "made from text alone. Relative paths are resolved against\nthe manifest's "
-               "directory. An unknown member is refused.",
+               "What a line leaves out, or has as\n.BR null ,\nis as on the command line; without\n"
+               ".B input\nthe image is made from text alone. Relative paths are resolved "
+               "against\nthe manifest's directory. An unknown member is refused.",
     },
     {
         .name = "output",

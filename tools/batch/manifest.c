@@ -136,6 +136,7 @@ static refine_status refuse_key(const manifest_line *m, const char *key, refine_
                        m->number, shown, known);
 }
 
+/* Writers that know no way to leave a member out make it null. */
 static refine_status read_member(const manifest_line *m, const char *key, const json_t *v,
                                  refine_error *err)
 {
@@ -143,7 +144,7 @@ static refine_status read_member(const manifest_line *m, const char *key, const 
         const manifest_member *row = &MEMBERS[i];
         if (strcmp(row->key, key) != 0)
             continue;
-        return row->read(m->item, row->at, v)
+        return json_is_null(v) || row->read(m->item, row->at, v)
                    ? REFINE_OK
                    : refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\": give %s", m->path,
                                  m->number, key, row->takes);

@@ -3,8 +3,8 @@
  *     {"input": "a.png", "output": "b.png", "prompt": "a castle", "seed": 7, "strength": 0.4}
  *     {"prompt": "a castle at dawn", "width": 1024, "height": 768, "steps": 30}
  *
- * All members may be left out, and are then the command line's.  Relative paths are resolved
- * against the manifest's directory.
+ * All members may be left out or null, and are then the command line's.  Relative paths are
+ * resolved against the manifest's directory.
  */
 #ifndef REFINE_MANIFEST_H
 #define REFINE_MANIFEST_H
