@@ -436,3 +436,38 @@ Test(tools_new_file, what_cannot_be_written_is_saved_elsewhere)
     close_new_file_dir(&elsewhere);
     close_new_file_dir(&p);
 }
+
+/* What a save says while standard output is `fd`. */
+static refine_status save_to_stdout(int fd, const char *text, refine_error *err)
+{
+    const int keep = dup(STDOUT_FILENO);
+    cr_assert_eq(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
+    const refine_status st = new_file_save("-", fill_three, text, err);
+    (void)dup2(keep, STDOUT_FILENO);
+    (void)close(keep);
+    (void)close(fd);
+    return st;
+}
+
+/* Behind what is there already; to a reader that has gone, nothing. */
+Test(tools_new_file, standard_output_is_written_on_or_its_text_saved_elsewhere)
+{
+    const temp_place p = temp_place_make("out"), elsewhere = temp_place_make("x");
+    refine_error err = { 0 };
+    int pipe_of[2];
+    cr_assert_eq(setenv("TMPDIR", elsewhere.dir, 1), 0);
+    (void)signal(SIGPIPE, SIG_IGN);
+    temp_write(p.path, "xyz", 3);
+    cr_assert_eq(save_to_stdout(open(p.path, O_WRONLY | O_APPEND), "abc", &err), REFINE_OK, "%s",
+                 err.text);
+    expect_file_text(p.path, "xyzabc");
+    cr_assert_eq(save_to_stdout(open("/dev/full", O_WRONLY), "abc", &err), REFINE_EIO);
+    cr_assert_not_null(strstr(err.text, "standard output: the disk is full"), "%s", err.text);
+    expect_kept_file(&elsewhere, &err, "abc");
+    cr_assert_eq(pipe(pipe_of), 0);
+    (void)close(pipe_of[0]);
+    cr_assert_eq(save_to_stdout(pipe_of[1], "abc", &err), REFINE_EIO);
+    cr_assert_null(strstr(err.text, "kept"), "%s", err.text);
+    close_new_file_dir(&elsewhere);
+    close_new_file_dir(&p);
+}

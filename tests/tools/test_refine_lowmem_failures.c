@@ -206,28 +206,45 @@ ReleaseTest(tools_refine_lowmem_failures, names_the_limit_on_address_space)
     cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
+/* The one line of a run that failed names the file that holds its image: that becomes `name`. */
+static void take_saved_elsewhere(const lowmem_bench *b, pid_t pid, const char *says,
+                                 const char *name)
+{
+    int status;
+    size_t n;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    char *err = read_terminated_text(bench_path(b, "stderr"), &n);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%d: %s", status, err);
+    char *kept = strstr(err, says), *end;
+    kept = kept ? strstr(kept, "kept as ") : NULL;
+    cr_assert_not_null(kept, "%s", err);
+    kept += strlen("kept as ");
+    end = strchr(kept, '\n');
+    cr_assert_not_null(end, "%s", err);
+    *end = '\0';
+    cr_assert_eq(rename(kept, bench_path(b, name)), 0, "%s", kept);
+    free(err);
+}
+
 /* A job of an hour is not lost with the place that it was to go to. */
 Test(tools_refine_lowmem_failures, saves_elsewhere_what_cannot_be_written)
 {
     lowmem_bench b = lowmem_bench_open();
     cr_assert_eq(mkdir(bench_path(&b, "tmp"), 0700), 0);
     cr_assert_eq(setenv("TMPDIR", bench_path(&b, "tmp"), 1), 0);
-    lowmem_outcome o = run_refine_lowmem(&b, JOB "-o /dev/full");
-    cr_assert_eq(o.code, 1, "%s", o.err);
-    char *kept = strstr(o.err, "/dev/full: the disk is full"), *end;
-    kept = kept ? strstr(kept, "kept as ") : NULL;
-    cr_assert_not_null(kept, "%s", o.err);
-    kept += strlen("kept as ");
-    end = strchr(kept, '\n');
-    cr_assert_not_null(end, "%s", o.err);
-    *end = '\0';
-    cr_assert_eq(rename(kept, bench_path(&b, "kept.png")), 0, "%s", kept);
-    outcome_free(&o);
+    take_saved_elsewhere(&b, start_refine_lowmem(&b, JOB "-o /dev/full", NULL),
+                         "/dev/full: the disk is full", "kept.png");
+    (void)unlink(bench_path(&b, "stdout"));
+    cr_assert_eq(symlink("/dev/full", bench_path(&b, "stdout")), 0);
+    take_saved_elsewhere(&b, start_refine_lowmem(&b, JOB "-o -", NULL),
+                         "standard output: the disk is full", "piped.png");
+    (void)unlink(bench_path(&b, "stdout"));
     cr_assert_eq(unsetenv("TMPDIR"), 0);
     cr_assert_eq(rmdir(bench_path(&b, "tmp")), 0);
     expect_lowmem_success(&b, JOB "-o @o.png");
     cr_assert(is_bench_file_equal(&b, "kept.png", "o.png"));
-    cr_assert_eq(lowmem_bench_close(&b), 2);
+    cr_assert(is_bench_file_equal(&b, "piped.png", "o.png"));
+    cr_assert_eq(lowmem_bench_close(&b), 3);
 }
 
 /* A seed that was not given is printed when everything is open and the run begins. */

@@ -205,8 +205,8 @@ static refine_status open_beside(new_file *f, bool named, refine_error *err)
     return REFINE_OK;
 }
 
-static refine_status begin_new_file(new_file *f, const char *path, new_file_mode mode,
-                                    refine_error *err)
+static refine_status init_new_file(new_file *f, const char *path, new_file_mode mode,
+                                   refine_error *err)
 {
     *f = (new_file){ .fd = -1, .direct = -1, .mode = mode };
     f->path = mem_strdup(path);
@@ -214,7 +214,30 @@ static refine_status begin_new_file(new_file *f, const char *path, new_file_mode
     if (!f->path || !f->temporary)
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     f->temporary[0] = '\0';
+    return REFINE_OK;
+}
+
+static refine_status begin_new_file(new_file *f, const char *path, new_file_mode mode,
+                                    refine_error *err)
+{
+    TRY(init_new_file(f, path, mode, err));
     return find_target(f, err);
+}
+
+/* By its number: opened by a name, what is in a file already would be written over, and a socket
+ * could not be opened at all. */
+static refine_status open_stdout(new_file *f, refine_error *err)
+{
+    refine_status st = init_new_file(f, "standard output", NEW_FILE_STREAM, err);
+    if (st == REFINE_OK) {
+        f->target.as_it_is = true;
+        f->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+        if (f->fd < 0)
+            st = report_write_failure(err, f->path);
+    }
+    if (st != REFINE_OK)
+        new_file_abandon(f);
+    return st;
 }
 
 static refine_status open_new_file(new_file *f, const char *path, new_file_mode mode, bool named,
@@ -295,6 +318,7 @@ refine_status new_file_write(new_file *f, const void *data, size_t bytes, uint64
                            : io_move(write_direct_or_cached, f, from, bytes, at) == bytes)
         return REFINE_OK;
     errno = errno ? errno : ENOSPC;
+    f->reader_left = errno == EPIPE;
     return report_write_failure(err, f->path);
 }
 
@@ -454,15 +478,18 @@ uint64_t new_file_room(const new_file *f)
 
 /* ---- a whole file ---- */
 
-/* *lost: all of it, rather than kept under another name. */
+static bool is_stdout(const char *path) { return strcmp(path, "-") == 0; }
+
+/* *lost: all of it, rather than kept under another name or not wanted by its reader. */
 static refine_status fill_new_file(const char *path, new_file_mode mode, new_file_filler *fill,
                                    const void *context, bool *lost, refine_error *err)
 {
     new_file f;
     *lost = true;
-    TRY(new_file_open(&f, path, mode, err));
+    TRY(is_stdout(path) ? open_stdout(&f, err) : new_file_open(&f, path, mode, err));
     const refine_status st = fill(&f, context, err);
     if (st != REFINE_OK) {
+        *lost = !f.reader_left;
         new_file_abandon(&f);
         return st;
     }
@@ -476,11 +503,11 @@ static bool save_elsewhere(char name[PATH_MAX], const char *path, new_file_fille
                            const void *context)
 {
     const char *dir = getenv("TMPDIR");
+    const char *base = is_stdout(path) ? "stdout" : file_base(path);
     for (int i = 0; i < ATTEMPTS; i++) {
         bool lost;
         const int n = snprintf(name, PATH_MAX, "%s/refine-%ld-%d-%.100s",
-                               dir && *dir ? dir : SCRATCH_FILE_DIR, (long)getpid(), i,
-                               file_base(path));
+                               dir && *dir ? dir : SCRATCH_FILE_DIR, (long)getpid(), i, base);
         if (n >= PATH_MAX)
             return false;
         const refine_status st = fill_new_file(name, NEW_FILE_ONLY, fill, context, &lost, NULL);

@@ -36,6 +36,7 @@ typedef struct new_file {
     int direct; /* the same, past the page cache; -1: there is no such thing */
     new_file_mode mode;
     uint64_t streamed; /* bytes of what is written as it is */
+    bool reader_left;  /* the pipe that it is has no reader any more */
     char *path;        /* as it was given */
     file_target target;
     char *temporary; /* "": without a name */
@@ -75,8 +76,9 @@ void new_file_abandon(new_file *f); /* after either, or a failed open: does noth
 /* Bytes that could still be written to the file system; UINT64_MAX when it will not say. */
 uint64_t new_file_room(const new_file *f);
 
-/* Opens, fills, commits.  What cannot be written there is written to TMPDIR or /var/tmp instead,
- * and the error says where: it may have taken an hour to make. */
+/* Opens, fills, commits; "-" is standard output.  What cannot be written there is written to TMPDIR
+ * or /var/tmp instead, and the error says where: it may have taken an hour to make.  A reader that
+ * has gone wants it no more, and nothing is. */
 typedef refine_status new_file_filler(new_file *f, const void *context, refine_error *err);
 refine_status new_file_save(const char *path, new_file_filler *fill, const void *context,
                             refine_error *err);

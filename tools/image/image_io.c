@@ -237,14 +237,6 @@ bool image_bytes_reserve(image_bytes *b, size_t n)
     return true;
 }
 
-static refine_status write_stdout(const uint8_t *p, size_t n, refine_error *err)
-{
-    if (io_write(STDOUT_FILENO, p, n) == n)
-        return REFINE_OK;
-    return refine_fail(err, REFINE_EIO, "standard output: cannot write: %s",
-                       strerror(errno ? errno : ENOSPC));
-}
-
 static refine_status fill_image_file(new_file *f, const void *encoded, refine_error *err)
 {
     const image_bytes *b = encoded;
@@ -269,8 +261,7 @@ refine_status image_save(const char *path, const image *im, const image_text *te
                            ? image_encode_jpeg(&out, im, text, n_text, path, err)
                            : image_encode_png(&out, im, text, n_text, path, err);
     if (st == REFINE_OK)
-        st = strcmp(path, "-") == 0 ? write_stdout(out.data, out.len, err)
-                                    : new_file_save(path, fill_image_file, &out, err);
+        st = new_file_save(path, fill_image_file, &out, err);
     mem_free(out.data);
     return st;
 }
