@@ -182,14 +182,21 @@ static void tell_notes(const lowmem_arguments *a, const json_t *more)
     }
 }
 
-/* in: NULL where each image has its own notes. */
-static void tell_opened(const lowmem_arguments *a, const job_input *in, const refine_report *r)
+/* The caller's: what is known before the first step.  in: NULL where each image has its own. */
+static json_t *list_opened_notes(const lowmem_arguments *a, const job_input *in,
+                                 const refine_report *r)
 {
     json_t *notes = json_array();
     if (r->note[0])
         append_json_note(notes, "%s", r->note);
     if (in && only_input(a))
         note_input(notes, only_input(a), in);
+    return notes;
+}
+
+static void tell_opened(const lowmem_arguments *a, const job_input *in, const refine_report *r)
+{
+    json_t *notes = list_opened_notes(a, in, r);
     tell_notes(a, notes);
     json_decref(notes);
 }
@@ -317,18 +324,23 @@ static int run_one(lowmem_arguments *a, job_input *in)
     return code;
 }
 
-static refine_status print_plan(const lowmem_arguments *a, const refine_report *r,
-                                refine_error *err)
+static refine_status print_plan(const lowmem_arguments *a, const job_input *in,
+                                const refine_report *r, refine_error *err)
 {
     run_record record = record_of(a);
+    json_t *notes = list_opened_notes(a, in, r);
+    refine_status st = REFINE_OK;
     record.output = NULL;
+    record.notes = notes;
     if (a->json)
-        return result_print_json(stdout, r, &record, err);
-    result_print_plan(stdout, r);
-    return REFINE_OK;
+        st = result_print_json(stdout, r, &record, err);
+    else
+        result_print_plan(stdout, r, notes);
+    json_decref(notes);
+    return st;
 }
 
-static int plan_one(const lowmem_arguments *a)
+static int plan_one(const lowmem_arguments *a, const job_input *in)
 {
     refine_error err = { 0 };
     refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
@@ -336,7 +348,7 @@ static int plan_one(const lowmem_arguments *a)
     refine_status st = refine_plan(&r, &a->o, &a->j, &err);
     if (st != REFINE_OK)
         return lowmem_print_error(&err, exit_code(st, true));
-    st = print_plan(a, &r, &err);
+    st = print_plan(a, in, &r, &err);
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(&err, EXIT_FAILED);
 }
 
@@ -607,7 +619,7 @@ static int refine_one(lowmem_arguments *a, const work_list *l)
                             a->plan || a->output || a->reference, a->output_latents, &how, &err);
     a->o.caller_bytes = job_input_later(&in) + (a->reference ? COMPARE_LATER : 0);
     const int code = st != REFINE_OK ? lowmem_print_error(&err, exit_code(st, true))
-                     : a->plan       ? plan_one(a)
+                     : a->plan       ? plan_one(a, &in)
                                      : run_one(a, &in);
     job_input_free(&in);
     return code;

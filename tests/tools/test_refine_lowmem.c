@@ -171,6 +171,54 @@ Test(tools_refine_lowmem, plans_without_making_anything)
     cr_assert_eq(lowmem_bench_close(&b), 0);
 }
 
+/* The bench's image as a JPEG without its last two bytes. */
+static void write_endless_jpeg(const lowmem_bench *b, const char *name)
+{
+    image im;
+    size_t n;
+    cr_assert_eq(image_load(&im, b->picture, NULL), REFINE_OK);
+    cr_assert_eq(image_save(bench_path(b, name), &im, NULL, 0, NULL), REFINE_OK);
+    image_free(&im);
+    unsigned char *bytes = temp_read(bench_path(b, name), &n);
+    temp_write(bench_path(b, name), bytes, n - 2);
+    free(bytes);
+}
+
+static void expect_once(const char *text, const char *said)
+{
+    const char *told = strstr(text, said);
+    cr_expect(told && !strstr(told + 1, said), "%s", text);
+}
+
+Test(tools_refine_lowmem, says_in_a_plan_of_an_input_what_a_run_says)
+{
+    static const char *const NOTES[] = { "no_end.jpg: the JPEG has no end marker",
+                                         "no_end.jpg: 101 x 67 pixels became 96 x 64" };
+    lowmem_bench b = lowmem_bench_open();
+    write_endless_jpeg(&b, "no_end.jpg");
+    lowmem_outcome text = run_refine_lowmem(&b, "-m @ -i @no_end.jpg --plan");
+    lowmem_outcome object = run_refine_lowmem(&b, "-m @ -i @no_end.jpg --plan --json");
+    lowmem_outcome run = run_refine_lowmem(
+        &b, "-m @ -i @no_end.jpg -p cat --steps 10 --threads 1 -o @o.png");
+    cr_assert(text.code == 0 && object.code == 0 && run.code == 0, "%s", run.err);
+    cr_expect_str_eq(text.err, "");
+    cr_expect_str_eq(object.err, "");
+    json_t *j = json_of(&object);
+    char *listed = json_dumps(json_object_get(j, "notes"), JSON_COMPACT);
+    cr_assert_not_null(listed);
+    for (int k = 0; k < 2; k++) {
+        expect_once(text.out, NOTES[k]);
+        expect_once(listed, NOTES[k]);
+        expect_once(run.err, NOTES[k]);
+    }
+    free(listed);
+    json_decref(j);
+    outcome_free(&text);
+    outcome_free(&object);
+    outcome_free(&run);
+    cr_assert_eq(lowmem_bench_close(&b), 2);
+}
+
 Test(tools_refine_lowmem, lists_the_devices_there_are)
 {
     lowmem_bench b = lowmem_bench_open();

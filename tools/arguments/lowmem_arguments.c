@@ -506,7 +506,7 @@ static const option_row ROWS[] = {
         OPTION_FLAG_AT(lowmem_arguments, plan),
         .group = "Reporting",
         .help = "say what the run would take, and stop",
-        .man = "print the plan and exit; nothing is allocated.",
+        .man = "print the plan and exit; the input is read, and nothing else allocated.",
     },
     {
         .name = "json",

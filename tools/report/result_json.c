@@ -155,9 +155,11 @@ static void print_ceiling_line(FILE *out, const char *what, uint64_t planned, ui
             bytes_to_mib(planned), bytes_to_mib(limit), by ? by : "", bytes_to_mib(smallest));
 }
 
-void result_print_plan(FILE *out, const refine_report *r)
+void result_print_plan(FILE *out, const refine_report *r, const json_t *notes)
 {
     const refine_memory *m = &r->memory;
+    const json_t *note;
+    size_t i;
     fprintf(out, "device   %s", r->device);
     if (r->device_model && r->device_model[0])
         fprintf(out, " (%s)", r->device_model);
@@ -165,12 +167,11 @@ void result_print_plan(FILE *out, const refine_report *r)
     if (r->threads > 1)
         fprintf(out, ", %d threads", r->threads);
     fputc('\n', out);
-    if (r->note[0])
-        fprintf(out, "         %s\n", r->note);
     fprintf(out, "image    %d x %d, ", r->width, r->height);
     if (r->base)
         fprintf(out, "%d steps of the base and ", r->base->steps_run);
     fprintf(out, "%d steps%s\n", r->steps_run, r->base ? " of the refiner" : "");
+    json_array_foreach(notes, i, note) fprintf(out, "note     %s\n", json_string_value(note));
     print_ceiling_line(out, "device memory", m->device_planned, m->device_limit, m->smallest_device,
                        m->device_limit_by);
     if (m->device_overhead > 0)

@@ -25,8 +25,8 @@ refine_status result_write(FILE *out, json_t *o, refine_error *err);
 refine_status result_print_json(FILE *out, const refine_report *r, const run_record *run,
                                 refine_error *err);
 
-/* The plan, or what came of it, as a few lines for people. */
-void result_print_plan(FILE *out, const refine_report *r);
+/* The plan, with the notes, or what came of it, as a few lines for people. */
+void result_print_plan(FILE *out, const refine_report *r, const json_t *notes);
 void result_print_run(FILE *out, const refine_report *r);
 
 /* A line that names what made a step much longer than predicted, if one was. */
