@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* O_TMPFILE */
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
+#include "tests/support/failed_sync.h"
 #include "tests/support/temp_place.h"
 #include "tools/files/new_file.h"
 
@@ -359,21 +360,46 @@ Test(tools_new_file, what_cannot_have_its_name_is_kept_under_another)
     }
 }
 
-/* A pipe cannot be synced. */
+/* What is there already stays there. */
 Test(tools_new_file, what_is_not_on_the_medium_is_kept_under_another_name)
+{
+    static const struct {
+        int error;
+        const char *says;
+    } CASES[] = {
+        { EIO, "/out: cannot be written: Input/output error; what was made" },
+        { ENOSPC, "/out: the disk is full" },
+        { EDQUOT, "/out: the disk is full" },
+        { EINVAL, "/out: cannot be written: Invalid argument; what was made" },
+    };
+    for (int i = 0; i < 2 * N_WAYS; i++)
+        for (size_t k = 0; k < sizeof CASES / sizeof CASES[0]; k++) {
+            const temp_place p = temp_place_make("out");
+            refine_error err = { 0 };
+            if (i >= N_WAYS)
+                temp_write(p.path, "old", 3);
+            fail_syncs(1, 1, CASES[k].error);
+            cr_assert_eq(write_in_way(WAYS[i % N_WAYS], p.path, NEW_FILE_REPLACE, "work", &err),
+                         REFINE_EIO);
+            cr_assert_not_null(strstr(err.text, CASES[k].says), "%s", err.text);
+            cr_assert_eq(access(p.path, F_OK) == 0, i >= N_WAYS);
+            cr_assert_eq(new_file_try(p.path, NEW_FILE_REPLACE, NULL), REFINE_OK); /* spares it */
+            expect_kept_file(&p, &err, "work");
+            if (i >= N_WAYS)
+                expect_file_text(p.path, "old");
+            close_new_file_dir(&p);
+        }
+}
+
+/* The name is there already: nothing more can be done. */
+Test(tools_new_file, a_directory_that_is_not_on_the_medium_is_no_failure)
 {
     const temp_place p = temp_place_make("out");
     refine_error err = { 0 };
-    new_file f;
-    int pipe_of[2];
-    cr_assert_eq(new_file_open_named(&f, p.path, NEW_FILE_REPLACE, &err), REFINE_OK);
-    cr_assert_eq(new_file_write(&f, "work", 4, 0, NULL), REFINE_OK);
-    cr_assert_eq(pipe(pipe_of), 0);
-    cr_assert_eq(dup2(pipe_of[1], f.fd), f.fd);
-    cr_assert_eq(new_file_commit(&f, &err), REFINE_EIO);
-    cr_assert_neq(access(p.path, F_OK), 0);
-    cr_assert_eq(new_file_try(p.path, NEW_FILE_REPLACE, NULL), REFINE_OK); /* spares it */
-    expect_kept_file(&p, &err, "work");
+    fail_syncs(2, 2, EIO);
+    cr_assert_eq(write_in_way(new_file_open, p.path, NEW_FILE_ONLY, "abc", &err), REFINE_OK, "%s",
+                 err.text);
+    expect_file_text(p.path, "abc");
     close_new_file_dir(&p);
 }
 
@@ -464,6 +490,12 @@ Test(tools_new_file, standard_output_is_written_on_or_its_text_saved_elsewhere)
     cr_assert_eq(save_to_stdout(open("/dev/full", O_WRONLY), "abc", &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "standard output: the disk is full"), "%s", err.text);
     expect_kept_file(&elsewhere, &err, "abc");
+    for (int k = 1; k <= 2; k++) { /* of standard output; there too */
+        fail_syncs(1, k, EIO);
+        cr_assert_eq(save_to_stdout(open(p.path, O_WRONLY), "abc", &err), REFINE_EIO);
+        cr_assert_not_null(strstr(err.text, "standard output: cannot be written"), "%s", err.text);
+        expect_kept_file(&elsewhere, &err, "abc");
+    }
     cr_assert_eq(pipe(pipe_of), 0);
     (void)close(pipe_of[0]);
     cr_assert_eq(save_to_stdout(pipe_of[1], "abc", &err), REFINE_EIO);

@@ -430,28 +430,27 @@ static void close_direct(new_file *f)
     f->direct = -1;
 }
 
-static refine_status finish_new_file(new_file *f, bool *kept, refine_error *err)
+/* kept: where else it is in the end; "": nowhere. */
+static refine_status finish_new_file(new_file *f, char kept[PATH_MAX], refine_error *err)
 {
-    char name[PATH_MAX];
-    *kept = false;
     close_direct(f);
     refine_status st = new_file_sync(f, err);
     if (st == REFINE_OK && !f->target.as_it_is)
         st = take_name(f, err);
     if (st == REFINE_OK && !f->target.as_it_is)
         sync_directory(f->target.path);
-    if (st != REFINE_OK && !f->target.as_it_is && keep_whole(f, name)) {
-        report_kept_file(err, st, name);
-        *kept = true;
-    }
+    if (st != REFINE_OK && !f->target.as_it_is && keep_whole(f, kept))
+        report_kept_file(err, st, kept);
+    else
+        kept[0] = '\0';
     new_file_abandon(f);
     return st;
 }
 
 refine_status new_file_commit(new_file *f, refine_error *err)
 {
-    bool kept;
-    return finish_new_file(f, &kept, err);
+    char kept[PATH_MAX];
+    return finish_new_file(f, kept, err);
 }
 
 void new_file_abandon(new_file *f)
@@ -478,41 +477,44 @@ uint64_t new_file_room(const new_file *f)
 
 /* ---- a whole file ---- */
 
+/* What is saved, and how that went. */
+typedef struct saving {
+    new_file_filler *fill;
+    const void *context;
+    char kept[PATH_MAX]; /* where else it is; "": nowhere */
+    bool reader_left;
+} saving;
+
 static bool is_stdout(const char *path) { return strcmp(path, "-") == 0; }
 
-/* *lost: all of it, rather than kept under another name or not wanted by its reader. */
-static refine_status fill_new_file(const char *path, new_file_mode mode, new_file_filler *fill,
-                                   const void *context, bool *lost, refine_error *err)
+static refine_status fill_new_file(saving *s, const char *path, new_file_mode mode,
+                                   refine_error *err)
 {
     new_file f;
-    *lost = true;
     TRY(is_stdout(path) ? open_stdout(&f, err) : new_file_open(&f, path, mode, err));
-    const refine_status st = fill(&f, context, err);
-    if (st != REFINE_OK) {
-        *lost = !f.reader_left;
-        new_file_abandon(&f);
-        return st;
-    }
-    bool kept;
-    const refine_status end = finish_new_file(&f, &kept, err);
-    *lost = end != REFINE_OK && !kept;
-    return end;
+    const refine_status st = s->fill(&f, s->context, err);
+    if (st == REFINE_OK)
+        return finish_new_file(&f, s->kept, err);
+    s->reader_left = f.reader_left;
+    new_file_abandon(&f);
+    return st;
 }
 
-static bool save_elsewhere(char name[PATH_MAX], const char *path, new_file_filler *fill,
-                           const void *context)
+static bool save_elsewhere(saving *s, const char *path)
 {
     const char *dir = getenv("TMPDIR");
     const char *base = is_stdout(path) ? "stdout" : file_base(path);
     for (int i = 0; i < ATTEMPTS; i++) {
-        bool lost;
-        const int n = snprintf(name, PATH_MAX, "%s/refine-%ld-%d-%.100s",
+        char name[PATH_MAX];
+        const int n = snprintf(name, sizeof name, "%s/refine-%ld-%d-%.100s",
                                dir && *dir ? dir : SCRATCH_FILE_DIR, (long)getpid(), i, base);
         if (n >= PATH_MAX)
             return false;
-        const refine_status st = fill_new_file(name, NEW_FILE_ONLY, fill, context, &lost, NULL);
-        if (st != REFINE_EINVAL)
-            return st == REFINE_OK;
+        const refine_status st = fill_new_file(s, name, NEW_FILE_ONLY, NULL);
+        if (st == REFINE_OK)
+            memcpy(s->kept, name, (size_t)n + 1);
+        if (s->kept[0] || st != REFINE_EINVAL)
+            return s->kept[0];
     }
     return false;
 }
@@ -520,10 +522,9 @@ static bool save_elsewhere(char name[PATH_MAX], const char *path, new_file_fille
 refine_status new_file_save(const char *path, new_file_filler *fill, const void *context,
                             refine_error *err)
 {
-    char name[PATH_MAX];
-    bool lost;
-    const refine_status st = fill_new_file(path, NEW_FILE_STREAM, fill, context, &lost, err);
-    if (st != REFINE_OK && lost && save_elsewhere(name, path, fill, context))
-        report_kept_file(err, st, name);
+    saving s = { .fill = fill, .context = context };
+    const refine_status st = fill_new_file(&s, path, NEW_FILE_STREAM, err);
+    if (st != REFINE_OK && !s.kept[0] && !s.reader_left && save_elsewhere(&s, path))
+        report_kept_file(err, st, s.kept);
     return st;
 }
