@@ -131,7 +131,8 @@ static const option_row ROWS[] = {
         .man = "PNG, JPEG or latents (.safetensors, .npy, .npz, .latent),\n.B \\-\n"
                "for standard input; a directory: all that is in it. A pipe will do. May be "
                "repeated.\nOf a file with several latents one is\n.IR FILE [ K ],\ncounted "
-               "from 0.\nWithout it a "
+               "from 0.\nLatents are scaled, as diffusers hands them on: times 0.13025, the VAE's "
+               "factor; only\nthose of ComfyUI (.latent) are not.\nWithout it a "
                "base model makes an image from the prompt alone.",
     },
     {

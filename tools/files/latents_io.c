@@ -313,8 +313,9 @@ static refine_status read_npy(latents *l, FILE *f, const wanted *w, refine_error
 }
 
 /* A ZIP archive: each array is a member behind a header of its own; np.savez stores the members as
- * they are. */
-static refine_status read_npz(latents *l, FILE *f, const wanted *w, refine_error *err)
+ * they are.  Of several none is chosen: those that trainers cache are not scaled, which no name in
+ * the archive says. */
+static refine_status read_npz(latents *l, FILE *f, const wanted *w, float factor, refine_error *err)
 {
     const char *path = w->path;
     enum { HEADER = 30, FLAGS = 6, METHOD = 8, NAME_BYTES = 26 };
@@ -331,16 +332,20 @@ static refine_status read_npz(latents *l, FILE *f, const wanted *w, refine_error
         return bad_npy(path, "the NumPy archive ends in its header", err);
     TRY(read_npy(l, f, w, err));
     if (fread(next, 1, sizeof next, f) == sizeof next && memcmp(next, "PK\3\4", 4) == 0)
-        return bad_npy(path, "holds several NumPy arrays; save the latents with np.save", err);
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: holds several NumPy arrays; save the latents alone with np.save, "
+                           "those of a trainer's cache times %g, the VAE's factor",
+                           path, (double)factor);
     return REFINE_OK;
 }
 
-static refine_status load_numpy(latents *l, const wanted *w, bool archive, refine_error *err)
+static refine_status load_numpy(latents *l, const wanted *w, bool archive, float factor,
+                                refine_error *err)
 {
     FILE *f = fopen(w->path, "rbe");
     if (!f)
         return fail_to_open(w->path, err);
-    const refine_status st = archive ? read_npz(l, f, w, err) : read_npy(l, f, w, err);
+    const refine_status st = archive ? read_npz(l, f, w, factor, err) : read_npy(l, f, w, err);
     (void)fclose(f);
     return st;
 }
@@ -357,8 +362,8 @@ refine_status latents_load(latents *out, const char *path, float scaling_factor,
         return refine_fail(err, REFINE_EINVAL, "%s: the path is too long", path);
     split_index(&w, path);
     switch (read_kind(w.path)) {
-    case FILE_NPY: st = load_numpy(out, &w, false, err); break;
-    case FILE_NPZ: st = load_numpy(out, &w, true, err); break;
+    case FILE_NPY: st = load_numpy(out, &w, false, scaling_factor, err); break;
+    case FILE_NPZ: st = load_numpy(out, &w, true, scaling_factor, err); break;
     case FILE_TORCH:
         st = refine_fail(err, REFINE_EFORMAT,
                          "%s: is a PyTorch file; save it with safetensors.torch.save_file", w.path);
