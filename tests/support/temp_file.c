@@ -37,3 +37,13 @@ unsigned char *temp_read(const char *name, size_t *len)
     (void)fclose(f);
     return p;
 }
+
+bool temp_remove_kept(const char *error)
+{
+    static const char KEPT[] = "kept as ";
+    const char *name = strstr(error, KEPT);
+    if (!name)
+        return false;
+    cr_assert_eq(unlink(name + sizeof KEPT - 1), 0, "%s", error);
+    return true;
+}

@@ -362,6 +362,7 @@ Test(tools_image_io, says_where_it_cannot_write)
     refine_error err = { 0 };
     cr_assert_eq(image_save("no/such/directory/x.png", &im, NULL, 0, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "no/such/directory/x.png"), "%s", err.text);
+    cr_assert(temp_remove_kept(err.text), "%s", err.text);
     cr_assert_eq(mem_used().now, 0u);
 }
 
@@ -552,6 +553,7 @@ static void check_image_alloc_failures(const char *name,
         mem_fail_after(k, MEM_FAIL_ONCE);
         const refine_status st = deed(name, &err);
         mem_fail_after(-1, MEM_FAIL_ONCE);
+        (void)temp_remove_kept(err.text);
         cr_assert_eq(mem_used().now, 0u, "allocation %ld", k);
         cr_assert(st == REFINE_OK || (st == REFINE_ENOMEM && strlen(err.text) > 0),
                   "allocation %ld: %d %s", k, (int)st, err.text);

@@ -419,5 +419,6 @@ Test(tools_latents_io, writes_only_formats_it_knows_and_all_or_nothing)
     cr_assert_eq(latents_save("d.png", &l, FACTOR, &err), REFINE_EINVAL);
     cr_assert_eq(latents_save("no/such/directory/l.npy", &l, FACTOR, &err), REFINE_EIO);
     cr_assert_not_null(strstr(err.text, "no/such/directory/l.npy"), "%s", err.text);
+    cr_assert(temp_remove_kept(err.text), "%s", err.text);
     cr_assert_eq(mem_used().now, 0u);
 }
