@@ -1,6 +1,7 @@
 /* tools/batch/output.c -- parameters as texts, written and compared. */
 #include "tools/batch/output.h"
 
+#include "tools/files/decimals.h"
 #include "tools/files/job_pairs.h"
 
 #include <assert.h>
@@ -43,6 +44,21 @@ __attribute__((format(printf, 4, 5))) static void format_text(texts *x, bool the
     add_rare_text(x, key, there ? value : NULL);
 }
 
+/* Every bit counts: 0.29999999 of ten steps are two. */
+static void add_real_text(texts *x, bool there, const char *key, double v)
+{
+    char number[DECIMALS_MAX];
+    format_text(x, there, key, "%s", format_exact_double(number, v));
+}
+
+static void add_float_texts(texts *x, const refine_job *j)
+{
+    char one[DECIMALS_MAX], other[DECIMALS_MAX];
+    format_text(x, true, "guidance", "%s", format_exact_float(one, j->guidance));
+    format_text(x, true, OWN_KEY, "%s, %s", format_exact_float(one, j->aesthetic_score),
+                format_exact_float(other, j->negative_aesthetic_score));
+}
+
 static void add_model_text(texts *x, const char *key, const refine_report *r)
 {
     if (r)
@@ -57,8 +73,8 @@ static void add_base_texts(texts *x, const refine_job *j, const refine_report *b
 {
     const bool stages = j->handoff == 0;
     add_model_text(x, "base_model", base);
-    format_text(x, base && !stages, "handoff", "%g", j->handoff);
-    format_text(x, base && stages, "second_stage_strength", "%g", j->strength);
+    add_real_text(x, base && !stages, "handoff", j->handoff);
+    add_real_text(x, base && stages, "second_stage_strength", j->strength);
     add_rare_text(x, "via_pixels", base && j->via_pixels ? "yes" : NULL);
 }
 
@@ -69,9 +85,9 @@ static void add_flow_texts(texts *x, const refine_job *j)
     if (!j->rgb_in && !j->latents_in)
         add_image_text(x, "flow", "text to image");
     else
-        format_text(x, true, partly ? "denoising_start" : "strength", "%g",
-                    partly ? j->denoising_start : j->strength);
-    format_text(x, j->denoising_end > 0, "denoising_end", "%g", j->denoising_end);
+        add_real_text(x, true, partly ? "denoising_start" : "strength",
+                      partly ? j->denoising_start : j->strength);
+    add_real_text(x, j->denoising_end > 0, "denoising_end", j->denoising_end);
 }
 
 /* Sizes and crops that the model was told of. */
@@ -107,9 +123,7 @@ static void fill_image_texts(texts *x, const job_input *in, const refine_job *j,
     format_text(x, true, "steps", "%d", j->steps);
     add_flow_texts(x, j);
     add_base_texts(x, j, r->base);
-    format_text(x, true, "guidance", "%g", (double)j->guidance);
-    format_text(x, true, OWN_KEY, "%g, %g", (double)j->aesthetic_score,
-                (double)j->negative_aesthetic_score);
+    add_float_texts(x, j);
     add_pair_texts(x, j);
     add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
     add_image_text(x, "scheduler", r->sampler);
