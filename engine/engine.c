@@ -17,6 +17,7 @@
 #include "engine/base/process_limits.h"
 #include "engine/base/try.h"
 #include "engine/pipeline.h"
+#include "offload/codec.h"
 #include "refine_version.h"
 
 #include <math.h>
@@ -173,6 +174,7 @@ static refine_status open_tokenizer(refine_engine *e, const refine_options *o, r
 {
     size_t len = o->merges_len;
     const char *merges = o->merges;
+    e->merges_hash = merges ? codec_hash(merges, len) : 0;
     for (int k = 0; k < e->n_parts && !merges; k++)
         merges = pack_merges(e->part[k].m.p, &len);
     if (!merges)

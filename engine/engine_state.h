@@ -26,6 +26,7 @@ struct refine_engine {
     device_choice device;
     dev *d; /* device.d */
     tokenizer *tok;
+    uint64_t merges_hash; /* of the options' tokenizer; 0: the packs' own */
     char *arena;
     size_t arena_bytes;            /* the largest part's */
     bool *is_resident, *is_cached; /* per chunk of the stream */

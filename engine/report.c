@@ -5,6 +5,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "offload/codec.h"
 
 #include <assert.h>
 #include <math.h>
@@ -112,6 +113,21 @@ static void report_part_memory(const refine_engine *e, engine_part *part)
     m->smallest_host = h->smallest;
 }
 
+/* With the tokenizer that its prompts are read by. */
+static uint64_t hash_read_model(const refine_engine *e, const engine_part *part)
+{
+    const uint64_t both[] = { part->m.hash, e->merges_hash };
+    return e->merges_hash ? codec_hash(both, sizeof both) : part->m.hash;
+}
+
+static uint64_t hash_device(const dev *d)
+{
+    const char *words[] = { dev_name(d), dev_rounding(d) };
+    const uint64_t both[] = { codec_hash(words[0], strlen(words[0])),
+                              codec_hash(words[1], strlen(words[1])) };
+    return codec_hash(both, sizeof both);
+}
+
 static void report_part_plan(const refine_engine *e, engine_part *part)
 {
     static const char *const PRECISION[] = { "f32", "fp16", "bf16" };
@@ -149,7 +165,8 @@ static void report_part_plan(const refine_engine *e, engine_part *part)
     r->mispredicted_rate = r->slow_part = "";
     r->sampler = part->p->sampler.ancestral ? "euler ancestral" : "euler";
     r->source_hash = pack_super(part->m.p)->source_hash;
-    r->model_hash = part->m.hash;
+    r->model_hash = hash_read_model(e, part);
+    r->device_hash = hash_device(e->d);
     r->source_name = part->m.source_name;
 }
 

@@ -104,6 +104,7 @@ struct dev {
     refine_status status;
     char why[256], note[256];
     char model[96];
+    char rounding[128]; /* "": as every device of its name */
     int threads;
     int blocks; /* of a matrix that it multiplies together; 0: 1 */
     size_t overhead; /* device memory it took for itself */

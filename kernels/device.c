@@ -38,6 +38,7 @@ void dev_fail(dev *d, refine_status st, const char *why)
 
 const char *dev_name(const dev *d) { return d->ops->name; }
 const char *dev_model(const dev *d) { return d->model; }
+const char *dev_rounding(const dev *d) { return d->rounding; }
 int dev_threads(const dev *d) { return d->threads > 0 ? d->threads : 1; }
 
 bool dev_is_discrete(const dev *d) { return d->ops->memory_free != NULL; }

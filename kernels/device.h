@@ -71,6 +71,9 @@ int dev_list_gpus(dev_gpu *out, int most, refine_error *err);
 
 const char *dev_name(const dev *d);  /* "cpu", ... */
 const char *dev_model(const dev *d); /* what a person calls it: CPU brand, GPU name */
+/* What its rounding depends on beside its name and type of compute: where both devices say the
+ * same, their results have the same bits. */
+const char *dev_rounding(const dev *d);
 int dev_threads(const dev *d);       /* compute threads; 1 where that means nothing */
 
 /* True for a discrete device, whose memory is not the process's.  Then: what the device took of it

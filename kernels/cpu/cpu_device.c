@@ -112,6 +112,8 @@ dev *dev_open_cpu(const dev_options *o, refine_error *err)
     c->compute = o->compute;
     c->int8_math = o->int8_math;
     read_brand(c->host.base.model, sizeof c->host.base.model);
+    if ((isa_available() & ISA_AVX2) == 0)
+        (void)snprintf(c->host.base.rounding, sizeof c->host.base.rounding, "without FMA");
     if (!host_device_open(&c->host, &CPU_OPS, err) || !(c->pool = pool_open(o->threads, err))) {
         cpu_close(&c->host.base);
         return NULL;

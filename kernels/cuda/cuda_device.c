@@ -340,6 +340,8 @@ dev *dev_open_cuda(const dev_options *o, int ordinal, refine_error *err)
     c->only = CUDA_TILES;
     (void)snprintf(c->base.model, sizeof c->base.model, "%.95s", p.name);
     init_card(c, &p);
+    (void)snprintf(c->base.rounding, sizeof c->base.rounding, "%s, %d", c->base.model,
+                   (int)c->math);
     if (dev_status(&c->base) == REFINE_OK)
         return &c->base;
     refine_fail(err, dev_status(&c->base), "%s", dev_why(&c->base));

@@ -129,6 +129,23 @@ Test(cuda_device, multiplies_in_fp16_and_f32_alone)
     }
 }
 
+/* By its model, and by how that multiplies. */
+Test(cuda_device, says_what_its_rounding_depends_on)
+{
+    static const dtype TYPES[] = { DT_F16, DT_F32 };
+    char rounding[2][128];
+    for (int i = 0; i < 2; i++) {
+        const dev_options o = { .compute = TYPES[i], .threads = 1 };
+        dev *d = dev_open_cuda(&o, 0, NULL);
+        cr_assert_not_null(d);
+        (void)snprintf(rounding[i], sizeof rounding[i], "%s", dev_rounding(d));
+        cr_expect_eq(strncmp(dev_rounding(d), dev_model(d), strlen(dev_model(d))), 0, "%s",
+                     dev_rounding(d));
+        dev_close(d);
+    }
+    cr_expect_str_neq(rounding[0], rounding[1]);
+}
+
 Test(cuda_device, multiplies_integers_on_tensor_cores_alone)
 {
     const dev_options o = { .compute = DT_F16, .int8_math = true };

@@ -49,6 +49,24 @@ Test(kernels_isa, a_cap_that_is_no_name_is_refused_by_the_device)
     dev_close(d);
 }
 
+/* Of which a batch that goes on elsewhere must know. */
+Test(kernels_isa, without_fma_a_device_says_that_it_rounds_otherwise)
+{
+    static const struct {
+        const char *name, *rounding;
+    } CASES[] = { { "base", "without FMA" }, { "avx2", "" }, { "avx512", "" }, { "", "" } };
+    const dev_options o = { .compute = DT_F32, .threads = 1 };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        if (!(available_when_capped("") & ISA_AVX2) && !CASES[i].rounding[0])
+            continue;
+        (void)available_when_capped(CASES[i].name);
+        dev *d = dev_open_cpu(&o, NULL);
+        cr_assert_not_null(d);
+        cr_expect_str_eq(dev_rounding(d), CASES[i].rounding, "%s", CASES[i].name);
+        dev_close(d);
+    }
+}
+
 Test(kernels_isa, is_what_the_kernels_are_picked_by)
 {
     (void)available_when_capped("base");

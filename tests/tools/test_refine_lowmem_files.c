@@ -111,6 +111,38 @@ Test(tools_refine_lowmem_files, makes_an_image_anew_with_a_pack_that_gives_anoth
     (void)lowmem_bench_close(&b);
 }
 
+/* The second of each is there already where it is the first spelt otherwise. */
+Test(tools_refine_lowmem_files, makes_an_image_anew_that_differs_in_little)
+{
+    static const struct {
+        const char *first, *second;
+        bool there;
+    } PAIRS[] = {
+        { "--device cpu", "--device ref", false },
+        { "--strength 1 --steps 2", "--strength 0.99999999 --steps 2", false },
+        { "--guidance 5", "--guidance 5.0000005", false },
+        { "", "--tokenizer tools/vocabulary/bpe_simple_vocab_16e6.txt.gz", false },
+        { "--strength 0.34", "--strength 3.4e-1 --threads 2 --batch 1 --reader pread", true },
+    };
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "1.png", 64, 64);
+    write_bench_text(&b, "list", "{\"input\": \"1.png\", \"output\": \"a.png\"}\n");
+    for (size_t i = 0; i < sizeof PAIRS / sizeof PAIRS[0]; i++) {
+        char words[256];
+        (void)snprintf(words, sizeof words, MANY "--precision f32 --manifest @list %s",
+                       PAIRS[i].first);
+        expect_lowmem_success(&b, words);
+        (void)snprintf(words, sizeof words, MANY "--precision f32 --manifest @list %s",
+                       PAIRS[i].second);
+        lowmem_outcome o = run_refine_lowmem(&b, words);
+        cr_expect(o.code == 0 && !strstr(o.err, "is there already") == !PAIRS[i].there, "%s: %s",
+                  PAIRS[i].second, o.err);
+        outcome_free(&o);
+        cr_assert_eq(unlink(bench_path(&b, "a.png")), 0);
+    }
+    (void)lowmem_bench_close(&b);
+}
+
 /* A picture, or anything else, of somebody else's; what is empty or cut off is nobody's. */
 Test(tools_refine_lowmem_files, replaces_nothing_that_it_did_not_make)
 {

@@ -98,6 +98,7 @@ Test(tools_report_fields, hold_every_member_once)
         NOT_WRITTEN(struct_bytes),    /* of the interface, not of the run */
         NOT_WRITTEN(decode_threads),  /* the plan's choice; no reader of a file asks for it */
         NOT_WRITTEN(threads),         /* likewise; --plan shows it as text */
+        NOT_WRITTEN(device_hash),     /* the device and its model are */
         NOT_WRITTEN(tokens),          /* for a warning on the terminal */
         NOT_WRITTEN(negative_tokens), /* likewise */
         NOT_WRITTEN(note),            /* for the terminal */

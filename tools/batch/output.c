@@ -12,7 +12,7 @@
 /* No other program writes it. */
 static const char OWN_KEY[] = "aesthetic_scores";
 
-enum { TEXTS_MAX = 28 + JOB_PAIRS, LEN = 64 };
+enum { TEXTS_MAX = 29 + JOB_PAIRS, LEN = 64 };
 
 typedef struct texts {
     image_text t[TEXTS_MAX];
@@ -128,6 +128,7 @@ static void fill_image_texts(texts *x, const job_input *in, const refine_job *j,
     add_image_text(x, "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch");
     add_image_text(x, "scheduler", r->sampler);
     add_model_text(x, "model", r);
+    format_text(x, true, "device", "%s %016llx", r->device, (unsigned long long)r->device_hash);
     add_background_text(x, j, background);
 }
 

@@ -275,7 +275,9 @@ typedef struct refine_report {
                                    where there is no base */
     const char *sampler; /* the model's: "euler", "euler ancestral" */
     uint64_t model_hash; /* of all in the pack that results depend on: its weights as they are
-                            stored, its schedule, its tokenizer */
+                            stored, its schedule, its tokenizer; and of the options' tokenizer */
+    uint64_t device_hash; /* of all in the device that they depend on beside the precision: its
+                             kind; of a GPU its model too */
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \
