@@ -23,6 +23,60 @@
 #include <png.h>
 #include <zlib.h>
 
+/* ---- whose it is ---- */
+
+static const image_text OWN[] = { { "prompt", "a cat" }, { "own", "1" } };
+
+static bool is_foreign_with(const char *name, const void *bytes, size_t n)
+{
+    temp_write(name, bytes, n);
+    return image_is_foreign(name, "own");
+}
+
+/* Cut off anywhere, changed anywhere, or with something behind it. */
+static void check_whose(const char *suffix, const char *mark, size_t mark_len, bool own)
+{
+    static uint8_t rgb[16 * 16 * 3];
+    char name[TEMP_NAME];
+    size_t n;
+    temp_file(name, suffix);
+    cr_assert_eq(image_save(name, &(image){ 16, 16, rgb }, OWN, own ? 2 : 1, NULL), REFINE_OK);
+    unsigned char *bytes = temp_read(name, &n);
+    const size_t pixels = (size_t)((unsigned char *)memmem(bytes, n, mark, mark_len) - bytes);
+    bytes = realloc(bytes, n + 3);
+    memcpy(bytes + n, "mp4", 3);
+    cr_expect_eq(is_foreign_with(name, bytes, n + 3), !own, "%s and more", suffix);
+    for (size_t i = 3; i <= n; i++) {
+        const bool names_a_kind = i < 8 && strcmp(suffix, ".png") == 0;
+        const bool nobodys = !names_a_kind && i < pixels + mark_len;
+        cr_expect_eq(is_foreign_with(name, bytes, i), names_a_kind || (!own && !nobodys),
+                     "%s: %zu of %zu bytes", suffix, i, n);
+    }
+    for (size_t i = pixels + mark_len; i < n; i++) {
+        bytes[i] ^= 1;
+        cr_expect_eq(is_foreign_with(name, bytes, n), !own, "%s: byte %zu", suffix, i);
+        bytes[i] ^= 1;
+    }
+    free(bytes);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, tells_whose_an_image_is_however_it_ends)
+{
+    for (int own = 0; own < 2; own++) {
+        check_whose(".png", "IDAT", 4, own);
+        check_whose(".jpg", "\xff\xda", 2, own);
+    }
+    char name[TEMP_NAME];
+    temp_file(name, ".png");
+    cr_expect_not(is_foreign_with(name, "", 0));
+    cr_expect(is_foreign_with(name, "x", 1));
+    cr_expect(is_foreign_with(name, "GIF89a", 6));
+    (void)unlink(name);
+    cr_expect_not(image_is_foreign(name, "own"), "it is not there");
+    cr_expect_eq(mem_used().now, 0u);
+}
+
 /* ---- PNG ---- */
 
 static const uint8_t BACKGROUND[3] = { 250, 130, 7 };

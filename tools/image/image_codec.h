@@ -31,7 +31,9 @@ refine_status image_encode_jpeg(image_bytes *out, const image *im, const image_t
 /* image_has_texts of a file of that format. */
 bool image_png_has(FILE *file, const image_text *text, int n_text);
 bool image_jpeg_has(FILE *file, const image_text *text, int n_text);
-bool image_jpeg_ends(FILE *file); /* with its end marker */
+/* Whether there is a text under this key before the pixels, however the file ends. */
+bool image_png_has_key(FILE *file, const char *key);
+bool image_jpeg_has_key(FILE *file, const char *key);
 
 /* The text of a key in what was found, or NULL. */
 typedef const char *image_text_find(const void *have, const char *key);

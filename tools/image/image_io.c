@@ -1,6 +1,6 @@
 /* tools/image/image_io.c -- which decoder reads an image, told by its first bytes, and which
  * encoder writes one, told by its name. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* memmem */
 #include "tools/image/image_io.h"
 
 #include "engine/base/io.h"
@@ -9,7 +9,6 @@
 #include "engine/base/try.h"
 #include "tools/files/new_file.h"
 #include "tools/image/image_codec.h"
-#include "tools/image/png_whole.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -180,19 +179,37 @@ bool image_has_texts(const char *path, const image_text *text, int n_text)
     return has;
 }
 
+/* Anywhere in what follows. */
+static bool has_bytes(FILE *f, const char *mark, size_t len)
+{
+    enum { BLOCK = 1 << 14 };
+    uint8_t block[BLOCK];
+    size_t kept = 0, n;
+    while ((n = fread(block + kept, 1, sizeof block - kept, f)) > 0) {
+        n += kept;
+        if (memmem(block, n, mark, len))
+            return true;
+        kept = num_min(n, len - 1);
+        memmove(block, block + n - kept, kept);
+    }
+    return false;
+}
+
+/* Of an image that was cut off or damaged it cannot be told whether the key was there; nothing is
+ * lost where it holds no pixels. */
 static bool is_foreign_file(FILE *f, const char *key)
 {
-    const image_text any = { key, NULL };
     uint8_t head[8];
     const size_t n = fread(head, 1, sizeof head, f);
     const bool png = has_magic_at(head, n, 0, "\x89PNG\r\n\x1a\n", 8);
     const bool jpeg = has_magic_at(head, n, 0, "\xff\xd8\xff", 3);
-    rewind(f);
     if (!png && !jpeg)
         return n > 0;
-    const bool whole = png ? png_is_whole(f) : image_jpeg_ends(f);
     rewind(f);
-    return whole && !(png ? image_png_has : image_jpeg_has)(f, &any, 1);
+    if ((png ? image_png_has_key : image_jpeg_has_key)(f, key))
+        return false;
+    rewind(f);
+    return png ? has_bytes(f, "IDAT", 4) : has_bytes(f, "\xff\xda", 2);
 }
 
 bool image_is_foreign(const char *path, const char *key)

@@ -63,8 +63,8 @@ extern const char IMAGE_TEXT_ABSENT[];
  * before its pixels; a value of NULL stands for any. */
 bool image_has_texts(const char *path, const image_text *text, int n_text);
 
-/* Whether a file is there that is neither empty nor an image that was cut off, and that has no text
- * under this key: somebody else's. */
+/* Whether a file is there that is neither empty nor an image that was cut off before its pixels,
+ * and that has no text under this key: somebody else's, whole or not. */
 bool image_is_foreign(const char *path, const char *key);
 
 /* Writes 8-bit RGB as the name asks, complete or not at all: under another name beside it, flushed

@@ -246,14 +246,15 @@ static bool read_jpeg_metadata(jpeg_in *p, const uint8_t *data, size_t len)
     return true;
 }
 
-bool image_jpeg_ends(FILE *f)
+static bool has_end_marker(FILE *f)
 {
     uint8_t end[2];
     return fseek(f, -(long)sizeof end, SEEK_END) == 0 &&
            fread(end, 1, sizeof end, f) == sizeof end && end[0] == 0xff && end[1] == JPEG_EOI;
 }
 
-bool image_jpeg_has(FILE *file, const image_text *text, int n_text)
+/* Of a damaged one, in what could be read. */
+static bool has_jpeg_texts(FILE *file, const image_text *text, int n_text, bool damaged)
 {
     enum { HEAD = 1 << 17 }; /* the comment's segment and the tables */
     jpeg_in *p = make_jpeg_in();
@@ -262,14 +263,24 @@ bool image_jpeg_has(FILE *file, const image_text *text, int n_text)
 
     if (p && head) {
         p->meta.most = METADATA_MAX;
-        has = read_jpeg_metadata(p, head, fread(head, 1, HEAD, file)) &&
-              comment_has(&p->meta, text, n_text) && image_jpeg_ends(file);
+        has = (read_jpeg_metadata(p, head, fread(head, 1, HEAD, file)) || damaged) &&
+              comment_has(&p->meta, text, n_text);
         jpeg_destroy_decompress(&p->j);
         metadata_free(&p->meta);
     }
     mem_free(head);
     mem_free(p);
     return has;
+}
+
+bool image_jpeg_has(FILE *file, const image_text *text, int n_text)
+{
+    return has_jpeg_texts(file, text, n_text, false) && has_end_marker(file);
+}
+
+bool image_jpeg_has_key(FILE *file, const char *key)
+{
+    return has_jpeg_texts(file, &(image_text){ key, NULL }, 1, true);
 }
 
 /* ---- writing ---- */

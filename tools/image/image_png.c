@@ -227,30 +227,40 @@ static const char *find_png_text(const void *info, const char *key)
     return NULL;
 }
 
-static bool has_png_texts(png_in *p, const image_text *text, int n_text)
+static bool find_png_texts(png_in *p, const image_text *text, int n_text)
 {
     if (setjmp(png_jmpbuf(p->png)))
         return false;
     png_set_read_fn(p->png, p, read_from_file);
+    png_set_crc_action(p->png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE); /* png_is_whole sees to it */
     png_set_chunk_malloc_max(p->png, CHUNK_LIMIT);
     png_read_info(p->png, p->info);
     return image_texts_match(find_png_text, p, text, n_text);
 }
 
-bool image_png_has(FILE *file, const image_text *text, int n_text)
+static bool has_png_texts(FILE *file, const image_text *text, int n_text)
 {
     png_in p = { .file = file };
-    bool has = false;
 
     p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p.failure, on_png_error, on_warning,
                                      &p.failure, libpng_alloc, libpng_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
-    if (p.info && has_png_texts(&p, text, n_text)) {
-        rewind(p.file);
-        has = png_is_whole(p.file);
-    }
+    const bool has = p.info && find_png_texts(&p, text, n_text);
     png_destroy_read_struct(&p.png, &p.info, NULL);
     return has;
+}
+
+bool image_png_has(FILE *file, const image_text *text, int n_text)
+{
+    if (!has_png_texts(file, text, n_text))
+        return false;
+    rewind(file);
+    return png_is_whole(file);
+}
+
+bool image_png_has_key(FILE *file, const char *key)
+{
+    return has_png_texts(file, &(image_text){ key, NULL }, 1);
 }
 
 /* ---- writing ---- */
