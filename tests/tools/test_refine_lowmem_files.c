@@ -170,6 +170,34 @@ Test(tools_refine_lowmem_files, replaces_nothing_that_it_did_not_make)
     (void)lowmem_bench_close(&b);
 }
 
+/* The second image comes through a pipe, when nothing was in the way of the first. */
+Test(tools_refine_lowmem_files, replaces_nothing_that_came_meanwhile)
+{
+    lowmem_bench b = lowmem_bench_open();
+    size_t n;
+    add_picture(&b, "1.png", 64, 64);
+    cr_assert_eq(mkfifo(bench_path(&b, "2.png"), 0600), 0);
+    write_bench_text(&b, "list",
+                     "{\"input\": \"1.png\", \"output\": \"a.png\"}\n"
+                     "{\"input\": \"2.png\", \"output\": \"b.png\"}\n");
+    const pid_t pid = start_refine_lowmem(&b, MANY "--manifest @list --batch 2", NULL);
+    FILE *pipe = fopen(bench_path(&b, "2.png"), "wb");
+    cr_assert_not_null(pipe);
+    write_bench_text(&b, "a.png", "notes");
+    unsigned char *picture = temp_read(bench_path(&b, "1.png"), &n);
+    cr_assert(fwrite(picture, 1, n, pipe) == n && fclose(pipe) == 0);
+    free(picture);
+    lowmem_outcome o = wait_refine_lowmem(&b, pid);
+    cr_expect(o.code == 4 && strstr(o.err, "a.png: is there, and no image of this program's") &&
+                  strstr(o.err, "1 made, 0 there already, 1 failed"),
+              "%d: %s", o.code, o.err);
+    outcome_free(&o);
+    unsigned char *left = temp_read(bench_path(&b, "a.png"), &n);
+    cr_expect(n == 5 && memcmp(left, "notes", 5) == 0);
+    free(left);
+    lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_files, makes_an_image_anew_on_another_background)
 {
     lowmem_bench b = lowmem_bench_open();

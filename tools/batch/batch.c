@@ -163,6 +163,17 @@ static refine_status load_member(const batch *b, member *m, refine_error *err)
     return job_input_load(&m->in, &m->j, m->item->input, true, false, &how, err);
 }
 
+/* Asked before the image is made, and when it is written, which may be an hour later. */
+static refine_status refuse_foreign(const work_item *item, refine_error *err)
+{
+    if (!output_is_foreign(item->output))
+        return REFINE_OK;
+    return refine_fail(err, REFINE_EINVAL,
+                       "%s: is there, and no image of this program's making: move it away, or "
+                       "write elsewhere",
+                       item->output);
+}
+
 /* The next image of the list that is to be made; false at the end, or if it must wait. */
 static bool load_next(batch *b, const refine_report *plan)
 {
@@ -182,11 +193,7 @@ static bool load_next(batch *b, const refine_report *plan)
         } else if (output_is_done(m->item->output, &m->in, &m->j, b->b->input.image.background,
                                   plan, is_seeded(b, m->item))) {
             skip_member(b, m, REFINE_OK, NULL);
-        } else if (output_is_foreign(m->item->output)) {
-            (void)refine_fail(&err, REFINE_EINVAL,
-                              "%s: is there, and no image of this program's making: move it away, "
-                              "or write elsewhere",
-                              m->item->output);
+        } else if (refuse_foreign(m->item, &err) != REFINE_OK) {
             skip_member(b, m, REFINE_EINVAL, &err);
         } else {
             b->loaded++;
@@ -274,6 +281,13 @@ static json_t *notes_of_member(const batch *b, int number)
     return notes;
 }
 
+static refine_status save_member(const batch *b, const member *m, const refine_report *r,
+                                 refine_error *err)
+{
+    TRY(refuse_foreign(m->item, err));
+    return output_save(m->item->output, &m->in, &m->j, b->b->input.image.background, r, err);
+}
+
 static void save_group(batch *b, const refine_report *r)
 {
     batch_image made[BATCH_MAX];
@@ -282,8 +296,7 @@ static void save_group(batch *b, const refine_report *r)
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
-        const refine_status st = output_save(m->item->output, &m->in, &m->j,
-                                             b->b->input.image.background, r, &err);
+        const refine_status st = save_member(b, m, r, &err);
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
             continue;
