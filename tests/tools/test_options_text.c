@@ -49,7 +49,10 @@ static const option_row SAMPLE_ROWS[] = {
       .group = "Two",
       .help = ".dots - and \\ are no requests",
       .man = ".B bold\nroff" },
-    { .name = "dotted", .kind = OPTION_FLAG, .help = ".dots - and \\ are no requests" },
+    { .name = "dotted",
+      .kind = OPTION_FLAG,
+      .help = ".dots - and \\ are no requests",
+      .spares_image = true },
 };
 
 static const options_program SAMPLE = {
@@ -84,7 +87,9 @@ Test(tools_options_text, roff_has_a_heading_a_tag_and_a_paragraph)
                                     "does this.\n.TP\n"),
                        "%s", text);
     cr_expect_not_null(strstr(text, "\\fB\\-\\-plain\\fR\n.B bold\nroff\n"), "%s", text);
-    cr_expect_not_null(strstr(text, "\n\\&.dots \\- and \\e are no requests.\n"), "%s", text);
+    cr_expect_not_null(strstr(text, "\n\\&.dots \\- and \\e are no requests.\n"
+                                    ".PP\nThe image does not depend on \\fB\\-\\-dotted\\fR.\n"),
+                       "%s", text);
     free(text);
 }
 

@@ -421,6 +421,7 @@ static const option_row ROWS[] = {
         .name = "scheduler",
         .argument = "euler",
         OPTION_CALLS(read_scheduler),
+        .spares_image = true,
         .help = "the sampler",
         .man = "the sampler.",
     },
@@ -429,6 +430,7 @@ static const option_row ROWS[] = {
         .argument = "SIZE",
         OPTION_SIZE_AT(lowmem_arguments, o.vram_bytes),
         .group = "The budget",
+        .spares_image = true,
         .help = "hard ceiling on device memory (512M, 1.5G); default: what may be had",
         .man =
             "hard ceiling on device memory: 512M, 1.5G. Default: what is free, less a margin; on\n"
@@ -439,6 +441,7 @@ static const option_row ROWS[] = {
         .name = "ram",
         .argument = "SIZE",
         OPTION_SIZE_AT(lowmem_arguments, o.ram_bytes),
+        .spares_image = true,
         .help = "hard ceiling on host memory (512M); what is left of it keeps weights, where that "
                 "makes a step faster",
         .man =
@@ -449,6 +452,7 @@ static const option_row ROWS[] = {
         .name = "batch",
         .argument = "N",
         OPTION_INT_AT(lowmem_arguments, o.images, 1, BATCH_MAX),
+        .spares_image = true,
         .help = "images that share the passes over the weights, at most (as many as make each "
                 "cheaper, 8 at most)",
         .man = "images in lock step, at most. Without it, as many as make each of them cheaper by "
@@ -480,6 +484,7 @@ static const option_row ROWS[] = {
         .name = "threads",
         .argument = "N",
         OPTION_INT_AT(lowmem_arguments, o.threads, 0, 256),
+        .spares_image = true,
         .help = "compute threads (0: one per core it may use)",
         .man = "compute threads; one per core it may use, by affinity and control groups, unless\n"
                "given, or 0. The image does not depend on it.",
@@ -487,6 +492,7 @@ static const option_row ROWS[] = {
     {
         .name = "reader",
         OPTION_WORD_AT(lowmem_arguments, o.reader, READERS),
+        .spares_image = true,
         .help = "auto: io_uring, or pread where that is refused",
         .man = "how weights are read. auto: io_uring, or pread where that is refused.",
     },
@@ -494,12 +500,14 @@ static const option_row ROWS[] = {
         .name = "limit-disk",
         .argument = "SIZE",
         OPTION_RATE_AT(lowmem_arguments, o.disk_limit),
+        .spares_image = true,
         .help = "bytes a second not to exceed, from disk",
     },
     {
         .name = "limit-copy",
         .argument = "SIZE",
         OPTION_RATE_AT(lowmem_arguments, o.copy_limit),
+        .spares_image = true,
         .help = "bytes a second not to exceed, to the device",
     },
     {
@@ -512,6 +520,7 @@ static const option_row ROWS[] = {
     {
         .name = "json",
         OPTION_FLAG_AT(lowmem_arguments, json),
+        .spares_image = true,
         .help = "the result as JSON on stdout",
         .man = "the result as a JSON object on standard output, sizes in bytes and times in "
                "seconds. With\n.BR \\-\\-plan ,\nits planned and predicted members. "
@@ -520,6 +529,7 @@ static const option_row ROWS[] = {
     {
         .name = "quiet",
         OPTION_FLAG_AT(lowmem_arguments, quiet),
+        .spares_image = true,
         .help = "no progress",
     },
     {

@@ -56,6 +56,7 @@ typedef struct option_row {
     const char *group; /* of the first row of a group: its heading */
     const char *help;  /* is wrapped; '\n' begins a line */
     const char *man;   /* roff; NULL: the help text */
+    bool spares_image; /* what is made does not depend on it; the man page says so */
 } option_row;
 
 /* Kind and place of a row in one: a member of another type does not compile. */

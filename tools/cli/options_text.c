@@ -189,6 +189,24 @@ static void print_help_as_roff(FILE *out, const char *help)
     fputs(help[strlen(help) - 1] == '.' ? "\n" : ".\n", out);
 }
 
+/* The options that may be others when a command is repeated. */
+static void print_spared(FILE *out, const options_program *p)
+{
+    int left = 0;
+    for (int i = 0; i < p->n_rows; i++)
+        left += p->rows[i].spares_image;
+    if (left == 0)
+        return;
+    fputs(".PP\nThe image does not depend on ", out);
+    for (int i = 0; i < p->n_rows; i++)
+        if (p->rows[i].spares_image) {
+            left--;
+            fputs("\\fB\\-\\-", out);
+            print_escaped(out, p->rows[i].name);
+            fprintf(out, "\\fR%s", left > 1 ? ", " : left == 1 ? " or " : ".\n");
+        }
+}
+
 void options_print_roff(FILE *out, const options_program *p)
 {
     for (int i = 0; i < p->n_rows; i++) {
@@ -202,4 +220,5 @@ void options_print_roff(FILE *out, const options_program *p)
         else
             print_help_as_roff(out, r->help);
     }
+    print_spared(out, p);
 }
