@@ -2,9 +2,10 @@
  *
  * Neighbours of one size make a group.  How many go together is what the plan predicts to be
  * cheapest for each image, within the ceilings.  An image that cannot be read or written
- * does not stop the others; those whose output is there already, whole and made of the same input
- * with the same parameters, are left alone, so that a repeated command goes on where the last one
- * stopped.
+ * does not stop the others; those whose output is there already are left alone, so that a repeated
+ * command goes on where the last one stopped: whole, and made of the same pixels or latents, by the
+ * same models, with the same parameters, to the last bit of each, and on a device that rounds the
+ * same way.  tests/property/test_repeats.c holds it to that.
  */
 #ifndef REFINE_BATCH_H
 #define REFINE_BATCH_H
