@@ -79,7 +79,7 @@ static bool open_repeat(draws *d, repeat *r)
 }
 
 /* Both there, of the same pixels. */
-static bool is_same_image(const char *one, const char *other)
+static bool are_pixels_equal(const char *one, const char *other)
 {
     image a = { 0 }, b = { 0 };
     const bool same = image_load(&a, one, NULL) == REFINE_OK &&
@@ -102,7 +102,7 @@ static void compare_with_fresh(draws *d, const repeat *r, any_command c, const c
     for (int i = 0; i < COMMAND_NAMES; i++) {
         command_output(there, r->out, &c, i);
         command_output(fresh, r->fresh, &c, i);
-        if (access(fresh, F_OK) == 0 && !is_same_image(there, fresh))
+        if (access(fresh, F_OK) == 0 && !are_pixels_equal(there, fresh))
             fail_case(d, "with%s it is there already, and elsewhere another is made", what);
         (void)unlink(fresh);
     }
@@ -177,7 +177,7 @@ static void ask_for_damaged(draws *d, const repeat *r, const char *path, const c
     draw_damage(d, &b, !r->first.jpeg, what, sizeof what);
     temp_write(path, b.p, b.n);
     free(b.p);
-    if (command_run(&r->first, r->place.dir, r->out, true) == 0 && !is_same_image(path, whole))
+    if (command_run(&r->first, r->place.dir, r->out, true) == 0 && !are_pixels_equal(path, whole))
         fail_case(d, "it is there already%s", what);
 }
 
