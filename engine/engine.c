@@ -119,6 +119,7 @@ static refine_status open_phases(refine_engine *e, const refine_options *o, cons
     const int images = o->images ? o->images : 1;
     if (has_base(e))
         TRY(check_handoff(j, err));
+    e->hands_noise = has_base(e) && j->handoff > 0;
     for (int k = 0; k < e->n_parts; k++) {
         engine_part *p = &e->part[k];
         const refine_job own = job_of_part(e, k, j, &marker);

@@ -23,6 +23,7 @@ typedef struct engine_part {
 struct refine_engine {
     engine_part part[PACKS_MAX];
     int n_parts;
+    bool hands_noise; /* the base's latents are handed over partly denoised */
     device_choice device;
     dev *d; /* device.d */
     tokenizer *tok;

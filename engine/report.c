@@ -43,15 +43,14 @@ static const char *decoder_note(const refine_engine *e)
                : "";
 }
 
-/* Each model's steps are spaced as its own pack says.  A base that runs to the end leaves no noise:
- * what the refiner begins with then is its own. */
+/* Each model's steps are spaced as its own pack says. */
 static void add_handover_note(refine_report *r, const refine_engine *e)
 {
     const phases *base = e->part[0].p, *refiner = e->part[e->n_parts - 1].p;
     const float left = base->sampler.sigma[base->first + base->steps];
     const float expected = refiner->sampler.sigma[refiner->first];
     char note[96];
-    if (e->n_parts < 2 || left == 0 || fabsf(left - expected) < 0.02f * expected)
+    if (!e->hands_noise || fabsf(left - expected) < 0.02f * expected)
         return;
     (void)snprintf(note, sizeof note,
                    "the base leaves noise of %.3g and the refiner expects %.3g: other spacing",

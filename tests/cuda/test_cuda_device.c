@@ -8,6 +8,7 @@
 #include "tests/support/tiny_pack.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 

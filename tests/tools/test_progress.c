@@ -1,5 +1,6 @@
 /* tests/tools/test_progress.c -- little in a log, one line on a terminal, nothing when quiet. */
-#define _XOPEN_SOURCE 700
+#define _DEFAULT_SOURCE /* struct winsize */
+#define _XOPEN_SOURCE   700
 #include "tools/cli/progress.h"
 
 #include <criterion/criterion.h>
@@ -7,6 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* The last draw was so long ago that the next is due. */
@@ -67,13 +69,21 @@ static void read_terminal(int master, char *text, size_t size)
     text[n] = 0;
 }
 
+/* NULL: there are no pseudo-terminals. */
+static FILE *open_terminal(int *master)
+{
+    *master = posix_openpt(O_RDWR | O_NOCTTY);
+    if (*master < 0 || grantpt(*master) != 0 || unlockpt(*master) != 0)
+        return NULL;
+    return fopen(ptsname(*master), "w");
+}
+
 Test(tools_progress, a_terminal_gets_one_line_redrawn_and_removed)
 {
-    const int master = posix_openpt(O_RDWR | O_NOCTTY);
-    if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0)
+    int master;
+    FILE *f = open_terminal(&master);
+    if (!f)
         cr_skip_test("no pseudo-terminals");
-    FILE *f = fopen(ptsname(master), "w");
-    cr_assert_not_null(f);
     char text[1024];
     progress p;
     progress_open(&p, f, "packing", false);
@@ -87,6 +97,27 @@ Test(tools_progress, a_terminal_gets_one_line_redrawn_and_removed)
     cr_assert_not_null(strstr(text, "\r\033[K"), "%s", text);
     cr_assert_null(strchr(text, '\n'));
     cr_assert_null(strstr(text, "too soon"));
+    (void)fclose(f);
+    (void)close(master);
+}
+
+/* In the last column of a terminal it would wrap, or lose its last character. */
+Test(tools_progress, a_line_that_is_too_long_loses_its_last_parts)
+{
+    static const char WHOLE[] = "base: denoising   1 %  step 1000 of 1000, disk 1.00 GB/s";
+    struct winsize size = { .ws_row = 24, .ws_col = 80 };
+    int master;
+    FILE *f = open_terminal(&master);
+    if (!f)
+        cr_skip_test("no pseudo-terminals");
+    cr_assert_eq(ioctl(master, TIOCSWINSZ, &size), 0);
+    char text[1024];
+    progress p;
+    progress_open(&p, f, "base: denoising", false);
+    progress_show(&p, 0.01, 3720.0, "step 1000 of 1000, disk 1.00 GB/s, stalled 12.3 %%");
+    read_terminal(master, text, sizeof text);
+    cr_assert(strncmp(text + 1, WHOLE, strlen(WHOLE)) == 0, "%s", text);
+    cr_assert_not_null(strstr(text, "GB/s  ETA 1:02:00\033[K"), "%s", text);
     (void)fclose(f);
     (void)close(master);
 }

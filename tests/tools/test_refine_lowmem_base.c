@@ -162,6 +162,36 @@ Test(tools_refine_lowmem_base, and_a_refiner_make_the_images_of_a_manifest)
     (void)lowmem_bench_close(&b);
 }
 
+/* What the command says would be refused, and is no line's. */
+Test(tools_refine_lowmem_base, and_a_refiner_take_steps_from_the_lines_of_a_manifest)
+{
+    static const char PHOTOS[] =
+        "{\"output\": \"i.png\", \"input\": \"in.png\", \"strength\": 0.9}\n"
+        "{\"output\": \"k.png\", \"input\": \"in.png\", \"strength\": 0.8}\n";
+    static const char TEXTS[] = "{\"output\": \"t.png\", \"steps\": 4}\n"
+                                "{\"output\": \"u.png\", \"steps\": 3}\n";
+    lowmem_bench b = open_base_bench();
+    expect_list_outcome(&b, PHOTOS, "--handoff 0.5", "2 made, 0 there already, 0 failed");
+    expect_list_outcome(&b, TEXTS, "--steps 1", "2 made, 0 there already, 0 failed");
+    (void)lowmem_bench_close(&b);
+}
+
+/* Only as many lie in memory as are made together. */
+Test(tools_refine_lowmem_base, and_a_refiner_need_no_more_for_many_images_than_for_two)
+{
+    lowmem_bench b = open_base_bench();
+    lowmem_outcome two = run_refine_lowmem(&b, ENSEMBLE "--ram 2M --batch 1 -o @out --count 2");
+    lowmem_outcome many = run_refine_lowmem(&b, ENSEMBLE "--ram 2M --batch 1 -o @out --count 8");
+    cr_expect_eq(two.code, 3, "%s", two.err);
+    const char *one_says = strstr(two.err, "needs at least"),
+               *other_says = strstr(many.err, "needs at least");
+    cr_expect(one_says && other_says && strcmp(one_says, other_says) == 0, "%s%s", two.err,
+              many.err);
+    outcome_free(&two);
+    outcome_free(&many);
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, and_a_refiner_make_several_images_in_two_stages)
 {
     static const char LIST[] = "{\"output\": \"a.png\"}\n"
@@ -328,6 +358,10 @@ Test(tools_refine_lowmem_base, tells_where_base_and_refiner_space_their_steps_di
     add_bench_pack(&b, "trailing.pack", "synthetic:tiny-base", "--spacing trailing");
     lowmem_outcome o = run_refine_lowmem(&b, "--base @trailing.pack -m @ --plan " FROM_TEXT);
     cr_expect_not_null(strstr(o.out, NOTE), "%s", o.out);
+    outcome_free(&o);
+    /* Its steps are so far apart that it reaches the end. */
+    o = run_refine_lowmem(&b, "--base @trailing.pack -m @ --plan " FROM_TEXT "--steps 4");
+    cr_expect_not_null(strstr(o.out, "noise of 0 and the refiner expects"), "%s", o.out);
     outcome_free(&o);
     o = run_refine_lowmem(&b, "--base @trailing.pack -m @ --flow two-stage --plan " FROM_TEXT);
     cr_expect(o.code == 0 && !strstr(o.out, NOTE), "%s%s", o.out, o.err);

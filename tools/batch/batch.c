@@ -57,30 +57,40 @@ static bool same_job_shape(const refine_job *a, const refine_job *b)
 
 /* ---- how many together ---- */
 
+/* The images of such a group, and the first of the next, are still to be loaded. */
+static void set_images(batch *b, int n)
+{
+    b->o.images = n;
+    b->o.caller_bytes = (size_t)(n + 2) * job_input_later(&b->m[0].in);
+}
+
 /* Plans groups of 1, 2, 4, ... for the shape of j; rates are probed once. */
 static refine_status choose_images(batch *b, const refine_job *j, int most, refine_error *err)
 {
     double cost[BATCH_MAX + 1] = { 0 }, best = 0;
+    const int asked = b->b->o.images < most ? b->b->o.images : most;
     refine_report base = REFINE_REPORT_INIT, r = REFINE_REPORT_INIT;
     r.base = &base;
 
-    b->o.images = 1;
+    set_images(b, 1);
     TRY(refine_plan(&r, &b->o, j, err));
     b->o.rates = r.rates;
-    if (b->b->o.images > 0 || !(r.predicted_step > 0)) {
-        b->o.images = b->b->o.images > 0 ? b->b->o.images : 1;
+    if (asked > 0 || !(r.predicted_step > 0)) {
+        set_images(b, asked > 0 ? asked : 1);
         return REFINE_OK;
     }
     cost[1] = best = r.predicted_step;
     for (int n = 2; n <= most; n *= 2) {
-        b->o.images = n;
+        set_images(b, n);
         if (refine_plan(&r, &b->o, j, NULL) != REFINE_OK)
             break;
         cost[n] = r.predicted_step / n;
         best = cost[n] < best ? cost[n] : best;
     }
-    for (b->o.images = 1; cost[b->o.images] > best * AS_GOOD;)
-        b->o.images *= 2;
+    int n = 1;
+    while (cost[n] > best * AS_GOOD)
+        n *= 2;
+    set_images(b, n);
     return REFINE_OK;
 }
 
@@ -94,8 +104,6 @@ static refine_status size_group(batch *b, const refine_job *j, int most, refine_
     }
     refine_close(b->e);
     b->e = NULL;
-    /* The group's images and the first of the next are still to be loaded. */
-    b->o.caller_bytes = (size_t)(most + 2) * job_input_later(&b->m[0].in);
     b->reserve = 2 * job_input_later(&b->m[0].in);
     TRY(choose_images(b, j, most, err));
     b->advised = b->o.images;
@@ -337,8 +345,16 @@ static bool has_item_from_text(const work_list *l)
     return false;
 }
 
+static bool has_item_with_steps_of_its_own(const work_list *l)
+{
+    for (int i = 0; i < l->n; i++)
+        if (l->item[i].steps > 0 || !isnan(l->item[i].strength))
+            return true;
+    return false;
+}
+
 /* What every image of the run has in common: the models and the precision.  Any size does, and any
- * strength where it is not every image's; two stages begin with text. */
+ * steps where they are not every image's; two stages begin with text. */
 static refine_status plan_models(const batch *b, refine_report *r, refine_error *err)
 {
     refine_options o = b->o;
@@ -351,6 +367,12 @@ static refine_status plan_models(const batch *b, refine_report *r, refine_error 
     j.width = j.height = 64;
     j.rgb_in = two_stage ? NULL : &pixel;
     j.rgb_out = &pixel;
+    if (has_item_with_steps_of_its_own(b->l)) {
+        j.steps = 10;
+        j.strength = two_stage ? 0.5 : 1;
+        j.handoff = two_stage || !o.base_path ? 0 : 0.5;
+        j.denoising_start = j.denoising_end = 0;
+    }
     if (!two_stage && has_item_from_text(b->l))
         j.strength = 1;
     return refine_plan(r, &o, &j, err);

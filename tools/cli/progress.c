@@ -14,7 +14,14 @@ static const double REDRAW = 0.1, RELOG = 10.0; /* seconds */
 static const double MEMORY = 3.0;               /* seconds a rate looks back; */
 static const double GUESS = 0.3;                /* and so many that a guess is worth */
 
-enum { WIDTH_DEFAULT = 80, BAR_MAX = 30, BAR_MIN = 8, LINE = 256, ETA_TEXT = 64 };
+enum {
+    WIDTH_DEFAULT = 80,
+    BAR_MAX = 30,
+    BAR_MIN = 8,
+    LINE = 256,
+    ETA_TEXT = 64,
+    BESIDE = 9 /* columns of a line without a bar: spaces, the percentage, and a last one, empty */
+};
 
 void progress_open(progress *p, FILE *out, const char *what, bool quiet)
 {
@@ -61,6 +68,14 @@ static void bar_text(char out[BAR_MAX + 4], double done, int cells)
     *at = 0;
 }
 
+/* Without the last of its parts, as long as it takes more columns: a line that wraps is not drawn
+ * over, but below. */
+static void shorten_details(char *details, int room)
+{
+    while ((int)strlen(details) > room && strrchr(details, ','))
+        *strrchr(details, ',') = 0;
+}
+
 void progress_show(progress *p, double done, double eta, const char *fmt, ...)
 {
     char details[LINE], bar[BAR_MAX + 4] = "", left[ETA_TEXT];
@@ -73,6 +88,9 @@ void progress_show(progress *p, double done, double eta, const char *fmt, ...)
     (void)vsnprintf(details, sizeof details, fmt, ap);
     va_end(ap);
     eta_text(left, eta);
+    if (p->terminal)
+        shorten_details(details,
+                        terminal_columns(p) - (int)(strlen(p->what) + strlen(left)) - BESIDE);
 
     const int rest = (int)(strlen(p->what) + strlen(details) + strlen(left)) + 12;
     const int room = terminal_columns(p) - rest;
