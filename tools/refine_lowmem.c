@@ -114,6 +114,7 @@ static run_record record_of(const lowmem_arguments *a)
 {
     return (run_record){ .output = output_of(a),
                          .pack = a->o.pack_path,
+                         .base = a->o.base_path,
                          .input = only_input(a),
                          .prompt = a->j.prompt,
                          .negative = a->j.negative,
@@ -469,6 +470,7 @@ static void on_finished(void *context, const refine_report *r, const batch_image
     for (int i = 0; i < n; i++) {
         const run_record record = { .output = made[i].item->output,
                                     .pack = a->o.pack_path,
+                                    .base = a->o.base_path,
                                     .input = made[i].item->input,
                                     .prompt = made[i].job.prompt,
                                     .negative = made[i].job.negative,

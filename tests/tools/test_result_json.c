@@ -126,7 +126,10 @@ Test(tools_result_json, leaves_out_of_a_plan_what_only_a_run_knows)
     r.predicted_encode = 0.25;
     r.predicted_decode = 0.5;
     r.predicted_total = 3.375;
-    json_t *j = print_result_as_json(&r, &(run_record){ .pack = "m.pack", .job = &job });
+    const run_record run = { .pack = "m.pack", .base = "b.pack", .negative = "", .job = &job };
+    json_t *j = print_result_as_json(&r, &run);
+    cr_assert_str_eq(string_at(j, "run", "base_pack"), "b.pack");
+    cr_assert_str_eq(string_at(j, "run", "negative"), "");
     cr_assert_null(get_result_member(j, NULL, "output"));
     cr_assert_null(get_result_member(j, NULL, "seconds"));
     cr_assert_null(get_result_member(j, NULL, "stall"));
@@ -210,7 +213,8 @@ Test(tools_result_json, is_json_whatever_it_is_given)
     cr_assert_str_eq(string_at(j, "run", "prompt"), "\"caf\xef\xbf\xbd\"\n");
     cr_assert_str_eq(string_at(j, NULL, "output"), "\xef\xbf\xbd.png");
     cr_assert_str_eq(string_at(j, "run", "seed"), "18446744073709551615");
-    cr_assert_str_eq(string_at(j, "run", "negative"), "");
+    cr_assert(json_is_null(get_result_member(j, "run", "negative")));
+    cr_assert_null(get_result_member(j, "run", "base_pack"));
     cr_assert_eq(json_real_value(get_result_member(j, "io", "disk_rate")), 0.0);
     cr_assert_eq(json_integer_value(get_result_member(j, "memory", "device_limit")), INT64_MAX);
     json_decref(j);

@@ -70,15 +70,18 @@ static json_t *run_object(const refine_report *r, const run_record *run, unsigne
 {
     const refine_job *j = run->job;
     json_t *o = json_pack("{s:o}", "pack", clean_json_text(run->pack));
+    if (run->base)
+        o = merge_json_objects(o, json_pack("{s:o}", "base_pack", clean_json_text(run->base)));
     o = report_fields_write(o, report_source, r, known);
     o = merge_json_objects(
-        o, json_pack("{s:o, s:o, s:o, s:o, s:s, s:i, s:f, s:f, s:f}", "input",
-                     clean_json_text(run->input), "prompt", clean_json_text(run->prompt),
-                     "negative", clean_json_text(run->negative), "seed", seed_value(j->seed), "rng",
-                     j->rng == REFINE_RNG_PHILOX ? "philox" : "torch", "steps", j->steps,
-                     "guidance", shortest_decimal(j->guidance), "aesthetic_score",
-                     shortest_decimal(j->aesthetic_score), "negative_aesthetic_score",
-                     shortest_decimal(j->negative_aesthetic_score)));
+        o,
+        json_pack("{s:o, s:o, s:o, s:o, s:s, s:i, s:f, s:f, s:f}", "input",
+                  clean_json_text(run->input), "prompt", clean_json_text(run->prompt), "negative",
+                  run->negative ? clean_json_text(run->negative) : json_null(), "seed",
+                  seed_value(j->seed), "rng", j->rng == REFINE_RNG_PHILOX ? "philox" : "torch",
+                  "steps", j->steps, "guidance", shortest_decimal(j->guidance), "aesthetic_score",
+                  shortest_decimal(j->aesthetic_score), "negative_aesthetic_score",
+                  shortest_decimal(j->negative_aesthetic_score)));
     return add_rare_members(o, j, r->base != NULL);
 }
 

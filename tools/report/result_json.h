@@ -10,7 +10,9 @@
 /* Everything needed to repeat a run, beside what the report holds. */
 typedef struct run_record {
     const char *output; /* NULL for a plan, "" when no file was wanted */
-    const char *pack, *input, *prompt, *negative;
+    const char *pack, *base; /* packs; base NULL: there is none */
+    const char *input, *prompt;
+    const char *negative; /* NULL: none, which is not an empty one */
     const refine_job *job;
     const json_t *notes; /* texts: what was decided for the user; NULL: nothing */
 } run_record;
