@@ -7,6 +7,7 @@
 #define _XOPEN_SOURCE 700
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
+#include "engine/base/process_limits.h"
 #include "engine/base/try.h"
 #include "tools/arguments/lowmem_arguments.h"
 #include "tools/batch/batch.h"
@@ -506,8 +507,9 @@ static input_settings input_settings_of(const lowmem_arguments *a)
     input_settings s = { .scaling_factor = SCALING_FACTOR,
                          .image = IMAGE_READING_INIT,
                          .size = a->size };
-    if (a->o.ram_bytes)
-        s.image.memory = num_max(a->o.ram_bytes, LEAST_READING);
+    /* As by default of host memory: half of what may be had, at most. */
+    const uint64_t by_default = num_min(s.image.memory, process_memory_room("", 0).bytes / 2);
+    s.image.memory = num_max(a->o.ram_bytes ? a->o.ram_bytes : by_default, LEAST_READING);
     memcpy(s.image.background, a->background, sizeof s.image.background);
     return s;
 }

@@ -179,6 +179,33 @@ static lowmem_outcome run_in_space(const lowmem_bench *b, const char *words, rli
     return wait_refine_lowmem(b, pid);
 }
 
+enum { MIB = 1 << 20 };
+
+static rlim_t space_to_start(const lowmem_bench *b)
+{
+    rlim_t space = 0;
+    for (int code = -1; code != 0;) {
+        space += 8 * MIB;
+        lowmem_outcome o = run_in_space(b, "--version", space);
+        code = o.code;
+        outcome_free(&o);
+    }
+    return space;
+}
+
+/* Zeros behind an image are part of its file. */
+ReleaseTest(tools_refine_lowmem_failures, reads_no_image_that_takes_more_than_may_be_had)
+{
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert_eq(truncate(bench_path(&b, "in.png"), 200 * MIB), 0);
+    lowmem_outcome o = run_in_space(&b, JOB "-o @o.png --device cpu",
+                                    space_to_start(&b) + 120 * MIB);
+    cr_expect_eq(o.code, 3, "%s", o.err);
+    cr_expect_not_null(strstr(o.err, "in.png: reading it alone takes"), "%s", o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
 /* Where all address space is taken but for a little, nobody's limit on processes is to blame. */
 ReleaseTest(tools_refine_lowmem_failures, names_the_limit_on_address_space)
 {
@@ -186,15 +213,8 @@ ReleaseTest(tools_refine_lowmem_failures, names_the_limit_on_address_space)
                                          JOB "-o @o.png --device cpu --plan",
                                          JOB "-o @o.png --device cpu --vram 2G --ram 2G",
                                          JOB "-o @o.png --device cpu --threads 64" };
-    enum { MIB = 1 << 20 };
     lowmem_bench b = lowmem_bench_open();
-    rlim_t starts = 0;
-    for (int code = -1; code != 0;) {
-        starts += 8 * MIB;
-        lowmem_outcome o = run_in_space(&b, "--version", starts);
-        code = o.code;
-        outcome_free(&o);
-    }
+    const rlim_t starts = space_to_start(&b);
     for (rlim_t more = 8 * MIB; more <= 24 * MIB; more += 8 * MIB)
         for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++) {
             lowmem_outcome o = run_in_space(&b, WORDS[i], starts + more);

@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,6 +238,43 @@ Test(tools_refine_lowmem_files, writes_a_jpeg_where_the_name_says_so_and_finds_i
     expect_lowmem_refusal(&b, &(refusal){ 2, MANY "--manifest @list", "d.gif: images are" });
     cr_expect_eq(access(bench_path(&b, "c.png"), F_OK), -1);
     lowmem_bench_close(&b);
+}
+
+/* Nobody will ever write into the pipe. */
+Test(tools_refine_lowmem_files, waits_for_no_pipe_of_a_directory_and_for_others_until_a_signal)
+{
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert_eq(mkdir(bench_path(&b, "dir"), 0700), 0);
+    add_picture(&b, "dir/a.png", 64, 64);
+    cr_assert_eq(mkfifo(bench_path(&b, "dir/p.png"), 0600), 0);
+    lowmem_outcome o = run_refine_lowmem(&b, MANY "-i @dir -o @out");
+    cr_expect(o.code == 0 && strstr(o.err, "1 left out") && strstr(o.err, ": p.png"), "%s", o.err);
+    outcome_free(&o);
+
+    const pid_t pid = start_refine_lowmem(&b, MANY "-i @dir/a.png -i @dir/p.png -o @out2", NULL);
+    sleep(1); /* it may end earlier, and does not wait then */
+    cr_assert_eq(kill(pid, SIGTERM), 0);
+    o = wait_refine_lowmem(&b, pid);
+    cr_expect_eq(o.code, 128 + SIGTERM, "%s", o.err);
+    outcome_free(&o);
+    (void)unlink(bench_path(&b, "dir/p.png"));
+    (void)unlink(bench_path(&b, "dir/a.png"));
+    (void)rmdir(bench_path(&b, "dir"));
+    (void)unlink(bench_path(&b, "out/a.png"));
+    (void)unlink(bench_path(&b, "out2/a.png"));
+    (void)rmdir(bench_path(&b, "out"));
+    (void)rmdir(bench_path(&b, "out2"));
+    (void)lowmem_bench_close(&b);
+}
+
+Test(tools_refine_lowmem_files, names_the_inputs_that_would_become_one_image)
+{
+    lowmem_bench b = lowmem_bench_open();
+    add_picture(&b, "a.png", 64, 64);
+    add_picture(&b, "a.PNG", 64, 64);
+    expect_lowmem_refusal(&b,
+                          &(refusal){ 2, MANY "-i @a.png -i @a.PNG -o @out", "would both become" });
+    (void)lowmem_bench_close(&b);
 }
 
 /* The second image needs more memory than was set aside beside the engine of the first, the third

@@ -3,6 +3,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/cli/interrupt.h"
 #include "tools/files/input_file.h"
 #include "tools/image/resample.h"
 
@@ -88,8 +89,12 @@ static refine_status load_input(job_input *in, refine_job *j, const char *path,
                                 const input_settings *how, refine_error *err)
 {
     input_file f;
-    TRY(input_file_open(&f, path, how->image.memory, err));
-    const refine_status st = load_opened(in, j, &f, how, err);
+    const bool held = input_file_is_pipe(path) && interrupt_let_through();
+    refine_status st = input_file_open(&f, path, how->image.memory, err);
+    if (held)
+        interrupt_hold();
+    TRY(st);
+    st = load_opened(in, j, &f, how, err);
     if (st != REFINE_OK)
         input_file_name_error(&f, err);
     input_file_close(&f);

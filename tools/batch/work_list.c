@@ -1,5 +1,5 @@
 /* tools/batch/work_list.c -- a growing array; names made from names. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700 /* S_IFMT */
 #include "tools/batch/work_list.h"
 
 #include "engine/base/mem.h"
@@ -75,13 +75,20 @@ typedef struct leftovers {
     char names[256];
 } leftovers;
 
-static void add_leftover(leftovers *left, const char *dir, const char *name)
+/* 0: it cannot be told. */
+static mode_t kind_of_entry(const char *dir, const char *name)
 {
     struct stat st;
-    const size_t at = strlen(left->names);
     char *path = work_list_join(dir, strlen(dir), name);
-    const bool inner = path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    const bool known = path && stat(path, &st) == 0;
     mem_free(path);
+    return known ? st.st_mode & S_IFMT : 0;
+}
+
+static void add_leftover(leftovers *left, const char *dir, const char *name)
+{
+    const size_t at = strlen(left->names);
+    const bool inner = kind_of_entry(dir, name) == S_IFDIR;
     if (left->n++ < LEFTOVERS_TOLD)
         (void)snprintf(left->names + at, sizeof left->names - at, "%s%.32s%s", at ? ", " : "", name,
                        inner ? "/" : "");
@@ -103,6 +110,13 @@ static refine_status note_leftovers(work_list *l, const char *dir, const leftove
     return REFINE_OK;
 }
 
+/* Nobody may ever write into a pipe that only lies there. */
+static bool is_wanted_entry(const char *dir, const char *name)
+{
+    const mode_t kind = has_known_ending(name) ? kind_of_entry(dir, name) : S_IFDIR;
+    return kind == S_IFREG || kind == 0;
+}
+
 static int by_input(const void *a, const void *b)
 {
     return strcmp(((const work_item *)a)->input, ((const work_item *)b)->input);
@@ -121,7 +135,7 @@ static refine_status add_input_directory(work_list *l, const char *dir, refine_e
     while (len > 1 && dir[len - 1] == '/')
         len--;
     for (struct dirent *e = readdir(d); e && st == REFINE_OK; e = readdir(d))
-        if (has_known_ending(e->d_name))
+        if (is_wanted_entry(dir, e->d_name))
             st = add_input_file(l, dir, len, e->d_name, err);
         else if (e->d_name[0] != '.')
             add_leftover(&left, dir, e->d_name);
@@ -258,6 +272,34 @@ static refine_status name_output(work_item *item, const char *dir, int copies, i
     return name ? REFINE_OK : work_list_out_of_memory(err);
 }
 
+static int by_output(const void *one, const void *other)
+{
+    return strcmp((*(work_item *const *)one)->output, (*(work_item *const *)other)->output);
+}
+
+/* Of inputs that differ in their directories or endings alone. */
+static refine_status check_names(const work_list *l, refine_error *err)
+{
+    const work_item **sorted = mem_alloc((size_t)(l->n + 1) * sizeof(work_item *));
+    refine_status st = REFINE_OK;
+    if (!sorted)
+        return work_list_out_of_memory(err);
+    for (int i = 0; i < l->n; i++)
+        sorted[i] = &l->item[i];
+    if (l->n > 1)
+        qsort(sorted, (size_t)l->n, sizeof *sorted, by_output);
+    for (int i = 1; i < l->n && st == REFINE_OK; i++) {
+        const work_item *a = sorted[i - 1], *b = sorted[i];
+        if (a->input && b->input && !a->line && !b->line && strcmp(a->output, b->output) == 0)
+            st = refine_fail(err, REFINE_EINVAL,
+                             "%.120s and %.120s would both become %.120s; give one of them another "
+                             "name, or name outputs in a --manifest",
+                             a->input, b->input, a->output);
+    }
+    mem_free(sorted);
+    return st;
+}
+
 refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error *err)
 {
     int copies = 0;
@@ -265,7 +307,7 @@ refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error
         copies = l->item[i].copy > copies ? l->item[i].copy : copies;
     for (int i = 0; i < l->n; i++)
         TRY(name_output(&l->item[i], dir, copies, i + 1, err));
-    return REFINE_OK;
+    return check_names(l, err);
 }
 
 /* ---- kinds ---- */

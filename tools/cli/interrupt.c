@@ -36,6 +36,18 @@ void interrupt_release(void)
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
+bool interrupt_let_through(void)
+{
+    const sigset_t set = fatal_signals();
+    sigset_t before;
+    bool held = false;
+    if (pthread_sigmask(SIG_UNBLOCK, &set, &before) != 0)
+        return false;
+    for (int i = 0; i < N_SIGNALS; i++)
+        held = held || sigismember(&before, SIGNALS[i]) == 1;
+    return held;
+}
+
 bool interrupt_pending(void)
 {
     const sigset_t set = fatal_signals();

@@ -14,6 +14,9 @@
 
 void interrupt_hold(void);
 bool interrupt_pending(void); /* from any thread */
+/* Before a wait that perhaps nothing else ends: a signal then ends the process, a pending one now.
+ * True: they were held, and are to be held again. */
+bool interrupt_let_through(void);
 void interrupt_release(void);
 
 #endif

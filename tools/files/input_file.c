@@ -53,10 +53,11 @@ static refine_status take_pipe(input_file *f, int from, uint64_t most, refine_er
 }
 
 /* A directory is none; what is not there is left to who opens it. */
-static bool is_pipe(const char *path)
+bool input_file_is_pipe(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+    return strcmp(path, "-") == 0 ||
+           (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
 }
 
 refine_status input_file_open(input_file *f, const char *path, uint64_t most, refine_error *err)
@@ -66,7 +67,7 @@ refine_status input_file_open(input_file *f, const char *path, uint64_t most, re
         f->name = "standard input";
         return take_pipe(f, STDIN_FILENO, most, err);
     }
-    if (!is_pipe(path))
+    if (!input_file_is_pipe(path))
         return REFINE_OK;
     const int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0)

@@ -15,6 +15,7 @@
 
 #include <refine/status.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct input_file {
@@ -30,6 +31,9 @@ typedef struct input_file {
  * failure nothing needs closing. */
 refine_status input_file_open(input_file *f, const char *path, uint64_t most, refine_error *err);
 void input_file_close(input_file *f);
+
+/* Whether opening it waits for somebody to write. */
+bool input_file_is_pipe(const char *path);
 
 /* Lets an error that begins with f.path begin with f.name. */
 void input_file_name_error(const input_file *f, refine_error *err);
