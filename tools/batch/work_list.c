@@ -278,7 +278,7 @@ static int by_output(const void *one, const void *other)
 }
 
 /* Of inputs that differ in their directories or endings alone. */
-static refine_status check_names(const work_list *l, refine_error *err)
+static refine_status check_outputs_apart(const work_list *l, refine_error *err)
 {
     const work_item **sorted = mem_alloc((size_t)(l->n + 1) * sizeof(work_item *));
     refine_status st = REFINE_OK;
@@ -307,7 +307,7 @@ refine_status work_list_name_outputs(work_list *l, const char *dir, refine_error
         copies = l->item[i].copy > copies ? l->item[i].copy : copies;
     for (int i = 0; i < l->n; i++)
         TRY(name_output(&l->item[i], dir, copies, i + 1, err));
-    return check_names(l, err);
+    return check_outputs_apart(l, err);
 }
 
 /* ---- kinds ---- */
