@@ -539,8 +539,8 @@ Property(any_manifest_is_read_or_refused)
     (void)unlink(path);
     check_parse_status(d, st, &err);
     for (int i = 0; st == REFINE_OK && i < l.n; i++)
-        if (!l.item[i].input || !l.item[i].input[0])
-            fail_case(d, "item %d has no input", i);
+        if (l.item[i].input && !l.item[i].input[0]) /* none: from text, where it was null */
+            fail_case(d, "item %d has an input of no name", i);
     if (st == REFINE_OK ? l.n != n : st != REFINE_EFORMAT || !err.text[0])
         fail_case(d, "%d items of %d lines, status %d: %s", l.n, n, st, err.text);
     work_list_free(&l);
