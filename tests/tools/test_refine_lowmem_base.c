@@ -386,3 +386,26 @@ Test(tools_refine_lowmem_base, tells_whose_vae_decodes_where_they_differ)
     outcome_free(&o);
     (void)lowmem_bench_close(&b);
 }
+
+static double memory_member(const json_t *result, const char *key)
+{
+    return json_number_value(json_object_get(json_object_get(result, "memory"), key));
+}
+
+/* The image that is to be written is there before the plan, and so counts in it. */
+ReleaseTest(tools_refine_lowmem_base, takes_as_much_memory_as_foretold)
+{
+    static const double MOST = 1.5 * (1 << 20);
+    lowmem_bench b = open_base_bench();
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "-m @base.pack -o @o.png -p cat --size 768x768 --steps 1 --device cpu --vram 200M "
+            "--ram 20M --json");
+    json_t *result = json_loads(o.out, 0, NULL);
+    cr_assert(o.code == 0 && result, "%s", o.err);
+    const double planned = memory_member(result, "rss_planned"),
+                 peak = memory_member(result, "rss_peak");
+    cr_expect(peak > 0 && peak < planned + MOST, "%.0f, not %.0f", peak, planned);
+    json_decref(result);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}

@@ -131,10 +131,11 @@ refine_status job_input_load(job_input *in, refine_job *j, const char *path, boo
         size_from_text(j, &how->size);
     hash_input(in, j);
     if (want_image) {
-        in->out = (image){ j->width, j->height,
-                           mem_alloc((size_t)j->width * (size_t)j->height * 3) };
+        const size_t pixels = (size_t)j->width * (size_t)j->height * 3;
+        in->out = (image){ j->width, j->height, mem_alloc(pixels) };
         if (!in->out.rgb)
             return refine_fail(err, REFINE_ENOMEM, "out of memory");
+        memset(in->out.rgb, 0, pixels); /* the plan then sees it among what is taken already */
         j->rgb_out = in->out.rgb;
     }
     if (want_latents && !in->l.v) {
