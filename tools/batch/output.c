@@ -81,12 +81,10 @@ static void add_base_texts(texts *x, const refine_job *j, const refine_report *b
 /* What part of the schedule was run, on what. */
 static void add_flow_texts(texts *x, const refine_job *j)
 {
-    const bool partly = j->denoising_start > 0;
-    if (!j->rgb_in && !j->latents_in)
-        add_image_text(x, "flow", "text to image");
-    else
-        add_real_text(x, true, partly ? "denoising_start" : "strength",
-                      partly ? j->denoising_start : j->strength);
+    const bool from_text = !j->rgb_in && !j->latents_in, partly = j->denoising_start > 0;
+    add_rare_text(x, "flow", from_text ? "text to image" : NULL);
+    add_real_text(x, !from_text && !partly, "strength", j->strength);
+    add_real_text(x, partly, "denoising_start", j->denoising_start);
     add_real_text(x, j->denoising_end > 0, "denoising_end", j->denoising_end);
 }
 
