@@ -185,11 +185,10 @@ static const struct {
     const char *name;
     const char *const *values;
 } KNOWN[] = {
-    { "prompt", WORDS("", "a cat", "a red cup", "caf\xc3\xa9", "a\nb", "Negative prompt: x",
-                      " a, b: \"c\"") },
-    { "negative", WORDS("", "a cat", "wood", "a\nb") },
-    { "prompt-2", WORDS("", "a cat", "a red cup") },
-    { "negative-2", WORDS("", "a cat", "wood") },
+    { "prompt", WORDS("a cat", "", "caf\xc3\xa9", "a\nb", "Negative prompt: x", " a, b: \"c\"") },
+    { "negative", WORDS("", "wood", "a\nb") },
+    { "prompt-2", WORDS("wood", "") },
+    { "negative-2", WORDS("a red cup", "") },
     { "tokenizer", WORDS("docs/sample/demo_merges.txt", VOCABULARY) },
     { "background", WORDS("white", "black", "#ffffff", "#12ab7f") },
     { "size", WORDS("64x64", "input", "64", "72", "0.01MP", "72x64") },
@@ -286,12 +285,13 @@ static void draw_row_value(draws *d, char out[COMMAND_VALUE], const option_row *
     }
 }
 
-/* A row that is drawn: an option that the image may depend on, or not. */
+/* A row that is drawn: as a rule one that the image may depend on. */
 static int draw_row(draws *d)
 {
+    const bool spares = draw_once_in(d, 4);
     int rows[OPTIONS_MAX], n = 0;
     for (int i = 0; i < LOWMEM_OPTIONS.n_rows; i++)
-        if (!is_row_apart(&LOWMEM_OPTIONS.rows[i]))
+        if (!is_row_apart(&LOWMEM_OPTIONS.rows[i]) && LOWMEM_OPTIONS.rows[i].spares_image == spares)
             rows[n++] = i;
     return rows[draw_below(d, n)];
 }
@@ -411,9 +411,21 @@ static void append_option(char *out, size_t size, const any_command *c, int i)
         append_text(out, size, " --%s '%s'", r->name, c->value[i]);
 }
 
+/* One that is given, as it then counts for something; or -1. */
+static int draw_given_row(draws *d, const any_command *c, bool real)
+{
+    int rows[OPTIONS_MAX], n = 0;
+    for (int i = 0; i < LOWMEM_OPTIONS.n_rows; i++)
+        if (c->given[i] && (!real || LOWMEM_OPTIONS.rows[i].kind == OPTION_REAL ||
+                            LOWMEM_OPTIONS.rows[i].kind == OPTION_FLOAT))
+            rows[n++] = i;
+    return n > 0 ? rows[draw_below(d, n)] : -1;
+}
+
 static void draw_option_change(draws *d, any_command *c, char *said, size_t size)
 {
-    const int i = draw_row(d);
+    const int given = draw_once_in(d, 2) ? draw_given_row(d, c, false) : -1;
+    const int i = given >= 0 ? given : draw_row(d);
     c->given[i] = !(c->given[i] && draw_once_in(d, 3));
     if (c->given[i])
         draw_row_value(d, c->value[i], &LOWMEM_OPTIONS.rows[i]);
@@ -423,14 +435,9 @@ static void draw_option_change(draws *d, any_command *c, char *said, size_t size
 /* One of the real numbers that are given, by little. */
 static void draw_small_change(draws *d, any_command *c, char *said, size_t size)
 {
-    int rows[OPTIONS_MAX], n = 0;
-    for (int i = 0; i < LOWMEM_OPTIONS.n_rows; i++)
-        if (c->given[i] && (LOWMEM_OPTIONS.rows[i].kind == OPTION_REAL ||
-                            LOWMEM_OPTIONS.rows[i].kind == OPTION_FLOAT))
-            rows[n++] = i;
-    if (n == 0)
+    const int i = draw_given_row(d, c, true);
+    if (i < 0)
         return;
-    const int i = rows[draw_below(d, n)];
     (void)snprintf(c->value[i], sizeof c->value[i], "%.17g",
                    draw_neighbour(d, strtod(c->value[i], NULL)));
     append_option(said, size, c, i);
@@ -493,6 +500,18 @@ bool command_is_repeated(const any_command *first, const any_command *second)
                 first->jpeg == second->jpeg && first->isa == second->isa;
     for (int i = 0; i < LOWMEM_OPTIONS.n_rows; i++)
         same = same && is_option_repeated(first, second, i);
+    return same;
+}
+
+bool command_is_same(const any_command *first, const any_command *second)
+{
+    bool same = first->model == second->model && first->base == second->base &&
+                first->input == second->input && first->by_list == second->by_list &&
+                first->misled == second->misled && first->jpeg == second->jpeg &&
+                first->isa == second->isa;
+    for (int i = 0; i < LOWMEM_OPTIONS.n_rows; i++)
+        same = same && first->given[i] == second->given[i] &&
+               (!first->given[i] || strcmp(first->value[i], second->value[i]) == 0);
     return same;
 }
 

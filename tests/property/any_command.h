@@ -38,6 +38,8 @@ void draw_command_change(draws *d, any_command *c, char *said, size_t size);
 /* Whether the second is to find what the first made: they differ at most in what no image depends
  * on, in how they are spelt, and in that the second may take any seed. */
 bool command_is_repeated(const any_command *first, const any_command *second);
+/* Word for word. */
+bool command_is_same(const any_command *first, const any_command *second);
 bool command_has_seed(const any_command *c);
 void command_take_seed(any_command *c, const any_command *from);
 
