@@ -144,6 +144,7 @@ build() {
         case $test in
         kernels.* | quant.* | base.*) ;;
         tools.*) targets+=(refine-pack refine-lowmem refine-memprof) ;;
+        property.*) targets+=(refine-pack refine-lowmem) ;;
         *) targets+=(refine-pack) ;;
         esac
     done
