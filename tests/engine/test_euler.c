@@ -279,7 +279,7 @@ static void predict_trace(const euler *s, int i, float guidance, const float *x,
                  0.02f * ((float)(j % 4) - 1.5f) + 0.1f * guidance;
 }
 
-static void follow_trace(size_t kind, const json_t *trace)
+static bool follow_trace(size_t kind, const json_t *trace)
 {
     const json_t *want = json_object_get(trace, "x");
     const euler s = open_sampler_kind(kind, (int)json_integer_value(json_object_get(trace, "N")));
@@ -303,25 +303,37 @@ static void follow_trace(size_t kind, const json_t *trace)
                                KINDS[kind].name, s.steps, i, k, (double)x[5 * k], is);
         }
     }
+    return true;
+}
+
+/* Of the rows of a shared file, those of a sampler that is ours; how many that were.  of: the row's
+ * sampler. */
+static int try_shared_rows(const char *file, const char *rows, const char *(*of)(const json_t *),
+                           bool (*try)(size_t kind, const json_t *row))
+{
+    json_t *root = vectors_load(file), *row;
+    size_t i;
+    int tried = 0;
+    if (!root)
+        cr_skip_test("no shared vectors");
+    json_array_foreach(json_object_get(root, rows), i, row)
+    {
+        const size_t kind = find_kind(of(row));
+        tried += kind < N_KINDS && try(kind, row);
+    }
+    json_decref(root);
+    return tried;
+}
+
+static const char *sampler_of_trace(const json_t *trace)
+{
+    return json_string_value(json_object_get(trace, "config"));
 }
 
 Test(engine_euler, follows_every_shared_run_of_its_kinds)
 {
-    json_t *root = vectors_load("spec/sampler_traces.json"), *trace;
-    size_t i;
-    int followed = 0;
-    if (!root)
-        cr_skip_test("no shared vectors");
-    json_array_foreach(json_object_get(root, "traces"), i, trace)
-    {
-        const size_t kind = find_kind(json_string_value(json_object_get(trace, "config")));
-        if (kind == N_KINDS)
-            continue;
-        follow_trace(kind, trace);
-        followed++;
-    }
-    cr_assert_geq(followed, 14);
-    json_decref(root);
+    cr_assert_geq(
+        try_shared_rows("spec/sampler_traces.json", "traces", sampler_of_trace, follow_trace), 14);
 }
 
 /* ---- where a base stops and a refiner goes on ---- */
@@ -331,7 +343,7 @@ static double vector_number(const json_t *row, size_t i)
     return json_number_value(json_array_get(row, i));
 }
 
-static void expect_handoff(size_t kind, const json_t *row)
+static bool expect_handoff(size_t kind, const json_t *row)
 {
     enum { NAME, STEPS, SHARE, CUTOFF, BASE_STEPS, BASE_T, FIRST, REFINER_STEPS, REFINER_T, LEFT };
     const euler s = open_sampler_kind(kind, (int)vector_number(row, STEPS));
@@ -345,25 +357,18 @@ static void expect_handoff(size_t kind, const json_t *row)
     cr_expect_eq((double)s.timestep[first], vector_number(row, REFINER_T));
     expect_digits((double)s.sigma[end], vector_number(row, LEFT), KINDS[kind].name, end);
     expect_digits((double)s.sigma[first], vector_number(row, LEFT + 1), KINDS[kind].name, first);
+    return true;
+}
+
+static const char *sampler_of_handoff(const json_t *row)
+{
+    return json_string_value(json_array_get(row, 0));
 }
 
 Test(engine_euler, hands_over_where_every_shared_handoff_of_its_kinds_does)
 {
-    json_t *root = vectors_load("spec/handoff.json"), *row;
-    size_t i;
-    int tried = 0;
-    if (!root)
-        cr_skip_test("no shared vectors");
-    json_array_foreach(json_object_get(root, "rows"), i, row)
-    {
-        const size_t kind = find_kind(json_string_value(json_array_get(row, 0)));
-        if (kind == N_KINDS)
-            continue;
-        expect_handoff(kind, row);
-        tried++;
-    }
-    cr_assert_eq(tried, 24);
-    json_decref(root);
+    cr_assert_eq(try_shared_rows("spec/handoff.json", "rows", sampler_of_handoff, expect_handoff),
+                 24);
 }
 
 /* ---- runs of the pipelines, with a model in the UNet's place ---- */
@@ -435,27 +440,28 @@ static void follow_one_model(size_t kind, const json_t *run, bool from_latents)
     follow_part(&s, first, run, "t", "final", &g, x);
 }
 
+static const char *sampler_of_run(const json_t *run)
+{
+    return json_string_value(json_object_get(run, "scheduler"));
+}
+
+/* Inpainting and a rescaled guidance are not ours. */
+static bool follow_run(size_t kind, const json_t *run)
+{
+    const char *what = json_string_value(json_object_get(run, "kind"));
+    if (strstr(what, "inpaint") || strstr(what, "guidance_rescale"))
+        return false;
+    if (strcmp(what, "ensemble") == 0)
+        follow_ensemble(kind, run);
+    else
+        follow_one_model(kind, run, strstr(what, "img2img") != NULL);
+    return true;
+}
+
 Test(engine_euler, follows_every_shared_run_of_a_pipeline)
 {
-    json_t *root = vectors_load("spec/pipeline_vectors.json"), *run;
-    size_t i;
-    int followed = 0;
-    if (!root)
-        cr_skip_test("no shared vectors");
-    json_array_foreach(json_object_get(root, "runs"), i, run)
-    {
-        const char *what = json_string_value(json_object_get(run, "kind"));
-        const size_t kind = find_kind(json_string_value(json_object_get(run, "scheduler")));
-        if (kind == N_KINDS || strstr(what, "inpaint") || strstr(what, "guidance_rescale"))
-            continue;
-        if (strcmp(what, "ensemble") == 0)
-            follow_ensemble(kind, run);
-        else
-            follow_one_model(kind, run, strstr(what, "img2img") != NULL);
-        followed++;
-    }
-    cr_assert_eq(followed, 7);
-    json_decref(root);
+    cr_assert_eq(try_shared_rows("spec/pipeline_vectors.json", "runs", sampler_of_run, follow_run),
+                 7);
 }
 
 Test(engine_euler, spaces_trailing_steps_as_written_for_every_number_of_them)

@@ -4,6 +4,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/try.h"
+#include "tools/files/input_file.h"
 #include "tools/files/json_values.h"
 
 #include <dirent.h>
@@ -162,11 +163,7 @@ refine_status work_list_add(work_list *l, const char *input, refine_error *err)
 /* ---- several of each ---- */
 
 /* What is read once, and has nothing left the second time. */
-static bool is_read_once(const char *input)
-{
-    struct stat st;
-    return input && (strcmp(input, "-") == 0 || (stat(input, &st) == 0 && S_ISFIFO(st.st_mode)));
-}
+static bool is_read_once(const char *input) { return input && input_file_is_pipe(input); }
 
 static bool copy_text(char **out, const char *text)
 {

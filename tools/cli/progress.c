@@ -72,8 +72,9 @@ static void bar_text(char out[BAR_MAX + 4], double done, int cells)
  * over, but below. */
 static void shorten_details(char *details, int room)
 {
-    while ((int)strlen(details) > room && strrchr(details, ','))
-        *strrchr(details, ',') = 0;
+    char *last;
+    while ((int)strlen(details) > room && (last = strrchr(details, ',')))
+        *last = 0;
 }
 
 void progress_show(progress *p, double done, double eta, const char *fmt, ...)

@@ -1,6 +1,7 @@
 /* tools/report/result_json.c -- a report for scripts and for people. */
 #include "tools/report/result_json.h"
 
+#include "tools/files/decimals.h"
 #include "tools/files/figures.h"
 #include "tools/files/job_pairs.h"
 #include "tools/files/json_values.h"
@@ -15,9 +16,8 @@
 /* The decimal number that a float was given as: 3.4, not 3.4000001. */
 static double shortest_decimal(float v)
 {
-    char digits[32];
-    snprintf(digits, sizeof digits, "%.7g", (double)v);
-    return strtod(digits, NULL);
+    char digits[DECIMALS_MAX];
+    return strtod(format_exact_float(digits, v), NULL);
 }
 
 /* `more` into `o`, both stolen; NULL if either is. */
