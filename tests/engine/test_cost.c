@@ -219,11 +219,18 @@ ReleaseTest(engine_cost, a_probe_takes_a_fraction_of_a_second_whatever_the_job)
     dev_close(d);
 }
 
+/* The least of some attempts: others may have the processor meanwhile. */
 static double seconds_of_warming(dev *d, const cost_job *j)
 {
-    const double began = clock_seconds();
-    cost_warm_up(d, j, PLENTY);
-    return clock_seconds() - began;
+    enum { ATTEMPTS = 5 };
+    double least = 1e9;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        const double began = clock_seconds();
+        cost_warm_up(d, j, PLENTY);
+        const double seconds = clock_seconds() - began;
+        least = seconds < least ? seconds : least;
+    }
+    return least;
 }
 
 /* Of a model of the real one's size, and of a small one. */

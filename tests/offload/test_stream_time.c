@@ -171,9 +171,11 @@ static void run_operator_kind(rig *r, dev_kind kind, double seconds)
     compute_for(seconds);
 }
 
-Test(offload_stream_time, compute_is_timed_by_kind_too)
+static const double LASTS[DEV_KINDS] = { 0.01, 0.02, 0.04, 0.08 };
+
+/* seconds: of each kind, as the stream has them. */
+static void time_kinds(double seconds[DEV_KINDS])
 {
-    const double lasts[DEV_KINDS] = { 0.01, 0.02, 0.04, 0.08 };
     double kinds = 0, chunks = 0;
     rig r;
     rig_open_pack(&r, FIXTURE_RAW);
@@ -184,24 +186,37 @@ Test(offload_stream_time, compute_is_timed_by_kind_too)
     const int first = r.schedule[0].first, end = r.schedule[0].end;
     for (int c = first; c < end; c++) {
         run_operator_kind(&r, DEV_MEMORY,
-                          c > first ? 0 : lasts[0]); /* before the first is nobody's */
+                          c > first ? 0 : LASTS[0]); /* before the first is nobody's */
         cr_assert_not_null(w->acquire(w, c));
         cr_assert_eq(stream_position(r.s), c);
         for (int k = 0; k < DEV_KINDS && c == first; k++)
-            run_operator_kind(&r, (dev_kind)k, lasts[k]);
+            run_operator_kind(&r, (dev_kind)k, LASTS[k]);
         w->release(w, c);
     }
     stream_settle_times(r.s);
     cr_assert_eq(stream_position(r.s), -1);
-    for (int k = 0; k < DEV_KINDS; k++) {
-        const double seconds = stream_kind_seconds(r.s, (dev_kind)k);
-        cr_expect(seconds >= lasts[k] && seconds < lasts[k] + 0.03, "%d: %g s", k, seconds);
-        kinds += seconds;
-    }
+    for (int k = 0; k < DEV_KINDS; k++)
+        kinds += seconds[k] = stream_kind_seconds(r.s, (dev_kind)k);
     for (int c = first; c < end; c++)
         chunks += stream_compute_seconds(r.s, c);
     cr_expect_float_eq(kinds, chunks, 1e-9);
     rig_close(&r);
+}
+
+/* Others may have the processor for a while, but not each time. */
+Test(offload_stream_time, compute_is_timed_by_kind_too)
+{
+    enum { ATTEMPTS = 5 };
+    double seconds[DEV_KINDS], least[DEV_KINDS] = { 1, 1, 1, 1 };
+    for (int i = 0; i < ATTEMPTS; i++) {
+        time_kinds(seconds);
+        for (int k = 0; k < DEV_KINDS; k++) {
+            cr_expect_geq(seconds[k], LASTS[k]);
+            least[k] = seconds[k] < least[k] ? seconds[k] : least[k];
+        }
+    }
+    for (int k = 0; k < DEV_KINDS; k++)
+        cr_expect_lt(least[k], LASTS[k] + 0.03, "%d: %g s", k, least[k]);
 }
 
 Test(offload_stream_time, what_comes_after_a_phase_is_nobodys_compute)
