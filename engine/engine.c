@@ -419,7 +419,7 @@ refine_status refine_plan(refine_report *out, const refine_options *o, const ref
     if (st == REFINE_ENOMEM)
         st = name_shortage(e, st, o, err);
     if (e->arena_bytes) {
-        engine_report_plan(e);
+        engine_report_plan(e, j);
         refine_get_report(e, out);
         forget_engine(out);
         if (out->base)
@@ -450,7 +450,7 @@ refine_status refine_open(refine_engine **out, const refine_options *o, const re
     e->r.w = stream_weights(e->s);
     open_observer(e);
     e->open_seconds = e->o.open_ended - t0;
-    engine_report_plan(e);
+    engine_report_plan(e, j);
     *out = e;
     return REFINE_OK;
 
@@ -593,7 +593,7 @@ static refine_status run_jobs(refine_engine *e, const refine_job *j, refine_erro
     observer_start(&e->o, j);
     for (int k = 0; k < e->n_parts; k++)
         TRY(run_part(e, k, err));
-    engine_report_run(e);
+    engine_report_run(e, j);
     observer_finish(&e->o);
     return dev_result(e->d, err);
 }

@@ -5,6 +5,7 @@
 #include "engine/device_choice.h"
 #include "engine/observer.h"
 #include "engine/text/tokenizer.h"
+#include "engine/unused.h"
 #include "offload/spill.h"
 
 /* A model's share of a run: one, or a base's and then a refiner's. */
@@ -44,15 +45,16 @@ struct refine_engine {
     double open_seconds;
     refine_report report; /* of all parts */
     char device_model[96];
+    char unused[UNUSED_TEXT]; /* of the jobs that were planned, or have run */
 };
 
 static inline engine_part *engine_last_part(refine_engine *e) { return &e->part[e->n_parts - 1]; }
 
 /* engine/report.c: reports as the plan has them, before a run; of a part that has just run; and of
- * a run whose last part has. */
-void engine_report_plan(refine_engine *e);
+ * a run of such jobs, one for each image, whose last part has. */
+void engine_report_plan(refine_engine *e, const refine_job *j);
 void engine_report_part(refine_engine *e, engine_part *p);
-void engine_report_run(refine_engine *e);
+void engine_report_run(refine_engine *e, const refine_job *jobs);
 
 /* A line of /proc/self/status in bytes: "VmRSS" or "VmHWM", its peak.  0: it is not known. */
 uint64_t engine_process_memory(const char *key);

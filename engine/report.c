@@ -216,10 +216,20 @@ static void join_reports(refine_engine *e)
     add_note(r, e->s ? stream_note(e->s) : "");
     add_note(r, decoder_note(e));
     add_handover_note(r, e);
+    memcpy(r->unused, e->unused, sizeof r->unused);
 }
 
-void engine_report_plan(refine_engine *e)
+static void find_unused_of_jobs(refine_engine *e, const refine_job *jobs, int n)
 {
+    const phases *all[PACKS_MAX];
+    for (int k = 0; k < e->n_parts; k++)
+        all[k] = e->part[k].p;
+    list_unused(e->unused, all, e->n_parts, jobs, n);
+}
+
+void engine_report_plan(refine_engine *e, const refine_job *j)
+{
+    find_unused_of_jobs(e, j, 1);
     snprintf(e->device_model, sizeof e->device_model, "%s", dev_model(e->d));
     for (int k = 0; k < e->n_parts; k++)
         report_part_plan(e, &e->part[k]);
@@ -273,8 +283,9 @@ void engine_report_part(refine_engine *e, engine_part *p)
     fill_verdict(p);
 }
 
-void engine_report_run(refine_engine *e)
+void engine_report_run(refine_engine *e, const refine_job *jobs)
 {
+    find_unused_of_jobs(e, jobs, e->part[0].p->images);
     join_reports(e);
     e->report.total = clock_seconds() - e->o.started;
     report_peaks(e, &e->report.memory);

@@ -30,6 +30,7 @@
 #include <refine/refine.h>
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,13 +185,20 @@ static void tell_notes(const lowmem_arguments *a, const json_t *more)
     }
 }
 
+static void note_report(json_t *notes, const refine_report *r)
+{
+    if (r->note[0])
+        append_json_note(notes, "%s", r->note);
+    if (r->unused[0])
+        append_json_note(notes, "given, but not used by the models of this run: %s", r->unused);
+}
+
 /* The caller's: what is known before the first step.  in: NULL where each image has its own. */
 static json_t *list_opened_notes(const lowmem_arguments *a, const job_input *in,
                                  const refine_report *r)
 {
     json_t *notes = json_array();
-    if (r->note[0])
-        append_json_note(notes, "%s", r->note);
+    note_report(notes, r);
     if (in && only_input(a))
         note_input(notes, only_input(a), in);
     return notes;
@@ -227,8 +235,7 @@ static void tell_prediction(const lowmem_arguments *a, const refine_report *r, d
 static void print_warnings(const lowmem_arguments *a, const refine_report *r)
 {
     json_t *notes = json_array();
-    if (r->note[0])
-        append_json_note(notes, "%s", r->note);
+    note_report(notes, r);
     note_tokens(notes, output_of(a), r->tokens, r->negative_tokens);
     tell_notes(a, notes);
     json_decref(notes);
@@ -468,6 +475,7 @@ static void on_finished(void *context, const refine_report *r, const batch_image
         result_print_run(stderr, r);
     if (!a->quiet)
         result_print_slow(stderr, r);
+    tell_opened(a, NULL, r); /* of other images than the one that it was opened for, too */
     for (int i = 0; i < n; i++) {
         const run_record record = { .output = made[i].item->output,
                                     .pack = a->o.pack_path,
@@ -523,6 +531,19 @@ static refine_status make_directory(const char *path, refine_error *err)
                        strerror(errno));
 }
 
+/* A table's rows may all have one; of a command, --strength is refused there. */
+static void note_strengths(json_t *notes, const lowmem_arguments *a, const work_list *l)
+{
+    int n = 0;
+    for (int i = 0; i < l->n && a->flow != FLOW_TWO_STAGE; i++)
+        n += !isnan(l->item[i].strength) && (!l->item[i].input || a->j.denoising_start > 0);
+    if (n > 0)
+        append_json_note(notes, "%s: \"strength\" is not used for %d of %d images: %s", a->manifest,
+                         n, l->n,
+                         a->j.denoising_start > 0 ? "--denoising-start says where they begin"
+                                                  : "they have no input");
+}
+
 static int run_list(lowmem_arguments *a, work_list *l)
 {
     display d = { 0 };
@@ -533,6 +554,7 @@ static int run_list(lowmem_arguments *a, work_list *l)
     if (work_list_group(l))
         append_json_note(notes, "images of the same size and steps go together, and so come in "
                                 "another order than their list's");
+    note_strengths(notes, a, l);
     tell_notes(a, notes);
     json_decref(notes);
     tell_notes(a, l->notes);

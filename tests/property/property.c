@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_CHOICES = 4096, SHRINKS = 3000, CASE_SECONDS = SANITIZED ? 120 : 30 };
+enum { MOST_CHOICES = 4096, SHRINKS = 3000, CASE_SECONDS = SANITIZED ? 600 : 200 };
 
 static const double DEFAULT_SECONDS = 2, SHRINK_SECONDS = 60;
 

@@ -7,7 +7,7 @@
 static property_result result_of(property *p)
 {
     property_result r;
-    property_try(&r, p, 1, 60, 1000);
+    property_try(&r, p, 1, 3600, 1000);
     return r;
 }
 

@@ -149,3 +149,12 @@ Test(tools_lowmem_arguments, an_option_that_would_do_nothing_is_refused)
         lowmem_arguments_free(&a);
     }
 }
+
+Test(tools_lowmem_arguments, two_that_say_where_denoising_begins_are_one_too_many)
+{
+    lowmem_arguments a;
+    cr_expect_eq(READ(&a, WHOLE, "--strength", "0.3", "--denoising-start", "0.8"), EXIT_USAGE);
+    lowmem_arguments_free(&a);
+    cr_expect_eq(READ(&a, WHOLE, "--strength", "0.3", "--denoising-start", "0"), -1);
+    lowmem_arguments_free(&a);
+}

@@ -78,14 +78,38 @@ Test(tools_refine_lowmem_base, tells_no_negative_prompt_from_an_empty_one)
 }
 
 /* As in diffusers, whose pipeline of one text encoder reads the first prompt alone. */
-Test(tools_refine_lowmem_base, alone_reads_second_prompts)
+Test(tools_refine_lowmem_base, alone_reads_second_prompts_and_says_so)
 {
+    static const char NOTE[] = "not used by the models of this run: prompt 2, negative prompt 2\n";
     lowmem_bench b = open_base_bench();
     expect_lowmem_success(&b, "-m @ -i @in.png -o @one.png -p cat -n ugly --steps 5 --strength 0.2 "
                               "--seed 7");
-    expect_lowmem_success(&b, "-m @ -i @in.png -o @two.png -p cat -n ugly --steps 5 --strength 0.2 "
-                              "--seed 7 --prompt-2 dog --negative-2 fog");
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "-m @ -i @in.png -o @two.png -p cat -n ugly --steps 5 --strength 0.2 --seed 7 "
+            "--prompt-2 dog --negative-2 fog");
+    const char *told = strstr(o.err, NOTE);
+    cr_expect(o.code == 0 && told && !strstr(told + 1, NOTE), "once, in %s", o.err);
+    outcome_free(&o);
     cr_expect(same_picture(&b, "one.png", "two.png"));
+    o = run_refine_lowmem(
+        &b, "-m @base.pack --prompt-2 dog -n ugly --negative-2 fog --plan " FROM_TEXT);
+    cr_expect(o.code == 0 && !strstr(o.out, "not used"), "%s", o.out);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
+/* The first line's image is what the engine is opened for, and the second's has more. */
+Test(tools_refine_lowmem_base, says_of_every_image_of_a_manifest_what_is_not_used)
+{
+    static const char LIST[] = "{\"output\": \"a.png\"}\n"
+                               "{\"output\": \"b.png\", \"negative\": \"fog\"}\n";
+    lowmem_bench b = open_base_bench();
+    temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "-m @base.pack --manifest @list --guidance 1 --json " FROM_TEXT);
+    cr_expect(o.code == 0 && strstr(o.out, "negative prompt (guidance is off)"), "%s%s", o.out,
+              o.err);
+    outcome_free(&o);
     (void)lowmem_bench_close(&b);
 }
 
@@ -154,6 +178,8 @@ Test(tools_refine_lowmem_base, and_a_refiner_make_the_images_of_a_manifest)
                                "{\"output\": \"t.png\", \"seed\": 9, \"strength\": 0}\n";
     lowmem_bench b = open_base_bench();
     expect_list_outcome(&b, LIST, "--handoff 0.6", "3 made, 0 there already, 0 failed");
+    expect_list_outcome(&b, LIST, "--handoff 0.6",
+                        "list: \"strength\" is not used for 1 of 3 images: they have no input\n");
     expect_list_outcome(&b, LIST, "--handoff 0.6", "0 made, 3 there already, 0 failed");
     expect_lowmem_success(&b, ENSEMBLE "--handoff 0.6 --seed 9 -o @one.png");
     expect_lowmem_success(&b, ENSEMBLE "--handoff 0.6 --strength 0.8 -i @in.png -o @photo.png");

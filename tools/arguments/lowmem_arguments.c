@@ -279,8 +279,9 @@ static const option_row ROWS[] = {
         .argument = "F",
         OPTION_REAL_AT(lowmem_arguments, j.denoising_start, 0, 0x1.fffffffffffffp-1),
         .takes = "a number from 0 to less than 1",
-        .help = "INPUT is partly denoised (base model with denoising_end F): no noise is added, "
-                "strength is not used",
+        .help =
+            "INPUT is partly denoised (base model with denoising_end F): no noise is added; not "
+            "with --strength",
         .man = ".I INPUT\n"
                "is partly denoised already, up to this share of the schedule; no noise is added.\n"
                "Give the value that the base model was stopped at.",
@@ -671,6 +672,9 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
         options_has(&parsed, "strength"))
         return options_report(&LOWMEM_OPTIONS, "--strength is of an input or a second stage: give "
                                                "-i INPUT, or leave it out");
+    if (a->j.denoising_start > 0 && options_has(&parsed, "strength"))
+        return options_report(&LOWMEM_OPTIONS, "--denoising-start says where it begins, and "
+                                               "--strength does too: leave one out");
     if (!a->o.base_path && options_has(&parsed, "handoff"))
         return options_report(&LOWMEM_OPTIONS, "--handoff is between two models: give --base "
                                                "BASE.pack");

@@ -278,6 +278,8 @@ typedef struct refine_report {
                             stored, its schedule, its tokenizer; and of the options' tokenizer */
     uint64_t device_hash; /* of all in the device that they depend on beside the precision: its
                              kind; of a GPU its model too */
+    char unused[192]; /* what the job gives (any of them, after a run of many) and no model of the
+                         run uses, in words: "prompt 2, target size"; or "" */
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \
