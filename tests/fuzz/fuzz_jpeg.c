@@ -1,6 +1,6 @@
 /* tests/fuzz/fuzz_jpeg.c -- hostile JPEG files: an image of a lawful size, or one line of refusal.
  *
- * Their EXIF segments, too, which libexif reads.
+ * Their EXIF segments, too.
  */
 #include "engine/base/mem.h"
 #include "tools/image/image_codec.h"

@@ -197,43 +197,104 @@ Test(tools_image_io, turns_jpeg_upright_for_each_orientation)
     (void)unlink(name);
 }
 
-Test(tools_image_io, takes_for_an_orientation_one_whole_number_from_1_to_8)
+/* A TIFF header and one entry: orientation 6. */
+static const uint8_t TIFF_6[] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0,
+                                  3,   0,   0, 0,  1, 0, 6, 0, 0, 0, 0, 0,    0 };
+
+static int metadata_upright(const image_metadata *m)
 {
-    static const struct {
-        uint8_t type, count, high, low;
-        int how;
-    } CASES[] = { { 3, 1, 6, 0, 6 }, { 3, 2, 6, 6, 1 }, { 3, 1, 0, 0, 1 },
-                  { 3, 1, 9, 0, 1 }, { 4, 1, 0, 6, 6 }, { 2, 2, 6, 0, 1 } };
-    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        const uint8_t tiff[] = { 'M', 'M',
-                                 0,   42,
-                                 0,   0,
-                                 0,   8,
-                                 0,   1,
-                                 1,   0x12,
-                                 0,   CASES[i].type,
-                                 0,   0,
-                                 0,   CASES[i].count,
-                                 0,   CASES[i].high,
-                                 0,   CASES[i].low,
-                                 0,   0,
-                                 0,   0 };
+    int how = 0;
+    cr_assert_eq(metadata_orientation(&how, m, "an image", NULL), REFINE_OK);
+    return how;
+}
+
+Test(tools_image_io, takes_exif_that_is_cut_into_segments)
+{
+    for (size_t n = 0; n <= sizeof TIFF_6; n++) {
         image_metadata m = { .most = METADATA_MAX };
-        int how = 0;
-        metadata_set_exif(&m, tiff, sizeof tiff);
-        cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
-        cr_expect_eq(how, CASES[i].how, "case %zu: %d", i, how);
+        metadata_add_exif(&m, TIFF_6, n);
+        metadata_add_exif(&m, TIFF_6 + n, sizeof TIFF_6 - n);
+        cr_expect_eq(metadata_upright(&m), 6, "cut after %zu bytes", n);
         metadata_free(&m);
     }
+    image_metadata m = { .most = 3 * sizeof TIFF_6 };
+    for (int i = 0; i < 9; i++)
+        metadata_add_exif(&m, TIFF_6, sizeof TIFF_6);
+    cr_expect(m.exif_len <= m.most && metadata_upright(&m) == 6, "%zu bytes", m.exif_len);
+    metadata_free(&m);
+}
+
+/* APP1 segments behind the start of a JPEG, each with its head. */
+static size_t put_app1(uint8_t *to, const uint8_t *tiff, size_t len)
+{
+    static const uint8_t HEAD[] = { 0xff, 0xe1, 0, 0, 'E', 'x', 'i', 'f', 0, 0 };
+    memcpy(to, HEAD, sizeof HEAD);
+    to[3] = (uint8_t)(sizeof HEAD - 2 + len);
+    memcpy(to + sizeof HEAD, tiff, len);
+    return sizeof HEAD + len;
+}
+
+Test(tools_image_io, turns_a_jpeg_by_exif_in_two_segments)
+{
+    char name[TEMP_NAME];
+    uint8_t app1[2 * (sizeof TIFF_6 + 16)];
+    image im;
+    size_t len;
+    temp_file(name, ".jpg");
+    write_jpeg(name, 64, 32, (jpeg_kind){ JCS_RGB, 3, 0, 0, NULL }, quarters_sample);
+    unsigned char *whole = temp_read(name, &len);
+    size_t n = put_app1(app1, TIFF_6, 11);
+    n += put_app1(app1 + n, TIFF_6 + 11, sizeof TIFF_6 - 11);
+    char *joined = malloc(len + n);
+    memcpy(joined, whole, 2);
+    memcpy(joined + 2, app1, n);
+    memcpy(joined + 2 + n, whole + 2, len - 2);
+    temp_write(name, joined, len + n);
+    cr_assert_eq(image_load(&im, name, NULL), REFINE_OK);
+    cr_expect(im.width == 32 && im.height == 64, "%d x %d", im.width, im.height);
+    image_free(&im);
+    free(joined);
+    free(whole);
+    (void)unlink(name);
+}
+
+Test(tools_image_io, takes_exif_that_begins_twice)
+{
+    uint8_t twice[6 + sizeof TIFF_6] = "Exif\0";
+    image_metadata m = { .most = METADATA_MAX };
+    memcpy(twice + 6, TIFF_6, sizeof TIFF_6);
+    metadata_set_exif(&m, twice, sizeof twice);
+    cr_expect_eq(metadata_upright(&m), 6);
+    metadata_free(&m);
+}
+
+Test(tools_image_io, takes_the_chunk_of_exif_before_its_text)
+{
+    static const char TEXT[] = "Raw profile type exif\0\nexif\n 26\n"
+                               "4d4d002a00000008000101120003000000010003000000000000";
+    for (int text_first = 0; text_first < 2; text_first++) {
+        image_metadata m = { .most = METADATA_MAX };
+        for (int k = 0; k < 2; k++)
+            if ((k == 0) == (text_first == 1))
+                metadata_read_chunk(&m, (const uint8_t *)"tEXt", (const uint8_t *)TEXT,
+                                    sizeof TEXT - 1);
+            else
+                metadata_read_chunk(&m, (const uint8_t *)"eXIf", TIFF_6, sizeof TIFF_6);
+        cr_expect_eq(metadata_upright(&m), 6, "%d", text_first);
+        metadata_free(&m);
+    }
+    image_metadata m = { .most = METADATA_MAX };
+    metadata_read_chunk(&m, (const uint8_t *)"tEXt", (const uint8_t *)TEXT, sizeof TEXT - 1);
+    cr_expect_eq(metadata_upright(&m), 3);
+    metadata_free(&m);
 }
 
 /* What a text chunk of XMP makes of the orientation. */
 static int orientation_of_xmp(const char *xmp)
 {
     image_metadata m = { .most = METADATA_MAX };
-    int how = 0;
     metadata_set_xmp(&m, xmp, strlen(xmp));
-    cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
+    const int how = metadata_upright(&m);
     metadata_free(&m);
     return how;
 }
@@ -262,11 +323,9 @@ Test(tools_image_io, keeps_no_metadata_that_inflate_beyond_their_ceiling)
         const size_t n = too_long ? (size_t)64 << 20 : METADATA_MAX - 64;
         const size_t len = deflate_xmp_chunk(data, ROOM, n);
         image_metadata m = { .most = METADATA_MAX };
-        int how = 0;
         mem_reset_peak();
-        metadata_read_text_chunk(&m, (const uint8_t *)"zTXt", data, len);
-        cr_assert_eq(metadata_orientation(&how, &m, "an image", NULL), REFINE_OK);
-        cr_expect_eq(how, too_long ? 1 : 6);
+        metadata_read_chunk(&m, (const uint8_t *)"zTXt", data, len);
+        cr_expect_eq(metadata_upright(&m), too_long ? 1 : 6);
         cr_expect_leq(mem_used().peak, 3u * METADATA_MAX);
         metadata_free(&m);
         cr_assert_eq(mem_used().now, 0u);
@@ -283,7 +342,7 @@ Test(tools_image_io, reads_no_byte_behind_a_text_chunk)
             uint8_t *cut = malloc(n + (n == 0)); /* so that a sanitizer sees its end */
             image_metadata m = { .most = METADATA_MAX };
             memcpy(cut, CHUNK, n);
-            metadata_read_text_chunk(&m, (const uint8_t *)TYPES[i], cut, n);
+            metadata_read_chunk(&m, (const uint8_t *)TYPES[i], cut, n);
             metadata_free(&m);
             free(cut);
         }

@@ -57,19 +57,21 @@ typedef struct image_metadata {
     size_t exif_len, xmp_len;
     size_t most;        /* bytes of either; what is longer is not kept */
     bool out_of_memory; /* so that something was not kept */
+    bool from_chunk;    /* exif is of a PNG's own chunk for it, and no text replaces that */
 } image_metadata;
 
 /* Copies, which replace what was there.  `tiff` begins with the TIFF header. */
 void metadata_set_exif(image_metadata *m, const uint8_t *tiff, size_t len);
+/* Goes on where what was there ends: EXIF may be cut into several segments. */
+void metadata_add_exif(image_metadata *m, const uint8_t *tiff, size_t len);
 void metadata_set_xmp(image_metadata *m, const void *xmp, size_t len);
 /* Texts as a comment: an APP1 segment's EXIF, the caller's to mem_free; NULL where there is no text
  * or more than a segment holds.  False: out of memory. */
 bool comment_encode(uint8_t **out, size_t *len, const image_text *text, int n_text);
 bool comment_has(const image_metadata *m, const image_text *text, int n_text);
 
-/* From a text chunk of a PNG, if it holds one of the two. */
-void metadata_read_text_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data,
-                              size_t len);
+/* From a chunk of a PNG, eXIf or one of text, if it holds one of the two. */
+void metadata_read_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data, size_t len);
 void metadata_free(image_metadata *m);
 
 /* The orientation, 1 to 8: EXIF's; where EXIF names none, XMP's; 1, as it lies, where neither

@@ -5,46 +5,53 @@
  *                    8 on its right, 5 and 7 mirrored besides
  *
  * As Pillow's ImageOps.exif_transpose finds it: a value in EXIF decides, be it none of these; XMP
- * is asked where EXIF has no such tag.  EXIF is read by libexif, whose own memory, a few times the
- * segment's size, is not counted.
+ * is asked where EXIF has no such tag.
  */
 #define _GNU_SOURCE /* memmem */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
 #include "engine/base/try.h"
 #include "tools/image/image_codec.h"
+#include "tools/image/tiff_orientation.h"
 
-#include <libexif/exif-data.h>
 #include <string.h>
 
 enum { EXIF_HEAD = 6 };
 
 static const char EXIF_BEGIN[EXIF_HEAD] = "Exif\0";
 
-/* Puts `head` bytes of EXIF_BEGIN and then p where *to is. */
-static void replace_metadata(image_metadata *m, void **to, size_t *to_len, size_t head,
-                             const void *p, size_t len)
+/* Puts p behind `kept` bytes of *to, which are there. */
+static void join_metadata(image_metadata *m, void **to, size_t *to_len, size_t kept, const void *p,
+                          size_t len)
 {
-    uint8_t *copy = len <= m->most ? mem_alloc(head + len + 1) : NULL;
-    if (!copy) {
-        m->out_of_memory = m->out_of_memory || len <= m->most;
+    uint8_t *all = kept + len <= m->most ? mem_realloc(*to, kept + len + 1) : NULL;
+    if (!all) {
+        m->out_of_memory = m->out_of_memory || kept + len <= m->most;
         return;
     }
-    memcpy(copy, EXIF_BEGIN, head);
-    memcpy(copy + head, p, len);
-    mem_free(*to);
-    *to = copy;
-    *to_len = head + len;
+    memcpy(all + kept, p, len);
+    *to = all;
+    *to_len = kept + len;
+}
+
+void metadata_add_exif(image_metadata *m, const uint8_t *tiff, size_t len)
+{
+    if (!m->exif)
+        join_metadata(m, &m->exif, &m->exif_len, 0, EXIF_BEGIN, EXIF_HEAD);
+    if (m->exif)
+        join_metadata(m, &m->exif, &m->exif_len, m->exif_len, tiff, len);
 }
 
 void metadata_set_exif(image_metadata *m, const uint8_t *tiff, size_t len)
 {
-    replace_metadata(m, &m->exif, &m->exif_len, EXIF_HEAD, tiff, len);
+    mem_free(m->exif);
+    m->exif = NULL;
+    metadata_add_exif(m, tiff, len);
 }
 
 void metadata_set_xmp(image_metadata *m, const void *xmp, size_t len)
 {
-    replace_metadata(m, &m->xmp, &m->xmp_len, 0, xmp, len);
+    join_metadata(m, &m->xmp, &m->xmp_len, 0, xmp, len);
 }
 
 void metadata_free(image_metadata *m)
@@ -54,16 +61,14 @@ void metadata_free(image_metadata *m)
     *m = (image_metadata){ 0 };
 }
 
-/* 0: no such tag. */
-static int orientation_in_exif(ExifData *d)
+/* 0: no such tag.  Some programs write the beginning twice. */
+static int orientation_in_exif(const image_metadata *m)
 {
-    const ExifEntry *e = exif_content_get_entry(d->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
-    if (!e)
-        return 0;
-    if (e->format != EXIF_FORMAT_SHORT || e->components != 1 || e->size < 2)
-        return 1;
-    const int v = exif_get_short(e->data, exif_data_get_byte_order(d));
-    return v >= 1 && v <= 8 ? v : 1;
+    const uint8_t *tiff = (const uint8_t *)m->exif + EXIF_HEAD;
+    const size_t len = m->exif_len - EXIF_HEAD;
+    const size_t again = len >= EXIF_HEAD && memcmp(tiff, EXIF_BEGIN, EXIF_HEAD) == 0 ? EXIF_HEAD
+                                                                                      : 0;
+    return tiff_orientation(tiff + again, len - again);
 }
 
 /* An attribute, tiff:Orientation="6", or an element, <tiff:Orientation>6<. */
@@ -89,17 +94,9 @@ static int orientation_in_xmp(const char *xmp, size_t len)
 refine_status metadata_orientation(int *out, const image_metadata *m, const char *name,
                                    refine_error *err)
 {
-    *out = 0;
     if (m->out_of_memory)
         return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-    if (m->exif) {
-        ExifData *d = exif_data_new();
-        if (!d)
-            return refine_fail(err, REFINE_ENOMEM, "%s: out of memory", name);
-        exif_data_load_data(d, m->exif, (unsigned)m->exif_len);
-        *out = orientation_in_exif(d);
-        exif_data_unref(d);
-    }
+    *out = m->exif ? orientation_in_exif(m) : 0;
     if (*out == 0)
         *out = m->xmp ? orientation_in_xmp(m->xmp, m->xmp_len) : 1;
     return REFINE_OK;

@@ -95,8 +95,8 @@ static boolean read_app1(j_decompress_ptr j)
     const size_t len = s->bytes_in_buffer >= 2 ? (size_t)at[0] << 8 | at[1] : 0;
     if (len < 2 || len > s->bytes_in_buffer)
         ERREXIT(j, JERR_BAD_LENGTH);
-    if (!p->meta.exif && begins_app1(at + 2, len - 2, EXIF, sizeof EXIF))
-        metadata_set_exif(&p->meta, at + 2 + sizeof EXIF, len - 2 - sizeof EXIF);
+    if (begins_app1(at + 2, len - 2, EXIF, sizeof EXIF))
+        metadata_add_exif(&p->meta, at + 2 + sizeof EXIF, len - 2 - sizeof EXIF);
     if (begins_app1(at + 2, len - 2, XMP, sizeof XMP))
         metadata_set_xmp(&p->meta, at + 2 + sizeof XMP, len - 2 - sizeof XMP);
     s->next_input_byte += len;

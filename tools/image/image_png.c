@@ -100,11 +100,12 @@ static void set_transforms(png_in *p, const uint8_t background[3])
     png_read_update_info(p->png, p->info);
 }
 
-/* Texts are looked through for the two that hold metadata, and none is kept. */
-static int read_text_chunk(png_structp png, png_unknown_chunkp c)
+/* Texts are looked through for the two that hold metadata, and none is kept.  libpng's own reading
+ * of EXIF leaves out one that does not begin with the TIFF header. */
+static int read_metadata_chunk(png_structp png, png_unknown_chunkp c)
 {
     png_in *p = png_get_user_chunk_ptr(png);
-    metadata_read_text_chunk(&p->meta, c->name, c->data, c->size);
+    metadata_read_chunk(&p->meta, c->name, c->data, c->size);
     return 1;
 }
 
@@ -121,22 +122,13 @@ static void set_png_limits(png_in *p, const image_reading *how)
 {
     static const png_byte UNREAD[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0oFFs\0pCAL\0pHYs\0sBIT\0"
                                      "sCAL\0sPLT\0sRGB\0sTER\0tIME";
-    static const png_byte TEXTS[] = "iTXt\0tEXt\0zTXt";
+    static const png_byte METADATA[] = "eXIf\0iTXt\0tEXt\0zTXt";
     png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_NEVER, UNREAD, sizeof UNREAD / 5);
-    png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_ALWAYS, TEXTS, sizeof TEXTS / 5);
-    png_set_read_user_chunk_fn(p->png, p, read_text_chunk);
+    png_set_keep_unknown_chunks(p->png, PNG_HANDLE_CHUNK_ALWAYS, METADATA, sizeof METADATA / 5);
+    png_set_read_user_chunk_fn(p->png, p, read_metadata_chunk);
     png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_alloc has its own */
     limit_chunks(p, how);
     png_set_crc_action(p->png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
-}
-
-/* Of two places the chunk counts, wherever it stands. */
-static void take_exif_chunk(png_in *p)
-{
-    png_bytep exif;
-    png_uint_32 len;
-    if (png_get_eXIf_1(p->png, p->info, &len, &exif) != 0)
-        metadata_set_exif(&p->meta, exif, len);
 }
 
 /* Pointers to the rows; rows as they are coded, filtered and on their way to RGB; zlib. */
@@ -160,7 +152,6 @@ static refine_status read_png(png_in *p, const image_reading *how, const char *n
     /* Deflate makes at most 1032 bytes of one: a short file must not take much memory. */
     if (png_get_rowbytes(p->png, p->info) / DEFLATE_MAX * h > p->len)
         png_error(p->png, "the file is too short for its size");
-    take_exif_chunk(p);
     TRY(metadata_turn_bytes(&beside, &p->meta, decoder_bytes(p, w, h), w, h, name, err));
     TRY(image_alloc(&p->im, w, h, beside, how, name, err));
     limit_chunks(p, how);
@@ -174,7 +165,6 @@ static refine_status read_png(png_in *p, const image_reading *how, const char *n
         p->rows[y] = p->im.rgb + (size_t)y * w * 3;
     png_read_image(p->png, p->rows);
     png_read_end(p->png, p->info);
-    take_exif_chunk(p);
     /* libpng leaves out a chunk that it has no memory for. */
     return p->failure.out_of_memory ? report_png_failure(&p->failure, "decode", name, err)
                                     : REFINE_OK;

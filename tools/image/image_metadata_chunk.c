@@ -1,11 +1,12 @@
-/* tools/image/image_text_chunk.c -- metadata that a PNG carries as text.
+/* tools/image/image_metadata_chunk.c -- metadata that a PNG carries in chunks.
  *
+ *     eXIf   EXIF as it is, which counts before that of a text
  *     tEXt   key 0 text
  *     zTXt   key 0 0 deflated text
  *     iTXt   key 0 deflated? 0 language 0 translated key 0 text
  *
- * Two keys matter: XMP as it is, and EXIF as ImageMagick and others write it, a line feed, "exif",
- * its length and then its bytes in hexadecimal, on lines of their own.
+ * Two keys of texts matter: XMP as it is, and EXIF as ImageMagick and others write it, a line feed,
+ * "exif", its length and then its bytes in hexadecimal, on lines of their own.
  */
 #include "engine/base/mem.h"
 #include "engine/base/num.h"
@@ -110,7 +111,8 @@ static void set_exif_profile(image_metadata *m, uint8_t *text, size_t len)
         high = high < 0 ? v : -1;
     }
     const size_t head = n >= 6 && memcmp(text, "Exif\0", 6) == 0 ? 6 : 0;
-    metadata_set_exif(m, text + head, n - head);
+    if (!m->from_chunk)
+        metadata_set_exif(m, text + head, n - head);
 }
 
 static void set_text(image_metadata *m, text_span key, uint8_t *text, size_t len)
@@ -121,8 +123,8 @@ static void set_text(image_metadata *m, text_span key, uint8_t *text, size_t len
         set_exif_profile(m, text, len);
 }
 
-void metadata_read_text_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data,
-                              size_t len)
+static void read_text_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data,
+                            size_t len)
 {
     text_span rest = { data, len }, key;
     bool deflated;
@@ -142,4 +144,14 @@ void metadata_read_text_chunk(image_metadata *m, const uint8_t type[4], const ui
     }
     set_text(m, key, text, len);
     mem_free(text);
+}
+
+void metadata_read_chunk(image_metadata *m, const uint8_t type[4], const uint8_t *data, size_t len)
+{
+    if (memcmp(type, "eXIf", 4) != 0) {
+        read_text_chunk(m, type, data, len);
+        return;
+    }
+    metadata_set_exif(m, data, len);
+    m->from_chunk = true;
 }
