@@ -66,8 +66,8 @@ static int orientation_in_exif(const image_metadata *m)
 {
     const uint8_t *tiff = (const uint8_t *)m->exif + EXIF_HEAD;
     const size_t len = m->exif_len - EXIF_HEAD;
-    const size_t again = len >= EXIF_HEAD && memcmp(tiff, EXIF_BEGIN, EXIF_HEAD) == 0 ? EXIF_HEAD
-                                                                                      : 0;
+    const bool twice = len >= EXIF_HEAD && memcmp(tiff, EXIF_BEGIN, EXIF_HEAD) == 0;
+    const size_t again = twice ? EXIF_HEAD : 0;
     return tiff_orientation(tiff + again, len - again);
 }
 
