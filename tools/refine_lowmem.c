@@ -422,7 +422,7 @@ static refine_status lowmem_check_places(const lowmem_arguments *a, const work_l
     places_add(&p, PLACE_READ, "the model (-m)", a->o.pack_path);
     places_add(&p, PLACE_READ, "the base (--base)", a->o.base_path);
     places_add(&p, PLACE_READ, "the reference (--compare)", a->reference);
-    places_add(&p, PLACE_READ, "the manifest (--manifest)", a->manifest);
+    add_read(&p, "the manifest (--manifest)", a->manifest);
     add_tokenizer(&p, a->tokenizer);
     add_inputs(&p, a, l);
     if (l->several)
@@ -538,8 +538,8 @@ static void note_strengths(json_t *notes, const lowmem_arguments *a, const work_
     for (int i = 0; i < l->n && a->flow != FLOW_TWO_STAGE; i++)
         n += !isnan(l->item[i].strength) && (!l->item[i].input || a->j.denoising_start > 0);
     if (n > 0)
-        append_json_note(notes, "%s: \"strength\" is not used for %d of %d images: %s", a->manifest,
-                         n, l->n,
+        append_json_note(notes, "%s: \"strength\" is not used for %d of %d images: %s",
+                         manifest_name(a->manifest), n, l->n,
                          a->j.denoising_start > 0 ? "--denoising-start says where they begin"
                                                   : "they have no input");
 }
@@ -575,7 +575,7 @@ static int run_list(lowmem_arguments *a, work_list *l)
         fprintf(stderr, "%d made, %d there already, %d failed, of %d\n", sum.made, sum.there,
                 sum.failed, l->n);
     if (st != REFINE_OK)
-        return lowmem_print_error(&err, exit_code(st, sum.made == 0));
+        return lowmem_print_error(&err, exit_code(st, sum.made == 0 && !sum.unwritten));
     return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
 }
 
@@ -585,7 +585,7 @@ static refine_status check_prompts(const lowmem_arguments *a, const work_list *l
         if (!l->item[i].prompt)
             return refine_fail(err, REFINE_EINVAL,
                                "%s: line %d: no prompt: give \"prompt\" there, or -p TEXT",
-                               a->manifest, l->item[i].line);
+                               manifest_name(a->manifest), l->item[i].line);
     return REFINE_OK;
 }
 
@@ -596,8 +596,8 @@ static refine_status check_two_stage(const lowmem_arguments *a, const work_list 
         if (l->item[i].input)
             return refine_fail(
                 err, REFINE_EINVAL,
-                "%s: line %d: --flow two-stage begins with text: leave out \"input\"", a->manifest,
-                l->item[i].line);
+                "%s: line %d: --flow two-stage begins with text: leave out \"input\"",
+                manifest_name(a->manifest), l->item[i].line);
     return REFINE_OK;
 }
 

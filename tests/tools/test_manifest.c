@@ -126,7 +126,9 @@ Test(tools_manifest, is_refused_by_line_and_member)
         const char *line, *says;
     } CASES[] = {
         { "[1]", "is no JSON object" },
-        { "{\"input\": \"a.png\"", "is no JSON object" },
+        { "{\"input\": \"a.png\"", "column 17: '}' expected near the end of the line; a line is " },
+        { "{", "the end of the line; a line is one JSON object" },
+        { "{\"a\": 1},", "column 9: " },
         { "{\"prompt\": \"caf\xe9\"}", "is not UTF-8" },
         { "{\"input\": 3}", "\"input\": give a file's name" },
         { "{\"nagative\": \"x\"}", "\"nagative\" is unknown; there are input, output, prompt" },
@@ -149,7 +151,8 @@ Test(tools_manifest, is_refused_by_line_and_member)
         { "{\"size\": \"64\", \"width\": 64}", "\"width\": give " },
         { "{\"size\": \"big\"}", "\"size\": give " },
         { "{\"negative\": \"a\", \"negative_prompt\": \"b\"}", "\"negative_prompt\"" },
-        { "{\"prompt\": \"a\", \"prompt\": \"b\"}", "is no JSON object" },
+        { "{\"prompt\": \"a\", \"prompt\": \"b\"}", "duplicate object key near '\"prompt\"'" },
+        { "{\"prompt\": 'a'}", "column 12: invalid token" },
     };
     const temp_place p = temp_place_make("list.jsonl");
     work_list l;

@@ -113,6 +113,25 @@ Test(tools_refine_lowmem_base, says_of_every_image_of_a_manifest_what_is_not_use
     (void)lowmem_bench_close(&b);
 }
 
+/* Names are then those of the directory it is called in. */
+Test(tools_refine_lowmem_base, reads_a_manifest_from_standard_input)
+{
+    lowmem_bench b = open_base_bench();
+    char list[2 * TEMP_NAME];
+    (void)snprintf(list, sizeof list, "{\"output\": \"%s\"}\n", bench_path(&b, "a.png"));
+    temp_write(bench_path(&b, "list"), list, strlen(list));
+    lowmem_outcome o = wait_refine_lowmem(
+        &b,
+        start_refine_lowmem(&b, "-m @base.pack --manifest - " FROM_TEXT, bench_path(&b, "list")));
+    cr_expect_eq(o.code, 0, "%s", o.err);
+    cr_expect_eq(access(bench_path(&b, "a.png"), R_OK), 0);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, "-m @base.pack --manifest - -i - -o @out -p x");
+    cr_expect(o.code == 2 && strstr(o.err, "both want stdin"), "%d: %s", o.code, o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, and_a_refiner_in_one_command_are_the_two_one_after_the_other)
 {
     lowmem_bench b = open_base_bench();
@@ -264,6 +283,43 @@ Test(tools_refine_lowmem_base, names_a_budget_that_both_parts_can_keep)
 }
 
 /* An int8 refiner needs less than the base does before it. */
+static uint64_t planned_bytes(const lowmem_bench *b, const char *words, const char *key)
+{
+    char plan[512];
+    (void)snprintf(plan, sizeof plan, "%s--plan --json", words);
+    lowmem_outcome o = run_refine_lowmem(b, plan);
+    cr_assert_eq(o.code, 0, "%s", o.err);
+    json_t *root = json_loads(o.out, 0, NULL);
+    const json_int_t v = json_integer_value(json_object_get(json_object_get(root, "memory"), key));
+    cr_assert_gt(v, 0, "%s", o.out);
+    json_decref(root);
+    outcome_free(&o);
+    return (uint64_t)v;
+}
+
+/* To the byte, whatever the words of the command add to what is in memory. */
+Test(tools_refine_lowmem_base, keeps_the_smallest_ceilings_that_its_plan_names)
+{
+    static const char *const JOBS[] = { ENSEMBLE, "-m @base.pack " FROM_TEXT,
+                                        "-m @ -i @in.png -p x --steps 5 --threads 1 --seed 7 " };
+    static const char *const CEILINGS[][2] = { { "smallest_host", "--ram" },
+                                               { "smallest_device", "--vram" } };
+    lowmem_bench b = open_base_bench();
+    for (size_t i = 0; i < 6; i++) {
+        const char *const *c = CEILINGS[i % 2];
+        const uint64_t least = planned_bytes(&b, JOBS[i / 2], c[0]);
+        for (int less = 0; less < 2; less++) {
+            char words[512];
+            (void)snprintf(words, sizeof words, "%s%s %llu -o @o.png", JOBS[i / 2], c[1],
+                           (unsigned long long)least - (unsigned long long)less);
+            lowmem_outcome o = run_refine_lowmem(&b, words);
+            cr_expect_eq(o.code, less ? 3 : 0, "%s: %s", words, o.err);
+            outcome_free(&o);
+        }
+    }
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, keeps_the_larger_parts_plan)
 {
     lowmem_bench b = open_base_bench();

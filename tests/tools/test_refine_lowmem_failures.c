@@ -267,6 +267,26 @@ Test(tools_refine_lowmem_failures, saves_elsewhere_what_cannot_be_written)
     cr_assert_eq(lowmem_bench_close(&b), 3);
 }
 
+/* The first is kept elsewhere; the others would have nowhere to go after another hour each. */
+Test(tools_refine_lowmem_failures, makes_no_more_images_than_can_be_written)
+{
+    static const char LIST[] = "{\"input\": \"in.png\", \"output\": \"/dev/full\"}\n"
+                               "{\"input\": \"in.png\", \"output\": \"b.png\"}\n";
+    lowmem_bench b = lowmem_bench_open();
+    cr_assert_eq(mkdir(bench_path(&b, "tmp"), 0700), 0);
+    cr_assert_eq(setenv("TMPDIR", bench_path(&b, "tmp"), 1), 0);
+    temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "-m @ -p cat --steps 5 --strength 0.2 --manifest @list --batch 1 --threads 1");
+    cr_expect_eq(o.code, 1, "%d: %s", o.code, o.err);
+    cr_expect(strstr(o.err, "/dev/full: the disk is full") && strstr(o.err, "kept as ") &&
+                  strstr(o.err, "0 made, 0 there already, 1 failed, of 2"),
+              "%s", o.err);
+    cr_expect_neq(access(bench_path(&b, "b.png"), F_OK), 0);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
 /* A seed that was not given is printed when everything is open and the run begins. */
 static lowmem_outcome interrupt_once_begun(const lowmem_bench *b, pid_t pid)
 {

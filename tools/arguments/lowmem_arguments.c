@@ -150,15 +150,17 @@ static const option_row ROWS[] = {
         OPTION_TEXT_AT(lowmem_arguments, manifest),
         .help = "one JSON object a line, each an image: \"input\", \"output\", \"prompt\", "
                 "\"negative\", \"seed\", \"steps\", \"strength\", \"guidance\", \"size\"",
-        .man = "one JSON object a line, each an image:\n"
-               ".BR input \", \" output \", \" prompt \", \" negative\n(or\n"
-               ".BR negative_prompt \"), \" prompt_2 \", \" negative_2 \", \" seed \", \" steps ,\n"
-               ".BR strength \", \" guidance ,\n"
-               "and\n.B size\n(a text as of\n.BR \\-\\-size )\nor\n"
-               ".BR width \" and \" height .\n"
-               "What a line leaves out, or has as\n.BR null ,\nis as on the command line; without\n"
-               ".B input\nthe image is made from text alone. Relative paths are resolved "
-               "against\nthe manifest's directory. An unknown member is refused.",
+        .man =
+            "one JSON object a line, each an image:\n"
+            ".BR input \", \" output \", \" prompt \", \" negative\n(or\n"
+            ".BR negative_prompt \"), \" prompt_2 \", \" negative_2 \", \" seed \", \" steps ,\n"
+            ".BR strength \", \" guidance ,\n"
+            "and\n.B size\n(a text as of\n.BR \\-\\-size )\nor\n"
+            ".BR width \" and \" height .\n"
+            "What a line leaves out, or has as\n.BR null ,\nis as on the command line; without\n"
+            ".B input\nthe image is made from text alone. Relative paths are resolved "
+            "against\nthe manifest's directory; those of a pipe or standard input (\n.BR \\- ),\n"
+            "as they are. An unknown member is refused.",
     },
     {
         .name = "output",
@@ -616,6 +618,14 @@ static int check_texts(const lowmem_arguments *a)
     return EXIT_DONE;
 }
 
+static bool reads_stdin(const lowmem_arguments *a)
+{
+    for (int i = 0; i < a->n_inputs; i++)
+        if (strcmp(a->inputs[i], "-") == 0)
+            return true;
+    return false;
+}
+
 /* EXIT_DONE, or the code of what was refused. */
 static int lowmem_check_arguments(const lowmem_arguments *a)
 {
@@ -638,6 +648,8 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
         return options_report(p, "no output: give -o OUT.png");
     if (!a->plan && !a->j.prompt && !a->manifest)
         return options_report(p, "no prompt: give -p TEXT");
+    if (a->manifest && strcmp(a->manifest, "-") == 0 && reads_stdin(a))
+        return options_report(p, "--manifest - and -i - both want stdin");
     if (a->json && to_stdout)
         return options_report(p, "--json and -o - both want stdout");
     if (a->reference && to_stdout)
@@ -650,6 +662,16 @@ static int lowmem_check_arguments(const lowmem_arguments *a)
     return check_texts(a);
 }
 
+/* There was room for as many as there are words.  What a plan says of memory must not depend on how
+ * many words a command has: it is handed back as --ram, in two more. */
+static bool fit_inputs(lowmem_arguments *a)
+{
+    const size_t n = a->n_inputs > 0 ? (size_t)a->n_inputs : 1;
+    const char **fit = mem_realloc((void *)a->inputs, n * sizeof *fit);
+    a->inputs = fit ? fit : a->inputs;
+    return fit != NULL;
+}
+
 int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
 {
     options_parsed parsed;
@@ -660,6 +682,8 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     int code = options_parse(&parsed, &LOWMEM_OPTIONS, a, argc, argv, stdout, stderr);
     if (code >= 0)
         return code;
+    if (!fit_inputs(a))
+        return EXIT_FAILED;
     if (parsed.rest < argc)
         return options_report(&LOWMEM_OPTIONS, "what is '%s' for?", argv[parsed.rest]);
     a->o.trace = a->trace != NULL;

@@ -296,15 +296,25 @@ static refine_status save_member(const batch *b, const member *m, const refine_r
     return output_save(m->item->output, &m->in, &m->j, b->b->input.image.background, r, err);
 }
 
-static void save_group(batch *b, const refine_report *r)
+/* Where one cannot be written the next could not either: what is made is saved, and no more is
+ * made. */
+static refine_status save_group(batch *b, const refine_report *r, refine_error *why)
 {
     batch_image made[BATCH_MAX];
+    refine_status end = REFINE_OK;
     int n = 0;
 
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
         const refine_status st = save_member(b, m, r, &err);
+        if (st == REFINE_EIO && end == REFINE_OK) {
+            end = st;
+            *why = err;
+            b->sum.failed++;
+            job_input_free(&m->in);
+            continue;
+        }
         if (st != REFINE_OK) {
             skip_member(b, m, st, &err);
             continue;
@@ -317,6 +327,7 @@ static void save_group(batch *b, const refine_report *r)
         b->b->finished(b->b->context, r, made, n);
     for (int i = 0; i < n; i++)
         json_decref(made[i].notes);
+    return end;
 }
 
 static refine_status run_group(batch *b, refine_error *err)
@@ -330,11 +341,12 @@ static refine_status run_group(batch *b, refine_error *err)
     TRY(open_engine(b, &jobs[0], err));
     TRY(refine_run_many(b->e, jobs, b->n, err));
     refine_get_report(b->e, &r);
-    save_group(b, &r);
+    const refine_status st = save_group(b, &r, err);
     b->loaded -= b->n;
     memmove(b->m, b->m + b->n, (size_t)b->loaded * sizeof *b->m);
     b->n = 0;
-    return REFINE_OK;
+    b->sum.unwritten = st != REFINE_OK;
+    return st;
 }
 
 static bool has_item_from_text(const work_list *l)

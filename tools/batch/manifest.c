@@ -2,6 +2,7 @@
  *
  * Invariant: a line is a text of less than LINE_BYTES_MAX bytes, however long the file makes it.
  */
+#define _POSIX_C_SOURCE 200809L /* fileno */
 #include "tools/batch/manifest.h"
 
 #include "engine/base/mem.h"
@@ -12,6 +13,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { LINE_BYTES_MAX = 1 << 20, STEPS_MAX = 1000, NAME_SHOWN = 40 };
 
@@ -116,8 +118,13 @@ enum { N_MEMBERS = sizeof MEMBERS / sizeof MEMBERS[0] };
 
 /* ---- a line ---- */
 
+typedef struct manifest_source {
+    const char *name;   /* what errors call it */
+    const char *beside; /* relative paths are resolved beside it; "": as they are */
+} manifest_source;
+
 typedef struct manifest_line {
-    const char *path;
+    const manifest_source *from;
     int number;
     work_item *item;
 } manifest_line;
@@ -132,8 +139,8 @@ static refine_status refuse_key(const manifest_line *m, const char *key, refine_
     for (char *p = shown; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
             *p = '?';
-    return refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\" is unknown; there are %s", m->path,
-                       m->number, shown, known);
+    return refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\" is unknown; there are %s",
+                       m->from->name, m->number, shown, known);
 }
 
 /* Writers that know no way to leave a member out make it null. */
@@ -146,7 +153,7 @@ static refine_status read_member(const manifest_line *m, const char *key, const 
             continue;
         return json_is_null(v) || row->read(m->item, row->at, v)
                    ? REFINE_OK
-                   : refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\": give %s", m->path,
+                   : refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\": give %s", m->from->name,
                                  m->number, key, row->takes);
     }
     return refuse_key(m, key, err);
@@ -160,7 +167,7 @@ static refine_status read_line_members(const manifest_line *m, json_t *o, refine
     if (m->item->sized && m->item->size.kind == SIZE_SIDES &&
         !(m->item->size.width && m->item->size.height))
         return refine_fail(err, REFINE_EFORMAT,
-                           "%s: line %d: of \"width\" and \"height\", give both", m->path,
+                           "%s: line %d: of \"width\" and \"height\", give both", m->from->name,
                            m->number);
     return REFINE_OK;
 }
@@ -178,25 +185,40 @@ static bool from_directory(char **name, const char *manifest)
     return path != NULL;
 }
 
+static refine_status refuse_json_line(const manifest_line *m, const json_error_t *e,
+                                      refine_error *err)
+{
+    static const char END[] = "end of file";
+    const char *end = strstr(e->text, END);
+    if (json_error_code(e) == json_error_invalid_utf8)
+        return refine_fail(err, REFINE_EFORMAT,
+                           "%s: line %d is not UTF-8; convert the file, with iconv or an editor",
+                           m->from->name, m->number);
+    return refine_fail(err, REFINE_EFORMAT,
+                       "%s: line %d, column %d: %.*s%s; a line is one JSON object", m->from->name,
+                       m->number, e->column, end ? (int)(end - e->text) : (int)strlen(e->text),
+                       e->text, end ? "the end of the line" : "");
+}
+
 static refine_status parse_line(json_t **out, const manifest_line *m, const char *text,
                                 refine_error *err)
 {
     json_error_t e;
     *out = json_loads(text, JSON_REJECT_DUPLICATES, &e);
+    if (!*out)
+        return refuse_json_line(m, &e, err);
     if (json_is_object(*out))
         return REFINE_OK;
-    const bool other_text = !*out && json_error_code(&e) == json_error_invalid_utf8;
     json_decref(*out);
     *out = NULL;
-    return refine_fail(err, REFINE_EFORMAT, "%s: line %d is %s", m->path, m->number,
-                       other_text ? "not UTF-8; convert the file, with iconv or an editor"
-                                  : "no JSON object");
+    return refine_fail(err, REFINE_EFORMAT, "%s: line %d is no JSON object", m->from->name,
+                       m->number);
 }
 
-static refine_status add_line(work_list *l, const char *path, const char *text, int number,
-                              refine_error *err)
+static refine_status add_line(work_list *l, const manifest_source *from, const char *text,
+                              int number, refine_error *err)
 {
-    manifest_line m = { .path = path, .number = number };
+    manifest_line m = { .from = from, .number = number };
     json_t *o;
     TRY(parse_line(&o, &m, text, err));
     refine_status st = work_list_append(l, &m.item, err);
@@ -206,7 +228,8 @@ static refine_status add_line(work_list *l, const char *path, const char *text, 
     }
     json_decref(o);
     TRY(st);
-    if (!from_directory(&m.item->input, path) || !from_directory(&m.item->output, path))
+    if (!from_directory(&m.item->input, from->beside) ||
+        !from_directory(&m.item->output, from->beside))
         return refine_fail(err, REFINE_ENOMEM, "out of memory");
     return REFINE_OK;
 }
@@ -215,34 +238,51 @@ static refine_status add_line(work_list *l, const char *path, const char *text, 
 
 static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
 
-static refine_status read_lines(work_list *l, const char *path, FILE *f, char *text,
+static refine_status read_lines(work_list *l, const manifest_source *from, FILE *f, char *text,
                                 refine_error *err)
 {
     for (int line = 1; fgets(text, LINE_BYTES_MAX, f); line++) {
         if (!strchr(text, '\n') && !feof(f))
-            return refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long, or no text", path,
-                               line);
+            return refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long, or no text",
+                               from->name, line);
+        text[strcspn(text, "\r\n")] = 0; /* an error is then of this line */
         if (!is_blank(text))
-            TRY(add_line(l, path, text, line, err));
+            TRY(add_line(l, from, text, line, err));
     }
-    return ferror(f) ? refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", path, strerror(errno))
-                     : REFINE_OK;
+    return ferror(f)
+               ? refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", from->name, strerror(errno))
+               : REFINE_OK;
+}
+
+const char *manifest_name(const char *path)
+{
+    return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
+static bool is_regular(FILE *f)
+{
+    struct stat st;
+    return fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode);
 }
 
 refine_status manifest_read(work_list *l, const char *path, refine_error *err)
 {
     const int first = l->n;
-    FILE *f = fopen(path, "re");
+    const bool is_stdin = strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "re");
 
     l->several = true;
     if (!f)
         return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    const manifest_source from = { .name = manifest_name(path),
+                                   .beside = !is_stdin && is_regular(f) ? path : "" };
     char *text = mem_alloc(LINE_BYTES_MAX);
-    refine_status st = text ? read_lines(l, path, f, text, err)
+    refine_status st = text ? read_lines(l, &from, f, text, err)
                             : refine_fail(err, REFINE_ENOMEM, "out of memory");
     if (st == REFINE_OK && l->n == first)
-        st = refine_fail(err, REFINE_EFORMAT, "%s: names no image", path);
+        st = refine_fail(err, REFINE_EFORMAT, "%s: names no image", from.name);
     mem_free(text);
-    (void)fclose(f);
+    if (!is_stdin)
+        (void)fclose(f);
     return st;
 }
