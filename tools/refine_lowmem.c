@@ -702,6 +702,7 @@ static int run_lowmem(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    program_begin();
+    if (!program_begin("refine-lowmem"))
+        return EXIT_FAILED;
     return program_end("refine-lowmem", run_lowmem(argc, argv));
 }

@@ -200,6 +200,7 @@ static int run_memprof(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    program_begin();
+    if (!program_begin("refine-memprof"))
+        return EXIT_FAILED;
     return program_end("refine-memprof", run_memprof(argc, argv));
 }

@@ -312,6 +312,7 @@ static int run_packer(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    program_begin();
+    if (!program_begin("refine-pack"))
+        return EXIT_FAILED;
     return program_end("refine-pack", run_packer(argc, argv));
 }

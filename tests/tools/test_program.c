@@ -31,8 +31,7 @@ static int end_of_program(const char *out, int (*deed)(void), char said[256])
             _exit(99);
         if (!out)
             (void)close(STDOUT_FILENO);
-        program_begin();
-        const int code = program_end("prog", deed());
+        const int code = program_begin("prog") ? program_end("prog", deed()) : 96;
         (void)fflush(stderr);
         _exit(code);
     }
@@ -116,6 +115,19 @@ static int grow_beyond_limit(void)
 Test(tools_program, limit_on_file_sizes_is_an_error_of_write)
 {
     expect_program_end("/dev/null", grow_beyond_limit, EXIT_DONE, "");
+}
+
+Test(tools_program, stacks_that_are_too_small_are_told)
+{
+    struct rlimit was;
+    cr_assert_eq(getrlimit(RLIMIT_STACK, &was), 0);
+    const struct rlimit least = { 256 << 10, was.rlim_max }, less = { 255 << 10, was.rlim_max };
+    cr_assert_eq(setrlimit(RLIMIT_STACK, &least), 0);
+    expect_program_end("/dev/null", print_little, EXIT_DONE, "");
+    cr_assert_eq(setrlimit(RLIMIT_STACK, &less), 0);
+    expect_program_end("/dev/null", print_little, 96,
+                       "prog: stacks may have 255 KiB; 256 are needed: ulimit -s\n");
+    cr_assert_eq(setrlimit(RLIMIT_STACK, &was), 0);
 }
 
 static int interrupt_while_held(void)

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Opened the wrong way round: use of a closed stream stays an error. */
@@ -21,10 +22,23 @@ static void fill_closed_streams(void)
             return;
 }
 
-void program_begin(void)
+/* Threads have stacks of that size too. */
+static bool has_stack(const char *program)
+{
+    enum { KIB = 1024, LEAST = 256 * KIB };
+    struct rlimit s;
+    if (getrlimit(RLIMIT_STACK, &s) != 0 || s.rlim_cur >= LEAST)
+        return true;
+    (void)fprintf(stderr, "%s: stacks may have %llu KiB; %d are needed: ulimit -s\n", program,
+                  (unsigned long long)s.rlim_cur / KIB, LEAST / KIB);
+    return false;
+}
+
+bool program_begin(const char *program)
 {
     fill_closed_streams();
     (void)signal(SIGXFSZ, SIG_IGN);
+    return has_stack(program);
 }
 
 /* What failed earlier has left its mark on the stream, and was reported if `code` says so. */
