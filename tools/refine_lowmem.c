@@ -21,6 +21,7 @@
 #include "tools/cli/places.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
+#include "tools/files/durations.h"
 #include "tools/files/json_values.h"
 #include "tools/files/merges.h"
 #include "tools/files/new_file.h"
@@ -215,21 +216,13 @@ static void tell_opened(const lowmem_arguments *a, const job_input *in, const re
 static void tell_prediction(const lowmem_arguments *a, const refine_report *r, double seconds,
                             int images)
 {
-    enum { MINUTE = 60, HOUR = 3600 };
-    char many[32] = "";
+    char many[32] = "", about[DURATION_TEXT];
     if (a->quiet || !(r->predicted_total > 0))
         return;
     if (images > 1)
         (void)snprintf(many, sizeof many, " for %d images", images);
-    if (seconds > HOUR)
-        fprintf(stderr,
-                "about %.1f hours predicted%s; a smaller --size or fewer --steps take "
-                "less\n",
-                seconds / HOUR, many);
-    else if (seconds > 2 * MINUTE)
-        fprintf(stderr, "about %.0f minutes predicted%s\n", seconds / MINUTE, many);
-    else
-        fprintf(stderr, "about %.*g seconds predicted%s\n", seconds < 10 ? 2 : 3, seconds, many);
+    fprintf(stderr, "about %s predicted%s%s\n", duration_text(about, seconds), many,
+            result_advice(seconds));
 }
 
 static void print_warnings(const lowmem_arguments *a, const refine_report *r)

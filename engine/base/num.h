@@ -34,6 +34,15 @@ static inline bool num_within(uint64_t at, uint64_t len, uint64_t size)
     return at <= size && len <= size - at;
 }
 
+/* Digits with which %.*g writes v in three of them or all before the point: 0.123, 12.3, 12345. */
+static inline int num_digits(double v)
+{
+    int digits = 3;
+    for (double most = 999.5; v >= most && digits < 15; most = most * 10 + 4.5)
+        digits++;
+    return digits;
+}
+
 /* Round up to a multiple of `to`, a power of two; the caller knows it fits. */
 static inline size_t num_align(size_t v, size_t to) { return (v + to - 1) & ~(to - 1); }
 

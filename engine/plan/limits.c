@@ -69,7 +69,7 @@ static refine_status fail_over_budget(refine_error *err, const char *what, const
     if (by)
         (void)snprintf(set_by, sizeof set_by, " (%s)", by);
     if (step > 0)
-        (void)snprintf(time, sizeof time, " (then about %.3g s a step)", step);
+        (void)snprintf(time, sizeof time, " (then about %.*g s a step)", num_digits(step), step);
     return refine_fail(err, REFINE_EBUDGET,
                        "%s memory: this image needs at least %.0fM, the ceiling is %.0fM%s; "
                        "use %s %.0fM%s or a smaller image",

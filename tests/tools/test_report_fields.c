@@ -102,6 +102,7 @@ Test(tools_report_fields, hold_every_member_once)
         NOT_WRITTEN(tokens),          /* for a warning on the terminal */
         NOT_WRITTEN(negative_tokens), /* likewise */
         NOT_WRITTEN(note),            /* for the terminal */
+        NOT_WRITTEN(unused),          /* among the notes */
         NOT_WRITTEN(base),            /* a report of its own */
     };
     coverage c = { 0 };

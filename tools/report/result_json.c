@@ -1,7 +1,9 @@
 /* tools/report/result_json.c -- a report for scripts and for people. */
 #include "tools/report/result_json.h"
 
+#include "engine/base/num.h"
 #include "tools/files/decimals.h"
+#include "tools/files/durations.h"
 #include "tools/files/figures.h"
 #include "tools/files/job_pairs.h"
 #include "tools/files/json_values.h"
@@ -123,6 +125,11 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
 
 /* ---- for people ---- */
 
+const char *result_advice(double seconds)
+{
+    return seconds >= 3600 ? "; a smaller --size or fewer --steps take less" : "";
+}
+
 static void print_where(FILE *out, const refine_report *r)
 {
     const refine_memory *m = &r->memory;
@@ -145,10 +152,12 @@ static void print_steps_plan(FILE *out, const char *whose, const refine_report *
             bytes_to_mib(r->copy_bytes_per_step), bytes_to_mib(r->disk_bytes_per_step));
     if (r->predicted_step > 0)
         fprintf(out,
-                "predicted       %8.3g s a step, stalled %.1f %%; %d steps %.3g s\n"
-                "                encode %.3g s, text %.3g, decode %.3g\n",
-                r->predicted_step, 100.0 * r->predicted_stall, r->steps_run, r->predicted_unet,
-                r->predicted_encode, r->predicted_text, r->predicted_decode);
+                "predicted       %8.*g s a step, stalled %.1f %%; %d steps %.*g s\n"
+                "                encode %.*g s, text %.*g, decode %.*g\n",
+                num_digits(r->predicted_step), r->predicted_step, 100.0 * r->predicted_stall,
+                r->steps_run, num_digits(r->predicted_unet), r->predicted_unet,
+                num_digits(r->predicted_encode), r->predicted_encode, num_digits(r->predicted_text),
+                r->predicted_text, num_digits(r->predicted_decode), r->predicted_decode);
 }
 
 static void print_ceiling_line(FILE *out, const char *what, uint64_t planned, uint64_t limit,
@@ -162,6 +171,7 @@ void result_print_plan(FILE *out, const refine_report *r, const json_t *notes)
 {
     const refine_memory *m = &r->memory;
     const json_t *note;
+    char about[DURATION_TEXT];
     size_t i;
     fprintf(out, "device   %s", r->device);
     if (r->device_model && r->device_model[0])
@@ -193,7 +203,10 @@ void result_print_plan(FILE *out, const refine_report *r, const json_t *notes)
         print_steps_plan(out, "the base", r->base);
     print_steps_plan(out, r->base ? "the refiner" : "", r);
     if (r->predicted_total > 0)
-        fprintf(out, "in all          %8.3g s\n", r->predicted_total);
+        fprintf(out, "in all          %8.*g s%s%s%s\n", num_digits(r->predicted_total),
+                r->predicted_total, r->predicted_total >= 120 ? ", " : "",
+                r->predicted_total >= 120 ? duration_text(about, r->predicted_total) : "",
+                result_advice(r->predicted_total));
 }
 
 /* Predicted against measured; which rate was wrong, if the prediction was. */
@@ -201,10 +214,12 @@ static void print_forecast(FILE *out, const refine_report *r)
 {
     if (!(r->predicted_step > 0))
         return;
-    fprintf(out, "a step took %.3g s, predicted %.3g s (%+.0f %%)", r->step_median,
-            r->predicted_step, 100.0 * (r->step_median / r->predicted_step - 1));
+    fprintf(out, "a step took %.*g s, predicted %.*g s (%+.0f %%)", num_digits(r->step_median),
+            r->step_median, num_digits(r->predicted_step), r->predicted_step,
+            100.0 * (r->step_median / r->predicted_step - 1));
     if (r->replayed_step > 0)
-        fprintf(out, ", after the first one %.3g s", r->replayed_step);
+        fprintf(out, ", after the first one %.*g s", num_digits(r->replayed_step),
+                r->replayed_step);
     if (r->mispredicted_rate[0])
         fprintf(out, "; %s was %s than probed", r->mispredicted_rate,
                 r->step_median > r->predicted_step ? "slower" : "faster");

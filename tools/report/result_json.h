@@ -31,6 +31,9 @@ refine_status result_print_json(FILE *out, const refine_report *r, const run_rec
 void result_print_plan(FILE *out, const refine_report *r, const json_t *notes);
 void result_print_run(FILE *out, const refine_report *r);
 
+/* What to do about a run that takes so long, to follow what says so; "" where an hour will do. */
+const char *result_advice(double seconds);
+
 /* A line that names what made a step much longer than predicted, if one was. */
 void result_print_slow(FILE *out, const refine_report *r);
 
