@@ -489,11 +489,24 @@ static void on_finished(void *context, const refine_report *r, const batch_image
     }
 }
 
+/* So that scripts find an object for every image of the list. */
+static void print_skipped_json(const work_item *item, refine_status st, const refine_error *why)
+{
+    refine_error err = { 0 };
+    json_t *o = json_pack("{s:o}", "output", clean_json_text(item->output));
+    o = st == REFINE_OK ? add_member(o, "there_already", json_true())
+                        : add_member(o, "error", clean_json_text(why->text));
+    if (result_write(stdout, o, &err) != REFINE_OK)
+        (void)lowmem_print_error(&err, EXIT_FAILED);
+}
+
 static void on_skipped(void *context, const work_item *item, refine_status st,
                        const refine_error *err)
 {
     const lowmem_arguments *a = context;
     progress_clear(&((display *)a->j.progress_context)->bar);
+    if (a->json)
+        print_skipped_json(item, st, err);
     if (st != REFINE_OK)
         fprintf(stderr, "refine-lowmem: %s\n", err->text);
     else if (!a->quiet)

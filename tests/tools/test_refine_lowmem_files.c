@@ -321,6 +321,11 @@ Test(tools_refine_lowmem_files, one_bad_picture_does_not_lose_the_others)
     cr_expect_eq(o.code, 4, "%s", o.err);
     cr_expect(strstr(o.err, "2.png: is no image") && strstr(o.err, "2 made"), "%s", o.err);
     cr_expect(strstr(o.out, "a.png") && strstr(o.out, "c.png") && strstr(o.out, "\"seed\": 12"));
+    const char *bad = strstr(o.out, "b.png\",\n \"error\": \"");
+    cr_expect(bad && strstr(bad, "2.png: is no image"), "%s", o.out);
+    outcome_free(&o);
+    o = run_refine_lowmem(&b, MANY "--manifest @list --json");
+    cr_expect(strstr(o.out, "c.png\",\n \"there_already\": true\n"), "%s", o.out);
     outcome_free(&o);
     char *prompt = png_text_of(bench_path(&b, "a.png"), "prompt");
     char *seed = png_text_of(bench_path(&b, "c.png"), "seed");

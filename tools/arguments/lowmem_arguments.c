@@ -526,7 +526,8 @@ static const option_row ROWS[] = {
         .spares_image = true,
         .help = "the result as JSON on stdout",
         .man = "the result as a JSON object on standard output, sizes in bytes and times in "
-               "seconds. With\n.BR \\-\\-plan ,\nits planned and predicted members. "
+               "seconds; of several images one each, with\n.B there_already\nor\n.B error\nwhere "
+               "none was made. With\n.BR \\-\\-plan ,\nits planned and predicted members. "
                "See\n.BR \"PREDICTED AND TAKEN\" .",
     },
     {
