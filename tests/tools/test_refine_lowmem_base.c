@@ -335,6 +335,20 @@ Test(tools_refine_lowmem_base, keeps_the_larger_parts_plan)
     (void)lowmem_bench_close(&b);
 }
 
+/* It is of the run, whichever of the two encodes or decodes. */
+Test(tools_refine_lowmem_base, plans_once_for_what_leaves_the_device)
+{
+    static const char SPILLS[] = "feature maps leave the device";
+    lowmem_bench b = open_base_bench();
+    lowmem_outcome o = run_refine_lowmem(
+        &b, "--base @base.pack -m @ -p x --size 512 --steps 5 --device cpu --vram 12M --plan");
+    const char *first = strstr(o.out, SPILLS);
+    cr_expect(first && !strstr(first + 1, SPILLS) && strstr(first, "the base\n"), "%s%s", o.out,
+              o.err);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
 Test(tools_refine_lowmem_base, reports_both_parts)
 {
     lowmem_bench b = open_base_bench();

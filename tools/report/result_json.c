@@ -130,12 +130,8 @@ const char *result_advice(double seconds)
     return seconds >= 3600 ? "; a smaller --size or fewer --steps take less" : "";
 }
 
-static void print_where(FILE *out, const refine_report *r)
+static void print_spill(FILE *out, const refine_memory *m)
 {
-    const refine_memory *m = &r->memory;
-    if (r->passes_per_step > 1)
-        fprintf(out, "a step passes over the weights %d times, with %d of %d inputs each\n",
-                r->passes_per_step, r->per_pass, r->images * 2);
     if (m->spill_host + m->spill_file > 0)
         fprintf(out,
                 "the VAE's feature maps leave the device: %.1f MiB in host memory, %.1f in a "
@@ -147,7 +143,9 @@ static void print_steps_plan(FILE *out, const char *whose, const refine_report *
 {
     if (whose[0])
         fprintf(out, "%s\n", whose);
-    print_where(out, r);
+    if (r->passes_per_step > 1)
+        fprintf(out, "a step passes over the weights %d times, with %d of %d inputs each\n",
+                r->passes_per_step, r->per_pass, r->images * 2);
     fprintf(out, "per step        %8.1f MiB to the device, %.1f of them from disk\n",
             bytes_to_mib(r->copy_bytes_per_step), bytes_to_mib(r->disk_bytes_per_step));
     if (r->predicted_step > 0)
@@ -199,6 +197,7 @@ void result_print_plan(FILE *out, const refine_report *r, const json_t *notes)
     if (m->cached > 0)
         fprintf(out, "  cached weights   %9.1f\n", bytes_to_mib(m->cached));
     fprintf(out, "whole process   %8.1f MiB\n", bytes_to_mib(m->rss_planned));
+    print_spill(out, m);
     if (r->base)
         print_steps_plan(out, "the base", r->base);
     print_steps_plan(out, r->base ? "the refiner" : "", r);
