@@ -45,7 +45,7 @@ struct refine_engine {
     double open_seconds;
     refine_report report; /* of all parts */
     char device_model[96];
-    char unused[UNUSED_TEXT]; /* of the jobs that were planned, or have run */
+    unsigned unused[IMAGES_MAX]; /* of the job that was planned, or of each that has run */
 };
 
 static inline engine_part *engine_last_part(refine_engine *e) { return &e->part[e->n_parts - 1]; }

@@ -182,6 +182,12 @@ void refine_get_tokens(const refine_engine *e, int image, int *tokens, int *nega
     }
 }
 
+void refine_get_unused(const refine_engine *e, int image, char out[REFINE_UNUSED_TEXT])
+{
+    assert(image >= 0 && image < e->part[0].p->images);
+    unused_words(out, e->unused[image]);
+}
+
 /* The part that needs most of the arena says what it is made of. */
 static const refine_memory *most_memory(const refine_engine *e)
 {
@@ -216,7 +222,7 @@ static void join_reports(refine_engine *e)
     add_note(r, e->s ? stream_note(e->s) : "");
     add_note(r, decoder_note(e));
     add_handover_note(r, e);
-    memcpy(r->unused, e->unused, sizeof r->unused);
+    unused_words(r->unused, e->unused[0]);
 }
 
 static void find_unused_of_jobs(refine_engine *e, const refine_job *jobs, int n)
@@ -224,7 +230,8 @@ static void find_unused_of_jobs(refine_engine *e, const refine_job *jobs, int n)
     const phases *all[PACKS_MAX];
     for (int k = 0; k < e->n_parts; k++)
         all[k] = e->part[k].p;
-    list_unused(e->unused, all, e->n_parts, jobs, n);
+    for (int i = 0; i < n; i++)
+        e->unused[i] = find_unused(all, e->n_parts, &jobs[i]);
 }
 
 void engine_report_plan(refine_engine *e, const refine_job *j)

@@ -107,34 +107,34 @@ static const char *const WORDS[KINDS] = {
     [NEGATIVE_SCORE] = "negative aesthetic score",
 };
 
-static void find_unused(bool unused[KINDS], const readers *r, const refine_job *j)
+static unsigned bit_of(int kind, bool unused) { return (unsigned)unused << kind; }
+
+unsigned find_unused(const phases *const *parts, int n_parts, const refine_job *j)
 {
     const refine_job usual = REFINE_JOB_INIT;
+    const readers all = { parts, n_parts }, *r = &all;
     refine_job o = *j;
-    unused[PROMPT_2] |= is_text(j->prompt_2) && !encodes_second(r);
-    unused[TARGET] |= is_size_unused(r, j, &o, &o.target_width, &o.target_height);
-    unused[SCORE] |= is_score_unused(r, j, &o, &o.aesthetic_score, usual.aesthetic_score);
-    unused[NEGATIVE] |= is_text(j->negative) && !is_guided(r);
-    unused[NEGATIVE_2] |= is_text(j->negative_2) && !encodes_second_negative(r, j);
-    unused[NEGATIVE_ORIGINAL] |= is_size_unused(r, j, &o, &o.negative_original_width,
-                                                &o.negative_original_height);
-    unused[NEGATIVE_CROP] |= is_size_unused(r, j, &o, &o.negative_crop_left, &o.negative_crop_top);
-    unused[NEGATIVE_TARGET] |= is_size_unused(r, j, &o, &o.negative_target_width,
-                                              &o.negative_target_height);
-    unused[NEGATIVE_SCORE] |= is_score_unused(r, j, &o, &o.negative_aesthetic_score,
-                                              usual.negative_aesthetic_score);
+    unsigned u = bit_of(PROMPT_2, is_text(j->prompt_2) && !encodes_second(r));
+    u |= bit_of(TARGET, is_size_unused(r, j, &o, &o.target_width, &o.target_height));
+    u |= bit_of(SCORE, is_score_unused(r, j, &o, &o.aesthetic_score, usual.aesthetic_score));
+    u |= bit_of(NEGATIVE, is_text(j->negative) && !is_guided(r));
+    u |= bit_of(NEGATIVE_2, is_text(j->negative_2) && !encodes_second_negative(r, j));
+    u |= bit_of(NEGATIVE_ORIGINAL,
+                is_size_unused(r, j, &o, &o.negative_original_width, &o.negative_original_height));
+    u |= bit_of(NEGATIVE_CROP,
+                is_size_unused(r, j, &o, &o.negative_crop_left, &o.negative_crop_top));
+    u |= bit_of(NEGATIVE_TARGET,
+                is_size_unused(r, j, &o, &o.negative_target_width, &o.negative_target_height));
+    u |= bit_of(NEGATIVE_SCORE, is_score_unused(r, j, &o, &o.negative_aesthetic_score,
+                                                usual.negative_aesthetic_score));
+    return u;
 }
 
-void list_unused(char out[UNUSED_TEXT], const phases *const *parts, int n_parts,
-                 const refine_job *jobs, int n_jobs)
+void unused_words(char out[REFINE_UNUSED_TEXT], unsigned unused)
 {
-    const readers r = { parts, n_parts };
-    bool unused[KINDS] = { false };
     size_t n = 0;
-    for (int i = 0; i < n_jobs; i++)
-        find_unused(unused, &r, &jobs[i]);
     out[0] = '\0';
     for (int i = 0; i < KINDS; i++)
-        if (unused[i] && n < UNUSED_TEXT)
-            n += (size_t)snprintf(out + n, UNUSED_TEXT - n, "%s%s", n ? ", " : "", WORDS[i]);
+        if ((unused >> i & 1) != 0 && n < REFINE_UNUSED_TEXT)
+            n += (size_t)snprintf(out + n, REFINE_UNUSED_TEXT - n, "%s%s", n ? ", " : "", WORDS[i]);
 }

@@ -1,4 +1,4 @@
-/* engine/unused.h -- what jobs give and no model of their run uses.
+/* engine/unused.h -- what a job gives and no model of its run uses.
  *
  * A number is of no use where changing it changes no micro-conditioning number of any model (the
  * rules are those of engine/model/micro_ids.h); a prompt, where no text encoder is given it.
@@ -9,11 +9,10 @@
 #include "engine/model/phases.h"
 #include <refine/refine.h>
 
-enum { UNUSED_TEXT = sizeof(((refine_report *)NULL)->unused) };
+/* Bits, for unused_words.  parts: the models of the run, each prepared for such jobs. */
+unsigned find_unused(const phases *const *parts, int n_parts, const refine_job *j);
 
-/* What some of the jobs give to no end, as a list in words; "" if there is nothing.  parts: the
- * models of the run, each prepared for such jobs. */
-void list_unused(char out[UNUSED_TEXT], const phases *const *parts, int n_parts,
-                 const refine_job *jobs, int n_jobs);
+/* A list in words; "" of 0. */
+void unused_words(char out[REFINE_UNUSED_TEXT], unsigned unused);
 
 #endif

@@ -172,26 +172,25 @@ static int show_result(const lowmem_arguments *a, const refine_report *r, const 
     return st == REFINE_OK ? EXIT_DONE : lowmem_print_error(err, EXIT_FAILED);
 }
 
-/* Each once, now and in the result. */
+/* Of so many notes it is remembered that they were told. */
+enum { TOLD_MAX = 256 };
+
+/* In the result, and on the terminal unless they were told there. */
 static void tell_notes(const lowmem_arguments *a, const json_t *more)
 {
     const json_t *v;
     size_t i;
     json_array_foreach(more, i, v)
     {
-        const size_t told = json_array_size(a->notes);
+        const size_t told = json_array_size(a->told);
         append_json_note(a->notes, "%s", json_string_value(v));
-        if (!a->quiet && json_array_size(a->notes) > told)
+        append_json_note(a->told, "%s", json_string_value(v));
+        const bool is_new = json_array_size(a->told) > told;
+        if (told == TOLD_MAX && is_new)
+            (void)json_array_remove(a->told, TOLD_MAX);
+        if (!a->quiet && is_new)
             fprintf(stderr, "refine-lowmem: %s\n", json_string_value(v));
     }
-}
-
-static void note_report(json_t *notes, const refine_report *r)
-{
-    if (r->note[0])
-        append_json_note(notes, "%s", r->note);
-    if (r->unused[0])
-        append_json_note(notes, "given, but not used by the models of this run: %s", r->unused);
 }
 
 /* The caller's: what is known before the first step.  in: NULL where each image has its own. */
@@ -199,7 +198,10 @@ static json_t *list_opened_notes(const lowmem_arguments *a, const job_input *in,
                                  const refine_report *r)
 {
     json_t *notes = json_array();
-    note_report(notes, r);
+    if (r->note[0])
+        append_json_note(notes, "%s", r->note);
+    if (in)
+        note_unused(notes, r->unused);
     if (in && only_input(a))
         note_input(notes, only_input(a), in);
     return notes;
@@ -228,7 +230,8 @@ static void tell_prediction(const lowmem_arguments *a, const refine_report *r, d
 static void print_warnings(const lowmem_arguments *a, const refine_report *r)
 {
     json_t *notes = json_array();
-    note_report(notes, r);
+    if (r->note[0])
+        append_json_note(notes, "%s", r->note);
     note_tokens(notes, output_of(a), r->tokens, r->negative_tokens);
     tell_notes(a, notes);
     json_decref(notes);
@@ -468,7 +471,6 @@ static void on_finished(void *context, const refine_report *r, const batch_image
         result_print_run(stderr, r);
     if (!a->quiet)
         result_print_slow(stderr, r);
-    tell_opened(a, NULL, r); /* of other images than the one that it was opened for, too */
     for (int i = 0; i < n; i++) {
         const run_record record = { .output = made[i].item->output,
                                     .pack = a->o.pack_path,

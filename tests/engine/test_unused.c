@@ -92,9 +92,10 @@ Test(engine_unused, is_nothing_where_nothing_is_given)
     expect_planned_unused(NULL, refiner_file, &photo, "");
 }
 
-Test(engine_unused, of_a_run_is_that_of_all_its_jobs)
+Test(engine_unused, is_of_each_image_its_own)
 {
     static uint8_t out[2][PICTURE_BYTES];
+    char unused[REFINE_UNUSED_TEXT];
     refine_options o = picture_options(refiner_file, REFINE_DEVICE_CPU, REFINE_F32);
     refine_job j[2] = { picture_small_job(out[0]), picture_small_job(out[1]) };
     refine_report r = REFINE_REPORT_INIT;
@@ -102,10 +103,12 @@ Test(engine_unused, of_a_run_is_that_of_all_its_jobs)
     o.images = 2;
     j[1].prompt_2 = "dog";
     cr_assert_eq(refine_open(&e, &o, j, NULL), REFINE_OK);
-    refine_get_report(e, &r);
-    cr_expect_str_eq(r.unused, "");
     cr_assert_eq(refine_run_many(e, j, 2, NULL), REFINE_OK);
     refine_get_report(e, &r);
-    cr_expect_str_eq(r.unused, "prompt 2");
+    cr_expect_str_eq(r.unused, "");
+    refine_get_unused(e, 1, unused);
+    cr_expect_str_eq(unused, "prompt 2");
+    refine_get_unused(e, 0, unused);
+    cr_expect_str_eq(unused, "");
     refine_close(e);
 }

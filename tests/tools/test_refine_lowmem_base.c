@@ -98,18 +98,31 @@ Test(tools_refine_lowmem_base, alone_reads_second_prompts_and_says_so)
     (void)lowmem_bench_close(&b);
 }
 
-/* The first line's image is what the engine is opened for, and the second's has more. */
+/* Each image's result has its own, and the terminal has every one once. */
 Test(tools_refine_lowmem_base, says_of_every_image_of_a_manifest_what_is_not_used)
 {
     static const char LIST[] = "{\"output\": \"a.png\"}\n"
-                               "{\"output\": \"b.png\", \"negative\": \"fog\"}\n";
+                               "{\"output\": \"b.png\", \"negative\": \"fog\"}\n"
+                               "{\"output\": \"c.png\", \"negative\": \"rain\"}\n";
+    static const char WORDS[] = "negative prompt (guidance is off)";
     lowmem_bench b = open_base_bench();
     temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
-    lowmem_outcome o = run_refine_lowmem(
-        &b, "-m @base.pack --manifest @list --guidance 1 --json " FROM_TEXT);
-    cr_expect(o.code == 0 && strstr(o.out, "negative prompt (guidance is off)"), "%s%s", o.out,
-              o.err);
-    outcome_free(&o);
+    for (int together = 1; together <= 3; together += 2) {
+        char words[256];
+        (void)snprintf(words, sizeof words,
+                       "-m @base.pack --manifest @list --guidance 1 --json --batch %d " FROM_TEXT,
+                       together);
+        lowmem_outcome o = run_refine_lowmem(&b, words);
+        const char *of_b = strstr(o.out, "b.png"), *first = strstr(o.out, WORDS);
+        cr_expect(o.code == 0 && first > of_b && strstr(first + 1, WORDS), "%s", o.out);
+        const char *told = strstr(o.err, WORDS);
+        cr_expect(told && !strstr(told + 1, WORDS), "%s", o.err);
+        outcome_free(&o);
+        for (const char *name = "a.png"; name; name = name[0] == 'a'   ? "b.png"
+                                                      : name[0] == 'b' ? "c.png"
+                                                                       : NULL)
+            (void)unlink(bench_path(&b, name));
+    }
     (void)lowmem_bench_close(&b);
 }
 

@@ -678,7 +678,8 @@ int lowmem_arguments_read(lowmem_arguments *a, int argc, char **argv)
     options_parsed parsed;
     a->inputs = mem_alloc((size_t)argc * sizeof *a->inputs);
     a->notes = json_array();
-    if (!a->inputs || !a->notes)
+    a->told = json_array();
+    if (!a->inputs || !a->notes || !a->told)
         return EXIT_FAILED;
     int code = options_parse(&parsed, &LOWMEM_OPTIONS, a, argc, argv, stdout, stderr);
     if (code >= 0)
@@ -715,4 +716,5 @@ void lowmem_arguments_free(lowmem_arguments *a)
 {
     mem_free((void *)a->inputs);
     json_decref(a->notes);
+    json_decref(a->told);
 }

@@ -18,6 +18,7 @@ typedef struct lowmem_arguments {
     int n_inputs;
     const char *manifest, *output, *output_latents, *tokenizer, *trace, *reference;
     json_t *notes; /* owned, texts: what was decided for the user so far */
+    json_t *told;  /* likewise: those that have been on the terminal */
     flow_kind flow;
     bool plan, json, quiet;
     bool seeded; /* else a seed is drawn */

@@ -280,12 +280,16 @@ static json_t *notes_of_member(const batch *b, int number)
 {
     const member *m = &b->m[number];
     int tokens, negative;
+    char unused[REFINE_UNUSED_TEXT];
     json_t *notes = json_array();
     refine_get_tokens(b->e, number, &tokens, &negative);
+    refine_get_unused(b->e, number, unused);
     if (notes && m->item->input)
         note_input(notes, m->item->input, &m->in);
     if (notes)
         note_tokens(notes, m->item->output, tokens, negative);
+    if (notes)
+        note_unused(notes, unused);
     return notes;
 }
 

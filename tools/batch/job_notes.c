@@ -39,3 +39,9 @@ void note_tokens(json_t *notes, const char *name, int tokens, int negative_token
     note_prompt(notes, name, "prompt", tokens);
     note_prompt(notes, name, "negative prompt", negative_tokens);
 }
+
+void note_unused(json_t *notes, const char *unused)
+{
+    if (unused[0])
+        append_json_note(notes, "given, but not used by the models of this run: %s", unused);
+}

@@ -14,6 +14,9 @@ enum { TOKENS_READ = 77 };
  * input. */
 void note_input(json_t *notes, const char *name, const job_input *in);
 
+/* What the job gives to no end, as refine_report.unused has it. */
+void note_unused(json_t *notes, const char *unused);
+
 /* Prompts of more than TOKENS_READ tokens. */
 void note_tokens(json_t *notes, const char *name, int tokens, int negative_tokens);
 

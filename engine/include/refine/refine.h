@@ -228,10 +228,13 @@ typedef struct refine_memory {
     uint64_t prompt; /* part of activations: the prompts' embeddings, keys and values */
     uint64_t cached; /* weights in host memory */
     uint64_t spill_host, spill_file;         /* the VAE's feature maps: in memory, in the file */
-    uint64_t smallest_device, smallest_host; /* the lowest ceilings that work */
+    uint64_t smallest_device, smallest_host; /* the lowest ceilings that work, each with the other
+                                                as it is */
     /* What set the limits, such as "as asked for", "free memory" or "control group"; static. */
     const char *device_limit_by, *host_limit_by;
 } refine_memory;
+
+enum { REFINE_UNUSED_TEXT = 192 };
 
 /* A run as planned, or as it was.  Seconds and bytes; zero: not yet known.  Where a base ran before
  * a refiner, memory, open, total, predicted_total, disk_bytes, stalls, tokens and note are of both,
@@ -278,8 +281,8 @@ typedef struct refine_report {
                             stored, its schedule, its tokenizer; and of the options' tokenizer */
     uint64_t device_hash; /* of all in the device that they depend on beside the precision: its
                              kind; of a GPU its model too */
-    char unused[192]; /* what the job gives (any of them, after a run of many) and no model of the
-                         run uses, in words: "prompt 2, target size"; or "" */
+    char unused[REFINE_UNUSED_TEXT]; /* what the first image's job gives and no model of the run
+                                        uses, in words: "prompt 2, target size"; or "" */
 } refine_report;
 
 #define REFINE_REPORT_INIT                                                                         \
@@ -304,9 +307,10 @@ REFINE_API refine_status refine_run(refine_engine *e, const refine_job *j, refin
 REFINE_API refine_status refine_run_many(refine_engine *e, const refine_job *j, int n,
                                          refine_error *err);
 REFINE_API void refine_get_report(const refine_engine *e, refine_report *out);
-/* Of the prompts of image 0, 1, ... of the last run, as the report has those of the first. */
+/* Of image 0, 1, ... of the last run, as the report has those of the first. */
 REFINE_API void refine_get_tokens(const refine_engine *e, int image, int *tokens,
                                   int *negative_tokens);
+REFINE_API void refine_get_unused(const refine_engine *e, int image, char out[REFINE_UNUSED_TEXT]);
 REFINE_API void refine_close(refine_engine *e); /* NULL is fine */
 
 /* One chunk of weights, as planned.  A base's come before the refiner's. */
