@@ -491,7 +491,7 @@ static void on_finished(void *context, const refine_report *r, const batch_image
     }
 }
 
-/* So that scripts find an object for every image of the list. */
+/* So that scripts find an object for every image that was come to. */
 static void print_skipped_json(const work_item *item, refine_status st, const refine_error *why)
 {
     refine_error err = { 0 };
@@ -583,7 +583,9 @@ static int run_list(lowmem_arguments *a, work_list *l)
         fprintf(stderr, "%d made, %d there already, %d failed, of %d\n", sum.made, sum.there,
                 sum.failed, l->n);
     if (st != REFINE_OK)
-        return lowmem_print_error(&err, exit_code(st, sum.made == 0 && !sum.unwritten));
+        return lowmem_print_error(&err, exit_code(st, sum.made == 0));
+    if (sum.unwritten)
+        return EXIT_FAILED;
     return sum.failed > 0 ? EXIT_INPUT : EXIT_DONE;
 }
 

@@ -217,7 +217,11 @@ Test(tools_image_io, takes_exif_that_is_cut_into_segments)
         cr_expect_eq(metadata_upright(&m), 6, "cut after %zu bytes", n);
         metadata_free(&m);
     }
-    image_metadata m = { .most = 3 * sizeof TIFF_6 };
+    image_metadata m = { .most = METADATA_MAX };
+    metadata_read_chunk(&m, (const uint8_t *)"eXIf", NULL, 0);
+    cr_expect_eq(metadata_upright(&m), 1, "an empty one");
+    metadata_free(&m);
+    m.most = 3 * sizeof TIFF_6;
     for (int i = 0; i < 9; i++)
         metadata_add_exif(&m, TIFF_6, sizeof TIFF_6);
     cr_expect(m.exif_len <= m.most && metadata_upright(&m) == 6, "%zu bytes", m.exif_len);

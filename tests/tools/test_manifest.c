@@ -126,9 +126,11 @@ Test(tools_manifest, is_refused_by_line_and_member)
         const char *line, *says;
     } CASES[] = {
         { "[1]", "is no JSON object" },
-        { "{\"input\": \"a.png\"", "column 17: '}' expected near the end of the line; a line is " },
-        { "{", "the end of the line; a line is one JSON object" },
-        { "{\"a\": 1},", "column 9: " },
+        { "{\"input\": \"a.png\"", "column 17: '}' expected near end of the line; a line is " },
+        { "{", "near end of the line; a line is one JSON object" },
+        { "{\"seed\": 1} {}", "column 13: end of the line expected near '{'; a line" },
+        { "{\"seed\": 1}\r{}", "column 13: end of the line expected near '{'; a line" },
+        { "{\"seed\": 1, \x1b[1m}", "string or '}' expected near '?'; a line" },
         { "{\"prompt\": \"caf\xe9\"}", "is not UTF-8" },
         { "{\"input\": 3}", "\"input\": give a file's name" },
         { "{\"nagative\": \"x\"}", "\"nagative\" is unknown; there are input, output, prompt" },
@@ -172,6 +174,43 @@ Test(tools_manifest, is_refused_by_line_and_member)
     l = (work_list){ 0 };
     cr_expect_eq(manifest_read(&l, "/dev/zero", &err), REFINE_EFORMAT);
     cr_expect(strstr(err.text, "line 1 is too long"), "%s", err.text);
+    work_list_free(&l);
+    remove_manifest(&p);
+}
+
+static refine_status read_manifest_bytes(work_list *l, const temp_place *p, const char *bytes,
+                                         size_t n, refine_error *err)
+{
+    *l = (work_list){ 0 };
+    temp_write(p->path, bytes, n);
+    return manifest_read(l, p->path, err);
+}
+
+Test(tools_manifest, is_read_with_any_line_ends_and_a_byte_order_mark)
+{
+    static const char TEXT[] =
+        "\xef\xbb\xbf{\"seed\": 1}\r\n\r\n \t\r\n{\"seed\": 2}\n\n{\"seed\": 3}";
+    const temp_place p = temp_place_make("list.jsonl");
+    refine_error err = { 0 };
+    work_list l;
+    cr_assert_eq(read_manifest_bytes(&l, &p, TEXT, sizeof TEXT - 1, &err), REFINE_OK, "%s",
+                 err.text);
+    cr_assert_eq(l.n, 3);
+    for (int i = 0; i < 3; i++)
+        cr_expect_eq(l.item[i].seed, (uint64_t)i + 1);
+    cr_expect_eq(l.item[2].line, 6);
+    work_list_free(&l);
+    remove_manifest(&p);
+}
+
+Test(tools_manifest, has_no_zero_bytes)
+{
+    static const char LAST[] = "{\"seed\": 1}\0{\"seed\": 2}", BLANK[] = "\0{\"seed\": 2}\n";
+    const temp_place p = temp_place_make("list.jsonl");
+    work_list l;
+    cr_expect_eq(read_manifest_bytes(&l, &p, LAST, sizeof LAST - 1, NULL), REFINE_EFORMAT);
+    work_list_free(&l);
+    cr_expect_eq(read_manifest_bytes(&l, &p, BLANK, sizeof BLANK - 1, NULL), REFINE_EFORMAT);
     work_list_free(&l);
     remove_manifest(&p);
 }

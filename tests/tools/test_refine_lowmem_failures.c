@@ -267,8 +267,10 @@ Test(tools_refine_lowmem_failures, saves_elsewhere_what_cannot_be_written)
     cr_assert_eq(lowmem_bench_close(&b), 3);
 }
 
-/* The first is kept elsewhere; the others would have nowhere to go after another hour each. */
-Test(tools_refine_lowmem_failures, makes_no_more_images_than_can_be_written)
+#define PAIR "-m @ -p cat --steps 5 --strength 0.2 --manifest @list --batch 1 --threads 1 --json"
+
+/* The first is kept elsewhere; the second goes to another file system. */
+Test(tools_refine_lowmem_failures, makes_what_can_be_written_beside_a_full_place)
 {
     static const char LIST[] = "{\"input\": \"in.png\", \"output\": \"/dev/full\"}\n"
                                "{\"input\": \"in.png\", \"output\": \"b.png\"}\n";
@@ -276,13 +278,36 @@ Test(tools_refine_lowmem_failures, makes_no_more_images_than_can_be_written)
     cr_assert_eq(mkdir(bench_path(&b, "tmp"), 0700), 0);
     cr_assert_eq(setenv("TMPDIR", bench_path(&b, "tmp"), 1), 0);
     temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
-    lowmem_outcome o = run_refine_lowmem(
-        &b, "-m @ -p cat --steps 5 --strength 0.2 --manifest @list --batch 1 --threads 1");
+    lowmem_outcome o = run_refine_lowmem(&b, PAIR);
     cr_expect_eq(o.code, 1, "%d: %s", o.code, o.err);
     cr_expect(strstr(o.err, "/dev/full: the disk is full") && strstr(o.err, "kept as ") &&
-                  strstr(o.err, "0 made, 0 there already, 1 failed, of 2"),
+                  strstr(o.err, "1 made, 0 there already, 1 failed, of 2"),
               "%s", o.err);
-    cr_expect_neq(access(bench_path(&b, "b.png"), F_OK), 0);
+    cr_expect_not_null(strstr(o.out, "/dev/full\",\n \"error\""), "%s", o.out);
+    cr_expect_eq(access(bench_path(&b, "b.png"), F_OK), 0);
+    outcome_free(&o);
+    (void)lowmem_bench_close(&b);
+}
+
+/* Each of them may be an hour's work. */
+Test(tools_refine_lowmem_failures, makes_no_more_images_for_a_place_that_is_full)
+{
+    static const char LIST[] = "{\"input\": \"in.png\", \"output\": \"a.png\"}\n"
+                               "{\"input\": \"in.png\", \"output\": \"b.png\"}\n";
+    lowmem_bench b = lowmem_bench_open();
+    struct rlimit was;
+    temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+    const struct rlimit tight = { 4096, was.rlim_max };
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    const pid_t pid = start_refine_lowmem(&b, PAIR, NULL);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
+    lowmem_outcome o = wait_refine_lowmem(&b, pid);
+    cr_expect_eq(o.code, 1, "%d: %s", o.code, o.err);
+    cr_expect(strstr(o.err, "b.png: is not made, as another image could not be written there") &&
+                  strstr(o.err, "0 made, 0 there already, 2 failed, of 2"),
+              "%s", o.err);
+    cr_expect_not_null(strstr(o.out, "b.png\",\n \"error\""), "%s", o.out);
     outcome_free(&o);
     (void)lowmem_bench_close(&b);
 }

@@ -148,19 +148,19 @@ static const option_row ROWS[] = {
         .name = "manifest",
         .argument = "FILE",
         OPTION_TEXT_AT(lowmem_arguments, manifest),
-        .help = "one JSON object a line, each an image: \"input\", \"output\", \"prompt\", "
-                "\"negative\", \"seed\", \"steps\", \"strength\", \"guidance\", \"size\"",
-        .man =
-            "one JSON object a line, each an image:\n"
-            ".BR input \", \" output \", \" prompt \", \" negative\n(or\n"
-            ".BR negative_prompt \"), \" prompt_2 \", \" negative_2 \", \" seed \", \" steps ,\n"
-            ".BR strength \", \" guidance ,\n"
-            "and\n.B size\n(a text as of\n.BR \\-\\-size )\nor\n"
-            ".BR width \" and \" height .\n"
-            "What a line leaves out, or has as\n.BR null ,\nis as on the command line; without\n"
-            ".B input\nthe image is made from text alone. Relative paths are resolved "
-            "against\nthe manifest's directory; those of a pipe or standard input (\n.BR \\- ),\n"
-            "as they are. An unknown member is refused.",
+        .help =
+            "one JSON object a line ('-': of stdin), each an image: \"input\", \"output\", \"prompt\", "
+            "\"negative\", \"seed\", \"steps\", \"strength\", \"guidance\", \"size\"",
+        .man = "one JSON object a line, each an image:\n"
+               ".BR input \", \" output \", \" prompt \", \" negative\n(or\n"
+               ".BR negative_prompt \"), \" prompt_2 \", \" negative_2 \", \" seed \", \" steps ,\n"
+               ".BR strength \", \" guidance ,\n"
+               "and\n.B size\n(a text as of\n.BR \\-\\-size )\nor\n"
+               ".BR width \" and \" height .\n"
+               "What a line leaves out, or has as\n.BR null ,\nis as on the command line; without\n"
+               ".B input\nthe image is made from text alone. Relative paths are resolved "
+               "against\nthe manifest's directory; those of a pipe, and of\n.BR \\- ,\n"
+               "which is standard input, as they are. An unknown member is refused.",
     },
     {
         .name = "output",

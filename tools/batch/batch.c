@@ -6,16 +6,21 @@
 #include "engine/base/try.h"
 #include "tools/batch/job_notes.h"
 #include "tools/batch/output.h"
+#include "tools/files/file_target.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 /* A smaller group is as good when an image costs no more than this share above the best. */
 static const double AS_GOOD = 1.03;
 
 /* More than any plan needs: none is made for memory. */
 #define ANY_CEILING ((uint64_t)1 << 40)
+
+enum { FULL_MAX = 8 };
 
 typedef struct member {
     const work_item *item;
@@ -35,6 +40,8 @@ typedef struct batch {
     int advised;      /* images in a group of the last shape */
     refine_engine *e; /* of the last group */
     refine_job shape; /* it was opened for */
+    dev_t full[FULL_MAX]; /* file systems on which an output could not be written */
+    int n_full;
     batch_result sum;
 } batch;
 
@@ -107,6 +114,41 @@ static refine_status size_group(batch *b, const refine_job *j, int most, refine_
     b->reserve = 2 * job_input_later(&b->m[0].in);
     TRY(choose_images(b, j, most, err));
     b->advised = b->o.images;
+    return REFINE_OK;
+}
+
+/* ---- places that are full ---- */
+
+/* Of the file system that the output goes to; false: it is not known. */
+static bool find_file_system(dev_t *out, const char *output)
+{
+    char dir[PATH_MAX];
+    struct stat st;
+    if (!file_directory(dir, sizeof dir, output) || stat(dir, &st) != 0)
+        return false;
+    *out = st.st_dev;
+    return true;
+}
+
+static void note_full_place(batch *b, const char *output, refine_status st)
+{
+    dev_t place;
+    if (st != REFINE_EIO || !find_file_system(&place, output))
+        return;
+    b->sum.unwritten = true;
+    if (b->n_full < FULL_MAX)
+        b->full[b->n_full++] = place;
+}
+
+/* What could not be written there once is not made in vain a second time. */
+static refine_status refuse_full_place(const batch *b, const work_item *item, refine_error *err)
+{
+    dev_t place;
+    for (int i = 0; i < b->n_full && find_file_system(&place, item->output); i++)
+        if (b->full[i] == place)
+            return refine_fail(err, REFINE_EIO,
+                               "%s: is not made, as another image could not be written there",
+                               item->output);
     return REFINE_OK;
 }
 
@@ -203,6 +245,8 @@ static bool load_next(batch *b, const refine_report *plan)
             skip_member(b, m, REFINE_OK, NULL);
         } else if (refuse_foreign(m->item, &err) != REFINE_OK) {
             skip_member(b, m, REFINE_EINVAL, &err);
+        } else if (refuse_full_place(b, m->item, &err) != REFINE_OK) {
+            skip_member(b, m, REFINE_EIO, &err);
         } else {
             b->loaded++;
             return true;
@@ -300,26 +344,17 @@ static refine_status save_member(const batch *b, const member *m, const refine_r
     return output_save(m->item->output, &m->in, &m->j, b->b->input.image.background, r, err);
 }
 
-/* Where one cannot be written the next could not either: what is made is saved, and no more is
- * made. */
-static refine_status save_group(batch *b, const refine_report *r, refine_error *why)
+static void save_group(batch *b, const refine_report *r)
 {
     batch_image made[BATCH_MAX];
-    refine_status end = REFINE_OK;
     int n = 0;
 
     for (int i = 0; i < b->n; i++) {
         member *m = &b->m[i];
         refine_error err = { 0 };
         const refine_status st = save_member(b, m, r, &err);
-        if (st == REFINE_EIO && end == REFINE_OK) {
-            end = st;
-            *why = err;
-            b->sum.failed++;
-            job_input_free(&m->in);
-            continue;
-        }
         if (st != REFINE_OK) {
+            note_full_place(b, m->item->output, st);
             skip_member(b, m, st, &err);
             continue;
         }
@@ -331,7 +366,6 @@ static refine_status save_group(batch *b, const refine_report *r, refine_error *
         b->b->finished(b->b->context, r, made, n);
     for (int i = 0; i < n; i++)
         json_decref(made[i].notes);
-    return end;
 }
 
 static refine_status run_group(batch *b, refine_error *err)
@@ -345,12 +379,11 @@ static refine_status run_group(batch *b, refine_error *err)
     TRY(open_engine(b, &jobs[0], err));
     TRY(refine_run_many(b->e, jobs, b->n, err));
     refine_get_report(b->e, &r);
-    const refine_status st = save_group(b, &r, err);
+    save_group(b, &r);
     b->loaded -= b->n;
     memmove(b->m, b->m + b->n, (size_t)b->loaded * sizeof *b->m);
     b->n = 0;
-    b->sum.unwritten = st != REFINE_OK;
-    return st;
+    return REFINE_OK;
 }
 
 static bool has_item_from_text(const work_list *l)

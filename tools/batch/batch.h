@@ -41,12 +41,11 @@ typedef struct batch_options {
 
 typedef struct batch_result {
     int made, there, failed; /* images */
-    bool unwritten;          /* it ended because one could not be written */
+    bool unwritten; /* one could not be written; none was made since for the same file system */
 } batch_result;
 
 /* Fails as soon as the engine does: the budget cannot be met, the pack cannot be read, the
- * user stopped it; and after a group of which something could not be written.  What was finished
- * before is on disk. */
+ * user stopped it.  What was finished before is on disk. */
 refine_status batch_run(const batch_options *b, const work_list *l, batch_result *out,
                         refine_error *err);
 

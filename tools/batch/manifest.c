@@ -1,6 +1,6 @@
 /* tools/batch/manifest.c -- a table of members, read line by line.
  *
- * Invariant: a line is a text of less than LINE_BYTES_MAX bytes, however long the file makes it.
+ * Invariant: a line has less than LINE_BYTES_MAX bytes, however long the file makes it.
  */
 #define _POSIX_C_SOURCE 200809L /* fileno */
 #include "tools/batch/manifest.h"
@@ -118,6 +118,11 @@ enum { N_MEMBERS = sizeof MEMBERS / sizeof MEMBERS[0] };
 
 /* ---- a line ---- */
 
+typedef struct text_line {
+    const char *p;
+    size_t len;
+} text_line;
+
 typedef struct manifest_source {
     const char *name;   /* what errors call it */
     const char *beside; /* relative paths are resolved beside it; "": as they are */
@@ -129,6 +134,14 @@ typedef struct manifest_line {
     work_item *item;
 } manifest_line;
 
+/* So that no message moves a terminal's cursor. */
+static void show_as_ascii(char *text)
+{
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+            *p = '?';
+}
+
 static refine_status refuse_key(const manifest_line *m, const char *key, refine_error *err)
 {
     char known[256] = "", shown[NAME_SHOWN + 1];
@@ -136,9 +149,7 @@ static refine_status refuse_key(const manifest_line *m, const char *key, refine_
     for (int i = 0; i < N_MEMBERS; i++)
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", MEMBERS[i].key);
     (void)snprintf(shown, sizeof shown, "%s", key);
-    for (char *p = shown; *p; p++)
-        if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
-            *p = '?';
+    show_as_ascii(shown);
     return refine_fail(err, REFINE_EFORMAT, "%s: line %d: \"%s\" is unknown; there are %s",
                        m->from->name, m->number, shown, known);
 }
@@ -185,26 +196,30 @@ static bool from_directory(char **name, const char *manifest)
     return path != NULL;
 }
 
+/* What is a file for the parser is a line here. */
 static refine_status refuse_json_line(const manifest_line *m, const json_error_t *e,
                                       refine_error *err)
 {
     static const char END[] = "end of file";
+    char shown[JSON_ERROR_TEXT_LENGTH + 16];
     const char *end = strstr(e->text, END);
     if (json_error_code(e) == json_error_invalid_utf8)
         return refine_fail(err, REFINE_EFORMAT,
                            "%s: line %d is not UTF-8; convert the file, with iconv or an editor",
                            m->from->name, m->number);
-    return refine_fail(err, REFINE_EFORMAT,
-                       "%s: line %d, column %d: %.*s%s; a line is one JSON object", m->from->name,
-                       m->number, e->column, end ? (int)(end - e->text) : (int)strlen(e->text),
-                       e->text, end ? "the end of the line" : "");
+    (void)snprintf(shown, sizeof shown, "%.*s%s%s",
+                   end ? (int)(end - e->text) : (int)strlen(e->text), e->text,
+                   end ? "end of the line" : "", end ? end + sizeof END - 1 : "");
+    show_as_ascii(shown);
+    return refine_fail(err, REFINE_EFORMAT, "%s: line %d, column %d: %s; a line is one JSON object",
+                       m->from->name, m->number, e->column, shown);
 }
 
-static refine_status parse_line(json_t **out, const manifest_line *m, const char *text,
+static refine_status parse_line(json_t **out, const manifest_line *m, text_line text,
                                 refine_error *err)
 {
     json_error_t e;
-    *out = json_loads(text, JSON_REJECT_DUPLICATES, &e);
+    *out = json_loadb(text.p, text.len, JSON_REJECT_DUPLICATES, &e);
     if (!*out)
         return refuse_json_line(m, &e, err);
     if (json_is_object(*out))
@@ -215,8 +230,8 @@ static refine_status parse_line(json_t **out, const manifest_line *m, const char
                        m->number);
 }
 
-static refine_status add_line(work_list *l, const manifest_source *from, const char *text,
-                              int number, refine_error *err)
+static refine_status add_line(work_list *l, const manifest_source *from, text_line text, int number,
+                              refine_error *err)
 {
     manifest_line m = { .from = from, .number = number };
     json_t *o;
@@ -236,18 +251,46 @@ static refine_status add_line(work_list *l, const manifest_source *from, const c
 
 /* ---- lines ---- */
 
-static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
+/* Reads the next into `text`, without its end.  False: there is none. */
+static bool read_line(FILE *f, char *text, text_line *line)
+{
+    size_t n = 0;
+    int c;
+    while ((c = getc(f)) != EOF && c != '\n' && n < LINE_BYTES_MAX)
+        text[n++] = (char)c;
+    const bool is_there = n > 0 || c == '\n';
+    if (n > 0 && text[n - 1] == '\r')
+        n--;
+    *line = (text_line){ text, n };
+    return is_there;
+}
+
+static bool is_blank(text_line l)
+{
+    for (size_t i = 0; i < l.len; i++)
+        if (!strchr(" \t\r", l.p[i]) || l.p[i] == 0)
+            return false;
+    return true;
+}
+
+/* Editors put one before the first line. */
+static text_line skip_byte_order_mark(text_line l)
+{
+    const bool marked = l.len >= 3 && memcmp(l.p, "\xef\xbb\xbf", 3) == 0;
+    return marked ? (text_line){ l.p + 3, l.len - 3 } : l;
+}
 
 static refine_status read_lines(work_list *l, const manifest_source *from, FILE *f, char *text,
                                 refine_error *err)
 {
-    for (int line = 1; fgets(text, LINE_BYTES_MAX, f); line++) {
-        if (!strchr(text, '\n') && !feof(f))
-            return refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long, or no text",
-                               from->name, line);
-        text[strcspn(text, "\r\n")] = 0; /* an error is then of this line */
-        if (!is_blank(text))
-            TRY(add_line(l, from, text, line, err));
+    text_line line;
+    for (int number = 1; read_line(f, text, &line); number++) {
+        if (line.len == LINE_BYTES_MAX)
+            return refine_fail(err, REFINE_EFORMAT, "%s: line %d is too long", from->name, number);
+        if (number == 1)
+            line = skip_byte_order_mark(line);
+        if (!is_blank(line))
+            TRY(add_line(l, from, line, number, err));
     }
     return ferror(f)
                ? refine_fail(err, REFINE_EIO, "%s: cannot be read: %s", from->name, strerror(errno))
@@ -259,10 +302,12 @@ const char *manifest_name(const char *path)
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
-static bool is_regular(FILE *f)
+/* Not what only goes by a name there: a pipe, or a file that is open already. */
+static bool lies_in_its_directory(FILE *f, const char *path)
 {
     struct stat st;
-    return fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode);
+    return fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode) && strncmp(path, "/dev/", 5) != 0 &&
+           strncmp(path, "/proc/", 6) != 0;
 }
 
 refine_status manifest_read(work_list *l, const char *path, refine_error *err)
@@ -275,7 +320,8 @@ refine_status manifest_read(work_list *l, const char *path, refine_error *err)
     if (!f)
         return refine_fail(err, REFINE_EIO, "%s: cannot be opened: %s", path, strerror(errno));
     const manifest_source from = { .name = manifest_name(path),
-                                   .beside = !is_stdin && is_regular(f) ? path : "" };
+                                   .beside = !is_stdin && lies_in_its_directory(f, path) ? path
+                                                                                         : "" };
     char *text = mem_alloc(LINE_BYTES_MAX);
     refine_status st = text ? read_lines(l, &from, f, text, err)
                             : refine_fail(err, REFINE_ENOMEM, "out of memory");

@@ -29,7 +29,8 @@ static void join_metadata(image_metadata *m, void **to, size_t *to_len, size_t k
         m->out_of_memory = m->out_of_memory || kept + len <= m->most;
         return;
     }
-    memcpy(all + kept, p, len);
+    if (len > 0)
+        memcpy(all + kept, p, len);
     *to = all;
     *to_len = kept + len;
 }

@@ -121,14 +121,16 @@ static int walk_directory(const tiff_data *t, size_t at)
 {
     if (!num_within(at, 2, t->len))
         return 0;
+    uint8_t seen[8192] = { 0 }; /* a bit for each tag that has a value */
     uint64_t sum = 0;
     for (size_t left = read_unsigned(t, t->p + at, 2), e = at + 2;
          left > 0 && num_within(e, ENTRY, t->len); left--, e += ENTRY) {
         const uint8_t *entry = t->p + e, *value;
+        const unsigned tag = (unsigned)read_unsigned(t, entry, 2);
         const unsigned type = (unsigned)read_unsigned(t, entry + 2, 2);
         const uint64_t size = type < TYPES ? TYPE_BYTES[type] : 0;
         const uint64_t bytes = size * read_unsigned(t, entry + 4, 4);
-        if (bytes == 0)
+        if (bytes == 0 || (seen[tag / 8] >> tag % 8 & 1) != 0)
             continue;
         /* Values of more bytes than there are lie over each other: no more are read. */
         sum += bytes > INLINE ? bytes : 0;
@@ -136,7 +138,8 @@ static int walk_directory(const tiff_data *t, size_t at)
             continue;
         if (!find_value(t, entry, bytes, &value))
             return 0;
-        if (read_unsigned(t, entry, 2) == ORIENTATION)
+        seen[tag / 8] |= (uint8_t)(1u << tag % 8);
+        if (tag == ORIENTATION)
             return orientation_of(read_number(t, value, type));
     }
     return 0;
