@@ -149,8 +149,8 @@ static const option_row ROWS[] = {
         .argument = "FILE",
         OPTION_TEXT_AT(lowmem_arguments, manifest),
         .help =
-            "one JSON object a line ('-': of stdin), each an image: \"input\", \"output\", \"prompt\", "
-            "\"negative\", \"seed\", \"steps\", \"strength\", \"guidance\", \"size\"",
+            "one JSON object a line ('-': of stdin), each an image: \"input\", \"output\", "
+            "\"prompt\", \"negative\", \"seed\", \"steps\", \"strength\", \"guidance\", \"size\"",
         .man = "one JSON object a line, each an image:\n"
                ".BR input \", \" output \", \" prompt \", \" negative\n(or\n"
                ".BR negative_prompt \"), \" prompt_2 \", \" negative_2 \", \" seed \", \" steps ,\n"
