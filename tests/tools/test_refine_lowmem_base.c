@@ -313,7 +313,7 @@ static uint64_t planned_bytes(const lowmem_bench *b, const char *words, const ch
 /* To the byte, whatever the words of the command add to what is in memory. */
 Test(tools_refine_lowmem_base, keeps_the_smallest_ceilings_that_its_plan_names)
 {
-    static const char *const JOBS[] = { ENSEMBLE, "-m @base.pack " FROM_TEXT,
+    static const char *const JOBS[] = { ENSEMBLE, ("-m @base.pack " FROM_TEXT),
                                         "-m @ -i @in.png -p x --steps 5 --threads 1 --seed 7 " };
     static const char *const CEILINGS[][2] = { { "smallest_host", "--ram" },
                                                { "smallest_device", "--vram" } };
