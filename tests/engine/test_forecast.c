@@ -152,10 +152,11 @@ static bool is_named(const refine_report *r, int kind)
            strcmp(r->mispredicted_rate, KINDS[kind]) == 0;
 }
 
-/* Others may disturb a probe; what is not named is not named every time. */
+/* Others may disturb a probe or a run; what is not so is not so every time. */
+enum { ATTEMPTS = 8 };
+
 Test(engine_forecast, a_step_that_is_far_too_long_names_the_kind_of_operator_that_was_slow)
 {
-    enum { ATTEMPTS = 3 };
     const refine_options o = forecast_options();
     const refine_job j = forecast_latents_job();
     for (int k = 0; k < DEV_KINDS; k++) {
@@ -185,7 +186,11 @@ Test(engine_forecast, rates_are_measured_for_each_kind)
     for (int k = 0; k < DEV_KINDS; k++) {
         o.rates = probed;
         *select_rate_field(&o.rates, k) /= 1000;
-        const refine_report r = run_forecast_job(&o, &j, -1);
+        refine_report r = run_forecast_job(&o, &j, -1);
+        for (int i = 1;
+             i < ATTEMPTS && (strcmp(r.mispredicted_rate, KINDS[k]) != 0 || r.slow_part[0] != '\0');
+             i++)
+            r = run_forecast_job(&o, &j, -1);
         cr_expect_str_eq(r.mispredicted_rate, KINDS[k], "%s, not %s", r.mispredicted_rate,
                          KINDS[k]);
         cr_expect_str_eq(r.slow_part, "");
@@ -205,11 +210,17 @@ Test(engine_forecast, other_phases_do_not_count)
 {
     const refine_options o = forecast_options();
     refine_job j = forecast_job();
-    const refine_report alone = run_forecast_job(&o, &j, -1);
-    j.progress = slow_while_decoding;
-    const refine_report r = run_forecast_job(&o, &j, DEV_CONV);
-    cr_expect_gt(r.vae_decode, 3 * alone.vae_decode, "it was slow");
-    cr_expect_gt(r.measured.conv, alone.measured.conv / 4, "but not in a step");
+    double decoded = 0, conv = 0; /* the most times of a run in which nothing is slow */
+    for (int i = 0; i < ATTEMPTS && !(decoded > 3 && conv > 0.25); i++) {
+        j.progress = NULL;
+        const refine_report alone = run_forecast_job(&o, &j, -1);
+        j.progress = slow_while_decoding;
+        const refine_report r = run_forecast_job(&o, &j, DEV_CONV);
+        decoded = fmax(decoded, r.vae_decode / alone.vae_decode);
+        conv = fmax(conv, r.measured.conv / alone.measured.conv);
+    }
+    cr_expect_gt(decoded, 3, "it was slow: %g", decoded);
+    cr_expect_gt(conv, 0.25, "but not in a step: %g", conv);
 }
 
 /* A link that is twice as fast as it was said to be: a step waits for it all the same. */
@@ -220,7 +231,11 @@ ReleaseTest(engine_forecast, a_transfer_is_named_too)
     o.resident_bytes = o.cached_bytes = UINT64_MAX;
     o.rates.copy = 10e6;
     o.copy_limit = 20e6;
-    const refine_report r = run_forecast_job(&o, &j, -1);
+    refine_report r = run_forecast_job(&o, &j, -1);
+    for (int i = 1;
+         i < ATTEMPTS && (strcmp(r.mispredicted_rate, "copying") != 0 || r.slow_part[0] != '\0');
+         i++)
+        r = run_forecast_job(&o, &j, -1);
     cr_expect_str_eq(r.mispredicted_rate, "copying", "%s", r.mispredicted_rate);
     cr_expect_str_eq(r.slow_part, "");
 }
@@ -336,10 +351,9 @@ Test(engine_forecast, without_rates_nothing_is_known)
     cr_expect_eq(e.unknown + 1, e.told, "but the end");
 }
 
-/* Others may disturb a run, and a probe; what is foretold wrongly is wrong every time. */
+/* What is foretold wrongly is wrong every time. */
 ReleaseTest(engine_forecast, the_first_line_is_right_within_a_factor_of_two)
 {
-    enum { ATTEMPTS = 8 };
     const refine_options o = forecast_options();
     double nearest = 1e9;
     for (int i = 0; i < ATTEMPTS && nearest > log(2); i++) {
