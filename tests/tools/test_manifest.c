@@ -214,3 +214,28 @@ Test(tools_manifest, has_no_zero_bytes)
     work_list_free(&l);
     remove_manifest(&p);
 }
+
+/* Whatever its last byte is. */
+Test(tools_manifest, has_lines_of_less_than_a_mebibyte)
+{
+    enum { MOST = 1 << 20 };
+    static const char ENDS[] = { ' ', '\r' };
+    const temp_place p = temp_place_make("list.jsonl");
+    char *text = malloc(MOST + 8);
+    for (size_t i = 0; i < 2; i++)
+        for (int over = 0; over < 2; over++) {
+            refine_error err = { 0 };
+            work_list l;
+            const size_t n = (size_t)(MOST - 1 + over);
+            memset(text, ' ', n);
+            memcpy(text, "{}", 2);
+            text[n - 1] = ENDS[i];
+            memcpy(text + n, "\n{}\n", 4);
+            const refine_status st = read_manifest_bytes(&l, &p, text, n + 4, &err);
+            cr_expect_eq(st, over ? REFINE_EFORMAT : REFINE_OK, "%s", err.text);
+            cr_expect(over ? strstr(err.text, "line 1 is too long") != NULL : l.n == 2);
+            work_list_free(&l);
+        }
+    free(text);
+    remove_manifest(&p);
+}

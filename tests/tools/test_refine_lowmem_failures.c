@@ -267,7 +267,7 @@ Test(tools_refine_lowmem_failures, saves_elsewhere_what_cannot_be_written)
     cr_assert_eq(lowmem_bench_close(&b), 3);
 }
 
-#define PAIR "-m @ -p cat --steps 5 --strength 0.2 --manifest @list --batch 1 --threads 1 --json"
+#define LISTED "-m @ -p cat --steps 5 --strength 0.2 --manifest @list --threads 1 --json "
 
 /* The first is kept elsewhere; the second goes to another file system. */
 Test(tools_refine_lowmem_failures, makes_what_can_be_written_beside_a_full_place)
@@ -278,7 +278,7 @@ Test(tools_refine_lowmem_failures, makes_what_can_be_written_beside_a_full_place
     cr_assert_eq(mkdir(bench_path(&b, "tmp"), 0700), 0);
     cr_assert_eq(setenv("TMPDIR", bench_path(&b, "tmp"), 1), 0);
     temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
-    lowmem_outcome o = run_refine_lowmem(&b, PAIR);
+    lowmem_outcome o = run_refine_lowmem(&b, LISTED "--batch 1");
     cr_expect_eq(o.code, 1, "%d: %s", o.code, o.err);
     cr_expect(strstr(o.err, "/dev/full: the disk is full") && strstr(o.err, "kept as ") &&
                   strstr(o.err, "1 made, 0 there already, 1 failed, of 2"),
@@ -289,26 +289,37 @@ Test(tools_refine_lowmem_failures, makes_what_can_be_written_beside_a_full_place
     (void)lowmem_bench_close(&b);
 }
 
-/* Each of them may be an hour's work. */
-Test(tools_refine_lowmem_failures, makes_no_more_images_for_a_place_that_is_full)
+/* None can be written that is larger. */
+static lowmem_outcome run_with_small_files(const lowmem_bench *b, const char *words)
 {
-    static const char LIST[] = "{\"input\": \"in.png\", \"output\": \"a.png\"}\n"
-                               "{\"input\": \"in.png\", \"output\": \"b.png\"}\n";
-    lowmem_bench b = lowmem_bench_open();
     struct rlimit was;
-    temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
     cr_assert_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
     const struct rlimit tight = { 4096, was.rlim_max };
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    const pid_t pid = start_refine_lowmem(&b, PAIR, NULL);
+    const pid_t pid = start_refine_lowmem(b, words, NULL);
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
-    lowmem_outcome o = wait_refine_lowmem(&b, pid);
-    cr_expect_eq(o.code, 1, "%d: %s", o.code, o.err);
-    cr_expect(strstr(o.err, "b.png: is not made, as another image could not be written there") &&
-                  strstr(o.err, "0 made, 0 there already, 2 failed, of 2"),
-              "%s", o.err);
-    cr_expect_not_null(strstr(o.out, "b.png\",\n \"error\""), "%s", o.out);
-    outcome_free(&o);
+    return wait_refine_lowmem(b, pid);
+}
+
+/* Each of them may be an hour's work.  With two together the second, of another shape, is read
+ * before the first is written. */
+Test(tools_refine_lowmem_failures, makes_no_more_images_for_a_place_that_is_full)
+{
+    static const char LIST[] = "{\"input\": \"in.png\", \"output\": \"a.png\"}\n"
+                               "{\"input\": \"in.png\", \"output\": \"b.png\", \"steps\": 6}\n";
+    static const char *const WORDS[] = { LISTED "--batch 1", LISTED "--batch 2" };
+    lowmem_bench b = lowmem_bench_open();
+    temp_write(bench_path(&b, "list"), LIST, strlen(LIST));
+    for (size_t i = 0; i < 2; i++) {
+        lowmem_outcome o = run_with_small_files(&b, WORDS[i]);
+        cr_expect_eq(o.code, 1, "%d: %s", o.code, o.err);
+        cr_expect(
+            strstr(o.err, "b.png: is not made, as another image could not be written there") &&
+                strstr(o.err, "0 made, 0 there already, 2 failed, of 2"),
+            "%s", o.err);
+        cr_expect_not_null(strstr(o.out, "b.png\",\n \"error\""), "%s", o.out);
+        outcome_free(&o);
+    }
     (void)lowmem_bench_close(&b);
 }
 

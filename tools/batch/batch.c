@@ -133,10 +133,10 @@ static bool find_file_system(dev_t *out, const char *output)
 static void note_full_place(batch *b, const char *output, refine_status st)
 {
     dev_t place;
-    if (st != REFINE_EIO || !find_file_system(&place, output))
+    if (st != REFINE_EIO)
         return;
     b->sum.unwritten = true;
-    if (b->n_full < FULL_MAX)
+    if (b->n_full < FULL_MAX && find_file_system(&place, output))
         b->full[b->n_full++] = place;
 }
 
@@ -255,6 +255,13 @@ static bool load_next(batch *b, const refine_report *plan)
     return false;
 }
 
+static void skip_first(batch *b, refine_status st, const refine_error *why)
+{
+    skip_member(b, &b->m[0], st, why);
+    b->loaded--;
+    memmove(b->m, b->m + 1, (size_t)b->loaded * sizeof *b->m);
+}
+
 /* An image that cannot be made as the list has it. */
 static void drop_first(batch *b, const refine_error *why)
 {
@@ -262,9 +269,15 @@ static void drop_first(batch *b, const refine_error *why)
     const work_item *item = b->m[0].item;
     (void)refine_fail(&err, REFINE_EINVAL, "%s: %s", item->input ? item->input : item->output,
                       why->text);
-    skip_member(b, &b->m[0], REFINE_EINVAL, &err);
-    b->loaded--;
-    memmove(b->m, b->m + 1, (size_t)b->loaded * sizeof *b->m);
+    skip_first(b, REFINE_EINVAL, &err);
+}
+
+/* What was loaded beside a group of which something could not be written. */
+static void drop_for_full_places(batch *b)
+{
+    refine_error err = { 0 };
+    while (b->loaded > 0 && refuse_full_place(b, b->m[0].item, &err) != REFINE_OK)
+        skip_first(b, REFINE_EIO, &err);
 }
 
 /* As load_next, where nothing is loaded: an engine in the way is closed. */
@@ -283,6 +296,7 @@ static bool load_first(batch *b, const refine_report *plan)
 static refine_status fill_group(batch *b, const refine_report *plan, refine_error *err)
 {
     refine_status st = REFINE_EINVAL;
+    drop_for_full_places(b);
     while (st == REFINE_EINVAL) {
         if (b->loaded == 0 && !load_first(b, plan))
             return REFINE_OK;

@@ -251,24 +251,24 @@ static refine_status add_line(work_list *l, const manifest_source *from, text_li
 
 /* ---- lines ---- */
 
-/* Reads the next into `text`, without its end.  False: there is none. */
+/* Reads the next into `text`, without its end; one of LINE_BYTES_MAX is too long.  False: there is
+ * none. */
 static bool read_line(FILE *f, char *text, text_line *line)
 {
     size_t n = 0;
     int c;
     while ((c = getc(f)) != EOF && c != '\n' && n < LINE_BYTES_MAX)
         text[n++] = (char)c;
-    const bool is_there = n > 0 || c == '\n';
-    if (n > 0 && text[n - 1] == '\r')
-        n--;
     *line = (text_line){ text, n };
-    return is_there;
+    if (n > 0 && n < LINE_BYTES_MAX && text[n - 1] == '\r')
+        line->len--;
+    return n > 0 || c == '\n';
 }
 
 static bool is_blank(text_line l)
 {
     for (size_t i = 0; i < l.len; i++)
-        if (!strchr(" \t\r", l.p[i]) || l.p[i] == 0)
+        if (l.p[i] != ' ' && l.p[i] != '\t' && l.p[i] != '\r')
             return false;
     return true;
 }

@@ -1,4 +1,4 @@
-/* tools/image/image_exif.c -- which way up an image is, and turning it.
+/* tools/image/image_orientation.c -- which way up an image is, and turning it.
  *
  *     1 as it lies   2 mirrored      3 turned half    4 upside down, mirrored
  *     5..8           the same after the sides are exchanged: 6 lies on its left side,
