@@ -205,7 +205,7 @@ Test(tools_manifest, is_read_with_any_line_ends_and_a_byte_order_mark)
 
 Test(tools_manifest, has_no_zero_bytes)
 {
-    static const char LAST[] = "{\"seed\": 1}\0{\"seed\": 2}", BLANK[] = "\0{\"seed\": 2}\n";
+    static const char LAST[] = "{\"seed\": 1}\0{\"seed\": 2}", BLANK[] = "\0\n{\"seed\": 2}\n";
     const temp_place p = temp_place_make("list.jsonl");
     work_list l;
     cr_expect_eq(read_manifest_bytes(&l, &p, LAST, sizeof LAST - 1, NULL), REFINE_EFORMAT);
