@@ -158,6 +158,16 @@ Test(tools_tiff_orientation, is_not_read_behind_a_value_that_is_outside)
     expect_orientation(&t, 6, "more than the data has: left out, and no reason to end");
 }
 
+/* Nor is its value looked for. */
+Test(tools_tiff_orientation, passes_over_a_tag_that_it_has)
+{
+    tiff_file t = open_tiff(false);
+    add_number(&t, 256, 3, 5, 2);
+    put_number(&t, add_entry(&t, 256, 2, 40), TIFF_MOST, 4);
+    add_number(&t, 274, 3, 6, 2);
+    expect_orientation(&t, 6, "the second lies outside");
+}
+
 Test(tools_tiff_orientation, begins_with_one_of_the_known_heads)
 {
     static const struct {
